@@ -1,0 +1,110 @@
+"""What can go wrong in a call, and what to do about it.
+
+RunSignup reports errors as HTTP 200 with `{"error": {"error_code": …, "error_msg": …}}` (seen in recorded exchanges);
+only a bad caller registration comes as HTTP 400. Every failure of a call becomes one `ApiError` with a `Remedy`, found
+in the one table below. The texts never hold a URL, a key or a secret.
+"""
+
+import enum
+
+
+class Remedy(enum.Enum):
+    """What a failed call asks for."""
+
+    RETRY = "retry"
+    """Transient: the same call may succeed in a moment."""
+    WAIT_FOR_BUDGET = "wait for budget"
+    """The hour's calls are used up; nothing is sent until the ledger frees some."""
+    FAIL_RACE = "fail this race"
+    """This race cannot be read now; the partner's other races go on."""
+    FAIL_CREDENTIAL = "fail this credential"
+    """Nothing of this partner can be read until its credentials change."""
+    FAIL_CONFIGURATION = "fail this installation"
+    """Our own set-up is refused (the caller registration); no partner can be read until it is mended."""
+
+
+class Cause(enum.Enum):
+    """Why a call failed."""
+
+    CONNECTION = "connection failed"
+    TIMEOUT = "no complete answer in time"
+    SERVER = "server error"
+    THROTTLED = "throttled"
+    NOT_JSON = "answer is not JSON"
+    UNKNOWN_SHAPE = "answer has an unknown shape"
+    NO_ACCESS = "no access"
+    RACE_NOT_FOUND = "race not found"
+    EVENT_NOT_FOUND = "event not found"
+    REGISTRATION_REFUSED = "caller registration refused"
+    UNSPECIFIED = "unspecified failure"
+    REFUSED = "request refused"
+    REDIRECT = "redirected"
+    BUDGET = "call budget used up"
+
+
+REMEDIES: dict[Cause, Remedy] = {
+    Cause.CONNECTION: Remedy.RETRY,
+    Cause.TIMEOUT: Remedy.RETRY,
+    Cause.SERVER: Remedy.RETRY,
+    Cause.THROTTLED: Remedy.RETRY,
+    # A truncated body can be a cut connection, so a second look is worth a call; it still ends as a failed race.
+    Cause.NOT_JSON: Remedy.RETRY,
+    Cause.UNKNOWN_SHAPE: Remedy.FAIL_RACE,
+    # Wrong key and lost access to one race look the same (code 7), so it is the race that fails; that every race
+    # fails so, or the access check does, is what condemns a credential.
+    Cause.NO_ACCESS: Remedy.FAIL_RACE,
+    Cause.RACE_NOT_FOUND: Remedy.FAIL_RACE,
+    Cause.EVENT_NOT_FOUND: Remedy.FAIL_RACE,
+    Cause.REGISTRATION_REFUSED: Remedy.FAIL_CONFIGURATION,
+    Cause.UNSPECIFIED: Remedy.RETRY,
+    Cause.REFUSED: Remedy.FAIL_RACE,
+    Cause.REDIRECT: Remedy.FAIL_CONFIGURATION,
+    Cause.BUDGET: Remedy.WAIT_FOR_BUDGET,
+}
+
+_CAUSE_OF_CODE: dict[int, Cause] = {
+    4: Cause.UNSPECIFIED,
+    5: Cause.SERVER,
+    6: Cause.NO_ACCESS,
+    7: Cause.NO_ACCESS,
+    14: Cause.THROTTLED,
+    17: Cause.REGISTRATION_REFUSED,
+    201: Cause.RACE_NOT_FOUND,
+    301: Cause.EVENT_NOT_FOUND,
+}
+
+
+def cause_of_code(code: int | None) -> Cause:
+    """The cause behind a RunSignup error code; codes not listed are refusals that a retry would not change."""
+    return _CAUSE_OF_CODE.get(code, Cause.REFUSED) if code is not None else Cause.REFUSED
+
+
+class ApiError(Exception):
+    """A call to RunSignup failed for good, retries included.
+
+    `cause` says why, `remedy` what to do, `code` is RunSignup's error code if it gave one, `retry_after` the seconds
+    the server asked us to wait, if it did.
+    """
+
+    def __init__(
+        self, cause: Cause, detail: str, *, where: str = "", code: int | None = None, retry_after: float | None = None
+    ) -> None:
+        self.cause = cause
+        self.detail = detail
+        self.where = where
+        self.code = code
+        self.retry_after = retry_after
+        place = f"{where}: " if where else ""
+        super().__init__(f"{place}{cause.value} ({detail})" if detail else f"{place}{cause.value}")
+
+    @property
+    def remedy(self) -> Remedy:
+        return REMEDIES[self.cause]
+
+
+class BudgetExhausted(ApiError):
+    """The ledger has no call left for this lane; `frees_in` is the number of seconds until it has one."""
+
+    def __init__(self, frees_in: float, *, lane: str) -> None:
+        self.frees_in = frees_in
+        super().__init__(Cause.BUDGET, f"no call left for lane {lane}; the next is free in {frees_in:.0f} s")

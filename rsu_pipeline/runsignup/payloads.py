@@ -1,0 +1,231 @@
+"""What RunSignup sends, as typed objects.
+
+A payload is decoded leniently and honestly: numbers may come as text, keys may be missing, unknown keys are left in
+the raw bytes that every object keeps. A member that cannot be read becomes None and is named in `faults`, so that one
+bad birth date does not cost a runner the bib; a row without readable identity raises `RowUnreadable`.
+"""
+
+from collections.abc import Sequence
+from typing import Any, TypeVar, cast
+
+import msgspec
+from msgspec import UNSET, Raw, UnsetType
+
+Text = str | int | float | bool | None
+"""Text that some layouts send as a number."""
+MaybeMoney = str | int | float | UnsetType | None
+"""A `"$1,234.50"`; null and absent stay apart."""
+
+T = TypeVar("T", bound=msgspec.Struct)
+
+
+class RowUnreadable(ValueError):
+    """A row whose identity cannot be read; the text says which member and why."""
+
+
+class User(msgspec.Struct, kw_only=True):
+    """The person of a registration."""
+
+    user_id: int | None = None
+    first_name: Text = None
+    middle_name: Text = None
+    last_name: Text = None
+    email: Text = None
+    address: dict[str, Any] | None = None
+    dob: str | None = None
+    gender: Text = None
+    phone: Text = None
+    profile_image_url: Text = None
+
+
+class Registration(msgspec.Struct, kw_only=True):
+    """One row of `participants` or of `removed-participants`.
+
+    `event_id` is the row's own, else its envelope's. `last_modified` is Unix seconds. `registration_date` is Eastern
+    wall time.
+    """
+
+    registration_id: int
+    event_id: int | None = None
+    user: User | None = None
+    rsu_transaction_id: int | UnsetType | None = UNSET
+    transaction_id: Text | UnsetType = UNSET
+    bib_num: int | str | None = None
+    chip_num: Text = None
+    age: int | None = None
+    registration_date: str | None = None
+    team_id: int | UnsetType | None = UNSET
+    team_name: Text | UnsetType = UNSET
+    team_type_id: int | UnsetType | None = UNSET
+    team_type: Text | UnsetType = UNSET
+    team_gender: Text | UnsetType = UNSET
+    team_bib_num: Text | UnsetType = UNSET
+    last_modified: int | str | None = None
+    last_modified_ts: int | None = None
+    imported: Text | UnsetType = UNSET
+    race_fee: MaybeMoney = UNSET
+    offline_payment_amount: MaybeMoney = UNSET
+    processing_fee: MaybeMoney = UNSET
+    processing_fee_paid_by_user: MaybeMoney = UNSET
+    processing_fee_paid_by_race: MaybeMoney = UNSET
+    partner_fee: MaybeMoney = UNSET
+    affiliate_profit: MaybeMoney = UNSET
+    extra_fees: MaybeMoney = UNSET
+    amount_paid: MaybeMoney = UNSET
+    usatf_discount_amount_in_cents: MaybeMoney = UNSET
+    usatf_discount_additional_field: Text | UnsetType = UNSET
+    giveaway: Text | UnsetType = UNSET
+    giveaway_option_id: int | UnsetType | None = UNSET
+    fundraiser_id: Text | UnsetType = UNSET
+    fundraiser_charity_id: Text | UnsetType = UNSET
+    fundraiser_charity_name: Text | UnsetType = UNSET
+    team_fundraiser_id: Text | UnsetType = UNSET
+    multi_race_bundle_id: Text | UnsetType = UNSET
+    multi_race_bundle: Raw | UnsetType = UNSET
+    signed_waiver_details: Raw | UnsetType = UNSET
+    removed_reason: str | None = None
+    new_registration_id: int | None = None
+    raw: bytes = b""
+    faults: list[str] = msgspec.field(default_factory=list)
+
+
+class Event(msgspec.Struct, kw_only=True):
+    """One event of a race; its times are wall times in the race's zone."""
+
+    event_id: int
+    race_event_days_id: int | None = None
+    name: Text = None
+    details: Text = None
+    start_time: str | None = None
+    end_time: str | None = None
+    age_calc_base_date: str | None = None
+    registration_opens: str | None = None
+    event_type: Text = None
+    distance: Text = None
+    volunteer: Text = None
+    require_dob: Text = None
+    require_phone: Text = None
+    giveaway: Text = None
+    sub_event_ids: list[int] | None = None
+    raw: bytes = b""
+    faults: list[str] = msgspec.field(default_factory=list)
+
+
+class Race(msgspec.Struct, kw_only=True):
+    """One race. `last_date` … `next_end_date` are calendar dates of the race; `created` and `last_modified` are
+    Eastern wall times to the minute, and speak of the race record, not of its participants."""
+
+    race_id: int
+    name: Text = None
+    last_date: str | None = None
+    last_end_date: str | None = None
+    next_date: str | None = None
+    next_end_date: str | None = None
+    is_draft_race: Text = None
+    is_private_race: Text = None
+    is_registration_open: Text = None
+    created: str | None = None
+    last_modified: str | None = None
+    description: Text = None
+    url: Text = None
+    external_race_url: Text = None
+    external_results_url: Text = None
+    fb_page_id: Text = None
+    fb_event_id: Text = None
+    address: dict[str, Any] | None = None
+    timezone: str | None = None
+    logo_url: Text = None
+    real_time_notifications_enabled: Text = None
+    events: list[Raw] = msgspec.field(default_factory=list)
+    raw: bytes = b""
+    faults: list[str] = msgspec.field(default_factory=list)
+
+    def decoded_events(self) -> tuple[list[Event], list[str]]:
+        """The race's events, and one sentence for each that cannot be read."""
+        events, unreadable = [], []
+        for raw in self.events:
+            try:
+                events.append(decode_event(bytes(raw)))
+            except RowUnreadable as error:
+                unreadable.append(f"event of race {self.race_id}: {error}")
+        return events, unreadable
+
+
+_LOCAL_FIELDS = frozenset({"raw", "faults"})
+_registration = msgspec.json.Decoder(Registration, strict=False)
+_race = msgspec.json.Decoder(Race, strict=False)
+_event = msgspec.json.Decoder(Event, strict=False)
+
+
+def decode_registration(raw: bytes, *, event_id: int | None = None) -> Registration:
+    """One participants row. Raises RowUnreadable."""
+    row = _decode(_registration, Registration, raw, identity="registration_id")
+    if row.event_id is None:
+        row.event_id = event_id
+    if row.event_id is None:
+        raise RowUnreadable(f"event_id of registration {row.registration_id} is missing")
+    if row.user is None:
+        row.faults.append("user: missing")
+    return row
+
+
+def decode_race(raw: bytes) -> Race:
+    """One race. Raises RowUnreadable."""
+    return _decode(_race, Race, raw, identity="race_id")
+
+
+def decode_event(raw: bytes) -> Event:
+    """One event. Raises RowUnreadable."""
+    return _decode(_event, Event, raw, identity="event_id")
+
+
+def _decode(decoder: "msgspec.json.Decoder[T]", kind: type[T], raw: bytes, *, identity: str) -> T:
+    faults: list[str] = []
+    try:
+        decoded = decoder.decode(raw)
+    except msgspec.ValidationError:
+        # The fast path says only where the first fault is; the slow one reads member by member and keeps the rest.
+        decoded = cast(T, _salvage(kind, msgspec.json.decode(raw), faults, identity=identity))
+    except msgspec.DecodeError as error:
+        raise RowUnreadable(f"{kind.__name__.lower()} is malformed ({_brief(error)})") from None
+    number = getattr(decoded, identity)
+    if not -(2**63) <= number < 2**63:
+        raise RowUnreadable(f"{identity} {str(number)[:30]} is out of range")
+    object_ = cast(Any, decoded)
+    object_.raw = raw
+    object_.faults = faults
+    return decoded
+
+
+def _salvage(kind: type[Any], value: object, faults: list[str], *, identity: str = "", path: str = "") -> Any:
+    """`value` as a `kind`, each member read alone; what cannot be read is left out and named in `faults`."""
+    if not isinstance(value, dict):
+        raise RowUnreadable(f"{path or kind.__name__.lower()} is not an object")
+    members: dict[str, Any] = {}
+    for name, type_ in _members(kind):
+        if name not in value:
+            continue
+        try:
+            if name == "user" and value[name] is not None:
+                members[name] = _salvage(User, value[name], faults, path="user")
+            elif name == "events":
+                members[name] = [Raw(msgspec.json.encode(event)) for event in value[name] or []]
+            elif type_ == (Raw | UnsetType):
+                members[name] = Raw(msgspec.json.encode(value[name]))
+            else:
+                members[name] = msgspec.convert(value[name], type_, strict=False)
+        except (msgspec.ValidationError, RowUnreadable, TypeError) as error:
+            if name == identity:
+                raise RowUnreadable(f"{name} cannot be read ({error})") from None
+            faults.append(f"{path + '.' if path else ''}{name}: {_brief(error)}")
+    if identity and identity not in members:
+        raise RowUnreadable(f"{identity} is missing")
+    return kind(**members)
+
+
+def _members(kind: type[Any]) -> Sequence[tuple[str, Any]]:
+    return [(member.name, member.type) for member in msgspec.structs.fields(kind) if member.name not in _LOCAL_FIELDS]
+
+
+def _brief(error: Exception) -> str:
+    return str(error).split(" - at ")[0][:200]

@@ -1,0 +1,200 @@
+"""Everything that can be set from outside, read once from the environment into one typed object.
+
+Nothing else in the package reads `os.environ`. A value that cannot be used raises `SettingsError`, whose text is one
+sentence naming the variable, and which never repeats a secret value.
+"""
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Literal
+from urllib.parse import urlsplit
+from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
+
+DEFAULT_API_BASE_URL = "https://api.runsignup.com/rest"
+LOOPBACK_HOSTS = frozenset({"127.0.0.1", "localhost", "::1"})
+
+InFlightScope = Literal["all", "credential"]
+
+
+class SettingsError(ValueError):
+    """A setting cannot be used. The text is one sentence: which variable, what is wrong, what to do."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class ApiSettings:
+    """How RunSignup is called."""
+
+    base_url: str = DEFAULT_API_BASE_URL
+    connect_timeout: float = 5.0
+    """Seconds to wait for a connection."""
+    read_timeout: float = 30.0
+    """Seconds to wait for the next bytes of an answer."""
+    total_timeout: float = 120.0
+    """Seconds a whole call may take; a slowly dribbling answer is cut off here."""
+    registration: str | None = None
+    """`<id>.<token>` of the caller registration, mandatory at RunSignup from 2027-01-01."""
+    registration_secret: str | None = field(default=None, repr=False)
+    attempts: int = 4
+    """Attempts at one call, the first included; each is counted in the ledger."""
+    backoff: float = 1.0
+    """Seconds before the second attempt; doubles, with jitter."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class BudgetSettings:
+    """What the call ledger allows."""
+
+    calls_per_hour: int = 1000
+    """Per credential, over any sliding hour."""
+    max_in_flight: int = 2
+    """RunSignup's terms allow a caller two calls at a time."""
+    in_flight_scope: InFlightScope = "all"
+    """Whether `max_in_flight` counts over all credentials or for each one."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class SyncSettings:
+    """How a sync decides and reads."""
+
+    incremental_days: float = 7.0
+    """Days after which a race is read in full again."""
+    page_size: int = 2500
+    """Registrations asked for in one call; 2500 is RunSignup's maximum."""
+    cursor_overlap: int = 120
+    """Seconds by which a cursor is set back, for clock skew and rows that become visible late. RunSignup advises at
+    least 10."""
+    mass_removal_share: float = 0.2
+    """A full read that would remove more than this share of an event's registrations removes none."""
+    mass_removal_floor: int = 5
+    """So many removals are always allowed, whatever their share."""
+    full_read_up_to_rows: int = 0
+    """Races up to so many registrations are read in full at every visit; 0 turns this off."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Settings:
+    """All settings, with defaults for every one."""
+
+    home: Path
+    """Folder for what this installation keeps on disk: the embedded PostgreSQL, the secret key file, logs."""
+    database_url: str | None = field(default=None, repr=False)
+    """libpq URL of the hub's database; None means the embedded PostgreSQL."""
+    secret_keys: tuple[str, ...] = field(default=(), repr=False)
+    """Fernet keys that seal partners' secrets, the newest first; empty means the key file in `home`."""
+    timezone: ZoneInfo = field(default_factory=lambda: ZoneInfo("America/New_York"))
+    ui_port: int = 3000
+    api: ApiSettings = ApiSettings()
+    budget: BudgetSettings = BudgetSettings()
+    sync: SyncSettings = SyncSettings()
+
+
+def project_root() -> Path:
+    """The folder that holds dagster.yaml and workspace.yaml: the checkout the package is installed from, else the
+    working directory."""
+    checkout = Path(__file__).resolve().parent.parent
+    return checkout if (checkout / "workspace.yaml").exists() else Path.cwd()
+
+
+def load(environ: Mapping[str, str] | None = None) -> Settings:
+    """The settings of this process. Raises SettingsError on the first value that cannot be used."""
+    env = os.environ if environ is None else environ
+    read = _Reader(env)
+    default = Settings(home=project_root() / ".rsu")
+    return Settings(
+        home=Path(read.text("RSU_HOME") or default.home).expanduser().resolve(),
+        database_url=_database_url(read.text("RSU_DATABASE_URL")),
+        secret_keys=tuple(key.strip() for key in (read.text("RSU_SECRET_KEY") or "").split(",") if key.strip()),
+        timezone=read.zone("RSU_TIMEZONE", default.timezone),
+        ui_port=read.integer("RSU_UI_PORT", default.ui_port, low=1, high=65535),
+        api=ApiSettings(
+            base_url=_base_url(read.text("RSU_API_BASE_URL") or default.api.base_url),
+            connect_timeout=read.number("RSU_CONNECT_TIMEOUT", default.api.connect_timeout, low=0.1, high=600),
+            read_timeout=read.number("RSU_READ_TIMEOUT", default.api.read_timeout, low=0.1, high=3600),
+            total_timeout=read.number("RSU_TOTAL_TIMEOUT", default.api.total_timeout, low=0.1, high=3600),
+            registration=read.text("RSU_API_REG"),
+            registration_secret=read.text("RSU_API_REG_SECRET"),
+            attempts=read.integer("RSU_CALL_ATTEMPTS", default.api.attempts, low=1, high=20),
+            backoff=read.number("RSU_CALL_BACKOFF", default.api.backoff, low=0, high=600),
+        ),
+        budget=BudgetSettings(
+            calls_per_hour=read.integer("RSU_CALLS_PER_HOUR", default.budget.calls_per_hour, low=1, high=1_000_000),
+            max_in_flight=read.integer("RSU_MAX_IN_FLIGHT", default.budget.max_in_flight, low=1, high=100),
+            in_flight_scope=_scope(read.text("RSU_IN_FLIGHT_SCOPE") or default.budget.in_flight_scope),
+        ),
+        sync=SyncSettings(
+            incremental_days=read.number("RSU_INCREMENTAL_DAYS", default.sync.incremental_days, low=0, high=3650),
+            page_size=read.integer("RSU_PAGE_SIZE", default.sync.page_size, low=1, high=2500),
+            cursor_overlap=read.integer("RSU_CURSOR_OVERLAP", default.sync.cursor_overlap, low=10, high=86400),
+            mass_removal_share=read.number("RSU_MASS_REMOVAL_SHARE", default.sync.mass_removal_share, low=0, high=1),
+            full_read_up_to_rows=read.integer(
+                "RSU_FULL_READ_UP_TO_ROWS", default.sync.full_read_up_to_rows, low=0, high=10_000_000
+            ),
+        ),
+    )
+
+
+class _Reader:
+    """Typed access to environment variables; an empty variable counts as not set."""
+
+    def __init__(self, env: Mapping[str, str]) -> None:
+        self._env = env
+
+    def text(self, name: str) -> str | None:
+        return self._env.get(name, "").strip() or None
+
+    def number(self, name: str, default: float, *, low: float, high: float) -> float:
+        text = self.text(name)
+        if text is None:
+            return default
+        try:
+            value = float(text)
+        except ValueError:
+            raise SettingsError(f"{name} is {text!r}, but must be a number from {low:g} to {high:g}.") from None
+        if not low <= value <= high:
+            raise SettingsError(f"{name} is {text}, but must be from {low:g} to {high:g}.")
+        return value
+
+    def integer(self, name: str, default: int, *, low: int, high: int) -> int:
+        value = self.number(name, default, low=low, high=high)
+        if value != int(value):
+            raise SettingsError(f"{name} is {value:g}, but must be a whole number from {low} to {high}.")
+        return int(value)
+
+    def zone(self, name: str, default: ZoneInfo) -> ZoneInfo:
+        text = self.text(name)
+        if text is None:
+            return default
+        try:
+            return ZoneInfo(text)
+        except (ZoneInfoNotFoundError, ValueError, OSError):
+            raise SettingsError(f"{name} is {text!r}, but must be a time zone such as America/New_York.") from None
+
+
+def _base_url(text: str) -> str:
+    parts = urlsplit(text)
+    if parts.scheme not in ("http", "https") or not parts.hostname or parts.query or parts.username:
+        raise SettingsError(
+            f"RSU_API_BASE_URL must be a plain https:// address such as {DEFAULT_API_BASE_URL}, without user or query."
+        )
+    if parts.scheme == "http" and parts.hostname not in LOOPBACK_HOSTS:
+        raise SettingsError("RSU_API_BASE_URL uses http://, which would send secrets in the clear; use https://.")
+    return text.rstrip("/")
+
+
+def _database_url(text: str | None) -> str | None:
+    if text is None:
+        return None
+    if not text.startswith(("postgresql://", "postgres://")):
+        raise SettingsError("RSU_DATABASE_URL must start with postgresql://, as in postgresql://user@host:5432/hub.")
+    # SQLAlchemy, below dagster-postgres, knows only the long scheme name.
+    return "postgresql://" + text.split("://", 1)[1]
+
+
+def _scope(text: str) -> InFlightScope:
+    if text == "all":
+        return "all"
+    if text == "credential":
+        return "credential"
+    raise SettingsError(f"RSU_IN_FLIGHT_SCOPE is {text!r}, but must be 'all' or 'credential'.")

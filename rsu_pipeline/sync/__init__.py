@@ -1,0 +1,1 @@
+"""What to read, when, and applying it. No Dagster."""

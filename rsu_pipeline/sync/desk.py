@@ -1,0 +1,141 @@
+"""What a sync of one partner works with: its connection, its client, its settings, its clock."""
+
+import datetime as dt
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager
+from dataclasses import dataclass
+
+from psycopg2.extensions import connection as Connection
+
+from rsu_pipeline.runsignup.client import Client, Credential
+from rsu_pipeline.runsignup.errors import BudgetExhausted
+from rsu_pipeline.settings import Settings, SyncSettings
+from rsu_pipeline.warehouse import budget, credentials, database
+from rsu_pipeline.warehouse.sealing import Sealer
+
+RETRY_REJECTED_AFTER = dt.timedelta(hours=1)
+"""A refused credential is not tried again for so long, unless it changes."""
+
+
+class CredentialRejected(RuntimeError):
+    """RunSignup refuses the partner's credential; the text says since when and what to do."""
+
+
+class LedgerGate:
+    """The warehouse's ledger in the shape the client asks for."""
+
+    def __init__(self, ledger: budget.Ledger) -> None:
+        self._ledger = ledger
+
+    def take(self, *, endpoint: str, race_id: int | None) -> int:
+        try:
+            return self._ledger.take(endpoint, race_id)
+        except budget.NoCallLeft as error:
+            raise BudgetExhausted(error.frees_in, lane=error.lane) from None
+
+    def settle(self, grant: int, *, status: int | None, error: str | None, size: int, rows: int) -> None:
+        self._ledger.settle(grant, status=status, error=error, size=size, rows=rows)
+
+
+def _utc_now() -> dt.datetime:
+    return dt.datetime.now(dt.UTC)
+
+
+@dataclass
+class Desk:
+    """One partner's sync at work. `conn` writes and holds the partner's lock; `key` is the partition key; `run_id`
+    names the run in every row it leaves; `say` takes a line for people; `now` is the clock that tiers are judged by."""
+
+    conn: Connection
+    client: Client
+    ledger: budget.Ledger
+    partner: credentials.Partner
+    key: str
+    settings: SyncSettings
+    run_id: str
+    say: Callable[[str], None]
+    now: Callable[[], dt.datetime] = _utc_now
+
+    @property
+    def partner_id(self) -> int:
+        return self.partner.partner_id
+
+    @property
+    def credential_id(self) -> int:
+        return self.partner.credential_id or 0
+
+
+@contextmanager
+def open_desk(
+    url: str,
+    sealer: Sealer,
+    settings: Settings,
+    name: str,
+    *,
+    lane: budget.Lane,
+    run_id: str,
+    say: Callable[[str], None],
+    now: Callable[[], dt.datetime] = _utc_now,
+    retry_rejected: bool = False,
+) -> Iterator[Desk]:
+    """A desk for the partner with this partition key or number, holding the partner's lock for the block.
+
+    Raises PartnerError, PartnerBusy, CredentialRejected (at once, when refused within the last hour and not changed
+    since; `retry_rejected` asks anyway), SecretKeyError, DatabaseError.
+    """
+    short = run_id[:8]
+    with (
+        database.session(url, purpose=f"sync {short}") as conn,
+        database.session(url, purpose=f"ledger {short}") as ledger_conn,
+    ):
+        partner = credentials.partner(conn, name)
+        with database.partner_lock(conn, partner.partner_id):
+            # Read again under the lock: the sync that held it may have found the credential refused.
+            partner = credentials.partner(conn, str(partner.partner_id))
+            if partner.disabled_at is not None:
+                raise credentials.PartnerError(
+                    f"Partner {partner.key or partner.partner_id} is switched off: `rsu partners enable` switches it on."
+                )
+            if not retry_rejected:
+                _refuse_rejected(partner, now())
+            credential = credentials.open_credential(conn, sealer, partner.partner_id)
+            key = credentials.ensure_key(conn, partner.partner_id)
+            conn.commit()
+            ledger = budget.Ledger(ledger_conn, credential.credential_id, lane, limits(settings))
+            with closing(client_for(settings, credential, ledger)) as client:
+                yield Desk(conn, client, ledger, partner, key, settings.sync, run_id, say, now)
+
+
+def limits(settings: Settings) -> budget.Limits:
+    """The ledger's limits, from the settings."""
+    return budget.Limits(
+        settings.budget.calls_per_hour,
+        settings.budget.max_in_flight,
+        all_credentials=settings.budget.in_flight_scope == "all",
+    )
+
+
+def client_for(settings: Settings, credential: credentials.OpenCredential, ledger: budget.Ledger) -> Client:
+    """A client for one credential whose calls go through the ledger."""
+    api = settings.api
+    return Client(
+        Credential(credential.principal, credential.secret, credential.scheme),
+        LedgerGate(ledger),
+        base_url=api.base_url,
+        connect_timeout=api.connect_timeout,
+        read_timeout=api.read_timeout,
+        total_timeout=api.total_timeout,
+        attempts=api.attempts,
+        backoff=api.backoff,
+        registration=api.registration,
+        registration_secret=api.registration_secret,
+    )
+
+
+def _refuse_rejected(partner: credentials.Partner, now: dt.datetime) -> None:
+    if partner.rejected_at is not None and now - partner.rejected_at < RETRY_REJECTED_AFTER:
+        raise CredentialRejected(
+            f"RunSignup refused the credential of partner {partner.key or partner.partner_id} at"
+            f" {partner.rejected_at:%Y-%m-%d %H:%M} UTC ({partner.rejected_reason}); it is tried again an hour later, or"
+            " at once when it changes: `rsu partners add` or `rsu partners check`."
+        )

@@ -1,0 +1,142 @@
+"""Full or incremental, and why: a pure function of what is stored, the settings and the present.
+
+Both kinds of read cost a call per page; an incremental visit adds one for the removed registrations, a full one shows
+by itself what is gone and heals whatever an incremental read cannot see.
+"""
+
+import datetime as dt
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+from rsu_pipeline.sync import cadence
+from rsu_pipeline.warehouse.cursors import EventCursor, Mode
+from rsu_pipeline.warehouse.events import StoredEvent
+
+
+@dataclass(frozen=True)
+class PlannedEvent:
+    """A future event, its tier, and what its next read will be."""
+
+    event: StoredEvent
+    tier: cadence.Tier
+    mode: Mode
+    reason: str
+
+    def row(self) -> dict[str, object]:
+        """As a row of `future_events`."""
+        return {
+            "event_id": self.event.event_id,
+            "race_id": self.event.race_id,
+            "tier": self.tier,
+            "starts_at": self.event.starts_at,
+            "over_at": cadence.over_at(self.event.starts_at, self.event.ends_at),
+            "next_read": self.mode,
+            "reason": self.reason,
+        }
+
+
+@dataclass(frozen=True)
+class PlannedRead:
+    """One pass over some events of a race. `modified_after` is the cursor of an incremental one."""
+
+    race_id: int
+    race_name: str
+    event_ids: tuple[int, ...]
+    mode: Mode
+    reason: str
+    modified_after: int | None = None
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What a sync of a partner will do."""
+
+    events: list[PlannedEvent] = field(default_factory=list)
+    reads: list[PlannedRead] = field(default_factory=list)
+
+
+def plan(
+    events: Sequence[StoredEvent],
+    cursors: Mapping[int, EventCursor],
+    now: dt.datetime,
+    *,
+    incremental_days: float = 7.0,
+    full_read_up_to_rows: int = 0,
+    force_full: bool = False,
+) -> Plan:
+    """The events that are not over, each with its next read, and the reads that brings. The nearest race is read first;
+    of one race, what is read in full first."""
+    planned: list[PlannedEvent] = []
+    rows_of_race: dict[int, int] = {}
+    for event in events:
+        cursor = cursors.get(event.event_id)
+        rows_of_race[event.race_id] = rows_of_race.get(event.race_id, 0) + (cursor.registrations if cursor else 0)
+    for event in events:
+        tier = cadence.tier(event.starts_at, event.ends_at, now)
+        # A race that is neither listed nor readable any more is lost; its rows stay.
+        if tier == "over" or (event.denied and not event.listed):
+            continue
+        small = full_read_up_to_rows >= rows_of_race[event.race_id] and full_read_up_to_rows > 0
+        mode, reason = decide(
+            event,
+            tier,
+            cursors.get(event.event_id),
+            now,
+            incremental_days=incremental_days,
+            force=force_full,
+            small=small,
+        )
+        planned.append(PlannedEvent(event, tier, mode, reason))
+    return Plan(planned, _reads(planned, cursors))
+
+
+def decide(
+    event: StoredEvent,
+    tier: cadence.Tier,
+    cursor: EventCursor | None,
+    now: dt.datetime,
+    *,
+    incremental_days: float,
+    force: bool = False,
+    small: bool = False,
+) -> tuple[Mode, str]:
+    """The next read of one event, by the first rule that applies."""
+    if cursor is None:
+        return "full", "first read"
+    if force:
+        return "full", "asked for"
+    if cursor.needs_full:
+        return "full", cursor.needs_full
+    age = now - cursor.last_full_at
+    if age >= dt.timedelta(days=incremental_days):
+        return "full", f"last full read {age.total_seconds() / 86400:.1f} days ago"
+    start = event.starts_at
+    if tier == "window" and start is not None and cursor.last_full_at < start - cadence.WINDOW_BEFORE:
+        return "full", "entering the hours before its start"
+    if tier != "over" and start is not None and now >= start - cadence.LAST_WEEK and age >= dt.timedelta(days=1):
+        return "full", "daily in its last week"
+    if small:
+        return "full", "small enough for one call"
+    return "incremental", f"full read {age.total_seconds() / 3600:.1f} h ago"
+
+
+def _reads(planned: Sequence[PlannedEvent], cursors: Mapping[int, EventCursor]) -> list[PlannedRead]:
+    by_race: dict[int, list[PlannedEvent]] = {}
+    for item in sorted(planned, key=_nearness):
+        by_race.setdefault(item.event.race_id, []).append(item)
+    reads = []
+    modes: tuple[Mode, ...] = ("full", "incremental")
+    for race_id, items in by_race.items():
+        for mode in modes:
+            group = [item for item in items if item.mode == mode]
+            if not group:
+                continue
+            ids = tuple(sorted(item.event.event_id for item in group))
+            since = min(cursors[event_id].modified_after for event_id in ids) if mode == "incremental" else None
+            reads.append(PlannedRead(race_id, group[0].event.race_name, ids, mode, group[0].reason, since))
+    return reads
+
+
+def _nearness(item: PlannedEvent) -> tuple[bool, dt.datetime]:
+    start = item.event.starts_at
+    return (start is None, start or dt.datetime.max.replace(tzinfo=dt.UTC))

@@ -1,0 +1,216 @@
+"""One pass over a race's registrations: page by page, rows and position committed together, resumed where it stopped.
+
+A full pass reads every active registration of its events and may then mark what it did not see as gone; an incremental
+one reads what changed since the cursor, then what was removed. Cursors move only when a pass is complete.
+"""
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from functools import partial
+
+from psycopg2.extensions import connection as Connection
+
+from rsu_pipeline.runsignup.client import Page
+from rsu_pipeline.sync.desk import Desk
+from rsu_pipeline.sync.plan import PlannedRead
+from rsu_pipeline.sync.rows import staged
+from rsu_pipeline.warehouse import cursors, participants
+from rsu_pipeline.warehouse.cursors import Position, Unfit
+from rsu_pipeline.warehouse.participants import Counts, Missing, Source, StagedLine
+
+
+@dataclass
+class ReadOutcome:
+    """What one pass did. `refused` names events whose removals were held back because they were too many."""
+
+    read: PlannedRead
+    counts: Counts = field(default_factory=Counts)
+    pages: int = 0
+    resumed: bool = False
+    seconds: float = 0.0
+    calls: int = 0
+    refused: list[str] = field(default_factory=list)
+    error: Exception | None = None
+
+
+def read_race(desk: Desk, read: PlannedRead, outcome: ReadOutcome, *, confirm_removals: bool = False) -> None:
+    """Runs the pass, filling `outcome` as it goes. Raises ApiError; what was read before stays stored."""
+    started = time.monotonic()
+    calls = desk.ledger.calls
+    position = cursors.open_pass(
+        desk.conn, desk.partner_id, read.race_id, read.mode, read.event_ids, read.modified_after
+    )
+    outcome.resumed = position.resumed
+    try:
+        if position.feed == "participants":
+            _read_active(desk, position, outcome, confirm_removals)
+        if position.feed == "removed":
+            _read_removed(desk, position, outcome, confirm_removals)
+    finally:
+        desk.conn.rollback()
+        outcome.seconds = time.monotonic() - started
+        outcome.calls = desk.ledger.calls - calls
+
+
+def _read_active(desk: Desk, position: Position, outcome: ReadOutcome, confirm_removals: bool) -> None:
+    while True:
+        page = desk.client.participants_page(
+            position.race_id,
+            position.event_ids,
+            after=position.after,
+            size=desk.settings.page_size,
+            modified_after=position.modified_after,
+        )
+        source = _source(desk, position, page)
+        taken = _take(desk, source, page, position.event_ids, participants.merge_active)
+        outcome.counts.add(taken.counts)
+        if position.mode == "full":
+            # A row that cannot even be named may be any of those held: such a page shows nothing to be gone.
+            if not taken.nameless:
+                participants.note_missing(
+                    desk.conn,
+                    source,
+                    position.event_ids,
+                    after=position.after,
+                    upto=page.next.covered_to,
+                    seen=[row.registration_id for row in page.rows] + taken.held_back,
+                )
+        else:
+            participants.note_seen(desk.conn, source, taken.seen)
+        _step(position, page, outcome)
+        if page.next.is_last:
+            break
+        _commit(desk, position)
+    if position.mode == "incremental":
+        position.feed, position.after = "removed", 0
+        _commit(desk, position)
+    elif participants.missing(desk.conn, desk.partner_id, position.race_id):
+        # Something is gone: one more call, to the removed registrations, tells why.
+        position.feed, position.after = "removed", 0
+        position.modified_after = _oldest_cursor(desk, position)
+        _commit(desk, position)
+    else:
+        _finish(desk, position, source, outcome, confirm_removals)
+
+
+def _read_removed(desk: Desk, position: Position, outcome: ReadOutcome, confirm_removals: bool) -> None:
+    while True:
+        page = desk.client.removed_page(
+            position.race_id, position.event_ids, after=position.after, modified_after=position.modified_after
+        )
+        source = _source(desk, position, page)
+        for row in page.rows:
+            row.removed_reason = row.removed_reason or "removed"
+        merge = partial(participants.merge_removed, mode=position.mode)
+        outcome.counts.add(_take(desk, source, page, position.event_ids, merge).counts)
+        _step(position, page, outcome)
+        if page.next.is_last:
+            break
+        _commit(desk, position)
+    _finish(desk, position, source, outcome, confirm_removals)
+
+
+def _finish(desk: Desk, position: Position, source: Source, outcome: ReadOutcome, confirm_removals: bool) -> None:
+    """Every page is in: marks what a full pass did not see and nothing explains, moves the cursors, ends the pass."""
+    refused: list[Missing] = []
+    if position.mode == "full":
+        gone = participants.missing(desk.conn, desk.partner_id, position.race_id)
+        refused = [item for item in gone if not confirm_removals and not _is_plausible(desk, item)]
+        allowed = [item.event_id for item in gone if item not in refused]
+        outcome.counts.removed += participants.remove_missing(desk.conn, source, allowed)
+        outcome.refused = [f"event {item.event_id}: {item.missing} of {item.held} registrations" for item in refused]
+    cursors.advance(desk.conn, position, overlap=desk.settings.cursor_overlap)
+    if refused:
+        events = [item.event_id for item in refused]
+        cursors.ask_for_full(desk.conn, desk.partner_id, events, "removals held back, waiting to be confirmed")
+    desk.conn.commit()
+
+
+def _oldest_cursor(desk: Desk, position: Position) -> int | None:
+    """Since when removals are asked for: the oldest cursor of the pass's events, None (for ever) if one has none."""
+    held = cursors.event_cursors(desk.conn, desk.partner_id)
+    known = [held[event_id].modified_after for event_id in position.event_ids if event_id in held]
+    return min(known) if len(known) == len(position.event_ids) else None
+
+
+def _is_plausible(desk: Desk, item: Missing) -> bool:
+    return item.missing <= max(desk.settings.mass_removal_floor, desk.settings.mass_removal_share * item.held)
+
+
+_Merged = tuple[Counts, list[participants.Refused]]
+
+
+@dataclass
+class _Taken:
+    """A page brought in. `seen` are the (registration, event) ids stored, `held_back` registration ids that were not,
+    `nameless` tells that a row without readable id was among them."""
+
+    counts: Counts
+    seen: list[tuple[int, int]]
+    held_back: list[int]
+    nameless: bool
+
+
+def _take(
+    desk: Desk,
+    source: Source,
+    page: Page,
+    event_ids: Sequence[int],
+    merge: Callable[[Connection, Sequence[StagedLine], Source], _Merged],
+) -> _Taken:
+    """Stages and merges a page; what cannot be taken over goes to quarantine with its reason."""
+    unfit = [Unfit(row.raw, row.reason, row.registration_id, is_stored=False) for row in page.unreadable]
+    nameless = any(row.registration_id is None for row in unfit)
+    lines: list[StagedLine] = []
+    rows = []
+    faults: list[list[str]] = []
+    wanted = set(event_ids)
+    for row in page.rows:
+        if row.event_id not in wanted:
+            unfit.append(
+                Unfit(row.raw, f"event {row.event_id} was not asked for", row.registration_id, is_stored=False)
+            )
+            continue
+        try:
+            line, wrong = staged(row, source.race_id)
+        except UnicodeDecodeError as error:
+            unfit.append(Unfit(row.raw, f"not UTF-8 ({error.reason})", row.registration_id, is_stored=False))
+            continue
+        lines.append(line)
+        rows.append(row)
+        faults.append(wrong)
+    counts, refused = merge(desk.conn, lines, source) if lines else (Counts(), [])
+    reasons = {item.index: item.reason for item in refused}
+    seen = []
+    for index, (row, wrong) in enumerate(zip(rows, faults, strict=True)):
+        if index in reasons:
+            unfit.append(Unfit(row.raw, reasons[index], row.registration_id, is_stored=False))
+            continue
+        seen.append((row.registration_id, row.event_id or 0))
+        if wrong:
+            unfit.append(Unfit(row.raw, "; ".join(wrong), row.registration_id, is_stored=True))
+    cursors.quarantine(desk.conn, source.partner_id, source.race_id, unfit)
+    held_back = [item.registration_id for item in unfit if not item.is_stored and item.registration_id is not None]
+    counts.quarantined = sum(not item.is_stored for item in unfit)
+    counts.with_faults = sum(item.is_stored for item in unfit)
+    counts.read += counts.quarantined
+    return _Taken(counts, seen, held_back, nameless)
+
+
+def _source(desk: Desk, position: Position, page: Page) -> Source:
+    if position.first_page_at is None:
+        position.first_page_at = page.server_time
+    return Source(desk.partner_id, desk.key, position.race_id, page.server_time, desk.run_id)
+
+
+def _step(position: Position, page: Page, outcome: ReadOutcome) -> None:
+    position.pages += 1
+    outcome.pages += 1
+    if page.next.covered_to is not None:
+        position.after = page.next.covered_to
+
+
+def _commit(desk: Desk, position: Position) -> None:
+    cursors.save(desk.conn, position)
+    desk.conn.commit()

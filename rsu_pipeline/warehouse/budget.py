@@ -1,0 +1,162 @@
+"""The call ledger: no more than the set calls per hour and credential, and no more than the set calls in flight, over
+all processes and machines, retries counted.
+
+A grant is a row of `api_calls`, counted and inserted under an advisory lock: the lock in one statement, the count in
+the next (which then sees every grant before it), the insert, the commit, and only then the call. Time is the database
+server's. A process killed with a call in flight gives its place back when its session ends; for a few seconds more the
+abandoned call still counts, since RunSignup may be busy with it yet.
+"""
+
+import random
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Literal
+
+import psycopg2
+from psycopg2.extensions import connection as Connection
+
+Lane = Literal["race_day", "new_partner", "routine", "backfill"]
+LANES: dict[Lane, float] = {"race_day": 1.0, "new_partner": 0.95, "routine": 0.9, "backfill": 0.7}
+"""The share of the hour's calls after which a lane gets no more: backfill stops first, race day last."""
+
+ABANDONED_SECONDS = 3.0
+"""How long a call counts as in flight after the session that sent it is gone. RunSignup answers in 0.7 to 1.4 s."""
+STUCK_SECONDS = 900.0
+"""A call in flight for so long is taken for lost even if its session lives."""
+
+_LEDGER_LOCK_CLASS = 0x525357
+
+
+class NoCallLeft(RuntimeError):
+    """The lane has used up its calls; `frees_in` is how many seconds until it has one."""
+
+    def __init__(self, frees_in: float, lane: str) -> None:
+        self.frees_in = frees_in
+        self.lane = lane
+        super().__init__(f"no call left for lane {lane} for {frees_in:.0f} s")
+
+
+@dataclass(frozen=True)
+class Limits:
+    """What is allowed. `all_credentials` tells whether `max_in_flight` counts over all credentials or each alone."""
+
+    calls_per_hour: int
+    max_in_flight: int
+    all_credentials: bool = True
+
+
+class Ledger:
+    """Grants for one credential and lane, taken on a connection of its own; one thread at a time."""
+
+    def __init__(
+        self,
+        conn: Connection,
+        credential_id: int,
+        lane: Lane,
+        limits: Limits,
+        *,
+        sleep: Callable[[float], None] = time.sleep,
+    ) -> None:
+        self._conn = conn
+        self._credential_id = credential_id
+        self._lane: Lane = lane
+        self._limits = limits
+        self._sleep = sleep
+        self.calls = 0
+        """Calls granted to this object so far."""
+
+    @property
+    def lane_limit(self) -> int:
+        """Calls an hour this lane may bring the credential to; never less than one."""
+        return max(1, int(self._limits.calls_per_hour * LANES[self._lane]))
+
+    def take(self, endpoint: str, race_id: int | None) -> int:
+        """Waits for a place in flight and returns the number of the grant. Raises NoCallLeft."""
+        while True:
+            grant = self._try(endpoint, race_id)
+            if grant is not None:
+                self.calls += 1
+                return grant
+            # Race day asks twice as often, and so goes first where several wait.
+            pause = 0.01 if self._lane == "race_day" else 0.02
+            self._sleep(pause * (0.5 + random.random()))  # noqa: S311 - jitter
+
+    def settle(self, grant: int, *, status: int | None, error: str | None, size: int, rows: int) -> None:
+        """Reports how a granted call ended and gives its place in flight back."""
+        with self._conn, self._conn.cursor() as cur:
+            cur.execute(
+                "UPDATE api_calls SET settled_at = clock_timestamp(), status = %s, error = %s, bytes = %s, rows = %s"
+                " WHERE api_call_id = %s",
+                (status, error, size, rows, grant),
+            )
+
+    def left(self) -> int:
+        """Calls this lane has left in the present hour."""
+        return max(0, self.lane_limit - calls_this_hour(self._conn, self._credential_id))
+
+    def _try(self, endpoint: str, race_id: int | None) -> int | None:
+        key = 0 if self._limits.all_credentials else self._credential_id
+        try:
+            with self._conn.cursor() as cur:
+                cur.execute("SELECT pg_advisory_xact_lock(%s, %s)", (_LEDGER_LOCK_CLASS, key))
+                cur.execute(
+                    _COUNT,
+                    {
+                        "credential": self._credential_id,
+                        "all": self._limits.all_credentials,
+                        "stuck": STUCK_SECONDS,
+                        "abandoned": ABANDONED_SECONDS,
+                        "limit": self.lane_limit,
+                    },
+                )
+                used, frees_in, in_flight = cur.fetchone() or (0, None, 0)
+                if used >= self.lane_limit:
+                    raise NoCallLeft(float(frees_in or 0.0), self._lane)
+                if in_flight >= self._limits.max_in_flight:
+                    return None
+                cur.execute(
+                    "INSERT INTO api_calls (credential_id, lane, endpoint, race_id) VALUES (%s, %s, %s, %s)"
+                    " RETURNING api_call_id",
+                    (self._credential_id, self._lane, endpoint, race_id),
+                )
+                (grant,) = cur.fetchone() or (None,)
+            self._conn.commit()
+            return None if grant is None else int(grant)
+        except psycopg2.errors.LockNotAvailable:
+            # Others held the ledger for the whole of lock_timeout: no grant yet, ask again.
+            return None
+        finally:
+            if not self._conn.closed:
+                self._conn.rollback()
+
+
+# frees_in: when the oldest of the calls that stand in the lane's way leaves the hour.
+_COUNT = """
+WITH hour AS (
+    SELECT granted_at, row_number() OVER (ORDER BY granted_at DESC) AS nth
+    FROM api_calls
+    WHERE credential_id = %(credential)s AND granted_at > statement_timestamp() - interval '1 hour'
+)
+SELECT
+    (SELECT count(*) FROM hour),
+    (SELECT extract(epoch FROM granted_at + interval '1 hour' - statement_timestamp()) FROM hour WHERE nth = %(limit)s),
+    (SELECT count(*) FROM api_calls c
+     WHERE c.settled_at IS NULL
+        AND c.granted_at > statement_timestamp() - make_interval(secs => %(stuck)s)
+        AND (%(all)s OR c.credential_id = %(credential)s)
+        AND (c.granted_at > statement_timestamp() - make_interval(secs => %(abandoned)s)
+            OR EXISTS (SELECT FROM pg_stat_activity a WHERE a.pid = c.holder_pid)))
+"""
+
+
+def calls_this_hour(conn: Connection, credential_id: int) -> int:
+    """Calls granted to a credential in the last 60 minutes, over all lanes."""
+    with conn.cursor() as cur:
+        cur.execute(
+            "SELECT count(*) FROM api_calls WHERE credential_id = %s AND granted_at > statement_timestamp() - interval '1 hour'",
+            (credential_id,),
+        )
+        (count,) = cur.fetchone() or (0,)
+    conn.rollback()
+    return int(count)

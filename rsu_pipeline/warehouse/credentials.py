@@ -1,0 +1,207 @@
+"""Timing partners and their RunSignup credentials."""
+
+import datetime as dt
+import re
+import unicodedata
+from dataclasses import dataclass, field
+
+from psycopg2.extensions import connection as Connection
+
+from rsu_pipeline.warehouse.sealing import PREFIX, Sealer
+
+PROVIDER = "runsignup"
+"""Name of the provider, in lower case; its number differs between installations."""
+
+
+class PartnerError(ValueError):
+    """A partner cannot be found or made; one sentence: what is wrong and what to do."""
+
+
+@dataclass(frozen=True)
+class Partner:
+    """A timing partner and the state of its credential.
+
+    `key` is the partition key; None until the partner is onboarded. `credential_id` is None when there is no
+    credential.
+    """
+
+    partner_id: int
+    name: str
+    key: str | None
+    disabled_at: dt.datetime | None
+    credential_id: int | None
+    scheme: str
+    verified_at: dt.datetime | None
+    rejected_at: dt.datetime | None
+    rejected_reason: str | None
+
+    @property
+    def is_active(self) -> bool:
+        """Whether the partner is to be synced at all."""
+        return self.disabled_at is None and self.credential_id is not None
+
+
+@dataclass(frozen=True)
+class OpenCredential:
+    """A credential with its key and secret in clear; never printed."""
+
+    credential_id: int
+    scheme: str
+    principal: str = field(repr=False)
+    secret: str = field(repr=False)
+
+
+def slug(name: str) -> str:
+    """`"Acme Timing, Inc."` → `acme-timing-inc`; at most 40 characters, `partner` when nothing is left."""
+    plain = unicodedata.normalize("NFKD", name).encode("ascii", "ignore").decode().lower()
+    return re.sub(r"[^a-z0-9]+", "-", plain).strip("-")[:40].strip("-") or "partner"
+
+
+_SELECT = """
+SELECT p.timing_partner_id, p.company_name, p.partition_key, p.disabled_at, c.partner_provider_credential_id,
+    coalesce(nullif(lower(c.credential_type), ''), 'api_key'), c.verified_at, c.rejected_at, c.rejected_reason
+FROM timing_partners p
+LEFT JOIN (partner_provider_credentials c JOIN providers v ON v.provider_id = c.provider_id AND lower(v.name) = %(provider)s)
+    ON c.timing_partner_id = p.timing_partner_id
+    AND coalesce(c.principal, '') <> '' AND coalesce(c.secret, '') <> ''
+"""
+
+
+def partners(conn: Connection) -> list[Partner]:
+    """Every partner, in order of number."""
+    with conn.cursor() as cur:
+        cur.execute(_SELECT + " ORDER BY p.timing_partner_id", {"provider": PROVIDER})
+        return [Partner(*row) for row in cur.fetchall()]
+
+
+def partner(conn: Connection, name: str) -> Partner:
+    """The partner with this partition key or number. Raises PartnerError."""
+    with conn.cursor() as cur:
+        cur.execute(
+            _SELECT + " WHERE p.partition_key = %(name)s OR p.timing_partner_id::text = %(name)s",
+            {"provider": PROVIDER, "name": name.strip()},
+        )
+        row = cur.fetchone()
+    if row is None:
+        raise PartnerError(f"There is no partner {name!r}: `rsu partners list` shows them.")
+    return Partner(*row)
+
+
+def ensure_key(conn: Connection, partner_id: int) -> str:
+    """The partner's partition key, made from its number and name the first time."""
+    with conn.cursor() as cur:
+        cur.execute("SELECT company_name FROM timing_partners WHERE timing_partner_id = %s", (partner_id,))
+        row = cur.fetchone()
+        if row is None:
+            raise PartnerError(f"There is no partner {partner_id}: `rsu partners list` shows them.")
+        cur.execute(
+            "UPDATE timing_partners SET partition_key = coalesce(partition_key, %s) WHERE timing_partner_id = %s"
+            " RETURNING partition_key",
+            (f"{partner_id}-{slug(row[0])}", partner_id),
+        )
+        (key,) = cur.fetchone() or (None,)
+    return str(key)
+
+
+def add(conn: Connection, sealer: Sealer, *, name: str, principal: str, secret: str, scheme: str = "api_key") -> int:
+    """Makes a partner with a credential, or gives an existing partner of exactly this name a new one."""
+    with conn.cursor() as cur:
+        cur.execute("SELECT timing_partner_id FROM timing_partners WHERE company_name = %s", (name,))
+        found = cur.fetchall()
+        if len(found) > 1:
+            raise PartnerError(f"There are {len(found)} partners named {name!r}: change the credential by SQL.")
+        if found:
+            partner_id = int(found[0][0])
+        else:
+            cur.execute("INSERT INTO timing_partners (company_name) VALUES (%s) RETURNING timing_partner_id", (name,))
+            (partner_id,) = cur.fetchone() or (0,)
+        cur.execute(
+            """
+            INSERT INTO partner_provider_credentials (provider_id, timing_partner_id, principal, secret, credential_type)
+            SELECT provider_id, %s, %s, %s, %s FROM providers WHERE lower(name) = %s
+            ON CONFLICT (timing_partner_id, provider_id) DO UPDATE SET principal = excluded.principal,
+                secret = excluded.secret, credential_type = excluded.credential_type,
+                verified_at = NULL, rejected_at = NULL, rejected_reason = NULL
+            """,
+            (partner_id, sealer.seal(principal), sealer.seal(secret), scheme, PROVIDER),
+        )
+        cur.execute("UPDATE timing_partners SET disabled_at = NULL WHERE timing_partner_id = %s", (partner_id,))
+    ensure_key(conn, partner_id)
+    return partner_id
+
+
+def seal_all(conn: Connection, sealer: Sealer) -> int:
+    """Seals every key and secret that stands in clear, and returns how many credentials had one."""
+    with conn.cursor() as cur:
+        cur.execute(
+            "SELECT partner_provider_credential_id, principal, secret FROM partner_provider_credentials"
+            " WHERE principal NOT LIKE %(sealed)s OR secret NOT LIKE %(sealed)s FOR UPDATE",
+            {"sealed": PREFIX + "%"},
+        )
+        rows = cur.fetchall()
+        for credential_id, principal, secret in rows:
+            sealed = [
+                text if not text or text.startswith(PREFIX) else sealer.seal(text.strip())
+                for text in (principal, secret)
+            ]
+            cur.execute(
+                "UPDATE partner_provider_credentials SET principal = %s, secret = %s"
+                " WHERE partner_provider_credential_id = %s",
+                (*sealed, credential_id),
+            )
+    return len(rows)
+
+
+def open_credential(conn: Connection, sealer: Sealer, partner_id: int) -> OpenCredential:
+    """The partner's credential in clear; seals it first when it is not. Raises PartnerError, SecretKeyError."""
+    seal_all(conn, sealer)
+    with conn.cursor() as cur:
+        cur.execute(
+            "SELECT c.partner_provider_credential_id, coalesce(nullif(lower(c.credential_type), ''), 'api_key'),"
+            " c.principal, c.secret FROM partner_provider_credentials c JOIN providers v USING (provider_id)"
+            " WHERE c.timing_partner_id = %s AND lower(v.name) = %s AND c.principal <> '' AND c.secret <> ''",
+            (partner_id, PROVIDER),
+        )
+        row = cur.fetchone()
+    conn.commit()
+    if row is None:
+        raise PartnerError(f"Partner {partner_id} has no RunSignup credential: add one with `rsu partners add`.")
+    credential_id, scheme, principal, secret = row
+    if scheme not in ("api_key", "rsu_api_key", "sp_api_key"):
+        raise PartnerError(
+            f"Partner {partner_id} has credential_type {scheme!r}: use api_key, rsu_api_key or sp_api_key."
+        )
+    return OpenCredential(credential_id, scheme, sealer.open(principal), sealer.open(secret))
+
+
+def mark_verified(conn: Connection, credential_id: int) -> None:
+    """Access was proved just now."""
+    with conn.cursor() as cur:
+        cur.execute(
+            "UPDATE partner_provider_credentials SET verified_at = now(), rejected_at = NULL, rejected_reason = NULL"
+            " WHERE partner_provider_credential_id = %s",
+            (credential_id,),
+        )
+    conn.commit()
+
+
+def mark_rejected(conn: Connection, credential_id: int, reason: str) -> None:
+    """RunSignup refused the credential just now."""
+    with conn.cursor() as cur:
+        cur.execute(
+            "UPDATE partner_provider_credentials SET rejected_at = now(), rejected_reason = %s"
+            " WHERE partner_provider_credential_id = %s",
+            (reason[:500], credential_id),
+        )
+    conn.commit()
+
+
+def set_disabled(conn: Connection, partner_id: int, disabled: bool) -> None:
+    """Switches a partner off or on; nothing of its data changes."""
+    with conn.cursor() as cur:
+        cur.execute(
+            "UPDATE timing_partners SET disabled_at = CASE WHEN %s THEN coalesce(disabled_at, now()) END"
+            " WHERE timing_partner_id = %s",
+            (disabled, partner_id),
+        )
+    conn.commit()

@@ -1,0 +1,195 @@
+"""Cursors, positions and quarantine: how far a copy reaches, and what it could not take."""
+
+import datetime as dt
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+from psycopg2.extensions import connection as Connection
+
+Mode = Literal["full", "incremental"]
+Feed = Literal["participants", "removed"]
+
+RESUME_WITHIN = dt.timedelta(hours=24)
+"""A pass begun longer ago starts anew: what it saw of its first pages says little about today."""
+
+
+@dataclass(frozen=True)
+class EventCursor:
+    """How far a partner's copy of an event reaches; see the table's comments."""
+
+    event_id: int
+    modified_after: int
+    first_loaded_at: dt.datetime
+    last_full_at: dt.datetime
+    last_read_at: dt.datetime
+    needs_full: str | None
+    registrations: int
+
+
+@dataclass
+class Position:
+    """Where a pass over a race stands. `after` is the registration id up to which everything is stored,
+    `first_page_at` RunSignup's clock at the first page (None before it), `resumed` tells that an earlier process began
+    it."""
+
+    partner_id: int
+    race_id: int
+    mode: Mode
+    feed: Feed
+    event_ids: list[int]
+    modified_after: int | None
+    first_page_at: int | None
+    after: int
+    pages: int
+    resumed: bool
+
+
+def event_cursors(conn: Connection, partner_id: int) -> dict[int, EventCursor]:
+    """The partner's cursors, by event."""
+    with conn.cursor() as cur:
+        cur.execute(
+            "SELECT event_id, modified_after, first_loaded_at, last_full_at, last_read_at, needs_full, registrations"
+            " FROM event_cursors WHERE timing_partner_id = %s",
+            (partner_id,),
+        )
+        return {row[0]: EventCursor(*row) for row in cur.fetchall()}
+
+
+def open_pass(
+    conn: Connection, partner_id: int, race_id: int, mode: Mode, event_ids: Sequence[int], modified_after: int | None
+) -> Position:
+    """The pass of this mode over these events: the one an earlier process left unfinished, if it read the same events
+    and is not too old, else a new one. Commits."""
+    wanted = sorted(event_ids)
+    with conn.cursor() as cur:
+        cur.execute(
+            "SELECT feed, modified_after, first_page_at, after_registration_id, pages FROM read_passes"
+            " WHERE timing_partner_id = %s AND race_id = %s AND mode = %s AND event_ids = %s::bigint[]"
+            " AND started_at > now() - %s",
+            (partner_id, race_id, mode, wanted, RESUME_WITHIN),
+        )
+        row = cur.fetchone()
+        if row is None:
+            drop_pass(conn, partner_id, race_id, mode)
+            cur.execute(
+                "INSERT INTO read_passes (timing_partner_id, race_id, mode, event_ids, modified_after)"
+                " VALUES (%s, %s, %s, %s::bigint[], %s)",
+                (partner_id, race_id, mode, wanted, modified_after),
+            )
+            row = ("participants", modified_after, None, 0, 0)
+    conn.commit()
+    feed, since, first_page_at, after, pages = row
+    return Position(partner_id, race_id, mode, feed, wanted, since, first_page_at, after, pages, resumed=pages > 0)
+
+
+def save(conn: Connection, position: Position) -> None:
+    """Writes the position, in the caller's transaction."""
+    with conn.cursor() as cur:
+        cur.execute(
+            "UPDATE read_passes SET feed = %s, modified_after = %s, first_page_at = %s, after_registration_id = %s, pages = %s"
+            " WHERE timing_partner_id = %s AND race_id = %s AND mode = %s",
+            (
+                position.feed,
+                position.modified_after,
+                position.first_page_at,
+                position.after,
+                position.pages,
+                position.partner_id,
+                position.race_id,
+                position.mode,
+            ),
+        )
+
+
+def drop_pass(conn: Connection, partner_id: int, race_id: int, mode: Mode) -> None:
+    """Ends a pass, finished or given up."""
+    with conn.cursor() as cur:
+        cur.execute(
+            "DELETE FROM read_passes WHERE timing_partner_id = %s AND race_id = %s AND mode = %s",
+            (partner_id, race_id, mode),
+        )
+
+
+def advance(conn: Connection, position: Position, *, overlap: int) -> None:
+    """A pass is complete: moves its events' cursors to RunSignup's clock at its first page, less `overlap` seconds, and
+    ends it. In the caller's transaction, with the last page."""
+    with conn.cursor() as cur:
+        cur.execute(
+            """
+            INSERT INTO event_cursors AS c (timing_partner_id, event_id, race_id, modified_after, first_loaded_at,
+                last_full_at, last_read_at, registrations)
+            SELECT %(partner)s, event_id, %(race)s, %(cursor)s, now(), to_timestamp(%(first)s), to_timestamp(%(first)s),
+                (SELECT count(*) FROM runsignup_participants p
+                 WHERE p.timing_partner_id = %(partner)s AND p.event_id = e.event_id AND p.removed_at IS NULL)
+            FROM unnest(%(events)s::bigint[]) AS e (event_id)
+            ON CONFLICT (timing_partner_id, event_id) DO UPDATE SET race_id = excluded.race_id,
+                modified_after = excluded.modified_after, last_read_at = excluded.last_read_at,
+                last_full_at = CASE WHEN %(full)s THEN excluded.last_full_at ELSE c.last_full_at END,
+                needs_full = CASE WHEN NOT %(full)s THEN c.needs_full END,
+                registrations = excluded.registrations
+            """,
+            {
+                "partner": position.partner_id,
+                "race": position.race_id,
+                "events": position.event_ids,
+                "cursor": (position.first_page_at or 0) - overlap,
+                "first": position.first_page_at,
+                "full": position.mode == "full",
+            },
+        )
+    drop_pass(conn, position.partner_id, position.race_id, position.mode)
+
+
+def ask_for_full(conn: Connection, partner_id: int, event_ids: Sequence[int], reason: str) -> None:
+    """Has these events read in full next time, and says why."""
+    with conn.cursor() as cur:
+        cur.execute(
+            "UPDATE event_cursors SET needs_full = %s WHERE timing_partner_id = %s AND event_id = ANY (%s::bigint[])",
+            (reason[:300], partner_id, list(event_ids)),
+        )
+
+
+@dataclass(frozen=True)
+class Unfit:
+    """A row that could not be taken over as sent."""
+
+    raw: bytes
+    reason: str
+    registration_id: int | None
+    is_stored: bool
+
+
+def quarantine(conn: Connection, partner_id: int, race_id: int, rows: Sequence[Unfit]) -> None:
+    """Records rows that did not fit; one met before only gets a new time."""
+    with conn.cursor() as cur:
+        for row in rows:
+            cur.execute(
+                """
+                INSERT INTO quarantined_rows AS q (timing_partner_id, race_id, registration_id, is_stored, reason,
+                    row_digest, row_text)
+                VALUES (%s, %s, %s, %s, %s, %s, %s)
+                ON CONFLICT (timing_partner_id, race_id, row_digest) DO UPDATE
+                SET last_seen_at = now(), resolved_at = NULL, is_stored = excluded.is_stored, reason = excluded.reason
+                """,
+                (
+                    partner_id,
+                    race_id,
+                    row.registration_id,
+                    row.is_stored,
+                    row.reason[:2000],
+                    hashlib.sha256(row.raw).hexdigest(),
+                    row.raw.decode("utf-8", "replace").replace("\x00", "\ufffd"),
+                ),
+            )
+
+
+def open_quarantine(conn: Connection, partner_id: int) -> int:
+    """Rows in quarantine that have not come through since."""
+    with conn.cursor() as cur:
+        cur.execute(
+            "SELECT count(*) FROM quarantined_rows WHERE timing_partner_id = %s AND resolved_at IS NULL", (partner_id,)
+        )
+        (count,) = cur.fetchone() or (0,)
+    return int(count)

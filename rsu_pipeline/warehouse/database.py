@@ -1,0 +1,183 @@
+"""Connections, migrations and the locks that sessions hold.
+
+A `Connection` is psycopg2's, never in autocommit; callers commit. Every text raised here names the server and the
+database, never a password.
+"""
+
+import hashlib
+import os
+import socket
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
+from importlib import resources
+
+import psycopg2
+import psycopg2.extensions
+from psycopg2.extensions import connection as Connection
+
+OLDEST_SERVER = 130000
+"""PostgreSQL 13 in libpq's numbering."""
+LOCK_TIMEOUT_MS = 30_000
+IDLE_IN_TRANSACTION_TIMEOUT_MS = 600_000
+
+# Two-part advisory lock keys: what is locked, and which one of them.
+_MIGRATIONS_LOCK = (0x525355, 0)
+_PARTNER_LOCK_CLASS = 0x525356
+
+
+class DatabaseError(RuntimeError):
+    """The database cannot be used; one sentence: what is wrong, where, what to do."""
+
+
+class PartnerBusy(RuntimeError):
+    """Another session is syncing this partner; the text says which."""
+
+
+def connect(url: str, *, purpose: str) -> Connection:
+    """A session at the hub's database. `purpose` is shown in pg_stat_activity. Raises DatabaseError."""
+    name = f"rsu {purpose} {socket.gethostname()}:{os.getpid()}"[:63]
+    try:
+        conn = psycopg2.connect(
+            url,
+            application_name=name,
+            connect_timeout=10,
+            keepalives_idle=30,
+            keepalives_interval=10,
+            keepalives_count=3,
+            options=(
+                f"-c lock_timeout={LOCK_TIMEOUT_MS} -c idle_in_transaction_session_timeout={IDLE_IN_TRANSACTION_TIMEOUT_MS}"
+                # 64 MB lets the merge of a page keep its hash in memory; jit costs more than it saves on such statements.
+                " -c work_mem=64MB -c jit=off -c timezone=UTC"
+            ),
+        )
+    except psycopg2.Error as error:
+        raise DatabaseError(unreachable(url, error)) from None
+    if conn.server_version < OLDEST_SERVER:
+        version = conn.server_version // 10000
+        conn.close()
+        raise DatabaseError(f"PostgreSQL {version} at {place(url)} is too old: 13 is the oldest supported.")
+    return conn
+
+
+def place(url: str) -> str:
+    """host:port/database of a URL, for people."""
+    try:
+        parts = psycopg2.extensions.parse_dsn(url)
+    except psycopg2.ProgrammingError:
+        return "the address in RSU_DATABASE_URL"
+    return f"{parts.get('host', 'localhost')}:{parts.get('port', '5432')}/{parts.get('dbname', '')}"
+
+
+def unreachable(url: str, error: psycopg2.Error) -> str:
+    """One sentence on why a connection failed."""
+    if isinstance(error, psycopg2.ProgrammingError):
+        return "RSU_DATABASE_URL cannot be read as a PostgreSQL address: use postgresql://user:password@host:5432/hub."
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    reason = lines[-1] if lines else type(error).__name__
+    password = psycopg2.extensions.parse_dsn(url).get("password")
+    if password:
+        reason = reason.replace(str(password), "•••")
+    return f"Cannot use PostgreSQL at {place(url)}: {reason}. Check that it runs and that RSU_DATABASE_URL is right."
+
+
+@contextmanager
+def session(url: str, *, purpose: str) -> Iterator[Connection]:
+    """A connection for the length of a block; what was not committed is rolled back."""
+    with closing(connect(url, purpose=purpose)) as conn:
+        yield conn
+
+
+def migrations() -> list[tuple[int, str, str]]:
+    """Number, name and SQL of every migration of this program, in order."""
+    folder = resources.files("rsu_pipeline.warehouse") / "migrations"
+    files = sorted(entry.name for entry in folder.iterdir() if entry.name.endswith(".sql"))
+    return [(int(name.split("_")[0]), name, (folder / name).read_text()) for name in files]
+
+
+def migrate(conn: Connection) -> list[str]:
+    """Brings the schema up to this program's and returns the names of the migrations applied, all in one transaction.
+
+    Raises DatabaseError when the database was made by a newer program, by another one, or when a migration that was
+    applied has changed since.
+    """
+    applied: list[str] = []
+    with conn.cursor() as cur:
+        cur.execute("SELECT pg_advisory_xact_lock(%s, %s)", _MIGRATIONS_LOCK)
+        cur.execute(
+            "SELECT to_regclass('schema_migrations') IS NOT NULL, to_regclass('runsignup_participants') IS NOT NULL"
+        )
+        has_migrations, has_tables = _one(cur)
+        if not has_migrations:
+            if has_tables:
+                raise DatabaseError(
+                    "This database has a table runsignup_participants but no schema_migrations: another program made it."
+                    " Point RSU_DATABASE_URL at an empty database."
+                )
+            cur.execute(
+                "CREATE TABLE schema_migrations (version integer PRIMARY KEY, name text NOT NULL, digest text NOT NULL,"
+                " applied_at timestamptz NOT NULL DEFAULT now());"
+                "COMMENT ON TABLE schema_migrations IS 'One row: a migration applied to this database.';"
+                "COMMENT ON COLUMN schema_migrations.version IS 'Number of the migration.';"
+                "COMMENT ON COLUMN schema_migrations.name IS 'Its file.';"
+                "COMMENT ON COLUMN schema_migrations.digest IS 'SHA-256 of the file when it was applied.';"
+                "COMMENT ON COLUMN schema_migrations.applied_at IS 'When it was applied.';"
+            )
+        cur.execute("SELECT version, digest FROM schema_migrations ORDER BY version")
+        done = dict(cur.fetchall())
+        known = migrations()
+        if done and max(done) > known[-1][0]:
+            raise DatabaseError(
+                f"The database's schema is at version {max(done)}, this program knows {known[-1][0]}: install the newer"
+                " program, or restore a backup made before the upgrade."
+            )
+        for version, name, sql in known:
+            digest = hashlib.sha256(sql.encode()).hexdigest()
+            if version in done:
+                if done[version] != digest:
+                    raise DatabaseError(f"Migration {name} differs from the one applied to this database.")
+                continue
+            cur.execute(sql)
+            cur.execute(
+                "INSERT INTO schema_migrations (version, name, digest) VALUES (%s, %s, %s)", (version, name, digest)
+            )
+            applied.append(name)
+    conn.commit()
+    return applied
+
+
+@contextmanager
+def partner_lock(conn: Connection, partner_id: int) -> Iterator[None]:
+    """Holds a partner for this session: one sync at a time over all processes and machines. The lock lives on the
+    connection that writes, so a session that lost it cannot write any more. Raises PartnerBusy at once."""
+    with conn.cursor() as cur:
+        cur.execute("SELECT pg_try_advisory_lock(%s, %s)", (_PARTNER_LOCK_CLASS, partner_id))
+        (taken,) = _one(cur)
+        holder = None if taken else _holder(cur, partner_id)
+    conn.commit()
+    if not taken:
+        raise PartnerBusy(f"partner {partner_id} is being synced by {holder or 'another session that is just ending'}")
+    try:
+        yield
+    finally:
+        if not conn.closed:
+            conn.rollback()
+            with conn.cursor() as cur:
+                cur.execute("SELECT pg_advisory_unlock(%s, %s)", (_PARTNER_LOCK_CLASS, partner_id))
+            conn.commit()
+
+
+def _holder(cur: psycopg2.extensions.cursor, partner_id: int) -> str | None:
+    cur.execute(
+        "SELECT a.application_name, a.backend_start FROM pg_locks l JOIN pg_stat_activity a USING (pid)"
+        " WHERE l.locktype = 'advisory' AND l.granted AND l.classid::bigint = %s AND l.objid::bigint = %s",
+        (_PARTNER_LOCK_CLASS, partner_id),
+    )
+    row = cur.fetchone()
+    return f"'{row[0]}', connected since {row[1]:%Y-%m-%d %H:%M:%S} UTC" if row else None
+
+
+def _one(cur: psycopg2.extensions.cursor) -> tuple[object, ...]:
+    row = cur.fetchone()
+    if row is None:
+        raise DatabaseError("PostgreSQL answered a question of one row with none.")
+    return tuple(row)

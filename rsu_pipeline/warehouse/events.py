@@ -1,0 +1,177 @@
+"""Races, events and who sees them, as rows."""
+
+import datetime as dt
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from psycopg2.extensions import connection as Connection
+
+RACE_COLUMNS = (
+    "race_id name description last_date last_end_date next_date next_end_date created last_modified is_draft_race"
+    " is_private_race is_registration_open real_time_notifications_enabled url external_race_url external_results_url"
+    " logo_url fb_page_id fb_event_id timezone address payload"
+).split()
+EVENT_COLUMNS = (
+    "event_id race_id race_event_days_id name details giveaway start_time starts_at end_time ends_at registration_opens"
+    " age_calc_base_date event_type distance distance_text volunteer require_dob require_phone is_bundle sub_event_ids"
+    " gone_at payload"
+).split()
+
+
+@dataclass(frozen=True)
+class Written:
+    """How many rows a statement made, changed, and found as they should be."""
+
+    inserted: int
+    updated: int
+    unchanged: int
+
+
+@dataclass(frozen=True)
+class StoredEvent:
+    """What planning needs of an event. `starts_at` and `ends_at` are instants; `denied` tells that the partner's
+    credential could not read the race at the last attempt, `listed` that RunSignup still lists the race for it."""
+
+    event_id: int
+    race_id: int
+    race_name: str
+    name: str
+    starts_at: dt.datetime | None
+    ends_at: dt.datetime | None
+    volunteer: bool
+    is_bundle: bool
+    denied: bool
+    listed: bool
+
+
+def store_races(conn: Connection, partner_id: int, key: str, races: Sequence[Mapping[str, object]]) -> Written:
+    """Upserts races (dicts of RACE_COLUMNS) and the partner's links to them."""
+    written = _upsert(conn, "runsignup_races", "race_id", RACE_COLUMNS, races, partner_id, key)
+    with conn.cursor() as cur:
+        cur.execute(
+            "INSERT INTO partner_races AS l (timing_partner_id, race_id) SELECT %s, unnest(%s::bigint[])"
+            " ON CONFLICT (timing_partner_id, race_id) DO UPDATE SET unlisted_at = NULL WHERE l.unlisted_at IS NOT NULL",
+            (partner_id, [race["race_id"] for race in races]),
+        )
+    return written
+
+
+def store_events(conn: Connection, partner_id: int, key: str, events: Sequence[Mapping[str, object]]) -> Written:
+    """Upserts events (dicts of EVENT_COLUMNS); their races must be there."""
+    return _upsert(conn, "runsignup_events", "event_id", EVENT_COLUMNS, events, partner_id, key)
+
+
+def _upsert(
+    conn: Connection,
+    table: str,
+    identity: str,
+    columns: Sequence[str],
+    rows: Sequence[Mapping[str, object]],
+    partner_id: int,
+    key: str,
+) -> Written:
+    """One statement for all rows; a row that is as it should be is not written again. The partner and the key stay
+    those of whoever brought the row first, lest a race that two partners share be rewritten at every turn."""
+    names = ", ".join(columns)
+    changes = ", ".join(f"{name} = excluded.{name}" for name in columns if name != identity)
+    theirs, ours = (", ".join(f"{alias}.{name}" for name in columns) for alias in ("i", "o"))
+    by_id = {row[identity]: row for row in rows}
+    with conn.cursor() as cur:
+        cur.execute(
+            f"""
+            WITH incoming AS (SELECT {names} FROM jsonb_populate_recordset(NULL::{table}, %(rows)s::jsonb)),
+            changed AS (
+                SELECT i.* FROM incoming i LEFT JOIN {table} o USING ({identity})
+                WHERE o.{identity} IS NULL OR ({ours}) IS DISTINCT FROM ({theirs})
+            ),
+            written AS (
+                INSERT INTO {table} ({names}, timing_partner_id, credentials_used)
+                SELECT {names}, %(partner)s, %(key)s FROM changed
+                ON CONFLICT ({identity}) DO UPDATE SET {changes}, fetched_date = now()
+                RETURNING (xmax = 0) AS inserted
+            )
+            SELECT count(*) FILTER (WHERE inserted), count(*) FILTER (WHERE NOT inserted) FROM written
+            """,  # noqa: S608 - names come from the constants above
+            {"rows": json.dumps(list(by_id.values())), "partner": partner_id, "key": key},
+        )
+        inserted, updated = cur.fetchone() or (0, 0)
+    return Written(inserted, updated, len(by_id) - inserted - updated)
+
+
+def known_races(conn: Connection, partner_id: int) -> dict[int, dt.datetime | None]:
+    """The partner's races, each with the `last_modified` its full detail was read at (None when it was not)."""
+    with conn.cursor() as cur:
+        cur.execute(
+            "SELECT r.race_id, r.detail_as_of FROM partner_races l JOIN runsignup_races r USING (race_id)"
+            " WHERE l.timing_partner_id = %s",
+            (partner_id,),
+        )
+        return dict(cur.fetchall())
+
+
+def mark_unlisted(conn: Connection, partner_id: int, listed: Sequence[int]) -> int:
+    """Marks the partner's races that a complete listing no longer has, and returns how many are new among them."""
+    with conn.cursor() as cur:
+        cur.execute(
+            "UPDATE partner_races SET unlisted_at = now()"
+            " WHERE timing_partner_id = %s AND unlisted_at IS NULL AND race_id <> ALL (%s::bigint[])",
+            (partner_id, list(listed)),
+        )
+        return int(cur.rowcount)
+
+
+def mark_detail(conn: Connection, race_id: int, present: Sequence[int]) -> int:
+    """Records that the race's full detail has been stored as of its present `last_modified`, and that events not in
+    `present` are gone; returns how many are newly so."""
+    with conn.cursor() as cur:
+        cur.execute("UPDATE runsignup_races SET detail_as_of = last_modified WHERE race_id = %s", (race_id,))
+        cur.execute(
+            "UPDATE runsignup_events SET gone_at = now()"
+            " WHERE race_id = %s AND gone_at IS NULL AND event_id <> ALL (%s::bigint[])",
+            (race_id, list(present)),
+        )
+        return int(cur.rowcount)
+
+
+def set_access(conn: Connection, partner_id: int, race_id: int, access: str) -> bool:
+    """Records whether the partner could read the race; True when that is news."""
+    with conn.cursor() as cur:
+        cur.execute(
+            "UPDATE partner_races SET access = %(access)s, access_changed_at = now()"
+            " WHERE timing_partner_id = %(partner)s AND race_id = %(race)s AND access <> %(access)s",
+            {"partner": partner_id, "race": race_id, "access": access},
+        )
+        return bool(cur.rowcount)
+
+
+def events_of(conn: Connection, partner_id: int) -> list[StoredEvent]:
+    """Every event of the partner's races that RunSignup still has, past ones too."""
+    with conn.cursor() as cur:
+        cur.execute(
+            """
+            SELECT e.event_id, e.race_id, coalesce(r.name, ''), coalesce(e.name, ''), e.starts_at, e.ends_at,
+                coalesce(e.volunteer, false), e.is_bundle, l.access = 'denied', l.unlisted_at IS NULL
+            FROM partner_races l
+            JOIN runsignup_races r USING (race_id)
+            JOIN runsignup_events e USING (race_id)
+            WHERE l.timing_partner_id = %s AND e.gone_at IS NULL
+            ORDER BY e.starts_at NULLS FIRST, e.race_id, e.event_id
+            """,
+            (partner_id,),
+        )
+        return [StoredEvent(*row) for row in cur.fetchall()]
+
+
+def replace_plan(conn: Connection, partner_id: int, rows: Sequence[Mapping[str, object]]) -> None:
+    """Sets the partner's rows of `future_events`."""
+    with conn.cursor() as cur:
+        cur.execute("DELETE FROM future_events WHERE timing_partner_id = %s", (partner_id,))
+        cur.execute(
+            """
+            INSERT INTO future_events (timing_partner_id, event_id, race_id, tier, starts_at, over_at, next_read, reason)
+            SELECT %s, event_id, race_id, tier, starts_at, over_at, next_read, reason
+            FROM jsonb_populate_recordset(NULL::future_events, %s::jsonb)
+            """,
+            (partner_id, json.dumps(list(rows), default=str)),
+        )

@@ -1,0 +1,333 @@
+"""Registrations: a page is copied into a staging table and merged in one statement, with its bib changes.
+
+Every function works inside the caller's transaction, so that rows and position commit together.
+"""
+
+import io
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import psycopg2
+from psycopg2.extensions import connection as Connection
+
+COLUMNS = (
+    "race_id event_id registration_id user_id first_name middle_name last_name email dob gender phone profile_image_url"
+    " bib_num chip_num age registration_date last_modified_epoch address team_info payment_info additional_data payload"
+).split()
+"""Content of a registration, in the order of a staged line. What is derived from it is not listed."""
+REMOVAL_COLUMNS = ["removed_reason", "removed_epoch", "new_registration_id"]
+
+StagedLine = bytes
+"""A registration in COPY's text format: COLUMNS, then REMOVAL_COLUMNS, without line end."""
+
+
+@dataclass(frozen=True)
+class Source:
+    """Where a page came from: whose it is, RunSignup's clock at the answer (Unix seconds), the run that asked."""
+
+    partner_id: int
+    key: str
+    race_id: int
+    server_time: int
+    run_id: str
+
+
+@dataclass
+class Counts:
+    """What happened to rows. `stale` are active rows older than the removal held for them; `quarantined` were held
+    back, `with_faults` stored with members left NULL."""
+
+    read: int = 0
+    inserted: int = 0
+    updated: int = 0
+    unchanged: int = 0
+    reactivated: int = 0
+    removed: int = 0
+    stale: int = 0
+    bib_changes: int = 0
+    quarantined: int = 0
+    with_faults: int = 0
+
+    def add(self, other: "Counts") -> None:
+        for name in self.__dataclass_fields__:
+            setattr(self, name, getattr(self, name) + getattr(other, name))
+
+
+@dataclass(frozen=True)
+class Refused:
+    """A staged line PostgreSQL would not take, by its place in the page, and why."""
+
+    index: int
+    reason: str
+
+
+def stage_and(
+    conn: Connection, lines: Sequence[StagedLine], merge: str, params: dict[str, object]
+) -> tuple[Counts, list[Refused]]:
+    """Stages lines and runs `merge` on them. Should PostgreSQL refuse, the bad ones are found by halving and the rest
+    go in. What is staged at the end is what was merged last; see `restage`."""
+    counts, refused = Counts(), []
+    pending = [(0, list(lines))]
+    while pending:
+        start, part = pending.pop()
+        try:
+            with conn.cursor() as cur:
+                cur.execute("SAVEPOINT page")
+                _stage(conn, part)
+                cur.execute(merge, params)
+                counts.add(Counts(*(cur.fetchone() or ())))
+                cur.execute("RELEASE SAVEPOINT page")
+        except (psycopg2.DataError, psycopg2.IntegrityError, psycopg2.errors.ProgramLimitExceeded) as error:
+            with conn.cursor() as cur:
+                cur.execute("ROLLBACK TO SAVEPOINT page")
+            if len(part) == 1:
+                refused.append(Refused(start, _reason(error)))
+                continue
+            middle = len(part) // 2
+            pending += [(start + middle, part[middle:]), (start, part[:middle])]
+    return counts, refused
+
+
+def merge_active(conn: Connection, lines: Sequence[StagedLine], source: Source) -> tuple[Counts, list[Refused]]:
+    """Brings active registrations in: new ones inserted, changed ones updated, unchanged ones not touched, and every
+    bib that changed after its event's first load logged by the same statement."""
+    return stage_and(conn, lines, _MERGE_ACTIVE, _params(source))
+
+
+def merge_removed(
+    conn: Connection, lines: Sequence[StagedLine], source: Source, *, mode: str
+) -> tuple[Counts, list[Refused]]:
+    """Marks removed registrations with their reason. A removal older than the active row held is ignored; of the same
+    second, the removal wins unless this pass saw the registration active (`mode` names the pass)."""
+    return stage_and(conn, lines, _MERGE_REMOVED, _params(source) | {"mode": mode})
+
+
+def note_missing(
+    conn: Connection,
+    source: Source,
+    event_ids: Sequence[int],
+    *,
+    after: int,
+    upto: int | None,
+    seen: Sequence[int],
+) -> None:
+    """After a page of a full pass: notes which active registrations of its id range the page did not have. Since pages
+    follow each other by id, the notes of all pages together are what the pass did not see."""
+    with conn.cursor() as cur:
+        cur.execute(
+            """
+            INSERT INTO pass_registrations (timing_partner_id, race_id, mode, registration_id, event_id, missing)
+            SELECT t.timing_partner_id, %(race)s, 'full', t.registration_id, t.event_id, true
+            FROM runsignup_participants t
+            WHERE t.timing_partner_id = %(partner)s AND t.event_id = ANY (%(events)s::bigint[]) AND t.removed_at IS NULL
+                AND t.registration_id > %(after)s AND (%(upto)s IS NULL OR t.registration_id <= %(upto)s)
+                AND NOT EXISTS (SELECT FROM unnest(%(seen)s::bigint[]) AS s (id) WHERE s.id = t.registration_id)
+            ON CONFLICT DO NOTHING
+            """,
+            _params(source) | {"events": list(event_ids), "after": after, "upto": upto, "seen": list(seen)},
+        )
+
+
+def note_seen(conn: Connection, source: Source, seen: Sequence[tuple[int, int]]) -> None:
+    """After a page of an incremental pass: notes the (registration, event) ids it showed as active."""
+    with conn.cursor() as cur:
+        cur.execute(
+            "INSERT INTO pass_registrations (timing_partner_id, race_id, mode, registration_id, event_id, missing)"
+            " SELECT %s, %s, 'incremental', registration_id, event_id, false"
+            " FROM unnest(%s::bigint[], %s::bigint[]) AS s (registration_id, event_id) ON CONFLICT DO NOTHING",
+            (source.partner_id, source.race_id, [pair[0] for pair in seen], [pair[1] for pair in seen]),
+        )
+
+
+@dataclass(frozen=True)
+class Missing:
+    """What a complete full pass did not see of one event: so many of the `held` active registrations."""
+
+    event_id: int
+    missing: int
+    held: int
+
+
+def missing(conn: Connection, partner_id: int, race_id: int) -> list[Missing]:
+    """Per event, the active registrations a full pass did not see, beside those held."""
+    with conn.cursor() as cur:
+        cur.execute(
+            """
+            SELECT m.event_id, count(*)::int, (
+                SELECT count(*) FROM runsignup_participants h
+                WHERE h.timing_partner_id = %(partner)s AND h.event_id = m.event_id AND h.removed_at IS NULL)::int
+            FROM pass_registrations m
+            JOIN runsignup_participants t USING (timing_partner_id, registration_id)
+            WHERE m.timing_partner_id = %(partner)s AND m.race_id = %(race)s AND m.mode = 'full' AND m.missing
+                AND t.removed_at IS NULL AND t.event_id = m.event_id
+            GROUP BY m.event_id
+            """,
+            {"partner": partner_id, "race": race_id},
+        )
+        return [Missing(*row) for row in cur.fetchall()]
+
+
+def remove_missing(conn: Connection, source: Source, event_ids: Sequence[int]) -> int:
+    """Marks what a complete full pass did not see of these events as `missing_upstream`, and returns how many."""
+    with conn.cursor() as cur:
+        cur.execute(
+            """
+            UPDATE runsignup_participants t
+            SET removed_at = to_timestamp(%(server_time)s), removed_reason = 'missing_upstream', removed_epoch = NULL,
+                new_registration_id = NULL, changed_at = now(), fetched_date = now(), source_at = to_timestamp(%(server_time)s)
+            FROM pass_registrations m
+            WHERE m.timing_partner_id = %(partner)s AND m.race_id = %(race)s AND m.mode = 'full' AND m.missing
+                AND m.event_id = ANY (%(events)s::bigint[])
+                AND t.timing_partner_id = m.timing_partner_id AND t.registration_id = m.registration_id
+                AND t.event_id = m.event_id AND t.removed_at IS NULL
+            """,
+            _params(source) | {"events": list(event_ids)},
+        )
+        return int(cur.rowcount)
+
+
+def active_count(conn: Connection, partner_id: int, event_ids: Sequence[int]) -> int:
+    """Active registrations of these events."""
+    with conn.cursor() as cur:
+        cur.execute(
+            "SELECT count(*) FROM runsignup_participants"
+            " WHERE timing_partner_id = %s AND event_id = ANY (%s::bigint[]) AND removed_at IS NULL",
+            (partner_id, list(event_ids)),
+        )
+        (count,) = cur.fetchone() or (0,)
+    return int(count)
+
+
+def _stage(conn: Connection, lines: Sequence[StagedLine]) -> None:
+    names = ", ".join(COLUMNS + REMOVAL_COLUMNS)
+    with conn.cursor() as cur:
+        cur.execute(_CREATE_STAGE)
+        cur.execute("TRUNCATE participants_stage")
+        cur.copy_expert(f"COPY participants_stage ({names}) FROM STDIN", io.BytesIO(b"\n".join((*lines, b""))))
+
+
+def _params(source: Source) -> dict[str, object]:
+    return {
+        "partner": source.partner_id,
+        "race": source.race_id,
+        "key": source.key,
+        "server_time": source.server_time,
+        "run": source.run_id,
+    }
+
+
+def _reason(error: psycopg2.Error) -> str:
+    lines = [line.strip() for line in (error.diag.message_primary or str(error)).splitlines() if line.strip()]
+    return f"PostgreSQL: {lines[0] if lines else type(error).__name__}"[:300]
+
+
+_CREATE_STAGE = f"""
+CREATE TEMPORARY TABLE IF NOT EXISTS participants_stage ON COMMIT DELETE ROWS AS
+SELECT {", ".join(COLUMNS + REMOVAL_COLUMNS)} FROM runsignup_participants LIMIT 0
+"""  # noqa: S608 - names come from the constants above
+
+_NAMES = ", ".join(COLUMNS)
+_NEW = ", ".join(f"i.{name}" for name in COLUMNS)
+_HELD = ", ".join(f"t.{name}" for name in COLUMNS)
+_CHANGES = ", ".join(f"{name} = excluded.{name}" for name in COLUMNS if name != "registration_id")
+# One row per registration: should a page carry one twice, the newer, and of equals the later.
+_INCOMING = """incoming AS MATERIALIZED (
+    SELECT DISTINCT ON (registration_id) * FROM participants_stage
+    ORDER BY registration_id, last_modified_epoch DESC NULLS LAST, ctid DESC
+)"""
+_DERIVED = "registered_at, last_modified"
+_DERIVATION = (
+    "i.registration_date AT TIME ZONE 'America/New_York',"
+    " to_timestamp(i.last_modified_epoch) AT TIME ZONE 'America/New_York'"
+)
+
+# A row is written only if it is new, differs, or comes back after a removal that is not newer than itself.
+_MERGE_ACTIVE = f"""
+WITH {_INCOMING},
+compared AS MATERIALIZED (
+    SELECT i.*, t.id AS held_id, t.bib_num AS held_bib, t.removed_at IS NOT NULL AS was_removed,
+        greatest(t.source_at, c.last_read_at) AS held_at, c.first_loaded_at IS NOT NULL AS is_loaded
+    FROM incoming i
+    LEFT JOIN runsignup_participants t ON t.timing_partner_id = %(partner)s AND t.registration_id = i.registration_id
+    LEFT JOIN event_cursors c ON c.timing_partner_id = %(partner)s AND c.event_id = i.event_id
+    WHERE t.id IS NULL
+        OR (t.removed_at IS NULL AND ({_NEW}) IS DISTINCT FROM ({_HELD}))
+        OR (t.removed_at IS NOT NULL AND coalesce(i.last_modified_epoch >= t.removed_epoch, true))
+),
+written AS (
+    INSERT INTO runsignup_participants ({_NAMES}, {_DERIVED}, timing_partner_id, first_bib, source_at, credentials_used)
+    SELECT {_NEW}, {_DERIVATION}, %(partner)s, CASE WHEN NOT i.is_loaded THEN i.bib_num END,
+        to_timestamp(%(server_time)s), %(key)s
+    FROM compared i
+    ON CONFLICT (timing_partner_id, registration_id) DO UPDATE SET {_CHANGES},
+        registered_at = excluded.registered_at, last_modified = excluded.last_modified,
+        removed_at = NULL, removed_reason = NULL, removed_epoch = NULL, new_registration_id = NULL,
+        changed_at = now(), fetched_date = now(), source_at = excluded.source_at,
+        credentials_used = excluded.credentials_used
+    RETURNING registration_id
+),
+logged AS (
+    INSERT INTO runsignup_bib_changes (timing_partner_id, race_id, event_id, registration_id, kind, old_bib, new_bib,
+        modified_epoch, last_seen_old, first_seen_new, run_id)
+    SELECT %(partner)s, i.race_id, i.event_id, i.registration_id,
+        CASE WHEN i.held_bib IS NULL THEN 'assigned' WHEN i.bib_num IS NULL THEN 'cleared' ELSE 'changed' END,
+        i.held_bib, i.bib_num, i.last_modified_epoch, i.held_at, to_timestamp(%(server_time)s), %(run)s
+    FROM compared i JOIN written USING (registration_id)
+    WHERE i.held_bib IS DISTINCT FROM i.bib_num AND (i.held_id IS NOT NULL OR i.is_loaded)
+    RETURNING 1
+),
+resolved AS (
+    UPDATE quarantined_rows q SET resolved_at = now() FROM incoming i
+    WHERE q.timing_partner_id = %(partner)s AND q.registration_id = i.registration_id AND q.resolved_at IS NULL
+)
+SELECT (SELECT count(*) FROM participants_stage)::int,
+    (SELECT count(*) FROM compared WHERE held_id IS NULL)::int,
+    (SELECT count(*) FROM compared WHERE held_id IS NOT NULL AND NOT was_removed)::int,
+    ((SELECT count(*) FROM participants_stage) - (SELECT count(*) FROM compared) - stale.n)::int,
+    (SELECT count(*) FROM compared WHERE was_removed)::int,
+    0, stale.n::int, (SELECT count(*) FROM logged)::int
+FROM (
+    SELECT count(*) AS n FROM incoming i
+    JOIN runsignup_participants t ON t.timing_partner_id = %(partner)s AND t.registration_id = i.registration_id
+    WHERE t.removed_at IS NOT NULL AND i.last_modified_epoch < t.removed_epoch
+) stale
+"""  # noqa: S608 - names come from the constants above
+
+_MERGE_REMOVED = f"""
+WITH {_INCOMING},
+compared AS MATERIALIZED (
+    SELECT i.*, t.id AS held_id, t.removed_at IS NULL AS was_active
+    FROM incoming i
+    LEFT JOIN runsignup_participants t ON t.timing_partner_id = %(partner)s AND t.registration_id = i.registration_id
+    LEFT JOIN pass_registrations s ON s.timing_partner_id = %(partner)s AND s.race_id = %(race)s AND s.mode = %(mode)s
+        AND s.registration_id = i.registration_id
+    WHERE t.id IS NULL
+        OR (t.removed_at IS NULL AND (
+            s.missing
+            OR i.removed_epoch > coalesce(t.last_modified_epoch, 0)
+            OR (s.registration_id IS NULL AND coalesce(i.removed_epoch >= coalesce(t.last_modified_epoch, 0), true))))
+        OR (t.removed_at IS NOT NULL AND coalesce(i.removed_epoch >= t.removed_epoch, true)
+            AND (i.removed_reason, i.removed_epoch, i.new_registration_id)
+                IS DISTINCT FROM (t.removed_reason, t.removed_epoch, t.new_registration_id))
+),
+marked AS (
+    UPDATE runsignup_participants t
+    SET removed_at = coalesce(to_timestamp(i.removed_epoch), to_timestamp(%(server_time)s)),
+        removed_reason = i.removed_reason, removed_epoch = i.removed_epoch, new_registration_id = i.new_registration_id,
+        changed_at = now(), fetched_date = now(), source_at = to_timestamp(%(server_time)s)
+    FROM compared i
+    WHERE t.id = i.held_id
+    RETURNING i.was_active
+),
+inserted AS (
+    INSERT INTO runsignup_participants ({_NAMES}, {_DERIVED}, timing_partner_id, source_at, credentials_used, removed_at,
+        removed_reason, removed_epoch, new_registration_id)
+    SELECT {_NEW}, {_DERIVATION}, %(partner)s, to_timestamp(%(server_time)s), %(key)s,
+        coalesce(to_timestamp(i.removed_epoch), to_timestamp(%(server_time)s)), i.removed_reason, i.removed_epoch,
+        i.new_registration_id
+    FROM compared i WHERE i.held_id IS NULL
+    ON CONFLICT (timing_partner_id, registration_id) DO NOTHING
+    RETURNING 1
+)
+SELECT 0, 0, 0, 0, 0, (SELECT count(*) FROM marked WHERE was_active)::int, 0, 0
+"""  # noqa: S608 - names come from the constants above
