@@ -6,7 +6,7 @@ installation end the partner's work.
 
 import datetime as dt
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Container, Sequence
 from dataclasses import dataclass, field
 
 from rsu_pipeline.runsignup import values
@@ -50,6 +50,22 @@ def refresh_events(desk: Desk) -> EventsOutcome:
     stored."""
     started, calls = time.monotonic(), desk.ledger.calls
     outcome = EventsOutcome()
+    failure: Exception | None = None
+    try:
+        _refresh(desk, outcome)
+    except (ApiError, CredentialRejected) as error:
+        desk.conn.rollback()
+        failure = error
+        raise
+    finally:
+        outcome.calls = desk.ledger.calls - calls
+        outcome.seconds = time.monotonic() - started
+        if not desk.conn.closed:
+            _record_listing(desk, outcome, failure)
+    return outcome
+
+
+def _refresh(desk: Desk, outcome: EventsOutcome) -> None:
     pages = [desk.client.races_page(1)]
     while not pages[-1].is_last:
         pages.append(desk.client.races_page(len(pages) + 1))
@@ -61,19 +77,15 @@ def refresh_events(desk: Desk) -> EventsOutcome:
     outcome.races = len(listed)
     outcome.races_unlisted = events.mark_unlisted(desk.conn, desk.partner_id, [race.race_id for race in listed])
     desk.conn.commit()
+    read_before = events.details_as_of(desk.conn, [race.race_id for race in listed])
     for race in listed:
-        if _wants_detail(race, known.get(race.race_id), desk.now()):
+        if _wants_detail(race, read_before.get(race.race_id), desk.now()):
             try:
                 refresh_race(desk, race.race_id, outcome)
             except ApiError as error:
                 if error.remedy in (Remedy.WAIT_FOR_BUDGET, Remedy.FAIL_CONFIGURATION):
                     raise
                 outcome.problems.append(str(error))
-    outcome.calls = desk.ledger.calls - calls
-    outcome.seconds = time.monotonic() - started
-    status: history.Status = "partial" if outcome.problems else "completed"
-    _record_listing(desk, outcome, status, None)
-    return outcome
 
 
 def refresh_race(desk: Desk, race_id: int, outcome: EventsOutcome) -> None:
@@ -86,15 +98,18 @@ def refresh_race(desk: Desk, race_id: int, outcome: EventsOutcome) -> None:
     desk.conn.commit()
 
 
-def make_plan(desk: Desk, *, incremental_days: float, force_full: bool, race_ids: Sequence[int] = ()) -> Plan:
-    """Decides what a sync will read and writes it to `future_events`."""
+def make_plan(
+    desk: Desk, *, incremental_days: float | None = None, force_full: bool = False, race_ids: Sequence[int] = ()
+) -> Plan:
+    """Decides what a sync will read and writes it to `future_events`. `race_ids` keeps the plan returned to these races;
+    PartnerError when one of them has no future event of this partner."""
     everything = events.events_of(desk.conn, desk.partner_id)
     held = cursors.event_cursors(desk.conn, desk.partner_id)
     plan = planning.plan(
         everything,
         held,
         desk.now(),
-        incremental_days=incremental_days,
+        incremental_days=desk.settings.incremental_days if incremental_days is None else incremental_days,
         full_read_up_to_rows=desk.settings.full_read_up_to_rows,
         force_full=force_full,
     )
@@ -102,6 +117,8 @@ def make_plan(desk: Desk, *, incremental_days: float, force_full: bool, race_ids
     desk.conn.commit()
     if not race_ids:
         return plan
+    if unknown := sorted(set(race_ids) - {item.event.race_id for item in plan.events}):
+        raise credentials.PartnerError(f"Partner {desk.key} has no race with future events numbered {unknown}.")
     return Plan(
         [item for item in plan.events if item.event.race_id in race_ids],
         [read for read in plan.reads if read.race_id in race_ids],
@@ -240,7 +257,7 @@ def _reject(desk: Desk, reason: str) -> None:
     )
 
 
-def _prove_access(desk: Desk, listed: Sequence[Race], known: dict[int, dt.datetime | None]) -> None:
+def _prove_access(desk: Desk, listed: Sequence[Race], known: Container[int]) -> None:
     """`/races` ignores a wrong key and answers with the public list, so a listing that brings races not seen before is
     believed only if one of them can be read. Raises CredentialRejected."""
     verified = desk.partner.verified_at
@@ -335,19 +352,19 @@ def _starts_after(event: Event, horizon: dt.datetime) -> bool:
         return True
 
 
-def _record_listing(desk: Desk, outcome: EventsOutcome, status: history.Status, error: ApiError | None) -> None:
+def _record_listing(desk: Desk, outcome: EventsOutcome, error: Exception | None) -> None:
     history.record(
         desk.conn,
         partner_id=desk.partner_id,
         race_id=None,
         event_ids=[],
         operation="events",
-        status=status,
-        reason="; ".join(outcome.problems) or "listing",
+        status="failed" if error else "partial" if outcome.problems else "completed",
+        reason=str(error) if error else "; ".join(outcome.problems) or "listing",
         run_id=desk.run_id,
         seconds=outcome.seconds,
         counts={"read": outcome.races, "calls": outcome.calls, "details": outcome.details_read},
-        error=_details(error) if error else None,
+        error=_details(error) if isinstance(error, ApiError) else {"message": str(error)} if error else None,
     )
     desk.conn.commit()
 

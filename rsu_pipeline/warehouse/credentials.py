@@ -34,6 +34,7 @@ class Partner:
     verified_at: dt.datetime | None
     rejected_at: dt.datetime | None
     rejected_reason: str | None
+    entered_at: dt.datetime | None = None
 
     @property
     def is_active(self) -> bool:
@@ -59,7 +60,7 @@ def slug(name: str) -> str:
 
 _SELECT = """
 SELECT p.timing_partner_id, p.company_name, p.partition_key, p.disabled_at, c.partner_provider_credential_id,
-    coalesce(nullif(lower(c.credential_type), ''), 'api_key'), c.verified_at, c.rejected_at, c.rejected_reason
+    coalesce(nullif(lower(c.credential_type), ''), 'api_key'), c.verified_at, c.rejected_at, c.rejected_reason, c.entered_at
 FROM timing_partners p
 LEFT JOIN (partner_provider_credentials c JOIN providers v ON v.provider_id = c.provider_id AND lower(v.name) = %(provider)s)
     ON c.timing_partner_id = p.timing_partner_id
@@ -85,6 +86,18 @@ def partner(conn: Connection, name: str) -> Partner:
     if row is None:
         raise PartnerError(f"There is no partner {name!r}: `rsu partners list` shows them.")
     return Partner(*row)
+
+
+def awaiting_first_sync(conn: Connection) -> list[Partner]:
+    """Active partners for whom no run has tried anything since their present key and secret were entered."""
+    with conn.cursor() as cur:
+        cur.execute(
+            _SELECT + " WHERE p.disabled_at IS NULL AND c.partner_provider_credential_id IS NOT NULL"
+            " AND NOT EXISTS (SELECT FROM sync_history h WHERE h.timing_partner_id = p.timing_partner_id"
+            " AND h.finished_at >= c.entered_at) ORDER BY p.timing_partner_id",
+            {"provider": PROVIDER},
+        )
+        return [Partner(*row) for row in cur.fetchall()]
 
 
 def ensure_key(conn: Connection, partner_id: int) -> str:
@@ -121,7 +134,7 @@ def add(conn: Connection, sealer: Sealer, *, name: str, principal: str, secret: 
             SELECT provider_id, %s, %s, %s, %s FROM providers WHERE lower(name) = %s
             ON CONFLICT (timing_partner_id, provider_id) DO UPDATE SET principal = excluded.principal,
                 secret = excluded.secret, credential_type = excluded.credential_type,
-                verified_at = NULL, rejected_at = NULL, rejected_reason = NULL
+                verified_at = NULL, rejected_at = NULL, rejected_reason = NULL, entered_at = now()
             """,
             (partner_id, sealer.seal(principal), sealer.seal(secret), scheme, PROVIDER),
         )

@@ -75,14 +75,19 @@ def _upsert(
     those of whoever brought the row first, lest a race that two partners share be rewritten at every turn."""
     names = ", ".join(columns)
     changes = ", ".join(f"{name} = excluded.{name}" for name in columns if name != identity)
-    theirs, ours = (", ".join(f"{alias}.{name}" for name in columns) for alias in ("i", "o"))
+    theirs, ours = (", ".join(f"{alias}.{name}" for name in columns) for alias in ("c", "o"))
+    # A race's detail has members that its listing lacks: what one answer brought stays when the other is stored.
+    combined = ", ".join(
+        "coalesce(o.payload, '{}') || i.payload" if name == "payload" else f"i.{name}" for name in columns
+    )
     by_id = {row[identity]: row for row in rows}
     with conn.cursor() as cur:
         cur.execute(
             f"""
             WITH incoming AS (SELECT {names} FROM jsonb_populate_recordset(NULL::{table}, %(rows)s::jsonb)),
+            combined ({names}) AS (SELECT {combined} FROM incoming i LEFT JOIN {table} o USING ({identity})),
             changed AS (
-                SELECT i.* FROM incoming i LEFT JOIN {table} o USING ({identity})
+                SELECT c.* FROM combined c LEFT JOIN {table} o USING ({identity})
                 WHERE o.{identity} IS NULL OR ({ours}) IS DISTINCT FROM ({theirs})
             ),
             written AS (
@@ -99,13 +104,20 @@ def _upsert(
     return Written(inserted, updated, len(by_id) - inserted - updated)
 
 
-def known_races(conn: Connection, partner_id: int) -> dict[int, dt.datetime | None]:
-    """The partner's races, each with the `last_modified` its full detail was read at (None when it was not)."""
+def known_races(conn: Connection, partner_id: int) -> set[int]:
+    """The races RunSignup has listed for the partner so far."""
+    with conn.cursor() as cur:
+        cur.execute("SELECT race_id FROM partner_races WHERE timing_partner_id = %s", (partner_id,))
+        return {race_id for (race_id,) in cur.fetchall()}
+
+
+def details_as_of(conn: Connection, race_ids: Sequence[int]) -> dict[int, dt.datetime]:
+    """Of these races those whose full detail was read, for whichever partner, with their `last_modified` then."""
     with conn.cursor() as cur:
         cur.execute(
-            "SELECT r.race_id, r.detail_as_of FROM partner_races l JOIN runsignup_races r USING (race_id)"
-            " WHERE l.timing_partner_id = %s",
-            (partner_id,),
+            "SELECT race_id, detail_as_of FROM runsignup_races"
+            " WHERE race_id = ANY (%s::bigint[]) AND detail_as_of IS NOT NULL",
+            (list(race_ids),),
         )
         return dict(cur.fetchall())
 

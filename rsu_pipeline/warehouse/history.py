@@ -1,7 +1,9 @@
 """What was done: one row of `sync_history` per race and run, and the questions asked of it."""
 
+import datetime as dt
 import json
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Literal
 
 from psycopg2.extensions import connection as Connection
@@ -55,3 +57,61 @@ def record(
                 "run": run_id,
             },
         )
+
+
+@dataclass(frozen=True)
+class PartnerStatus:
+    """A partner at a glance. `last_sync` is when a run last read something without failing; `last_error` is the newest
+    failure since then, if any."""
+
+    partner_id: int
+    key: str | None
+    name: str
+    races: int
+    events: int
+    future_events: int
+    participants: int
+    quarantined: int
+    last_sync: dt.datetime | None
+    last_error: str | None
+    last_error_at: dt.datetime | None
+    calls_this_hour: int
+
+
+def partner_status(conn: Connection) -> list[PartnerStatus]:
+    """Every partner, in order of number."""
+    with conn.cursor() as cur:
+        cur.execute(
+            """
+            SELECT t.timing_partner_id, t.partition_key, t.company_name,
+                (SELECT count(*) FROM partner_races l WHERE l.timing_partner_id = t.timing_partner_id),
+                (SELECT count(*) FROM partner_races l JOIN runsignup_events e USING (race_id)
+                 WHERE l.timing_partner_id = t.timing_partner_id AND e.gone_at IS NULL),
+                (SELECT count(*) FROM future_events f WHERE f.timing_partner_id = t.timing_partner_id
+                    AND (f.over_at IS NULL OR f.over_at > now())),
+                (SELECT count(*) FROM runsignup_participants p
+                 WHERE p.timing_partner_id = t.timing_partner_id AND p.removed_at IS NULL),
+                (SELECT count(*) FROM quarantined_rows q
+                 WHERE q.timing_partner_id = t.timing_partner_id AND q.resolved_at IS NULL),
+                good.finished_at, bad.reason, bad.finished_at,
+                (SELECT count(*) FROM api_calls a JOIN partner_provider_credentials c
+                    ON c.partner_provider_credential_id = a.credential_id
+                 WHERE c.timing_partner_id = t.timing_partner_id AND a.granted_at > now() - interval '1 hour')
+            FROM timing_partners t
+            LEFT JOIN LATERAL (
+                SELECT h.finished_at FROM sync_history h
+                WHERE h.timing_partner_id = t.timing_partner_id AND h.status IN ('completed', 'partial')
+                    AND h.race_id IS NOT NULL
+                ORDER BY h.finished_at DESC LIMIT 1) good ON true
+            LEFT JOIN LATERAL (
+                SELECT h.reason, h.finished_at FROM sync_history h
+                WHERE h.timing_partner_id = t.timing_partner_id AND h.status = 'failed'
+                    AND NOT EXISTS (
+                        SELECT FROM sync_history n
+                        WHERE n.timing_partner_id = h.timing_partner_id AND n.race_id IS NOT DISTINCT FROM h.race_id
+                            AND n.finished_at > h.finished_at AND n.status <> 'failed')
+                ORDER BY h.finished_at DESC LIMIT 1) bad ON true
+            ORDER BY t.timing_partner_id
+            """
+        )
+        return [PartnerStatus(*row) for row in cur.fetchall()]

@@ -49,6 +49,7 @@ CREATE TABLE partner_provider_credentials (
     verified_at timestamptz,
     rejected_at timestamptz,
     rejected_reason text,
+    entered_at timestamptz NOT NULL DEFAULT now(),
     created_at timestamp DEFAULT now(),
     updated_at timestamp DEFAULT now(),
     UNIQUE (timing_partner_id, provider_id)
@@ -65,6 +66,7 @@ COMMENT ON COLUMN partner_provider_credentials.additional_config IS 'Settings of
 COMMENT ON COLUMN partner_provider_credentials.verified_at IS 'When access to a race was last proved with this credential.';
 COMMENT ON COLUMN partner_provider_credentials.rejected_at IS 'When RunSignup refused it; cleared by a new key or a later success.';
 COMMENT ON COLUMN partner_provider_credentials.rejected_reason IS 'What RunSignup said when it refused.';
+COMMENT ON COLUMN partner_provider_credentials.entered_at IS 'When the present key and secret were entered; a first sync follows.';
 COMMENT ON COLUMN partner_provider_credentials.created_at IS 'When the row was made, in the database''s zone.';
 COMMENT ON COLUMN partner_provider_credentials.updated_at IS 'When the row was last changed, in the database''s zone.';
 
@@ -84,6 +86,7 @@ BEGIN
         NEW.verified_at := NULL;
         NEW.rejected_at := NULL;
         NEW.rejected_reason := NULL;
+        NEW.entered_at := now();
     END IF;
     RETURN NEW;
 END $$;

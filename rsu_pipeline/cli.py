@@ -1,0 +1,47 @@
+"""The `rsu` command. Exit codes: 0 all well, 1 some races or partners failed, 2 usage or configuration."""
+
+import sys
+
+import click
+
+from rsu_pipeline.commands import db, keys, partners, sandbox, status, sync, up
+from rsu_pipeline.commands.common import FORESEEN
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
+@click.version_option(package_name="rsu-pipeline")
+def rsu() -> None:
+    """Keeps a race-data hub's PostgreSQL equal to RunSignup.
+
+    \b
+    First steps:
+      rsu up                       start everything; web UI at http://127.0.0.1:3000
+      rsu partners add "Acme"      enter a partner's RunSignup key and secret
+      rsu sync                     bring every partner up to date now
+      rsu status                   what is stored, and when it was last read
+
+    Settings come from environment variables; README.md lists them.
+    """
+
+
+for command in (db.db, keys.secrets, partners.partners, sandbox.sandbox, status.status, sync.sync, up.demo, up.up):
+    rsu.add_command(command)
+
+
+def main() -> None:
+    """Runs the command line; a foreseen failure is one sentence and exit code 2."""
+    try:
+        rsu.main(standalone_mode=False)
+    except click.ClickException as error:
+        error.show()
+        sys.exit(error.exit_code)
+    except (click.Abort, KeyboardInterrupt):
+        click.echo("Stopped.", err=True)
+        sys.exit(130)
+    except FORESEEN as error:
+        click.echo(f"Error: {error}", err=True)
+        sys.exit(2)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,152 @@
+"""`rsu partners`: who is synced."""
+
+import sys
+
+import click
+from rich.console import Console
+from rich.table import Table
+
+from rsu_pipeline import installation
+from rsu_pipeline.commands.common import hub, show_json
+from rsu_pipeline.sync import desk as desks
+from rsu_pipeline.sync import partner as sync
+from rsu_pipeline.warehouse import credentials
+
+
+@click.group()
+def partners() -> None:
+    """Timing partners and their RunSignup credentials.
+
+    \b
+    The same by SQL; key and secret are sealed at the next look:
+      INSERT INTO timing_partners (company_name) VALUES ('Acme Timing');
+      INSERT INTO partner_provider_credentials (timing_partner_id, provider_id, principal, secret)
+        SELECT t.timing_partner_id, p.provider_id, 'KEY', 'SECRET'
+        FROM timing_partners t, providers p WHERE t.company_name = 'Acme Timing' AND p.name = 'RunSignup';
+    """
+
+
+@partners.command()
+@click.argument("name")
+@click.option("--key", envvar="RSU_PARTNER_KEY", help="API key; else RSU_PARTNER_KEY, else asked for.")
+@click.option(
+    "--scheme",
+    type=click.Choice(["api_key", "rsu_api_key", "sp_api_key"]),
+    default="api_key",
+    show_default=True,
+    help="api_key: key and secret as RunSignup issues them to timers. The others send the secret in a header.",
+)
+@click.option("--no-check", is_flag=True, help="Do not try the credential at RunSignup now.")
+def add(name: str, key: str | None, scheme: str, no_check: bool) -> None:
+    """Add the partner NAME, or give it a new key and secret.
+
+    The secret is read from RSU_PARTNER_SECRET, from standard input when that is not a terminal, or asked for. It is
+    never taken from the command line, where others could see it.
+    """
+    secret = _secret()
+    key = key or click.prompt("RunSignup API key")
+    if not name.strip() or not key.strip() or not secret.strip():
+        raise click.UsageError("Name, key and secret must not be empty.")
+    sealer = installation.current().sealer
+    with hub("partners add") as conn:
+        partner_id = credentials.add(
+            conn, sealer, name=name.strip(), principal=key.strip(), secret=secret.strip(), scheme=scheme
+        )
+        conn.commit()
+        partner = credentials.partner(conn, str(partner_id))
+    click.echo(f"Partner {partner.key} is entered; the web UI shows its partition within a minute.")
+    if not no_check:
+        _check(str(partner_id))
+
+
+def _secret() -> str:
+    import os
+
+    if secret := os.environ.get("RSU_PARTNER_SECRET"):
+        return secret
+    if not sys.stdin.isatty():
+        return sys.stdin.readline()
+    return str(click.prompt("RunSignup API secret", hide_input=True))
+
+
+@partners.command("list")
+@click.option("--json", "as_json", is_flag=True, help="For programs.")
+def list_(as_json: bool) -> None:
+    """Show every partner and the state of its credential."""
+    with hub("partners list") as conn:
+        found = credentials.partners(conn)
+    if as_json:
+        show_json([vars(partner) | {"state": state(partner)} for partner in found])
+        return
+    table = Table("partner", "name", "credential", "last proved", box=None)
+    for partner in found:
+        table.add_row(
+            partner.key or str(partner.partner_id),
+            partner.name,
+            state(partner),
+            f"{partner.verified_at:%Y-%m-%d %H:%M}" if partner.verified_at else "never",
+        )
+    Console().print(table if found else "No partner yet: `rsu partners add NAME` enters one.")
+
+
+def state(partner: credentials.Partner) -> str:
+    """One word or sentence on a partner's credential."""
+    if partner.disabled_at is not None:
+        return "switched off"
+    if partner.credential_id is None:
+        return "none: not synced"
+    if partner.rejected_at is not None:
+        return f"refused: {partner.rejected_reason}"
+    return "works" if partner.verified_at is not None else "not tried yet"
+
+
+@partners.command()
+@click.argument("partner")
+def check(partner: str) -> None:
+    """Prove at RunSignup that PARTNER (number or key) can read one of its races."""
+    _check(partner)
+
+
+def _check(name: str) -> None:
+    here = installation.current()
+    with desks.open_desk(
+        here.migrated_database_url,
+        here.sealer,
+        here.settings,
+        name,
+        lane="new_partner",
+        run_id="check",
+        say=click.echo,
+        retry_rejected=True,
+    ) as desk:
+        works = sync.check_access(desk)
+    if works is None:
+        click.echo("RunSignup lists no race with an event for this credential, so access cannot be told.")
+    elif works:
+        click.echo("The credential works: one of its races was read.")
+    else:
+        click.echo(
+            "RunSignup refuses the credential: check key and secret, and enter them with `rsu partners add`.", err=True
+        )
+        sys.exit(1)
+
+
+@partners.command()
+@click.argument("partner")
+def disable(partner: str) -> None:
+    """Switch PARTNER (number or key) off. Its data stays; nothing more is read."""
+    _switch(partner, True)
+
+
+@partners.command()
+@click.argument("partner")
+def enable(partner: str) -> None:
+    """Switch PARTNER (number or key) on again."""
+    _switch(partner, False)
+
+
+def _switch(name: str, disabled: bool) -> None:
+    with hub("partners") as conn:
+        partner = credentials.partner(conn, name)
+        credentials.set_disabled(conn, partner.partner_id, disabled)
+    click.echo(f"Partner {partner.key or partner.partner_id} is switched {'off' if disabled else 'on'}.")

@@ -1,0 +1,145 @@
+"""`rsu sync`: the assets, materialised from the shell against the same instance as the web UI."""
+
+import os
+import sys
+from contextlib import nullcontext
+from typing import Any
+
+import click
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+
+from rsu_pipeline import settings
+from rsu_pipeline.commands.common import hub, show_json
+from rsu_pipeline.warehouse import credentials
+
+
+@click.command()
+@click.option(
+    "--partner", "names", multiple=True, metavar="ID", help="Number or key of a partner; may be repeated. Default: all."
+)
+@click.option("--full", is_flag=True, help="Read every future event in full.")
+@click.option(
+    "--incremental-days", type=click.FloatRange(min=0), help="Days after which an event is read in full again."
+)
+@click.option(
+    "--race", "race_ids", type=int, multiple=True, help="Only this race; may be repeated, with one --partner."
+)
+@click.option(
+    "--confirm-removals", is_flag=True, help="Mark registrations as removed even where a person was asked first."
+)
+@click.option("--test", "first_only", is_flag=True, help="The first partner only.")
+@click.option("--json", "as_json", is_flag=True, help="For programs: one object with what each partner's run did.")
+@click.option("--quiet", is_flag=True, help="No progress bar, no run log.")
+def sync(
+    names: tuple[str, ...],
+    full: bool,
+    incremental_days: float | None,
+    race_ids: tuple[int, ...],
+    confirm_removals: bool,
+    first_only: bool,
+    as_json: bool,
+    quiet: bool,
+) -> None:
+    """Bring partners' events and registrations up to date now.
+
+    Each partner gets a run of job sync_partner, which the web UI shows like any other. Exit code 1 when some race or
+    partner failed; the rest is stored all the same.
+    """
+    chosen = _chosen(names, first_only)
+    if race_ids and len(chosen) != 1:
+        raise click.UsageError("--race needs exactly one --partner.")
+    # Dagster finds its instance where dagster.yaml is.
+    os.environ.setdefault("DAGSTER_HOME", str(settings.project_root()))
+    os.chdir(settings.project_root())
+    config = {
+        "force_full_sync": full,
+        "incremental_days": incremental_days,
+        "race_ids": list(race_ids),
+        "confirm_removals": confirm_removals,
+    }
+    results = []
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
+    silent = as_json or quiet
+    progress = nullcontext() if silent else Progress(*columns, console=Console(stderr=True))
+    with progress as bar:
+        task = bar.add_task("partners", total=len(chosen)) if bar else None
+        for partner in chosen:
+            if bar and task is not None:
+                bar.update(task, description=f"{partner.key or partner.partner_id}")
+            result = _run(partner, config)
+            results.append(result)
+            if bar and task is not None:
+                bar.console.print(_line(result))
+                bar.advance(task)
+    if as_json:
+        show_json({"partners": results})
+    elif quiet:
+        for result in results:
+            click.echo(_line(result))
+    sys.exit(0 if all(result["ok"] for result in results) else 1)
+
+
+def _chosen(names: tuple[str, ...], first_only: bool) -> list[credentials.Partner]:
+    with hub("sync") as conn:
+        if names:
+            found = {partner.partner_id: partner for partner in (credentials.partner(conn, name) for name in names)}
+            chosen = list(found.values())
+        else:
+            chosen = [partner for partner in credentials.partners(conn) if partner.is_active]
+        for partner in chosen:
+            credentials.ensure_key(conn, partner.partner_id)
+        conn.commit()
+        chosen = [credentials.partner(conn, str(partner.partner_id)) for partner in chosen]
+    if not chosen:
+        raise credentials.PartnerError("There is no partner to sync: `rsu partners add NAME` enters one.")
+    return chosen[:1] if first_only else chosen
+
+
+def _run(partner: credentials.Partner, config: dict[str, Any]) -> dict[str, Any]:
+    """One run of sync_partner in this process; what it did, and what it did not."""
+    import dagster as dg
+
+    from rsu_pipeline.definitions import defs
+    from rsu_pipeline.orchestration import partitions
+
+    with dg.DagsterInstance.get() as instance:
+        instance.add_dynamic_partitions(partitions.NAME, [str(partner.key)])
+        outcome = defs.resolve_job_def("sync_partner").execute_in_process(
+            partition_key=partner.key,
+            instance=instance,
+            raise_on_error=False,
+            run_config={
+                "ops": {"participants": {"config": config}},
+                "loggers": {"console": {"config": {"log_level": "CRITICAL"}}},
+            },
+            tags={"lane": "routine", "partner": str(partner.key), "launched_by": "rsu sync"},
+        )
+    numbers: dict[str, Any] = {}
+    error = ""
+    for event in outcome.all_node_events:
+        metadata: Any = {}
+        if event.is_step_materialization:
+            metadata = event.step_materialization_data.materialization.metadata
+        elif event.is_step_failure:
+            failure = event.step_failure_data
+            data = failure.user_failure_data
+            error = (data.description if data else None) or (
+                failure.error.message.strip() if failure.error else "failed"
+            )
+            metadata = data.metadata if data else {}
+        for name, value in metadata.items():
+            if isinstance(value.value, int | float) and name != "seconds":
+                numbers[name] = numbers.get(name, 0) + value.value if name == "api_calls" else value.value
+    return {"partner": partner.key, "ok": outcome.success, "run_id": outcome.run_id, "error": error, **numbers}
+
+
+def _line(result: dict[str, Any]) -> str:
+    if "rows_read" not in result:
+        return f"{result['partner']}: FAILED, {result['error']}"
+    text = (
+        f"{result['partner']}: {result['rows_read']} read, {result['rows_inserted']} new, {result['rows_updated']} changed,"
+        f" {result['rows_unchanged']} as they were, {result['rows_removed']} removed, {result['rows_quarantined']} held back,"
+        f" {result['bib_changes']} bib changes, {result['api_calls']} calls, {result['budget_left']} left this hour"
+    )
+    return text if result["ok"] else f"{text}; FAILED, {result['error']}"

@@ -1,0 +1,24 @@
+"""Everything Dagster loads, assembled in one place."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import dagster as dg
+
+from rsu_pipeline.orchestration import jobs, sensors
+from rsu_pipeline.orchestration.assets import sync
+from rsu_pipeline.orchestration.resources import RunSignupResource, WarehouseResource
+
+
+def build_definitions(resources: Mapping[str, Any] | None = None) -> dg.Definitions:
+    """The definitions, with `resources` in place of the usual ones."""
+    return dg.Definitions(
+        assets=[sync.partner_events, sync.future_events, sync.participants],
+        jobs=[jobs.sync_partner],
+        sensors=[sensors.new_credentials],
+        resources={"warehouse": WarehouseResource(), "runsignup": RunSignupResource(), **(resources or {})},
+        executor=dg.in_process_executor,
+    )
+
+
+defs = build_definitions()

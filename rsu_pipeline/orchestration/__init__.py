@@ -1,0 +1,1 @@
+"""Dagster, and only here: assets, jobs, sensors, resources, storage."""

@@ -1,0 +1,1 @@
+"""Software-defined assets, partitioned by timing partner."""

@@ -1,0 +1,101 @@
+"""The partner's races and events, the plan, the registrations: fetch, store, report."""
+
+import dagster as dg
+from pydantic import Field
+
+from rsu_pipeline.orchestration import report
+from rsu_pipeline.orchestration.failures import plain_failures
+from rsu_pipeline.orchestration.partitions import timing_partner
+from rsu_pipeline.orchestration.resources import RunSignupResource, WarehouseResource
+from rsu_pipeline.sync import partner as sync
+
+KINDS = {"python", "postgres"}
+
+
+class SyncConfig(dg.Config):
+    """What an operator may ask of one sync."""
+
+    force_full_sync: bool = Field(default=False, description="Read every future event in full, whatever the plan says.")
+    incremental_days: float | None = Field(
+        default=None,
+        ge=0,
+        description="Days after which an event is read in full again; empty: RSU_INCREMENTAL_DAYS (7).",
+    )
+    race_ids: list[int] = Field(default=[], description="Only these races of the partner; empty: all.")
+    confirm_removals: bool = Field(
+        default=False, description="Mark registrations as removed even where so many are gone that a person was asked."
+    )
+
+
+@dg.asset(partitions_def=timing_partner, group_name="runsignup", kinds=KINDS, tags={"lane": "routine"})
+def partner_events(
+    context: dg.AssetExecutionContext, warehouse: WarehouseResource, runsignup: RunSignupResource
+) -> dg.MaterializeResult[None]:
+    """A partner's races and events, as RunSignup lists them now.
+
+    One partition is one timing partner; rows are in `runsignup_races` and `runsignup_events`, and `partner_races` tells
+    which partner sees which race.
+    """
+    with (
+        plain_failures(),
+        runsignup.desk(
+            warehouse, context.partition_key, lane="routine", run_id=context.run_id, say=context.log.info
+        ) as desk,
+    ):
+        outcome = sync.refresh_events(desk)
+        return dg.MaterializeResult(metadata=report.events_metadata(outcome, desk.ledger.left()))
+
+
+@dg.asset(
+    partitions_def=timing_partner, group_name="runsignup", kinds=KINDS, deps=[partner_events], tags={"lane": "routine"}
+)
+def future_events(
+    context: dg.AssetExecutionContext, warehouse: WarehouseResource, runsignup: RunSignupResource
+) -> dg.MaterializeResult[None]:
+    """The future-event filter: a partner's events that still need syncing.
+
+    One row of the table `future_events` is an event that is not over, how near it is, and whether its next read will be
+    full or incremental, and why. No call to RunSignup is made.
+    """
+    with (
+        plain_failures(),
+        runsignup.desk(
+            warehouse, context.partition_key, lane="routine", run_id=context.run_id, say=context.log.info
+        ) as desk,
+    ):
+        plan = sync.make_plan(desk)
+        return dg.MaterializeResult(metadata=report.plan_metadata(plan))
+
+
+@dg.asset(
+    partitions_def=timing_partner, group_name="runsignup", kinds=KINDS, deps=[future_events], tags={"lane": "routine"}
+)
+def participants(
+    context: dg.AssetExecutionContext,
+    config: SyncConfig,
+    warehouse: WarehouseResource,
+    runsignup: RunSignupResource,
+) -> dg.MaterializeResult[None]:
+    """Registrations of a partner's future events, kept equal to RunSignup.
+
+    One row of `runsignup_participants` is a registration, active or removed with its reason; bibs set, changed or
+    cleared after an event's first load are rows of `runsignup_bib_changes`. Races that fail are named once the others
+    are stored.
+    """
+    with (
+        plain_failures(),
+        runsignup.desk(
+            warehouse, context.partition_key, lane="routine", run_id=context.run_id, say=context.log.info
+        ) as desk,
+    ):
+        plan = sync.make_plan(
+            desk,
+            incremental_days=config.incremental_days,
+            force_full=config.force_full_sync,
+            race_ids=config.race_ids,
+        )
+        outcome = sync.sync_participants(desk, plan, confirm_removals=config.confirm_removals)
+        metadata = report.sync_metadata(plan, outcome, desk.ledger.left())
+    if trouble := report.trouble(outcome):
+        raise dg.Failure(trouble, metadata=metadata, allow_retries=False)
+    return dg.MaterializeResult(metadata=metadata)

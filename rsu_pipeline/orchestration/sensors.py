@@ -1,0 +1,46 @@
+"""Sensors: they read the hub's database, ask for runs, and do no work themselves."""
+
+import dagster as dg
+
+from rsu_pipeline import installation
+from rsu_pipeline.orchestration import partitions
+from rsu_pipeline.orchestration.failures import plain_failures
+from rsu_pipeline.orchestration.jobs import sync_partner
+from rsu_pipeline.orchestration.resources import WarehouseResource
+from rsu_pipeline.warehouse import credentials
+
+
+@dg.sensor(
+    job=sync_partner,
+    minimum_interval_seconds=15,
+    default_status=dg.DefaultSensorStatus.RUNNING,
+    description="Gives every partner with RunSignup credentials a partition and a first sync, and seals what stands in"
+    " clear. A partner whose credentials go, or who is switched off, keeps its partition and is not synced.",
+)
+def new_credentials(context: dg.SensorEvaluationContext, warehouse: WarehouseResource) -> dg.SensorResult:
+    with plain_failures(), warehouse.connect("new_credentials") as conn:
+        sealed = credentials.seal_all(conn, installation.current().sealer)
+        active = [partner for partner in credentials.partners(conn) if partner.is_active]
+        keys = {
+            partner.partner_id: partner.key or credentials.ensure_key(conn, partner.partner_id) for partner in active
+        }
+        waiting = credentials.awaiting_first_sync(conn)
+        conn.commit()
+    known = set(context.instance.get_dynamic_partitions(partitions.NAME))
+    new = [key for key in keys.values() if key not in known]
+    # One run for each key and secret entered, however often the sensor looks.
+    requests = [
+        dg.RunRequest(
+            run_key=f"first:{keys[partner.partner_id]}:{partner.entered_at:%Y%m%dT%H%M%S.%f}",
+            partition_key=keys[partner.partner_id],
+            tags={"lane": "new_partner", "partner": keys[partner.partner_id]},
+        )
+        for partner in waiting
+    ]
+    counts = f"{len(active)} active partners, {len(new)} new, {len(waiting)} awaiting their first sync, {sealed} sealed"
+    context.log.info(counts)
+    return dg.SensorResult(
+        run_requests=requests,
+        dynamic_partitions_requests=[partitions.timing_partner.build_add_request(new)] if new else [],
+        skip_reason=None if requests else dg.SkipReason(counts),
+    )

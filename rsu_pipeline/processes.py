@@ -1,0 +1,380 @@
+"""A handful of child processes, supervised in the foreground: started in order, ended in reverse, none left behind.
+
+Each child has a session of its own, so that the terminal's Ctrl-C reaches the supervisor alone, which then ends the
+children one after the other, and with each one whatever it has started in its session.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import os
+import queue
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import FrameType, TracebackType
+from typing import Any, Self
+
+SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+POLL_SECONDS = 0.05
+FIRST_DELAY = 1.0
+LAST_DELAY = 30.0
+STEADY_SECONDS = 60.0
+"""A child that ran this long before it ended is started again without a long delay."""
+LOG_BYTES = 10 * 1024 * 1024
+LOG_BACKUPS = 2
+LINE_BYTES = 64 * 1024
+"""Longer lines are shown in pieces."""
+TAIL_LINES = 12
+"""How much of a child's output is told when it fails."""
+QUEUED_LINES = 10_000
+"""How many lines wait for a terminal that takes none (Ctrl-S); more are only in the log."""
+
+_PR_SET_PDEATHSIG = 1
+_LIBC = ctypes.CDLL(None) if sys.platform == "linux" else None
+
+
+class ChildFailed(RuntimeError):
+    """A child could not be started, ended too early or was not ready in time; the message says which, and why."""
+
+
+@dataclass(frozen=True)
+class Child:
+    """A process to supervise. `env` is added to our environment; `ready` tells whether it does its work yet."""
+
+    name: str
+    command: Sequence[str]
+    env: Mapping[str, str] = field(default_factory=dict)
+    ready: Callable[[], bool] | None = None
+    ready_timeout: float = 60
+    restart: bool = False
+
+
+class Supervisor:
+    """Runs children until a signal arrives or one of them ends. A context manager: leaving it stops them all.
+
+    `echo(name, line)` shows a line, in a thread of its own; `log_dir` gets a file NAME.log per child; `grace` is how
+    long a child may take to end before it is killed. Use it in the main thread: signals arrive there, and the
+    children of a thread end with that thread.
+    """
+
+    def __init__(self, *, echo: Callable[[str, str], None], log_dir: Path | None = None, grace: float = 10.0) -> None:
+        self._printer = _Printer(echo)
+        self._log_dir = log_dir
+        self._grace = grace
+        self._running: list[_Running] = []
+        self._handlers: dict[signal.Signals, Any] = {}
+        self._signals = 0
+        self._last_signal = 0.0
+
+    def __enter__(self) -> Self:
+        self._catch_signals()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.stop()
+
+    def start(self, child: Child) -> None:
+        """Start a child and wait until it is ready.
+
+        Raises ChildFailed if it cannot be started, ends first, or is not ready in time, or if an earlier child ends
+        meanwhile; KeyboardInterrupt if a signal arrives meanwhile.
+        """
+        self._catch_signals()
+        running = _Running(child, self._printer, self._log_dir)
+        self._running.append(running)
+        running.start()
+        deadline = time.monotonic() + child.ready_timeout
+        while child.ready is not None:
+            if self._signals:
+                raise KeyboardInterrupt
+            for one in self._running:
+                if one.ended() and (one is running or not one.child.restart):
+                    raise ChildFailed(one.story(f"{one.outcome()} while {child.name} was starting"))
+            with contextlib.suppress(OSError):  # nobody listens yet
+                if child.ready():
+                    return
+            if time.monotonic() > deadline:
+                raise ChildFailed(running.story(f"was not ready after {child.ready_timeout:g} s"))
+            time.sleep(POLL_SECONDS)
+
+    def wait(self) -> int:
+        """Block until a signal arrives, then return 0, or until a child ends for good, then return 1."""
+        self._catch_signals()
+        while not self._signals:
+            for one in self._running:
+                if not one.ended():
+                    continue
+                if not one.child.restart:
+                    self._printer.put(one.child.name, one.outcome())
+                    return 1
+                one.start_again_when_due()
+            time.sleep(POLL_SECONDS)
+        return 0
+
+    def stop(self) -> None:
+        """End all children, the last one first, and everything in their sessions; return when nothing is left.
+
+        A further signal (Ctrl-C again) kills what is left at once.
+        """
+        before = self._signals
+        left = [one for one in reversed(self._running) if one.process is not None]
+        # Each one's turn comes when those after it have ended; a slow one holds up the others for its share only.
+        share = self._grace / max(len(left), 1)
+        for one in left:
+            one.send(signal.SIGTERM)
+            if one is not left[-1]:
+                self._wait_for([one], share, before)
+        self._wait_for(left, self._grace, before)
+        for one in left:
+            one.kill()
+        for one in left:
+            one.finish()
+        self._running.clear()
+        self._printer.finish()
+        self._release_signals()
+
+    def _wait_for(self, some: list[_Running], seconds: float, signals_before: int) -> None:
+        deadline = time.monotonic() + seconds
+        while any(one.has_processes() for one in some):
+            if self._signals > signals_before or time.monotonic() > deadline:
+                return
+            time.sleep(POLL_SECONDS)
+
+    def _catch_signals(self) -> None:
+        if self._handlers or threading.current_thread() is not threading.main_thread():
+            return
+        for number in SIGNALS:
+            if number == signal.SIGHUP and signal.getsignal(number) == signal.SIG_IGN:
+                continue  # nohup: it is meant to survive its terminal
+            self._handlers[number] = signal.signal(number, self._on_signal)
+
+    def _release_signals(self) -> None:
+        for number, handler in self._handlers.items():
+            signal.signal(number, handler)
+        self._handlers.clear()
+
+    def _on_signal(self, _number: int, _frame: FrameType | None) -> None:
+        # Wrappers such as `uv run` pass on the Ctrl-C that the terminal has sent us already: one press, two signals.
+        now = time.monotonic()
+        if now - self._last_signal > 0.3:
+            self._signals += 1
+        self._last_signal = now
+
+
+class _Running:
+    """A child with the process that runs it now, if one does."""
+
+    def __init__(self, child: Child, printer: _Printer, log_dir: Path | None) -> None:
+        self.child = child
+        self.process: subprocess.Popen[bytes] | None = None
+        self._printer = printer
+        self._log = _Log(log_dir / f"{child.name}.log") if log_dir else None
+        self._tail: deque[str] = deque(maxlen=TAIL_LINES)
+        self._pump: threading.Thread | None = None
+        self._started = 0.0
+        self._delay = FIRST_DELAY
+        self._due: float | None = None
+
+    def start(self) -> None:
+        """Start its process. Raises ChildFailed if that is not possible."""
+        # A pipe makes Python hold back its output, unless told otherwise.
+        environment = {"PYTHONUNBUFFERED": "1"} | dict(os.environ) | dict(self.child.env)
+        try:
+            process = subprocess.Popen(  # noqa: S603 - our own commands
+                list(self.child.command),
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.STDOUT,
+                env=environment,
+                start_new_session=True,
+                preexec_fn=_end_with_parent(os.getpid()),
+            )
+        except (OSError, subprocess.SubprocessError) as error:
+            raise ChildFailed(f"{self.child.name} could not be started: {error}.") from error
+        self.process = process
+        self._started = time.monotonic()
+        self._due = None
+        self._pump = threading.Thread(target=self._read, args=(process,), name=self.child.name, daemon=True)
+        self._pump.start()
+
+    def start_again_when_due(self) -> None:
+        """Start a process that has ended again, after a delay that grows as long as it keeps ending soon."""
+        now = time.monotonic()
+        if self._due is None:
+            if now - self._started > STEADY_SECONDS:
+                self._delay = FIRST_DELAY
+            self._printer.put(self.child.name, f"{self.outcome()}; starting it again in {self._delay:g} s")
+            self.kill()
+            self._due = now + self._delay
+            self._delay = min(self._delay * 2, LAST_DELAY)
+        elif now >= self._due:
+            try:
+                self.start()
+            except ChildFailed as error:
+                self._printer.put(self.child.name, str(error))
+                self._due = now + self._delay
+
+    def ended(self) -> bool:
+        return self.process is not None and self.process.poll() is not None
+
+    def outcome(self) -> str:
+        """How its process ended, in words."""
+        status = self.process.returncode if self.process else None
+        if status is not None and status < 0:
+            return f"was ended by {signal.Signals(-status).name}"
+        return f"ended with status {status}"
+
+    def story(self, what: str) -> str:
+        """One sentence on the child with the last lines of its output."""
+        if self._pump and self.ended():
+            self._pump.join(1)  # until what it wrote last has arrived
+        lines = "\n".join(f"  {line}" for line in self._tail)
+        return f"{self.child.name} {what}; its last output:\n{lines}" if lines else f"{self.child.name} {what}."
+
+    def has_processes(self) -> bool:
+        """Whether anything of it is alive: its process or others in the session."""
+        if self.process is None:
+            return False
+        return self.process.poll() is None or any(True for _ in _session(self.process.pid))
+
+    def send(self, number: signal.Signals) -> None:
+        """Signal every process of its session."""
+        if self.process is None or not self.has_processes():
+            return  # its number may be another's by now
+        with contextlib.suppress(OSError):
+            os.killpg(self.process.pid, number)
+        for pid, group in list(_session(self.process.pid)):
+            if group != self.process.pid:
+                with contextlib.suppress(OSError):
+                    os.kill(pid, number)
+
+    def kill(self) -> None:
+        """Kill every process of its session and wait until they are gone."""
+        deadline = time.monotonic() + 5
+        while self.has_processes() and time.monotonic() < deadline:
+            self.send(signal.SIGKILL)  # again and again: one may have started another meanwhile
+            time.sleep(0.01)
+
+    def finish(self) -> None:
+        """Let go of the ended process and its output."""
+        if self._pump:
+            self._pump.join(1)
+        if self._log:
+            self._log.close()
+        self.process = None
+
+    def _read(self, process: subprocess.Popen[bytes]) -> None:
+        """Pass on what the process writes until nobody can write any more. Runs in a thread of its own."""
+        assert process.stdout is not None  # noqa: S101 - asked for in start
+        with process.stdout as stream:
+            while data := stream.readline(LINE_BYTES):
+                line = data.decode(errors="replace").rstrip("\r\n")
+                self._tail.append(line)
+                if self._log:
+                    self._log.write(line)
+                self._printer.put(self.child.name, line)
+
+
+class _Printer:
+    """Shows lines from a thread of its own, so that a terminal that is stuck or closed stops nobody's work."""
+
+    def __init__(self, echo: Callable[[str, str], None]) -> None:
+        self._echo = echo
+        self._lines: queue.Queue[tuple[str, str] | None] = queue.Queue(QUEUED_LINES)
+        self._thread: threading.Thread | None = None
+
+    def put(self, name: str, line: str) -> None:
+        if self._thread is None:
+            self._thread = threading.Thread(target=self._show, name="echo", daemon=True)
+            self._thread.start()
+        with contextlib.suppress(queue.Full):
+            self._lines.put_nowait((name, line))
+
+    def finish(self) -> None:
+        """Wait a moment until everything is shown."""
+        if self._thread is not None:
+            with contextlib.suppress(queue.Full):
+                self._lines.put_nowait(None)
+                self._thread.join(2)
+            self._thread = None
+
+    def _show(self) -> None:
+        closed = False
+        while (item := self._lines.get()) is not None:
+            if closed:
+                continue
+            try:
+                self._echo(*item)
+            except UnicodeError:
+                continue  # a terminal without these characters; the log has them
+            except (OSError, ValueError):
+                closed = True
+
+
+class _Log:
+    """A child's log file, put aside when it is full. A disk that takes no more is no reason to stop the child."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._fd: int | None = None
+        self._lock = threading.Lock()
+
+    def write(self, line: str) -> None:
+        with self._lock, contextlib.suppress(OSError):
+            if self._fd is None:
+                self._path.parent.mkdir(parents=True, exist_ok=True)
+                self._fd = os.open(self._path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
+            os.write(self._fd, f"{line}\n".encode())
+            if os.fstat(self._fd).st_size > LOG_BYTES:
+                os.close(self._fd)
+                self._fd = None
+                for number in range(LOG_BACKUPS, 0, -1):
+                    older = self._path.with_name(f"{self._path.name}.{number}")
+                    newer = self._path.with_name(f"{self._path.name}.{number - 1}") if number > 1 else self._path
+                    if newer.exists():
+                        newer.replace(older)
+
+    def close(self) -> None:
+        with self._lock:
+            if self._fd is not None:
+                os.close(self._fd)
+                self._fd = None
+
+
+def _end_with_parent(parent: int) -> Callable[[], None] | None:
+    """What a new process does before it becomes the child: ask the kernel for a SIGTERM when its parent is killed."""
+    libc = _LIBC
+    if libc is None:
+        return None
+
+    def ask() -> None:
+        libc.prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
+        if os.getppid() != parent:  # it was killed before we asked
+            os._exit(1)
+
+    return ask
+
+
+def _session(session: int) -> Iterator[tuple[int, int]]:
+    """The living processes of a session with their process groups; where there is no /proc, those of its own group."""
+    if not Path("/proc/self/stat").exists():
+        with contextlib.suppress(OSError):
+            os.killpg(session, 0)
+            yield session, session
+        return
+    for entry in Path("/proc").glob("[0-9]*/stat"):
+        with contextlib.suppress(OSError):
+            # After the name, which may hold anything: state, parent, process group, session.
+            state, _, group, its_session = entry.read_text(errors="replace").rpartition(")")[2].split()[:4]
+            if int(its_session) == session and state not in "ZX":
+                yield int(entry.parent.name), int(group)

@@ -1,0 +1,86 @@
+"""The simulated clock and the date formats of the API.
+
+Every instant in the sandbox is Unix seconds (UTC); zones only matter for text.
+"""
+
+import time
+from datetime import UTC, date, datetime, timedelta
+from email.utils import formatdate
+from zoneinfo import ZoneInfo
+
+EASTERN = ZoneInfo("America/New_York")
+HOUR = 3600
+DAY = 86400
+
+
+class Clock:
+    """Simulated Unix time that runs at `rate` simulated seconds per real second."""
+
+    def __init__(self, start: float | None = None) -> None:
+        self._base = time.time() if start is None else float(start)
+        self._mark = time.monotonic()
+        self._rate = 1.0
+        self.skew = 0.0
+        """Seconds the `Date` header is ahead of the simulated clock."""
+
+    def now(self) -> float:
+        return self._base + (time.monotonic() - self._mark) * self._rate
+
+    def set(self, epoch: float) -> None:
+        self._base = float(epoch)
+        self._mark = time.monotonic()
+
+    def advance(self, seconds: float) -> None:
+        self.set(self.now() + seconds)
+
+    def run_at(self, rate: float) -> None:
+        self.set(self.now())
+        self._rate = rate
+
+    def header(self) -> str:
+        """The value of the `Date` response header (RFC 1123, GMT, whole seconds)."""
+        return formatdate(int(self.now() + self.skew), usegmt=True)
+
+
+def minute_text(epoch: float, zone: ZoneInfo = EASTERN) -> str:
+    """`M/D/YYYY HH:MM` in `zone`: month and day unpadded, hour padded."""
+    moment = datetime.fromtimestamp(epoch, zone)
+    return f"{moment.month}/{moment.day}/{moment.year} {moment.hour:02}:{moment.minute:02}"
+
+
+def second_text(epoch: float) -> str:
+    """`YYYY-MM-DD HH:MM:SS` in US Eastern time (the removed-participants form)."""
+    return datetime.fromtimestamp(epoch, EASTERN).strftime("%Y-%m-%d %H:%M:%S")
+
+
+def day_text(day: date | None) -> str | None:
+    """`MM/DD/YYYY`, zero-padded, or None."""
+    return None if day is None else day.strftime("%m/%d/%Y")
+
+
+def day_of(epoch: float, zone: ZoneInfo = EASTERN) -> date:
+    return datetime.fromtimestamp(epoch, zone).date()
+
+
+def parse_minute_text(text: str, zone: ZoneInfo) -> float:
+    """Unix seconds of `M/D/YYYY HH:MM` wall time in `zone` (the first of two in a fold)."""
+    return datetime.strptime(text, "%m/%d/%Y %H:%M").replace(tzinfo=zone).timestamp()
+
+
+def parse_request_day(text: str, now: float) -> date:
+    """A request's date parameter as an Eastern calendar day; ValueError if it is none."""
+    if text == "today":
+        return day_of(now)
+    if text == "tomorrow":
+        return day_of(now) + timedelta(days=1)
+    if text.lstrip("-").isdigit():
+        return day_of(int(text))
+    return datetime.strptime(text, "%Y-%m-%d").replace(tzinfo=UTC).date()
+
+
+def parse_request_moment(text: str, now: float) -> float:
+    """A request's date parameter as Unix seconds: a timestamp itself, or a day's Eastern midnight."""
+    if text.lstrip("-").isdigit():
+        return float(text)
+    day = parse_request_day(text, now)
+    return datetime(day.year, day.month, day.day, tzinfo=EASTERN).timestamp()
