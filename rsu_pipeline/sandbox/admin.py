@@ -195,6 +195,7 @@ class Admin:
         if name not in self._actions:
             raise WorldError(f"There is no admin action {name}.")
         kind, action = self._actions[name]
+        self.world.changes += 1
         return action(msgspec.convert(body, kind))
 
     def _truth(self, number: int) -> Iterator[bytes]:

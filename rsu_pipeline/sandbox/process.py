@@ -6,6 +6,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
@@ -267,9 +268,14 @@ class SandboxProcess:
         live_interval: float | None = None,
         latency_ms: float = 0.0,
         port: int = 0,
+        state: Path | None = None,
+        save_every: float | None = None,
         timeout: float = 60.0,
     ) -> Self:
-        """Starts it on a free port (or `port`) and returns once it answers; it ends with this process."""
+        """Starts it on a free port (or `port`) and returns once it answers; it ends with this process.
+
+        With `state` the world comes from that file if there is one, and is kept in it.
+        """
         command = [sys.executable, "-m", "rsu_pipeline.sandbox", "--exit-with-parent", "--port", str(port)]
         command += ["--scale", "custom" if spec is not None else scale, "--seed", str(seed)]
         command += ["--latency-ms", str(latency_ms)]
@@ -281,6 +287,10 @@ class SandboxProcess:
             command.append("--live")
         if live_interval is not None:
             command += ["--live-interval", str(live_interval)]
+        if state is not None:
+            command += ["--state", str(state)]
+        if save_every is not None:
+            command += ["--save-every", str(save_every)]
         environment = {**os.environ, "PYTHONUNBUFFERED": "1"}
         process = subprocess.Popen(  # noqa: S603 - our own interpreter and module
             command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, text=True, env=environment
@@ -304,7 +314,7 @@ class SandboxProcess:
         if self.process.poll() is None:
             self.process.terminate()
             try:
-                self.process.wait(5)
+                self.process.wait(15)
             except subprocess.TimeoutExpired:
                 self.process.kill()
                 self.process.wait()

@@ -18,6 +18,7 @@ from uvicorn.protocols.http.h11_impl import H11Protocol
 from rsu_pipeline.sandbox.admin import Admin
 from rsu_pipeline.sandbox.gateway import Gateway
 from rsu_pipeline.sandbox.life import Life
+from rsu_pipeline.sandbox.state import Keeper
 from rsu_pipeline.sandbox.world import World
 
 _PARENT_CHECK_SECONDS = 0.25
@@ -31,6 +32,7 @@ class Settings:
     port: int = 0
     live_interval: float | None = None
     exit_with_parent: bool = False
+    save_every: float = 30.0
 
 
 class _Server(uvicorn.Server):
@@ -52,8 +54,11 @@ def application(gateway: Gateway) -> Starlette:
     )
 
 
-async def serve(world: World, settings: Settings) -> None:
-    """Serves until a signal comes or the parent is gone; prints one line once it listens."""
+async def serve(world: World, settings: Settings, keeper: Keeper | None = None) -> None:
+    """Serves until a signal comes or the parent is gone; prints one line once it listens.
+
+    The `keeper` saves the world in the meantime and once more at the end.
+    """
     parent = os.getppid()
     transports: dict[tuple[str, int], asyncio.Transport] = {}
 
@@ -93,9 +98,11 @@ async def serve(world: World, settings: Settings) -> None:
         loop.add_signal_handler(number, _stop, server)
     tasks: list[asyncio.Task[Any]] = []
     if settings.live_interval is not None:
-        tasks.append(asyncio.create_task(Life(world, world.seed).run(settings.live_interval)))
+        tasks.append(asyncio.create_task(Life(world, world.seed, settings.live_interval).run()))
     if settings.exit_with_parent:
         tasks.append(asyncio.create_task(_watch_parent(parent, server)))
+    if keeper is not None:
+        tasks.append(asyncio.create_task(keeper.run(settings.save_every)))
     with socket.create_server((settings.host, settings.port), backlog=256) as listener:
         tasks.append(asyncio.create_task(_announce(server, listener)))
         try:
@@ -103,6 +110,9 @@ async def serve(world: World, settings: Settings) -> None:
         finally:
             for task in tasks:
                 task.cancel()
+            if keeper is not None:
+                # While the signals are still caught, so that a second one can't cut it short.
+                keeper.save()
 
 
 def _stop(server: uvicorn.Server) -> None:

@@ -68,6 +68,8 @@ class World:
         self.feed = Book()
         self.checkins: dict[int, list[tuple[int, int]]] = {}
         """By race id: (Unix second, registration id) of each check-in, ascending."""
+        self.changes = 0
+        """How many changes there have been, so that a file kept of the world can tell whether it is old."""
         self.next_race_id = 190_001
         self.next_event_id = 880_101
         self.next_days_id = 300_501
@@ -272,6 +274,7 @@ class World:
         event = self.events[self.record(registration_id).event_id]
         self.checkins.setdefault(event.race_id, []).append((self.second, registration_id))
         self.checkins[event.race_id].sort()
+        self.changes += 1
 
     def _changed(self, registration_id: int, modified: int | None = None) -> Record:
         record = self.record(registration_id).changed()
@@ -304,6 +307,7 @@ class World:
 
     def _show(self, kind: Kind, id: int, item: Record | Removal | None, hide: float = 0.0) -> None:
         """Puts (or with None takes away) an item in the truth now, in the feed when it may be seen."""
+        self.changes += 1
         _apply(self.truth, kind, id, item)
         now = self.clock.now()
         # A later change of the same item can't be seen before an earlier one.

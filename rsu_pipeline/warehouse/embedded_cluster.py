@@ -125,6 +125,7 @@ class Cluster:
                 continue
             problem = self._problem()
             if problem is None:
+                self._ensure_keeper()  # once more: the one seen above may just have been dying
                 return self._url()
             waited = time.monotonic() - begun
             if postmaster(self.data) is None:
@@ -143,25 +144,27 @@ class Cluster:
 
     def _ensure_keeper(self) -> None:
         """Start a keeper unless there is one; it exists, or this raises EmbeddedError."""
-        lock = try_lock(self.folder / "keeper.lock")
-        if lock is None:
-            return
-        os.close(lock)
-        with self._open_log() as log:
-            # Run by its path and isolated: independent of where the project was imported from.
-            command = [sys.executable, "-I", "-S", embedded_keeper.__file__, str(self.folder), str(self.data)]
-            done = subprocess.run(  # noqa: S603 - our own file
-                command,
-                stdin=subprocess.DEVNULL,
-                stdout=log,
-                stderr=log,
-                cwd="/",
-                env=clean_environment(),
-                start_new_session=True,
-                check=False,
-            )
-        if done.returncode != 0:
-            raise EmbeddedError(f"The process that stops PostgreSQL after use could not be started: see {self.log}.")
+        # Run by its path and isolated: independent of where the project was imported from.
+        command = [sys.executable, "-I", "-S", embedded_keeper.__file__, str(self.folder), str(self.data)]
+        for _ in range(START_ATTEMPTS):
+            lock = try_lock(self.folder / "keeper.lock")
+            if lock is None:
+                return
+            os.close(lock)
+            with self._open_log() as log:
+                done = subprocess.run(  # noqa: S603 - our own file
+                    command,
+                    stdin=subprocess.DEVNULL,
+                    stdout=log,
+                    stderr=log,
+                    cwd="/",
+                    env=clean_environment(),
+                    start_new_session=True,
+                    check=False,
+                )
+            if done.returncode == 0:
+                return
+        raise EmbeddedError(f"The process that stops PostgreSQL after use could not be started: see {self.log}.")
 
     def _start(self, lock: int) -> str | None:
         """Start the server, making it first if there is none; None, or why it did not start this time.
@@ -226,7 +229,8 @@ class Cluster:
             pass_fds=[lock],
         )
         if made.returncode != 0:
-            reason = next((line for line in made.stderr.splitlines() if "error:" in line), last_line(made.stderr))
+            faults = re.findall(r"(?:error|FATAL|PANIC): +(.*)", made.stderr)
+            reason = faults[0] if faults else last_line(made.stderr)
             raise EmbeddedError(f"A PostgreSQL cluster could not be made in {self.unfinished}: {reason}.")
         self._set_password(programs, lock, self.unfinished)
         self._single_user(programs, lock, self.unfinished, f"CREATE DATABASE {NAME} OWNER {NAME};")

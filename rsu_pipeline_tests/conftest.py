@@ -1,0 +1,130 @@
+"""Real servers for the tests: one PostgreSQL and one sandbox of RunSignup for the session, a database for each test.
+
+Nothing is skipped for want of a server: the machine's PostgreSQL is used where there is one, the wheel's elsewhere.
+"""
+
+import itertools
+import os
+import shutil
+import tempfile
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import psycopg2
+import pytest
+
+from rsu_pipeline import installation
+from rsu_pipeline.sandbox.process import SandboxProcess
+from rsu_pipeline.warehouse import database, embedded, pg_binaries
+from rsu_pipeline_tests.hub import Hub
+
+_names = itertools.count(1)
+
+
+@pytest.fixture(scope="session")
+def server() -> Iterator[str]:
+    """libpq URL of a PostgreSQL server's maintenance database."""
+    folder = Path(tempfile.mkdtemp(prefix="rsu-tests-"))
+    url = embedded.ensure_running(folder / "postgres", pg_binaries.machine_binaries())
+    yield url
+    embedded.release(folder / "postgres")
+    embedded.destroy(folder / "postgres")
+    shutil.rmtree(folder, ignore_errors=True)
+
+
+def _execute(server: str, statement: str) -> None:
+    conn = psycopg2.connect(server)
+    conn.autocommit = True
+    with conn.cursor() as cur:
+        cur.execute(statement)
+    conn.close()
+
+
+@pytest.fixture(scope="session")
+def template(server: str) -> str:
+    """Name of a database with the schema in it, to be copied."""
+    _execute(server, "CREATE DATABASE rsu_template")
+    with database.session(at(server, "rsu_template"), purpose="tests") as conn:
+        database.migrate(conn)
+    return "rsu_template"
+
+
+@pytest.fixture
+def empty_database(server: str) -> Iterator[str]:
+    """libpq URL of a new, empty database."""
+    name = f"rsu_empty_{next(_names)}"
+    _execute(server, f"CREATE DATABASE {name}")
+    yield at(server, name)
+    _execute(server, f"DROP DATABASE {name} WITH (FORCE)")
+
+
+@pytest.fixture
+def make_database(server: str, template: str) -> Iterator[Callable[[], str]]:
+    """Makes databases with the schema in them; gives the libpq URL of each."""
+    made: list[str] = []
+
+    def make() -> str:
+        name = f"rsu_test_{next(_names)}"
+        _execute(server, f"CREATE DATABASE {name} TEMPLATE {template}")
+        made.append(name)
+        return at(server, name)
+
+    yield make
+    for name in made:
+        _execute(server, f"DROP DATABASE {name} WITH (FORCE)")
+
+
+@pytest.fixture
+def database_url(make_database: Callable[[], str]) -> str:
+    """libpq URL of a new database with the schema in it."""
+    return make_database()
+
+
+@pytest.fixture(scope="session")
+def session_sandbox() -> Iterator[SandboxProcess]:
+    """One sandbox with many small invented partners' worth of room: tests add races of their own."""
+    with SandboxProcess.start(scale="blank", seed=7) as sandbox:
+        yield sandbox
+
+
+@pytest.fixture
+def make_sandbox() -> Iterator[Callable[..., SandboxProcess]]:
+    """Starts sandboxes of a test's own, with SandboxProcess.start's arguments."""
+    started: list[SandboxProcess] = []
+
+    def make(**options: object) -> SandboxProcess:
+        sandbox = SandboxProcess.start(**options)  # type: ignore[arg-type]
+        started.append(sandbox)
+        return sandbox
+
+    yield make
+    for sandbox in started:
+        sandbox.stop()
+
+
+@pytest.fixture
+def make_hub(
+    make_database: Callable[[], str], make_sandbox: Callable[..., SandboxProcess], tmp_path: Path
+) -> Callable[..., Hub]:
+    """Makes a hub: a database, a sandbox (SandboxProcess.start's arguments), its partners onboarded."""
+
+    def make(**options: object) -> Hub:
+        return Hub(make_database(), make_sandbox(**options), tmp_path)
+
+    return make
+
+
+@pytest.fixture(autouse=True)
+def clean_environment(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """No test sees this machine's settings, nor another test's installation."""
+    for name in list(os.environ):
+        if name.startswith(("RSU_", "DAGSTER_")):
+            monkeypatch.delenv(name)
+    installation.current.cache_clear()
+    yield
+    installation.current.cache_clear()
+
+
+def at(server: str, name: str) -> str:
+    """The URL of another database of the same server."""
+    return f"{server.rsplit('/', 1)[0]}/{name}"

@@ -1,0 +1,183 @@
+"""A hub at work for tests: a database, a sandbox, the partners onboarded, and the comparison of both."""
+
+import datetime as dt
+import re
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+from zoneinfo import ZoneInfo
+
+import psycopg2
+import psycopg2.extras
+from cryptography.fernet import Fernet
+
+from rsu_pipeline import settings as configuration
+from rsu_pipeline.sandbox.process import SandboxProcess
+from rsu_pipeline.settings import Settings
+from rsu_pipeline.sync import partner as sync
+from rsu_pipeline.sync.desk import Desk, open_desk
+from rsu_pipeline.sync.partner import SyncOutcome
+from rsu_pipeline.warehouse import budget, credentials, database
+from rsu_pipeline.warehouse.sealing import Sealer
+
+SECRET_KEY = Fernet.generate_key().decode()
+Row = dict[str, Any]
+
+
+class Hub:
+    """See the module. `environment` is what a process of this hub needs."""
+
+    def __init__(self, url: str, sandbox: SandboxProcess, home: Path, **environment: str) -> None:
+        self.url = url
+        self.sandbox = sandbox
+        self.environment = {
+            "RSU_HOME": str(home),
+            "RSU_DATABASE_URL": url,
+            "RSU_API_BASE_URL": sandbox.api_url,
+            "RSU_SECRET_KEY": SECRET_KEY,
+            "RSU_CALLS_PER_HOUR": "1000000",
+            "RSU_CALL_BACKOFF": "0.01",
+            "RSU_READ_TIMEOUT": "2",
+            **environment,
+        }
+        self.sealer = Sealer([SECRET_KEY], source="RSU_SECRET_KEY")
+        self.partners: dict[int, str] = {}
+        """Partition key by the sandbox's number of the partner; our number of it is the same."""
+        with database.session(url, purpose="tests") as conn:
+            for item in sandbox.admin.partners():
+                partner_id = credentials.add(
+                    conn, self.sealer, name=item["name"], principal=item["key"], secret=item["secret"]
+                )
+                self.partners[item["partner"]] = credentials.ensure_key(conn, partner_id)
+            conn.commit()
+
+    @property
+    def settings(self) -> Settings:
+        return configuration.load(self.environment)
+
+    @contextmanager
+    def desk(
+        self, partner: int = 1, *, lane: budget.Lane = "routine", run_id: str = "test", retry_rejected: bool = False
+    ) -> Iterator[Desk]:
+        """The desk of one of the sandbox's partners, judging tiers by the sandbox's clock."""
+        now = dt.datetime.fromtimestamp(self.sandbox.admin.clock(), dt.UTC)
+        with open_desk(
+            self.url,
+            self.sealer,
+            self.settings,
+            self.partners[partner],
+            lane=lane,
+            run_id=run_id,
+            say=lambda line: None,
+            now=lambda: now,
+            retry_rejected=retry_rejected,
+        ) as desk:
+            yield desk
+
+    def sync(self, partner: int = 1, *, full: bool = False, confirm_removals: bool = False) -> SyncOutcome:
+        """Listing, plan and registrations of one partner, as the assets do them."""
+        with self.desk(partner) as desk:
+            sync.refresh_events(desk)
+            plan = sync.make_plan(desk, force_full=full)
+            return sync.sync_participants(desk, plan, confirm_removals=confirm_removals)
+
+    def rows(self, query: str, *parameters: object) -> list[Row]:
+        """The rows of a query as dicts."""
+        with (
+            database.session(self.url, purpose="tests") as conn,
+            conn.cursor(cursor_factory=psycopg2.extras.RealDictCursor) as cur,
+        ):
+            cur.execute(query, parameters or None)
+            return [dict(row) for row in cur.fetchall()]
+
+    def value(self, query: str, *parameters: object) -> Any:
+        """The one value of a query."""
+        ((value,),) = [tuple(row.values()) for row in self.rows(query, *parameters)]
+        return value
+
+    def execute(self, statement: str, *parameters: object) -> None:
+        with database.session(self.url, purpose="tests") as conn, conn.cursor() as cur:
+            cur.execute(statement, parameters or None)
+            conn.commit()
+
+    def stored(self, partner: int = 1, *, active: bool = True) -> dict[int, Row]:
+        """The partner's rows by registration id, in the form of `expected`."""
+        rows = self.rows(
+            "SELECT * FROM runsignup_participants WHERE timing_partner_id = %s AND (removed_at IS NULL) = %s",
+            partner,
+            active,
+        )
+        return {row["registration_id"]: {name: row[name] for name in FIELDS} for row in rows}
+
+    def truth(self, partner: int = 1) -> dict[int, Row]:
+        """What the partner's active registrations of future events should be, by registration id."""
+        future = {
+            row["event_id"]
+            for row in self.rows("SELECT event_id FROM future_events WHERE timing_partner_id = %s", partner)
+        }
+        truth = self.sandbox.admin.truth(partner)
+        rows = [row for row in truth["active"] if row["event_id"] in future]
+        return {row["registration_id"]: expected(row) for row in rows}
+
+    def assert_equal(self, partner: int = 1) -> None:
+        """The table equals the sandbox's truth, field by field, and removed rows carry their reason."""
+        truth, stored = self.truth(partner), self.stored(partner)
+        future = {
+            row["event_id"]
+            for row in self.rows("SELECT event_id FROM future_events WHERE timing_partner_id = %s", partner)
+        }
+        stored = {key: row for key, row in stored.items() if row["event_id"] in future}
+        assert stored.keys() == truth.keys(), (
+            f"only stored: {sorted(stored.keys() - truth.keys())[:5]},"
+            f" only at RunSignup: {sorted(truth.keys() - stored.keys())[:5]}"
+        )
+        for key, row in truth.items():
+            wrong = {name: (stored[key][name], row[name]) for name in FIELDS if stored[key][name] != row[name]}
+            assert not wrong, f"registration {key}: stored and true values differ: {wrong}"
+
+
+FIELDS = (
+    "race_id event_id registration_id user_id first_name middle_name last_name email dob gender phone profile_image_url"
+    " bib_num chip_num age registration_date registered_at last_modified_epoch address team_info payment_info"
+).split()
+EASTERN = ZoneInfo("America/New_York")
+
+
+def expected(row: Mapping[str, Any]) -> Row:
+    """The columns that a row of RunSignup should give, derived here anew, not by the code under test."""
+    user = row["user"]
+    month, day, year, hour, minute = (int(part) for part in re.findall(r"\d+", row["registration_date"]))
+    wall = dt.datetime(year, month, day, hour, minute)
+    # PostgreSQL takes the later of the two readings of a repeated hour, and so does fold=1.
+    instant = wall.replace(tzinfo=EASTERN, fold=1)
+    return {
+        "race_id": row["_race_id"],
+        "event_id": row["event_id"],
+        "registration_id": row["registration_id"],
+        "user_id": user["user_id"],
+        **{name: user.get(name) for name in ("first_name", "middle_name", "last_name", "email", "gender", "phone")},
+        "profile_image_url": user.get("profile_image_url"),
+        "dob": dt.date.fromisoformat(user["dob"]) if user.get("dob") else None,
+        "bib_num": None if row["bib_num"] is None else str(row["bib_num"]),
+        "chip_num": row["chip_num"],
+        "age": row["age"],
+        "registration_date": wall,
+        "registered_at": instant,
+        "last_modified_epoch": row["last_modified"],
+        "address": user["address"],
+        "team_info": {name: row[name] for name in row if name.startswith("team_") and name != "team_fundraiser_id"},
+        "payment_info": {name: _number(row[name]) for name in PAYMENT if name in row},
+    }
+
+
+PAYMENT = (
+    "race_fee offline_payment_amount processing_fee processing_fee_paid_by_user processing_fee_paid_by_race partner_fee"
+    " affiliate_profit extra_fees amount_paid rsu_transaction_id transaction_id"
+).split()
+
+
+def _number(value: Any) -> Any:
+    if isinstance(value, str) and "$" in value:
+        return float(value.replace("$", "").replace(",", ""))
+    return value
