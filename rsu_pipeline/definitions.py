@@ -5,7 +5,7 @@ from typing import Any
 
 import dagster as dg
 
-from rsu_pipeline.orchestration import jobs, sensors
+from rsu_pipeline.orchestration import checks, jobs, sensors
 from rsu_pipeline.orchestration.assets import sync
 from rsu_pipeline.orchestration.resources import RunSignupResource, WarehouseResource
 
@@ -14,6 +14,7 @@ def build_definitions(resources: Mapping[str, Any] | None = None) -> dg.Definiti
     """The definitions, with `resources` in place of the usual ones."""
     return dg.Definitions(
         assets=[sync.partner_events, sync.future_events, sync.participants],
+        asset_checks=[checks.equals_runsignup, checks.no_quarantined_rows],
         jobs=[jobs.sync_partner],
         sensors=[sensors.new_credentials],
         resources={"warehouse": WarehouseResource(), "runsignup": RunSignupResource(), **(resources or {})},

@@ -2,6 +2,7 @@
 
 import os
 import shutil
+import subprocess
 import sys
 
 import click
@@ -39,9 +40,16 @@ def psql(arguments: tuple[str, ...]) -> None:
         pass
     parts = psycopg2.extensions.parse_dsn(installation.current().database_url)
     # The password travels in the environment: an argument would show in the list of processes.
-    variables = {"host": "PGHOST", "port": "PGPORT", "dbname": "PGDATABASE", "user": "PGUSER", "password": "PGPASSWORD"}
-    environment = dict(os.environ) | {variables[name]: str(value) for name, value in parts.items() if name in variables}
+    password = parts.pop("password", None)
+    environment = dict(os.environ) | ({"PGPASSWORD": str(password)} if password else {})
     program = shutil.which("psql") or str(pg_binaries.psql_path(pg_binaries.wheel_binaries()))
+    command = [program, "--dbname", psycopg2.extensions.make_dsn(**parts), *arguments]
     sys.stdout.flush()
     # Not replaced by exec: this process holds the embedded server open while psql runs.
-    sys.exit(os.spawnve(os.P_WAIT, program, ["psql", *arguments], environment))  # noqa: S606 - the operator's own psql
+    process = subprocess.Popen(command, env=environment)  # noqa: S603 - the operator's own psql
+    while True:
+        try:
+            sys.exit(process.wait())
+        except KeyboardInterrupt:
+            # Ctrl-C is psql's: it cancels the query.
+            continue

@@ -1,9 +1,11 @@
 """`rsu partners`: who is synced."""
 
+import os
 import sys
 
 import click
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 from rsu_pipeline import installation
@@ -43,10 +45,16 @@ def add(name: str, key: str | None, scheme: str, no_check: bool) -> None:
     The secret is read from RSU_PARTNER_SECRET, from standard input when that is not a terminal, or asked for. It is
     never taken from the command line, where others could see it.
     """
+    if not key and not sys.stdin.isatty():
+        raise click.UsageError("No key: give --key or set RSU_PARTNER_KEY; standard input is for the secret.")
     secret = _secret()
     key = key or click.prompt("RunSignup API key")
-    if not name.strip() or not key.strip() or not secret.strip():
-        raise click.UsageError("Name, key and secret must not be empty.")
+    for what, text in (("name", name), ("key", key), ("secret", secret)):
+        if not text.strip():
+            raise click.UsageError(f"The {what} must not be empty.")
+        # Covers bytes that are no UTF-8, too: Python has them as lone surrogates, which do not print.
+        if not text.strip().replace("\xa0", " ").isprintable():
+            raise click.UsageError(f"The {what} holds characters that do not print.")
     sealer = installation.current().sealer
     with hub("partners add") as conn:
         partner_id = credentials.add(
@@ -60,12 +68,10 @@ def add(name: str, key: str | None, scheme: str, no_check: bool) -> None:
 
 
 def _secret() -> str:
-    import os
-
     if secret := os.environ.get("RSU_PARTNER_SECRET"):
         return secret
     if not sys.stdin.isatty():
-        return sys.stdin.readline()
+        return sys.stdin.buffer.readline().decode(errors="surrogateescape")
     return str(click.prompt("RunSignup API secret", hide_input=True))
 
 
@@ -82,8 +88,8 @@ def list_(as_json: bool) -> None:
     for partner in found:
         table.add_row(
             partner.key or str(partner.partner_id),
-            partner.name,
-            state(partner),
+            escape(partner.name),
+            escape(state(partner)),
             f"{partner.verified_at:%Y-%m-%d %H:%M}" if partner.verified_at else "never",
         )
     Console().print(table if found else "No partner yet: `rsu partners add NAME` enters one.")

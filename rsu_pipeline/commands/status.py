@@ -4,6 +4,7 @@ import datetime as dt
 
 import click
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 from rsu_pipeline.commands.common import hub, show_json
@@ -39,14 +40,14 @@ def status(as_json: bool) -> None:
     for row in rows:
         table.add_row(
             row.key or str(row.partner_id),
-            states[row.partner_id],
+            escape(states[row.partner_id]),
             f"{row.events:,}",
             f"{row.future_events:,}",
             f"{row.participants:,}",
             f"{row.quarantined:,}",
             _age(row.last_sync),
             str(row.calls_this_hour),
-            (row.last_error or "")[:60],
+            escape((row.last_error or "")[:60]),
         )
     Console().print(table)
 

@@ -1,5 +1,6 @@
 """`rsu sync`: the assets, materialised from the shell against the same instance as the web UI."""
 
+import math
 import os
 import sys
 from contextlib import nullcontext
@@ -7,6 +8,7 @@ from typing import Any
 
 import click
 from rich.console import Console
+from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
 from rsu_pipeline import settings
@@ -46,6 +48,10 @@ def sync(
     Each partner gets a run of job sync_partner, which the web UI shows like any other. Exit code 1 when some race or
     partner failed; the rest is stored all the same.
     """
+    if incremental_days is not None and not math.isfinite(incremental_days):
+        raise click.UsageError("--incremental-days must be a number of days.")
+    if race_ids and not names:
+        raise click.UsageError("--race needs exactly one --partner.")
     chosen = _chosen(names, first_only)
     if race_ids and len(chosen) != 1:
         raise click.UsageError("--race needs exactly one --partner.")
@@ -70,7 +76,7 @@ def sync(
             result = _run(partner, config)
             results.append(result)
             if bar and task is not None:
-                bar.console.print(_line(result))
+                bar.console.print(escape(_line(result)))
                 bar.advance(task)
     if as_json:
         show_json({"partners": results})

@@ -1,6 +1,8 @@
 """`rsu up` and `rsu demo`: everything an installation needs, in the foreground, until Ctrl-C."""
 
 import os
+import shlex
+import shutil
 import socket
 import sys
 import threading
@@ -10,6 +12,7 @@ from contextlib import closing, suppress
 from pathlib import Path
 
 import click
+import psycopg2
 import requests
 
 from rsu_pipeline import installation
@@ -17,10 +20,13 @@ from rsu_pipeline import settings as configuration
 from rsu_pipeline.installation import Installation
 from rsu_pipeline.processes import Child, ChildFailed, Supervisor
 from rsu_pipeline.settings import SettingsError
-from rsu_pipeline.warehouse import credentials, database, history
+from rsu_pipeline.warehouse import credentials, database, embedded, history
 
-DEMO_SANDBOX_PORT = 8765
+DEMO_PORT = 8765
+"""Where the demo's RunSignup listens, unless RSU_DEMO_PORT says otherwise."""
 DEMO_SEED = 7
+DEMO_FILES = ("dagster", "logs", "sandbox.state", "secret.key")
+"""What the demo keeps in its folder beside the embedded PostgreSQL."""
 
 
 @click.command()
@@ -31,7 +37,7 @@ def up(verbose: bool) -> None:
     Ctrl-C stops everything it started. The web UI is at http://127.0.0.1:3000 (RSU_UI_PORT), for this machine only.
     """
     here = installation.current()
-    sys.exit(_serve(here, {}, [], verbose=verbose, hint=""))
+    sys.exit(_serve(here, [], verbose=verbose, hint=""))
 
 
 @click.command()
@@ -43,59 +49,82 @@ def up(verbose: bool) -> None:
 def demo(fresh: bool, show_environment: bool, verbose: bool) -> None:
     """Start everything with a local RunSignup and its invented partners: no account needed.
 
-    The demo keeps its own data in .rsu/demo and goes on with it when started again. While it runs, people register
-    there and bibs are assigned. In another terminal:
+    The demo keeps its own data in .rsu/demo (RSU_DEMO_HOME) and goes on with it when started again. Its RunSignup is at
+    port 8765 (RSU_DEMO_PORT); while it runs, people register there and bibs are assigned. In another terminal:
 
     \b
       eval "$(rsu demo --env)"
       rsu status
       rsu sync
     """
-    # The demo never touches a real database nor calls the real RunSignup, whatever the environment says.
-    environment = {
-        **{name: value for name, value in os.environ.items() if not name.startswith("RSU_")},
-        "RSU_HOME": str(configuration.load(os.environ | {"RSU_HOME": ""}).home / "demo"),
-        "RSU_API_BASE_URL": f"http://127.0.0.1:{DEMO_SANDBOX_PORT}/Rest",
-        "RSU_UI_PORT": os.environ.get("RSU_UI_PORT", "") or "3000",
-    }
+    port = _demo_port()
+    environment = _demo_environment(port)
     if show_environment:
-        for name in ("RSU_HOME", "RSU_API_BASE_URL", "RSU_UI_PORT"):
-            click.echo(f"export {name}={environment[name]}")
-        click.echo("unset RSU_DATABASE_URL RSU_SECRET_KEY")
+        _print_environment(environment)
         return
     for name in [name for name in os.environ if name.startswith("RSU_")]:
         del os.environ[name]
     os.environ.update(environment)
     here = Installation(configuration.load(environment))
+    _refuse_taken_port(port, "the demo's RunSignup", "RSU_DEMO_PORT")
+    _refuse_taken_port(here.settings.ui_port, "the web UI", "RSU_UI_PORT")
     if fresh:
         _forget(here.settings.home)
     here.settings.home.mkdir(parents=True, exist_ok=True)
     sandbox = Child(
         "sandbox",
-        [sys.executable, "-m", "rsu_pipeline.sandbox", "--port", str(DEMO_SANDBOX_PORT), "--scale", "small",
-         "--seed", str(DEMO_SEED), "--live", "--exit-with-parent", "--state", str(here.settings.home / "sandbox.state")],
-        ready=lambda: _answers(f"http://127.0.0.1:{DEMO_SANDBOX_PORT}/admin/partners"),
+        [sys.executable, "-m", "rsu_pipeline.sandbox", "--port", str(port), "--scale", "small", "--seed", str(DEMO_SEED),
+         "--live", "--exit-with-parent", "--state", str(here.settings.home / "sandbox.state")],
+        ready=lambda: _answers(f"http://127.0.0.1:{port}/admin/partners"),
     )  # fmt: skip
-    _refuse_taken_port(DEMO_SANDBOX_PORT, "the demo's RunSignup", "end what uses it")
     hint = 'In another terminal: eval "$(.venv/bin/rsu demo --env)"; .venv/bin/rsu status'
-    sys.exit(_serve(here, {}, [sandbox], verbose=verbose, hint=hint, onboard=True))
+    sys.exit(_serve(here, [sandbox], verbose=verbose, hint=hint, onboard_from=port))
+
+
+def _demo_port() -> int:
+    text = os.environ.get("RSU_DEMO_PORT", "").strip() or str(DEMO_PORT)
+    if not text.isdecimal() or not 1 <= int(text) <= 65535:
+        raise SettingsError(f"RSU_DEMO_PORT is {text!r}, but must be a whole number from 1 to 65535.")
+    return int(text)
+
+
+def _demo_environment(port: int) -> dict[str, str]:
+    """All the RSU_ settings of the demo: whatever the environment says, it never touches a real database nor calls the
+    real RunSignup."""
+    folder = os.environ.get("RSU_DEMO_HOME", "").strip()
+    return {
+        "RSU_HOME": str(
+            Path(folder).expanduser().resolve() if folder else configuration.project_root() / ".rsu" / "demo"
+        ),
+        "RSU_API_BASE_URL": f"http://127.0.0.1:{port}/Rest",
+        "RSU_UI_PORT": os.environ.get("RSU_UI_PORT", "").strip() or "3000",
+    }
+
+
+def _print_environment(environment: Mapping[str, str]) -> None:
+    """Lines for a shell: the demo's settings, and nothing else of ours but what finds the same demo again."""
+    for name, value in environment.items():
+        click.echo(f"export {name}={shlex.quote(value)}")
+    kept = {"RSU_DEMO_HOME", "RSU_DEMO_PORT", *environment}
+    others = {name for name in os.environ if name.startswith("RSU_")} - kept
+    click.echo("unset " + " ".join(sorted(others | {"RSU_DATABASE_URL", "RSU_SECRET_KEY"})))
 
 
 def _serve(
     here: Installation,
-    extra: Mapping[str, str],
     before: list[Child],
     *,
     verbose: bool,
     hint: str,
-    onboard: bool = False,
+    onboard_from: int | None = None,
 ) -> int:
-    """Starts the children and waits; returns the exit code."""
+    """Starts the children and waits; returns the exit code. `onboard_from` is the port of a sandbox, one of `before`,
+    whose partners are entered."""
     settings = here.settings
     root = configuration.project_root()
     os.chdir(root)
     ui = f"http://127.0.0.1:{settings.ui_port}"
-    _refuse_taken_port(settings.ui_port, "the web UI", "set RSU_UI_PORT to another one, or end what uses it")
+    _refuse_taken_port(settings.ui_port, "the web UI", "RSU_UI_PORT")
     click.echo(f"Database: {'RSU_DATABASE_URL' if settings.database_url else 'embedded PostgreSQL'}, starting ...")
     url = here.migrated_database_url
     _ = here.sealer  # the key file is made now, and a bad key refused before anything runs
@@ -105,7 +134,6 @@ def _serve(
         "RSU_HOME": str(settings.home),
         "DAGSTER_HOME": str(root),
         "PYTHONUNBUFFERED": "1",
-        **extra,
     }
     scripts = Path(sys.executable).parent
     dagster = [
@@ -139,8 +167,8 @@ def _serve(
             for child in before:
                 click.echo(f"Starting {child.name} ...")
                 supervisor.start(child)
-            if onboard:
-                _onboard(here)
+            if onboard_from is not None:
+                _onboard(here, onboard_from)
             click.echo("Starting the web UI and the daemon ...")
             for child in dagster:
                 supervisor.start(child)
@@ -162,9 +190,9 @@ def _serve(
     return code
 
 
-def _onboard(here: Installation) -> None:
+def _onboard(here: Installation, port: int) -> None:
     """Enters the sandbox's partners that are not there yet."""
-    listed = requests.get(f"http://127.0.0.1:{DEMO_SANDBOX_PORT}/admin/partners", timeout=10).json()
+    listed = _get(f"http://127.0.0.1:{port}/admin/partners").json()
     with database.session(here.migrated_database_url, purpose="demo") as conn:
         present = {partner.name for partner in credentials.partners(conn)}
         for item in listed:
@@ -174,11 +202,12 @@ def _onboard(here: Installation) -> None:
 
 
 def _tell_when_synced(url: str) -> None:
-    """Says once when every partner has been read."""
-    with suppress(database.DatabaseError, OSError), database.session(url, purpose="up") as conn:
+    """Says once when every partner that is to be synced has been read."""
+    with suppress(database.DatabaseError, psycopg2.Error, OSError), database.session(url, purpose="up") as conn:
         conn.autocommit = True
         while True:
-            rows = [row for row in history.partner_status(conn)]
+            active = {partner.partner_id for partner in credentials.partners(conn) if partner.is_active}
+            rows = [row for row in history.partner_status(conn) if row.partner_id in active]
             if rows and all(row.last_sync for row in rows):
                 total = sum(row.participants for row in rows)
                 click.echo(f"All {len(rows)} partners are synced: {total:,} participants.")
@@ -186,29 +215,37 @@ def _tell_when_synced(url: str) -> None:
             time.sleep(1)
 
 
+def _get(url: str) -> requests.Response:
+    """An answer of this machine, not of a proxy that the environment names."""
+    with requests.Session() as session:
+        session.trust_env = False
+        return session.get(url, timeout=5)
+
+
 def _answers(url: str) -> bool:
     try:
-        return requests.get(url, timeout=2).status_code == 200
+        return _get(url).status_code == 200
     except requests.RequestException:
         return False
 
 
-def _refuse_taken_port(port: int, what: str, remedy: str) -> None:
+def _refuse_taken_port(port: int, what: str, variable: str) -> None:
     with closing(socket.socket()) as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
             probe.bind(("127.0.0.1", port))
         except OSError:
-            raise SettingsError(f"Port {port} for {what} is in use: {remedy}.") from None
+            raise SettingsError(
+                f"Port {port} for {what} is in use: set {variable} to another one, or end what uses it."
+            ) from None
 
 
 def _forget(home: Path) -> None:
-    """Removes the demo's data, and nothing else."""
-    import shutil
-
-    from rsu_pipeline.warehouse import embedded
-
-    if home.exists():
-        embedded.destroy(home / "postgres")
-        shutil.rmtree(home)
-    click.echo(f"Removed {home}.")
+    """Removes the demo's data, and nothing else that may be in its folder."""
+    embedded.destroy(home / "postgres")
+    for path in [home / name for name in ("postgres", *DEMO_FILES)]:
+        if path.is_dir():
+            shutil.rmtree(path)
+        else:
+            path.unlink(missing_ok=True)
+    click.echo(f"Removed the demo's data in {home}.")

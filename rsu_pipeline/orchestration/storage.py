@@ -1,7 +1,7 @@
-"""Dagster's own storage, in a schema of the hub's database.
+"""Dagster's own storage: in a schema of the hub's database, and files of runs in the installation's home.
 
-dagster-postgres does the work; this class only finds the address, so that `dagster dev`, the commands and the tests need
-no more configuration than the pipeline itself.
+Dagster's classes do the work; those here only find the address and the folder, so that `dagster dev`, the commands and
+the tests need no more configuration than the pipeline itself.
 """
 
 from collections.abc import Mapping
@@ -9,6 +9,8 @@ from typing import Any, Self
 from urllib.parse import quote
 
 import dagster as dg
+from dagster._core.storage.local_compute_log_manager import LocalComputeLogManager
+from dagster._core.storage.root import LocalArtifactStorage
 from dagster._serdes import ConfigurableClassData
 from dagster_postgres import DagsterPostgresStorage
 
@@ -32,6 +34,30 @@ class HubStorage(DagsterPostgresStorage):
             postgres_url=storage_url(installation.current().database_url),
             should_autocreate_tables=config_value.get("should_autocreate_tables", True),
         )
+
+
+class HomeLogs(LocalComputeLogManager):
+    """What runs print, in the home folder's `dagster/logs`."""
+
+    @classmethod
+    def config_type(cls) -> Mapping[str, Any]:
+        return {}
+
+    @classmethod
+    def from_config_value(cls, inst_data: ConfigurableClassData | None, config_value: Mapping[str, Any]) -> Self:
+        return cls(base_dir=str(installation.current().settings.home / "dagster" / "logs"), inst_data=inst_data)
+
+
+class HomeFiles(LocalArtifactStorage):
+    """The little that Dagster keeps in files beside that, in the home folder's `dagster`."""
+
+    @classmethod
+    def config_type(cls) -> Mapping[str, Any]:
+        return {}
+
+    @classmethod
+    def from_config_value(cls, inst_data: ConfigurableClassData | None, config_value: Mapping[str, Any]) -> Self:
+        return cls(base_dir=str(installation.current().settings.home / "dagster"), inst_data=inst_data)
 
 
 def storage_url(database_url: str) -> str:

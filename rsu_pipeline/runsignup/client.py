@@ -115,7 +115,9 @@ class Client:
         self._timeouts = (connect_timeout, read_timeout)
         self._total_timeout = total_timeout
         self._attempts = attempts
-        self._wait = tenacity.wait_exponential(multiplier=backoff, max=MAX_RETRY_AFTER) + tenacity.wait_random(0, backoff)
+        self._wait = tenacity.wait_exponential(multiplier=backoff, max=MAX_RETRY_AFTER) + tenacity.wait_random(
+            0, backoff
+        )
         self._sleep = sleep
         self._secrets = [
             text for text in (credential.secret, credential.key, registration, registration_secret) if text

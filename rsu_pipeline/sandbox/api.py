@@ -153,7 +153,7 @@ class Api:
     def participants(self, call: Call) -> Answer:
         event_ids = self._event_ids(call)
         records = active_page(self.world, call, event_ids)
-        rows = [self._active_bytes(record, call) for record in records]
+        rows = self._active_rows(records, call)
         owners = [record.event_id for record in records]
         if self.world.switches.template_row or call.flag("include_template_participant"):
             rows.insert(0, encode(template_row(event_ids[0])))
@@ -179,17 +179,22 @@ class Api:
             elements.append(b'{"event":{"event_id":%d,"participants":[%b]}%b}' % (event_id, own, outer))
         return Answer(b"[" + joined(elements) + b"]", rows=len(removals))
 
-    def _active_bytes(self, record: Record, call: Call) -> bytes:
-        event = self.world.events[record.event_id]
-        race = self.world.races[event.race_id]
-        encoded = encoded_active(record, event, race, self.world.seed)
-        masked = record.nonbinary and not call.flag("supports_nb")
-        if not masked and not call.flag("include_user_anonymous_flag"):
-            return encoded
-        row = active_row(record, event, race, self.world.seed)
-        if call.flag("include_user_anonymous_flag") and "user" in row:
-            row["user"]["is_anonymous"] = "F"
-        return encode(mask_nonbinary(row) if masked else row)
+    def _active_rows(self, records: Sequence[Record], call: Call) -> list[bytes]:
+        world = self.world
+        anonymous, with_nonbinary = call.flag("include_user_anonymous_flag"), call.flag("supports_nb")
+        rows = []
+        for record in records:
+            event = world.events[record.event_id]
+            race = world.races[event.race_id]
+            encoded = encoded_active(record, event, race, world.seed)
+            masked = record.nonbinary and not with_nonbinary
+            if masked or anonymous:
+                row = active_row(record, event, race, world.seed)
+                if anonymous and "user" in row:
+                    row["user"]["is_anonymous"] = "F"
+                encoded = encode(mask_nonbinary(row) if masked else row)
+            rows.append(encoded)
+        return rows
 
     def _removed_bytes(self, removal: Removal, call: Call) -> bytes:
         if call.flag("condensed_format"):

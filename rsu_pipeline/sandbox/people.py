@@ -8,6 +8,8 @@ client must survive.
 from functools import lru_cache
 from typing import Any, NamedTuple
 
+from rsu_pipeline.sandbox.times import TWO_DIGITS
+
 Row = dict[str, Any]
 
 
@@ -59,6 +61,10 @@ SHIRTS = ("Adult S", "Adult M", "Adult L", "Adult XL", "Women's M", "Youth L", "
 TEAMS = ("Mill Pond Striders", "The Slow & Steady", "O'Dowd's Harriers", "Équipe Nord", "Team #1", "Night Owls RC")
 LONG_CITY = "Llanfairpwllgwyngyllgogerychwyrndrobwllllantysiliogogogoch-upon-the-Upper-Invented-River"
 
+# Spelled here once, since people are made by the hundred thousand.
+_MAIL_F, _MAIL_M, _MAIL_LAST = ([name.lower() for name in names] for names in (FIRST_F, FIRST_M, LAST))
+_BIRTHDAYS = tuple(f"-{month:02}-{day:02}" for month in range(1, 13) for day in range(1, 29))
+
 _MASK = (1 << 64) - 1
 _ODD_EVERY = 40
 
@@ -84,30 +90,29 @@ def user_of(person: int, seed: int, place: Place, imported: bool) -> tuple[Row, 
     Imported people have no account (`user_id` null) and sparse details.
     """
     bits = mix(person * 2654435761 + seed)
+    high = bits >> 30
     female = bool(bits & 1)
-    first = (FIRST_F if female else FIRST_M)[(bits >> 1) & 31]
-    last = LAST[(bits >> 6) % 48]
-    dob: str | None = f"{1942 + (bits >> 12) % 72}-{1 + (bits >> 19) % 12:02}-{1 + (bits >> 23) % 28:02}"
+    first, last = (bits >> 1) & 31, (bits >> 6) % 48
     user: Row = {
-        "user_id": None if imported else 5_000_000 + person,
-        "first_name": first,
-        "middle_name": MIDDLE[(bits >> 30) & 3] if bits >> 32 & 7 == 0 else None,
-        "last_name": last,
-        "email": f"{first}.{last}.{person}@example.test".lower(),
+        "user_id": 5_000_000 + person,
+        "first_name": (FIRST_F if female else FIRST_M)[first],
+        "middle_name": MIDDLE[high & 3] if high >> 2 & 7 == 0 else None,
+        "last_name": LAST[last],
+        "email": f"{(_MAIL_F if female else _MAIL_M)[first]}.{_MAIL_LAST[last]}.{person}@example.test",
         "address": {
-            "street": f"{1 + (bits >> 36) % 990} {STREETS[(bits >> 46) & 7]}",
+            "street": f"{1 + (high >> 6) % 990} {STREETS[(high >> 16) & 7]}",
             "city": place.city,
             "state": place.state,
             "zipcode": place.zipcode,
             "country_code": "US",
         },
-        "dob": dob,
+        "dob": f"{1942 + (bits >> 12) % 72}{_BIRTHDAYS[(bits >> 19) % 12 * 28 + (bits >> 23) % 28]}",
         "gender": "F" if female else "M",
-        "phone": f"{place.area}-555-01{(bits >> 50) % 100:02}",
+        "phone": f"{place.area}-555-01{TWO_DIGITS[(high >> 20) % 100]}",
         "profile_image_url": None,
     }
     if imported:
-        user["email"] = user["phone"] = user["address"]["street"] = None
+        user["user_id"] = user["email"] = user["phone"] = user["address"]["street"] = None
         if bits >> 60 & 1:
             user["dob"] = None
     odd = _ODDITIES.get(person % _ODD_EVERY)

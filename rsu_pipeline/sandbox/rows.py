@@ -1,27 +1,34 @@
 """The rows of the two participant feeds, generated from records when first needed."""
 
 import copy
-from datetime import date
 from functools import lru_cache
 
 from rsu_pipeline.sandbox.people import SHIRTS, TEAMS, Row, mix, money, user_of
 from rsu_pipeline.sandbox.races import Event, Race
 from rsu_pipeline.sandbox.records import Record, Removal, encode
-from rsu_pipeline.sandbox.times import day_of, minute_text, second_text
+from rsu_pipeline.sandbox.times import day_of, eastern_minute_text, second_text
 
 USER_KEYS = frozenset(
     ("user_id", "first_name", "middle_name", "last_name", "email", "address", "dob", "gender", "phone")
 ) | {"profile_image_url", "is_anonymous"}
 ADDRESS_KEYS = frozenset(("street", "street2", "city", "state", "zipcode", "country_code"))
 
-_day = lru_cache(maxsize=4096)(day_of)
 _REMOVED_MONEY = ("race_fee", "processing_fee", "processing_fee_paid_by_user", "processing_fee_paid_by_race")
+_NOTHING = money(0)
 
 
-def _age(dob: str | None, bits: int, day: date) -> int | None:
+@lru_cache(maxsize=4096)
+def _age_day(epoch: float) -> tuple[int, str]:
+    """The year and `-MM-DD` of the day at which ages are taken."""
+    day = day_of(epoch)
+    return day.year, f"-{day.month:02}-{day.day:02}"
+
+
+def _age(dob: str | None, bits: int, epoch: float) -> int | None:
     if dob is None:
         return None if bits >> 62 & 1 else 20 + bits % 40
-    return day.year - int(dob[:4]) - ((day.month, day.day) < (int(dob[5:7]), int(dob[8:])))
+    year, day = _age_day(epoch)
+    return year - int(dob[:4]) - (day < dob[4:])
 
 
 def active_row(record: Record, event: Event, race: Race, seed: int) -> Row:
@@ -33,9 +40,7 @@ def active_row(record: Record, event: Event, race: Race, seed: int) -> Row:
     team = more % 9 == 0 and not event.volunteer
     fee = 0 if record.imported or event.volunteer else event.fee_cents
     processing = 0 if fee == 0 else 550
-    age_day = _day(event.age_base if event.age_base is not None else record.registered)
-    # Amounts are few and rows are many, so each is spelled once per row at most.
-    nothing, charge = money(0), money(processing)
+    charge = money(processing)
     refund = 500 if fee and more % 31 == 0 else 0
     return {
         "user": user,
@@ -45,8 +50,8 @@ def active_row(record: Record, event: Event, race: Race, seed: int) -> Row:
         "transaction_id": None if fee == 0 else f"ay_{more >> 32:010}_0" if more & 1 else f"{more >> 32}",
         "bib_num": record.bib,
         "chip_num": None if record.bib is None or more >> 8 & 3 else f"C{record.bib:05}",
-        "age": _age(user["dob"], bits, age_day),
-        "registration_date": minute_text(record.registered),
+        "age": _age(user["dob"], bits, record.registered if event.age_base is None else event.age_base),
+        "registration_date": eastern_minute_text(record.registered),
         "team_id": 61_000 + (more >> 4) % 6 if team else None,
         "team_name": TEAMS[(more >> 4) % 6] if team else None,
         "team_type_id": 7 if team else None,
@@ -56,15 +61,15 @@ def active_row(record: Record, event: Event, race: Race, seed: int) -> Row:
         "last_modified": record.modified,
         "imported": "T" if record.imported else "F",
         "race_fee": money(fee),
-        "offline_payment_amount": money(4000 if record.imported and not event.volunteer else 0),
+        "offline_payment_amount": money(4000) if record.imported and not event.volunteer else _NOTHING,
         "processing_fee": charge,
         "processing_fee_paid_by_user": charge,
-        "processing_fee_paid_by_race": nothing,
-        "partner_fee": nothing,
-        "affiliate_profit": None if more % 50 == 0 else nothing,
-        "extra_fees": money(-refund),
+        "processing_fee_paid_by_race": _NOTHING,
+        "partner_fee": _NOTHING,
+        "affiliate_profit": None if more % 50 == 0 else _NOTHING,
+        "extra_fees": money(-refund) if refund else _NOTHING,
         "amount_paid": money(fee + processing - refund),
-        "usatf_discount_amount_in_cents": nothing,
+        "usatf_discount_amount_in_cents": _NOTHING,
         "usatf_discount_additional_field": None,
         "giveaway": None if event.volunteer else SHIRTS[(more >> 16) % 7],
         "giveaway_option_id": None if event.volunteer else 44_020 + (more >> 16) % 7,

@@ -6,11 +6,13 @@ Every instant in the sandbox is Unix seconds (UTC); zones only matter for text.
 import time
 from datetime import UTC, date, datetime, timedelta
 from email.utils import formatdate
+from functools import lru_cache
 from zoneinfo import ZoneInfo
 
 EASTERN = ZoneInfo("America/New_York")
 HOUR = 3600
 DAY = 86400
+TWO_DIGITS = tuple(f"{number:02}" for number in range(100))
 
 
 class Clock:
@@ -46,6 +48,20 @@ def minute_text(epoch: float, zone: ZoneInfo = EASTERN) -> str:
     """`M/D/YYYY HH:MM` in `zone`: month and day unpadded, hour padded."""
     moment = datetime.fromtimestamp(epoch, zone)
     return f"{moment.month}/{moment.day}/{moment.year} {moment.hour:02}:{moment.minute:02}"
+
+
+@lru_cache(maxsize=65536)
+def _quarter(quarter: int) -> tuple[str, int]:
+    """Text up to the minute, and the minute, of a quarter of an hour of US Eastern time, counted from 1970."""
+    moment = datetime.fromtimestamp(quarter * 900, EASTERN)
+    return f"{moment.month}/{moment.day}/{moment.year} {moment.hour:02}:", moment.minute
+
+
+def eastern_minute_text(epoch: int) -> str:
+    """The same as `minute_text` in US Eastern time, quicker for many moments not far apart."""
+    # Wherever a day is cut by a change of offset, it is cut at a quarter of an hour.
+    text, minute = _quarter(epoch // 900)
+    return text + TWO_DIGITS[minute + epoch % 900 // 60]
 
 
 def second_text(epoch: float) -> str:

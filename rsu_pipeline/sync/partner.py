@@ -19,7 +19,7 @@ from rsu_pipeline.sync.plan import Plan, PlannedRead
 from rsu_pipeline.sync.reading import ReadOutcome, read_race
 from rsu_pipeline.sync.rows import event_row, race_row
 from rsu_pipeline.warehouse import credentials, cursors, events, history
-from rsu_pipeline.warehouse.participants import Counts
+from rsu_pipeline.warehouse.staging import Counts
 
 CHECK_TRIES = 3
 """Races tried before a credential is taken for refused: a partner may have lost one and kept the others."""
@@ -138,6 +138,11 @@ class SyncOutcome:
     not_read: int = 0
 
     @property
+    def unequal_events(self) -> list[int]:
+        """Events whose stored rows are not what a full read was sent."""
+        return [event_id for read in self.reads for event_id in read.unequal]
+
+    @property
     def failures(self) -> list[str]:
         """One sentence for each race that failed, and for each whose removals were held back."""
         failed = [f"race {read.read.race_id}: {read.error}" for read in self.reads if read.error]
@@ -220,7 +225,7 @@ def _keep(desk: Desk, outcome: SyncOutcome, result: ReadOutcome, error: ApiError
         cursors.ask_for_full(
             desk.conn, desk.partner_id, read.event_ids, f"incremental read failed: {error.cause.value}"
         )
-    trouble = bool(counts.quarantined or counts.with_faults or result.refused)
+    trouble = bool(counts.quarantined or counts.with_faults or result.refused or result.unequal)
     history.record(
         desk.conn,
         partner_id=desk.partner_id,

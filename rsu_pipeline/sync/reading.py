@@ -15,14 +15,16 @@ from rsu_pipeline.runsignup.client import Page
 from rsu_pipeline.sync.desk import Desk
 from rsu_pipeline.sync.plan import PlannedRead
 from rsu_pipeline.sync.rows import staged
-from rsu_pipeline.warehouse import cursors, participants
+from rsu_pipeline.warehouse import cursors, participants, proof
 from rsu_pipeline.warehouse.cursors import Position, Unfit
-from rsu_pipeline.warehouse.participants import Counts, Missing, Source, StagedLine
+from rsu_pipeline.warehouse.participants import Missing
+from rsu_pipeline.warehouse.staging import Counts, Refused, Source, StagedLine
 
 
 @dataclass
 class ReadOutcome:
-    """What one pass did. `refused` names events whose removals were held back because they were too many."""
+    """What one pass did. `refused` names events whose removals were held back because they were too many, `unequal`
+    those whose stored rows are not what a full pass was sent."""
 
     read: PlannedRead
     counts: Counts = field(default_factory=Counts)
@@ -31,6 +33,7 @@ class ReadOutcome:
     seconds: float = 0.0
     calls: int = 0
     refused: list[str] = field(default_factory=list)
+    unequal: list[int] = field(default_factory=list)
     error: Exception | None = None
 
 
@@ -63,9 +66,12 @@ def _read_active(desk: Desk, position: Position, outcome: ReadOutcome, confirm_r
             modified_after=position.modified_after,
         )
         source = _source(desk, position, page)
-        taken = _take(desk, source, page, position.event_ids, participants.merge_active)
+        is_full = position.mode == "full"
+        merge = partial(participants.merge_active, full=is_full, upto=page.next.covered_to)
+        taken = _take(desk, source, page, position.event_ids, merge)
         outcome.counts.add(taken.counts)
-        if position.mode == "full":
+        if is_full:
+            proof.count_held_back(desk.conn, source, taken.events_of_held_back)
             # A row that cannot even be named may be any of those held: such a page shows nothing to be gone.
             if not taken.nameless:
                 participants.note_missing(
@@ -121,9 +127,12 @@ def _finish(desk: Desk, position: Position, source: Source, outcome: ReadOutcome
         outcome.counts.removed += participants.remove_missing(desk.conn, source, allowed)
         outcome.refused = [f"event {item.event_id}: {item.missing} of {item.held} registrations" for item in refused]
     cursors.advance(desk.conn, position, overlap=desk.settings.cursor_overlap)
-    if refused:
-        events = [item.event_id for item in refused]
-        cursors.ask_for_full(desk.conn, desk.partner_id, events, "removals held back, waiting to be confirmed")
+    if position.mode == "full":
+        outcome.unequal = proof.compare(desk.conn, source, position.event_ids)
+        cursors.ask_for_full(desk.conn, desk.partner_id, outcome.unequal, "last full read was not proved equal")
+        held_back = [item.event_id for item in refused]
+        cursors.ask_for_full(desk.conn, desk.partner_id, held_back, "removals held back, waiting to be confirmed")
+    cursors.drop_pass(desk.conn, desk.partner_id, position.race_id, position.mode)
     desk.conn.commit()
 
 
@@ -138,18 +147,20 @@ def _is_plausible(desk: Desk, item: Missing) -> bool:
     return item.missing <= max(desk.settings.mass_removal_floor, desk.settings.mass_removal_share * item.held)
 
 
-_Merged = tuple[Counts, list[participants.Refused]]
+_Merged = tuple[Counts, list[Refused]]
 
 
 @dataclass
 class _Taken:
     """A page brought in. `seen` are the (registration, event) ids stored, `held_back` registration ids that were not,
-    `nameless` tells that a row without readable id was among them."""
+    `nameless` tells that a row without readable id was among them, `events_of_held_back` has an event id for each row not
+    stored: its own, or every event of the pass when it cannot be told."""
 
     counts: Counts
     seen: list[tuple[int, int]]
     held_back: list[int]
     nameless: bool
+    events_of_held_back: list[int]
 
 
 def _take(
@@ -162,6 +173,7 @@ def _take(
     """Stages and merges a page; what cannot be taken over goes to quarantine with its reason."""
     unfit = [Unfit(row.raw, row.reason, row.registration_id, is_stored=False) for row in page.unreadable]
     nameless = any(row.registration_id is None for row in unfit)
+    events_of_held_back = list(event_ids) if unfit else []
     lines: list[StagedLine] = []
     rows = []
     faults: list[list[str]] = []
@@ -176,6 +188,7 @@ def _take(
             line, wrong = staged(row, source.race_id)
         except UnicodeDecodeError as error:
             unfit.append(Unfit(row.raw, f"not UTF-8 ({error.reason})", row.registration_id, is_stored=False))
+            events_of_held_back.append(row.event_id or 0)
             continue
         lines.append(line)
         rows.append(row)
@@ -186,6 +199,7 @@ def _take(
     for index, (row, wrong) in enumerate(zip(rows, faults, strict=True)):
         if index in reasons:
             unfit.append(Unfit(row.raw, reasons[index], row.registration_id, is_stored=False))
+            events_of_held_back.append(row.event_id or 0)
             continue
         seen.append((row.registration_id, row.event_id or 0))
         if wrong:
@@ -195,7 +209,7 @@ def _take(
     counts.quarantined = sum(not item.is_stored for item in unfit)
     counts.with_faults = sum(item.is_stored for item in unfit)
     counts.read += counts.quarantined
-    return _Taken(counts, seen, held_back, nameless)
+    return _Taken(counts, seen, held_back, nameless, events_of_held_back)
 
 
 def _source(desk: Desk, position: Position, page: Page) -> Source:

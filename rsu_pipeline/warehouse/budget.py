@@ -146,7 +146,9 @@ SELECT
         AND c.granted_at > statement_timestamp() - make_interval(secs => %(stuck)s)
         AND (%(all)s OR c.credential_id = %(credential)s)
         AND (c.granted_at > statement_timestamp() - make_interval(secs => %(abandoned)s)
-            OR EXISTS (SELECT FROM pg_stat_activity a WHERE a.pid = c.holder_pid)))
+            -- A later session may have been given the number of one that is gone.
+            OR EXISTS (SELECT FROM pg_stat_activity a
+                WHERE a.pid = c.holder_pid AND coalesce(a.backend_start, c.granted_at) <= c.granted_at)))
 """
 
 

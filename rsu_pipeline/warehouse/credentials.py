@@ -11,6 +11,7 @@ from rsu_pipeline.warehouse.sealing import PREFIX, Sealer
 
 PROVIDER = "runsignup"
 """Name of the provider, in lower case; its number differs between installations."""
+LONGEST_NAME = 255
 
 
 class PartnerError(ValueError):
@@ -58,13 +59,13 @@ def slug(name: str) -> str:
     return re.sub(r"[^a-z0-9]+", "-", plain).strip("-")[:40].strip("-") or "partner"
 
 
-_SELECT = """
+_SELECT = r"""
 SELECT p.timing_partner_id, p.company_name, p.partition_key, p.disabled_at, c.partner_provider_credential_id,
     coalesce(nullif(lower(c.credential_type), ''), 'api_key'), c.verified_at, c.rejected_at, c.rejected_reason, c.entered_at
 FROM timing_partners p
 LEFT JOIN (partner_provider_credentials c JOIN providers v ON v.provider_id = c.provider_id AND lower(v.name) = %(provider)s)
     ON c.timing_partner_id = p.timing_partner_id
-    AND coalesce(c.principal, '') <> '' AND coalesce(c.secret, '') <> ''
+    AND c.principal ~ '\S' AND c.secret ~ '\S'
 """
 
 
@@ -117,7 +118,10 @@ def ensure_key(conn: Connection, partner_id: int) -> str:
 
 
 def add(conn: Connection, sealer: Sealer, *, name: str, principal: str, secret: str, scheme: str = "api_key") -> int:
-    """Makes a partner with a credential, or gives an existing partner of exactly this name a new one."""
+    """Makes a partner with a credential, or gives an existing partner of exactly this name a new one. Raises
+    PartnerError."""
+    if len(name) > LONGEST_NAME:
+        raise PartnerError(f"A partner's name has at most {LONGEST_NAME} characters; this one has {len(name)}.")
     with conn.cursor() as cur:
         cur.execute("SELECT timing_partner_id FROM timing_partners WHERE company_name = %s", (name,))
         found = cur.fetchall()
@@ -138,6 +142,8 @@ def add(conn: Connection, sealer: Sealer, *, name: str, principal: str, secret: 
             """,
             (partner_id, sealer.seal(principal), sealer.seal(secret), scheme, PROVIDER),
         )
+        if cur.rowcount != 1:
+            raise PartnerError(f"Table providers has {cur.rowcount} rows named RunSignup, but must have one.")
         cur.execute("UPDATE timing_partners SET disabled_at = NULL WHERE timing_partner_id = %s", (partner_id,))
     ensure_key(conn, partner_id)
     return partner_id
@@ -151,18 +157,21 @@ def seal_all(conn: Connection, sealer: Sealer) -> int:
             " WHERE principal NOT LIKE %(sealed)s OR secret NOT LIKE %(sealed)s FOR UPDATE",
             {"sealed": PREFIX + "%"},
         )
-        rows = cur.fetchall()
-        for credential_id, principal, secret in rows:
+        count = 0
+        for credential_id, principal, secret in cur.fetchall():
             sealed = [
-                text if not text or text.startswith(PREFIX) else sealer.seal(text.strip())
+                # Blank is no secret, and stays blank: sealed it would pass for one.
+                text if not text or not text.strip() or text.startswith(PREFIX) else sealer.seal(text.strip())
                 for text in (principal, secret)
             ]
-            cur.execute(
-                "UPDATE partner_provider_credentials SET principal = %s, secret = %s"
-                " WHERE partner_provider_credential_id = %s",
-                (*sealed, credential_id),
-            )
-    return len(rows)
+            if sealed != [principal, secret]:
+                count += 1
+                cur.execute(
+                    "UPDATE partner_provider_credentials SET principal = %s, secret = %s"
+                    " WHERE partner_provider_credential_id = %s",
+                    (*sealed, credential_id),
+                )
+    return count
 
 
 def open_credential(conn: Connection, sealer: Sealer, partner_id: int) -> OpenCredential:
@@ -172,7 +181,7 @@ def open_credential(conn: Connection, sealer: Sealer, partner_id: int) -> OpenCr
         cur.execute(
             "SELECT c.partner_provider_credential_id, coalesce(nullif(lower(c.credential_type), ''), 'api_key'),"
             " c.principal, c.secret FROM partner_provider_credentials c JOIN providers v USING (provider_id)"
-            " WHERE c.timing_partner_id = %s AND lower(v.name) = %s AND c.principal <> '' AND c.secret <> ''",
+            r" WHERE c.timing_partner_id = %s AND lower(v.name) = %s AND c.principal ~ '\S' AND c.secret ~ '\S'",
             (partner_id, PROVIDER),
         )
         row = cur.fetchone()

@@ -113,8 +113,8 @@ def drop_pass(conn: Connection, partner_id: int, race_id: int, mode: Mode) -> No
 
 
 def advance(conn: Connection, position: Position, *, overlap: int) -> None:
-    """A pass is complete: moves its events' cursors to RunSignup's clock at its first page, less `overlap` seconds, and
-    ends it. In the caller's transaction, with the last page."""
+    """A pass is complete: moves its events' cursors to RunSignup's clock at its first page, less `overlap` seconds. In
+    the caller's transaction, with the last page."""
     with conn.cursor() as cur:
         cur.execute(
             """
@@ -139,7 +139,6 @@ def advance(conn: Connection, position: Position, *, overlap: int) -> None:
                 "full": position.mode == "full",
             },
         )
-    drop_pass(conn, position.partner_id, position.race_id, position.mode)
 
 
 def ask_for_full(conn: Connection, partner_id: int, event_ids: Sequence[int], reason: str) -> None:
@@ -185,11 +184,15 @@ def quarantine(conn: Connection, partner_id: int, race_id: int, rows: Sequence[U
             )
 
 
-def open_quarantine(conn: Connection, partner_id: int) -> int:
-    """Rows in quarantine that have not come through since."""
+def quarantine_summary(conn: Connection, partner_id: int, sample: int) -> tuple[int, int, list[tuple[int | None, str]]]:
+    """Of the rows in quarantine that have not come through since: how many are held back, how many are stored with
+    members left NULL, and some of them as (registration id, reason)."""
     with conn.cursor() as cur:
         cur.execute(
-            "SELECT count(*) FROM quarantined_rows WHERE timing_partner_id = %s AND resolved_at IS NULL", (partner_id,)
+            "SELECT registration_id, reason, is_stored FROM quarantined_rows"
+            " WHERE timing_partner_id = %s AND resolved_at IS NULL ORDER BY is_stored, quarantined_row_id",
+            (partner_id,),
         )
-        (count,) = cur.fetchone() or (0,)
-    return int(count)
+        rows = cur.fetchall()
+    held_back = sum(not is_stored for _, _, is_stored in rows)
+    return held_back, len(rows) - held_back, [(number, reason) for number, reason, _ in rows[:sample]]

@@ -6,6 +6,7 @@ database, never a password.
 
 import hashlib
 import os
+import re
 import socket
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
@@ -48,6 +49,8 @@ def connect(url: str, *, purpose: str) -> Connection:
                 f"-c lock_timeout={LOCK_TIMEOUT_MS} -c idle_in_transaction_session_timeout={IDLE_IN_TRANSACTION_TIMEOUT_MS}"
                 # 64 MB lets the merge of a page keep its hash in memory; jit costs more than it saves on such statements.
                 " -c work_mem=64MB -c jit=off -c timezone=UTC"
+                # The ledger and the migrations lock in one statement and look in the next, which must see what is new.
+                r" -c default_transaction_isolation=read\ committed"
             ),
         )
     except psycopg2.Error as error:
@@ -61,45 +64,82 @@ def connect(url: str, *, purpose: str) -> Connection:
 
 def place(url: str) -> str:
     """host:port/database of a URL, for people."""
-    try:
-        parts = psycopg2.extensions.parse_dsn(url)
-    except psycopg2.ProgrammingError:
+    parts = _parts(url)
+    if parts is None:
         return "the address in RSU_DATABASE_URL"
     return f"{parts.get('host', 'localhost')}:{parts.get('port', '5432')}/{parts.get('dbname', '')}"
 
 
 def unreachable(url: str, error: psycopg2.Error) -> str:
     """One sentence on why a connection failed."""
-    if isinstance(error, psycopg2.ProgrammingError):
-        return "RSU_DATABASE_URL cannot be read as a PostgreSQL address: use postgresql://user:password@host:5432/hub."
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    reason = lines[-1] if lines else type(error).__name__
-    password = psycopg2.extensions.parse_dsn(url).get("password")
-    if password:
-        reason = reason.replace(str(password), "•••")
+    if _parts(url) is None:
+        return (
+            "RSU_DATABASE_URL cannot be read as a PostgreSQL address: use postgresql://user:password@host:5432/hub, with"
+            " %40 for an @ in the password and %2F for a slash."
+        )
+    reason = _reason(url, error)
     return f"Cannot use PostgreSQL at {place(url)}: {reason}. Check that it runs and that RSU_DATABASE_URL is right."
+
+
+def _reason(url: str, error: psycopg2.Error) -> str:
+    """What libpq says last, without its hints (which it indents) and without the password."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip() and not line.startswith("\t")]
+    reason = lines[-1].rstrip(".") if lines else type(error).__name__
+    password = (_parts(url) or {}).get("password")
+    return reason.replace(password, "•••") if password else reason
+
+
+def _parts(url: str) -> dict[str, str] | None:
+    """What an address says; None when it cannot be read, or when a bare @ or slash in its password has put a piece of
+    the password where host, port or database belong."""
+    try:
+        parts = {name: str(value) for name, value in psycopg2.extensions.parse_dsn(url).items()}
+    except psycopg2.ProgrammingError:
+        return None
+    misplaced = "@" in parts.get("host", "") + parts.get("dbname", "")
+    return None if misplaced or not re.fullmatch(r"[\d,]*", parts.get("port", "")) else parts
 
 
 @contextmanager
 def session(url: str, *, purpose: str) -> Iterator[Connection]:
-    """A connection for the length of a block; what was not committed is rolled back."""
+    """A connection for the length of a block; what was not committed is rolled back. Raises DatabaseError when there is
+    none to be had, or when it is lost within the block."""
     with closing(connect(url, purpose=purpose)) as conn:
-        yield conn
+        try:
+            yield conn
+        except (psycopg2.OperationalError, psycopg2.InterfaceError) as error:
+            if not conn.closed:
+                raise
+            raise DatabaseError(
+                f"The connection to PostgreSQL at {place(url)} was lost: {_reason(url, error)}. What was not committed is"
+                " rolled back; run the same again once the server is there."
+            ) from error
 
 
 def migrations() -> list[tuple[int, str, str]]:
     """Number, name and SQL of every migration of this program, in order."""
     folder = resources.files("rsu_pipeline.warehouse") / "migrations"
     files = sorted(entry.name for entry in folder.iterdir() if entry.name.endswith(".sql"))
-    return [(int(name.split("_")[0]), name, (folder / name).read_text()) for name in files]
+    return [(int(name.split("_")[0]), name, (folder / name).read_text(encoding="utf-8")) for name in files]
 
 
 def migrate(conn: Connection) -> list[str]:
     """Brings the schema up to this program's and returns the names of the migrations applied, all in one transaction.
 
-    Raises DatabaseError when the database was made by a newer program, by another one, or when a migration that was
-    applied has changed since.
+    Raises DatabaseError when the database was made by a newer program, by another one, when a migration that was
+    applied has changed since, or when the server refuses a statement: to a role without the right, for one.
     """
+    try:
+        return _migrate(conn)
+    except psycopg2.Error as error:
+        if conn.closed:
+            raise
+        conn.rollback()
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise DatabaseError(f"The schema cannot be brought up to date, and nothing was changed: {reason}.") from error
+
+
+def _migrate(conn: Connection) -> list[str]:
     applied: list[str] = []
     with conn.cursor() as cur:
         cur.execute("SELECT pg_advisory_xact_lock(%s, %s)", _MIGRATIONS_LOCK)
@@ -169,7 +209,9 @@ def partner_lock(conn: Connection, partner_id: int) -> Iterator[None]:
 def _holder(cur: psycopg2.extensions.cursor, partner_id: int) -> str | None:
     cur.execute(
         "SELECT a.application_name, a.backend_start FROM pg_locks l JOIN pg_stat_activity a USING (pid)"
-        " WHERE l.locktype = 'advisory' AND l.granted AND l.classid::bigint = %s AND l.objid::bigint = %s",
+        " WHERE l.locktype = 'advisory' AND l.granted AND l.classid::bigint = %s AND l.objid::bigint = %s"
+        # Other hubs on the same server lock partners of the same numbers.
+        " AND l.database = (SELECT oid FROM pg_database WHERE datname = current_database())",
         (_PARTNER_LOCK_CLASS, partner_id),
     )
     row = cur.fetchone()

@@ -1,97 +1,26 @@
-"""Registrations: a page is copied into a staging table and merged in one statement, with its bib changes.
+"""Registrations: what a staged page does to the rows held, and what a pass may conclude of those it did not show.
 
 Every function works inside the caller's transaction, so that rows and position commit together.
 """
 
-import io
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-import psycopg2
 from psycopg2.extensions import connection as Connection
 
-COLUMNS = (
-    "race_id event_id registration_id user_id first_name middle_name last_name email dob gender phone profile_image_url"
-    " bib_num chip_num age registration_date last_modified_epoch address team_info payment_info additional_data payload"
-).split()
-"""Content of a registration, in the order of a staged line. What is derived from it is not listed."""
-REMOVAL_COLUMNS = ["removed_reason", "removed_epoch", "new_registration_id"]
-
-StagedLine = bytes
-"""A registration in COPY's text format: COLUMNS, then REMOVAL_COLUMNS, without line end."""
+from rsu_pipeline.warehouse import proof
+from rsu_pipeline.warehouse.staging import COLUMNS, INCOMING, Counts, Refused, Source, StagedLine, params_of, stage_and
 
 
-@dataclass(frozen=True)
-class Source:
-    """Where a page came from: whose it is, RunSignup's clock at the answer (Unix seconds), the run that asked."""
-
-    partner_id: int
-    key: str
-    race_id: int
-    server_time: int
-    run_id: str
-
-
-@dataclass
-class Counts:
-    """What happened to rows. `stale` are active rows older than the removal held for them; `quarantined` were held
-    back, `with_faults` stored with members left NULL."""
-
-    read: int = 0
-    inserted: int = 0
-    updated: int = 0
-    unchanged: int = 0
-    reactivated: int = 0
-    removed: int = 0
-    stale: int = 0
-    bib_changes: int = 0
-    quarantined: int = 0
-    with_faults: int = 0
-
-    def add(self, other: "Counts") -> None:
-        for name in self.__dataclass_fields__:
-            setattr(self, name, getattr(self, name) + getattr(other, name))
-
-
-@dataclass(frozen=True)
-class Refused:
-    """A staged line PostgreSQL would not take, by its place in the page, and why."""
-
-    index: int
-    reason: str
-
-
-def stage_and(
-    conn: Connection, lines: Sequence[StagedLine], merge: str, params: dict[str, object]
+def merge_active(
+    conn: Connection, lines: Sequence[StagedLine], source: Source, *, full: bool, upto: int | None = None
 ) -> tuple[Counts, list[Refused]]:
-    """Stages lines and runs `merge` on them. Should PostgreSQL refuse, the bad ones are found by halving and the rest
-    go in. What is staged at the end is what was merged last; see `restage`."""
-    counts, refused = Counts(), []
-    pending = [(0, list(lines))]
-    while pending:
-        start, part = pending.pop()
-        try:
-            with conn.cursor() as cur:
-                cur.execute("SAVEPOINT page")
-                _stage(conn, part)
-                cur.execute(merge, params)
-                counts.add(Counts(*(cur.fetchone() or ())))
-                cur.execute("RELEASE SAVEPOINT page")
-        except (psycopg2.DataError, psycopg2.IntegrityError, psycopg2.errors.ProgramLimitExceeded) as error:
-            with conn.cursor() as cur:
-                cur.execute("ROLLBACK TO SAVEPOINT page")
-            if len(part) == 1:
-                refused.append(Refused(start, _reason(error)))
-                continue
-            middle = len(part) // 2
-            pending += [(start + middle, part[middle:]), (start, part[:middle])]
-    return counts, refused
-
-
-def merge_active(conn: Connection, lines: Sequence[StagedLine], source: Source) -> tuple[Counts, list[Refused]]:
     """Brings active registrations in: new ones inserted, changed ones updated, unchanged ones not touched, and every
-    bib that changed after its event's first load logged by the same statement."""
-    return stage_and(conn, lines, _MERGE_ACTIVE, _params(source))
+    bib that changed after its event's first load logged by the same statement. A full pass counts what it was sent, up
+    to registration id `upto`, for its proof."""
+    return stage_and(
+        conn, lines, _MERGE_ACTIVE, params_of(source) | {"upto": upto}, then=proof.COUNT_STAGED if full else None
+    )
 
 
 def merge_removed(
@@ -99,7 +28,7 @@ def merge_removed(
 ) -> tuple[Counts, list[Refused]]:
     """Marks removed registrations with their reason. A removal older than the active row held is ignored; of the same
     second, the removal wins unless this pass saw the registration active (`mode` names the pass)."""
-    return stage_and(conn, lines, _MERGE_REMOVED, _params(source) | {"mode": mode})
+    return stage_and(conn, lines, _MERGE_REMOVED, params_of(source) | {"mode": mode})
 
 
 def note_missing(
@@ -124,7 +53,7 @@ def note_missing(
                 AND NOT EXISTS (SELECT FROM unnest(%(seen)s::bigint[]) AS s (id) WHERE s.id = t.registration_id)
             ON CONFLICT DO NOTHING
             """,
-            _params(source) | {"events": list(event_ids), "after": after, "upto": upto, "seen": list(seen)},
+            params_of(source) | {"events": list(event_ids), "after": after, "upto": upto, "seen": list(seen)},
         )
 
 
@@ -181,7 +110,7 @@ def remove_missing(conn: Connection, source: Source, event_ids: Sequence[int]) -
                 AND t.timing_partner_id = m.timing_partner_id AND t.registration_id = m.registration_id
                 AND t.event_id = m.event_id AND t.removed_at IS NULL
             """,
-            _params(source) | {"events": list(event_ids)},
+            params_of(source) | {"events": list(event_ids)},
         )
         return int(cur.rowcount)
 
@@ -198,43 +127,10 @@ def active_count(conn: Connection, partner_id: int, event_ids: Sequence[int]) ->
     return int(count)
 
 
-def _stage(conn: Connection, lines: Sequence[StagedLine]) -> None:
-    names = ", ".join(COLUMNS + REMOVAL_COLUMNS)
-    with conn.cursor() as cur:
-        cur.execute(_CREATE_STAGE)
-        cur.execute("TRUNCATE participants_stage")
-        cur.copy_expert(f"COPY participants_stage ({names}) FROM STDIN", io.BytesIO(b"\n".join((*lines, b""))))
-
-
-def _params(source: Source) -> dict[str, object]:
-    return {
-        "partner": source.partner_id,
-        "race": source.race_id,
-        "key": source.key,
-        "server_time": source.server_time,
-        "run": source.run_id,
-    }
-
-
-def _reason(error: psycopg2.Error) -> str:
-    lines = [line.strip() for line in (error.diag.message_primary or str(error)).splitlines() if line.strip()]
-    return f"PostgreSQL: {lines[0] if lines else type(error).__name__}"[:300]
-
-
-_CREATE_STAGE = f"""
-CREATE TEMPORARY TABLE IF NOT EXISTS participants_stage ON COMMIT DELETE ROWS AS
-SELECT {", ".join(COLUMNS + REMOVAL_COLUMNS)} FROM runsignup_participants LIMIT 0
-"""  # noqa: S608 - names come from the constants above
-
 _NAMES = ", ".join(COLUMNS)
 _NEW = ", ".join(f"i.{name}" for name in COLUMNS)
 _HELD = ", ".join(f"t.{name}" for name in COLUMNS)
 _CHANGES = ", ".join(f"{name} = excluded.{name}" for name in COLUMNS if name != "registration_id")
-# One row per registration: should a page carry one twice, the newer, and of equals the later.
-_INCOMING = """incoming AS MATERIALIZED (
-    SELECT DISTINCT ON (registration_id) * FROM participants_stage
-    ORDER BY registration_id, last_modified_epoch DESC NULLS LAST, ctid DESC
-)"""
 _DERIVED = "registered_at, last_modified"
 _DERIVATION = (
     "i.registration_date AT TIME ZONE 'America/New_York',"
@@ -243,7 +139,7 @@ _DERIVATION = (
 
 # A row is written only if it is new, differs, or comes back after a removal that is not newer than itself.
 _MERGE_ACTIVE = f"""
-WITH {_INCOMING},
+WITH {INCOMING},
 compared AS MATERIALIZED (
     SELECT i.*, t.id AS held_id, t.bib_num AS held_bib, t.removed_at IS NOT NULL AS was_removed,
         greatest(t.source_at, c.last_read_at) AS held_at, c.first_loaded_at IS NOT NULL AS is_loaded
@@ -294,7 +190,7 @@ FROM (
 """  # noqa: S608 - names come from the constants above
 
 _MERGE_REMOVED = f"""
-WITH {_INCOMING},
+WITH {INCOMING},
 compared AS MATERIALIZED (
     SELECT i.*, t.id AS held_id, t.removed_at IS NULL AS was_active
     FROM incoming i

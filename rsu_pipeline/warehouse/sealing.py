@@ -6,7 +6,9 @@ open with the old key, new ones are sealed with the new.
 """
 
 import os
+import tempfile
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 
 from cryptography.fernet import Fernet, InvalidToken, MultiFernet
@@ -62,6 +64,8 @@ def load_sealer(keys: Sequence[str], key_file: Path) -> Sealer:
         text = _read_or_make(key_file)
     except OSError as error:
         raise SecretKeyError(f"The secret key file {key_file} cannot be used: {error.strerror}.") from None
+    except UnicodeDecodeError:
+        raise SecretKeyError(f"The secret key file {key_file} does not hold text: put back the one made at first.") from None
     return Sealer([line.strip() for line in text.splitlines() if line.strip()], source=f"the key file {key_file}")
 
 
@@ -69,17 +73,16 @@ def _read_or_make(key_file: Path) -> str:
     if not key_file.exists():
         key_file.parent.mkdir(parents=True, exist_ok=True)
         # Written beside and linked into place, so that two first starts agree on one key and none reads half of it.
-        draft = key_file.with_name(f".{key_file.name}.{os.getpid()}")
-        with os.fdopen(os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
-            file.write(new_key() + "\n")
-            file.flush()
-            os.fsync(file.fileno())
+        descriptor, draft = tempfile.mkstemp(prefix=f".{key_file.name}.", dir=key_file.parent)
         try:
-            os.link(draft, key_file)
-        except FileExistsError:
-            pass
+            with os.fdopen(descriptor, "w") as file:
+                file.write(new_key() + "\n")
+                file.flush()
+                os.fsync(file.fileno())
+            with suppress(FileExistsError):
+                os.link(draft, key_file)
         finally:
-            draft.unlink()
+            Path(draft).unlink()
     if key_file.stat().st_mode & 0o077:
         raise SecretKeyError(f"The secret key file {key_file} can be read by others: run chmod 600 on it.")
     return key_file.read_text()

@@ -257,6 +257,7 @@ CREATE TABLE runsignup_participants (
     additional_data jsonb,
     payload jsonb,
     first_bib text,
+    local_bib text,
     removed_at timestamptz,
     removed_reason text,
     removed_epoch bigint,
@@ -302,6 +303,7 @@ COMMENT ON COLUMN runsignup_participants.payment_info IS 'Fees and amounts as nu
 COMMENT ON COLUMN runsignup_participants.additional_data IS 'Further members that programs read by name, as far as sent.';
 COMMENT ON COLUMN runsignup_participants.payload IS 'The registration as RunSignup sent it, members unknown to us included.';
 COMMENT ON COLUMN runsignup_participants.first_bib IS 'Bib the row came with at its event''s first load; the bib log replays from here.';
+COMMENT ON COLUMN runsignup_participants.local_bib IS 'Bib given here, not at RunSignup; never written by a sync, so no blank upstream wipes it.';
 COMMENT ON COLUMN runsignup_participants.removed_at IS 'When it went away at RunSignup, or when that was noticed; NULL while active.';
 COMMENT ON COLUMN runsignup_participants.removed_reason IS 'cleared, removed, transferred, deferred (RunSignup''s words, an open set) or missing_upstream.';
 COMMENT ON COLUMN runsignup_participants.removed_epoch IS 'RunSignup''s time of the removal, Unix seconds; NULL for missing_upstream.';

@@ -33,6 +33,12 @@ CREATE TABLE event_cursors (
     last_read_at timestamptz NOT NULL,
     needs_full text,
     registrations integer NOT NULL DEFAULT 0,
+    read_rows integer,
+    read_hash numeric,
+    stored_rows integer,
+    stored_hash numeric,
+    compared_at timestamptz,
+    proved_equal_at timestamptz,
     PRIMARY KEY (timing_partner_id, event_id)
 );
 CREATE INDEX event_cursors_race ON event_cursors (timing_partner_id, race_id);
@@ -45,7 +51,13 @@ COMMENT ON COLUMN event_cursors.first_loaded_at IS 'When the first full read was
 COMMENT ON COLUMN event_cursors.last_full_at IS 'RunSignup''s clock at the first page of the last complete full read.';
 COMMENT ON COLUMN event_cursors.last_read_at IS 'RunSignup''s clock at the first page of the last complete pass, full or incremental.';
 COMMENT ON COLUMN event_cursors.needs_full IS 'Why the next read must be full; NULL when it need not.';
-COMMENT ON COLUMN event_cursors.registrations IS 'Active registrations after the last complete full read.';
+COMMENT ON COLUMN event_cursors.registrations IS 'Active registrations after the last complete pass.';
+COMMENT ON COLUMN event_cursors.read_rows IS 'Active registrations that the last complete full read was sent, those held back included.';
+COMMENT ON COLUMN event_cursors.read_hash IS 'Sum of the row hashes of what it was sent; the order does not matter.';
+COMMENT ON COLUMN event_cursors.stored_rows IS 'Active registrations stored when it was complete.';
+COMMENT ON COLUMN event_cursors.stored_hash IS 'Sum of the row hashes of what was stored then.';
+COMMENT ON COLUMN event_cursors.compared_at IS 'When the two were last compared.';
+COMMENT ON COLUMN event_cursors.proved_equal_at IS 'When the two were last found equal.';
 
 CREATE TABLE read_passes (
     timing_partner_id integer NOT NULL REFERENCES timing_partners,
@@ -89,6 +101,24 @@ COMMENT ON COLUMN pass_registrations.mode IS 'Mode of the pass.';
 COMMENT ON COLUMN pass_registrations.registration_id IS 'The registration.';
 COMMENT ON COLUMN pass_registrations.event_id IS 'Its event.';
 COMMENT ON COLUMN pass_registrations.missing IS 'true: held here, absent from a full pass; false: seen active by an incremental pass.';
+
+CREATE TABLE pass_counts (
+    timing_partner_id integer NOT NULL,
+    race_id bigint NOT NULL,
+    mode text NOT NULL,
+    event_id bigint NOT NULL,
+    rows integer NOT NULL,
+    hash numeric NOT NULL,
+    PRIMARY KEY (timing_partner_id, race_id, mode, event_id),
+    FOREIGN KEY (timing_partner_id, race_id, mode) REFERENCES read_passes ON DELETE CASCADE
+);
+COMMENT ON TABLE pass_counts IS 'One row: what a full pass under way was sent of an event so far; gone with its pass.';
+COMMENT ON COLUMN pass_counts.timing_partner_id IS 'The partner.';
+COMMENT ON COLUMN pass_counts.race_id IS 'The race.';
+COMMENT ON COLUMN pass_counts.mode IS 'Mode of the pass.';
+COMMENT ON COLUMN pass_counts.event_id IS 'The event.';
+COMMENT ON COLUMN pass_counts.rows IS 'Active registrations sent.';
+COMMENT ON COLUMN pass_counts.hash IS 'Sum of their row hashes; a row held back counts as none.';
 
 CREATE TABLE quarantined_rows (
     quarantined_row_id bigserial PRIMARY KEY,
@@ -237,7 +267,7 @@ COMMENT ON COLUMN api_calls.rows IS 'Rows in the answer.';
 
 CREATE VIEW unified_participants AS
 SELECT 'runsignup'::text AS source_provider, p.timing_partner_id, p.event_id::varchar AS event_id, p.first_name,
-    p.last_name, p.email, p.gender, p.bib_num AS bib_number, p.address ->> 'city' AS city, p.address ->> 'state' AS state,
+    p.last_name, p.email, p.gender, coalesce(p.bib_num, p.local_bib) AS bib_number, p.address ->> 'city' AS city, p.address ->> 'state' AS state,
     p.age, p.registration_date, p.fetched_date
 FROM runsignup_participants p
 WHERE p.removed_at IS NULL;

@@ -1,0 +1,54 @@
+"""Asset checks, each named as a fact that should hold; they ask the warehouse and report both sides."""
+
+import dagster as dg
+
+from rsu_pipeline.orchestration.assets.sync import participants
+from rsu_pipeline.orchestration.failures import plain_failures
+from rsu_pipeline.orchestration.partitions import timing_partner
+from rsu_pipeline.orchestration.resources import WarehouseResource
+from rsu_pipeline.warehouse import credentials, cursors, proof
+
+SAMPLE = 20
+
+
+@dg.asset_check(asset=participants, partitions_def=timing_partner)
+def equals_runsignup(context: dg.AssetCheckExecutionContext, warehouse: WarehouseResource) -> dg.AssetCheckResult:
+    """What the last full read of each future event was sent is what is stored: as many rows, of the same content."""
+    with plain_failures(), warehouse.connect("equals_runsignup") as conn:
+        partner = credentials.partner(conn, context.partition_key)
+        compared = proof.proofs(conn, partner.partner_id)
+    unequal = [item for item in compared if not item.is_equal]
+    return dg.AssetCheckResult(
+        passed=not unequal,
+        metadata={
+            "events_compared": len(compared),
+            "rows_sent": sum(item.read_rows for item in compared),
+            "rows_stored": sum(item.stored_rows for item in compared),
+            "events_unequal": len(unequal),
+            "sample": dg.MetadataValue.json(
+                [
+                    {"event_id": item.event_id, "sent": item.read_rows, "stored": item.stored_rows}
+                    for item in unequal[:SAMPLE]
+                ]
+            ),
+        },
+    )
+
+
+@dg.asset_check(asset=participants, partitions_def=timing_partner)
+def no_quarantined_rows(context: dg.AssetCheckExecutionContext, warehouse: WarehouseResource) -> dg.AssetCheckResult:
+    """Every registration came through whole: none is held back, none has a member that did not fit."""
+    with plain_failures(), warehouse.connect("no_quarantined_rows") as conn:
+        partner = credentials.partner(conn, context.partition_key)
+        held_back, with_faults, sample = cursors.quarantine_summary(conn, partner.partner_id, SAMPLE)
+    return dg.AssetCheckResult(
+        passed=held_back + with_faults == 0,
+        severity=dg.AssetCheckSeverity.ERROR if held_back else dg.AssetCheckSeverity.WARN,
+        metadata={
+            "rows_held_back": held_back,
+            "rows_with_faults": with_faults,
+            "sample": dg.MetadataValue.json(
+                [{"registration_id": number, "reason": reason} for number, reason in sample]
+            ),
+        },
+    )

@@ -1,0 +1,99 @@
+"""The proof that a copy equals RunSignup: what a full read was sent, and what is stored, counted and hashed alike.
+
+A row's hash is of its content as text, taken by PostgreSQL from the staged row on one side and from the stored row on
+the other; the sum over an event does not depend on the order.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from psycopg2.extensions import connection as Connection
+
+from rsu_pipeline.warehouse.staging import COLUMNS, INCOMING, Source, params_of
+
+
+def count_held_back(conn: Connection, source: Source, event_ids: Sequence[int]) -> None:
+    """After a page of a full pass: adds rows that were sent and not stored to the pass's counts, one for each event id
+    given; an event that has any cannot be proved equal."""
+    with conn.cursor() as cur:
+        cur.execute(
+            _ADD.format(rows="SELECT unnest(%(events)s::bigint[]) AS event_id, 0 AS hash"),
+            params_of(source) | {"events": list(event_ids)},
+        )
+
+
+def compare(conn: Connection, source: Source, event_ids: Sequence[int]) -> list[int]:
+    """At the end of a full pass, cursors moved: notes for each event what was sent beside what is stored, and returns
+    the events for which they differ."""
+    with conn.cursor() as cur:
+        cur.execute(_COMPARE, params_of(source) | {"events": list(event_ids)})
+        return [event_id for event_id, equal in cur.fetchall() if not equal]
+
+
+@dataclass(frozen=True)
+class Proof:
+    """The last comparison of an event: rows sent and stored, whether their content hashed alike."""
+
+    event_id: int
+    read_rows: int
+    stored_rows: int
+    is_equal: bool
+
+
+def proofs(conn: Connection, partner_id: int) -> list[Proof]:
+    """The last comparison of each of the partner's future events that was ever read in full."""
+    with conn.cursor() as cur:
+        cur.execute(
+            """
+            SELECT c.event_id, c.read_rows, c.stored_rows, (c.read_rows, c.read_hash) = (c.stored_rows, c.stored_hash)
+            FROM event_cursors c JOIN future_events f USING (timing_partner_id, event_id)
+            WHERE c.timing_partner_id = %s AND c.compared_at IS NOT NULL
+            ORDER BY c.event_id
+            """,
+            (partner_id,),
+        )
+        return [Proof(*row) for row in cur.fetchall()]
+
+
+def _hash(alias: str) -> str:
+    """SQL for a row's hash: of its content as text, so that both sides are hashed as PostgreSQL holds them."""
+    return f"hashtextextended(ROW({', '.join(f'{alias}.{name}' for name in COLUMNS)})::text, 0)"
+
+
+_ADD = """
+INSERT INTO pass_counts AS c (timing_partner_id, race_id, mode, event_id, rows, hash)
+SELECT %(partner)s, %(race)s, 'full', event_id, count(*), sum(hash) FROM ({rows}) r GROUP BY event_id
+ON CONFLICT (timing_partner_id, race_id, mode, event_id) DO UPDATE
+SET rows = c.rows + excluded.rows, hash = c.hash + excluded.hash
+"""
+
+# Rows above `upto` come again with the next page.
+COUNT_STAGED = f"WITH {INCOMING}" + _ADD.format(
+    rows=f"SELECT i.event_id, {_hash('i')} AS hash FROM incoming i WHERE %(upto)s IS NULL OR i.registration_id <= %(upto)s"  # noqa: S608
+)
+"""Statement after a merge: adds what is staged to the pass's counts."""
+
+_COMPARE = f"""
+WITH stored AS (
+    SELECT t.event_id, count(*) AS rows, sum({_hash("t")}) AS hash
+    FROM runsignup_participants t
+    WHERE t.timing_partner_id = %(partner)s AND t.event_id = ANY (%(events)s::bigint[]) AND t.removed_at IS NULL
+    GROUP BY t.event_id
+),
+sides AS (
+    SELECT e.event_id, coalesce(r.rows, 0) AS read_rows, coalesce(r.hash, 0) AS read_hash,
+        coalesce(s.rows, 0) AS stored_rows, coalesce(s.hash, 0) AS stored_hash
+    FROM unnest(%(events)s::bigint[]) AS e (event_id)
+    LEFT JOIN pass_counts r ON r.timing_partner_id = %(partner)s AND r.race_id = %(race)s AND r.mode = 'full'
+        AND r.event_id = e.event_id
+    LEFT JOIN stored s ON s.event_id = e.event_id
+)
+UPDATE event_cursors c
+SET read_rows = s.read_rows, read_hash = s.read_hash, stored_rows = s.stored_rows, stored_hash = s.stored_hash,
+    compared_at = now(),
+    proved_equal_at = CASE WHEN (s.read_rows, s.read_hash) = (s.stored_rows, s.stored_hash) THEN now()
+        ELSE c.proved_equal_at END
+FROM sides s
+WHERE c.timing_partner_id = %(partner)s AND c.event_id = s.event_id
+RETURNING c.event_id, (s.read_rows, s.read_hash) = (s.stored_rows, s.stored_hash)
+"""  # noqa: S608 - names come from the constants above

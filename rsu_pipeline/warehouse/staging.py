@@ -1,0 +1,125 @@
+"""The staging table: a page of registrations is copied into it and merged from there in one statement.
+
+Every function works inside the caller's transaction, so that rows and position commit together.
+"""
+
+import io
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import psycopg2
+from psycopg2.extensions import connection as Connection
+
+COLUMNS = (
+    "race_id event_id registration_id user_id first_name middle_name last_name email dob gender phone profile_image_url"
+    " bib_num chip_num age registration_date last_modified_epoch address team_info payment_info additional_data payload"
+).split()
+"""Content of a registration, in the order of a staged line. What is derived from it is not listed."""
+REMOVAL_COLUMNS = ["removed_reason", "removed_epoch", "new_registration_id"]
+
+StagedLine = bytes
+"""A registration in COPY's text format: COLUMNS, then REMOVAL_COLUMNS, without line end."""
+
+
+@dataclass(frozen=True)
+class Source:
+    """Where a page came from: whose it is, RunSignup's clock at the answer (Unix seconds), the run that asked."""
+
+    partner_id: int
+    key: str
+    race_id: int
+    server_time: int
+    run_id: str
+
+
+@dataclass
+class Counts:
+    """What happened to rows. `stale` are active rows older than the removal held for them; `quarantined` were held
+    back, `with_faults` stored with members left NULL."""
+
+    read: int = 0
+    inserted: int = 0
+    updated: int = 0
+    unchanged: int = 0
+    reactivated: int = 0
+    removed: int = 0
+    stale: int = 0
+    bib_changes: int = 0
+    quarantined: int = 0
+    with_faults: int = 0
+
+    def add(self, other: "Counts") -> None:
+        for name in self.__dataclass_fields__:
+            setattr(self, name, getattr(self, name) + getattr(other, name))
+
+
+@dataclass(frozen=True)
+class Refused:
+    """A staged line PostgreSQL would not take, by its place in the page, and why."""
+
+    index: int
+    reason: str
+
+
+def stage_and(
+    conn: Connection, lines: Sequence[StagedLine], merge: str, params: dict[str, object], *, then: str | None = None
+) -> tuple[Counts, list[Refused]]:
+    """Stages lines, runs `merge` on them, which answers with Counts, and after it `then`. Should PostgreSQL refuse, the
+    bad lines are found by halving and the rest go in."""
+    counts, refused = Counts(), []
+    pending = [(0, list(lines))]
+    while pending:
+        start, part = pending.pop()
+        try:
+            with conn.cursor() as cur:
+                cur.execute("SAVEPOINT page")
+                _stage(conn, part)
+                cur.execute(merge, params)
+                counts.add(Counts(*(cur.fetchone() or ())))
+                if then is not None:
+                    cur.execute(then, params)
+                cur.execute("RELEASE SAVEPOINT page")
+        except (psycopg2.DataError, psycopg2.IntegrityError, psycopg2.errors.ProgramLimitExceeded) as error:
+            with conn.cursor() as cur:
+                cur.execute("ROLLBACK TO SAVEPOINT page")
+            if len(part) == 1:
+                refused.append(Refused(start, _reason(error)))
+                continue
+            middle = len(part) // 2
+            pending += [(start + middle, part[middle:]), (start, part[:middle])]
+    return counts, refused
+
+
+def params_of(source: Source) -> dict[str, object]:
+    """The parameters by which statements name a page's source."""
+    return {
+        "partner": source.partner_id,
+        "race": source.race_id,
+        "key": source.key,
+        "server_time": source.server_time,
+        "run": source.run_id,
+    }
+
+
+def _stage(conn: Connection, lines: Sequence[StagedLine]) -> None:
+    names = ", ".join(COLUMNS + REMOVAL_COLUMNS)
+    with conn.cursor() as cur:
+        cur.execute(_CREATE_STAGE)
+        cur.execute("TRUNCATE participants_stage")
+        cur.copy_expert(f"COPY participants_stage ({names}) FROM STDIN", io.BytesIO(b"\n".join((*lines, b""))))
+
+
+def _reason(error: psycopg2.Error) -> str:
+    lines = [line.strip() for line in (error.diag.message_primary or str(error)).splitlines() if line.strip()]
+    return f"PostgreSQL: {lines[0] if lines else type(error).__name__}"[:300]
+
+
+# One row per registration: should a page carry one twice, the newer, and of equals the later.
+INCOMING = """incoming AS MATERIALIZED (
+    SELECT DISTINCT ON (registration_id) * FROM participants_stage
+    ORDER BY registration_id, last_modified_epoch DESC NULLS LAST, ctid DESC
+)"""
+_CREATE_STAGE = f"""
+CREATE TEMPORARY TABLE IF NOT EXISTS participants_stage ON COMMIT DELETE ROWS AS
+SELECT {", ".join(COLUMNS + REMOVAL_COLUMNS)} FROM runsignup_participants LIMIT 0
+"""  # noqa: S608 - names come from the constants above
