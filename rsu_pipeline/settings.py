@@ -33,7 +33,7 @@ class ApiSettings:
     """Seconds to wait for the next bytes of an answer."""
     total_timeout: float = 120.0
     """Seconds a whole call may take; a slowly dribbling answer is cut off here."""
-    registration: str | None = None
+    registration: str | None = field(default=None, repr=False)
     """`<id>.<token>` of the caller registration, mandatory at RunSignup from 2027-01-01."""
     registration_secret: str | None = field(default=None, repr=False)
     attempts: int = 4
@@ -102,8 +102,12 @@ def load(environ: Mapping[str, str] | None = None) -> Settings:
     env = os.environ if environ is None else environ
     read = _Reader(env)
     default = Settings(home=project_root() / ".rsu")
+    registration, registration_secret = read.text("RSU_API_REG"), read.text("RSU_API_REG_SECRET")
+    if (registration is None) != (registration_secret is None):
+        given, other = ("", "_SECRET") if registration else ("_SECRET", "")
+        raise SettingsError(f"RSU_API_REG{given} is set without RSU_API_REG{other}; set both or neither.")
     return Settings(
-        home=Path(read.text("RSU_HOME") or default.home).expanduser().resolve(),
+        home=_home(read.text("RSU_HOME") or str(default.home)),
         database_url=_database_url(read.text("RSU_DATABASE_URL")),
         secret_keys=tuple(key.strip() for key in (read.text("RSU_SECRET_KEY") or "").split(",") if key.strip()),
         timezone=read.zone("RSU_TIMEZONE", default.timezone),
@@ -113,8 +117,8 @@ def load(environ: Mapping[str, str] | None = None) -> Settings:
             connect_timeout=read.number("RSU_CONNECT_TIMEOUT", default.api.connect_timeout, low=0.1, high=600),
             read_timeout=read.number("RSU_READ_TIMEOUT", default.api.read_timeout, low=0.1, high=3600),
             total_timeout=read.number("RSU_TOTAL_TIMEOUT", default.api.total_timeout, low=0.1, high=3600),
-            registration=read.text("RSU_API_REG"),
-            registration_secret=read.text("RSU_API_REG_SECRET"),
+            registration=registration,
+            registration_secret=registration_secret,
             attempts=read.integer("RSU_CALL_ATTEMPTS", default.api.attempts, low=1, high=20),
             backoff=read.number("RSU_CALL_BACKOFF", default.api.backoff, low=0, high=600),
         ),
@@ -172,13 +176,25 @@ class _Reader:
             raise SettingsError(f"{name} is {text!r}, but must be a time zone such as America/New_York.") from None
 
 
+def _home(text: str) -> Path:
+    try:
+        return Path(text).expanduser().resolve()
+    except (RuntimeError, ValueError, OSError) as error:
+        raise SettingsError(f"RSU_HOME is {text!r}, which cannot be used as a folder ({error}).") from None
+
+
 def _base_url(text: str) -> str:
-    parts = urlsplit(text)
-    if parts.scheme not in ("http", "https") or not parts.hostname or parts.query or parts.username:
+    try:
+        parts = urlsplit(text)
+        host, plain = parts.hostname, parts.port is None or parts.port > 0
+    except ValueError:
+        host, plain = None, False
+    # The text itself may hold a password or a key, and is not repeated.
+    if not (host and plain and parts.scheme in ("http", "https")) or set(text) & set("@?# ") or not text.isprintable():
         raise SettingsError(
             f"RSU_API_BASE_URL must be a plain https:// address such as {DEFAULT_API_BASE_URL}, without user or query."
         )
-    if parts.scheme == "http" and parts.hostname not in LOOPBACK_HOSTS:
+    if parts.scheme == "http" and host not in LOOPBACK_HOSTS:
         raise SettingsError("RSU_API_BASE_URL uses http://, which would send secrets in the clear; use https://.")
     return text.rstrip("/")
 

@@ -75,9 +75,11 @@ class Hub:
         ) as desk:
             yield desk
 
-    def sync(self, partner: int = 1, *, full: bool = False, confirm_removals: bool = False) -> SyncOutcome:
+    def sync(
+        self, partner: int = 1, *, full: bool = False, confirm_removals: bool = False, retry_rejected: bool = False
+    ) -> SyncOutcome:
         """Listing, plan and registrations of one partner, as the assets do them."""
-        with self.desk(partner) as desk:
+        with self.desk(partner, retry_rejected=retry_rejected) as desk:
             sync.refresh_events(desk)
             plan = sync.make_plan(desk, force_full=full)
             return sync.sync_participants(desk, plan, confirm_removals=confirm_removals)
@@ -135,6 +137,44 @@ class Hub:
         for key, row in truth.items():
             wrong = {name: (stored[key][name], row[name]) for name in FIELDS if stored[key][name] != row[name]}
             assert not wrong, f"registration {key}: stored and true values differ: {wrong}"
+
+    def assert_removals(self, partner: int = 1) -> None:
+        """No row is marked removed that is active at RunSignup, and each carries RunSignup's reason and pointer, or
+        `missing_upstream` where RunSignup gives none."""
+        truth = self.sandbox.admin.truth(partner)
+        removed = {row["registration_id"]: row for row in truth["removed"]}
+        rows = self.rows(
+            "SELECT registration_id, removed_reason, removed_epoch, new_registration_id FROM runsignup_participants"
+            " WHERE timing_partner_id = %s AND removed_at IS NOT NULL",
+            partner,
+        )
+        for row in rows:
+            theirs = removed.get(row["registration_id"])
+            if theirs is None:
+                assert row["removed_reason"] == "missing_upstream", row
+                continue
+            assert (row["removed_reason"], row["removed_epoch"], row["new_registration_id"]) == (
+                theirs["removed_reason"],
+                theirs["last_modified_ts"],
+                theirs["new_registration_id"],
+            ), row
+
+    def assert_bib_log_replays(self, partner: int = 1) -> None:
+        """Replaying the log over the first load gives today's bibs, each change starting from the bib before it."""
+        bibs = {
+            row["registration_id"]: row["first_bib"]
+            for row in self.rows(
+                "SELECT registration_id, first_bib FROM runsignup_participants WHERE timing_partner_id = %s", partner
+            )
+        }
+        log = self.rows(
+            "SELECT * FROM runsignup_bib_changes WHERE timing_partner_id = %s ORDER BY bib_change_id", partner
+        )
+        for change in log:
+            assert bibs[change["registration_id"]] == change["old_bib"], change
+            bibs[change["registration_id"]] = change["new_bib"]
+        for key, row in self.stored(partner).items():
+            assert bibs[key] == row["bib_num"], (key, bibs[key], row["bib_num"])
 
 
 FIELDS = (

@@ -4,12 +4,10 @@ import os
 import sys
 
 import click
-from rich.console import Console
-from rich.markup import escape
-from rich.table import Table
+from rich.table import Column, Table
 
 from rsu_pipeline import installation
-from rsu_pipeline.commands.common import hub, show_json
+from rsu_pipeline.commands.common import hub, show_json, show_table
 from rsu_pipeline.sync import desk as desks
 from rsu_pipeline.sync import partner as sync
 from rsu_pipeline.warehouse import credentials
@@ -84,15 +82,18 @@ def list_(as_json: bool) -> None:
     if as_json:
         show_json([vars(partner) | {"state": state(partner)} for partner in found])
         return
-    table = Table("partner", "name", "credential", "last proved", box=None)
+    if not found:
+        click.echo("No partner yet: `rsu partners add NAME` enters one.")
+        return
+    table = Table(Column("partner", no_wrap=True), "name", "credential", "last proved", box=None)
     for partner in found:
         table.add_row(
             partner.key or str(partner.partner_id),
-            escape(partner.name),
-            escape(state(partner)),
+            partner.name,
+            state(partner),
             f"{partner.verified_at:%Y-%m-%d %H:%M}" if partner.verified_at else "never",
         )
-    Console().print(table if found else "No partner yet: `rsu partners add NAME` enters one.")
+    show_table(table)
 
 
 def state(partner: credentials.Partner) -> str:

@@ -3,11 +3,9 @@
 import datetime as dt
 
 import click
-from rich.console import Console
-from rich.markup import escape
-from rich.table import Table
+from rich.table import Column, Table
 
-from rsu_pipeline.commands.common import hub, show_json
+from rsu_pipeline.commands.common import hub, show_json, show_table
 from rsu_pipeline.commands.partners import state
 from rsu_pipeline.warehouse import credentials, history
 
@@ -23,10 +21,10 @@ def status(as_json: bool) -> None:
         show_json([vars(row) | {"credential": states[row.partner_id]} for row in rows])
         return
     if not rows:
-        Console().print("No partner yet: `rsu partners add NAME` enters one.")
+        click.echo("No partner yet: `rsu partners add NAME` enters one.")
         return
     table = Table(
-        "partner",
+        Column("partner", no_wrap=True),
         "credential",
         "events",
         "future",
@@ -40,16 +38,16 @@ def status(as_json: bool) -> None:
     for row in rows:
         table.add_row(
             row.key or str(row.partner_id),
-            escape(states[row.partner_id]),
+            states[row.partner_id],
             f"{row.events:,}",
             f"{row.future_events:,}",
             f"{row.participants:,}",
             f"{row.quarantined:,}",
             _age(row.last_sync),
             str(row.calls_this_hour),
-            escape((row.last_error or "")[:60]),
+            (row.last_error or "")[:60],
         )
-    Console().print(table)
+    show_table(table)
 
 
 def _age(moment: dt.datetime | None) -> str:

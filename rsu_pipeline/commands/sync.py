@@ -8,8 +8,8 @@ from typing import Any
 
 import click
 from rich.console import Console
-from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+from rich.text import Text
 
 from rsu_pipeline import settings
 from rsu_pipeline.commands.common import hub, show_json
@@ -76,7 +76,7 @@ def sync(
             result = _run(partner, config)
             results.append(result)
             if bar and task is not None:
-                bar.console.print(escape(_line(result)))
+                bar.console.print(Text(_line(result)), soft_wrap=True)
                 bar.advance(task)
     if as_json:
         show_json({"partners": results})

@@ -3,11 +3,9 @@
 import dagster as dg
 
 from rsu_pipeline.orchestration.assets.sync import future_events, participants, partner_events
-from rsu_pipeline.orchestration.partitions import timing_partner
 
 sync_partner = dg.define_asset_job(
     "sync_partner",
     selection=dg.AssetSelection.assets(partner_events, future_events, participants),
-    partitions_def=timing_partner,
     description="Brings one timing partner's events and registrations up to date.",
 )

@@ -18,6 +18,7 @@ from rsu_pipeline import installation
 from rsu_pipeline.warehouse import database
 
 SCHEMA = "dagster"
+_SCHEMA_LOCK = (0x525355, 1)
 
 
 class HubStorage(DagsterPostgresStorage):
@@ -66,6 +67,8 @@ def storage_url(database_url: str) -> str:
         # Looked up first: a role that may not create schemas can still use the one it was given.
         cur.execute("SELECT to_regnamespace(%s) IS NULL", (SCHEMA,))
         if (cur.fetchone() or (False,))[0]:
+            # IF NOT EXISTS alone fails where two processes start at once.
+            cur.execute("SELECT pg_advisory_xact_lock(%s, %s)", _SCHEMA_LOCK)
             cur.execute(f"CREATE SCHEMA IF NOT EXISTS {SCHEMA}")
         conn.commit()
     return f"{database_url}{'&' if '?' in database_url else '?'}options={quote(f'-csearch_path={SCHEMA}')}"

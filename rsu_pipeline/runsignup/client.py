@@ -10,17 +10,21 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
+from urllib.parse import quote, quote_plus
 
 import requests
 import tenacity
+import urllib3
 
 from rsu_pipeline.runsignup import envelopes
 from rsu_pipeline.runsignup.errors import ApiError, Cause, Remedy, cause_of_code
 from rsu_pipeline.runsignup.paging import TEMPLATE_REGISTRATION_ID, NextPage, next_page
 from rsu_pipeline.runsignup.payloads import Race, Registration, RowUnreadable, decode_race, decode_registration
 
-# At DEBUG urllib3 writes request lines, query string and secret included, whatever level an installation chooses.
-logging.getLogger("urllib3").setLevel(logging.WARNING)
+# urllib3 writes whole addresses, secret included: at DEBUG every request line, at WARNING with headers it cannot parse.
+# A filter, unlike a level, stays whatever an installation's logging configuration says.
+for _name in ("urllib3.connection", "urllib3.connectionpool", "urllib3.poolmanager", "urllib3.util.retry"):
+    logging.getLogger(_name).addFilter(lambda record: False)
 
 RACES_PAGE_SIZE = 1000
 """RunSignup's maximum for `/races`."""
@@ -30,6 +34,7 @@ EARLIEST_START = "1990-01-01"
 """Sent as `start_date`, since `/races` hides past races unless told otherwise."""
 MAX_BODY_BYTES = 256 * 1024 * 1024
 MAX_RETRY_AFTER = 60.0
+LONGEST_DETAIL = 300
 _CHUNK = 256 * 1024
 # A second failure of these kinds is not a passing one.
 _ATTEMPTS_BY_CAUSE = {Cause.NOT_JSON: 2, Cause.UNSPECIFIED: 2}
@@ -92,6 +97,12 @@ class _Answer:
     retry_after: float | None
 
 
+class _Session(requests.Session):
+    def get_redirect_target(self, resp: requests.Response) -> str | None:
+        """None: even when told not to follow a redirect, requests would read its body and take its address apart."""
+        return None
+
+
 class Client:
     """The calls this project makes, for one credential. Every method raises ApiError."""
 
@@ -119,11 +130,12 @@ class Client:
             0, backoff
         )
         self._sleep = sleep
-        self._secrets = [
-            text for text in (credential.secret, credential.key, registration, registration_secret) if text
-        ]
+        secrets = [text for text in (credential.secret, credential.key, registration, registration_secret) if text]
+        # Also as they stand in an address, should a server repeat that; the longest first, as one may begin another.
+        forms = {form for text in secrets for form in (text, quote(text, safe=""), quote_plus(text))}
+        self._secrets = sorted(forms, key=len, reverse=True)
         self._params: dict[str, str] = {"format": "json"}
-        self._session = requests.Session()
+        self._session = _Session()
         # Credentials of another service must not come from a .netrc, nor a proxy see these calls unasked.
         self._session.trust_env = False
         self._session.headers["Accept"] = "application/json"
@@ -131,10 +143,10 @@ class Client:
             self._params |= {"api_key": credential.key, "api_secret": credential.secret}
         else:
             self._params[credential.scheme] = credential.key
-            self._session.headers["X-RSU-API-SECRET"] = credential.secret
+            self._session.headers["X-RSU-API-SECRET"] = credential.secret.encode()
         if registration:
             self._params["rsu_api_reg"] = registration
-            self._session.headers["X-RSU-API-REG-SECRET"] = registration_secret or ""
+            self._session.headers["X-RSU-API-REG-SECRET"] = (registration_secret or "").encode()
 
     def close(self) -> None:
         """Closes the connections kept alive."""
@@ -215,25 +227,20 @@ class Client:
         elements, answer = self._call(feed, f"/race/{race_id}/{feed}", params, race_id, envelopes.participants)
         rows: list[Registration] = []
         unreadable: list[UnreadableRow] = []
-        ids_by_element, counts = [], []
+        ids_by_event: dict[int | None, list[int]] = {}
         for element in elements:
-            ids, count = [], 0
             for raw in element.rows:
                 try:
                     row = decode_registration(raw, event_id=element.event_id)
                 except RowUnreadable as error:
-                    unreadable.append(UnreadableRow(raw, str(error)))
-                    count += 1
+                    unreadable.append(UnreadableRow(raw, str(error), error.identity))
                     continue
                 if row.registration_id == TEMPLATE_REGISTRATION_ID:
                     continue
-                count += 1
-                ids.append(row.registration_id)
+                ids_by_event.setdefault(row.event_id, []).append(row.registration_id)
                 rows.append(row)
-            ids_by_element.append(ids)
-            counts.append(count)
         try:
-            following = next_page(ids_by_element, counts=counts, after=after, size=size)
+            following = next_page(ids_by_event.values(), unread=len(unreadable), after=after, size=size)
         except ApiError as error:
             raise ApiError(error.cause, error.detail, where=f"{feed} of race {race_id}") from None
         return Page(rows, unreadable, following, answer.server_time)
@@ -262,18 +269,21 @@ class Client:
         where = endpoint if race_id is None else f"{endpoint} of race {race_id}"
         grant = self._ledger.take(endpoint=endpoint, race_id=race_id)
         status: int | None = None
-        error: ApiError | None = None
+        ended: str | None = "interrupted"
         size = rows = 0
         try:
             answer = self._send(path, params)
             status, size = answer.status, len(answer.body)
             parsed = _parse(answer, parse)
             rows = _count(parsed)
+            ended = None
             return parsed, answer
         except ApiError as failure:
             error = self._placed(failure, where)
+            ended = error.cause.value
         finally:
-            self._ledger.settle(grant, status=status, error=error.cause.value if error else None, size=size, rows=rows)
+            self._ledger.settle(grant, status=status, error=ended, size=size, rows=rows)
+        # Out here, so that no earlier exception, whose text may hold the address, hangs on it as its context.
         raise error
 
     def _send(self, path: str, params: Mapping[str, str]) -> _Answer:
@@ -287,7 +297,8 @@ class Client:
                 allow_redirects=False,
             ) as response:
                 body = bytearray()
-                for chunk in response.iter_content(_CHUNK):
+                # What has arrived, not what fills a chunk: the latter would wait for a dribbling answer without end.
+                while chunk := response.raw.read1(_CHUNK, decode_content=True):
                     body += chunk
                     if len(body) > MAX_BODY_BYTES:
                         raise ApiError(Cause.UNKNOWN_SHAPE, f"answer larger than {MAX_BODY_BYTES >> 20} MiB")
@@ -300,16 +311,23 @@ class Client:
                     _retry_after(response.headers.get("Retry-After")),
                 )
         # The texts of these exceptions hold the URL, and with it the secret: only their kind is passed on.
-        except requests.Timeout:
+        except requests.ConnectTimeout:
+            raise ApiError(Cause.TIMEOUT, f"no connection within {self._timeouts[0]:g} s") from None
+        except (requests.Timeout, urllib3.exceptions.ReadTimeoutError):
             raise ApiError(Cause.TIMEOUT, f"nothing received for {self._timeouts[1]:g} s") from None
-        except requests.RequestException as failure:
-            raise ApiError(Cause.CONNECTION, type(failure).__name__) from None
+        except (requests.RequestException, urllib3.exceptions.HTTPError, ValueError) as failure:
+            # ValueErrors speak of an address or a header that cannot be sent at all.
+            cause = Cause.REFUSED if isinstance(failure, ValueError) else Cause.CONNECTION
+            raise ApiError(cause, type(failure).__name__) from None
 
     def _placed(self, error: ApiError, where: str) -> ApiError:
         detail = error.detail
         for secret in self._secrets:
             detail = detail.replace(secret, "•••")
-        return ApiError(error.cause, detail, where=where, code=error.code, retry_after=error.retry_after)
+        # Cut only now: half a secret would not be found.
+        return ApiError(
+            error.cause, detail[:LONGEST_DETAIL], where=where, code=error.code, retry_after=error.retry_after
+        )
 
     def _enough(self, state: tenacity.RetryCallState) -> bool:
         error = state.outcome.exception() if state.outcome else None
@@ -325,15 +343,14 @@ class Client:
 def _parse(answer: _Answer, parse: Callable[[bytes], Any]) -> Any:
     if 300 <= answer.status < 400:
         raise ApiError(Cause.REDIRECT, f"HTTP {answer.status}; credentials are not sent on, check RSU_API_BASE_URL")
-    if answer.status == 200:
-        return parse(answer.body)
-    # An error object says more than the status it came with.
-    error = envelopes.error_in(answer.body)
-    if error is None:
-        cause = _cause_of_status(answer.status)
-        error = ApiError(cause, f"HTTP {answer.status}")
-    error.retry_after = answer.retry_after
-    raise error
+    try:
+        if answer.status == 200:
+            return parse(answer.body)
+        # An error object says more than the status it came with.
+        raise envelopes.error_in(answer.body) or ApiError(_cause_of_status(answer.status), f"HTTP {answer.status}")
+    except ApiError as error:
+        error.retry_after = answer.retry_after
+        raise
 
 
 def _cause_of_status(status: int) -> Cause:

@@ -4,11 +4,15 @@ An answer that is none of the known shapes is an error (`Cause.UNKNOWN_SHAPE`), 
 """
 
 from dataclasses import dataclass, field
+from typing import TypeVar
 
 import msgspec
 from msgspec import Raw
 
 from rsu_pipeline.runsignup.errors import ApiError, Cause, cause_of_code
+from rsu_pipeline.runsignup.mending import mended, without_halves
+
+T = TypeVar("T")
 
 
 class _Wrapper(msgspec.Struct):
@@ -23,11 +27,7 @@ class _Element(msgspec.Struct):
 
 class _Error(msgspec.Struct):
     error_code: int | None = None
-    error_msg: str | None = None
-
-
-class _Races(msgspec.Struct):
-    races: list[Raw] | None = None
+    error_msg: object = None
 
 
 class _RaceRow(msgspec.Struct):
@@ -35,8 +35,7 @@ class _RaceRow(msgspec.Struct):
 
 
 _elements = msgspec.json.Decoder(list[_Element], strict=False)
-_races = msgspec.json.Decoder(_Races, strict=False)
-_race_row = msgspec.json.Decoder(_RaceRow)
+_race_rows = msgspec.json.Decoder(list[_RaceRow] | None)
 _object = msgspec.json.Decoder(dict[str, Raw])
 _error = msgspec.json.Decoder(_Error, strict=False)
 
@@ -51,53 +50,46 @@ class EventRows:
 
 def participants(body: bytes) -> list[EventRows]:
     """Rows of `participants` and of `removed-participants`. The first puts them beside `event`, the second inside it
-    (documented); both places are read on both. An absent key, null, `[]` and an empty array all mean no rows.
+    (documented); both places are read on both. No `participants`, null, `[]` and an empty array all mean no rows.
 
     Raises ApiError for an error object, for a body that is not JSON and for an unknown shape.
     """
     start = body.lstrip()[:1]
     if start == b"{":
-        _raise_error_object(body)
+        _members(body)
         # The documentation prints a single element as a bare object.
         body = b"[" + body + b"]"
     elif start != b"[":
-        raise not_json(body)
-    try:
-        elements = _elements.decode(body)
-    except msgspec.ValidationError as error:
-        raise ApiError(Cause.UNKNOWN_SHAPE, str(error)) from None
-    except msgspec.DecodeError as error:
-        raise ApiError(Cause.NOT_JSON, f"cut or malformed JSON of {len(body)} bytes: {error}") from None
+        raise _not_json(body)
+    whole = without_halves(body)
     found = []
-    for element in elements:
+    for element in _decoded(_elements, whole):
         outer, inner = element.participants or [], element.event.participants or []
         rows = [bytes(row) for row in outer]
         if inner:
-            seen = set(rows)
-            rows += [row for row in map(bytes, inner) if row not in seen]
-        found.append(EventRows(element.event.event_id, rows))
+            seen = {_compact(row) for row in rows}
+            rows += [row for row in map(bytes, inner) if not seen or _compact(row) not in seen]
+        found.append(EventRows(element.event.event_id, [_as_sent(row, whole, body) for row in rows]))
     return found
 
 
 def races(body: bytes) -> list[bytes]:
     """The raw races of a `/races` page, unwrapped."""
-    _raise_error_object(body)
-    try:
-        listing = _races.decode(body)
-        if listing.races is None and body.strip() not in (b"{}", b'{"races":null}'):
+    members = _members(body)
+    if "races" not in members:
+        if members:
             raise ApiError(Cause.UNKNOWN_SHAPE, "no member 'races'")
-        return [bytes(_race_row.decode(row).race) for row in listing.races or []]
-    except msgspec.ValidationError as error:
-        raise ApiError(Cause.UNKNOWN_SHAPE, str(error)) from None
+        return []
+    whole = without_halves(body)
+    return [_as_sent(bytes(row.race), whole, body) for row in _decoded(_race_rows, bytes(members["races"])) or []]
 
 
 def race(body: bytes) -> bytes:
     """The raw race of a `/race/:id` answer, unwrapped."""
-    _raise_error_object(body)
-    try:
-        return bytes(_race_row.decode(body).race)
-    except msgspec.ValidationError as error:
-        raise ApiError(Cause.UNKNOWN_SHAPE, str(error)) from None
+    members = _members(body)
+    if "race" not in members:
+        raise ApiError(Cause.UNKNOWN_SHAPE, "no member 'race'")
+    return _as_sent(bytes(members["race"]), without_halves(body), body)
 
 
 def error_in(body: bytes) -> ApiError | None:
@@ -105,14 +97,14 @@ def error_in(body: bytes) -> ApiError | None:
     if body.lstrip()[:1] != b"{":
         return None
     try:
-        _raise_error_object(body)
+        _members(body)
     except ApiError as error:
         return error if error.cause not in (Cause.NOT_JSON, Cause.UNKNOWN_SHAPE) else None
     return None
 
 
-def not_json(body: bytes) -> ApiError:
-    """The error for a body that is not JSON, with what it seems to be."""
+def _not_json(body: bytes) -> ApiError:
+    """The error for a body that is neither array nor object, with what it seems to be."""
     start = body.lstrip()[:200].lower()
     if not start:
         what = "empty body"
@@ -125,21 +117,46 @@ def not_json(body: bytes) -> ApiError:
     return ApiError(Cause.NOT_JSON, what)
 
 
-def _raise_error_object(body: bytes) -> None:
-    """Raises ApiError when the body is an error object, or not a JSON object at all."""
+def _members(body: bytes) -> dict[str, Raw]:
+    """The members of a JSON object, undecoded. Raises ApiError when it is an error object, or no object at all."""
     start = body.lstrip()[:1]
     if start == b"[":
         raise ApiError(Cause.UNKNOWN_SHAPE, "an array where an object belongs")
     if start != b"{":
-        raise not_json(body)
+        raise _not_json(body)
+    members = _decoded(_object, without_halves(body))
+    if "error" not in members:
+        return members
     try:
-        members = _object.decode(body)
-        if "error" not in members:
-            return
-        error = _error.decode(members["error"])
-    except msgspec.ValidationError:
+        text, _ = mended(bytes(members["error"]))
+        error = _error.decode(text)
+    except (msgspec.DecodeError, RecursionError):
         raise ApiError(Cause.UNKNOWN_SHAPE, "an error object without code") from None
-    except msgspec.DecodeError as fault:
-        raise ApiError(Cause.NOT_JSON, f"cut or malformed JSON of {len(body)} bytes: {fault}") from None
-    message = (error.error_msg or "no message")[:200]
+    message = " ".join(str(error.error_msg or "no message").split())
     raise ApiError(cause_of_code(error.error_code), f"code {error.error_code}: {message}", code=error.error_code)
+
+
+def _decoded(decoder: "msgspec.json.Decoder[T]", body: bytes) -> T:
+    try:
+        return decoder.decode(body)
+    except msgspec.ValidationError as error:
+        raise ApiError(Cause.UNKNOWN_SHAPE, str(error)) from None
+    except msgspec.DecodeError as error:
+        raise ApiError(Cause.NOT_JSON, f"cut or malformed JSON of {len(body)} bytes: {error}") from None
+    except UnicodeDecodeError:
+        raise ApiError(Cause.UNKNOWN_SHAPE, "a member whose name is not UTF-8") from None
+    except RecursionError:
+        raise ApiError(Cause.UNKNOWN_SHAPE, "nested too deeply") from None
+
+
+def _compact(row: bytes) -> bytes:
+    """The row without insignificant white space, which differs with the place in indented JSON."""
+    return msgspec.json.format(row, indent=-1)
+
+
+def _as_sent(row: bytes, whole: bytes, body: bytes) -> bytes:
+    """The row of `whole` as `body` has it: with the halves of surrogate pairs that `whole` lacks."""
+    if whole is body or rb"\ufffd" not in row:
+        return row
+    start = whole.find(row)
+    return body[start : start + len(row)]

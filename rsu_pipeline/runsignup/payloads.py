@@ -1,15 +1,23 @@
 """What RunSignup sends, as typed objects.
 
 A payload is decoded leniently and honestly: numbers may come as text, keys may be missing, unknown keys are left in
-the raw bytes that every object keeps. A member that cannot be read becomes None and is named in `faults`, so that one
-bad birth date does not cost a runner the bib; a row without readable identity raises `RowUnreadable`.
+the raw bytes that every object keeps (as sent, but for characters that are none, see `mending`). A member that cannot
+be read becomes None and is named in `faults`, so that one bad birth date does not cost a runner the bib; a row without
+readable identity raises `RowUnreadable`.
 """
 
+import re
 from collections.abc import Sequence
 from typing import Any, TypeVar, cast
 
 import msgspec
 from msgspec import UNSET, Raw, UnsetType
+
+from rsu_pipeline.runsignup.mending import mended
+from rsu_pipeline.runsignup.paging import TEMPLATE_REGISTRATION_ID
+
+DEEPEST = 200
+"""Levels of nesting a row may have; decoders, encoders and PostgreSQL each give up at depths of their own."""
 
 Text = str | int | float | bool | None
 """Text that some layouts send as a number."""
@@ -20,7 +28,12 @@ T = TypeVar("T", bound=msgspec.Struct)
 
 
 class RowUnreadable(ValueError):
-    """A row whose identity cannot be read; the text says which member and why."""
+    """A row whose identity cannot be read; the text says which member and why. `identity` is the row's own number when
+    it is another member that fails."""
+
+    def __init__(self, reason: str, identity: int | None = None) -> None:
+        self.identity = identity
+        super().__init__(reason)
 
 
 class User(msgspec.Struct, kw_only=True):
@@ -136,14 +149,14 @@ class Race(msgspec.Struct, kw_only=True):
     timezone: str | None = None
     logo_url: Text = None
     real_time_notifications_enabled: Text = None
-    events: list[Raw] = msgspec.field(default_factory=list)
+    events: list[Raw] | None = None
     raw: bytes = b""
     faults: list[str] = msgspec.field(default_factory=list)
 
     def decoded_events(self) -> tuple[list[Event], list[str]]:
         """The race's events, and one sentence for each that cannot be read."""
         events, unreadable = [], []
-        for raw in self.events:
+        for raw in self.events or []:
             try:
                 events.append(decode_event(bytes(raw)))
             except RowUnreadable as error:
@@ -155,23 +168,26 @@ _LOCAL_FIELDS = frozenset({"raw", "faults"})
 _registration = msgspec.json.Decoder(Registration, strict=False)
 _race = msgspec.json.Decoder(Race, strict=False)
 _event = msgspec.json.Decoder(Event, strict=False)
+_object = msgspec.json.Decoder(dict[str, Raw])
+_BRACKET = re.compile(rb'"(?:[^"\\]|\\.)*"|[\[\]{}]', re.DOTALL)
 
 
 def decode_registration(raw: bytes, *, event_id: int | None = None) -> Registration:
-    """One participants row. Raises RowUnreadable."""
-    row = _decode(_registration, Registration, raw, identity="registration_id")
+    """One participants row. Raises RowUnreadable, also when its event_id is there but unreadable: the envelope's may
+    be another event's."""
+    row = _decode(_registration, Registration, raw, identity="registration_id", essential="event_id")
     if row.event_id is None:
         row.event_id = event_id
     if row.event_id is None:
-        raise RowUnreadable(f"event_id of registration {row.registration_id} is missing")
+        raise RowUnreadable(f"event_id of registration {row.registration_id} is missing", row.registration_id)
     if row.user is None:
         row.faults.append("user: missing")
     return row
 
 
 def decode_race(raw: bytes) -> Race:
-    """One race. Raises RowUnreadable."""
-    return _decode(_race, Race, raw, identity="race_id")
+    """One race. Raises RowUnreadable, also when its events are there but no list: they are not none."""
+    return _decode(_race, Race, raw, identity="race_id", essential="events")
 
 
 def decode_event(raw: bytes) -> Event:
@@ -179,45 +195,59 @@ def decode_event(raw: bytes) -> Event:
     return _decode(_event, Event, raw, identity="event_id")
 
 
-def _decode(decoder: "msgspec.json.Decoder[T]", kind: type[T], raw: bytes, *, identity: str) -> T:
+def members_of(raw: bytes) -> dict[str, bytes]:
+    """The members of a JSON object, each undecoded. Raises RowUnreadable."""
+    try:
+        return {name: bytes(member) for name, member in _object.decode(raw).items()}
+    except msgspec.ValidationError:
+        raise RowUnreadable("not an object") from None
+    except msgspec.DecodeError as error:
+        raise RowUnreadable(f"malformed ({_brief(error)})") from None
+
+
+def _decode(decoder: "msgspec.json.Decoder[T]", kind: type[T], raw: bytes, *, identity: str, essential: str = "") -> T:
+    what = kind.__name__.lower()
+    if _depth(raw) > DEEPEST:
+        raise RowUnreadable(f"{what} is nested deeper than {DEEPEST} levels")
     faults: list[str] = []
     try:
+        # msgspec looks only at the text that it keeps, PostgreSQL at all of it.
+        raw.decode()
         decoded = decoder.decode(raw)
-    except msgspec.ValidationError:
+    except (msgspec.DecodeError, UnicodeDecodeError):
         # The fast path says only where the first fault is; the slow one reads member by member and keeps the rest.
-        decoded = cast(T, _salvage(kind, msgspec.json.decode(raw), faults, identity=identity))
-    except msgspec.DecodeError as error:
-        raise RowUnreadable(f"{kind.__name__.lower()} is malformed ({_brief(error)})") from None
+        raw, faults = mended(raw)
+        try:
+            decoded = cast(T, _salvage(kind, raw, faults, identity=identity, essential=essential))
+        except RowUnreadable as error:
+            raise RowUnreadable(f"{what}: {error}", error.identity) from None
     number = getattr(decoded, identity)
-    if not -(2**63) <= number < 2**63:
-        raise RowUnreadable(f"{identity} {str(number)[:30]} is out of range")
+    if not 0 < number < 2**63 and not (kind is Registration and number == TEMPLATE_REGISTRATION_ID):
+        raise RowUnreadable(f"{what}: {identity} {str(number)[:30]} is out of range")
     object_ = cast(Any, decoded)
     object_.raw = raw
     object_.faults = faults
     return decoded
 
 
-def _salvage(kind: type[Any], value: object, faults: list[str], *, identity: str = "", path: str = "") -> Any:
-    """`value` as a `kind`, each member read alone; what cannot be read is left out and named in `faults`."""
-    if not isinstance(value, dict):
-        raise RowUnreadable(f"{path or kind.__name__.lower()} is not an object")
+def _salvage(
+    kind: type[Any], raw: bytes, faults: list[str], *, identity: str = "", essential: str = "", path: str = ""
+) -> Any:
+    """`raw` as a `kind`, each member read alone; what cannot be read is left out and named in `faults`."""
+    sent = members_of(raw)
     members: dict[str, Any] = {}
     for name, type_ in _members(kind):
-        if name not in value:
+        if name not in sent:
             continue
         try:
-            if name == "user" and value[name] is not None:
-                members[name] = _salvage(User, value[name], faults, path="user")
-            elif name == "events":
-                members[name] = [Raw(msgspec.json.encode(event)) for event in value[name] or []]
-            elif type_ == (Raw | UnsetType):
-                members[name] = Raw(msgspec.json.encode(value[name]))
+            if name == "user" and sent[name] != b"null":
+                members[name] = _salvage(User, sent[name], faults, path="user.")
             else:
-                members[name] = msgspec.convert(value[name], type_, strict=False)
-        except (msgspec.ValidationError, RowUnreadable, TypeError) as error:
-            if name == identity:
-                raise RowUnreadable(f"{name} cannot be read ({error})") from None
-            faults.append(f"{path + '.' if path else ''}{name}: {_brief(error)}")
+                members[name] = msgspec.json.decode(sent[name], type=type_, strict=False)
+        except (msgspec.DecodeError, RowUnreadable) as error:
+            if name in (identity, essential):
+                raise RowUnreadable(f"{name} cannot be read ({_brief(error)})", members.get(identity)) from None
+            faults.append(f"{path}{name}: {_brief(error)}")
     if identity and identity not in members:
         raise RowUnreadable(f"{identity} is missing")
     return kind(**members)
@@ -225,6 +255,21 @@ def _salvage(kind: type[Any], value: object, faults: list[str], *, identity: str
 
 def _members(kind: type[Any]) -> Sequence[tuple[str, Any]]:
     return [(member.name, member.type) for member in msgspec.structs.fields(kind) if member.name not in _LOCAL_FIELDS]
+
+
+def _depth(raw: bytes) -> int:
+    """Levels of nesting, exact where it matters: a row cannot be deeper than it has opening brackets."""
+    opened = raw.count(b"[") + raw.count(b"{")
+    if opened <= DEEPEST:
+        return opened
+    depth = deepest = 0
+    for match in _BRACKET.finditer(raw):
+        if match[0] in (b"[", b"{"):
+            depth += 1
+            deepest = max(deepest, depth)
+        elif match[0] in (b"]", b"}"):
+            depth -= 1
+    return deepest
 
 
 def _brief(error: Exception) -> str:

@@ -6,30 +6,32 @@ invents a value for one it cannot read.
 
 import datetime as dt
 import re
-from decimal import Decimal, InvalidOperation
+from decimal import Decimal
 from functools import lru_cache
 from zoneinfo import ZoneInfo
 
 EASTERN = ZoneInfo("America/New_York")
 """The zone of registration dates and of a race's `created` and `last_modified` (RunSignup's documentation)."""
 
-_MONEY = re.compile(r"^(-?)\$?(-?)(\d{1,3}(?:,\d{3})+|\d+)?(\.\d+)?$")
-_US_TIME = re.compile(r"^(\d{1,2})/(\d{1,2})/(\d{4})(?: (\d{1,2}):(\d{2})(?::(\d{2}))?)?$")
-_ISO_TIME = re.compile(r"^(\d{4})-(\d{2})-(\d{2})(?:[ T](\d{2}):(\d{2})(?::(\d{2}))?)?$")
+LONGEST_AMOUNT = 40
+"""Characters; PostgreSQL's numeric has an end."""
+
+_MONEY = re.compile(r"(-?)\$?(-?)(\d{1,3}(?:,\d{3})+|\d+)?(\.\d+)?", re.ASCII)
+_US_TIME = re.compile(r"(\d{1,2})/(\d{1,2})/(\d{4})(?: (\d{1,2}):(\d{2})(?::(\d{2}))?)?", re.ASCII)
+_ISO_TIME = re.compile(r"(\d{4})-(\d{2})-(\d{2})(?:[ T](\d{2}):(\d{2})(?::(\d{2}))?)?", re.ASCII)
 
 
 def money(text: str) -> Decimal:
     """The amount in `"$1,234.50"`, `"-$5.00"`, `"55"`, exact to the digit."""
-    match = _MONEY.match(text.strip())
+    text = text.strip()
+    match = _MONEY.fullmatch(text)
     if match is None or not (match[3] or match[4]) or (match[1] and match[2]):
         raise ValueError("not an amount of money")
-    try:
-        amount = Decimal((match[3] or "0").replace(",", "") + (match[4] or ""))
-    except InvalidOperation:  # pragma: no cover - the pattern admits digits only
-        raise ValueError("not an amount of money") from None
-    if amount >= 10**12:
+    amount = Decimal((match[3] or "0").replace(",", "") + (match[4] or ""))
+    if amount >= 10**12 or len(text) > LONGEST_AMOUNT:
         raise ValueError("amount of money out of range")
-    return -amount if match[1] or match[2] else amount
+    # Not `-amount`, which rounds to the context's precision.
+    return amount.copy_negate() if match[1] or match[2] else amount
 
 
 def flag(text: str) -> bool:
@@ -44,9 +46,9 @@ def flag(text: str) -> bool:
 @lru_cache(maxsize=65536)
 def wall_time(text: str) -> dt.datetime:
     """A wall time without zone, in any of the four forms RunSignup uses for dates; a date alone is midnight."""
-    if match := _US_TIME.match(text):
+    if match := _US_TIME.fullmatch(text):
         month, day, year, hour, minute, second = match.groups()
-    elif match := _ISO_TIME.match(text):
+    elif match := _ISO_TIME.fullmatch(text):
         year, month, day, hour, minute, second = match.groups()
     else:
         raise ValueError("not a date or time in a known form")
@@ -57,7 +59,15 @@ def wall_time(text: str) -> dt.datetime:
 def eastern_time(text: str) -> dt.datetime:
     """The instant of an Eastern wall time, in UTC. In the hour that November repeats the first of the two is meant;
     where order matters use the epoch fields, which have no such hour."""
-    return wall_time(text).replace(tzinfo=EASTERN).astimezone(dt.UTC)
+    return instant(wall_time(text), EASTERN)
+
+
+def instant(wall: dt.datetime, zone: dt.tzinfo) -> dt.datetime:
+    """The instant of a wall time in a zone, in UTC; of an hour that comes twice the first."""
+    try:
+        return wall.replace(tzinfo=zone).astimezone(dt.UTC)
+    except OverflowError:
+        raise ValueError("time out of range") from None
 
 
 def date(text: str) -> dt.date:

@@ -8,11 +8,11 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response, StreamingResponse
 
 from rsu_pipeline.sandbox.api import CALLER_ID, CALLER_SECRET
+from rsu_pipeline.sandbox.encoding import encode
 from rsu_pipeline.sandbox.faults import Fault
 from rsu_pipeline.sandbox.gateway import Gateway
 from rsu_pipeline.sandbox.people import PLACES, Row
 from rsu_pipeline.sandbox.races import Race
-from rsu_pipeline.sandbox.records import encode
 from rsu_pipeline.sandbox.rows import encoded_active, encoded_removed
 from rsu_pipeline.sandbox.scales import hour_from_now
 from rsu_pipeline.sandbox.switches import Switches

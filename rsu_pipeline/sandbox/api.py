@@ -5,9 +5,10 @@ from dataclasses import dataclass
 from datetime import date
 
 from rsu_pipeline.sandbox.calls import Answer, ApiError, Call, error_answer, joined
+from rsu_pipeline.sandbox.encoding import encode
 from rsu_pipeline.sandbox.people import Row
 from rsu_pipeline.sandbox.races import Edition, Event, Race, current_edition, event_object, race_object
-from rsu_pipeline.sandbox.records import Record, Removal, encode
+from rsu_pipeline.sandbox.records import Record, Removal
 from rsu_pipeline.sandbox.rows import (
     active_row,
     condensed_row,

@@ -7,7 +7,7 @@ from typing import Any
 from urllib.parse import parse_qsl
 from xml.sax.saxutils import escape
 
-from rsu_pipeline.sandbox.records import encode
+from rsu_pipeline.sandbox.encoding import encode
 from rsu_pipeline.sandbox.switches import Switches
 
 SECRET_PARAMETERS = frozenset(

@@ -247,10 +247,12 @@ async def _gone(receive: Receive) -> None:
 
 
 async def _gzip(body: bytes) -> bytes:
-    """Compressed body; other calls get their turn between chunks."""
+    """Compressed body; a large one is compressed while other calls have their turn."""
+    if len(body) < _CHUNK:
+        return _packed(body)
+    return await asyncio.to_thread(_packed, body)
+
+
+def _packed(body: bytes) -> bytes:
     packer = zlib.compressobj(1, zlib.DEFLATED, 31)
-    parts = []
-    for start in range(0, len(body), _CHUNK):
-        parts.append(packer.compress(body[start : start + _CHUNK]))
-        await asyncio.sleep(0)
-    return b"".join((*parts, packer.flush()))
+    return packer.compress(body) + packer.flush()

@@ -5,9 +5,11 @@ the moment a page asks for it. Every fortieth person has one of the oddities a
 client must survive.
 """
 
+import re
 from functools import lru_cache
 from typing import Any, NamedTuple
 
+from rsu_pipeline.sandbox.encoding import encode
 from rsu_pipeline.sandbox.times import TWO_DIGITS
 
 Row = dict[str, Any]
@@ -61,10 +63,6 @@ SHIRTS = ("Adult S", "Adult M", "Adult L", "Adult XL", "Women's M", "Youth L", "
 TEAMS = ("Mill Pond Striders", "The Slow & Steady", "O'Dowd's Harriers", "Équipe Nord", "Team #1", "Night Owls RC")
 LONG_CITY = "Llanfairpwllgwyngyllgogerychwyrndrobwllllantysiliogogogoch-upon-the-Upper-Invented-River"
 
-# Spelled here once, since people are made by the hundred thousand.
-_MAIL_F, _MAIL_M, _MAIL_LAST = ([name.lower() for name in names] for names in (FIRST_F, FIRST_M, LAST))
-_BIRTHDAYS = tuple(f"-{month:02}-{day:02}" for month in range(1, 13) for day in range(1, 29))
-
 _MASK = (1 << 64) - 1
 _ODD_EVERY = 40
 
@@ -82,47 +80,6 @@ def money(cents: int) -> str:
     """`$1,234.50` as the API writes amounts; a minus sign precedes the dollar."""
     sign = "-" if cents < 0 else ""
     return f"{sign}${abs(cents) // 100:,}.{abs(cents) % 100:02}"
-
-
-def user_of(person: int, seed: int, place: Place, imported: bool) -> tuple[Row, int]:
-    """The `user` member of a row for `person`, and the bits it was made from.
-
-    Imported people have no account (`user_id` null) and sparse details.
-    """
-    bits = mix(person * 2654435761 + seed)
-    high = bits >> 30
-    female = bool(bits & 1)
-    first, last = (bits >> 1) & 31, (bits >> 6) % 48
-    user: Row = {
-        "user_id": 5_000_000 + person,
-        "first_name": (FIRST_F if female else FIRST_M)[first],
-        "middle_name": MIDDLE[high & 3] if high >> 2 & 7 == 0 else None,
-        "last_name": LAST[last],
-        "email": f"{(_MAIL_F if female else _MAIL_M)[first]}.{_MAIL_LAST[last]}.{person}@example.test",
-        "address": {
-            "street": f"{1 + (high >> 6) % 990} {STREETS[(high >> 16) & 7]}",
-            "city": place.city,
-            "state": place.state,
-            "zipcode": place.zipcode,
-            "country_code": "US",
-        },
-        "dob": f"{1942 + (bits >> 12) % 72}{_BIRTHDAYS[(bits >> 19) % 12 * 28 + (bits >> 23) % 28]}",
-        "gender": "F" if female else "M",
-        "phone": f"{place.area}-555-01{TWO_DIGITS[(high >> 20) % 100]}",
-        "profile_image_url": None,
-    }
-    if imported:
-        user["user_id"] = user["email"] = user["phone"] = user["address"]["street"] = None
-        if bits >> 60 & 1:
-            user["dob"] = None
-    odd = _ODDITIES.get(person % _ODD_EVERY)
-    if odd:
-        for key, value in odd.items():
-            if key in user:
-                user[key] = value
-            else:
-                user["address"][key] = value.format(**user["address"]) if value else value
-    return user, bits
 
 
 _ODDITIES: dict[int, Row] = {
@@ -145,3 +102,77 @@ _ODDITIES: dict[int, Row] = {
     32: {"gender": None},
     34: {"state": "ON", "country_code": "CA", "zipcode": "K1A 0Z9", "city": "Kanata-sur-Lac"},
 }
+
+
+class User(NamedTuple):
+    """A person as the `user` member of a row, in JSON; `bits` are what it was made from."""
+
+    text: str
+    dob: str
+    """The date of birth in JSON, so with quotes, or null."""
+    nonbinary: bool
+    bits: int
+
+
+_USER = (
+    '{"user_id":%s,"first_name":%s,"middle_name":%s,"last_name":%s,"email":%s,"address":{"street":%s,"city":%s,'
+    '"state":%s,"zipcode":%s,"country_code":%s},"dob":%s,"gender":%s,"phone":%s,"profile_image_url":null}'
+)
+_MEMBERS = re.findall('"([a-z_]+)":%s', _USER)
+_DOB, _GENDER = _MEMBERS.index("dob"), _MEMBERS.index("gender")
+
+
+def _json(value: str | None) -> str:
+    return encode(value).decode()
+
+
+# People are made by the hundred thousand, so what they share is spelled once.
+_FIRST_F, _FIRST_M, _LAST, _MIDDLE = ([_json(name) for name in names] for names in (FIRST_F, FIRST_M, LAST, MIDDLE))
+_MAIL_F, _MAIL_M, _MAIL_LAST = ([name.lower() for name in names] for names in (FIRST_F, FIRST_M, LAST))
+_STREETS = [_json(f" {street}")[1:] for street in STREETS]
+_BIRTHDAYS = [f'-{month:02}-{day:02}"' for month in range(1, 13) for day in range(1, 29)]
+
+
+@lru_cache(maxsize=64)
+def _address(place: Place) -> tuple[str, str, str, str]:
+    return _json(place.city), _json(place.state), _json(place.zipcode), '"US"'
+
+
+@lru_cache(maxsize=1024)
+def _oddity(number: int, place: Place) -> list[tuple[int, str]]:
+    """What is odd about every fortieth person: positions among the members, and their values in JSON."""
+    odd = _ODDITIES.get(number, {})
+    return [
+        (_MEMBERS.index(key), _json(value.format(city=place.city, zipcode=place.zipcode) if value else value))
+        for key, value in odd.items()
+    ]
+
+
+def user_of(person: int, seed: int, place: Place, imported: bool) -> User:
+    """The invented person of that number, living near `place`.
+
+    Imported people have no account (`user_id` null) and sparse details.
+    """
+    bits = mix(person * 2654435761 + seed)
+    high = bits >> 30
+    first, last = (bits >> 1) & 31, (bits >> 6) % 48
+    if bits & 1:
+        first_name, mail, gender = _FIRST_F[first], _MAIL_F[first], '"F"'
+    else:
+        first_name, mail, gender = _FIRST_M[first], _MAIL_M[first], '"M"'
+    dob = f'"{1942 + (bits >> 12) % 72}{_BIRTHDAYS[(bits >> 19) % 12 * 28 + (bits >> 23) % 28]}'
+    members = [
+        "null" if imported else 5_000_000 + person,
+        first_name,
+        _MIDDLE[high & 3] if high >> 2 & 7 == 0 else "null",
+        _LAST[last],
+        "null" if imported else f'"{mail}.{_MAIL_LAST[last]}.{person}@example.test"',
+        "null" if imported else f'"{1 + (high >> 6) % 990}{_STREETS[(high >> 16) & 7]}',
+        *_address(place),
+        "null" if imported and bits >> 60 & 1 else dob,
+        gender,
+        "null" if imported else f'"{place.area}-555-01{TWO_DIGITS[(high >> 20) % 100]}"',
+    ]
+    for position, value in _oddity(person % _ODD_EVERY, place):
+        members[position] = value
+    return User(_USER % tuple(members), str(members[_DOB]), members[_GENDER] == '"X"', bits)

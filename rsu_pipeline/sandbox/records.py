@@ -1,36 +1,10 @@
 """Registrations, removed registrations, and the sorted shelves they stand on."""
 
-import codecs
 import copy
 from bisect import bisect_left, bisect_right, insort
 from typing import Generic, Protocol, TypeVar
 
-import msgspec
-
 from rsu_pipeline.sandbox.people import Row
-
-_ENCODER = msgspec.json.Encoder()
-_ESCAPES = "sandbox-json-escapes"
-
-
-def _escapes(error: UnicodeError) -> tuple[str, int]:
-    """Spells what ASCII lacks as JSON does: `\\uXXXX`, two of them for what is beyond 16 bits."""
-    if not isinstance(error, UnicodeEncodeError):
-        raise error
-    text = error.object[error.start : error.end].encode("utf-16-be").hex()
-    return "".join(f"\\u{text[place : place + 4]}" for place in range(0, len(text), 4)), error.end
-
-
-codecs.register_error(_ESCAPES, _escapes)
-
-
-def encode(value: object) -> bytes:
-    """Compact JSON in the service's style: `\\/` for slashes, `\\uXXXX` for non-ASCII."""
-    body = _ENCODER.encode(value)
-    if not body.isascii():
-        body = body.decode().encode("ascii", _ESCAPES)
-    # A slash can only stand inside a string, so replacing bytes is safe.
-    return body.replace(b"/", b"\\/")
 
 
 class Record:

@@ -3,9 +3,12 @@
 import copy
 from functools import lru_cache
 
-from rsu_pipeline.sandbox.people import SHIRTS, TEAMS, Row, mix, money, user_of
+import msgspec
+
+from rsu_pipeline.sandbox.encoding import encode
+from rsu_pipeline.sandbox.people import SHIRTS, TEAMS, Row, User, mix, money, user_of
 from rsu_pipeline.sandbox.races import Event, Race
-from rsu_pipeline.sandbox.records import Record, Removal, encode
+from rsu_pipeline.sandbox.records import Record, Removal
 from rsu_pipeline.sandbox.times import day_of, eastern_minute_text, second_text
 
 USER_KEYS = frozenset(
@@ -14,7 +17,6 @@ USER_KEYS = frozenset(
 ADDRESS_KEYS = frozenset(("street", "street2", "city", "state", "zipcode", "country_code"))
 
 _REMOVED_MONEY = ("race_fee", "processing_fee", "processing_fee_paid_by_user", "processing_fee_paid_by_race")
-_NOTHING = money(0)
 
 
 @lru_cache(maxsize=4096)
@@ -24,56 +26,99 @@ def _age_day(epoch: float) -> tuple[int, str]:
     return day.year, f"-{day.month:02}-{day.day:02}"
 
 
-def _age(dob: str | None, bits: int, epoch: float) -> int | None:
-    if dob is None:
-        return None if bits >> 62 & 1 else 20 + bits % 40
+def _age(user: User, epoch: float) -> int | None:
+    if user.dob == "null":
+        return None if user.bits >> 62 & 1 else 20 + user.bits % 40
     year, day = _age_day(epoch)
-    return year - int(dob[:4]) - (day < dob[4:])
+    return year - int(user.dob[1:5]) - (day < user.dob[5:11])
+
+
+def _members(row: Row) -> str:
+    """The members of a JSON object without its braces."""
+    return encode(row)[1:-1].decode()
+
+
+# Rows are made by the hundred thousand, so what many of them share is spelled once.
+
+
+@lru_cache(maxsize=64)
+def _team(number: int | None, numeric_bib: bool) -> str:
+    if number is None:
+        names = ("team_id", "team_name", "team_type_id", "team_type", "team_gender", "team_bib_num")
+        return _members(dict.fromkeys(names))
+    return _members(
+        {
+            "team_id": 61_000 + number,
+            "team_name": TEAMS[number],
+            "team_type_id": 7,
+            "team_type": "Corporate / Club",
+            "team_gender": "O",
+            "team_bib_num": 9000 + number if numeric_bib else f"T{number}",
+        }
+    )
+
+
+@lru_cache(maxsize=1024)
+def _amounts(fee: int, offline: int, refund: int, profit: bool) -> str:
+    """The members that are amounts; all in cents."""
+    processing = 550 if fee else 0
+    return _members(
+        {
+            "race_fee": money(fee),
+            "offline_payment_amount": money(offline),
+            "processing_fee": money(processing),
+            "processing_fee_paid_by_user": money(processing),
+            "processing_fee_paid_by_race": money(0),
+            "partner_fee": money(0),
+            "affiliate_profit": money(0) if profit else None,
+            "extra_fees": money(-refund),
+            "amount_paid": money(fee + processing - refund),
+            "usatf_discount_amount_in_cents": money(0),
+            "usatf_discount_additional_field": None,
+        }
+    )
+
+
+@lru_cache(maxsize=16)
+def _giveaway(number: int | None) -> str:
+    if number is None:
+        return _members({"giveaway": None, "giveaway_option_id": None})
+    return _members({"giveaway": SHIRTS[number], "giveaway_option_id": 44_020 + number})
+
+
+def _generated(record: Record, event: Event, race: Race, seed: int) -> tuple[bytes, bool]:
+    """The JSON of a row that nobody has edited, and whether its gender is X."""
+    user = user_of(record.person, seed, race.place, record.imported)
+    more = mix(record.id ^ seed)
+    volunteer, imported, bib = event.volunteer, record.imported, record.bib
+    fee = 0 if imported or volunteer else event.fee_cents
+    age = _age(user, record.registered if event.age_base is None else event.age_base)
+    team = None if volunteer or more % 9 else (more >> 4) % 6
+    transaction = "null" if fee == 0 else f'"ay_{more >> 32:010}_0"' if more & 1 else f'"{more >> 32}"'
+    chip = "null" if bib is None or more >> 8 & 3 else f'"C{bib:05}"'
+    registered = eastern_minute_text(record.registered).replace("/", "\\/")
+    amounts = _amounts(
+        fee, 4000 if imported and not volunteer else 0, 500 if fee and more % 31 == 0 else 0, more % 50 != 0
+    )
+    text = (
+        f'{{"user":{user.text},"registration_id":{record.id},"event_id":{record.event_id},'
+        f'"rsu_transaction_id":{"null" if imported else 77_000_000 + record.person * 3 % 9_000_000},'
+        f'"transaction_id":{transaction},"bib_num":{"null" if bib is None else bib},'
+        f'"chip_num":{chip},"age":{"null" if age is None else age},'
+        f'"registration_date":"{registered}",'
+        f'{_team(team, bool(more & 8))},"last_modified":{record.modified},'
+        f'"imported":"{"T" if imported else "F"}",{amounts},'
+        f"{_giveaway(None if volunteer else (more >> 16) % 7)}}}"
+    )
+    return text.encode(), user.nonbinary
 
 
 def active_row(record: Record, event: Event, race: Race, seed: int) -> Row:
     """The row of `participants` (every field, `gender` may be X); the caller may change it."""
     if record.row is not None:
         return copy.deepcopy(record.row)
-    user, bits = user_of(record.person, seed, race.place, record.imported)
-    more = mix(record.id ^ seed)
-    team = more % 9 == 0 and not event.volunteer
-    fee = 0 if record.imported or event.volunteer else event.fee_cents
-    processing = 0 if fee == 0 else 550
-    charge = money(processing)
-    refund = 500 if fee and more % 31 == 0 else 0
-    return {
-        "user": user,
-        "registration_id": record.id,
-        "event_id": record.event_id,
-        "rsu_transaction_id": None if record.imported else 77_000_000 + record.person * 3 % 9_000_000,
-        "transaction_id": None if fee == 0 else f"ay_{more >> 32:010}_0" if more & 1 else f"{more >> 32}",
-        "bib_num": record.bib,
-        "chip_num": None if record.bib is None or more >> 8 & 3 else f"C{record.bib:05}",
-        "age": _age(user["dob"], bits, record.registered if event.age_base is None else event.age_base),
-        "registration_date": eastern_minute_text(record.registered),
-        "team_id": 61_000 + (more >> 4) % 6 if team else None,
-        "team_name": TEAMS[(more >> 4) % 6] if team else None,
-        "team_type_id": 7 if team else None,
-        "team_type": "Corporate / Club" if team else None,
-        "team_gender": "O" if team else None,
-        "team_bib_num": (9000 + (more >> 4) % 6 if more >> 3 & 1 else f"T{(more >> 4) % 6}") if team else None,
-        "last_modified": record.modified,
-        "imported": "T" if record.imported else "F",
-        "race_fee": money(fee),
-        "offline_payment_amount": money(4000) if record.imported and not event.volunteer else _NOTHING,
-        "processing_fee": charge,
-        "processing_fee_paid_by_user": charge,
-        "processing_fee_paid_by_race": _NOTHING,
-        "partner_fee": _NOTHING,
-        "affiliate_profit": None if more % 50 == 0 else _NOTHING,
-        "extra_fees": money(-refund) if refund else _NOTHING,
-        "amount_paid": money(fee + processing - refund),
-        "usatf_discount_amount_in_cents": _NOTHING,
-        "usatf_discount_additional_field": None,
-        "giveaway": None if event.volunteer else SHIRTS[(more >> 16) % 7],
-        "giveaway_option_id": None if event.volunteer else 44_020 + (more >> 16) % 7,
-    }
+    row: Row = msgspec.json.decode(_generated(record, event, race, seed)[0])
+    return row
 
 
 def removed_row(removal: Removal, event: Event, race: Race, seed: int) -> Row:
@@ -126,10 +171,11 @@ def template_row(event_id: int) -> Row:
 def encoded_active(record: Record, event: Event, race: Race, seed: int) -> bytes:
     """The row as JSON bytes, kept on the record until the record is superseded."""
     if record.encoded is None:
-        row = record.row if record.row is not None else active_row(record, event, race, seed)
-        user = row.get("user")
-        record.nonbinary = isinstance(user, dict) and user.get("gender") == "X"
-        record.encoded = encode(row)
+        if record.row is None:
+            record.encoded, record.nonbinary = _generated(record, event, race, seed)
+        else:
+            record.encoded = encode(record.row)
+            record.nonbinary = b'"gender":"X"' in record.encoded
     return record.encoded
 
 

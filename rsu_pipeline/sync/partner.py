@@ -6,6 +6,7 @@ installation end the partner's work.
 
 import datetime as dt
 import time
+from collections import deque
 from collections.abc import Callable, Container, Sequence
 from dataclasses import dataclass, field
 
@@ -23,7 +24,6 @@ from rsu_pipeline.warehouse.staging import Counts
 
 CHECK_TRIES = 3
 """Races tried before a credential is taken for refused: a partner may have lost one and kept the others."""
-TRUST_CHECK_FOR = dt.timedelta(hours=1)
 
 # An incremental read that failed so may succeed as a full one, which needs no cursor.
 _HEALED_BY_FULL = {Cause.REFUSED, Cause.UNKNOWN_SHAPE, Cause.EVENT_NOT_FOUND, Cause.UNSPECIFIED}
@@ -166,13 +166,14 @@ def sync_participants(
     is refused, each after what came before is stored."""
     started, calls = time.monotonic(), desk.ledger.calls
     outcome = SyncOutcome()
-    for number, planned in enumerate(plan.reads, start=1):
-        result = ReadOutcome(planned)
+    waiting = deque(plan.reads)
+    while waiting:
+        result = ReadOutcome(waiting.popleft())
         try:
             _read(desk, result, confirm_removals)
         except BudgetExhausted as error:
             outcome.out_of_budget = error.frees_in
-            outcome.not_read = len(plan.reads) - number + 1
+            outcome.not_read = len(waiting) + 1
             if result.pages:
                 _keep(desk, outcome, result, error)
             break
@@ -182,7 +183,9 @@ def sync_participants(
                 raise
         else:
             _keep(desk, outcome, result, None)
-        on_read(number, len(plan.reads), result)
+            if result.resumed:
+                waiting.appendleft(_catch_up(desk, result.read))
+        on_read(len(outcome.reads), len(outcome.reads) + len(waiting), result)
     outcome.calls = desk.ledger.calls - calls
     outcome.seconds = time.monotonic() - started
     _judge_credential(desk, outcome)
@@ -209,6 +212,14 @@ def _read(desk: Desk, result: ReadOutcome, confirm_removals: bool) -> None:
         result.read = PlannedRead(read.race_id, read.race_name, ids, read.mode, read.reason, read.modified_after)
         if ids:
             read_race(desk, result.read, result, confirm_removals=confirm_removals)
+
+
+def _catch_up(desk: Desk, read: PlannedRead) -> PlannedRead:
+    """After a pass that went on where an earlier run stopped: what changed on its first pages since they were read."""
+    held = cursors.event_cursors(desk.conn, desk.partner_id)
+    since = min(held[event_id].modified_after for event_id in read.event_ids)
+    reason = "changes since the interrupted pass began"
+    return PlannedRead(read.race_id, read.race_name, read.event_ids, "incremental", reason, since)
 
 
 def _keep(desk: Desk, outcome: SyncOutcome, result: ReadOutcome, error: ApiError | None) -> None:
@@ -264,10 +275,8 @@ def _reject(desk: Desk, reason: str) -> None:
 
 def _prove_access(desk: Desk, listed: Sequence[Race], known: Container[int]) -> None:
     """`/races` ignores a wrong key and answers with the public list, so a listing that brings races not seen before is
-    believed only if one of them can be read. Raises CredentialRejected."""
-    verified = desk.partner.verified_at
-    if verified is not None and desk.now() - verified < TRUST_CHECK_FOR:
-        return
+    believed only if one of them can be read: one call more, each time races are new. An earlier proof does not do, since
+    a key can be revoked at any moment. Raises CredentialRejected."""
     new = [race for race in listed if race.race_id not in known]
     if new and access_works(desk, new) is False:
         _reject(desk, "no race of its listing can be read")

@@ -13,14 +13,14 @@ import msgspec
 from msgspec import UNSET
 
 from rsu_pipeline.runsignup import values
-from rsu_pipeline.runsignup.payloads import Event, Race, Registration, User
+from rsu_pipeline.runsignup.payloads import Event, Race, Registration, User, members_of
 from rsu_pipeline.warehouse.staging import StagedLine
 
 T = TypeVar("T")
 
 NULL = r"\N"
 LONGEST_INDEXED = 1000
-"""Characters that a member with an index of its own may have; PostgreSQL refuses entries of some 2,700 bytes."""
+"""Bytes that a member with an index of its own may have; PostgreSQL refuses entries of some 2,700 bytes."""
 LATEST_EPOCH = 253_402_300_799
 """The end of the year 9999, Unix seconds."""
 
@@ -58,8 +58,7 @@ _NOBODY = User()
 
 
 def staged(row: Registration, race_id: int) -> tuple[StagedLine, list[str]]:
-    """A registration as a line for staging, and what of it did not fit. Raises UnicodeDecodeError when the row is not
-    UTF-8."""
+    """A registration as a line for staging, and what of it did not fit."""
     line = _Line(row.faults)
     user = row.user or _NOBODY
     payload = row.raw.decode()
@@ -81,7 +80,7 @@ def staged(row: Registration, race_id: int) -> tuple[StagedLine, list[str]]:
     line.text(user.profile_image_url)
     line.indexed("bib_num", None if row.bib_num == "" else row.bib_num)
     line.text(row.chip_num)
-    line.number("age", row.age, limit=2**31)
+    line.number("age", row.age, low=0, limit=2**31)
     line.parsed("registration_date", row.registration_date, _iso_time)
     line.epoch("last_modified", row.last_modified if row.removed_reason is None else removed_epoch)
     line.json(user.address)
@@ -112,20 +111,20 @@ class _Line:
         self.cells.append(_escape(text) if _SPECIAL.search(text) else text)
 
     def indexed(self, name: str, value: object) -> None:
-        if value is not None and len(str(value)) > LONGEST_INDEXED:
-            self.faults.append(f"{name}: longer than {LONGEST_INDEXED} characters")
+        if value is not None and len(str(value).encode()) > LONGEST_INDEXED:
+            self.faults.append(f"{name}: longer than {LONGEST_INDEXED} bytes")
             value = None
         self.text(value)
 
-    def number(self, name: str, value: int | None, *, limit: int = 2**63) -> None:
-        if value is not None and not -limit <= value < limit:
+    def number(self, name: str, value: int | None, *, low: int = -(2**63), limit: int = 2**63) -> None:
+        if value is not None and not low <= value < limit:
             self.faults.append(f"{name}: out of range")
             value = None
         self.cells.append(NULL if value is None else str(value))
 
     def epoch(self, name: str, value: int | str | None) -> None:
         if isinstance(value, str):
-            value = int(value) if value.isascii() and value.isdigit() else -1
+            value = int(value) if value.isascii() and value.isdigit() and len(value) <= len(str(LATEST_EPOCH)) else -1
         if value is not None and not 0 <= value <= LATEST_EPOCH:
             self.faults.append(f"{name}: not a time in Unix seconds")
             value = None
@@ -232,8 +231,7 @@ def _amount(name: str, amount: str | int | float | None, faults: list[str]) -> s
 def race_row(race: Race) -> tuple[dict[str, object], list[str]]:
     """A race as a row of `runsignup_races`, and what of it did not fit."""
     faults = list(race.faults)
-    payload = msgspec.json.decode(race.raw)
-    payload.pop("events", None)
+    payload = _payload(race.raw, faults, without="events")
     if race.timezone and values.zone(race.timezone) is None:
         faults.append(f"timezone: {race.timezone!r} is not known; US Eastern is used")
     row: dict[str, object] = {
@@ -258,11 +256,11 @@ def event_row(event: Event, race: Race) -> tuple[dict[str, object], list[str]]:
     row: dict[str, object] = {
         "event_id": event.event_id,
         "race_id": race.race_id,
-        "race_event_days_id": event.race_event_days_id,
+        "race_event_days_id": _fitting("race_event_days_id", event.race_event_days_id, faults),
         "is_bundle": bool(event.sub_event_ids),
-        "sub_event_ids": event.sub_event_ids or [],
+        "sub_event_ids": [id for id in event.sub_event_ids or [] if _fitting("sub_event_ids", id, faults) is not None],
         "gone_at": None,
-        "payload": msgspec.json.decode(event.raw),
+        "payload": _payload(event.raw, faults),
         "distance": _distance(event.distance),
         "distance_text": _optional_text(event.distance),
     }
@@ -270,11 +268,11 @@ def event_row(event: Event, race: Race) -> tuple[dict[str, object], list[str]]:
         row[name] = _optional_text(getattr(event, name))
     for name in "volunteer require_dob require_phone".split():
         row[name] = _optional(name, getattr(event, name), values.flag, faults)
-    for name, instant in (("start_time", "starts_at"), ("end_time", "ends_at"), ("registration_opens", None)):
+    for name, derived in (("start_time", "starts_at"), ("end_time", "ends_at"), ("registration_opens", None)):
         wall = _optional(name, getattr(event, name), values.wall_time, faults)
         row[name] = wall.isoformat() if wall else None
-        if instant:
-            row[instant] = wall.replace(tzinfo=zone).astimezone(dt.UTC).isoformat() if wall else None
+        if derived:
+            row[derived] = _instant(name, wall, zone, faults)
     base = _optional("age_calc_base_date", event.age_calc_base_date, values.date, faults)
     row["age_calc_base_date"] = base.isoformat() if base else None
     return _without_nul(row), faults
@@ -285,9 +283,37 @@ def _optional(name: str, value: object, parse: Callable[[str], T], faults: list[
         return None
     try:
         return parse(str(value))
-    except (ValueError, OverflowError) as error:
+    except ValueError as error:
         faults.append(f"{name}: {error}")
         return None
+
+
+def _instant(name: str, wall: dt.datetime | None, zone: dt.tzinfo, faults: list[str]) -> str | None:
+    try:
+        return values.instant(wall, zone).isoformat() if wall else None
+    except ValueError as error:
+        faults.append(f"{name}: {error}")
+        return None
+
+
+def _fitting(name: str, value: int | None, faults: list[str]) -> int | None:
+    if value is not None and not -(2**63) <= value < 2**63:
+        faults.append(f"{name}: out of range")
+        return None
+    return value
+
+
+def _payload(raw: bytes, faults: list[str], *, without: str = "") -> dict[str, object]:
+    """What was sent, but for one member and for numbers that no computer holds."""
+    kept: dict[str, object] = {}
+    for name, member in members_of(raw).items():
+        if name == without:
+            continue
+        try:
+            kept[name] = msgspec.json.decode(member)
+        except msgspec.DecodeError:
+            faults.append(f"{name}: cannot be kept in the payload")
+    return kept
 
 
 def _optional_text(value: object) -> str | None:
@@ -295,7 +321,7 @@ def _optional_text(value: object) -> str | None:
 
 
 def _distance(text: object) -> str | None:
-    match = re.match(r"\s*(\d{1,7}(?:\.\d+)?)", str(text)) if text is not None else None
+    match = re.match(r"\s*([0-9]{1,7}(?:\.[0-9]+)?)", str(text)[:100]) if text is not None else None
     return match[1] if match else None
 
 

@@ -97,7 +97,7 @@ def _upsert(
                 RETURNING (xmax = 0) AS inserted
             )
             SELECT count(*) FILTER (WHERE inserted), count(*) FILTER (WHERE NOT inserted) FROM written
-            """,  # noqa: S608 - names come from the constants above
+            """,
             {"rows": json.dumps(list(by_id.values())), "partner": partner_id, "key": key},
         )
         inserted, updated = cur.fetchone() or (0, 0)

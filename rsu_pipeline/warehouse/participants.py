@@ -187,7 +187,7 @@ FROM (
     JOIN runsignup_participants t ON t.timing_partner_id = %(partner)s AND t.registration_id = i.registration_id
     WHERE t.removed_at IS NOT NULL AND i.last_modified_epoch < t.removed_epoch
 ) stale
-"""  # noqa: S608 - names come from the constants above
+"""
 
 _MERGE_REMOVED = f"""
 WITH {INCOMING},
@@ -226,4 +226,4 @@ inserted AS (
     RETURNING 1
 )
 SELECT 0, 0, 0, 0, 0, (SELECT count(*) FROM marked WHERE was_active)::int, 0, 0
-"""  # noqa: S608 - names come from the constants above
+"""

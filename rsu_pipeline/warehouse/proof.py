@@ -69,7 +69,7 @@ SET rows = c.rows + excluded.rows, hash = c.hash + excluded.hash
 
 # Rows above `upto` come again with the next page.
 COUNT_STAGED = f"WITH {INCOMING}" + _ADD.format(
-    rows=f"SELECT i.event_id, {_hash('i')} AS hash FROM incoming i WHERE %(upto)s IS NULL OR i.registration_id <= %(upto)s"  # noqa: S608
+    rows=f"SELECT i.event_id, {_hash('i')} AS hash FROM incoming i WHERE %(upto)s IS NULL OR i.registration_id <= %(upto)s"
 )
 """Statement after a merge: adds what is staged to the pass's counts."""
 
@@ -96,4 +96,4 @@ SET read_rows = s.read_rows, read_hash = s.read_hash, stored_rows = s.stored_row
 FROM sides s
 WHERE c.timing_partner_id = %(partner)s AND c.event_id = s.event_id
 RETURNING c.event_id, (s.read_rows, s.read_hash) = (s.stored_rows, s.stored_hash)
-"""  # noqa: S608 - names come from the constants above
+"""

@@ -6,6 +6,7 @@ open with the old key, new ones are sealed with the new.
 """
 
 import os
+import re
 import tempfile
 from collections.abc import Sequence
 from contextlib import suppress
@@ -14,6 +15,7 @@ from pathlib import Path
 from cryptography.fernet import Fernet, InvalidToken, MultiFernet
 
 PREFIX = "sealed:"
+_KEY = re.compile(r"[A-Za-z0-9_-]{43}=")
 
 
 class SecretKeyError(RuntimeError):
@@ -26,13 +28,13 @@ class Sealer:
     def __init__(self, keys: Sequence[str], *, source: str) -> None:
         """`keys` are Fernet keys, the newest first; `source` says where they come from, for error texts."""
         self._source = source
-        try:
-            self._fernet = MultiFernet([Fernet(key.encode()) for key in keys])
-        except ValueError:
+        # Checked here, since base64 decoding skips what it does not know: of two keys parted by a semicolon it takes one.
+        if not keys or not all(_KEY.fullmatch(key) for key in keys):
             raise SecretKeyError(
-                f"{source} does not hold Fernet keys (44 characters of URL-safe base64 each, separated by commas):"
-                " make one with `rsu secrets new-key`."
-            ) from None
+                f"{source} does not hold Fernet keys (44 characters of URL-safe base64 each, separated by commas or on lines"
+                " of their own): make one with `rsu secrets new-key`."
+            )
+        self._fernet = MultiFernet([Fernet(key) for key in keys])
 
     def seal(self, clear: str) -> str:
         return PREFIX + self._fernet.encrypt(clear.encode()).decode()
@@ -65,7 +67,9 @@ def load_sealer(keys: Sequence[str], key_file: Path) -> Sealer:
     except OSError as error:
         raise SecretKeyError(f"The secret key file {key_file} cannot be used: {error.strerror}.") from None
     except UnicodeDecodeError:
-        raise SecretKeyError(f"The secret key file {key_file} does not hold text: put back the one made at first.") from None
+        raise SecretKeyError(
+            f"The secret key file {key_file} does not hold text: put back the one made at first."
+        ) from None
     return Sealer([line.strip() for line in text.splitlines() if line.strip()], source=f"the key file {key_file}")
 
 

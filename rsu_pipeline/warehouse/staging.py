@@ -122,4 +122,4 @@ INCOMING = """incoming AS MATERIALIZED (
 _CREATE_STAGE = f"""
 CREATE TEMPORARY TABLE IF NOT EXISTS participants_stage ON COMMIT DELETE ROWS AS
 SELECT {", ".join(COLUMNS + REMOVAL_COLUMNS)} FROM runsignup_participants LIMIT 0
-"""  # noqa: S608 - names come from the constants above
+"""

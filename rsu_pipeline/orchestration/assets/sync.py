@@ -39,7 +39,7 @@ def partner_events(
     with (
         plain_failures(),
         runsignup.desk(
-            warehouse, context.partition_key, lane="routine", run_id=context.run_id, say=context.log.info
+            warehouse, context.partition_key, lane="routine", run_id=context.run.run_id, say=context.log.info
         ) as desk,
     ):
         outcome = sync.refresh_events(desk)
@@ -60,7 +60,7 @@ def future_events(
     with (
         plain_failures(),
         runsignup.desk(
-            warehouse, context.partition_key, lane="routine", run_id=context.run_id, say=context.log.info
+            warehouse, context.partition_key, lane="routine", run_id=context.run.run_id, say=context.log.info
         ) as desk,
     ):
         plan = sync.make_plan(desk)
@@ -85,7 +85,7 @@ def participants(
     with (
         plain_failures(),
         runsignup.desk(
-            warehouse, context.partition_key, lane="routine", run_id=context.run_id, say=context.log.info
+            warehouse, context.partition_key, lane="routine", run_id=context.run.run_id, say=context.log.info
         ) as desk,
     ):
         plan = sync.make_plan(

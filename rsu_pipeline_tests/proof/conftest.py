@@ -1,0 +1,22 @@
+"""How many programs: RSU_PROOF_PROGRAMS (100 unless set), from RSU_PROOF_SEED (a new one unless set; printed)."""
+
+import os
+import secrets
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from rsu_pipeline_tests.proof.machine import Arena
+
+# Read at import: the tests themselves run with a clean environment.
+PROGRAMS = int(os.environ.get("RSU_PROOF_PROGRAMS", "100"))
+SEED = int(os.environ.get("RSU_PROOF_SEED") or secrets.randbelow(2**32))
+
+
+@pytest.fixture
+def arena(make_database: Callable[[], str], tmp_path: Path) -> Iterator[Arena]:
+    """Servers for programs."""
+    arena = Arena(make_database, tmp_path)
+    yield arena
+    arena.close()

@@ -1,0 +1,69 @@
+"""A process killed between any two statements, played inside the test's process.
+
+The session's connections count their statements and commits; when the chosen one is reached, `Killed` is raised, and
+from then on every statement raises it again, as a dead process sends none. Closing lets PostgreSQL roll back, which is
+what it does when a client vanishes.
+"""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import psycopg2
+import psycopg2.extensions
+import pytest
+
+from rsu_pipeline.warehouse import database
+
+
+class Killed(BaseException):
+    """The process is dead; no handler for ordinary errors may see it."""
+
+
+class _Countdown:
+    def __init__(self, steps: int) -> None:
+        self.left = steps
+        self.before_commit = False
+
+    def step(self) -> None:
+        self.left -= 1
+        if self.left <= 0:
+            raise Killed
+
+
+@contextmanager
+def killed_after(steps: int, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Kills whatever opens sessions in the block at its `steps`-th statement or commit; ends quietly either way."""
+    countdown = _Countdown(steps)
+
+    class Cursor(psycopg2.extensions.cursor):
+        def execute(self, *args: Any, **kwargs: Any) -> Any:
+            countdown.step()
+            return super().execute(*args, **kwargs)
+
+        def copy_expert(self, *args: Any, **kwargs: Any) -> Any:
+            countdown.step()
+            return super().copy_expert(*args, **kwargs)
+
+    class Connection(psycopg2.extensions.connection):
+        def commit(self) -> None:
+            # Once before it takes effect, once after: the client cannot tell a commit it did not hear of.
+            countdown.step()
+            super().commit()
+            countdown.step()
+
+        def rollback(self) -> None:
+            if countdown.left > 0:
+                super().rollback()
+
+    connect = psycopg2.connect
+
+    def dying_connect(*args: Any, **kwargs: Any) -> Any:
+        return connect(*args, connection_factory=Connection, cursor_factory=Cursor, **kwargs)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(database.psycopg2, "connect", dying_connect)
+        try:
+            yield
+        except Killed:
+            return

@@ -1,0 +1,274 @@
+"""The state machine: random programs of changes at RunSignup, faults, kills and syncs; after one quiet sync the tables
+equal the truth and the bib log replays.
+
+The sandbox's clock stands still unless a step moves it, so that edits within one second are common. A page holds four
+registrations, so that small races fill several.
+"""
+
+import itertools
+from collections.abc import Callable
+from contextlib import suppress
+from typing import Any
+
+import pytest
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition, rule
+
+from rsu_pipeline.runsignup.client import Client
+from rsu_pipeline.runsignup.errors import ApiError
+from rsu_pipeline.sandbox.process import SandboxProcess
+from rsu_pipeline.sync.desk import CredentialRejected
+from rsu_pipeline.warehouse.database import PartnerBusy
+from rsu_pipeline_tests.hub import Hub
+from rsu_pipeline_tests.proof.kills import killed_after
+
+PAGE_SIZE = 4
+PARTNERS = 150
+SPEC = {
+    "partners": PARTNERS,
+    "races_per_partner": 1,
+    "events_per_race": 2,
+    "registrations_per_event": 5,
+    "start_in_hours": 400,
+}
+FAULTS = (
+    "http_500 http_503 html_522 throttle_200 throttle_429 truncated short_body html_200 empty_200 xml_200 unknown_shape"
+    " reset closed wrong_type error_code"
+).split()
+REASONS = ("cleared", "removed", "deferred")
+PICK = st.integers(min_value=0, max_value=10_000)
+
+
+class Arena:
+    """Servers for many programs: each program gets a partner of its own; when none is left, new servers."""
+
+    def __init__(self, make_database: Callable[[], str], home: Any) -> None:
+        self._make_database = make_database
+        self._home = home
+        self.hub: Hub | None = None
+        self._left = itertools.count(PARTNERS + 1)
+        self.programs = 0
+
+    def partner(self) -> tuple[Hub, int]:
+        self.programs += 1
+        number = next(self._left)
+        if self.hub is None or number > PARTNERS:
+            self.close()
+            sandbox = SandboxProcess.start(spec=SPEC, seed=7)
+            sandbox.admin.clock(rate=0)
+            self.hub = Hub(
+                self._make_database(),
+                sandbox,
+                self._home,
+                RSU_PAGE_SIZE=str(PAGE_SIZE),
+                RSU_CALL_ATTEMPTS="2",
+                RSU_CALL_BACKOFF="0",
+            )
+            self._left = itertools.count(2)
+            number = 1
+        return self.hub, number
+
+    def close(self) -> None:
+        if self.hub is not None:
+            self.hub.sandbox.stop()
+            self.hub = None
+
+
+class Convergence(RuleBasedStateMachine):
+    """One program. `arena` is set by the test that runs the machine."""
+
+    arena: Arena
+
+    @initialize()
+    def start(self) -> None:
+        self.hub, self.partner = self.arena.partner()
+        self.admin = self.hub.sandbox.admin
+        self.monkeypatch = pytest.MonkeyPatch()
+        self.silent = False
+        self.revoked = False
+        self.settle = 0.0
+
+    # What RunSignup holds, asked of the sandbox itself.
+
+    def _truth(self) -> dict[str, Any]:
+        return self.admin.truth(self.partner)
+
+    def _registration(self, pick: int) -> dict[str, Any] | None:
+        active = self._truth()["active"]
+        return active[pick % len(active)] if active else None
+
+    def _events(self) -> list[dict[str, Any]]:
+        return [event for race in self._truth()["races"] for event in race["events"]]
+
+    # Changes at RunSignup.
+
+    @rule(pick=PICK, count=st.integers(1, 3), bib=st.none() | st.integers(1, 9))
+    def register(self, pick: int, count: int, bib: int | None) -> None:
+        events = self._events()
+        self.admin.register(events[pick % len(events)]["event_id"], {"bib_num": bib}, count=count)
+
+    @rule(pick=PICK, name=st.text(alphabet="abcÄé'\\\t\"☃", min_size=1, max_size=6))
+    def edit(self, pick: int, name: str) -> None:
+        if row := self._registration(pick):
+            self.admin.edit(row["registration_id"], {"first_name": name})
+
+    @rule(pick=PICK, bib=st.none() | st.integers(1, 9))
+    def set_bib(self, pick: int, bib: int | None) -> None:
+        if row := self._registration(pick):
+            self.admin.bib(row["registration_id"], bib)
+
+    @rule(first=PICK, second=PICK)
+    def swap_bibs(self, first: int, second: int) -> None:
+        a, b = self._registration(first), self._registration(second)
+        if a and b and a["registration_id"] != b["registration_id"]:
+            self.admin.swap_bibs(a["registration_id"], b["registration_id"])
+
+    @rule(pick=PICK, into=PICK, with_bib=st.booleans(), hide=st.sampled_from([None, "new", "removed"]))
+    def transfer(self, pick: int, into: int, with_bib: bool, hide: str | None) -> None:
+        row, events = self._registration(pick), self._events()
+        if row:
+            new_event = events[into % len(events)]["event_id"]
+            self.admin.transfer(row["registration_id"], new_event, transfer_bib=with_bib, hide=hide, hide_seconds=3)
+            self.settle = max(self.settle, 3)
+
+    @rule(pick=PICK, reason=st.sampled_from(REASONS))
+    def remove(self, pick: int, reason: str) -> None:
+        if row := self._registration(pick):
+            self.admin.remove(row["registration_id"], reason)
+
+    @rule(pick=PICK)
+    def vanish(self, pick: int) -> None:
+        if row := self._registration(pick):
+            self.admin.remove(row["registration_id"], silent=True)
+            self.silent = True
+
+    @rule(pick=PICK)
+    def reactivate(self, pick: int) -> None:
+        removed = [row for row in self._truth()["removed"] if row["removed_reason"] in REASONS]
+        if removed:
+            self.admin.reactivate(removed[pick % len(removed)]["registration_id"])
+
+    @rule(pick=PICK, hours=st.sampled_from([6, 100, 500]))
+    def new_event(self, pick: int, hours: int) -> None:
+        races = self._truth()["races"]
+        event_id = self.admin.add_event(races[pick % len(races)]["race_id"], "Added", start_in_hours=hours)
+        self.admin.register(event_id, count=2)
+
+    @rule()
+    def new_race(self) -> None:
+        _, event_ids = self.admin.add_race(self.partner, [{"name": "One", "start_in_hours": 300}])
+        self.admin.register(event_ids[0], count=5)
+
+    @rule(pick=PICK, hours=st.sampled_from([3, 30, 600]))
+    def move_start(self, pick: int, hours: int) -> None:
+        events = self._events()
+        self.admin.move_event(events[pick % len(events)]["event_id"], start_in_hours=hours)
+
+    @precondition(lambda self: not self.revoked)
+    @rule()
+    def revoke(self) -> None:
+        self.admin.revoke(self.partner)
+        self.revoked = True
+
+    @precondition(lambda self: self.revoked)
+    @rule()
+    def grant(self) -> None:
+        self.admin.grant(self.partner)
+        self.revoked = False
+
+    # The weather.
+
+    @rule(seconds=st.sampled_from([0.4, 1, 3, 40, 500]))
+    def time_passes(self, seconds: float) -> None:
+        self.admin.clock(advance=seconds)
+
+    @rule(seconds=st.sampled_from([0, 1, 3]))
+    def see_late(self, seconds: int) -> None:
+        self.admin.switch(visibility_delay=seconds)
+        self.settle = max(self.settle, seconds)
+
+    @rule(layout=st.sampled_from(["last", "own", "first"]))
+    def lay_out(self, layout: str) -> None:
+        self.admin.switch(layout=layout)
+
+    @rule(skew=st.sampled_from([-30, 0, 30]))
+    def skew_clock(self, skew: int) -> None:
+        self.admin.clock(skew=skew)
+
+    @rule(
+        kind=st.sampled_from(FAULTS),
+        times=st.integers(1, 3),
+        endpoint=st.sampled_from(["participants", "removed", "race", "races"]),
+        after_page=st.booleans(),
+    )
+    def fault(self, kind: str, times: int, endpoint: str, after_page: bool) -> None:
+        more = {"code": 5, "message": "database failure"} if kind == "error_code" else {}
+        after_page = after_page and endpoint in ("participants", "removed")
+        self.admin.fault(kind, times, endpoint=endpoint, partner=self.partner, after_page=after_page, **more)
+
+    # Syncs.
+
+    def _sync(self, *, full: bool = False, confirm: bool = False) -> None:
+        # The weather: the next sync mends it.
+        with suppress(ApiError, CredentialRejected):
+            self.hub.sync(self.partner, full=full, confirm_removals=confirm, retry_rejected=True)
+
+    @rule()
+    def sync(self) -> None:
+        self._sync()
+
+    @rule()
+    def sync_in_full(self) -> None:
+        self._sync(full=True)
+
+    @rule(steps=st.integers(1, 120), full=st.booleans())
+    def sync_killed(self, steps: int, full: bool) -> None:
+        with killed_after(steps, self.monkeypatch):
+            self._sync(full=full)
+
+    @rule(page=st.integers(1, 4), pick=PICK, what=st.sampled_from(["remove", "edit", "bib", "register", "second sync"]))
+    def sync_while(self, page: int, pick: int, what: str) -> None:
+        """Something happens just before the sync asks for its n-th page."""
+        asked = itertools.count(1)
+        ask = Client.participants_page
+
+        def page_then(client: Client, *args: Any, **kwargs: Any) -> Any:
+            if next(asked) == page:
+                self._meanwhile(what, pick)
+            return ask(client, *args, **kwargs)
+
+        with self.monkeypatch.context() as patch:
+            patch.setattr(Client, "participants_page", page_then)
+            self._sync(full=True)
+
+    def _meanwhile(self, what: str, pick: int) -> None:
+        if what == "second sync":
+            with pytest.raises(PartnerBusy, match="is being synced by"):
+                self.hub.sync(self.partner)
+        elif what == "remove":
+            self.remove(pick, "removed")
+        elif what == "edit":
+            self.edit(pick, "meanwhile")
+        elif what == "bib":
+            self.set_bib(pick, 7)
+        else:
+            self.register(pick, 1, None)
+
+    # The proof.
+
+    def teardown(self) -> None:
+        if not hasattr(self, "hub"):
+            return
+        try:
+            self.admin.clear_faults()
+            self.admin.switch(visibility_delay=0)
+            self.admin.grant(self.partner)
+            self.admin.clock(advance=self.settle + 1, skew=0)
+            outcome = self.hub.sync(self.partner, full=self.silent, confirm_removals=True, retry_rejected=True)
+            assert not outcome.failures, outcome.failures
+            self.hub.assert_equal(self.partner)
+            self.hub.assert_removals(self.partner)
+            self.hub.assert_bib_log_replays(self.partner)
+        finally:
+            self.admin.switch(visibility_delay=0, layout="last")
+            self.monkeypatch.undo()

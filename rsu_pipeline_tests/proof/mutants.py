@@ -1,0 +1,113 @@
+"""Five rules broken one at a time, each a mistake that pipelines of this kind have made."""
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from rsu_pipeline.runsignup.client import Client, Page
+from rsu_pipeline.runsignup.errors import ApiError
+from rsu_pipeline.sync import partner, reading
+from rsu_pipeline.sync.desk import Desk
+from rsu_pipeline.warehouse import cursors, participants
+from rsu_pipeline.warehouse.cursors import Position
+from rsu_pipeline.warehouse.staging import Source
+
+
+def cursor_from_last_stamp(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The next cursor is one more than the newest last_modified seen, not the server's clock less an overlap."""
+    advance = cursors.advance
+
+    def broken(conn: Any, position: Position, *, overlap: int) -> None:
+        advance(conn, position, overlap=overlap)
+        with conn.cursor() as cur:
+            cur.execute(
+                "UPDATE event_cursors c SET modified_after = 1 + coalesce((SELECT max(p.last_modified_epoch)"
+                " FROM runsignup_participants p WHERE p.timing_partner_id = c.timing_partner_id"
+                " AND p.event_id = c.event_id), c.modified_after)"
+                " WHERE timing_partner_id = %s AND event_id = ANY (%s::bigint[])",
+                (position.partner_id, position.event_ids),
+            )
+
+    monkeypatch.setattr(cursors, "advance", broken)
+
+
+def cursor_moved_early(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The cursor moves with the first page, not with the last."""
+    commit = reading._commit
+
+    def broken(desk: Desk, position: Position) -> None:
+        if position.mode == "incremental":
+            cursors.advance(desk.conn, position, overlap=desk.settings.cursor_overlap)
+        commit(desk, position)
+
+    monkeypatch.setattr(reading, "_commit", broken)
+    # Its companion in the wild: a pass that broke off is begun anew, since the cursor seems to say how far it came.
+    open_pass = cursors.open_pass
+
+    def anew(conn: Any, partner_id: int, race_id: int, mode: Any, event_ids: Any, since: Any) -> Position:
+        cursors.drop_pass(conn, partner_id, race_id, mode)
+        return open_pass(conn, partner_id, race_id, mode, event_ids, since)
+
+    monkeypatch.setattr(cursors, "open_pass", anew)
+
+
+def page_numbers_instead_of_keyset(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Pages are asked for by number, so that a row removed meanwhile shifts the next page over another."""
+
+    def broken(
+        self: Client, race_id: int, event_ids: Any, *, after: int, size: int, modified_after: int | None = None
+    ) -> Page:
+        number = getattr(self, "_page", 0) + 1 if after else 1
+        self._page = number  # type: ignore[attr-defined]
+        params = {"supports_nb": "T", "sort": "registration_id ASC", "page": str(number)}
+        return self._registrations("participants", race_id, event_ids, params, 0, size, modified_after)
+
+    monkeypatch.setattr(Client, "participants_page", broken)
+
+
+def sweep_after_a_partial_read(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A full pass that failed marks what it did not see as gone."""
+    read_race = reading.read_race
+
+    def broken(desk: Desk, read: Any, outcome: Any, *, confirm_removals: bool = False) -> None:
+        try:
+            read_race(desk, read, outcome, confirm_removals=confirm_removals)
+        except ApiError:
+            position = cursors.open_pass(desk.conn, desk.partner_id, read.race_id, read.mode, read.event_ids, None)
+            if read.mode == "full":
+                source = Source(desk.partner_id, desk.key, read.race_id, position.first_page_at or 0, desk.run_id)
+                participants.note_missing(
+                    desk.conn, source, position.event_ids, after=position.after, upto=None, seen=[]
+                )
+                participants.remove_missing(desk.conn, source, position.event_ids)
+                cursors.drop_pass(desk.conn, desk.partner_id, read.race_id, read.mode)
+                desk.conn.commit()
+            raise
+
+    monkeypatch.setattr(partner, "read_race", broken)
+
+
+def dedupe_by_stamp(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A row counts as unchanged when its last_modified is what it was."""
+    sql = participants._MERGE_ACTIVE
+    start = sql.index("OR (t.removed_at IS NULL AND (")
+    end = sql.index("OR (t.removed_at IS NOT NULL", start)
+    broken = (
+        sql[:start]
+        + "OR (t.removed_at IS NULL AND i.last_modified_epoch IS DISTINCT FROM t.last_modified_epoch)\n        "
+        + sql[end:]
+    )
+    monkeypatch.setattr(participants, "_MERGE_ACTIVE", broken)
+
+
+MUTANTS: dict[str, Callable[[pytest.MonkeyPatch], None]] = {
+    rule.__name__: rule
+    for rule in (
+        cursor_from_last_stamp,
+        cursor_moved_early,
+        page_numbers_instead_of_keyset,
+        sweep_after_a_partial_read,
+        dedupe_by_stamp,
+    )
+}
