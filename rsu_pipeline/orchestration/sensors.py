@@ -1,5 +1,8 @@
 """Sensors: they read the hub's database, ask for runs, and do no work themselves."""
 
+import datetime as dt
+import time
+
 import dagster as dg
 
 from rsu_pipeline import installation
@@ -8,6 +11,10 @@ from rsu_pipeline.orchestration.failures import plain_failures
 from rsu_pipeline.orchestration.jobs import sync_partner
 from rsu_pipeline.orchestration.resources import WarehouseResource
 from rsu_pipeline.warehouse import credentials
+
+FIRST_SYNC_TAG = "first_sync"
+RETRY_SECONDS = 60.0
+"""How long after a first sync that ended without a trace it is asked for again; doubles with each, up to an hour."""
 
 
 @dg.sensor(
@@ -28,14 +35,11 @@ def new_credentials(context: dg.SensorEvaluationContext, warehouse: WarehouseRes
         conn.commit()
     known = set(context.instance.get_dynamic_partitions(partitions.NAME))
     new = [key for key in keys.values() if key not in known]
-    # One run for each key and secret entered, however often the sensor looks.
+    now = time.time()
     requests = [
-        dg.RunRequest(
-            run_key=f"first:{keys[partner.partner_id]}:{partner.entered_at:%Y%m%dT%H%M%S.%f}",
-            partition_key=keys[partner.partner_id],
-            tags={"lane": "new_partner", "partner": keys[partner.partner_id]},
-        )
+        request
         for partner in waiting
+        if (request := _first_sync(context.instance, keys[partner.partner_id], partner.entered_at, now))
     ]
     counts = f"{len(active)} active partners, {len(new)} new, {len(waiting)} awaiting their first sync, {sealed} sealed"
     context.log.info(counts)
@@ -44,3 +48,23 @@ def new_credentials(context: dg.SensorEvaluationContext, warehouse: WarehouseRes
         dynamic_partitions_requests=[partitions.timing_partner.build_add_request(new)] if new else [],
         skip_reason=None if requests else dg.SkipReason(counts),
     )
+
+
+def _first_sync(
+    instance: dg.DagsterInstance, key: str, entered_at: dt.datetime | None, now: float
+) -> dg.RunRequest | None:
+    """One run for each key and secret entered, however often the sensor looks; another when that one ended without
+    having tried anything (killed, or the secret could not be opened), but not at once."""
+    name = f"first:{key}:{entered_at:%Y%m%dT%H%M%S.%f}"
+    earlier = instance.get_run_records(dg.RunsFilter(tags={FIRST_SYNC_TAG: name}))
+    if not all(_may_retry(record.end_time, len(earlier), now) for record in earlier):
+        return None
+    return dg.RunRequest(
+        run_key=f"{name}:{len(earlier) + 1}" if earlier else name,
+        partition_key=key,
+        tags={"lane": "new_partner", "partner": key, FIRST_SYNC_TAG: name},
+    )
+
+
+def _may_retry(ended_at: float | None, tries: int, now: float) -> bool:
+    return ended_at is not None and now >= ended_at + min(RETRY_SECONDS * 2 ** (tries - 1), 3600.0)

@@ -183,6 +183,7 @@ def _take(
             unfit.append(
                 Unfit(row.raw, f"event {row.event_id} was not asked for", row.registration_id, is_stored=False)
             )
+            events_of_held_back += event_ids
             continue
         try:
             line, wrong = staged(row, source.race_id)

@@ -1,0 +1,84 @@
+"""A process that syncs a partner and dies by SIGKILL at a named point.
+
+    python -m rsu_pipeline_tests.proof.victim PARTNER POINT TIMES [full]
+
+The environment names the hub. Exit code 0 means that the sync ended before the point was reached so many times.
+"""
+
+import os
+import signal
+import sys
+from collections.abc import Callable
+from typing import Any
+
+from rsu_pipeline import settings as configuration
+from rsu_pipeline.runsignup.client import Client
+from rsu_pipeline.sync import partner as sync
+from rsu_pipeline.sync import reading
+from rsu_pipeline.sync.desk import open_desk
+from rsu_pipeline.warehouse import budget, cursors, events, history, participants, sealing
+
+# Where: an object, the name of a function of it, and whether death comes before or after it.
+POINTS: dict[str, tuple[Any, str, bool]] = {
+    "before a call is granted": (budget.Ledger, "take", True),
+    "after a call is granted": (budget.Ledger, "take", False),
+    "before a call is sent": (Client, "_send", True),
+    "after an answer": (Client, "_send", False),
+    "after a call is settled": (budget.Ledger, "settle", False),
+    "before a listing is stored": (events, "store_races", True),
+    "after a listing is stored": (events, "store_events", False),
+    "after a detail is marked": (events, "mark_detail", False),
+    "after the plan is written": (events, "replace_plan", False),
+    "after a pass is opened": (cursors, "open_pass", False),
+    "before a page is merged": (participants, "stage_and", True),
+    "after a page is merged": (participants, "stage_and", False),
+    "before a position is saved": (cursors, "save", True),
+    "after a position is saved": (cursors, "save", False),
+    "after a page is committed": (reading, "_commit", False),
+    "before cursors move": (cursors, "advance", True),
+    "after cursors moved": (cursors, "advance", False),
+    "after a pass is dropped": (cursors, "drop_pass", False),
+    "before history is written": (history, "record", True),
+    "after history is written": (history, "record", False),
+}
+
+
+def arm(point: str, times: int) -> None:
+    """Has this process die when the point is reached for the `times`-th time."""
+    owner, name, before = POINTS[point]
+    original: Callable[..., Any] = getattr(owner, name)
+    left = times
+
+    def deadly(*args: Any, **kwargs: Any) -> Any:
+        nonlocal left
+        left -= 1
+        if before and left == 0:
+            os.kill(os.getpid(), signal.SIGKILL)
+        result = original(*args, **kwargs)
+        if left == 0:
+            os.kill(os.getpid(), signal.SIGKILL)
+        return result
+
+    setattr(owner, name, deadly)
+
+
+def main() -> None:
+    partner, point, times, *rest = sys.argv[1:]
+    settings = configuration.load()
+    arm(point, int(times))
+    with open_desk(
+        str(settings.database_url),
+        sealing.Sealer(settings.secret_keys, source="RSU_SECRET_KEY"),
+        settings,
+        partner,
+        lane="routine",
+        run_id="victim",
+        say=lambda line: None,
+    ) as desk:
+        sync.refresh_events(desk)
+        plan = sync.make_plan(desk, force_full="full" in rest)
+        sync.sync_participants(desk, plan)
+
+
+if __name__ == "__main__":
+    main()

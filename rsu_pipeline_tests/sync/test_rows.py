@@ -1,0 +1,589 @@
+"""What RunSignup sends, as PostgreSQL then holds it: every row is staged, whatever its members are like."""
+
+import datetime as dt
+import io
+import json
+import math
+from collections.abc import Iterator
+from decimal import Decimal
+from typing import Any
+
+import psycopg2
+import psycopg2.extras
+import pytest
+from hypothesis import HealthCheck, example, given, settings
+from hypothesis import strategies as st
+
+from rsu_pipeline.runsignup.payloads import Registration, decode_event, decode_race, decode_registration
+from rsu_pipeline.sync.rows import LONGEST_INDEXED, MONEY, event_row, race_row, staged
+from rsu_pipeline.warehouse import database, events
+from rsu_pipeline.warehouse.staging import COLUMNS, REMOVAL_COLUMNS
+
+Row = dict[str, Any]
+RACE = 190001
+BASE: Row = {"registration_id": 91000017, "event_id": 880101, "user": {"first_name": "Ines"}}
+ALL_COLUMNS = COLUMNS + REMOVAL_COLUMNS
+
+pytestmark = pytest.mark.usefixtures("stage")
+
+
+class Stage:
+    """A temporary table shaped as the warehouse's, with the indexes that refuse what is too long for them."""
+
+    def __init__(self, url: str) -> None:
+        self.conn = database.connect(url, purpose="tests")
+        names = ", ".join(ALL_COLUMNS)
+        with self.conn.cursor() as cur:
+            cur.execute(f"CREATE TEMPORARY TABLE stage AS SELECT {names} FROM runsignup_participants LIMIT 0")
+            for column in ("bib_num", "email"):
+                cur.execute(f"CREATE INDEX ON stage ({column})")
+        self.conn.commit()
+
+    def copy(self, *rows: Registration) -> tuple[list[Row], list[list[str]]]:
+        """The rows as they come out of the table again, and the faults of each."""
+        lines, faults = zip(*(staged(row, RACE) for row in rows), strict=True)
+        try:
+            with self.conn.cursor(cursor_factory=psycopg2.extras.RealDictCursor) as cur:
+                cur.execute("TRUNCATE stage")
+                names = ", ".join(ALL_COLUMNS)
+                cur.copy_expert(f"COPY stage ({names}) FROM STDIN", io.BytesIO(b"\n".join((*lines, b""))))
+                cur.execute("SELECT * FROM stage ORDER BY ctid")
+                got = [dict(row) for row in cur.fetchall()]
+        finally:
+            self.conn.rollback()
+        return got, list(faults)
+
+    def one(self, sent: Row | bytes, *, removed: bool = False) -> tuple[Row, list[str]]:
+        raw = sent if isinstance(sent, bytes) else json.dumps(sent).encode()
+        row = decode_registration(raw)
+        if removed:
+            row.removed_reason = row.removed_reason or "removed"
+        (got,), (faults,) = self.copy(row)
+        return got, faults
+
+
+@pytest.fixture(scope="module")
+def stage(server: str, template: str) -> Iterator[Stage]:
+    conn = psycopg2.connect(server)
+    conn.autocommit = True
+    with conn.cursor() as cur:
+        cur.execute(f"CREATE DATABASE rsu_rows TEMPLATE {template}")
+    made = Stage(f"{server.rsplit('/', 1)[0]}/rsu_rows")
+    psycopg2.extras.register_default_jsonb(
+        made.conn, loads=lambda text: json.loads(text, parse_float=Decimal, parse_int=int)
+    )
+    yield made
+    made.conn.close()
+    with conn.cursor() as cur:
+        cur.execute("DROP DATABASE rsu_rows WITH (FORCE)")
+    conn.close()
+
+
+def without_nul(value: Any) -> Any:
+    """What the table can hold of a value."""
+    if isinstance(value, str):
+        return value.replace("\x00", "\ufffd")
+    if isinstance(value, list):
+        return [without_nul(member) for member in value]
+    if isinstance(value, dict):
+        return {without_nul(key): without_nul(member) for key, member in value.items()}
+    return value
+
+
+def test_a_whole_row_comes_out_as_it_went_in(stage: Stage) -> None:
+    sent = {
+        "user": {
+            "user_id": 5550101,
+            "first_name": "Ines",
+            "middle_name": None,
+            "last_name": "Okafor",
+            "email": "ines.okafor@example.test",
+            "address": {"street": None, "city": "Harwick", "zipcode": "00900"},
+            "dob": "1991-02-17",
+            "gender": "X",
+            "phone": "312-555-0142",
+            "profile_image_url": None,
+        },
+        "registration_id": 91000017,
+        "event_id": 880101,
+        "rsu_transaction_id": 77000210,
+        "transaction_id": "ay_0000000001_0",
+        "bib_num": 118,
+        "chip_num": "0A7",
+        "age": 35,
+        "registration_date": "8/14/2026 21:07",
+        "team_id": None,
+        "team_name": "Mill \\ Pond\tTeam",
+        "last_modified": 1790937669,
+        "imported": "F",
+        "race_fee": "$1,234.50",
+        "partner_fee": "-$5.00",
+        "extra_fees": None,
+        "usatf_discount_amount_in_cents": "$2.00",
+        "giveaway": "Adult M",
+        "new_thing": {"a": [1, 2]},
+    }
+    got, faults = stage.one(sent)
+    assert faults == []
+    assert got == {
+        "race_id": RACE,
+        "event_id": 880101,
+        "registration_id": 91000017,
+        **{name: sent["user"][name] for name in ("user_id", "first_name", "middle_name", "last_name", "email")},
+        **{name: sent["user"][name] for name in ("gender", "phone", "profile_image_url", "address")},
+        "dob": dt.date(1991, 2, 17),
+        "bib_num": "118",
+        "chip_num": "0A7",
+        "age": 35,
+        "registration_date": dt.datetime(2026, 8, 14, 21, 7),
+        "last_modified_epoch": 1790937669,
+        "team_info": {"team_id": None, "team_name": "Mill \\ Pond\tTeam"},
+        "payment_info": {
+            "race_fee": Decimal("1234.50"),
+            "partner_fee": Decimal("-5.00"),
+            "extra_fees": None,
+            "rsu_transaction_id": 77000210,
+            "transaction_id": "ay_0000000001_0",
+        },
+        "additional_data": {"usatf_discount_amount_in_cents": Decimal("2.00"), "giveaway": "Adult M", "imported": "F"},
+        "payload": sent,
+        "removed_reason": None,
+        "removed_epoch": None,
+        "new_registration_id": None,
+    }
+
+
+def test_a_removed_row_carries_its_reason_and_the_epoch_of_its_removal(stage: Stage) -> None:
+    sent = BASE | {
+        "registration_date": "2026-09-20 11:30:00",
+        "last_modified": "2026-10-03 17:20:11",
+        "last_modified_ts": 1791062411,
+        "removed_reason": "transferred",
+        "new_registration_id": 91000243,
+    }
+    got, faults = stage.one(sent)
+    assert faults == []
+    assert (got["removed_reason"], got["removed_epoch"], got["new_registration_id"]) == (
+        "transferred",
+        1791062411,
+        91000243,
+    )
+    assert str(got["registration_date"]) == "2026-09-20 11:30:00"
+    # Without the epoch field the Eastern text says the same.
+    del sent["last_modified_ts"]
+    got, faults = stage.one(sent)
+    assert (got["removed_epoch"], got["last_modified_epoch"], faults) == (1791062411, 1791062411, [])
+
+
+@pytest.mark.parametrize("text", ["9999-12-31 23:59:59", "soon", "2026-02-30 00:00:00", "", "1" * 5000])
+def test_a_removal_without_readable_time_is_staged_without_one(stage: Stage, text: str) -> None:
+    got, faults = stage.one(BASE | {"last_modified": text}, removed=True)
+    assert (got["removed_reason"], got["removed_epoch"], got["last_modified_epoch"]) == ("removed", None, None)
+    assert [fault.split(":")[0] for fault in faults] == ["last_modified"]
+
+
+TEXT = st.text(st.characters(codec="utf-8"), max_size=40) | st.lists(
+    st.sampled_from(
+        [*"\t\n\r\\\x00'\"/,.;N{}[]", "\\N", "\\.", "\\u0000", "😀", "é", "\u2028", "\x7f", "\ufeff", "\uffff"]
+    ),
+    max_size=10,
+).map("".join)
+MEMBERS = ("first_name", "middle_name", "last_name", "email", "gender", "phone", "profile_image_url")
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers(-(10**30), 10**30) | TEXT,
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(TEXT, inner, max_size=3),
+    max_leaves=5,
+)
+
+
+def encodings(sent: Row) -> list[bytes]:
+    """The same row as different servers may spell it."""
+    plain = json.dumps(sent).encode()
+    return [
+        plain,
+        plain.replace(b"/", b"\\/"),
+        json.dumps(sent, ensure_ascii=False, separators=(",", ":")).encode(),
+        json.dumps(sent, indent=4).encode(),
+    ]
+
+
+@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(
+    st.fixed_dictionaries(dict.fromkeys(MEMBERS, TEXT)),
+    st.dictionaries(TEXT, JSON, max_size=3),
+    TEXT,
+    TEXT,
+    st.dictionaries(TEXT, JSON, max_size=2),
+)
+@example(dict.fromkeys(MEMBERS, r"\N"), {}, r"\.", "\\", {"\\\x00": "\\u0000"})
+def test_any_text_comes_out_as_it_went_in(
+    stage: Stage, person: dict[str, str], address: Row, bib: str, team: str, unknown: Row
+) -> None:
+    names = {name for name in unknown if name in Registration.__struct_fields__}
+    sent = {name: value for name, value in unknown.items() if name not in names} | BASE
+    sent |= {"user": person | {"address": address}, "bib_num": bib, "chip_num": bib, "team_name": team}
+    sent |= {"giveaway": team, "transaction_id": team}
+    rows = [decode_registration(raw) for raw in encodings(sent)]
+    got, faults = stage.copy(*rows)
+    expected = without_nul(sent)
+    for row, wrong in zip(got, faults, strict=True):
+        for name in MEMBERS:
+            assert row[name] == expected["user"][name]
+        assert row["bib_num"] == (expected["bib_num"] or None)
+        assert row["chip_num"] == expected["chip_num"]
+        assert row["address"] == expected["user"]["address"]
+        assert row["team_info"] == {"team_name": expected["team_name"]}
+        assert row["additional_data"] == {"giveaway": expected["giveaway"]}
+        assert row["payment_info"] == {"transaction_id": expected["transaction_id"]}
+        assert row["payload"] == expected
+        assert wrong == (["a NUL character was replaced"] if sent != expected else [])
+
+
+def test_a_name_of_a_megabyte_is_kept(stage: Stage) -> None:
+    name = "Ω\\\t" * 350_000
+    got, faults = stage.one(BASE | {"user": {"first_name": name}})
+    assert got["first_name"] == name == got["payload"]["user"]["first_name"]
+    assert faults == []
+
+
+@pytest.mark.parametrize("half", [r"\ud800", r"\udc00", r"\uDBFF\uDBFF", r"\ud83dx"])
+def test_half_a_surrogate_pair_is_replaced_and_named(stage: Stage, half: str) -> None:
+    raw = json.dumps(BASE | {"chip_num": "HALF", "other": ["HALF"], "giveaway": "HALF"}).replace("HALF", half)
+    expected = json.loads(f'"{half}"').encode("utf-16-le", "surrogatepass").decode("utf-16-le", "replace")
+    got, faults = stage.one(raw.encode())
+    assert got["chip_num"] == got["payload"]["other"][0] == got["additional_data"]["giveaway"]
+    assert set(got["chip_num"]) <= {"\ufffd", "x"}
+    assert "\ufffd" in expected
+    assert faults == ["half of a surrogate pair was replaced"]
+
+
+def test_bytes_that_are_not_utf_8_are_replaced_and_named(stage: Stage) -> None:
+    raw = (
+        json.dumps(BASE | {"bib_num": "118", "other": "here"})
+        .encode()
+        .replace(b"Ines", b"In\xe9s")
+        .replace(b"here", b"\xff")
+    )
+    got, faults = stage.one(raw)
+    assert (got["first_name"], got["bib_num"], got["payload"]["other"]) == ("In\ufffds", "118", "\ufffd")
+    assert faults == ["bytes that are not UTF-8 were replaced"]
+
+
+@pytest.mark.parametrize(
+    ("members", "column", "fault"),
+    [
+        ({"user": {"user_id": 2**63}}, "user_id", "user_id"),
+        ({"user": {"user_id": -(10**40)}}, "user_id", "user_id"),
+        ({"event_id": 2**63}, "event_id", "event_id"),
+        ({"new_registration_id": 10**30}, "new_registration_id", "new_registration_id"),
+        ({"age": 2**31}, "age", "age"),
+        ({"age": 10**30}, "age", "age"),
+        ({"age": -1}, "age", "age"),
+        ({"age": -(2**31)}, "age", "age"),
+        ({"age": "old"}, "age", "age"),
+        ({"user": {"dob": "1991-02-30"}}, "dob", "dob"),
+        ({"user": {"dob": "0000-00-00"}}, "dob", "dob"),
+        ({"user": {"dob": "XXXX-XX-XX"}}, "dob", "dob"),
+        ({"user": {"dob": 19910217}}, "dob", "user.dob"),
+        ({"registration_date": "13/45/2026 99:99"}, "registration_date", "registration_date"),
+        ({"registration_date": "yesterday"}, "registration_date", "registration_date"),
+        ({"last_modified": -1}, "last_modified_epoch", "last_modified"),
+        ({"last_modified": 10**15}, "last_modified_epoch", "last_modified"),
+        ({"last_modified": "9" * 5000}, "last_modified_epoch", "last_modified"),
+        ({"last_modified": "2026-10-03 17:20:11"}, "last_modified_epoch", "last_modified"),
+        ({"last_modified": "٣"}, "last_modified_epoch", "last_modified"),
+        ({"user": {"email": "a" * (LONGEST_INDEXED + 1)}}, "email", "email"),
+        ({"bib_num": "1" * (LONGEST_INDEXED + 1)}, "bib_num", "bib_num"),
+        ({"user": {"address": "4 Elm Ct"}}, "address", "user.address"),
+    ],
+)
+def test_a_member_that_does_not_fit_is_null_and_named_and_its_row_staged(
+    stage: Stage, members: Row, column: str, fault: str
+) -> None:
+    sent = BASE | {"chip_num": "C7"} | members
+    got, faults = stage.one(sent)
+    assert got[column] is None
+    assert [text.split(":")[0] for text in faults] == [fault]
+    assert (got["registration_id"], got["chip_num"]) == (BASE["registration_id"], "C7")
+    assert got["payload"] == sent
+
+
+@pytest.mark.parametrize(("member", "most"), [("email", "é😀"), ("bib_num", "😀")])
+@settings(max_examples=20, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(data=st.data())
+def test_no_index_refuses_what_is_staged(stage: Stage, member: str, most: str, data: st.DataObject) -> None:
+    """Text that does not compress, of up to four bytes a character."""
+    size = data.draw(st.integers(200, 1200))
+    text = "".join(chr(0x10000 + (number * 7919 + ord(most[0])) % 50_000) for number in range(size))
+    sent = BASE | ({"user": {"email": text}} if member == "email" else {"bib_num": text})
+    got, faults = stage.one(sent)
+    fits = len(text.encode()) <= LONGEST_INDEXED
+    assert got[member] == (text if fits else None)
+    assert bool(faults) != fits
+
+
+@pytest.mark.parametrize("name", [*MONEY, "usatf_discount_amount_in_cents"])
+def test_an_amount_a_null_and_an_absence_are_four_different_inputs(stage: Stage, name: str) -> None:
+    column = "payment_info" if name in MONEY else "additional_data"
+    inputs: list[tuple[Row, Row]] = [
+        ({name: "$1,234.50"}, {name: Decimal("1234.50")}),
+        ({name: "-$5.00"}, {name: Decimal("-5.00")}),
+        ({name: None}, {name: None}),
+        ({}, {}),
+        ({name: "$0.00"}, {name: Decimal("0.00")}),
+        ({name: 5}, {name: 5}),
+    ]
+    for sent, expected in inputs:
+        got, faults = stage.one(BASE | sent)
+        assert (got[column], faults) == (expected, [])
+
+
+@pytest.mark.parametrize(
+    "amount",
+    [
+        "",
+        "free",
+        "NaN",
+        "Infinity",
+        "-Infinity",
+        "1e400",
+        "$1,23.00",
+        "$-",
+        "9" * 5000,
+        "0." + "1" * 20_000,
+        1e30,
+        True,
+        {},
+    ],
+)
+def test_a_malformed_amount_is_null_and_named(stage: Stage, amount: Any) -> None:
+    sent = BASE | {"race_fee": amount, "amount_paid": "$7.25"}
+    got, faults = stage.one(sent)
+    # One that cannot even be decoded is as if absent.
+    assert got["payment_info"].get("race_fee") is None
+    assert got["payment_info"]["amount_paid"] == Decimal("7.25")
+    assert [text.split(":")[0] for text in faults] == ["race_fee"]
+    assert got["payload"]["race_fee"] == (pytest.approx(amount) if isinstance(amount, float) else amount)
+
+
+def test_an_amount_too_large_for_any_number_is_null_and_named(stage: Stage) -> None:
+    got, faults = stage.one(json.dumps(BASE | {"race_fee": "X"}).encode().replace(b'"X"', b"1e400"))
+    assert got["payment_info"] == {}
+    assert [text.split(":")[0] for text in faults] == ["race_fee"]
+    assert got["payload"]["race_fee"] == 10**400
+
+
+@settings(max_examples=100, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(st.lists(st.decimals(-(10**9), 10**9, allow_nan=False, places=2), min_size=1, max_size=9))
+def test_amounts_are_exact_to_the_cent(stage: Stage, amounts: list[Decimal]) -> None:
+    sent = {
+        name: f"{'-' if amount < 0 else ''}${abs(amount):,.2f}" for name, amount in zip(MONEY, amounts, strict=False)
+    }
+    got, faults = stage.one(BASE | sent)
+    assert got["payment_info"] == dict(zip(MONEY, amounts, strict=False))
+    assert faults == []
+
+
+def test_a_bib_of_no_characters_is_none(stage: Stage) -> None:
+    for value in ("", None):
+        got, faults = stage.one(BASE | {"bib_num": value})
+        assert (got["bib_num"], faults) == (None, [])
+    assert stage.one(BASE | {"bib_num": 0})[0]["bib_num"] == "0"
+    assert stage.one(BASE | {"bib_num": "0118"})[0]["bib_num"] == "0118"
+
+
+def test_unknown_members_may_be_nested(stage: Stage) -> None:
+    deep: Any = "ground"
+    for level in range(90):
+        deep = [deep] if level % 2 else {"a": deep}
+    sent = BASE | {"corral": deep, "multi_race_bundle": deep, "user": {"address": {"x": deep}}}
+    got, faults = stage.one(sent)
+    assert (got["payload"], got["additional_data"], faults) == (sent, {"multi_race_bundle": deep}, [])
+    assert got["address"] == {"x": deep}
+
+
+VALUES = st.recursive(
+    st.none()
+    | st.booleans()
+    | st.integers(-(10**25), 10**25)
+    | st.floats(allow_nan=False, allow_infinity=False)
+    | TEXT
+    | st.sampled_from(["$5.00", "1/2/2026 07:30", "2026-02-30", "9999-12-31 23:59:59", "12", "T"]),
+    lambda inner: st.lists(inner, max_size=2) | st.dictionaries(TEXT, inner, max_size=2),
+    max_leaves=4,
+)
+FIELDS = [name for name in Registration.__struct_fields__ if name not in ("registration_id", "event_id", "user")]
+PERSON = st.dictionaries(
+    st.sampled_from(["user_id", "email", "dob", "address", "first_name", "gender"]), VALUES, max_size=4
+)
+
+
+@settings(max_examples=250, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(
+    st.lists(st.tuples(st.dictionaries(st.sampled_from(FIELDS), VALUES, max_size=6), PERSON), min_size=1, max_size=6)
+)
+def test_postgresql_takes_whatever_is_staged(stage: Stage, rows: list[tuple[Row, Row]]) -> None:
+    sent = [
+        members | BASE | {"registration_id": number, "user": user} for number, (members, user) in enumerate(rows, 1)
+    ]
+    decoded = [decode_registration(json.dumps(row).encode()) for row in sent]
+    got, faults = stage.copy(*decoded)
+    assert [row["registration_id"] for row in got] == [row["registration_id"] for row in sent]
+    for row, wrong, original in zip(got, faults, sent, strict=True):
+        for column, value in (("bib_num", original.get("bib_num")), ("age", original.get("age"))):
+            if value not in (None, "") and row[column] is None:
+                assert [text for text in wrong if text.startswith(f"{column}:")], f"{column} is lost in silence"
+
+
+def store(stage: Stage, race: Row, *, key: str = "1-test") -> tuple[Row, list[Row], list[str]]:
+    """The race and its events as the warehouse stores them, and what did not fit."""
+    decoded = decode_race(json.dumps(race).encode())
+    row, faults = race_row(decoded)
+    found, unreadable = decoded.decoded_events()
+    pairs = [event_row(event, decoded) for event in found]
+    faults += unreadable + [fault for _, wrong in pairs for fault in wrong]
+    try:
+        with stage.conn.cursor(cursor_factory=psycopg2.extras.RealDictCursor) as cur:
+            cur.execute("INSERT INTO timing_partners (company_name) VALUES ('Test Timing') RETURNING timing_partner_id")
+            partner = cur.fetchone()["timing_partner_id"]
+            events.store_races(stage.conn, partner, key, [row])
+            events.store_events(stage.conn, partner, key, [event for event, _ in pairs])
+            cur.execute("SELECT * FROM runsignup_races")
+            (stored,) = cur.fetchall()
+            cur.execute("SELECT * FROM runsignup_events ORDER BY event_id")
+            stored_events = [dict(event) for event in cur.fetchall()]
+    finally:
+        stage.conn.rollback()
+    return dict(stored), stored_events, faults
+
+
+EVENT: Row = {
+    "event_id": 880101,
+    "race_event_days_id": 300501,
+    "name": "Half\tMarathon",
+    "start_time": "10/4/2026 07:30",
+    "end_time": None,
+    "age_calc_base_date": "12/31/2026",
+    "registration_opens": "1/15/2026 00:00",
+    "event_type": "running_race",
+    "distance": "13.1 Miles",
+    "volunteer": "F",
+    "require_dob": "T",
+    "sub_event_ids": [],
+    "new": {"x": 1},
+}
+RACE_ROW: Row = {
+    "race_id": RACE,
+    "name": '  "Larkspur" Falls \\ Classic',
+    "next_date": "10/04/2026",
+    "last_date": None,
+    "created": "1/9/2019 14:22",
+    "last_modified": "9/30/2026 08:05",
+    "is_draft_race": "F",
+    "is_registration_open": "T",
+    "timezone": "America/Chicago",
+    "address": {"city": "Harwick"},
+    "fb_page_id": 12,
+    "events": [EVENT],
+}
+
+
+def test_a_race_and_its_event_come_out_as_they_went_in(stage: Stage) -> None:
+    race, (event,), faults = store(stage, RACE_ROW)
+    assert faults == []
+    assert (race["name"], race["fb_page_id"], race["address"]) == (RACE_ROW["name"], "12", {"city": "Harwick"})
+    assert [str(race[name]) for name in ("next_date", "last_date", "created", "last_modified")] == [
+        "2026-10-04 00:00:00",
+        "None",
+        "2019-01-09 14:22:00",
+        "2026-09-30 08:05:00",
+    ]
+    assert (race["is_draft_race"], race["is_registration_open"], race["is_private_race"]) == (False, True, None)
+    assert race["payload"] == {name: value for name, value in RACE_ROW.items() if name != "events"}
+    assert event["payload"] == EVENT
+    assert str(event["start_time"]) == "2026-10-04 07:30:00"
+    assert event["starts_at"].timestamp() == 1791117000
+    assert (event["ends_at"], event["distance"], event["distance_text"]) == (None, Decimal("13.10"), "13.1 Miles")
+    assert (event["volunteer"], event["require_dob"], event["require_phone"]) == (False, True, None)
+    assert (str(event["age_calc_base_date"]), event["is_bundle"], event["sub_event_ids"]) == ("2026-12-31", False, [])
+
+
+@pytest.mark.parametrize(
+    ("zone", "wall", "epoch"),
+    [
+        ("America/New_York", "11/1/2026 01:30", 1793511000),
+        ("America/New_York", "3/8/2026 02:30", 1772955000),
+        ("Pacific/Honolulu", "11/1/2026 01:30", 1793532600),
+        ("UTC", "11/1/2026 01:30", 1793496600),
+        (None, "10/4/2026 07:30", 1791113400),
+        ("Mars/Olympus", "10/4/2026 07:30", 1791113400),
+    ],
+)
+def test_an_events_start_is_an_instant_in_its_races_zone(stage: Stage, zone: str | None, wall: str, epoch: int) -> None:
+    _, (event,), faults = store(stage, RACE_ROW | {"timezone": zone, "events": [EVENT | {"start_time": wall}]})
+    assert event["starts_at"].timestamp() == epoch
+    assert bool(faults) == (zone == "Mars/Olympus")
+
+
+@pytest.mark.parametrize(
+    ("members", "column", "value", "fault"),
+    [
+        ({"start_time": "12/31/9999 23:30"}, "starts_at", None, "start_time"),
+        ({"start_time": "2/30/2026 07:30"}, "start_time", None, "start_time"),
+        ({"start_time": "soon"}, "starts_at", None, "start_time"),
+        ({"race_event_days_id": 2**63}, "race_event_days_id", None, "race_event_days_id"),
+        ({"sub_event_ids": [2**63, 5]}, "sub_event_ids", [5], "sub_event_ids"),
+        ({"sub_event_ids": "5,6"}, "sub_event_ids", [], "sub_event_ids"),
+        ({"volunteer": "yes"}, "volunteer", None, "volunteer"),
+        ({"age_calc_base_date": "2026-02-30"}, "age_calc_base_date", None, "age_calc_base_date"),
+        ({"distance": "٣ Miles"}, "distance", None, None),
+        ({"distance": "99999999999 Miles"}, "distance", Decimal("9999999.00"), None),
+        ({"distance": "1." + "1" * 20_000}, "distance", Decimal("1.11"), None),
+        ({"distance": "5K"}, "distance", Decimal("5.00"), None),
+        ({"distance": None}, "distance", None, None),
+        ({"name": "a\x00b\\u0000"}, "name", "a\ufffdb\\u0000", None),
+    ],
+)
+def test_a_member_of_an_event_that_does_not_fit_costs_itself_only(
+    stage: Stage, members: Row, column: str, value: Any, fault: str | None
+) -> None:
+    _, (event,), faults = store(stage, RACE_ROW | {"events": [EVENT | members]})
+    assert event[column] == value
+    assert [text.split(":")[0] for text in faults] == ([fault] if fault else [])
+    assert event["require_dob"] is True
+
+
+def test_a_number_no_computer_holds_costs_a_race_that_member_only(stage: Stage) -> None:
+    raw = json.dumps(RACE_ROW | {"odd": "X"}).encode().replace(b'"X"', b"1e400")
+    row, faults = race_row(decode_race(raw))
+    assert row["name"] == RACE_ROW["name"]
+    assert "odd" not in json.loads(json.dumps(row["payload"]))
+    assert [text.split(":")[0] for text in faults] == ["odd"]
+    event = json.dumps(EVENT | {"odd": "X"}).encode().replace(b'"X"', b"9" * 5000)
+    row, faults = event_row(decode_event(event), decode_race(raw))
+    assert [text.split(":")[0] for text in faults] == ["odd"]
+
+
+@settings(max_examples=120, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(
+    st.dictionaries(
+        st.sampled_from([name for name in RACE_ROW if name not in ("race_id", "events")]), VALUES, max_size=5
+    ),
+    st.dictionaries(st.sampled_from([name for name in EVENT if name != "event_id"]), VALUES, max_size=5),
+)
+def test_postgresql_takes_whatever_a_race_and_its_event_are_like(stage: Stage, race: Row, event: Row) -> None:
+    stored, (stored_event,), _ = store(stage, RACE_ROW | race | {"events": [EVENT | event]})
+    assert (stored["race_id"], stored_event["event_id"]) == (RACE, EVENT["event_id"])
+    for name, value in (race | {"race_id": RACE}).items():
+        assert equal(stored["payload"][name], without_nul(value))
+
+
+def equal(stored: Any, sent: Any) -> bool:
+    """Equality up to what a float is once it was a decimal."""
+    if isinstance(sent, float):
+        return math.isclose(float(stored), sent, rel_tol=1e-12)
+    if isinstance(sent, list):
+        return len(stored) == len(sent) and all(map(equal, stored, sent))
+    if isinstance(sent, dict):
+        return set(stored) == set(sent) and all(equal(stored[name], sent[name]) for name in sent)
+    return bool(stored == sent)
