@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo demo-fresh up test lint lock bench clean
+.PHONY: help setup demo demo-fresh up test prove lint lock bench clean
 
 help:  ## Show the targets.
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
@@ -29,6 +29,9 @@ up: setup  ## Everything with real credentials.
 
 test: setup  ## Every test; PostgreSQL and the sandbox are started by the tests.
 	$(BIN)/pytest
+
+prove: setup  ## The long proof: 10,000 random programs, 1,000 kills (hours).
+	RSU_PROOF_PROGRAMS=10000 RSU_PROOF_KILLS=1000 $(BIN)/pytest -s rsu_pipeline_tests/proof
 
 lint: setup  ## Style, types, definitions.
 	$(BIN)/ruff check .

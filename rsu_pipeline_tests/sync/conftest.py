@@ -1,0 +1,29 @@
+"""A staging table for the tests of a module."""
+
+import json
+from collections.abc import Iterator
+from decimal import Decimal
+
+import psycopg2
+import psycopg2.extras
+import pytest
+
+from rsu_pipeline_tests.conftest import at
+from rsu_pipeline_tests.sync.stage import Stage
+
+
+@pytest.fixture(scope="module")
+def stage(server: str, template: str) -> Iterator[Stage]:
+    conn = psycopg2.connect(server)
+    conn.autocommit = True
+    with conn.cursor() as cur:
+        cur.execute(f"CREATE DATABASE rsu_rows TEMPLATE {template}")
+    made = Stage(at(server, "rsu_rows"))
+    psycopg2.extras.register_default_jsonb(
+        made.conn, loads=lambda text: json.loads(text, parse_float=Decimal, parse_int=int)
+    )
+    yield made
+    made.conn.close()
+    with conn.cursor() as cur:
+        cur.execute("DROP DATABASE rsu_rows WITH (FORCE)")
+    conn.close()
