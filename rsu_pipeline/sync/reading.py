@@ -37,8 +37,16 @@ class ReadOutcome:
     error: Exception | None = None
 
 
-def read_race(desk: Desk, read: PlannedRead, outcome: ReadOutcome, *, confirm_removals: bool = False) -> None:
-    """Runs the pass, filling `outcome` as it goes. Raises ApiError; what was read before stays stored."""
+def read_race(
+    desk: Desk,
+    read: PlannedRead,
+    outcome: ReadOutcome,
+    *,
+    confirm_removals: bool = False,
+    with_removed: bool = True,
+) -> None:
+    """Runs the pass, filling `outcome` as it goes. `with_removed` false has an incremental pass leave the removed
+    registrations for a later one. Raises ApiError; what was read before stays stored."""
     started = time.monotonic()
     calls = desk.ledger.calls
     position = cursors.open_pass(
@@ -47,7 +55,7 @@ def read_race(desk: Desk, read: PlannedRead, outcome: ReadOutcome, *, confirm_re
     outcome.resumed = position.resumed
     try:
         if position.feed == "participants":
-            _read_active(desk, position, outcome, confirm_removals)
+            _read_active(desk, position, outcome, confirm_removals, with_removed)
         if position.feed == "removed":
             _read_removed(desk, position, outcome, confirm_removals)
     finally:
@@ -56,7 +64,9 @@ def read_race(desk: Desk, read: PlannedRead, outcome: ReadOutcome, *, confirm_re
         outcome.calls = desk.ledger.calls - calls
 
 
-def _read_active(desk: Desk, position: Position, outcome: ReadOutcome, confirm_removals: bool) -> None:
+def _read_active(
+    desk: Desk, position: Position, outcome: ReadOutcome, confirm_removals: bool, with_removed: bool
+) -> None:
     while True:
         page = desk.client.participants_page(
             position.race_id,
@@ -88,16 +98,14 @@ def _read_active(desk: Desk, position: Position, outcome: ReadOutcome, confirm_r
         if page.next.is_last:
             break
         _commit(desk, position)
-    if position.mode == "incremental":
+    # A full pass that misses nothing needs no removed registrations; one that does learns from them why.
+    is_full = position.mode == "full"
+    if participants.missing(desk.conn, desk.partner_id, position.race_id) if is_full else with_removed:
         position.feed, position.after = "removed", 0
-        _commit(desk, position)
-    elif participants.missing(desk.conn, desk.partner_id, position.race_id):
-        # Something is gone: one more call, to the removed registrations, tells why.
-        position.feed, position.after = "removed", 0
-        position.modified_after = _oldest_cursor(desk, position)
+        position.modified_after = _removed_cursor(desk, position)
         _commit(desk, position)
     else:
-        _finish(desk, position, source, outcome, confirm_removals)
+        _finish(desk, position, source, outcome, confirm_removals, with_removed=is_full)
 
 
 def _read_removed(desk: Desk, position: Position, outcome: ReadOutcome, confirm_removals: bool) -> None:
@@ -114,10 +122,18 @@ def _read_removed(desk: Desk, position: Position, outcome: ReadOutcome, confirm_
         if page.next.is_last:
             break
         _commit(desk, position)
-    _finish(desk, position, source, outcome, confirm_removals)
+    _finish(desk, position, source, outcome, confirm_removals, with_removed=True)
 
 
-def _finish(desk: Desk, position: Position, source: Source, outcome: ReadOutcome, confirm_removals: bool) -> None:
+def _finish(
+    desk: Desk,
+    position: Position,
+    source: Source,
+    outcome: ReadOutcome,
+    confirm_removals: bool,
+    *,
+    with_removed: bool,
+) -> None:
     """Every page is in: marks what a full pass did not see and nothing explains, moves the cursors, ends the pass."""
     refused: list[Missing] = []
     if position.mode == "full":
@@ -126,7 +142,7 @@ def _finish(desk: Desk, position: Position, source: Source, outcome: ReadOutcome
         allowed = [item.event_id for item in gone if item not in refused]
         outcome.counts.removed += participants.remove_missing(desk.conn, source, allowed)
         outcome.refused = [f"event {item.event_id}: {item.missing} of {item.held} registrations" for item in refused]
-    cursors.advance(desk.conn, position, overlap=desk.settings.cursor_overlap)
+    cursors.advance(desk.conn, position, overlap=desk.settings.cursor_overlap, with_removed=with_removed)
     if position.mode == "full":
         outcome.unequal = proof.compare(desk.conn, source, position.event_ids)
         cursors.ask_for_full(desk.conn, desk.partner_id, outcome.unequal, "last full read was not proved equal")
@@ -136,10 +152,10 @@ def _finish(desk: Desk, position: Position, source: Source, outcome: ReadOutcome
     desk.conn.commit()
 
 
-def _oldest_cursor(desk: Desk, position: Position) -> int | None:
+def _removed_cursor(desk: Desk, position: Position) -> int | None:
     """Since when removals are asked for: the oldest cursor of the pass's events, None (for ever) if one has none."""
     held = cursors.event_cursors(desk.conn, desk.partner_id)
-    known = [held[event_id].modified_after for event_id in position.event_ids if event_id in held]
+    known = [held[event_id].removed_after for event_id in position.event_ids if event_id in held]
     return min(known) if len(known) == len(position.event_ids) else None
 
 

@@ -21,6 +21,7 @@ class EventCursor:
 
     event_id: int
     modified_after: int
+    removed_after: int
     first_loaded_at: dt.datetime
     last_full_at: dt.datetime
     last_read_at: dt.datetime
@@ -50,7 +51,7 @@ def event_cursors(conn: Connection, partner_id: int) -> dict[int, EventCursor]:
     """The partner's cursors, by event."""
     with conn.cursor() as cur:
         cur.execute(
-            "SELECT event_id, modified_after, first_loaded_at, last_full_at, last_read_at, needs_full, registrations"
+            "SELECT event_id, modified_after, removed_after, first_loaded_at, last_full_at, last_read_at, needs_full, registrations"
             " FROM event_cursors WHERE timing_partner_id = %s",
             (partner_id,),
         )
@@ -112,23 +113,26 @@ def drop_pass(conn: Connection, partner_id: int, race_id: int, mode: Mode) -> No
         )
 
 
-def advance(conn: Connection, position: Position, *, overlap: int) -> None:
-    """A pass is complete: moves its events' cursors to RunSignup's clock at its first page, less `overlap` seconds. In
-    the caller's transaction, with the last page."""
+def advance(conn: Connection, position: Position, *, overlap: int, with_removed: bool = True) -> None:
+    """A pass is complete: moves its events' cursors to RunSignup's clock at its first page, less `overlap` seconds, that
+    of the removed registrations only `with_removed`. In the caller's transaction, with the last page."""
     with conn.cursor() as cur:
         cur.execute(
             """
-            INSERT INTO event_cursors AS c (timing_partner_id, event_id, race_id, modified_after, first_loaded_at,
-                last_full_at, last_read_at, registrations)
-            SELECT %(partner)s, event_id, %(race)s, %(cursor)s, now(), to_timestamp(%(first)s), to_timestamp(%(first)s),
-                (SELECT count(*) FROM runsignup_participants p
-                 WHERE p.timing_partner_id = %(partner)s AND p.event_id = e.event_id AND p.removed_at IS NULL)
+            INSERT INTO event_cursors AS c (timing_partner_id, event_id, race_id, modified_after, removed_after,
+                first_loaded_at, last_full_at, last_read_at, registrations)
+            SELECT %(partner)s, event_id, %(race)s, %(cursor)s, %(cursor)s, now(), to_timestamp(%(first)s),
+                to_timestamp(%(first)s), CASE WHEN %(full)s THEN (
+                    SELECT count(*) FROM runsignup_participants p
+                    WHERE p.timing_partner_id = %(partner)s AND p.event_id = e.event_id AND p.removed_at IS NULL
+                ) ELSE 0 END
             FROM unnest(%(events)s::bigint[]) AS e (event_id)
             ON CONFLICT (timing_partner_id, event_id) DO UPDATE SET race_id = excluded.race_id,
                 modified_after = excluded.modified_after, last_read_at = excluded.last_read_at,
+                removed_after = CASE WHEN %(removed)s THEN excluded.removed_after ELSE c.removed_after END,
                 last_full_at = CASE WHEN %(full)s THEN excluded.last_full_at ELSE c.last_full_at END,
                 needs_full = CASE WHEN NOT %(full)s THEN c.needs_full END,
-                registrations = excluded.registrations
+                registrations = CASE WHEN %(full)s THEN excluded.registrations ELSE c.registrations END
             """,
             {
                 "partner": position.partner_id,
@@ -137,6 +141,7 @@ def advance(conn: Connection, position: Position, *, overlap: int) -> None:
                 "cursor": (position.first_page_at or 0) - overlap,
                 "first": position.first_page_at,
                 "full": position.mode == "full",
+                "removed": with_removed,
             },
         )
 

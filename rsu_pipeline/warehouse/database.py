@@ -85,7 +85,7 @@ def _reason(url: str, error: psycopg2.Error) -> str:
     """What libpq says last, without its hints (which it indents), without the address and without the password."""
     lines = [line.strip() for line in str(error).splitlines() if line.strip() and not line.startswith("\t")]
     reason = lines[-1].rstrip(".") if lines else type(error).__name__
-    reason = re.sub(r"^connection to server [^:]*(?:::[^:]*)* failed: ", "", reason)
+    reason = re.sub(r"^connection to server .*? failed: (?:FATAL:\s+)?", "", reason)
     password = (_parts(url) or {}).get("password")
     return reason.replace(password, "•••") if password else reason
 

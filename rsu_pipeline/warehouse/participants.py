@@ -172,6 +172,11 @@ logged AS (
     WHERE i.held_bib IS DISTINCT FROM i.bib_num AND (i.held_id IS NOT NULL OR i.is_loaded)
     RETURNING 1
 ),
+unmissed AS (
+    DELETE FROM pass_registrations m USING incoming i
+    WHERE m.timing_partner_id = %(partner)s AND m.race_id = i.race_id AND m.mode = 'full'
+        AND m.registration_id = i.registration_id AND m.missing
+),
 resolved AS (
     UPDATE quarantined_rows q SET resolved_at = now() FROM incoming i
     WHERE q.timing_partner_id = %(partner)s AND q.registration_id = i.registration_id AND q.resolved_at IS NULL

@@ -18,8 +18,8 @@ def cursor_from_last_stamp(monkeypatch: pytest.MonkeyPatch) -> None:
     """The next cursor is one more than the newest last_modified seen, not the server's clock less an overlap."""
     advance = cursors.advance
 
-    def broken(conn: Any, position: Position, *, overlap: int) -> None:
-        advance(conn, position, overlap=overlap)
+    def broken(conn: Any, position: Position, *, overlap: int, with_removed: bool = True) -> None:
+        advance(conn, position, overlap=overlap, with_removed=with_removed)
         with conn.cursor() as cur:
             cur.execute(
                 "UPDATE event_cursors c SET modified_after = 1 + coalesce((SELECT max(p.last_modified_epoch)"
@@ -70,9 +70,9 @@ def sweep_after_a_partial_read(monkeypatch: pytest.MonkeyPatch) -> None:
     """A full pass that failed marks what it did not see as gone."""
     read_race = reading.read_race
 
-    def broken(desk: Desk, read: Any, outcome: Any, *, confirm_removals: bool = False) -> None:
+    def broken(desk: Desk, read: Any, outcome: Any, **options: Any) -> None:
         try:
-            read_race(desk, read, outcome, confirm_removals=confirm_removals)
+            read_race(desk, read, outcome, **options)
         except ApiError:
             position = cursors.open_pass(desk.conn, desk.partner_id, read.race_id, read.mode, read.event_ids, None)
             if read.mode == "full":

@@ -1,12 +1,16 @@
 """The worlds: exact sizes, the same for the same seed, and quick at the largest scale."""
 
+import json
 import time
+from datetime import date
 
 import pytest
 
+from rsu_pipeline.sandbox.encoding import encode
 from rsu_pipeline.sandbox.process import SandboxProcess
-from rsu_pipeline.sandbox.rows import active_row
+from rsu_pipeline.sandbox.rows import active_row, encoded_active
 from rsu_pipeline.sandbox.scales import Spec, build
+from rsu_pipeline.sandbox.times import day_of, minute_text
 from rsu_pipeline.sandbox.world import World
 from rsu_pipeline_tests.sandbox.conftest import NOW, Caller
 
@@ -81,6 +85,29 @@ def test_small_has_one_of_each_thing() -> None:
     assert "🏃" in names
     assert "חדד" in names
     assert "'  Pat '" in names
+
+
+def test_generated_rows_are_spelled_like_all_others() -> None:
+    world = build("small", 7, NOW)
+    ages = set()
+    for record in world.truth.active.items.values():
+        event = world.events[record.event_id]
+        race = world.races[event.race_id]
+        row = active_row(record, event, race, 7)
+        assert encoded_active(record, event, race, 7) == encode(row)
+        assert record.nonbinary == (row["user"]["gender"] == "X")
+        assert row["registration_date"] == minute_text(record.registered)
+        dob = row["user"]["dob"]
+        if dob is not None and event.start is not None:
+            born, day = date.fromisoformat(dob), day_of(event.start)
+            assert row["age"] == day.year - born.year - ((day.month, day.day) < (born.month, born.day))
+            ages.add(row["age"])
+    assert len(ages) > 50
+
+
+@pytest.mark.parametrize("text", ["plain", "a/b", 'é"\\\t', "渡辺 x ليلى", "🏃‍♀️", "\u2028\uffff"])
+def test_text_is_spelled_in_ascii_with_slashes_escaped(text: str) -> None:
+    assert encode([text]) == json.dumps([text]).replace("/", "\\/").encode()
 
 
 def test_the_estate_starts_and_serves_quickly() -> None:

@@ -28,6 +28,7 @@ CREATE TABLE event_cursors (
     event_id bigint NOT NULL REFERENCES runsignup_events,
     race_id bigint NOT NULL,
     modified_after bigint NOT NULL,
+    removed_after bigint NOT NULL,
     first_loaded_at timestamptz NOT NULL,
     last_full_at timestamptz NOT NULL,
     last_read_at timestamptz NOT NULL,
@@ -47,11 +48,12 @@ COMMENT ON COLUMN event_cursors.timing_partner_id IS 'The partner.';
 COMMENT ON COLUMN event_cursors.event_id IS 'The event.';
 COMMENT ON COLUMN event_cursors.race_id IS 'Its race.';
 COMMENT ON COLUMN event_cursors.modified_after IS 'Cursor of the next incremental read, Unix seconds by RunSignup''s clock: first page of the last complete pass, less an overlap.';
+COMMENT ON COLUMN event_cursors.removed_after IS 'The same for removed registrations, which are asked for less often.';
 COMMENT ON COLUMN event_cursors.first_loaded_at IS 'When the first full read was complete; bibs set from here on are logged.';
 COMMENT ON COLUMN event_cursors.last_full_at IS 'RunSignup''s clock at the first page of the last complete full read.';
 COMMENT ON COLUMN event_cursors.last_read_at IS 'RunSignup''s clock at the first page of the last complete pass, full or incremental.';
 COMMENT ON COLUMN event_cursors.needs_full IS 'Why the next read must be full; NULL when it need not.';
-COMMENT ON COLUMN event_cursors.registrations IS 'Active registrations after the last complete pass.';
+COMMENT ON COLUMN event_cursors.registrations IS 'Active registrations after the last complete full read.';
 COMMENT ON COLUMN event_cursors.read_rows IS 'Active registrations that the last complete full read was sent, those held back included.';
 COMMENT ON COLUMN event_cursors.read_hash IS 'Sum of the row hashes of what it was sent; the order does not matter.';
 COMMENT ON COLUMN event_cursors.stored_rows IS 'Active registrations stored when it was complete.';
@@ -211,6 +213,7 @@ CREATE TABLE sync_history (
     finished_at timestamptz NOT NULL DEFAULT now()
 );
 CREATE INDEX sync_history_partner ON sync_history (timing_partner_id, finished_at DESC);
+CREATE INDEX sync_history_race ON sync_history (timing_partner_id, race_id, finished_at DESC);
 CREATE INDEX sync_history_sync_time ON sync_history (sync_time DESC);
 CREATE INDEX sync_history_run ON sync_history (run_id);
 COMMENT ON TABLE sync_history IS 'One row: one race read, or tried, by one run.';

@@ -1,0 +1,219 @@
+"""The floor as a measured process: the same participants calls, decoded, copied and upserted, and nothing else.
+
+No ledger, no bib log, no removals, no proof, no history, no quarantine, no foreign keys, no check of anything; but the
+same columns with the same content, the payload as well, in a table of the same shape and indexes, and a transaction a
+page. It is what remains when everything is taken away from the pipeline that can be.
+"""
+
+import io
+from typing import Any
+
+import msgspec
+import psycopg2
+import requests
+from msgspec import UNSET, Raw, UnsetType
+from psycopg2.extensions import connection as Connection
+
+from benchmarks.measure import Job, Meter, Partner, Read, Report, answer, job
+
+Text = str | int | None
+Money = str | None | UnsetType
+
+
+class _User(msgspec.Struct):
+    user_id: int | None = None
+    first_name: str | None = None
+    middle_name: str | None = None
+    last_name: str | None = None
+    email: str | None = None
+    address: Raw = Raw(b"null")
+    dob: str | None = None
+    gender: str | None = None
+    phone: str | None = None
+    profile_image_url: str | None = None
+
+
+class _Row(msgspec.Struct):
+    registration_id: int
+    event_id: int
+    user: _User
+    bib_num: Text = None
+    chip_num: Text = None
+    age: int | None = None
+    registration_date: str | None = None
+    last_modified: int | None = None
+    race_fee: Money = UNSET
+    offline_payment_amount: Money = UNSET
+    processing_fee: Money = UNSET
+    processing_fee_paid_by_user: Money = UNSET
+    processing_fee_paid_by_race: Money = UNSET
+    partner_fee: Money = UNSET
+    affiliate_profit: Money = UNSET
+    extra_fees: Money = UNSET
+    amount_paid: Money = UNSET
+    usatf_discount_amount_in_cents: Money = UNSET
+    rsu_transaction_id: Raw | UnsetType = UNSET
+    transaction_id: Raw | UnsetType = UNSET
+    team_id: Raw | UnsetType = UNSET
+    team_name: Raw | UnsetType = UNSET
+    team_type_id: Raw | UnsetType = UNSET
+    team_type: Raw | UnsetType = UNSET
+    team_gender: Raw | UnsetType = UNSET
+    team_bib_num: Raw | UnsetType = UNSET
+    usatf_discount_additional_field: Raw | UnsetType = UNSET
+    giveaway: Raw | UnsetType = UNSET
+    giveaway_option_id: Raw | UnsetType = UNSET
+    fundraiser_id: Raw | UnsetType = UNSET
+    fundraiser_charity_id: Raw | UnsetType = UNSET
+    fundraiser_charity_name: Raw | UnsetType = UNSET
+    team_fundraiser_id: Raw | UnsetType = UNSET
+    multi_race_bundle_id: Raw | UnsetType = UNSET
+    multi_race_bundle: Raw | UnsetType = UNSET
+    signed_waiver_details: Raw | UnsetType = UNSET
+    imported: Raw | UnsetType = UNSET
+
+
+class _Element(msgspec.Struct):
+    participants: list[Raw] = []
+
+
+COLUMNS = (
+    "race_id event_id registration_id user_id first_name middle_name last_name email dob gender phone profile_image_url"
+    " bib_num chip_num age registration_date last_modified_epoch address team_info payment_info additional_data payload"
+).split()
+MONEY = (
+    "race_fee offline_payment_amount processing_fee processing_fee_paid_by_user processing_fee_paid_by_race partner_fee"
+    " affiliate_profit extra_fees amount_paid"
+).split()
+PAYMENT = ["rsu_transaction_id", "transaction_id"]
+TEAM = "team_id team_name team_type_id team_type team_gender team_bib_num".split()
+ADDITIONAL = (
+    "usatf_discount_additional_field giveaway giveaway_option_id fundraiser_id fundraiser_charity_id"
+    " fundraiser_charity_name team_fundraiser_id multi_race_bundle_id multi_race_bundle signed_waiver_details imported"
+).split()
+
+_elements = msgspec.json.Decoder(list[_Element])
+_row = msgspec.json.Decoder(_Row)
+
+_names = ", ".join(COLUMNS)
+TABLE = "CREATE TABLE floor_participants (LIKE runsignup_participants INCLUDING DEFAULTS INCLUDING INDEXES)"
+_STAGE = f"CREATE TEMPORARY TABLE floor_stage ON COMMIT DELETE ROWS AS SELECT {_names} FROM floor_participants LIMIT 0"
+_UPSERT = f"""
+INSERT INTO floor_participants AS t (timing_partner_id, registered_at, last_modified, {_names})
+SELECT %s, registration_date AT TIME ZONE 'America/New_York',
+    to_timestamp(last_modified_epoch) AT TIME ZONE 'America/New_York', {_names}
+FROM floor_stage
+ON CONFLICT (timing_partner_id, registration_id) DO UPDATE
+SET {", ".join(f"{name} = excluded.{name}" for name in (*COLUMNS, "registered_at", "last_modified"))}
+WHERE ({", ".join(f"t.{name}" for name in COLUMNS)}) IS DISTINCT FROM
+    ({", ".join(f"excluded.{name}" for name in COLUMNS)})
+"""
+
+
+def main() -> None:
+    meter = Meter()
+    work = job()
+    report = Report()
+    with meter.timing(report.registrations):
+        run(work, report)
+    meter.close(report)
+    answer(report)
+
+
+def run(work: Job, report: Report) -> None:
+    conn = psycopg2.connect(work.database_url, options="-c work_mem=64MB -c jit=off -c timezone=UTC")
+    partners = {partner.number: partner for partner in work.partners}
+    with requests.Session() as session, conn.cursor() as cur:
+        session.trust_env = False
+        cur.execute(_STAGE)
+        conn.commit()
+        for read in work.reads:
+            after: int | None = 0
+            while after is not None:
+                body = _page(session, work, partners[read.partner], read, after)
+                after = _store(conn, read, body, work.page_size, report)
+    conn.close()
+
+
+def _page(session: requests.Session, work: Job, partner: Partner, read: Read, after: int) -> bytes:
+    params = {
+        "format": "json",
+        "api_key": partner.key,
+        "api_secret": partner.secret,
+        "supports_nb": "T",
+        "sort": "registration_id ASC",
+        "event_id": ",".join(map(str, read.event_ids)),
+        "results_per_page": str(work.page_size),
+    }
+    if after:
+        params["after_registration_id"] = str(after)
+    return session.get(f"{work.api_url}/race/{read.race_id}/participants", params=params, timeout=60).content
+
+
+def _store(conn: Connection, read: Read, body: bytes, size: int, report: Report) -> int | None:
+    """Stores a page; returns the registration id to go on from, None after the last page."""
+    lines = []
+    last = 0
+    for element in _elements.decode(body):
+        for raw in element.participants:
+            row = _row.decode(raw)
+            last = max(last, row.registration_id)
+            lines.append(_line(read.race_id, row, bytes(raw)))
+    with conn.cursor() as cur:
+        cur.copy_expert(f"COPY floor_stage ({_names}) FROM STDIN", io.BytesIO(b"".join(lines)))
+        cur.execute(_UPSERT, (read.partner,))
+        report.rows += len(lines)
+        report.updated += cur.rowcount
+    conn.commit()
+    return last if len(lines) == size else None
+
+
+def _line(race_id: int, row: _Row, raw: bytes) -> bytes:
+    user = row.user
+    cells = (
+        f"{race_id}\t{row.event_id}\t{row.registration_id}\t{_cell(user.user_id)}\t{_cell(user.first_name)}"
+        f"\t{_cell(user.middle_name)}\t{_cell(user.last_name)}\t{_cell(user.email)}\t{_cell(user.dob)}"
+        f"\t{_cell(user.gender)}\t{_cell(user.phone)}\t{_cell(user.profile_image_url)}\t{_cell(row.bib_num)}"
+        f"\t{_cell(row.chip_num)}\t{_cell(row.age)}\t{_cell(row.registration_date)}\t{_cell(row.last_modified)}\t"
+    )
+    payment = [f'"{name}":{_amount(value)}' for name in MONEY if (value := getattr(row, name)) is not UNSET]
+    additional = []
+    if row.usatf_discount_amount_in_cents is not UNSET:
+        additional.append(f'"usatf_discount_amount_in_cents":{_amount(row.usatf_discount_amount_in_cents)}')
+    json = b"\t".join(
+        (
+            bytes(user.address),
+            _object(row, TEAM, []),
+            _object(row, PAYMENT, payment),
+            _object(row, ADDITIONAL, additional),
+            raw,
+        )
+    )
+    # JSON has no tab, line end or control character outside its own escapes, so that only these need one of COPY's.
+    return cells.encode() + json.replace(b"\\", b"\\\\") + b"\n"
+
+
+def _cell(value: Any) -> str:
+    if value is None:
+        return r"\N"
+    text = str(value)
+    if text.isprintable() and "\\" not in text:
+        return text
+    return text.replace("\\", r"\\").replace("\t", r"\t").replace("\n", r"\n").replace("\r", r"\r")
+
+
+def _amount(text: str | None | UnsetType) -> str:
+    return text.replace("$", "").replace(",", "") if isinstance(text, str) else "null"
+
+
+def _object(row: _Row, names: list[str], more: list[str]) -> bytes:
+    members = [member.encode() for member in more]
+    for name in names:
+        value = getattr(row, name)
+        if value is not UNSET:
+            members.append(b'"%b":%b' % (name.encode(), value))
+    return b"{" + b",".join(members) + b"}"
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,242 @@
+"""What is measured against: a PostgreSQL server and a sandbox of their own, and what a sync of it must come to."""
+
+import itertools
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from collections import defaultdict
+from collections.abc import Iterator, Sequence
+from contextlib import closing, contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import psycopg2
+import requests
+from cryptography.fernet import Fernet
+
+from benchmarks.measure import Job, Partner, Read, Report, cpu_of
+from rsu_pipeline.sandbox.process import SandboxProcess
+from rsu_pipeline.sandbox.scales import Spec, build
+from rsu_pipeline.warehouse import embedded
+
+SEED = 7
+PAGE_SIZE = 2500
+ROOT = Path(__file__).resolve().parent.parent
+LARGE = Spec(partners=4, races_per_partner=5, events_per_race=2, registrations_per_event=5000)
+"""200,000 registrations, all of the future."""
+SCALES = {"medium": "medium", "estate": "estate", "large": "custom"}
+
+
+@dataclass
+class Expected:
+    """What the sandbox's world holds: the partners' reads, registrations per event, registrations and calls over all."""
+
+    reads: list[Read]
+    sizes: dict[int, int]
+    rows: int = 0
+    pages: int = 0
+    listing_pages: int = 0
+    details: int = 0
+
+    def count(self) -> None:
+        per_read = [sum(self.sizes[event_id] for event_id in read.event_ids) for read in self.reads]
+        self.rows = sum(per_read)
+        # Only a short page is known to be the last.
+        self.pages = sum(rows // PAGE_SIZE + 1 for rows in per_read)
+
+
+@dataclass
+class Measured:
+    """One process's run: its own report, and what it cost the servers."""
+
+    report: Report
+    calls: dict[str, int]
+    bytes: int
+    most_in_flight: int
+    sandbox_cpu: float
+    postgres_cpu: float
+
+
+@dataclass
+class Hub:
+    """The servers, and the partners of the sandbox."""
+
+    server_url: str
+    sandbox: SandboxProcess
+    partners: list[Partner]
+    now: float
+    expected: Expected
+    folder: Path
+    _numbers: Iterator[int] = field(default_factory=lambda: itertools.count(1))
+    secret_key: str = field(default_factory=lambda: Fernet.generate_key().decode())
+
+    def execute(self, statement: str) -> None:
+        with closing(psycopg2.connect(self.server_url)) as conn:
+            conn.autocommit = True
+            with conn.cursor() as cur:
+                cur.execute(statement)
+
+    def rows(self, url: str, query: str) -> list[tuple[Any, ...]]:
+        with closing(psycopg2.connect(url)) as conn, conn.cursor() as cur:
+            cur.execute(query)
+            return cur.fetchall()
+
+    def value(self, url: str, query: str) -> object:
+        return self.rows(url, query)[0][0]
+
+    def database(self, template: str = "template0") -> str:
+        """URL of a new database, a copy of the template."""
+        name = f"benchmark_{next(self._numbers)}"
+        self._wait_for_sessions_to_end(template)
+        self.execute(f"CREATE DATABASE {name} TEMPLATE {template}")
+        return f"{self.server_url.rsplit('/', 1)[0]}/{name}"
+
+    def drop(self, url: str) -> None:
+        self.execute(f"DROP DATABASE {url.rsplit('/', 1)[1]} WITH (FORCE)")
+
+    def _wait_for_sessions_to_end(self, name: str) -> None:
+        deadline = time.monotonic() + 30
+        query = f"SELECT count(*) FROM pg_stat_activity WHERE datname = '{name}' AND backend_type = 'client backend'"
+        while self.value(self.server_url, query):
+            if time.monotonic() > deadline:
+                raise RuntimeError(f"Database {name} is still in use.")
+            time.sleep(0.02)
+
+    def run(self, module: str, action: str, url: str, *, root: Path = ROOT) -> Measured:
+        """Runs `benchmarks.<module>` in a process of its own, with the package as the checkout `root` has it."""
+        name = url.rsplit("/", 1)[1]
+        job = Job(action, url, self.sandbox.api_url, self.now, self.partners, self.expected.reads, self.secret_key)
+        self.execute("CHECKPOINT")
+        self.sandbox.admin.reset_stats()
+        postmaster = self._postmaster()
+        before = cpu_of(self.sandbox.process.pid), cpu_of(postmaster, of_ended_children=True)
+        done = subprocess.run(
+            [sys.executable, "-m", f"benchmarks.{module}"],
+            input=msgspec.json.encode(job),
+            stdout=subprocess.PIPE,
+            check=True,
+            # Neither place is the working directory, which Python would search first.
+            cwd=self.folder,
+            env={**os.environ, "PYTHONPATH": os.pathsep.join((str(root), str(ROOT)))},
+        )
+        self._wait_for_sessions_to_end(name)
+        stats = self.sandbox.admin.stats()
+        return Measured(
+            msgspec.json.decode(done.stdout, type=Report),
+            stats["by_endpoint"],
+            stats["bytes"],
+            stats["max_in_flight"],
+            cpu_of(self.sandbox.process.pid) - before[0],
+            cpu_of(postmaster, of_ended_children=True) - before[1],
+        )
+
+    def _postmaster(self) -> int:
+        """Process id of PostgreSQL's parent process; ended sessions count among its children."""
+        with closing(psycopg2.connect(self.server_url)) as conn:
+            stat = Path(f"/proc/{conn.get_backend_pid()}/stat")
+            return int(stat.read_text().rpartition(")")[2].split()[1]) if stat.exists() else 0
+
+    def warm(self) -> None:
+        """Has the sandbox make every row of the future events, so that nobody is measured waiting for that."""
+        partners = {partner.number: partner for partner in self.partners}
+        with requests.Session() as session:
+            session.trust_env = False
+            for read in self.expected.reads:
+                partner, after, full = partners[read.partner], 0, True
+                while full:
+                    params = {
+                        "format": "json",
+                        "api_key": partner.key,
+                        "api_secret": partner.secret,
+                        "event_id": ",".join(map(str, read.event_ids)),
+                        "results_per_page": str(PAGE_SIZE),
+                        "sort": "registration_id ASC",
+                        "after_registration_id": str(after),
+                    }
+                    url = f"{self.sandbox.api_url}/race/{read.race_id}/participants"
+                    elements = session.get(url, params=params, timeout=60).json()
+                    ids = [row["registration_id"] for item in elements for row in item.get("participants", [])]
+                    after, full = max(ids, default=0), len(ids) == PAGE_SIZE
+
+
+@contextmanager
+def started(scale: str) -> Iterator[Hub]:
+    """The servers, for the length of a block; nothing of them is left."""
+    folder = Path(tempfile.mkdtemp(prefix="rsu-benchmark-"))
+    now = float(int(time.time()))
+    try:
+        url = embedded.ensure_running(folder / "postgres", embedded.machine_binaries())
+        spec = msgspec.to_builtins(LARGE) if scale == "large" else None
+        with SandboxProcess.start(SCALES[scale], SEED, now=now, spec=spec, timeout=300) as sandbox:
+            rows = sandbox.admin.partners()
+            partners = [Partner(row["partner"], row["name"], row["key"], row["secret"]) for row in rows]
+            yield Hub(url, sandbox, partners, now, expected(scale, now), folder)
+    finally:
+        embedded.release(folder / "postgres")
+        embedded.destroy(folder / "postgres")
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def expected(scale: str, now: float) -> Expected:
+    """What a sync must come to, from a world of the same seed built here, not from anything that is measured."""
+    world = build(SCALES[scale], SEED, now, LARGE if scale == "large" else None)
+    ids: dict[int, list[int]] = defaultdict(list)
+    sizes = {}
+    for event in world.events.values():
+        times = [time for time in (event.start, event.end) if time is not None]
+        if not times or max(times) + 3600 > now:
+            ids[event.race_id].append(event.id)
+            sizes[event.id] = sum(1 for _ in world.truth.active.of_event(event.id))
+    reads = [
+        Read(number, race_id, sorted(event_ids))
+        for race_id, event_ids in ids.items()
+        for number in sorted(world.races[race_id].partners)
+    ]
+    found = Expected(sorted(reads, key=lambda read: (read.partner, read.race_id)), sizes)
+    for number in world.partners:
+        listed = sum(number in race.partners for race in world.races.values())
+        found.listing_pages += max(1, -(-listed // 1000))
+    found.details = len(ids)
+    found.count()
+    return found
+
+
+@dataclass
+class Change:
+    """What was changed at the sandbox, as it shows in a partner's copy: counted once for each partner that holds it."""
+
+    edited: int = 0
+    bibs: int = 0
+    added: int = 0
+    removed: int = 0
+
+
+def change_one_percent(hub: Hub, held: Sequence[tuple[int, int, int]], repetition: int) -> Change:
+    """Changes every hundredth registration: of ten, five get a bib, three another name and town, one goes, and one
+    more comes. `held` are (registration, event, partners that hold it)."""
+    change, admin = Change(), hub.sandbox.admin
+    for place, (registration_id, event_id, holders) in enumerate(held[repetition::100]):
+        kind = place % 10
+        if kind < 5:
+            # Above every bib that the world has given out.
+            admin.bib(registration_id, 1_000_000 * (repetition + 1) + place)
+            change.bibs += holders
+        elif kind < 8:
+            admin.edit(registration_id, {"first_name": f"Renamed {repetition}", "city": f"Elsewhere {place}"})
+            change.edited += holders
+        elif kind == 8:
+            admin.remove(registration_id, "cleared")
+            change.removed += holders
+            hub.expected.sizes[event_id] -= 1
+        else:
+            added = admin.register(event_id)
+            assert len(added) == 1, "a bundle's registration would add to other events as well"
+            change.added += holders
+            hub.expected.sizes[event_id] += 1
+    hub.expected.count()
+    return change

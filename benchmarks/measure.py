@@ -1,0 +1,116 @@
+"""What a measured process is told and what it answers, and how it measures itself."""
+
+import os
+import resource
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import msgspec
+
+
+class Partner(msgspec.Struct, frozen=True):
+    """One of the sandbox's partners; `number` is its number in the database as well."""
+
+    number: int
+    name: str
+    key: str
+    secret: str
+
+
+class Read(msgspec.Struct, frozen=True):
+    """Registrations to read: some events of a race, as one partner."""
+
+    partner: int
+    race_id: int
+    event_ids: list[int]
+
+
+class Job(msgspec.Struct):
+    """What a process is to do; it comes as JSON on its standard input."""
+
+    action: str
+    database_url: str
+    api_url: str
+    now: float
+    partners: list[Partner]
+    reads: list[Read] = []
+    secret_key: str = ""
+    page_size: int = 2500
+
+
+class Part(msgspec.Struct):
+    """Seconds that a part of the work took: on the clock, and of this process's CPU."""
+
+    wall: float = 0.0
+    cpu: float = 0.0
+
+
+class Report(msgspec.Struct):
+    """What a process did; it goes as JSON to its standard output."""
+
+    listing: Part = msgspec.field(default_factory=Part)
+    registrations: Part = msgspec.field(default_factory=Part)
+    peak_mib: float = 0.0
+    imports_mib: float = 0.0
+    rows: int = 0
+    inserted: int = 0
+    updated: int = 0
+    removed: int = 0
+    bib_changes: int = 0
+    unequal: int = 0
+    reads: list[Read] = []
+    problems: list[str] = []
+
+
+class Meter:
+    """Times parts of the work, and knows this process's memory."""
+
+    def __init__(self) -> None:
+        self.imports_mib = memory()[0]
+
+    @contextmanager
+    def timing(self, part: Part) -> Iterator[None]:
+        wall, cpu = time.perf_counter(), time.process_time()
+        try:
+            yield
+        finally:
+            part.wall += time.perf_counter() - wall
+            part.cpu += time.process_time() - cpu
+
+    def close(self, report: Report) -> None:
+        report.imports_mib = self.imports_mib
+        report.peak_mib = memory()[1]
+
+
+def memory() -> tuple[float, float]:
+    """Resident memory of this process in MiB: now, and at most so far."""
+    status = Path("/proc/self/status")
+    if status.exists():
+        # getrusage would give the parent's peak as well: a child begins with the memory that it was forked from.
+        lines = dict(line.split(":", 1) for line in status.read_text().splitlines())
+        return int(lines["VmRSS"].split()[0]) / 1024, int(lines["VmHWM"].split()[0]) / 1024
+    most = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / (1024 if sys.platform != "darwin" else 1024**2)
+    return most, most
+
+
+def cpu_of(pid: int, *, of_ended_children: bool = False) -> float:
+    """CPU seconds of another process, or of its children that have ended; 0 where the system does not say."""
+    path = Path(f"/proc/{pid}/stat")
+    if not path.exists():
+        return 0.0
+    fields = path.read_text().rpartition(")")[2].split()
+    first = 13 if of_ended_children else 11
+    return (int(fields[first]) + int(fields[first + 1])) / os.sysconf("SC_CLK_TCK")
+
+
+def answer(report: Report) -> None:
+    """Ends a measured process: its report goes out."""
+    sys.stdout.buffer.write(msgspec.json.encode(report))
+
+
+def job() -> Job:
+    """The job of this process."""
+    return msgspec.json.decode(sys.stdin.buffer.read(), type=Job)

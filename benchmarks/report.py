@@ -1,0 +1,99 @@
+"""Figures of several repetitions: medians, ratios to the floor within each repetition, a table, JSON."""
+
+import statistics
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, field
+
+import msgspec
+from rich.console import Console
+from rich.table import Table
+
+from benchmarks.hub import Measured
+
+
+@dataclass
+class Results:
+    """Every run, by step and contender, in the order of the repetitions."""
+
+    scale: str
+    rows: int = 0
+    runs: dict[str, dict[str, list[Measured]]] = field(default_factory=dict)
+
+    def add(self, step: str, label: str, measured: Measured) -> None:
+        self.runs.setdefault(step, {}).setdefault(label, []).append(measured)
+
+    def show(self) -> None:
+        """The table, on standard output."""
+        table = Table(title=f"Future events of scale {self.scale}: {self.rows:,} registrations")
+        table.add_column("")
+        for name in (
+            "wall s", "× floor", "CPU s", "× floor", "rows/s", "listing s", "PostgreSQL CPU s", "sandbox CPU s",
+            "peak MiB", "above imports", "calls", "MB received",
+        ):  # fmt: skip
+            table.add_column(name, justify="right")
+        for step, by_label in self.runs.items():
+            table.add_section()
+            table.add_row(f"[bold]{step}[/bold]")
+            for label in ["floor", *sorted(by_label.keys() - {"floor"})]:
+                table.add_row(f"  {label}", *self._cells(by_label[label], by_label["floor"]))
+        Console(width=None if Console().is_terminal else 170).print(table)
+        print(
+            "wall, CPU and rows/s are of reading and storing the registrations; the listing (races, plan), which the"
+            " floor has not, stands beside.\nrows/s are rows that the copy covers. Ratios are medians of ratios within a"
+            " repetition."
+        )
+
+    def _cells(self, runs: list[Measured], floor: list[Measured]) -> list[str]:
+        wall, cpu = _median(runs, _wall), _median(runs, _cpu)
+        return [
+            f"{wall:.2f}",
+            f"{_ratio(runs, floor, _wall):.2f}",
+            f"{cpu:.2f}",
+            f"{_ratio(runs, floor, _cpu):.2f}",
+            f"{self.rows / wall:,.0f}",
+            f"{_median(runs, lambda run: run.report.listing.wall):.2f}",
+            f"{_median(runs, lambda run: run.postgres_cpu):.2f}",
+            f"{_median(runs, lambda run: run.sandbox_cpu):.2f}",
+            f"{_median(runs, lambda run: run.report.peak_mib):.0f}",
+            f"{_median(runs, lambda run: run.report.peak_mib - run.report.imports_mib):.0f}",
+            f"{_median(runs, lambda run: sum(run.calls.values())):.0f}",
+            f"{_median(runs, lambda run: run.bytes / 1e6):.1f}",
+        ]
+
+    def as_json(self) -> bytes:
+        """Every run and the medians of the ratios."""
+        ratios = {
+            step: {
+                label: {"wall": _ratio(runs, by_label["floor"], _wall), "cpu": _ratio(runs, by_label["floor"], _cpu)}
+                for label, runs in by_label.items()
+            }
+            for step, by_label in self.runs.items()
+        }
+        runs = {
+            step: {label: [_plain(run) for run in list_] for label, list_ in by_label.items()}
+            for step, by_label in self.runs.items()
+        }
+        whole = {"scale": self.scale, "rows": self.rows, "ratios": ratios, "runs": runs}
+        return msgspec.json.format(msgspec.json.encode(whole), indent=2) + b"\n"
+
+
+def _plain(run: Measured) -> dict[str, object]:
+    report = msgspec.to_builtins(run.report)
+    del report["reads"]
+    return {**asdict(run), "report": report}
+
+
+def _wall(run: Measured) -> float:
+    return run.report.registrations.wall
+
+
+def _cpu(run: Measured) -> float:
+    return run.report.registrations.cpu
+
+
+def _median(runs: list[Measured], value: Callable[[Measured], float]) -> float:
+    return statistics.median(value(run) for run in runs)
+
+
+def _ratio(runs: list[Measured], floor: list[Measured], value: Callable[[Measured], float]) -> float:
+    return statistics.median(value(run) / value(least) for run, least in zip(runs, floor, strict=True))

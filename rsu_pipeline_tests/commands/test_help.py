@@ -1,0 +1,81 @@
+"""Every command says what it is for, and the quick ones stay quick."""
+
+import subprocess
+import sys
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+
+import click
+import pytest
+
+from rsu_pipeline.cli import rsu as root
+from rsu_pipeline_tests.commands.shell import environment, rsu
+
+PURPOSE = {
+    (): "Keeps a race-data hub's PostgreSQL equal to RunSignup.",
+    ("db",): "The hub's database",
+    ("db", "migrate"): "Bring the schema up to date",
+    ("db", "psql"): "Open psql on the hub's database",
+    ("demo",): "Start everything with a local RunSignup",
+    ("partners",): "Timing partners and their RunSignup credentials.",
+    ("partners", "add"): "Add the partner NAME",
+    ("partners", "check"): "Prove at RunSignup",
+    ("partners", "disable"): "off",
+    ("partners", "enable"): "on again",
+    ("partners", "list"): "Show every partner",
+    ("sandbox",): "RunSignup",
+    ("secrets",): "The key that seals partners' secrets",
+    ("secrets", "new-key"): "Print a fresh key for RSU_SECRET_KEY.",
+    ("status",): "Show per partner",
+    ("sync",): "Bring partners' events and registrations up to date now.",
+    ("up",): "Start the web UI and the daemon",
+}
+
+
+def commands(group: click.Group, path: tuple[str, ...] = ()) -> Iterator[tuple[str, ...]]:
+    yield path
+    for name, command in group.commands.items():
+        if isinstance(command, click.Group):
+            yield from commands(command, (*path, name))
+        else:
+            yield (*path, name)
+
+
+def test_every_command_has_help_that_names_its_purpose() -> None:
+    assert PURPOSE.keys() <= set(commands(root))
+    paths = sorted(commands(root))
+    with ThreadPoolExecutor(4) as pool:
+        answers = list(pool.map(lambda path: rsu(*path, "--help", settings={}), paths))
+    for path, done in zip(paths, answers, strict=True):
+        assert (done.returncode, done.stderr) == (0, ""), path
+        assert PURPOSE.get(path, " ") in " ".join(done.stdout.split()), path
+        assert done.stdout.lower().startswith("usage: "), path
+
+
+def test_the_version_is_told() -> None:
+    assert "0.1.0" in rsu("--version", settings={}).stdout
+
+
+CHECK = """
+import sys
+from rsu_pipeline.cli import main
+try:
+    main()
+except SystemExit as end:
+    assert not end.code, end.code
+slow = {"dagster", "pandas", "sqlalchemy", "starlette"} & set(sys.modules)
+sys.exit(f"imported {slow}" if slow else 0)
+"""
+
+
+@pytest.mark.parametrize("arguments", [["--help"], ["sync", "--help"], ["status"], ["partners", "list"]])
+def test_the_quick_commands_do_not_load_dagster(settings: dict[str, str], arguments: list[str]) -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", CHECK, *arguments],
+        env=environment(**settings),
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stdout

@@ -1,0 +1,205 @@
+"""What a run says when it cannot do its work: one sentence that an operator can act on, tried once."""
+
+import re
+import threading
+import time
+from contextlib import closing
+
+import dagster as dg
+import psycopg2
+import pytest
+
+from rsu_pipeline import installation
+from rsu_pipeline.orchestration.failures import plain_failures
+from rsu_pipeline.warehouse import credentials, database
+from rsu_pipeline_tests.hub import Hub
+from rsu_pipeline_tests.orchestration.runs import Failed, Run, sync_partner, use_environment
+from rsu_pipeline_tests.orchestration.test_assets import NUMBERS, numbers
+
+MILL_POND, PORT_ELLERY, FESTIVAL = 190_001, 190_008, 190_050
+
+
+def failure(run: Run, step: str) -> Failed:
+    """How a run failed, and that it did so as every foreseen failure does."""
+    assert not run.success
+    failed = run.failure
+    assert failed is not None
+    assert failed.step == step
+    assert failed.attempts == 1
+    assert failed.description
+    assert "\n" not in failed.description
+    assert not re.search(r'Traceback|File "|\.py\b', failed.description)
+    # No error of a library's below ours.
+    assert failed.chained == []
+    return failed
+
+
+def test_a_failing_race_leaves_the_others_stored_and_is_named_with_its_cause(
+    hub: Hub, instance: dg.DagsterInstance
+) -> None:
+    hub.sandbox.admin.fault("http_500", 0, endpoint="participants", race_id=PORT_ELLERY)
+    failed = failure(sync_partner(instance, hub.partners[1]), "participants")
+    assert failed.description.startswith("4 reads are stored; not up to date: ")
+    assert f"race {PORT_ELLERY}: " in failed.description
+    assert "server error (HTTP 500)" in failed.description
+    assert str(MILL_POND) not in failed.description
+    assert NUMBERS["participants"] <= numbers(failed.metadata)
+    assert (failed.metadata["races_read"], failed.metadata["races_failed"]) == (4, 1)
+    truth = {key: row for key, row in hub.truth().items() if row["race_id"] != PORT_ELLERY}
+    assert hub.stored() == truth
+    assert failed.metadata["rows_inserted"] == len(truth)
+
+    hub.sandbox.admin.clear_faults()
+    assert sync_partner(instance, hub.partners[1]).success
+    hub.assert_equal()
+
+
+def test_a_refused_credential_fails_at_once_the_second_time_and_works_when_entered_anew(
+    hub: Hub, instance: dg.DagsterInstance
+) -> None:
+    key = hub.partners[3]
+    hub.sandbox.admin.revoke(3)
+    try:
+        failed = failure(sync_partner(instance, key), "partner_events")
+        assert failed.description == (
+            f"RunSignup refuses the credential of partner {key} (no race of its listing can be read): enter the right key"
+            " and secret with `rsu partners add`."
+        )
+        calls = hub.value("SELECT count(*) FROM api_calls")
+        again = failure(sync_partner(instance, key), "partner_events")
+        assert again.description.startswith(f"RunSignup refused the credential of partner {key} at ")
+        assert "it is tried again an hour later, or at once when it changes" in again.description
+        assert hub.value("SELECT count(*) FROM api_calls") == calls
+        assert hub.stored(3) == {}
+    finally:
+        hub.sandbox.admin.grant(3)
+    partner = hub.sandbox.admin.partners()[2]
+    with database.session(hub.url, purpose="tests") as conn:
+        credentials.add(conn, hub.sealer, name=partner["name"], principal=partner["key"], secret=partner["secret"])
+        conn.commit()
+    assert sync_partner(instance, key).success
+    hub.assert_equal(3)
+
+
+def test_an_unknown_partner_is_one_sentence(hub: Hub, instance: dg.DagsterInstance) -> None:
+    failed = failure(sync_partner(instance, "77-nobody"), "partner_events")
+    assert failed.description == "There is no partner '77-nobody': `rsu partners list` shows them."
+
+
+def test_a_partner_switched_off_or_without_credential_is_one_sentence(hub: Hub, instance: dg.DagsterInstance) -> None:
+    with database.session(hub.url, purpose="tests") as conn:
+        credentials.set_disabled(conn, 2, True)
+    failed = failure(sync_partner(instance, hub.partners[2]), "partner_events")
+    assert "is switched off: `rsu partners enable` switches it on." in failed.description
+    hub.execute("DELETE FROM partner_provider_credentials WHERE timing_partner_id = 3")
+    failed = failure(sync_partner(instance, hub.partners[3]), "partner_events")
+    assert "has no RunSignup credential: add one with `rsu partners add`." in failed.description
+
+
+def test_a_database_that_is_away_is_one_sentence_without_its_password(
+    hub: Hub, instance: dg.DagsterInstance, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    use_environment(monkeypatch, {"RSU_DATABASE_URL": "postgresql://hub:canary-password@127.0.0.1:9/hub"})
+    run = sync_partner(instance, hub.partners[1])
+    failed = failure(run, "partner_events")
+    assert failed.description.startswith("Cannot use PostgreSQL at 127.0.0.1:9/hub: ")
+    assert "canary-password" not in failed.text
+
+
+def test_a_database_that_goes_away_in_the_middle_is_one_sentence(hub: Hub, instance: dg.DagsterInstance) -> None:
+    sync_partner(instance, hub.partners[1])
+    hub.sandbox.admin.register(next(iter(hub.truth().values()))["event_id"])
+    hub.sandbox.admin.fault("timeout", 1, endpoint="participants", race_id=FESTIVAL, seconds=30)
+    ended: list[int] = []
+
+    def end_sessions() -> None:
+        deadline = time.monotonic() + 30
+        with closing(psycopg2.connect(hub.url)) as conn, conn.cursor() as cur:
+            conn.autocommit = True
+            while not ended and time.monotonic() < deadline:
+                cur.execute(
+                    "SELECT count(*) FROM api_calls WHERE race_id = %s AND endpoint = 'participants' AND settled_at IS NULL",
+                    (FESTIVAL,),
+                )
+                if cur.fetchone() != (0,):
+                    cur.execute(
+                        "SELECT pg_terminate_backend(pid) FROM pg_stat_activity"
+                        " WHERE datname = current_database() AND application_name ~ '^rsu (sync|ledger) '"
+                    )
+                    ended.append(cur.rowcount)
+                time.sleep(0.01)
+
+    thread = threading.Thread(target=end_sessions)
+    thread.start()
+    run = sync_partner(instance, hub.partners[1], force_full_sync=True)
+    thread.join()
+    assert ended == [2]
+    failed = failure(run, "participants")
+    assert failed.description.startswith("The connection to PostgreSQL at 127.0.0.1:")
+    assert "was lost: " in failed.description
+    hub.sandbox.admin.clear_faults()
+    assert sync_partner(instance, hub.partners[1]).success
+    hub.assert_equal()
+
+
+def test_a_busy_partner_says_who_holds_it(hub: Hub, instance: dg.DagsterInstance) -> None:
+    with (
+        database.session(hub.url, purpose="somebody else's sync") as conn,
+        database.partner_lock(conn, 2),
+    ):
+        failed = failure(sync_partner(instance, hub.partners[2]), "partner_events")
+        assert "is being synced by 'rsu somebody else's sync" in failed.description
+        # The other partners are not held up.
+        assert sync_partner(instance, hub.partners[3]).success
+    assert sync_partner(instance, hub.partners[2]).success
+
+
+def test_a_spent_budget_says_when_the_next_call_is_free_and_the_next_sync_goes_on(
+    hub: Hub, instance: dg.DagsterInstance, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    key = hub.partners[2]
+    sync_partner(instance, key)
+    hub.execute("TRUNCATE api_calls, event_cursors, runsignup_participants CASCADE")
+    # The lane may use 90 % of the hour's calls: here 3, of which the listing takes one and four races want one each.
+    use_environment(monkeypatch, {"RSU_CALLS_PER_HOUR": "4"})
+    failed = failure(sync_partner(instance, key), "participants")
+    found = re.search(
+        r"call budget used up: (\d+) reads are left, a call is free in (\d+) s, and the next sync goes on from there",
+        failed.description,
+    )
+    assert found, failed.description
+    left, frees_in = (int(text) for text in found.groups())
+    assert left == failed.metadata["races_not_read"] == 2
+    assert 3000 < frees_in <= 3600
+    assert NUMBERS["participants"] <= numbers(failed.metadata)
+    assert failed.metadata["budget_left"] == 0
+    assert failed.metadata["races_read"] == 2
+    assert len(hub.stored(2)) == failed.metadata["rows_inserted"] > 0
+
+    none_left = failure(sync_partner(instance, key), "partner_events")
+    assert re.search(r"the next is free in 3\d\d\d s", none_left.description)
+
+    use_environment(monkeypatch, {"RSU_CALLS_PER_HOUR": "1000"})
+    assert sync_partner(instance, key).success
+    hub.assert_equal(2)
+
+
+def test_a_secret_of_a_lost_key_is_one_sentence(
+    hub: Hub, instance: dg.DagsterInstance, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    use_environment(monkeypatch, {"RSU_SECRET_KEY": "VVVVVVVVVVVVVVVVVVVVVVVVVVVVVVVVVVVVVVVVVVU="})
+    assert "RSU_SECRET_KEY" in failure(sync_partner(instance, hub.partners[1]), "partner_events").description
+
+
+def test_a_setting_that_cannot_be_used_is_one_sentence(
+    hub: Hub, instance: dg.DagsterInstance, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    use_environment(monkeypatch, {"RSU_PAGE_SIZE": "9000"})
+    failed = failure(sync_partner(instance, hub.partners[1]), "partner_events")
+    assert failed.description == "RSU_PAGE_SIZE is 9000, but must be from 1 to 2500."
+    installation.current.cache_clear()
+
+
+def test_a_bug_of_ours_keeps_its_traceback() -> None:
+    with pytest.raises(ZeroDivisionError), plain_failures():
+        _ = 1 / 0

@@ -1,0 +1,214 @@
+"""`new_credentials`, called as the daemon calls it, on a real instance and database."""
+
+import dagster as dg
+import pytest
+
+from rsu_pipeline.definitions import build_definitions
+from rsu_pipeline.orchestration import partitions
+from rsu_pipeline.orchestration.resources import WarehouseResource
+from rsu_pipeline.orchestration.sensors import new_credentials
+from rsu_pipeline.warehouse import credentials, database
+from rsu_pipeline_tests.hub import Hub
+from rsu_pipeline_tests.orchestration.runs import sync_partner, use_environment
+
+SECRET = "canary-secret-entered-by-sql"
+
+
+def look(instance: dg.DagsterInstance) -> dg.SensorResult:
+    """One look, its partitions added as the daemon adds them."""
+    context = dg.build_sensor_context(instance=instance, resources={"warehouse": WarehouseResource()})
+    result = new_credentials(context)
+    assert isinstance(result, dg.SensorResult)
+    for request in result.dynamic_partitions_requests or []:
+        assert isinstance(request, dg.AddDynamicPartitionsRequest)
+        instance.add_dynamic_partitions(request.partitions_def_name, list(request.partition_keys))
+    return result
+
+
+def added(result: dg.SensorResult) -> list[str]:
+    return [key for request in result.dynamic_partitions_requests or [] for key in request.partition_keys]
+
+
+def run_keys(result: dg.SensorResult) -> dict[str, str]:
+    return {str(request.partition_key): str(request.run_key) for request in result.run_requests or []}
+
+
+def execute(instance: dg.DagsterInstance, result: dg.SensorResult, key: str) -> bool:
+    """Does what one of a look's requests asks for; whether it went well."""
+    (request,) = (request for request in result.run_requests or [] if request.partition_key == key)
+    job = build_definitions().resolve_job_def("sync_partner")
+    outcome = job.execute_in_process(
+        instance=instance, partition_key=key, tags=dict(request.tags), raise_on_error=False
+    )
+    return outcome.success
+
+
+def skip_message(result: dg.SensorResult) -> str:
+    assert result.skip_reason is not None
+    return str(result.skip_reason.skip_message)
+
+
+def forget_partners(hub: Hub) -> None:
+    hub.execute("DELETE FROM partner_provider_credentials; DELETE FROM timing_partners")
+
+
+def enter_by_sql(hub: Hub, name: str, principal: str, secret: str) -> None:
+    """A partner as operators enter it."""
+    hub.execute("INSERT INTO timing_partners (company_name) VALUES (%s)", name)
+    hub.execute(
+        "INSERT INTO partner_provider_credentials (timing_partner_id, provider_id, principal, secret)"
+        " SELECT t.timing_partner_id, p.provider_id, %s, %s FROM timing_partners t, providers p"
+        " WHERE t.company_name = %s AND p.name = 'RunSignup'",
+        principal,
+        secret,
+        name,
+    )
+
+
+def test_every_new_partner_gets_a_partition_and_one_first_sync(hub: Hub, instance: dg.DagsterInstance) -> None:
+    result = look(instance)
+    keys = list(hub.partners.values())
+    assert added(result) == keys
+    assert sorted(run_keys(result)) == keys
+    for request in result.run_requests or []:
+        assert request.tags["lane"] == "new_partner"
+        assert request.tags["partner"] == request.partition_key
+    assert result.skip_reason is None
+
+    # Before the runs have started: the same run keys, by which the daemon drops them, and no partition again.
+    again = look(instance)
+    assert run_keys(again) == run_keys(result)
+    assert added(again) == []
+
+
+def test_after_the_first_sync_it_skips_and_says_how_many_there_are(hub: Hub, instance: dg.DagsterInstance) -> None:
+    forget_partners(hub)
+    assert skip_message(look(instance)) == "0 active partners, 0 new, 0 awaiting their first sync, 0 sealed"
+    partner = hub.sandbox.admin.partners()[2]
+    enter_by_sql(hub, partner["name"], partner["key"], partner["secret"])
+    result = look(instance)
+    (key,) = run_keys(result)
+    assert key == "4-mill-pond-race-services"
+    assert execute(instance, result, key)
+    assert hub.stored(4)
+    after = look(instance)
+    assert run_keys(after) == {}
+    assert skip_message(after) == "1 active partners, 0 new, 0 awaiting their first sync, 0 sealed"
+
+
+def test_a_first_sync_that_failed_at_runsignup_is_not_asked_for_again_until_the_credential_changes(
+    hub: Hub, instance: dg.DagsterInstance
+) -> None:
+    first = look(instance)
+    key = hub.partners[2]
+    hub.sandbox.admin.fault("http_500", 0, endpoint="races", partner=2)
+    assert not execute(instance, first, key)
+    assert key not in run_keys(look(instance))
+
+    with database.session(hub.url, purpose="tests") as conn:
+        partner = hub.sandbox.admin.partners()[1]
+        credentials.add(conn, hub.sealer, name=partner["name"], principal=partner["key"], secret=partner["secret"])
+        conn.commit()
+    changed = look(instance)
+    assert run_keys(changed)[key] != run_keys(first)[key]
+    assert added(changed) == []
+    hub.sandbox.admin.clear_faults()
+    assert execute(instance, changed, key)
+    assert key not in run_keys(look(instance))
+
+
+def test_a_credential_changed_by_sql_asks_for_a_new_run(hub: Hub, instance: dg.DagsterInstance) -> None:
+    first = look(instance)
+    key = hub.partners[3]
+    assert execute(instance, first, key)
+    assert key not in run_keys(look(instance))
+    partner = hub.sandbox.admin.partners()[2]
+    hub.execute(
+        "UPDATE partner_provider_credentials SET principal = %s, secret = %s WHERE timing_partner_id = 3",
+        partner["key"],
+        partner["secret"],
+    )
+    assert run_keys(look(instance))[key] != run_keys(first)[key]
+
+
+def test_partners_without_credential_or_switched_off_keep_their_partition_and_are_not_synced(
+    hub: Hub, instance: dg.DagsterInstance
+) -> None:
+    look(instance)
+    with database.session(hub.url, purpose="tests") as conn:
+        credentials.set_disabled(conn, 1, True)
+    hub.execute("DELETE FROM partner_provider_credentials WHERE timing_partner_id = 2")
+    hub.execute("UPDATE partner_provider_credentials SET secret = '' WHERE timing_partner_id = 3")
+    result = look(instance)
+    assert run_keys(result) == {}
+    assert skip_message(result) == "0 active partners, 0 new, 0 awaiting their first sync, 0 sealed"
+    assert instance.get_dynamic_partitions(partitions.NAME) == list(hub.partners.values())
+
+
+def test_partitions_outlive_their_partners(hub: Hub, instance: dg.DagsterInstance) -> None:
+    look(instance)
+    forget_partners(hub)
+    result = look(instance)
+    assert result.dynamic_partitions_requests == []
+    assert instance.get_dynamic_partitions(partitions.NAME) == list(hub.partners.values())
+
+
+def test_a_secret_entered_in_clear_is_sealed_by_the_next_look(hub: Hub, instance: dg.DagsterInstance) -> None:
+    enter_by_sql(hub, "Quill & Ribbon Timing", "canary-key", SECRET)
+    result = look(instance)
+    assert added(result)[-1] == "4-quill-ribbon-timing"
+    assert run_keys(result).keys() >= {"4-quill-ribbon-timing"}
+    rows = hub.rows("SELECT principal, secret FROM partner_provider_credentials WHERE timing_partner_id = 4")
+    (row,) = rows
+    assert "canary" not in f"{row['principal']} {row['secret']}"
+    assert hub.sealer.open(row["secret"]) == SECRET
+    assert hub.sealer.open(row["principal"]) == "canary-key"
+    # Sealing is no change: the same run key.
+    assert run_keys(look(instance)) == run_keys(result)
+
+
+def test_a_first_sync_that_ended_without_a_trace_is_asked_for_again_but_not_at_once(
+    hub: Hub, hub_instance: dg.DagsterInstance, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    key, first = hub.partners[1], look(hub_instance)
+    use_environment(monkeypatch, {"RSU_SECRET_KEY": "VVVVVVVVVVVVVVVVVVVVVVVVVVVVVVVVVVVVVVVVVVU="})
+    assert not execute(hub_instance, first, key)
+    use_environment(monkeypatch, hub.environment)
+    assert run_keys(look(hub_instance)).keys() == set(hub.partners.values()) - {key}
+
+    hub.execute("UPDATE dagster.runs SET end_time = end_time - 61")
+    second = look(hub_instance)
+    assert run_keys(second)[key] == f"{run_keys(first)[key]}:2"
+    use_environment(monkeypatch, {"RSU_SECRET_KEY": "VVVVVVVVVVVVVVVVVVVVVVVVVVVVVVVVVVVVVVVVVVU="})
+    assert not execute(hub_instance, second, key)
+    use_environment(monkeypatch, hub.environment)
+    hub.execute("UPDATE dagster.runs SET end_time = end_time - 61")
+    assert key not in run_keys(look(hub_instance))
+    hub.execute("UPDATE dagster.runs SET end_time = end_time - 61")
+    third = look(hub_instance)
+    assert run_keys(third)[key] == f"{run_keys(first)[key]}:3"
+    assert execute(hub_instance, third, key)
+    assert key not in run_keys(look(hub_instance))
+
+
+def test_a_first_sync_that_is_running_is_not_asked_for_again(hub: Hub, instance: dg.DagsterInstance) -> None:
+    result = look(instance)
+    (request,) = (request for request in result.run_requests or [] if request.partition_key == hub.partners[2])
+    job = build_definitions().resolve_job_def("sync_partner")
+    instance.create_run_for_job(job, tags=dict(request.tags), status=dg.DagsterRunStatus.STARTED)
+    assert hub.partners[2] not in run_keys(look(instance))
+
+
+def test_a_sync_from_elsewhere_counts_as_the_first(hub: Hub, instance: dg.DagsterInstance) -> None:
+    assert sync_partner(instance, hub.partners[3]).success
+    assert run_keys(look(instance)).keys() == {hub.partners[1], hub.partners[2]}
+
+
+def test_a_database_that_is_away_is_one_sentence(
+    hub: Hub, instance: dg.DagsterInstance, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    use_environment(monkeypatch, {"RSU_DATABASE_URL": "postgresql://hub:canary@127.0.0.1:9/hub"})
+    with pytest.raises(dg.Failure) as failed:
+        look(instance)
+    assert str(failed.value.description).startswith("Cannot use PostgreSQL at 127.0.0.1:9/hub: ")
+    assert "canary" not in str(failed.value.description)

@@ -1,0 +1,136 @@
+"""The instance that dagster.yaml describes: in the hub's database and home, usable at once, holding no secret."""
+
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import dagster as dg
+import pytest
+
+from rsu_pipeline.orchestration import partitions
+from rsu_pipeline.orchestration.storage import storage_url
+from rsu_pipeline.warehouse import database
+from rsu_pipeline_tests.hub import SECRET_KEY, Hub
+from rsu_pipeline_tests.orchestration.runs import sync_partner, use_environment
+
+# Makes the instance when the file appears, so that several do it at the same moment.
+START = """
+import sys, time
+from pathlib import Path
+import dagster as dg
+import dagster_postgres, rsu_pipeline.orchestration.storage
+Path(sys.argv[2]).touch()
+while not Path(sys.argv[3]).exists():
+    time.sleep(0.001)
+with dg.DagsterInstance.from_config(sys.argv[1]) as instance:
+    instance.add_dynamic_partitions("timing_partner", [sys.argv[4]])
+"""
+
+
+def tables(url: str) -> dict[str, set[str]]:
+    """Tables by schema."""
+    with database.session(url, purpose="tests") as conn, conn.cursor() as cur:
+        cur.execute("SELECT schemaname, tablename FROM pg_tables WHERE schemaname IN ('public', 'dagster')")
+        found: dict[str, set[str]] = {"public": set(), "dagster": set()}
+        for schema, table in cur.fetchall():
+            found[schema].add(table)
+    return found
+
+
+def schema_text(hub: Hub, schema: str) -> str:
+    """Every row of every table of a schema, as text."""
+    names = hub.rows("SELECT tablename FROM pg_tables WHERE schemaname = %s", schema)
+    assert names
+    return "\n".join(
+        str(row["line"])
+        for name in names
+        for row in hub.rows(f'SELECT t::text AS line FROM {schema}."{name["tablename"]}" t')
+    )
+
+
+def test_dagsters_tables_are_in_a_schema_of_their_own(
+    empty_database: str, dagster_home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    use_environment(monkeypatch, {"RSU_DATABASE_URL": empty_database, "RSU_HOME": str(tmp_path / "home")})
+    with dg.DagsterInstance.from_config(str(dagster_home)) as instance:
+        found = tables(empty_database)
+        assert found["public"] == set()
+        assert {"runs", "event_logs", "job_ticks", "dynamic_partitions", "alembic_version"} <= found["dagster"]
+        instance.add_dynamic_partitions(partitions.NAME, ["1-a", "2-b"])
+    with dg.DagsterInstance.from_config(str(dagster_home)) as again:
+        assert again.get_dynamic_partitions(partitions.NAME) == ["1-a", "2-b"]
+        assert not again.telemetry_enabled
+        assert again.run_monitoring_enabled
+        assert again.run_monitoring_max_runtime_seconds == 7200
+
+
+def test_processes_that_start_at_the_same_moment_share_one_storage(
+    empty_database: str, dagster_home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    environment = {"RSU_DATABASE_URL": empty_database, "RSU_HOME": str(tmp_path / "home")}
+    names = ["1-a", "2-b"]
+    started = [
+        subprocess.Popen(
+            [sys.executable, "-c", START, str(dagster_home), str(tmp_path / name), str(tmp_path / "go"), name],
+            env=os.environ | environment,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        for name in names
+    ]
+    while not all((tmp_path / name).exists() for name in names):
+        assert all(process.poll() is None for process in started)
+        time.sleep(0.02)
+    (tmp_path / "go").touch()
+    errors = [process.communicate(timeout=120)[1] for process in started]
+    assert [process.returncode for process in started] == [0, 0], errors
+    use_environment(monkeypatch, environment)
+    with dg.DagsterInstance.from_config(str(dagster_home)) as instance:
+        assert sorted(instance.get_dynamic_partitions(partitions.NAME)) == names
+
+
+def test_the_storage_address_keeps_what_the_hubs_address_says(empty_database: str) -> None:
+    assert storage_url(empty_database) == f"{empty_database}?options=-csearch_path%3Ddagster"
+    with_options = f"{empty_database}?application_name=hub"
+    assert storage_url(with_options) == f"{with_options}&options=-csearch_path%3Ddagster"
+
+
+def test_runs_on_it_are_stored_and_nothing_that_is_kept_or_printed_holds_a_secret(
+    hub: Hub, hub_instance: dg.DagsterInstance, capfd: pytest.CaptureFixture[str]
+) -> None:
+    admin = hub.sandbox.admin
+    good = sync_partner(hub_instance, hub.partners[1])
+    assert good.success
+    # What fails tells most: broken connections, bodies that are no JSON, a credential that is refused.
+    for kind in ("reset", "html_200", "truncated", "redirect"):
+        admin.fault(kind, 1, endpoint="participants", partner=2)
+    failed = sync_partner(hub_instance, hub.partners[2])
+    assert failed.failure is not None
+    admin.clear_faults()
+    admin.revoke(3)
+    try:
+        refused = sync_partner(hub_instance, hub.partners[3])
+    finally:
+        admin.grant(3)
+    assert refused.failure is not None
+
+    stored = schema_text(hub, "dagster")
+    for run in (good, failed, refused):
+        assert run.run_id in stored
+    for word in ("Mill Pond Half", "RunSignup refuses the credential"):
+        assert word in stored
+    folder = Path(hub.environment["RSU_HOME"]) / "dagster"
+    assert hub_instance.storage_directory() == str(folder / "storage")
+    logs = [path for path in folder.rglob("*") if path.is_file()]
+    assert {path.suffix for path in logs if good.run_id in path.parts} == {".out", ".err", ".complete"}
+    printed = "".join(capfd.readouterr())
+    assert "Mill Pond Half" in printed
+    everywhere = "\n".join([stored, schema_text(hub, "public"), printed, *(path.read_text() for path in logs)])
+    password = str(hub.url).split("@")[0].rsplit(":", 1)[-1]
+    secrets = [SECRET_KEY, password]
+    for partner in admin.partners():
+        secrets += [partner["key"], partner["secret"]]
+    assert all(len(secret) > 8 for secret in secrets)
+    assert [secret for secret in secrets if secret in everywhere] == []

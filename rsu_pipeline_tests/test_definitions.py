@@ -1,0 +1,203 @@
+"""What Dagster loads: complete, described, and loadable anywhere; and who may import whom."""
+
+import ast
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import dagster as dg
+import pytest
+
+import rsu_pipeline
+from rsu_pipeline.definitions import build_definitions, defs
+from rsu_pipeline.orchestration.resources import WarehouseResource
+
+PACKAGE = Path(rsu_pipeline.__file__).parent
+PROJECT = PACKAGE.parent
+NOWHERE = "postgresql://nobody@127.0.0.1:9/none"
+
+ASSETS = {"partner_events", "future_events", "participants"}
+
+# Loads the definitions where nothing is at hand, and tells what that took.
+LOAD = """
+import json, sys
+
+def refuse(event, args):
+    if event.startswith(("socket.connect", "socket.getaddrinfo", "subprocess.Popen")):
+        raise RuntimeError(f"importing did {event} {args}")
+    if event == "open" and isinstance(args[0], str) and isinstance(args[1], str) and set(args[1]) & set("wax+"):
+        raise RuntimeError(f"importing opened {args[0]} for writing")
+    if event in ("os.mkdir", "os.rename", "os.remove", "os.rmdir"):
+        raise RuntimeError(f"importing did {event} {args}")
+
+import dagster
+before = set(sys.modules)
+sys.dont_write_bytecode = True
+sys.addaudithook(refuse)
+from rsu_pipeline.definitions import defs
+print(json.dumps({
+    "assets": sorted(key.to_user_string() for key in defs.resolve_all_asset_keys()),
+    "pandas": "pandas" in sys.modules,
+    "numpy": "numpy" in sys.modules,
+}))
+"""
+
+
+def modules(folder: str) -> list[Path]:
+    return sorted((PACKAGE / folder).rglob("*.py"))
+
+
+def imported(path: Path) -> set[str]:
+    """Every module a file names in an import, wherever in the file it stands; relative ones are resolved."""
+    found: set[str] = set()
+    own = path.relative_to(PROJECT).with_suffix("").parts
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            base = ".".join([*own[: -node.level], *filter(None, [node.module])]) if node.level else str(node.module)
+            found |= {base, *(f"{base}.{alias.name}" for alias in node.names)}
+    return found
+
+
+def is_in(name: str, package: str) -> bool:
+    return name == package or name.startswith(f"{package}.")
+
+
+def test_the_definitions_are_loadable() -> None:
+    dg.Definitions.validate_loadable(defs)
+
+
+def test_the_repository_holds_these_assets_jobs_and_sensors() -> None:
+    repository = defs.get_repository_def()
+    assert {key.to_user_string() for key in defs.resolve_all_asset_keys()} == ASSETS
+    assert {job.name for job in repository.get_all_jobs()} == {"sync_partner", "__ASSET_JOB"}
+    assert {sensor.name for sensor in repository.sensor_defs} == {"new_credentials"}
+    assert list(repository.schedule_defs) == []
+    assert {key.to_user_string() for key in defs.resolve_asset_graph().asset_check_keys} == {
+        "participants:equals_runsignup",
+        "participants:no_quarantined_rows",
+    }
+    sensor = repository.get_sensor_def("new_credentials")
+    assert sensor.default_status is dg.DefaultSensorStatus.RUNNING
+    assert [target.job_name for target in sensor.targets] == ["sync_partner"]
+    selected = defs.resolve_job_def("sync_partner").asset_layer.selected_asset_keys
+    assert {key.to_user_string() for key in selected} == ASSETS
+
+
+@pytest.mark.parametrize("name", sorted(ASSETS))
+def test_every_asset_is_described_grouped_and_has_one_partition_per_partner(name: str) -> None:
+    key = dg.AssetKey(name)
+    asset = defs.resolve_assets_def(key)
+    spec = asset.get_asset_spec(key)
+    assert len(str(spec.description)) > 80
+    assert spec.group_name == "runsignup"
+    assert spec.kinds == {"python", "postgres"}
+    assert isinstance(spec.partitions_def, dg.DynamicPartitionsDefinition)
+    assert spec.partitions_def.name == "timing_partner"
+
+
+def test_each_asset_depends_on_the_one_before() -> None:
+    graph = defs.resolve_asset_graph()
+    assert graph.get(dg.AssetKey("partner_events")).parent_keys == set()
+    assert graph.get(dg.AssetKey("future_events")).parent_keys == {dg.AssetKey("partner_events")}
+    assert graph.get(dg.AssetKey("participants")).parent_keys == {dg.AssetKey("future_events")}
+
+
+def test_resources_can_be_replaced() -> None:
+    other = WarehouseResource(url=NOWHERE)
+    built = build_definitions({"warehouse": other})
+    resources = built.resources or {}
+    assert resources["warehouse"] is other
+    assert set(resources) == {"warehouse", "runsignup"}
+
+
+def test_a_fresh_interpreter_loads_them_silently_without_network_disk_database_or_pandas(tmp_path: Path) -> None:
+    outcome = subprocess.run(
+        [sys.executable, "-c", LOAD],
+        env={"PATH": os.environ["PATH"], "PYTHONPATH": str(PROJECT), "HOME": str(tmp_path)}
+        | {"RSU_DATABASE_URL": NOWHERE, "RSU_HOME": str(tmp_path / "home")},
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+    assert (outcome.returncode, outcome.stderr) == (0, "")
+    assert json.loads(outcome.stdout) == {"assets": sorted(ASSETS), "pandas": False, "numpy": False}
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_dagster_definitions_validate_works_in_the_checkout(database_url: str, tmp_path: Path) -> None:
+    outcome = subprocess.run(
+        [str(Path(sys.executable).parent / "dagster"), "definitions", "validate"],
+        env=os.environ | {"RSU_DATABASE_URL": database_url, "RSU_HOME": str(tmp_path / "home")},
+        cwd=PROJECT,
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+    assert outcome.returncode == 0, outcome.stderr
+    assert "Validation successful for code location rsu_pipeline" in outcome.stdout + outcome.stderr
+
+
+@pytest.mark.parametrize("folder", ["runsignup", "warehouse", "sync"])
+def test_dagster_is_not_known_below_orchestration(folder: str) -> None:
+    assert modules(folder)
+    for path in modules(folder):
+        assert not {name for name in imported(path) if is_in(name, "dagster") or name.startswith("dagster_")}, path
+
+
+@pytest.mark.parametrize(
+    ("folder", "forbidden"),
+    [
+        ("runsignup", {"warehouse", "sync", "orchestration", "definitions", "sandbox", "commands"}),
+        ("warehouse", {"runsignup", "sync", "orchestration", "definitions", "sandbox", "commands"}),
+        ("sync", {"orchestration", "definitions", "sandbox", "commands"}),
+        ("orchestration", {"definitions", "sandbox", "commands"}),
+        ("sandbox", {"runsignup", "warehouse", "sync", "orchestration", "definitions", "commands"}),
+    ],
+)
+def test_imports_point_one_way(folder: str, forbidden: set[str]) -> None:
+    assert modules(folder)
+    for path in modules(folder):
+        wrong = {
+            name for name in imported(path) if any(is_in(name, f"rsu_pipeline.{package}") for package in forbidden)
+        }
+        assert not wrong, f"{path.name} imports {wrong}"
+
+
+@pytest.mark.parametrize("package", ["requests", "urllib3"])
+def test_the_warehouse_speaks_no_http(package: str) -> None:
+    for path in modules("warehouse"):
+        assert not {name for name in imported(path) if is_in(name, package)}, path
+
+
+@pytest.mark.parametrize("package", ["psycopg2", "sqlalchemy"])
+def test_the_client_speaks_no_sql(package: str) -> None:
+    for path in modules("runsignup"):
+        assert not {name for name in imported(path) if is_in(name, package)}, path
+
+
+def test_no_module_of_dagsters_postpones_its_annotations() -> None:
+    # Dagster refuses a context whose annotation is a text.
+    checked = [*modules("orchestration"), PACKAGE / "definitions.py"]
+    assert any("AssetExecutionContext" in path.read_text() for path in checked)
+    for path in checked:
+        assert "__future__.annotations" not in imported(path), path
+
+
+def test_the_lint_rule_refuses_dagster_below_orchestration() -> None:
+    ruff = [str(Path(sys.executable).parent / "ruff"), "check", "--config", str(PROJECT / "pyproject.toml")]
+    verdicts = {}
+    for place in ("runsignup", "warehouse", "sync", "orchestration"):
+        outcome = subprocess.run(
+            [*ruff, "--select", "TID251", "--stdin-filename", str(PACKAGE / place / "made_up.py"), "-"],
+            input="import dagster as dg\n\nprint(dg)\n",
+            cwd=PROJECT,
+            capture_output=True,
+            text=True,
+        )
+        verdicts[place] = "TID251" in outcome.stdout
+    assert verdicts == {"runsignup": True, "warehouse": True, "sync": True, "orchestration": False}

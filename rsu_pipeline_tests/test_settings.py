@@ -1,0 +1,226 @@
+"""Every setting, good and bad: a bad one is one sentence that names its variable and repeats no secret."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+from zoneinfo import ZoneInfo
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from rsu_pipeline import settings
+from rsu_pipeline.settings import Settings, SettingsError, load
+
+SECRET = "canary-secret-42"
+
+
+def refusal(variables: dict[str, str]) -> str:
+    with pytest.raises(SettingsError) as caught:
+        load(variables)
+    text = str(caught.value)
+    assert "\n" not in text
+    assert text.endswith(".")
+    assert text.count(". ") == 0, "more than one sentence"
+    return text
+
+
+def test_nothing_set_gives_the_defaults() -> None:
+    got = load({})
+    assert got.home == (settings.project_root() / ".rsu").resolve()
+    assert (got.database_url, got.secret_keys, got.ui_port) == (None, (), 3000)
+    assert got.timezone == ZoneInfo("America/New_York")
+    assert got.api.base_url == "https://api.runsignup.com/rest"
+    assert (got.api.registration, got.api.registration_secret) == (None, None)
+    assert (got.budget.calls_per_hour, got.budget.max_in_flight, got.budget.in_flight_scope) == (1000, 2, "all")
+    assert (got.sync.incremental_days, got.sync.page_size, got.sync.cursor_overlap) == (7.0, 2500, 120)
+
+
+def test_an_empty_variable_counts_as_not_set() -> None:
+    names = "HOME DATABASE_URL SECRET_KEY TIMEZONE UI_PORT API_BASE_URL API_REG API_REG_SECRET CALLS_PER_HOUR".split()
+    assert load({f"RSU_{name}": "  " for name in names}) == load({})
+
+
+def test_the_environment_is_read_when_nothing_is_given(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("RSU_UI_PORT", "3100")
+    assert load().ui_port == 3100
+
+
+NUMBERS: list[tuple[str, Callable[[Settings], Any], bool, float, float]] = [
+    ("RSU_UI_PORT", lambda s: s.ui_port, True, 1, 65535),
+    ("RSU_CONNECT_TIMEOUT", lambda s: s.api.connect_timeout, False, 0.1, 600),
+    ("RSU_READ_TIMEOUT", lambda s: s.api.read_timeout, False, 0.1, 3600),
+    ("RSU_TOTAL_TIMEOUT", lambda s: s.api.total_timeout, False, 0.1, 3600),
+    ("RSU_CALL_ATTEMPTS", lambda s: s.api.attempts, True, 1, 20),
+    ("RSU_CALL_BACKOFF", lambda s: s.api.backoff, False, 0, 600),
+    ("RSU_CALLS_PER_HOUR", lambda s: s.budget.calls_per_hour, True, 1, 1_000_000),
+    ("RSU_MAX_IN_FLIGHT", lambda s: s.budget.max_in_flight, True, 1, 100),
+    ("RSU_INCREMENTAL_DAYS", lambda s: s.sync.incremental_days, False, 0, 3650),
+    ("RSU_PAGE_SIZE", lambda s: s.sync.page_size, True, 1, 2500),
+    ("RSU_CURSOR_OVERLAP", lambda s: s.sync.cursor_overlap, True, 10, 86400),
+    ("RSU_MASS_REMOVAL_SHARE", lambda s: s.sync.mass_removal_share, False, 0, 1),
+    ("RSU_FULL_READ_UP_TO_ROWS", lambda s: s.sync.full_read_up_to_rows, True, 0, 10_000_000),
+]
+
+
+@pytest.mark.parametrize(("name", "of", "whole", "low", "high"), NUMBERS)
+def test_a_number_is_taken_within_its_bounds_and_refused_outside(
+    name: str, of: Callable[[Settings], Any], whole: bool, low: float, high: float
+) -> None:
+    for value in (low, high):
+        got = of(load({name: f" {value} "}))
+        assert got == value
+        assert isinstance(got, int) == whole
+    bad = ["many", "1,000", "--5", "0x10", "1 2", "nan", "inf", "-inf", "1e400", str(low - 1), str(high * 2 + 1), "٣x"]
+    for text in bad + (["1.5", "10.25"] if whole else []):
+        said = refusal({name: text})
+        assert said.startswith(f"{name} is ")
+        assert f"{low:g}" in said or str(low) in said
+
+
+@pytest.mark.parametrize("name", ["UTC", "America/Chicago", "Europe/Paris"])
+def test_a_time_zone_is_found_by_its_name(name: str) -> None:
+    assert load({"RSU_TIMEZONE": name}).timezone == ZoneInfo(name)
+
+
+@pytest.mark.parametrize(
+    "name", ["Mars/Olympus", "../etc/passwd", "/etc/passwd", "EST5EDTX", "America", "x" * 500, "é"]
+)
+def test_an_unknown_time_zone_is_refused(name: str) -> None:
+    assert "RSU_TIMEZONE" in refusal({"RSU_TIMEZONE": name})
+
+
+@pytest.mark.parametrize(
+    ("given_url", "kept"),
+    [
+        ("https://api.runsignup.com/rest", "https://api.runsignup.com/rest"),
+        ("https://runsignup.com/Rest/", "https://runsignup.com/Rest"),
+        ("HTTPS://test.runsignup.com:8443/Rest", "HTTPS://test.runsignup.com:8443/Rest"),
+        ("http://127.0.0.1:8080/Rest", "http://127.0.0.1:8080/Rest"),
+        ("http://localhost/Rest", "http://localhost/Rest"),
+        ("http://[::1]:9/Rest", "http://[::1]:9/Rest"),
+    ],
+)
+def test_a_plain_address_of_the_api_is_taken(given_url: str, kept: str) -> None:
+    assert load({"RSU_API_BASE_URL": given_url}).api.base_url == kept
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "http://api.runsignup.com/rest",
+        "http://127.0.0.1.example.test/rest",
+        "http://localhost.example.test",
+        "http://10.0.0.1/rest",
+        "http://[::2]/rest",
+        "HTTP://runsignup.com/Rest",
+    ],
+)
+def test_http_is_refused_except_to_this_machine(url: str) -> None:
+    said = refusal({"RSU_API_BASE_URL": url})
+    assert "RSU_API_BASE_URL" in said
+    assert "https://" in said
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "api.runsignup.com/rest",
+        "ftp://api.runsignup.com",
+        "file:///etc/passwd",
+        "https://",
+        "https:///rest",
+        "https://[::1",
+        "https://host:port/rest",
+        "https://host:99999/rest",
+        "https://host:0/rest",
+        "https://ho st/rest",
+        "https://host/re\nst",
+        f"https://user:{SECRET}@host/rest",
+        f"https://:{SECRET}@host/rest",
+        f"https://{SECRET}@host/rest",
+        f"https://host/rest?api_secret={SECRET}",
+        f"https://host/rest#{SECRET}",
+        "https://host/rest?",
+    ],
+)
+def test_any_other_address_is_refused_without_being_repeated(url: str) -> None:
+    said = refusal({"RSU_API_BASE_URL": url})
+    assert "RSU_API_BASE_URL" in said
+    assert SECRET not in said
+
+
+@pytest.mark.parametrize("scheme", ["postgresql", "postgres"])
+def test_a_database_address_gets_the_long_scheme(scheme: str) -> None:
+    assert load({"RSU_DATABASE_URL": f"{scheme}://u:p@h:5432/hub"}).database_url == "postgresql://u:p@h:5432/hub"
+
+
+@pytest.mark.parametrize("url", [f"mysql://u:{SECRET}@h/hub", f"host=h password={SECRET}", SECRET, "postgresql:/h/hub"])
+def test_another_database_is_refused_without_its_password(url: str) -> None:
+    said = refusal({"RSU_DATABASE_URL": url})
+    assert "RSU_DATABASE_URL" in said
+    assert SECRET not in said
+
+
+def test_the_registration_is_taken_whole_or_not_at_all() -> None:
+    got = load({"RSU_API_REG": "12.token", "RSU_API_REG_SECRET": SECRET}).api
+    assert (got.registration, got.registration_secret) == ("12.token", SECRET)
+    for name, value in (("RSU_API_REG", f"12.{SECRET}"), ("RSU_API_REG_SECRET", SECRET)):
+        said = refusal({name: value})
+        assert "RSU_API_REG " in said or "RSU_API_REG;" in said
+        assert "RSU_API_REG_SECRET" in said
+        assert SECRET not in said
+
+
+def test_several_secret_keys_are_taken_in_order() -> None:
+    assert load({"RSU_SECRET_KEY": " new , old,, "}).secret_keys == ("new", "old")
+
+
+@pytest.mark.parametrize("scope", ["all", "credential"])
+def test_the_scope_of_the_calls_in_flight_is_a_word(scope: str) -> None:
+    assert load({"RSU_IN_FLIGHT_SCOPE": scope}).budget.in_flight_scope == scope
+
+
+@pytest.mark.parametrize("scope", ["ALL", "partner", "1"])
+def test_another_scope_is_refused(scope: str) -> None:
+    assert "RSU_IN_FLIGHT_SCOPE" in refusal({"RSU_IN_FLIGHT_SCOPE": scope})
+
+
+def test_home_is_a_whole_path(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert load({"RSU_HOME": "here/../there"}).home == tmp_path / "there"
+    monkeypatch.setenv("HOME", str(tmp_path))
+    assert load({"RSU_HOME": "~/hub"}).home == tmp_path / "hub"
+
+
+@pytest.mark.parametrize("home", ["~no-such-user-of-this-machine/hub", "a\0b"])
+def test_a_home_that_cannot_be_is_refused(home: str) -> None:
+    assert "RSU_HOME" in refusal({"RSU_HOME": home})
+
+
+def test_settings_show_no_secret() -> None:
+    got = load(
+        {
+            "RSU_DATABASE_URL": f"postgresql://u:{SECRET}@h/hub",
+            "RSU_SECRET_KEY": SECRET,
+            "RSU_API_REG": f"12.{SECRET}",
+            "RSU_API_REG_SECRET": SECRET,
+        }
+    )
+    assert got.database_url is not None
+    assert SECRET in got.database_url
+    for shown in (repr(got), str(got), repr(got.api), f"{got.budget}{got.sync}"):
+        assert SECRET not in shown
+
+
+NAMES = [name for name, *_ in NUMBERS] + [
+    f"RSU_{name}" for name in "HOME DATABASE_URL SECRET_KEY TIMEZONE API_BASE_URL API_REG IN_FLIGHT_SCOPE".split()
+]
+
+
+@given(st.sampled_from(NAMES), st.text(st.characters(exclude_characters="\0", codec="utf-8"), max_size=30))
+def test_whatever_a_variable_holds_it_is_taken_or_refused_by_name(name: str, text: str) -> None:
+    try:
+        load({name: text})
+    except SettingsError as error:
+        assert name in str(error)

@@ -1,0 +1,79 @@
+"""A process that takes calls from the ledger, for the tests: `python -m … '{"url": …}'`.
+
+It prints "ready", and begins when a line comes on standard input. What it prints at the end is a JSON object.
+"""
+
+import json
+import subprocess
+import sys
+import time
+from typing import Any
+
+from rsu_pipeline import settings as configuration
+from rsu_pipeline.sync import desk
+from rsu_pipeline.warehouse import budget, credentials, database
+from rsu_pipeline.warehouse.sealing import Sealer
+
+
+def main(order: dict[str, Any]) -> None:
+    with database.session(order["url"], purpose="ledger worker") as conn:
+        limits = budget.Limits(order["calls_per_hour"], order["max_in_flight"])
+        ledger = budget.Ledger(conn, order["credential"], order["lane"], limits)
+        print("ready", flush=True)
+        sys.stdin.readline()
+        result = {"exhaust": exhaust, "hold": hold, "call": call}[order["do"]](order, ledger)
+        print(json.dumps(result), flush=True)
+
+
+def exhaust(order: dict[str, Any], ledger: budget.Ledger) -> dict[str, Any]:
+    """Takes and settles calls until none is left."""
+    grants: list[int] = []
+    while True:
+        try:
+            grant = ledger.take("participants", 1)
+        except budget.NoCallLeft as error:
+            return {"grants": grants, "frees_in": error.frees_in, "lane": error.lane}
+        grants.append(grant)
+        ledger.settle(grant, status=200, error=None, size=10, rows=1)
+
+
+def hold(order: dict[str, Any], ledger: budget.Ledger) -> dict[str, Any]:
+    """Takes a call and never ends it."""
+    print(json.dumps({"grant": ledger.take("participants", 1)}), flush=True)
+    time.sleep(600)
+    return {}
+
+
+def call(order: dict[str, Any], ledger: budget.Ledger) -> dict[str, Any]:
+    """Makes so many real calls, as a sync makes them."""
+    settings = configuration.load(order["environment"])
+    sealer = Sealer(settings.secret_keys, source="RSU_SECRET_KEY")
+    with database.session(order["url"], purpose="ledger worker") as conn:
+        credential = credentials.open_credential(conn, sealer, order["partner"])
+    client = desk.client_for(settings, credential, ledger)
+    races = sum(len(client.races_page(1).races) for _ in range(order["calls"]))
+    client.close()
+    return {"calls": ledger.calls, "races": races}
+
+
+# For the test that started it.
+
+Worker = subprocess.Popen[str]
+
+
+def begin(*workers: Worker) -> None:
+    """Lets workers go together, once all are ready."""
+    for worker in workers:
+        assert worker.stdout is not None and worker.stdout.readline() == "ready\n"
+    for worker in workers:
+        assert worker.stdin is not None
+        worker.stdin.write("go\n")
+        worker.stdin.flush()
+
+
+def answers(workers: list[Worker]) -> list[dict[str, Any]]:
+    return [json.loads(worker.communicate(timeout=120)[0]) for worker in workers]
+
+
+if __name__ == "__main__":
+    main(json.loads(sys.argv[1]))

@@ -1,0 +1,183 @@
+"""Connections, and the locks that sessions hold."""
+
+import signal
+import subprocess
+import sys
+import time
+
+import psycopg2
+import psycopg2.errors
+import pytest
+from psycopg2.extensions import connection as Connection
+
+from rsu_pipeline.warehouse import database
+from rsu_pipeline.warehouse.database import DatabaseError, PartnerBusy
+
+PARTNER = "INSERT INTO timing_partners (company_name) VALUES ('Juniper Timing'), ('Larch Timing')"
+HOLDER = """
+import sys, time
+from rsu_pipeline.warehouse import database
+with database.session(sys.argv[1], purpose="sync holder") as conn, database.partner_lock(conn, 7):
+    print("held", flush=True)
+    time.sleep(600)
+"""
+
+
+def rows(url: str, query: str) -> list[tuple[object, ...]]:
+    with database.session(url, purpose="tests") as conn, conn.cursor() as cur:
+        cur.execute(query)
+        found = cur.fetchall() if cur.description else []
+        conn.commit()
+    return found
+
+
+def started(code: str, *arguments: str) -> subprocess.Popen[str]:
+    return subprocess.Popen(
+        [sys.executable, "-c", code, *arguments], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    )
+
+
+def line_of(process: subprocess.Popen[str]) -> str:
+    assert process.stdout is not None
+    return process.stdout.readline().strip()
+
+
+# Connections
+
+
+def test_a_session_says_what_it_is_for_and_never_waits_for_ever(server: str) -> None:
+    ((name, lock, idle, zone),) = rows(
+        server,
+        "SELECT current_setting('application_name'), current_setting('lock_timeout'),"
+        " current_setting('idle_in_transaction_session_timeout'), current_setting('timezone')",
+    )
+    assert str(name).startswith("rsu tests ")
+    assert (lock, idle, zone) == ("30s", "10min", "UTC")
+
+
+def test_a_session_sees_what_others_commit_whatever_the_database_is_set_to(database_url: str) -> None:
+    rows(
+        database_url,
+        "ALTER DATABASE " + database_url.rsplit("/", 1)[1] + " SET default_transaction_isolation = 'serializable'",
+    )
+    assert rows(database_url, "SHOW transaction_isolation") == [("read committed",)]
+
+
+def test_what_a_session_did_not_commit_is_undone(database_url: str) -> None:
+    with database.session(database_url, purpose="tests") as conn, conn.cursor() as cur:
+        cur.execute(PARTNER)
+    assert rows(database_url, "SELECT count(*) FROM timing_partners") == [(0,)]
+
+
+def test_a_connection_lost_in_a_session_is_one_sentence(server: str) -> None:
+    with (
+        pytest.raises(DatabaseError, match=r"^The connection to PostgreSQL at \S+ was lost: [^\n]*$"),
+        database.session(server, purpose="victim") as conn,
+        conn.cursor() as cur,
+    ):
+        rows(server, f"SELECT pg_terminate_backend({conn.info.backend_pid})")
+        cur.execute("SELECT 1")
+
+
+def test_an_error_of_ours_in_a_session_stays_what_it_is(server: str) -> None:
+    with (
+        pytest.raises(psycopg2.errors.QueryCanceled),
+        database.session(server, purpose="tests") as conn,
+        conn.cursor() as cur,
+    ):
+        cur.execute("SET statement_timeout = 10; SELECT pg_sleep(5)")
+
+
+def sentence(url: str) -> str:
+    with pytest.raises(DatabaseError) as caught:
+        database.connect(url, purpose="tests")
+    text = str(caught.value)
+    assert "\n" not in text
+    return text
+
+
+def test_a_server_that_is_away_is_named_with_the_reason() -> None:
+    text = sentence("postgresql://someone:tops3cret@127.0.0.1:1/hub")
+    assert text.startswith("Cannot use PostgreSQL at 127.0.0.1:1/hub: ")
+    assert "refused" in text
+    assert "tops3cret" not in text
+
+
+def test_a_wrong_password_is_not_repeated(server: str) -> None:
+    address = server.split("@", 1)[1]
+    text = sentence(f"postgresql://stranger:tops3cret@{address}")
+    assert "authentication failed" in text
+    assert "tops3cret" not in text
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "postgresql://u:tops3cret@@h/db",
+        "postgresql://u:top@s3cret@127.0.0.1/db",
+        "postgresql://u:top/s3cret@127.0.0.1/db",
+        "postgresql://u:top%s3cret@127.0.0.1/db",
+        "postgresql://u:p@h:1/db?nonsense=s3cret",
+        "postgresql://u@[::1/db-s3cret",
+    ],
+)
+def test_an_address_that_cannot_be_read_is_not_repeated(url: str) -> None:
+    text = sentence(url)
+    assert text.startswith("RSU_DATABASE_URL cannot be read as a PostgreSQL address")
+    assert "s3cret" not in text
+    assert database.place(url) == "the address in RSU_DATABASE_URL"
+
+
+# The partner's lock
+
+
+def test_a_second_session_is_told_who_holds_the_partner(server: str, empty_database: str) -> None:
+    here = empty_database
+    with (
+        database.session(server, purpose="sync other-hub") as far,
+        database.session(here, purpose="sync first") as first,
+        database.session(here, purpose="sync second") as second,
+        database.partner_lock(far, 7),
+    ):
+        with database.partner_lock(first, 7):
+            with pytest.raises(PartnerBusy, match=r"^partner 7 is being synced by 'rsu sync first "):
+                enter(second, 7)
+            enter(second, 8)
+        enter(second, 7)
+
+
+def test_a_failure_under_the_lock_frees_the_partner(server: str) -> None:
+    with (
+        database.session(server, purpose="sync first") as first,
+        database.session(server, purpose="sync second") as second,
+    ):
+        with pytest.raises(psycopg2.errors.DivisionByZero), database.partner_lock(first, 7), first.cursor() as cur:
+            cur.execute("SELECT 1 / 0")
+        enter(second, 7)
+
+
+def test_a_killed_process_frees_its_partner(server: str) -> None:
+    holder = started(HOLDER, server)
+    assert line_of(holder) == "held"
+    with database.session(server, purpose="sync next") as conn:
+        with pytest.raises(PartnerBusy, match="sync holder"):
+            enter(conn, 7)
+        holder.send_signal(signal.SIGKILL)
+        holder.communicate()
+        deadline = time.monotonic() + 30
+        while is_busy(conn, 7):
+            assert time.monotonic() < deadline, "the partner is still held"
+            time.sleep(0.02)
+
+
+def is_busy(conn: Connection, partner_id: int) -> bool:
+    try:
+        enter(conn, partner_id)
+    except PartnerBusy:
+        return True
+    return False
+
+
+def enter(conn: Connection, partner_id: int) -> None:
+    with database.partner_lock(conn, partner_id):
+        pass
