@@ -202,7 +202,7 @@ def _cell(value: Any) -> str:
     return text.replace("\\", r"\\").replace("\t", r"\t").replace("\n", r"\n").replace("\r", r"\r")
 
 
-def _amount(text: str | None | UnsetType) -> str:
+def _amount(text: str | UnsetType | None) -> str:
     return text.replace("$", "").replace(",", "") if isinstance(text, str) else "null"
 
 

@@ -9,6 +9,7 @@ import tempfile
 
 from benchmarks.measure import Job, Meter, Read, Report, answer, job
 from rsu_pipeline import settings as configuration
+from rsu_pipeline.sync import listing
 from rsu_pipeline.sync import partner as sync
 from rsu_pipeline.sync.desk import Desk, open_desk
 from rsu_pipeline.warehouse import credentials, database
@@ -67,7 +68,7 @@ def run(work: Job, report: Report, meter: Meter) -> None:
 
 def _partner(desk: Desk, report: Report, meter: Meter, *, force_full: bool) -> None:
     with meter.timing(report.listing):
-        report.problems += sync.refresh_events(desk).problems
+        report.problems += listing.refresh_events(desk).problems
         plan = sync.make_plan(desk, force_full=force_full)
     with meter.timing(report.registrations):
         outcome = sync.sync_participants(desk, plan)

@@ -1,6 +1,7 @@
 """Everything that can be set from outside, read once from the environment into one typed object.
 
-Nothing else in the package reads `os.environ`. A value that cannot be used raises `SettingsError`, whose text is one
+Nothing else reads settings from
+`os.environ`; the commands only hand it on to other processes. A value that cannot be used raises `SettingsError`, whose text is one
 sentence naming the variable, and which never repeats a secret value.
 """
 
@@ -73,6 +74,25 @@ class SyncSettings:
     """Races up to so many registrations are read in full at every visit; 0 turns this off."""
 
 
+BibPoll = Literal["watch", "sensor"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class WatchSettings:
+    """How races in their window are watched."""
+
+    interval: float = 20.0
+    """Seconds between two looks at a race, if budget and calls in flight allow."""
+    removed_every: int = 6
+    """Removed registrations are asked for at every n-th look."""
+    slice_seconds: float = 600.0
+    """How long one run watches before its successor takes over."""
+    shards: int = 1
+    """Runs that share the partners among them."""
+    bib_poll: BibPoll = "watch"
+    """`watch`: runs of job watch look for bibs. `sensor`: no such runs; the sensor bib_changes looks by itself."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class Settings:
     """All settings, with defaults for every one."""
@@ -88,6 +108,7 @@ class Settings:
     api: ApiSettings = ApiSettings()
     budget: BudgetSettings = BudgetSettings()
     sync: SyncSettings = SyncSettings()
+    watch: WatchSettings = WatchSettings()
 
 
 def project_root() -> Path:
@@ -135,6 +156,13 @@ def load(environ: Mapping[str, str] | None = None) -> Settings:
             full_read_up_to_rows=read.integer(
                 "RSU_FULL_READ_UP_TO_ROWS", default.sync.full_read_up_to_rows, low=0, high=10_000_000
             ),
+        ),
+        watch=WatchSettings(
+            interval=read.number("RSU_WATCH_INTERVAL", default.watch.interval, low=1, high=3600),
+            removed_every=read.integer("RSU_WATCH_REMOVED_EVERY", default.watch.removed_every, low=1, high=1000),
+            slice_seconds=read.number("RSU_WATCH_SLICE", default.watch.slice_seconds, low=10, high=7200),
+            shards=read.integer("RSU_WATCH_SHARDS", default.watch.shards, low=1, high=100),
+            bib_poll=_bib_poll(read.text("RSU_BIB_POLL") or default.watch.bib_poll),
         ),
     )
 
@@ -206,6 +234,14 @@ def _database_url(text: str | None) -> str | None:
         raise SettingsError("RSU_DATABASE_URL must start with postgresql://, as in postgresql://user@host:5432/hub.")
     # SQLAlchemy, below dagster-postgres, knows only the long scheme name.
     return "postgresql://" + text.split("://", 1)[1]
+
+
+def _bib_poll(text: str) -> BibPoll:
+    if text == "watch":
+        return "watch"
+    if text == "sensor":
+        return "sensor"
+    raise SettingsError(f"RSU_BIB_POLL is {text!r}, but must be 'watch' or 'sensor'.")
 
 
 def _scope(text: str) -> InFlightScope:

@@ -15,6 +15,7 @@ from cryptography.fernet import Fernet
 from rsu_pipeline import settings as configuration
 from rsu_pipeline.sandbox.process import SandboxProcess
 from rsu_pipeline.settings import Settings
+from rsu_pipeline.sync import listing
 from rsu_pipeline.sync import partner as sync
 from rsu_pipeline.sync.desk import Desk, open_desk
 from rsu_pipeline.sync.partner import SyncOutcome
@@ -80,7 +81,7 @@ class Hub:
     ) -> SyncOutcome:
         """Listing, plan and registrations of one partner, as the assets do them."""
         with self.desk(partner, retry_rejected=retry_rejected) as desk:
-            sync.refresh_events(desk)
+            listing.refresh_events(desk)
             plan = sync.make_plan(desk, force_full=full)
             return sync.sync_participants(desk, plan, confirm_removals=confirm_removals)
 

@@ -9,7 +9,7 @@ from rich.table import Column, Table
 from rsu_pipeline import installation
 from rsu_pipeline.commands.common import hub, show_json, show_table
 from rsu_pipeline.sync import desk as desks
-from rsu_pipeline.sync import partner as sync
+from rsu_pipeline.sync import listing
 from rsu_pipeline.warehouse import credentials
 
 
@@ -126,7 +126,7 @@ def _check(name: str) -> None:
         say=click.echo,
         retry_rejected=True,
     ) as desk:
-        works = sync.check_access(desk)
+        works = listing.check_access(desk)
     if works is None:
         click.echo("RunSignup lists no race with an event for this credential, so access cannot be told.")
     elif works:

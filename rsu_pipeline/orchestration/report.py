@@ -4,7 +4,8 @@ from collections.abc import Mapping
 
 import dagster as dg
 
-from rsu_pipeline.sync.partner import EventsOutcome, SyncOutcome
+from rsu_pipeline.sync.listing import EventsOutcome
+from rsu_pipeline.sync.partner import SyncOutcome
 from rsu_pipeline.sync.plan import Plan
 
 Metadata = Mapping[str, dg.MetadataValue]

@@ -1,7 +1,7 @@
 """Typed doors to the plain objects that do the work. Importing touches neither network nor disk."""
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Generator, Iterator
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import replace
 from typing import Any
 
@@ -10,8 +10,10 @@ from psycopg2.extensions import connection as Connection
 from pydantic import Field
 
 from rsu_pipeline import installation
+from rsu_pipeline.orchestration.failures import FORESEEN
+from rsu_pipeline.settings import Settings
 from rsu_pipeline.sync import desk
-from rsu_pipeline.warehouse import budget, database
+from rsu_pipeline.warehouse import budget, database, sessions
 
 
 class WarehouseResource(dg.ConfigurableResource[Any]):
@@ -21,6 +23,15 @@ class WarehouseResource(dg.ConfigurableResource[Any]):
         default="",
         description="libpq URL of the hub's database; empty: RSU_DATABASE_URL, else the embedded PostgreSQL.",
     )
+
+    @contextmanager
+    def yield_for_execution(self, context: dg.InitResourceContext) -> Generator["WarehouseResource", None, None]:
+        """A run keeps a session open from its first step to its last, by which it is known to be alive (recovery)."""
+        with ExitStack() as stack:
+            if context.run is not None:
+                with suppress(*FORESEEN):  # the first step says in a sentence what is wrong
+                    stack.enter_context(self.connect(sessions.purpose_of(context.run.run_id)))
+            yield self
 
     def address(self) -> str:
         """libpq URL, with the schema up to date. Raises DatabaseError."""
@@ -38,16 +49,18 @@ class RunSignupResource(dg.ConfigurableResource[Any]):
 
     base_url: str = Field(default="", description="Base URL of the API; empty: RSU_API_BASE_URL.")
 
+    def settings(self) -> Settings:
+        """The installation's settings, with this resource's base URL where it has one."""
+        settings = installation.current().settings
+        return replace(settings, api=replace(settings.api, base_url=self.base_url)) if self.base_url else settings
+
     @contextmanager
     def desk(
         self, warehouse: WarehouseResource, partner: str, *, lane: budget.Lane, run_id: str, say: Callable[[str], None]
     ) -> Iterator[desk.Desk]:
         """A partner's desk, holding the partner's lock for the length of a block; see sync.desk.open_desk."""
-        here = installation.current()
-        settings = here.settings
-        if self.base_url:
-            settings = replace(settings, api=replace(settings.api, base_url=self.base_url))
+        sealer = installation.current().sealer
         with desk.open_desk(
-            warehouse.address(), here.sealer, settings, partner, lane=lane, run_id=run_id, say=say
+            warehouse.address(), sealer, self.settings(), partner, lane=lane, run_id=run_id, say=say
         ) as opened:
             yield opened

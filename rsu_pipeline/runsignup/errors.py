@@ -97,6 +97,10 @@ class ApiError(Exception):
         place = f"{where}: " if where else ""
         super().__init__(f"{place}{cause.value} ({detail})" if detail else f"{place}{cause.value}")
 
+    def details(self) -> dict[str, object]:
+        """The same as members of a record."""
+        return {"cause": self.cause.value, "remedy": self.remedy.value, "code": self.code, "message": str(self)}
+
     @property
     def remedy(self) -> Remedy:
         return REMEDIES[self.cause]

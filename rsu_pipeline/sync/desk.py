@@ -87,23 +87,71 @@ def open_desk(
     with (
         database.session(url, purpose=f"sync {short}") as conn,
         database.session(url, purpose=f"ledger {short}") as ledger_conn,
+        closing(Clients(settings, ledger_conn, lane)) as clients,
+        desk_on(
+            conn, clients, sealer, settings, name, run_id=run_id, say=say, now=now, retry_rejected=retry_rejected
+        ) as desk,
     ):
-        partner = credentials.partner(conn, name)
-        with database.partner_lock(conn, partner.partner_id):
-            # Read again under the lock: the sync that held it may have found the credential refused.
-            partner = credentials.partner(conn, str(partner.partner_id))
-            if partner.disabled_at is not None:
-                raise credentials.PartnerError(
-                    f"Partner {partner.key or partner.partner_id} is switched off: `rsu partners enable` switches it on."
-                )
-            if not retry_rejected:
-                _refuse_rejected(partner, now())
-            credential = credentials.open_credential(conn, sealer, partner.partner_id)
-            key = credentials.ensure_key(conn, partner.partner_id)
-            conn.commit()
-            ledger = budget.Ledger(ledger_conn, credential.credential_id, lane, limits(settings))
-            with closing(client_for(settings, credential, ledger)) as client:
-                yield Desk(conn, client, ledger, partner, key, settings.sync, run_id, say, now)
+        yield desk
+
+
+class Clients:
+    """Clients of several partners over one ledger session, each kept for as long as its credential stays the same, so
+    that connections to RunSignup are kept alive between visits."""
+
+    def __init__(self, settings: Settings, ledger_conn: Connection, lane: budget.Lane) -> None:
+        self._settings = settings
+        self._ledger_conn = ledger_conn
+        self._lane: budget.Lane = lane
+        self._kept: dict[int, tuple[credentials.OpenCredential, budget.Ledger, Client]] = {}
+
+    def of(self, credential: credentials.OpenCredential) -> tuple[budget.Ledger, Client]:
+        """The ledger and the client of a credential."""
+        kept = self._kept.get(credential.credential_id)
+        if kept is None or kept[0] != credential:
+            if kept is not None:
+                kept[2].close()
+            ledger = budget.Ledger(self._ledger_conn, credential.credential_id, self._lane, limits(self._settings))
+            kept = (credential, ledger, client_for(self._settings, credential, ledger))
+            self._kept[credential.credential_id] = kept
+        return kept[1], kept[2]
+
+    def close(self) -> None:
+        for _, _, client in self._kept.values():
+            client.close()
+
+
+@contextmanager
+def desk_on(
+    conn: Connection,
+    clients: Clients,
+    sealer: Sealer,
+    settings: Settings,
+    name: str,
+    *,
+    run_id: str,
+    say: Callable[[str], None],
+    now: Callable[[], dt.datetime] = _utc_now,
+    retry_rejected: bool = False,
+    patience: float = 0.0,
+) -> Iterator[Desk]:
+    """The same on sessions that are open already. `patience` is how many seconds to wait for the partner's lock, asking
+    whoever holds it to give way between two races."""
+    partner = credentials.partner(conn, name)
+    with database.partner_lock(conn, partner.partner_id, patience=patience):
+        # Read again under the lock: the sync that held it may have found the credential refused.
+        partner = credentials.partner(conn, str(partner.partner_id))
+        if partner.disabled_at is not None:
+            raise credentials.PartnerError(
+                f"Partner {partner.key or partner.partner_id} is switched off: `rsu partners enable` switches it on."
+            )
+        if not retry_rejected:
+            _refuse_rejected(partner, now())
+        credential = credentials.open_credential(conn, sealer, partner.partner_id)
+        key = credentials.ensure_key(conn, partner.partner_id)
+        conn.commit()
+        ledger, client = clients.of(credential)
+        yield Desk(conn, client, ledger, partner, key, settings.sync, run_id, say, now)
 
 
 def limits(settings: Settings) -> budget.Limits:

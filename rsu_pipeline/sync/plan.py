@@ -5,12 +5,14 @@ by itself what is gone and heals whatever an incremental read cannot see.
 """
 
 import datetime as dt
-from collections.abc import Mapping, Sequence
+from collections.abc import Container, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from rsu_pipeline.sync import cadence
 from rsu_pipeline.warehouse.cursors import EventCursor, Mode
 from rsu_pipeline.warehouse.events import StoredEvent
+
+FIRST_READ = "first read"
 
 
 @dataclass(frozen=True)
@@ -53,6 +55,13 @@ class Plan:
 
     events: list[PlannedEvent] = field(default_factory=list)
     reads: list[PlannedRead] = field(default_factory=list)
+
+    def only(self, race_ids: Container[int]) -> "Plan":
+        """The part of the plan that is about these races."""
+        return Plan(
+            [item for item in self.events if item.event.race_id in race_ids],
+            [read for read in self.reads if read.race_id in race_ids],
+        )
 
 
 def plan(
@@ -102,7 +111,7 @@ def decide(
 ) -> tuple[Mode, str]:
     """The next read of one event, by the first rule that applies."""
     if cursor is None:
-        return "full", "first read"
+        return "full", FIRST_READ
     if force:
         return "full", "asked for"
     if cursor.needs_full:
@@ -113,6 +122,8 @@ def decide(
     start = event.starts_at
     if tier == "window" and start is not None and cursor.last_full_at < start - cadence.WINDOW_BEFORE:
         return "full", "entering the hours before its start"
+    if tier == "window" and start is not None and cursor.last_full_at < start - cadence.LAST_LOOK <= now:
+        return "full", "just before its start"
     if tier != "over" and start is not None and now >= start - cadence.LAST_WEEK and age >= dt.timedelta(days=1):
         return "full", "daily in its last week"
     if small:

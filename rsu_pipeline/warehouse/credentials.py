@@ -150,12 +150,14 @@ def add(conn: Connection, sealer: Sealer, *, name: str, principal: str, secret: 
 
 
 def seal_all(conn: Connection, sealer: Sealer) -> int:
-    """Seals every key and secret that stands in clear, and returns how many credentials had one."""
+    """Seals every key and secret for RunSignup that stands in clear, and returns how many credentials had one. What
+    other programs keep for other providers is left alone."""
     with conn.cursor() as cur:
         cur.execute(
             "SELECT partner_provider_credential_id, principal, secret FROM partner_provider_credentials"
-            " WHERE principal NOT LIKE %(sealed)s OR secret NOT LIKE %(sealed)s FOR UPDATE",
-            {"sealed": PREFIX + "%"},
+            " WHERE provider_id IN (SELECT provider_id FROM providers WHERE lower(name) = %(provider)s)"
+            " AND (principal NOT LIKE %(sealed)s OR secret NOT LIKE %(sealed)s) FOR UPDATE",
+            {"sealed": PREFIX + "%", "provider": PROVIDER},
         )
         count = 0
         for credential_id, principal, secret in cur.fetchall():

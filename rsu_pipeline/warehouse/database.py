@@ -24,6 +24,10 @@ IDLE_IN_TRANSACTION_TIMEOUT_MS = 600_000
 # Two-part advisory lock keys: what is locked, and which one of them.
 _MIGRATIONS_LOCK = (0x525355, 0)
 _PARTNER_LOCK_CLASS = 0x525356
+_WATCH_LOCK_CLASS = 0x525358
+
+GIVE_WAY_SECONDS = 300.0
+"""How long a sync that gave way waits to have its partner back."""
 
 
 class DatabaseError(RuntimeError):
@@ -47,6 +51,8 @@ def connect(url: str, *, purpose: str) -> Connection:
             keepalives_count=3,
             options=(
                 f"-c lock_timeout={LOCK_TIMEOUT_MS} -c idle_in_transaction_session_timeout={IDLE_IN_TRANSACTION_TIMEOUT_MS}"
+                # A machine that lost its power says no farewell: its session, with its partner's lock, ends after a minute.
+                " -c tcp_keepalives_idle=30 -c tcp_keepalives_interval=10 -c tcp_keepalives_count=3"
                 # 64 MB lets the merge of a page keep its hash in memory; jit costs more than it saves on such statements.
                 " -c work_mem=64MB -c jit=off -c timezone=UTC"
                 # The ledger and the migrations lock in one statement and look in the next, which must see what is new.
@@ -187,23 +193,82 @@ def _migrate(conn: Connection) -> list[str]:
 
 
 @contextmanager
-def partner_lock(conn: Connection, partner_id: int) -> Iterator[None]:
+def partner_lock(conn: Connection, partner_id: int, *, patience: float = 0.0) -> Iterator[None]:
     """Holds a partner for this session: one sync at a time over all processes and machines. The lock lives on the
-    connection that writes, so a session that lost it cannot write any more. Raises PartnerBusy at once."""
-    with conn.cursor() as cur:
-        cur.execute("SELECT pg_try_advisory_lock(%s, %s)", (_PARTNER_LOCK_CLASS, partner_id))
-        (taken,) = _one(cur)
-        holder = None if taken else _holder(cur, partner_id)
-    conn.commit()
-    if not taken:
-        raise PartnerBusy(f"partner {partner_id} is being synced by {holder or 'another session that is just ending'}")
+    connection that writes, so a session that lost it cannot write any more.
+
+    Raises PartnerBusy when another session holds it and does not give way within `patience` seconds.
+    """
+    _take_partner(conn, partner_id, patience)
     try:
         yield
     finally:
         if not conn.closed:
             conn.rollback()
+            _leave_partner(conn, partner_id)
+
+
+def give_way(conn: Connection, partner_id: int) -> bool:
+    """Lets a session that waits for this partner have it, and takes it back after; True when one waited. Called between
+    two races, so that a long sync does not hold up race day. PostgreSQL serves who waits first."""
+    with conn.cursor() as cur:
+        cur.execute(
+            "SELECT EXISTS (SELECT FROM pg_locks WHERE locktype = 'advisory' AND NOT granted"
+            " AND classid::bigint = %s AND objid::bigint = %s"
+            " AND database = (SELECT oid FROM pg_database WHERE datname = current_database()))",
+            (_PARTNER_LOCK_CLASS, partner_id),
+        )
+        (waits,) = _one(cur)
+    conn.commit()
+    if waits:
+        _leave_partner(conn, partner_id)
+        _take_partner(conn, partner_id, GIVE_WAY_SECONDS)
+    return bool(waits)
+
+
+def _take_partner(conn: Connection, partner_id: int, patience: float) -> None:
+    key = (_PARTNER_LOCK_CLASS, partner_id)
+    with conn.cursor() as cur:
+        cur.execute("SELECT pg_try_advisory_lock(%s, %s)", key)
+        (taken,) = _one(cur)
+        holder = None if taken else _holder(cur, partner_id)
+        if not taken and patience > 0:
+            try:
+                cur.execute("SELECT set_config('lock_timeout', %s, true)", (f"{max(1, int(patience * 1000))}ms",))
+                cur.execute("SELECT pg_advisory_lock(%s, %s)", key)
+                taken = True
+            except psycopg2.errors.LockNotAvailable:
+                conn.rollback()
+    conn.commit()
+    if not taken:
+        raise PartnerBusy(f"partner {partner_id} is being synced by {holder or 'another session that is just ending'}")
+
+
+def _leave_partner(conn: Connection, partner_id: int) -> None:
+    with conn.cursor() as cur:
+        cur.execute("SELECT pg_advisory_unlock(%s, %s)", (_PARTNER_LOCK_CLASS, partner_id))
+    conn.commit()
+
+
+@contextmanager
+def shard_lock(conn: Connection, shard: int, *, patience: float) -> Iterator[bool]:
+    """Holds a shard of the watch for this session; False when another still has it after `patience` seconds."""
+    taken = True
+    with conn.cursor() as cur:
+        try:
+            cur.execute("SELECT set_config('lock_timeout', %s, true)", (f"{max(1, int(patience * 1000))}ms",))
+            cur.execute("SELECT pg_advisory_lock(%s, %s)", (_WATCH_LOCK_CLASS, shard))
+        except psycopg2.errors.LockNotAvailable:
+            conn.rollback()
+            taken = False
+    conn.commit()
+    try:
+        yield taken
+    finally:
+        if taken and not conn.closed:
+            conn.rollback()
             with conn.cursor() as cur:
-                cur.execute("SELECT pg_advisory_unlock(%s, %s)", (_PARTNER_LOCK_CLASS, partner_id))
+                cur.execute("SELECT pg_advisory_unlock(%s, %s)", (_WATCH_LOCK_CLASS, shard))
             conn.commit()
 
 

@@ -48,6 +48,11 @@ class Counts:
     quarantined: int = 0
     with_faults: int = 0
 
+    @property
+    def is_unchanged(self) -> bool:
+        """Whether nothing was stored, removed or held back."""
+        return self.read - self.stale == self.unchanged and not (self.removed or self.quarantined or self.with_faults)
+
     def add(self, other: "Counts") -> None:
         for name in self.__dataclass_fields__:
             setattr(self, name, getattr(self, name) + getattr(other, name))

@@ -13,8 +13,8 @@ from typing import Any
 
 from rsu_pipeline import settings as configuration
 from rsu_pipeline.runsignup.client import Client
+from rsu_pipeline.sync import listing, reading
 from rsu_pipeline.sync import partner as sync
-from rsu_pipeline.sync import reading
 from rsu_pipeline.sync.desk import open_desk
 from rsu_pipeline.warehouse import budget, cursors, events, history, participants, sealing
 
@@ -75,7 +75,7 @@ def main() -> None:
         run_id="victim",
         say=lambda line: None,
     ) as desk:
-        sync.refresh_events(desk)
+        listing.refresh_events(desk)
         plan = sync.make_plan(desk, force_full="full" in rest)
         sync.sync_participants(desk, plan)
 

@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from rsu_pipeline.runsignup.payloads import Event, Race
 from rsu_pipeline.sync import cadence
 from rsu_pipeline.sync.rows import event_row
+from rsu_pipeline.warehouse.fleet import FleetPartner, FleetRace
 
 START = dt.datetime(2026, 10, 4, 12, 30, tzinfo=dt.UTC)
 MINUTE = dt.timedelta(minutes=1)
@@ -53,10 +54,18 @@ def test_an_event_with_an_end_only_is_kept_until_it() -> None:
     assert cadence.tier(None, START, START) == "window"
 
 
+def test_a_virtual_event_of_weeks_is_watched_on_its_first_day_only() -> None:
+    end = START + dt.timedelta(days=30)
+    assert cadence.tier(START, end, START + 23 * HOUR) == "window"
+    assert cadence.tier(START, end, START + 24 * HOUR) == "day"
+    assert cadence.tier(START, end, end + 59 * MINUTE) == "day"
+    assert cadence.tier(START, end, end + HOUR) == "over"
+
+
 @given(
     start=st.datetimes(dt.datetime(2020, 1, 1), dt.datetime(2030, 1, 1), timezones=st.just(dt.UTC)),
     hours=st.floats(-2000, 2000),
-    length=st.none() | st.floats(0, 800),
+    length=st.none() | st.floats(0, 72),
 )
 def test_tiers_only_ever_move_forward(start: dt.datetime, hours: float, length: float | None) -> None:
     order = ["later", "day", "window", "over"]
@@ -64,6 +73,77 @@ def test_tiers_only_ever_move_forward(start: dt.datetime, hours: float, length: 
     now = start + dt.timedelta(hours=hours)
     first, second = (order.index(cadence.tier(start, end, moment)) for moment in (now, now + HOUR))
     assert first <= second
+
+
+NOW = START
+
+
+def partner(number: int = 1, listed: dt.timedelta | None = HOUR, failed: bool = False) -> FleetPartner:
+    return FleetPartner(number, f"{number}-acme", None if listed is None else NOW - listed, failed)
+
+
+def race(
+    start: dt.timedelta | None, tried: dt.timedelta | None, *, number: int = 1, failed: bool = False, race_id: int = 10
+) -> FleetRace:
+    """A race that starts so long after NOW and was tried so long before."""
+    times = ((None if start is None else NOW + start, None),)
+    return FleetRace(number, f"{number}-acme", race_id, times, None if tried is None else NOW - tried, failed)
+
+
+@pytest.mark.parametrize(
+    ("start", "tried", "is_due"),
+    [
+        (48 * HOUR, 4 * HOUR, True),
+        (48 * HOUR, 4 * HOUR - MINUTE, False),
+        (48 * HOUR, None, True),
+        (24 * HOUR, 15 * MINUTE, True),
+        (24 * HOUR, 14 * MINUTE, False),
+        (24 * HOUR + MINUTE, 15 * MINUTE, False),
+        (4 * HOUR, 4 * MINUTE, False),
+        (4 * HOUR, 5 * MINUTE, True),
+        (-HOUR, 9 * HOUR, False),
+        (None, 4 * HOUR, True),
+        (None, 3 * HOUR, False),
+    ],
+)
+def test_a_race_is_due_when_its_tiers_interval_has_passed(
+    start: dt.timedelta | None, tried: dt.timedelta | None, is_due: bool
+) -> None:
+    visits = cadence.due([partner()], [race(start, tried)], NOW, cadence.Intervals())
+    assert [visit.race_ids for visit in visits] == ([(10,)] if is_due else [])
+
+
+def test_a_race_that_failed_is_tried_again_sooner() -> None:
+    far = race(48 * HOUR, 20 * MINUTE, failed=True)
+    assert cadence.due([partner()], [far], NOW, cadence.Intervals())[0].race_ids == (10,)
+    assert cadence.due([partner()], [race(48 * HOUR, 10 * MINUTE, failed=True)], NOW, cadence.Intervals()) == []
+
+
+def test_a_look_half_an_interval_early_counts_so_that_no_read_slips_to_the_next() -> None:
+    near = race(20 * HOUR, 13 * MINUTE)
+    assert cadence.due([partner()], [near], NOW, cadence.Intervals()) == []
+    assert cadence.due([partner()], [near], NOW, cadence.Intervals(), early=2.5 * MINUTE)
+
+
+def test_a_listing_is_due_every_four_hours_and_sooner_after_a_failure() -> None:
+    def relist(listed: dt.timedelta | None, failed: bool = False) -> bool:
+        return any(visit.relist for visit in cadence.due([partner(1, listed, failed)], [], NOW, cadence.Intervals()))
+
+    assert relist(None) and relist(4 * HOUR) and not relist(3 * HOUR)
+    assert relist(15 * MINUTE, failed=True) and not relist(10 * MINUTE, failed=True)
+
+
+def test_the_nearest_partner_comes_first_and_each_once() -> None:
+    races = [
+        race(48 * HOUR, None, number=1, race_id=1),
+        race(20 * HOUR, None, number=2, race_id=2),
+        race(48 * HOUR, None, number=2, race_id=3),
+    ]
+    visits = cadence.due([partner(1), partner(2)], races, NOW, cadence.Intervals())
+    assert [(visit.key, visit.race_ids, visit.tier) for visit in visits] == [
+        ("2-acme", (2, 3), "day"),
+        ("1-acme", (1,), "later"),
+    ]
 
 
 @pytest.mark.parametrize(

@@ -4,6 +4,7 @@ from collections.abc import Callable
 
 import pytest
 
+from rsu_pipeline.sync import listing
 from rsu_pipeline.sync import partner as sync
 from rsu_pipeline_tests.hub import Hub
 
@@ -65,7 +66,7 @@ def test_an_incremental_read_finds_a_change_after_any_number_of_days(hub: Hub, d
     admin.clock(advance=days * 86400)
     admin.edit(registration(hub), {"first_name": "Renamed"})
     with hub.desk() as desk:
-        sync.refresh_events(desk)
+        listing.refresh_events(desk)
         outcome = sync.sync_participants(desk, sync.make_plan(desk, incremental_days=365))
     assert [read.read.mode for read in outcome.reads] == ["incremental"]
     assert (outcome.counts.read, outcome.counts.updated) == (1, 1)

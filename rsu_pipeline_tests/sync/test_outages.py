@@ -85,9 +85,10 @@ def test_runsignup_away_for_a_while_is_said_and_recovered_from_without_help(
         assert raised.value.cause in (Cause.CONNECTION, Cause.SERVER)
         sandbox.admin.clear_faults()
     with hub.desk() as desk:
+        from rsu_pipeline.sync import listing
         from rsu_pipeline.sync import partner as sync
 
-        sync.refresh_events(desk)
+        listing.refresh_events(desk)
         plan = sync.make_plan(desk)
         sandbox.admin.fault("http_503", 0)
         outcome = sync.sync_participants(desk, plan)

@@ -8,6 +8,7 @@ import pytest
 
 from rsu_pipeline.runsignup.errors import ApiError
 from rsu_pipeline.sandbox.process import SandboxProcess
+from rsu_pipeline.sync import listing
 from rsu_pipeline.sync import partner as sync
 from rsu_pipeline.sync.desk import CredentialRejected
 from rsu_pipeline.warehouse import credentials, database
@@ -95,7 +96,7 @@ def test_an_unchanged_incremental_sync_asks_once_for_each_feed_of_each_due_race(
 def test_one_failing_race_leaves_the_others_stored_and_is_named(make_hub: MakeHub) -> None:
     hub = make_hub(spec=spec(races=3), seed=3)
     with hub.desk() as desk:
-        sync.refresh_events(desk)
+        listing.refresh_events(desk)
         races = [read.race_id for read in sync.make_plan(desk).reads]
         hub.sandbox.admin.fault("unknown_shape", 0, endpoint="participants", race_id=races[1])
         outcome = sync.sync_participants(desk, sync.make_plan(desk))
@@ -216,7 +217,7 @@ def test_more_than_a_thousand_races_are_listed_page_by_page(make_hub: MakeHub) -
     hub = make_hub(spec=spec(races=1003, events=1, rows=0, hours=-4000), seed=3)
     hub.sandbox.admin.reset_stats()
     with hub.desk() as desk:
-        outcome = sync.refresh_events(desk)
+        outcome = listing.refresh_events(desk)
     assert outcome.races == 1003
     # All are past, so none's detail is wanted.
     assert hub.sandbox.admin.stats()["by_endpoint"] == {"races": 2, "participants": 1}

@@ -5,8 +5,10 @@ from pydantic import Field
 
 from rsu_pipeline.orchestration import report
 from rsu_pipeline.orchestration.failures import plain_failures
+from rsu_pipeline.orchestration.lanes import lane_of
 from rsu_pipeline.orchestration.partitions import timing_partner
 from rsu_pipeline.orchestration.resources import RunSignupResource, WarehouseResource
+from rsu_pipeline.sync import listing
 from rsu_pipeline.sync import partner as sync
 
 KINDS = {"python", "postgres"}
@@ -39,10 +41,10 @@ def partner_events(
     with (
         plain_failures(),
         runsignup.desk(
-            warehouse, context.partition_key, lane="routine", run_id=context.run.run_id, say=context.log.info
+            warehouse, context.partition_key, lane=lane_of(context), run_id=context.run.run_id, say=context.log.info
         ) as desk,
     ):
-        outcome = sync.refresh_events(desk)
+        outcome = listing.refresh_events(desk)
         return dg.MaterializeResult(metadata=report.events_metadata(outcome, desk.ledger.left()))
 
 
@@ -60,7 +62,7 @@ def future_events(
     with (
         plain_failures(),
         runsignup.desk(
-            warehouse, context.partition_key, lane="routine", run_id=context.run.run_id, say=context.log.info
+            warehouse, context.partition_key, lane=lane_of(context), run_id=context.run.run_id, say=context.log.info
         ) as desk,
     ):
         plan = sync.make_plan(desk)
@@ -85,7 +87,7 @@ def participants(
     with (
         plain_failures(),
         runsignup.desk(
-            warehouse, context.partition_key, lane="routine", run_id=context.run.run_id, say=context.log.info
+            warehouse, context.partition_key, lane=lane_of(context), run_id=context.run.run_id, say=context.log.info
         ) as desk,
     ):
         plan = sync.make_plan(

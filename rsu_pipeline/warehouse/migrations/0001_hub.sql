@@ -29,6 +29,7 @@ CREATE TABLE providers (
     rate_limit_per_hour integer DEFAULT 1000,
     created_at timestamp DEFAULT now()
 );
+CREATE UNIQUE INDEX providers_name_in_any_case ON providers (lower(name));
 INSERT INTO providers (name, provider_type, api_base_url) VALUES ('RunSignup', 'registration', 'https://api.runsignup.com/rest');
 COMMENT ON TABLE providers IS 'One row: a registration service. RunSignup is found by name, since its number differs between installations.';
 COMMENT ON COLUMN providers.provider_id IS 'Number of the provider in this installation.';

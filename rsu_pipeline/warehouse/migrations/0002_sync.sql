@@ -282,3 +282,11 @@ SELECT 'runsignup'::text AS source_provider, e.timing_partner_id, e.event_id::va
 FROM runsignup_events e
 WHERE e.gone_at IS NULL;
 COMMENT ON VIEW unified_events IS 'Events of all races, in the columns that race displays read.';
+
+CREATE TABLE bib_changes_handled (
+    bib_change_id bigint PRIMARY KEY REFERENCES runsignup_bib_changes,
+    handled_at timestamptz NOT NULL DEFAULT clock_timestamp()
+);
+COMMENT ON TABLE bib_changes_handled IS 'One row: a bib change that the sensor bib_changes has told to the partner''s partition.';
+COMMENT ON COLUMN bib_changes_handled.bib_change_id IS 'The change.';
+COMMENT ON COLUMN bib_changes_handled.handled_at IS 'When it was told.';

@@ -1,0 +1,76 @@
+"""One run for many partners: idle ones are synced side by side, each reported to its own partition."""
+
+from collections.abc import Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor, as_completed
+
+import dagster as dg
+from pydantic import Field
+
+from rsu_pipeline import installation
+from rsu_pipeline.orchestration import report
+from rsu_pipeline.orchestration.failures import FORESEEN
+from rsu_pipeline.orchestration.resources import RunSignupResource, WarehouseResource
+from rsu_pipeline.sync import partner as sync
+
+
+class BatchConfig(dg.Config):
+    """Which partners, and what of each."""
+
+    partners: list[str] = Field(description="Partition keys of the partners to sync.")
+    races: dict[str, list[int]] = Field(
+        default={}, description="By partition key the races to read, beside any never read; a partner left out: all."
+    )
+    relist: list[str] = Field(default=[], description="Partition keys of the partners whose listing is to be read too.")
+
+
+@dg.op
+def sync_partners(
+    context: dg.OpExecutionContext, config: BatchConfig, warehouse: WarehouseResource, runsignup: RunSignupResource
+) -> None:
+    """Syncs partners side by side, as many as may call at once; one partner's failure leaves the others."""
+
+    def visit(key: str) -> tuple[sync.Visited, int]:
+        with runsignup.desk(
+            warehouse, key, lane="routine", run_id=context.run_id, say=lambda line: context.log.info(f"{key}: {line}")
+        ) as desk:
+            races = config.races.get(key)
+            return sync.visit(desk, race_ids=races, relist=key in config.relist), desk.ledger.left()
+
+    failed: list[str] = []
+    with ThreadPoolExecutor(max_workers=installation.current().settings.budget.max_in_flight) as pool:
+        waiting = {pool.submit(visit, key): key for key in config.partners}
+        for future in as_completed(waiting):
+            key = waiting[future]
+            try:
+                visited, left = future.result()
+            except FORESEEN as error:
+                failed.append(f"{key}: {error}")
+                continue
+            for event in _materializations(key, visited, left):
+                context.log_event(event)
+            if trouble := report.trouble(visited.sync):
+                failed.append(f"{key}: {trouble}")
+    if failed:
+        raise dg.Failure(
+            f"{len(failed)} of {len(config.partners)} partners are not up to date: {'; '.join(failed[: report.SAMPLE])}",
+            metadata={"partners": len(config.partners), "partners_failed": len(failed)},
+            allow_retries=False,
+        )
+
+
+def _materializations(key: str, visited: sync.Visited, left: int) -> Iterator[dg.AssetMaterialization]:
+    """What the visit did, told to the partner's partition of each asset; a sync that is not whole tells nothing."""
+
+    def of(asset: str, metadata: Mapping[str, dg.MetadataValue]) -> dg.AssetMaterialization:
+        return dg.AssetMaterialization(asset, partition=key, metadata=dict(metadata))
+
+    if visited.events is not None:
+        yield of("partner_events", report.events_metadata(visited.events, left))
+    yield of("future_events", report.plan_metadata(visited.plan))
+    if not report.trouble(visited.sync):
+        yield of("participants", report.sync_metadata(visited.plan, visited.sync, left))
+
+
+@dg.job(description="Syncs many partners in one run, each reported to its own partition.")
+def sync_batch() -> None:
+    sync_partners()

@@ -1,0 +1,169 @@
+"""Race day: the job that watches, the sensor that keeps it running, and the sensor that tells of new bibs."""
+
+import datetime as dt
+
+import dagster as dg
+from pydantic import Field
+
+from rsu_pipeline import installation
+from rsu_pipeline.orchestration.failures import plain_failures
+from rsu_pipeline.orchestration.resources import RunSignupResource, WarehouseResource
+from rsu_pipeline.orchestration.schedules import ACTIVE
+from rsu_pipeline.sync import watch as watching
+from rsu_pipeline.sync.watch import PartnerWatched
+from rsu_pipeline.warehouse import bibs, database, fleet
+
+SHARD_TAG = "watch_shard"
+SUCCESSOR_AHEAD = 45.0
+"""Seconds before a slice ends that its successor is asked for: a run takes some 5 s to start, on a busy machine 20."""
+SENSOR_SECONDS = 15.0
+"""How long bib_changes may look for bibs itself in one tick."""
+
+
+class WatchConfig(dg.Config):
+    """Which part of the fleet, and for how long."""
+
+    shard: int = Field(default=0, ge=0, description="Number of the shard, from 0; see RSU_WATCH_SHARDS.")
+    seconds: float = Field(default=600.0, gt=0, description="Length of the slice; its successor takes over.")
+
+
+@dg.op
+def watch_races(
+    context: dg.OpExecutionContext, config: WatchConfig, warehouse: WarehouseResource, runsignup: RunSignupResource
+) -> None:
+    """Looks at the races in their window until the slice ends or none is left; waits for its predecessor to end."""
+    here = installation.current()
+    with (
+        plain_failures(),
+        warehouse.connect(f"watch {config.shard}") as conn,
+        database.shard_lock(conn, config.shard, patience=2 * SUCCESSOR_AHEAD) as mine,
+    ):
+        if not mine:
+            context.log.info(f"shard {config.shard} is watched by another run")
+            return
+        done = watching.Watch(
+            warehouse.address(),
+            here.sealer,
+            runsignup.settings(),
+            run_id=context.run_id,
+            say=context.log.info,
+            shard=config.shard,
+        ).run(config.seconds)
+    for key, partner in sorted(done.items()):
+        context.log_event(dg.AssetMaterialization("participants", partition=key, metadata=_metadata(partner)))
+    if failed := [f"{key}: {problem}" for key, partner in done.items() for problem in partner.trouble.values()]:
+        raise dg.Failure(
+            f"{len(failed)} races could not be read at their last look: {'; '.join(failed[:20])}", allow_retries=False
+        )
+
+
+@dg.job(description="Watches the races in their window, for one slice.")
+def watch() -> None:
+    watch_races()
+
+
+def _metadata(partner: PartnerWatched) -> dict[str, dg.MetadataValue]:
+    counts = partner.counts
+    numbers = {
+        "rows_read": counts.read,
+        "rows_inserted": counts.inserted,
+        "rows_updated": counts.updated + counts.reactivated,
+        "rows_unchanged": counts.unchanged,
+        "rows_removed": counts.removed,
+        "rows_quarantined": counts.quarantined,
+        "rows_with_faults": counts.with_faults,
+        "bib_changes": counts.bib_changes,
+        "api_calls": partner.calls,
+        "looks": partner.looks,
+        "looks_put_off": partner.busy,
+    }
+    return {name: dg.MetadataValue.int(number) for name, number in numbers.items()}
+
+
+@dg.sensor(
+    job_name=watch.name,
+    minimum_interval_seconds=10,
+    default_status=dg.DefaultSensorStatus.RUNNING,
+    description="Keeps the watch running while any race is in its window: from 4 h before a start until an hour after.",
+)
+def race_day(context: dg.SensorEvaluationContext, warehouse: WarehouseResource) -> dg.SensorResult:
+    settings = installation.current().settings.watch
+    if settings.bib_poll != "watch":
+        return dg.SensorResult(skip_reason="RSU_BIB_POLL is 'sensor': the sensor bib_changes looks by itself")
+    now = dt.datetime.now(dt.UTC)
+    with plain_failures(), warehouse.connect("race_day") as conn:
+        races = fleet.races_to_read(conn, now)
+    near = {
+        shard: watching.watched(races, now, shard=shard, shards=settings.shards) for shard in range(settings.shards)
+    }
+    requests = [
+        request
+        for shard, own in near.items()
+        if own and (request := _successor(context, shard, now, settings.slice_seconds))
+    ]
+    total = sum(map(len, near.values()))
+    words = f"{total} races in their window, {len(races)} ahead, {len(requests)} watches asked for"
+    context.log.info(words)
+    return dg.SensorResult(run_requests=requests, skip_reason=None if requests else words)
+
+
+def _successor(
+    context: dg.SensorEvaluationContext, shard: int, now: dt.datetime, seconds: float
+) -> dg.RunRequest | None:
+    """A watch of this shard where none is running, or where the one that is ends soon and has no successor yet."""
+    filters = dg.RunsFilter(job_name=watch.name, statuses=ACTIVE, tags={SHARD_TAG: str(shard)})
+    active = context.instance.get_run_records(filters)
+    if len(active) > 1:
+        return None
+    run_key = f"watch:{shard}:{now:%Y%m%dT%H%M%S}"
+    if active:
+        began = active[0].start_time
+        if began is None or now.timestamp() - began < seconds - SUCCESSOR_AHEAD:
+            return None
+        run_key = f"watch:{shard}:after:{active[0].dagster_run.run_id}"
+    return dg.RunRequest(
+        run_key=run_key,
+        run_config={"ops": {"watch_races": {"config": {"shard": shard, "seconds": seconds}}}},
+        tags={"lane": "race_day", SHARD_TAG: str(shard)},
+    )
+
+
+@dg.sensor(
+    minimum_interval_seconds=10,
+    default_status=dg.DefaultSensorStatus.RUNNING,
+    description="Tells each new row of the bib log to its partner's partition of participants, and so to what depends on"
+    " it. With RSU_BIB_POLL=sensor it also looks for bibs itself.",
+)
+def bib_changes(
+    context: dg.SensorEvaluationContext, warehouse: WarehouseResource, runsignup: RunSignupResource
+) -> dg.SensorResult:
+    here = installation.current()
+    if here.settings.watch.bib_poll == "sensor":
+        with plain_failures():
+            watching.Watch(
+                warehouse.address(), here.sealer, runsignup.settings(), run_id="bib_changes", say=context.log.info
+            ).run(SENSOR_SECONDS)
+    with plain_failures(), warehouse.connect("bib_changes") as conn:
+        new = bibs.take_new(conn)
+        for item in new:
+            context.instance.report_runless_asset_event(
+                dg.AssetMaterialization("participants", partition=item.key, metadata=_bib_metadata(item))
+            )
+        # Marked as handled only once told: a crash between the two tells them twice, never not at all.
+        conn.commit()
+    if not new:
+        return dg.SensorResult(skip_reason="no new bib changes")
+    total = sum(item.total for item in new)
+    words = f"{total} bib changes of {len(new)} partners told: " + ", ".join(f"{item.key} {item.total}" for item in new)
+    context.log.info(words)
+    return dg.SensorResult(skip_reason=words)
+
+
+def _bib_metadata(item: bibs.NewBibs) -> dict[str, dg.MetadataValue]:
+    return {
+        "bibs_assigned": dg.MetadataValue.int(item.assigned),
+        "bibs_changed": dg.MetadataValue.int(item.changed),
+        "bibs_cleared": dg.MetadataValue.int(item.cleared),
+        "bib_changes": dg.MetadataValue.int(item.total),
+        "slowest_seconds": dg.MetadataValue.float(round(item.slowest or 0.0, 1)),
+    }

@@ -1,0 +1,93 @@
+"""Schedules: pure functions say what is due; these only turn their answers into runs."""
+
+import datetime as dt
+from collections.abc import Sequence
+from typing import Any
+
+import dagster as dg
+
+from rsu_pipeline import settings as configuration
+from rsu_pipeline.orchestration.batch import sync_batch
+from rsu_pipeline.orchestration.failures import plain_failures
+from rsu_pipeline.orchestration.resources import WarehouseResource
+from rsu_pipeline.sync import cadence
+from rsu_pipeline.warehouse import fleet
+
+LOOK_EVERY = dt.timedelta(minutes=5)
+ACTIVE = [
+    dg.DagsterRunStatus.QUEUED,
+    dg.DagsterRunStatus.NOT_STARTED,
+    dg.DagsterRunStatus.STARTING,
+    dg.DagsterRunStatus.STARTED,
+    dg.DagsterRunStatus.CANCELING,
+]
+
+
+@dg.schedule(
+    job=sync_batch,
+    cron_schedule="*/5 * * * *",
+    execution_timezone="UTC",
+    default_status=dg.DefaultScheduleStatus.RUNNING,
+    description="Syncs the races that are due: those more than 24 h off every 4 h, those nearer every 15 min. One run for"
+    " all partners that are idle.",
+)
+def race_proximity(
+    context: dg.ScheduleEvaluationContext, warehouse: WarehouseResource
+) -> dg.RunRequest | dg.SkipReason:
+    now = context.scheduled_execution_time.astimezone(dt.UTC)
+    with plain_failures(), warehouse.connect("race_proximity") as conn:
+        partners = fleet.partners_to_sync(conn, now)
+        races = fleet.races_to_read(conn, now)
+    visits = cadence.due(partners, races, now, cadence.Intervals(), early=LOOK_EVERY / 2)
+    busy = partners_at_work(context.instance)
+    free = [visit for visit in visits if visit.key not in busy]
+    if not free:
+        return dg.SkipReason(
+            f"nothing due: {len(partners)} partners, {len(races)} races with events ahead, {len(visits)} partners due,"
+            f" {len(visits) - len(free)} of them at work"
+        )
+    return _batch(
+        f"race_proximity:{now:%Y%m%dT%H%M%S}",
+        [visit.key for visit in free],
+        races={visit.key: list(visit.race_ids) for visit in free},
+        relist=[visit.key for visit in free if visit.relist],
+    )
+
+
+@dg.schedule(
+    job=sync_batch,
+    cron_schedule="0 2 * * *",
+    execution_timezone=configuration.load().timezone.key,
+    default_status=dg.DefaultScheduleStatus.RUNNING,
+    description="Every night at 02:00 (RSU_TIMEZONE): events refreshed and every future event synced, all partners.",
+)
+def nightly(context: dg.ScheduleEvaluationContext, warehouse: WarehouseResource) -> dg.RunRequest | dg.SkipReason:
+    now = context.scheduled_execution_time.astimezone(dt.UTC)
+    with plain_failures(), warehouse.connect("nightly") as conn:
+        keys = [partner.key for partner in fleet.partners_to_sync(conn, now)]
+    busy = partners_at_work(context.instance)
+    free = [key for key in keys if key not in busy]
+    if not free:
+        return dg.SkipReason(f"nothing to do: {len(keys)} partners, {len(keys) - len(free)} of them at work")
+    return _batch(f"nightly:{now:%Y%m%d}", free, races={}, relist=free)
+
+
+def partners_at_work(instance: dg.DagsterInstance) -> set[str]:
+    """Partition keys of the partners that a queued or running sync is about."""
+    keys: set[str] = set()
+    for job in ("sync_partner", "sync_batch"):
+        for run in instance.get_runs(dg.RunsFilter(job_name=job, statuses=ACTIVE)):
+            if partition := run.tags.get("dagster/partition"):
+                keys.add(partition)
+            config: Any = run.run_config
+            keys.update(config.get("ops", {}).get("sync_partners", {}).get("config", {}).get("partners", []))
+    return keys
+
+
+def _batch(run_key: str, keys: Sequence[str], *, races: dict[str, list[int]], relist: list[str]) -> dg.RunRequest:
+    config = {"partners": list(keys), "races": races, "relist": relist}
+    return dg.RunRequest(
+        run_key=run_key,
+        run_config={"ops": {"sync_partners": {"config": config}}},
+        tags={"lane": "routine"},
+    )

@@ -1,0 +1,208 @@
+"""A partner's races and events: the listing, proved to be the partner's own, and the detail of what may lie ahead."""
+
+import datetime as dt
+import time
+from collections.abc import Container, Sequence
+from dataclasses import dataclass, field
+from typing import NoReturn
+
+from rsu_pipeline.runsignup import values
+from rsu_pipeline.runsignup.client import RacePage
+from rsu_pipeline.runsignup.errors import ApiError, Remedy
+from rsu_pipeline.runsignup.payloads import Event, Race
+from rsu_pipeline.sync.desk import CredentialRejected, Desk
+from rsu_pipeline.sync.rows import event_row, race_row
+from rsu_pipeline.warehouse import credentials, events, history
+
+CHECK_TRIES = 3
+"""Races tried before a credential is taken for refused: a partner may have lost one and kept the others."""
+
+
+@dataclass
+class EventsOutcome:
+    """What refreshing a partner's races and events did. `problems` are sentences on what could not be taken over."""
+
+    races: int = 0
+    races_written: int = 0
+    events_written: int = 0
+    details_read: int = 0
+    events_gone: int = 0
+    races_unlisted: int = 0
+    calls: int = 0
+    seconds: float = 0.0
+    problems: list[str] = field(default_factory=list)
+
+
+def refresh_events(desk: Desk) -> EventsOutcome:
+    """Brings the partner's races and events up to date: the listing, and the full detail of races that are new or have
+    changed and may have an edition ahead. Raises ApiError and CredentialRejected; then nothing of the listing is
+    stored."""
+    started, calls = time.monotonic(), desk.ledger.calls
+    outcome = EventsOutcome()
+    failure: Exception | None = None
+    try:
+        _refresh(desk, outcome)
+    except (ApiError, CredentialRejected) as error:
+        desk.conn.rollback()
+        failure = error
+        raise
+    finally:
+        outcome.calls = desk.ledger.calls - calls
+        outcome.seconds = time.monotonic() - started
+        if not desk.conn.closed:
+            _record_listing(desk, outcome, failure)
+    return outcome
+
+
+def _refresh(desk: Desk, outcome: EventsOutcome) -> None:
+    pages = [desk.client.races_page(1)]
+    while not pages[-1].is_last:
+        pages.append(desk.client.races_page(len(pages) + 1))
+    listed = _distinct(pages)
+    outcome.problems += [row.reason for page in pages for row in page.unreadable]
+    known = events.known_races(desk.conn, desk.partner_id)
+    _prove_access(desk, listed, known)
+    _store(desk, listed, outcome)
+    outcome.races = len(listed)
+    # A row that cannot be read may be any race of the listing.
+    if not any(page.unreadable for page in pages):
+        outcome.races_unlisted = events.mark_unlisted(desk.conn, desk.partner_id, [race.race_id for race in listed])
+    desk.conn.commit()
+    read_before = events.details_as_of(desk.conn, [race.race_id for race in listed])
+    for race in listed:
+        if _wants_detail(race, read_before.get(race.race_id), desk.now()):
+            try:
+                refresh_race(desk, race.race_id, outcome)
+            except ApiError as error:
+                if error.remedy in (Remedy.WAIT_FOR_BUDGET, Remedy.FAIL_CONFIGURATION):
+                    raise
+                outcome.problems.append(str(error))
+
+
+def refresh_race(desk: Desk, race_id: int, outcome: EventsOutcome) -> None:
+    """Reads a race's full detail and stores it; events it no longer has are marked as gone. Raises ApiError."""
+    race, _ = desk.client.race(race_id)
+    outcome.details_read += 1
+    present, unreadable = _store(desk, [race], outcome)
+    if not unreadable:
+        outcome.events_gone += events.mark_detail(desk.conn, race_id, present)
+    desk.conn.commit()
+
+
+def reject(desk: Desk, reason: str) -> NoReturn:
+    """Records that RunSignup refuses the partner's credential, and raises CredentialRejected."""
+    credentials.mark_rejected(desk.conn, desk.credential_id, reason)
+    raise CredentialRejected(
+        f"RunSignup refuses the credential of partner {desk.key} ({reason}): enter the right key and secret with"
+        " `rsu partners add`."
+    )
+
+
+def _prove_access(desk: Desk, listed: Sequence[Race], known: Container[int]) -> None:
+    """`/races` ignores a wrong key and answers with the public list, so a listing that brings races not seen before is
+    believed only if one of them can be read: one call more, each time races are new. An earlier proof does not do, since
+    a key can be revoked at any moment. Raises CredentialRejected."""
+    new = [race for race in listed if race.race_id not in known]
+    if new and access_works(desk, new) is False:
+        reject(desk, "no race of its listing can be read")
+
+
+def access_works(desk: Desk, races: Sequence[Race]) -> bool | None:
+    """Whether one of the first few of these races with an event can be read; None when none has an event. Records
+    success."""
+    answer: bool | None = None
+    tried = 0
+    for race in races:
+        decoded, _ = race.decoded_events()
+        if not decoded:
+            continue
+        if desk.client.has_access(race.race_id, decoded[0].event_id):
+            credentials.mark_verified(desk.conn, desk.credential_id)
+            return True
+        answer = False
+        tried += 1
+        if tried == CHECK_TRIES:
+            break
+    return answer
+
+
+def check_access(desk: Desk) -> bool | None:
+    """Whether the partner's credential can read one of its races; None when it has no race with an event to tell by.
+    Records the answer. Raises ApiError."""
+    works = access_works(desk, desk.client.races_page(1).races)
+    if works is False:
+        credentials.mark_rejected(desk.conn, desk.credential_id, "no race of its listing can be read")
+    return works
+
+
+def _distinct(pages: Sequence[RacePage]) -> list[Race]:
+    """Each race once; rows may shift from page to page while a listing is read."""
+    return list({race.race_id: race for page in pages for race in page.races}.values())
+
+
+def _store(desk: Desk, races: Sequence[Race], outcome: EventsOutcome) -> tuple[list[int], list[str]]:
+    """Stores races and the events that came with them; returns the event ids, and sentences on those unreadable."""
+    race_rows, event_rows, present, unreadable = [], [], [], []
+    for race in races:
+        row, faults = race_row(race)
+        race_rows.append(row)
+        outcome.problems += [f"race {race.race_id}: {fault}" for fault in faults]
+        decoded, failed = race.decoded_events()
+        unreadable += failed
+        for event in decoded:
+            row, faults = event_row(event, race)
+            event_rows.append(row)
+            present.append(event.event_id)
+            outcome.problems += [f"event {event.event_id}: {fault}" for fault in faults]
+    outcome.problems += unreadable
+    written = events.store_races(desk.conn, desk.partner_id, desk.key, race_rows)
+    outcome.races_written += written.inserted + written.updated
+    written = events.store_events(desk.conn, desk.partner_id, desk.key, event_rows)
+    outcome.events_written += written.inserted + written.updated
+    return present, unreadable
+
+
+def _wants_detail(race: Race, detail_as_of: dt.datetime | None, now: dt.datetime) -> bool:
+    """The listing has a race's current edition only. Its full detail is read when the race is new or changed since,
+    and only if an edition may lie ahead: those of races that are past are history's business."""
+    try:
+        changed = (
+            detail_as_of is None or race.last_modified is None or values.wall_time(race.last_modified) != detail_as_of
+        )
+    except ValueError:
+        changed = True
+    return changed and _may_lie_ahead(race, now)
+
+
+def _may_lie_ahead(race: Race, now: dt.datetime) -> bool:
+    if race.next_date or race.next_end_date:
+        return True
+    decoded, unreadable = race.decoded_events()
+    # Two days' grace: the wall times here are of any zone.
+    horizon = now.replace(tzinfo=None) - dt.timedelta(days=2)
+    return bool(unreadable) or any(_starts_after(event, horizon) for event in decoded)
+
+
+def _starts_after(event: Event, horizon: dt.datetime) -> bool:
+    times = [text for text in (event.start_time, event.end_time) if text]
+    try:
+        return not times or max(values.wall_time(text) for text in times) >= horizon
+    except ValueError:
+        return True
+
+
+def _record_listing(desk: Desk, outcome: EventsOutcome, error: Exception | None) -> None:
+    history.record(
+        desk.conn,
+        partner_id=desk.partner_id,
+        race_id=None,
+        event_ids=[],
+        operation="events",
+        status="failed" if error else "partial" if outcome.problems else "completed",
+        reason=str(error) if error else "; ".join(outcome.problems) or "listing",
+        run_id=desk.run_id,
+        seconds=outcome.seconds,
+        counts={"read": outcome.races, "calls": outcome.calls, "details": outcome.details_read},
+        error=error.details() if isinstance(error, ApiError) else {"message": str(error)} if error else None,
+    )
+    desk.conn.commit()

@@ -1,0 +1,262 @@
+"""The race-day watch: races in their window are looked at in turn, at the shortest interval that budget and calls in
+flight allow, and what is found is stored at once by the same engine as every sync.
+
+What to look at next and how often are pure functions; `Watch` is the thin shell around them.
+"""
+
+import datetime as dt
+import threading
+import time
+from collections import Counter
+from collections.abc import Callable, Collection, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
+from dataclasses import dataclass, field, replace
+
+from psycopg2.extensions import connection as Connection
+
+from rsu_pipeline.runsignup.errors import ApiError
+from rsu_pipeline.settings import Settings
+from rsu_pipeline.sync import cadence, partner
+from rsu_pipeline.sync import plan as planning
+from rsu_pipeline.sync.desk import Clients, CredentialRejected, Desk, desk_on
+from rsu_pipeline.sync.plan import Plan
+from rsu_pipeline.warehouse import budget, cursors, database, events, fleet
+from rsu_pipeline.warehouse.credentials import PartnerError
+from rsu_pipeline.warehouse.database import PartnerBusy
+from rsu_pipeline.warehouse.sealing import Sealer
+from rsu_pipeline.warehouse.staging import Counts
+
+CALL_SECONDS = 1.4
+"""How long a call is taken to last before the first has been measured: the slow end of what was seen at RunSignup."""
+BUDGET_SHARE = 0.9
+"""The share of a credential's hour that the watch plans with; the rest is for full reads, retries and others."""
+LOOK_FOR_RACES_EVERY = 15.0
+"""Seconds between two looks at which races are in their window."""
+PATIENCE = 15.0
+"""Seconds a look waits for a sync that holds the partner to give way between two races."""
+
+
+@dataclass(frozen=True)
+class WatchedRace:
+    """A race in its window."""
+
+    partner_id: int
+    key: str
+    race_id: int
+
+
+def watched(
+    races: Sequence[fleet.FleetRace], now: dt.datetime, *, shard: int = 0, shards: int = 1
+) -> list[WatchedRace]:
+    """The races in their window at `now`, of the partners that fall to this shard."""
+    return [
+        WatchedRace(race.partner_id, race.key, race.race_id)
+        for race in races
+        if race.partner_id % shards == shard and cadence.race_tier(race.times, now) == "window"
+    ]
+
+
+def interval(
+    races: Sequence[WatchedRace],
+    partner_id: int,
+    *,
+    target: float,
+    removed_every: int,
+    calls_per_hour: int,
+    in_flight: int,
+    call_seconds: float = CALL_SECONDS,
+) -> float:
+    """Seconds between two looks at a race of this partner: the target, or longer where the partner's calls for an hour
+    or the calls in flight would not do for it."""
+    own = sum(race.partner_id == partner_id for race in races)
+    calls_a_look = 1 + 1 / removed_every
+    for_budget = own * calls_a_look * 3600 / (calls_per_hour * BUDGET_SHARE)
+    for_flight = len(races) * calls_a_look * call_seconds / in_flight
+    return max(target, for_budget, for_flight)
+
+
+def next_look(
+    races: Sequence[WatchedRace],
+    due_at: Mapping[tuple[int, int], float],
+    busy: Collection[int],
+) -> tuple[WatchedRace, float] | None:
+    """Which race is to be looked at next, and when: the one due first (one never looked at is due at once) of the
+    partners that nobody is looking at now; None when there is none."""
+    free = [race for race in races if race.partner_id not in busy]
+    if not free:
+        return None
+    first = min(free, key=lambda race: due_at.get((race.partner_id, race.race_id), 0.0))
+    return first, due_at.get((first.partner_id, first.race_id), 0.0)
+
+
+@dataclass
+class PartnerWatched:
+    """What a slice did for one partner. `busy` counts looks put off because another sync held the partner, `trouble` has
+    a sentence for each race whose last look failed."""
+
+    counts: Counts = field(default_factory=Counts)
+    looks: int = 0
+    calls: int = 0
+    busy: int = 0
+    trouble: dict[int, str] = field(default_factory=dict)
+
+
+class Watch:
+    """One slice of watching; `run` returns what it did, by partition key."""
+
+    def __init__(
+        self,
+        url: str,
+        sealer: Sealer,
+        settings: Settings,
+        *,
+        run_id: str,
+        say: Callable[[str], None],
+        lane: budget.Lane = "race_day",
+        shard: int = 0,
+        now: Callable[[], dt.datetime] = lambda: dt.datetime.now(dt.UTC),
+        clock: Callable[[], float] = time.monotonic,
+        pause: Callable[[float], None] = time.sleep,
+    ) -> None:
+        self._url = url
+        self._sealer = sealer
+        self._settings = settings
+        self._run_id = run_id
+        self._say = say
+        self._lane: budget.Lane = lane
+        self._shard = shard
+        self._now = now
+        self._clock = clock
+        self._pause = pause
+        self._guard = threading.Lock()
+        self._races: list[WatchedRace] = []
+        self._races_at = float("-inf")
+        self._due_at: dict[tuple[int, int], float] = {}
+        self._looks: Counter[tuple[int, int]] = Counter()
+        self._busy: set[int] = set()
+        self._done: dict[str, PartnerWatched] = {}
+        self._call_seconds = CALL_SECONDS
+
+    def run(self, seconds: float) -> dict[str, PartnerWatched]:
+        """Looks at races for so many seconds, or until none is in its window. Raises DatabaseError."""
+        until = self._clock() + seconds
+        workers = self._settings.budget.max_in_flight
+        with ThreadPoolExecutor(max_workers=workers) as pool:
+            for ended in [pool.submit(self._work, until) for _ in range(workers)]:
+                ended.result()
+        return self._done
+
+    def _work(self, until: float) -> None:
+        short = self._run_id[:8]
+        with (
+            database.session(self._url, purpose=f"watch {short}") as conn,
+            database.session(self._url, purpose=f"ledger {short}") as ledger_conn,
+            closing(Clients(self._settings, ledger_conn, self._lane)) as clients,
+        ):
+            while self._clock() < until:
+                race, wait = self._take(conn)
+                if race is None and wait is None:
+                    return
+                if race is None:
+                    self._pause(min(wait or 0.0, 0.25, max(0.0, until - self._clock())))
+                    continue
+                try:
+                    self._look(conn, clients, race)
+                finally:
+                    with self._guard:
+                        self._busy.discard(race.partner_id)
+
+    def _take(self, conn: Connection) -> tuple[WatchedRace | None, float | None]:
+        """A race to look at now, or else how many seconds to wait; neither when no race is in its window."""
+        with self._guard:
+            now = self._clock()
+            if now - self._races_at >= LOOK_FOR_RACES_EVERY:
+                found = fleet.races_to_read(conn, self._now())
+                conn.rollback()
+                self._races = watched(found, self._now(), shard=self._shard, shards=self._settings.watch.shards)
+                self._races_at = now
+            if not self._races:
+                return None, None
+            following = next_look(self._races, self._due_at, self._busy)
+            if following is None:
+                return None, 0.05
+            race, due_at = following
+            if due_at > now:
+                return None, due_at - now
+            self._busy.add(race.partner_id)
+            self._due_at[race.partner_id, race.race_id] = now + interval(
+                self._races,
+                race.partner_id,
+                target=self._settings.watch.interval,
+                removed_every=self._settings.watch.removed_every,
+                calls_per_hour=self._settings.budget.calls_per_hour,
+                in_flight=self._settings.budget.max_in_flight,
+                call_seconds=self._call_seconds,
+            )
+            return race, None
+
+    def _look(self, conn: Connection, clients: Clients, race: WatchedRace) -> None:
+        key = (race.partner_id, race.race_id)
+        done = self._done.setdefault(race.key, PartnerWatched())
+        with_removed = self._looks[key] % self._settings.watch.removed_every == 0
+        try:
+            with desk_on(
+                conn,
+                clients,
+                self._sealer,
+                self._settings,
+                race.key,
+                run_id=self._run_id,
+                say=lambda line: None,
+                now=self._now,
+                patience=PATIENCE,
+            ) as desk:
+                outcome = partner.sync_participants(
+                    desk, plan_for_look(desk, race.race_id), with_removed=with_removed, quiet=True
+                )
+        except PartnerBusy:
+            done.busy += 1
+            return
+        except (ApiError, CredentialRejected, PartnerError) as error:
+            self._trouble(done, race, str(error))
+            return
+        self._looks[key] += 1
+        if outcome.calls:
+            self._call_seconds += (outcome.seconds / outcome.calls - self._call_seconds) / 10
+        done.looks += 1
+        done.calls += outcome.calls
+        done.counts.add(outcome.counts)
+        problems = outcome.failures
+        if outcome.out_of_budget is not None:
+            problems = [*problems, f"call budget used up, a call is free in {outcome.out_of_budget:.0f} s"]
+        if problems:
+            self._trouble(done, race, "; ".join(problems))
+        else:
+            done.trouble.pop(race.race_id, None)
+        if not outcome.counts.is_unchanged:
+            counts = outcome.counts
+            self._say(
+                f"{race.key}, race {race.race_id}: {counts.inserted} new, {counts.updated + counts.reactivated} changed,"
+                f" {counts.removed} removed, {counts.bib_changes} bib changes"
+            )
+
+    def _trouble(self, done: PartnerWatched, race: WatchedRace, problem: str) -> None:
+        """Notes what is wrong with a race, and says it when it is new; the race is tried again at its next turn."""
+        if race.race_id not in done.trouble:
+            self._say(f"{race.key}, race {race.race_id}: {problem}")
+        done.trouble[race.race_id] = problem
+
+
+def plan_for_look(desk: Desk, race_id: int) -> Plan:
+    """The plan of one look: the race's events that are in their window, by the rules of every plan."""
+    now = desk.now()
+    near = [
+        event
+        for event in events.events_of(desk.conn, desk.partner_id)
+        if event.race_id == race_id and cadence.tier(event.starts_at, event.ends_at, now) == "window"
+    ]
+    held = cursors.event_cursors(desk.conn, desk.partner_id)
+    desk.conn.rollback()
+    return planning.plan([replace(event, denied=False) for event in near], held, now,
+                         incremental_days=desk.settings.incremental_days)  # fmt: skip

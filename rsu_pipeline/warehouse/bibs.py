@@ -1,0 +1,56 @@
+"""The bib log, read: what is new in it."""
+
+import datetime as dt
+from dataclasses import dataclass
+
+from psycopg2.extensions import connection as Connection
+
+MOST_AT_ONCE = 10_000
+
+
+@dataclass(frozen=True)
+class NewBibs:
+    """Bib changes of one partner that nobody has handled yet. `slowest` is the longest time from RunSignup's change to
+    the row here, in seconds; None where RunSignup told no time."""
+
+    partner_id: int
+    key: str
+    assigned: int
+    changed: int
+    cleared: int
+    first_at: dt.datetime
+    last_at: dt.datetime
+    slowest: float | None
+
+    @property
+    def total(self) -> int:
+        return self.assigned + self.changed + self.cleared
+
+
+def take_new(conn: Connection) -> list[NewBibs]:
+    """Marks every change not handled yet as handled and returns them by partner, in the caller's transaction: what acts
+    on them commits with the mark. Not found by a growing number, since rows become visible out of order."""
+    with conn.cursor() as cur:
+        cur.execute(
+            """
+            WITH new AS (
+                INSERT INTO bib_changes_handled (bib_change_id)
+                SELECT b.bib_change_id FROM runsignup_bib_changes b
+                WHERE NOT EXISTS (SELECT FROM bib_changes_handled h WHERE h.bib_change_id = b.bib_change_id)
+                    AND b.recorded_at > now() - interval '2 days'
+                ORDER BY b.recorded_at
+                LIMIT %s
+                ON CONFLICT DO NOTHING
+                RETURNING bib_change_id
+            )
+            SELECT b.timing_partner_id, t.partition_key, count(*) FILTER (WHERE b.kind = 'assigned'),
+                count(*) FILTER (WHERE b.kind = 'changed'), count(*) FILTER (WHERE b.kind = 'cleared'),
+                min(b.recorded_at), max(b.recorded_at),
+                max(extract(epoch FROM b.recorded_at) - b.modified_epoch)::float
+            FROM new JOIN runsignup_bib_changes b USING (bib_change_id) JOIN timing_partners t USING (timing_partner_id)
+            GROUP BY b.timing_partner_id, t.partition_key
+            ORDER BY b.timing_partner_id
+            """,
+            (MOST_AT_ONCE,),
+        )
+        return [NewBibs(*row) for row in cur.fetchall()]

@@ -1,0 +1,177 @@
+"""The race-day watch: pure choices, and real looks at a RunSignup in its own process."""
+
+import datetime as dt
+import threading
+import time
+from collections.abc import Callable
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from rsu_pipeline.sync import listing, watch
+from rsu_pipeline.sync import partner as sync
+from rsu_pipeline.sync.watch import Watch, WatchedRace
+from rsu_pipeline_tests.hub import Hub
+
+MakeHub = Callable[..., Hub]
+
+
+def races(*partners: int) -> list[WatchedRace]:
+    return [WatchedRace(partner, f"{partner}-acme", number) for number, partner in enumerate(partners, start=1)]
+
+
+def interval(fleet: list[WatchedRace], calls_per_hour: int = 1000, target: float = 20, in_flight: int = 2) -> float:
+    return watch.interval(fleet, 1, target=target, removed_every=6, calls_per_hour=calls_per_hour, in_flight=in_flight)
+
+
+def test_thirteen_partners_with_three_races_each_are_looked_at_within_thirty_seconds() -> None:
+    assert interval(races(*[number for number in range(1, 14) for _ in range(3)])) <= 32
+
+
+def test_a_single_race_is_looked_at_at_the_target() -> None:
+    assert interval(races(1)) == 20
+
+
+@given(own=st.integers(1, 40), others=st.integers(0, 200), calls=st.integers(50, 2000), target=st.floats(1, 60))
+def test_the_interval_never_outspends_the_hour(own: int, others: int, calls: int, target: float) -> None:
+    seconds = interval(races(*[1] * own, *range(2, 2 + others)), calls, target)
+    assert own * (1 + 1 / 6) * 3600 / seconds <= calls * 0.9 + 1e-6
+    assert seconds >= target
+
+
+@given(st.lists(st.integers(1, 5), min_size=1, max_size=20), st.data())
+def test_the_race_due_first_is_next_and_a_busy_partners_race_never(partners: list[int], data: st.DataObject) -> None:
+    fleet = races(*partners)
+    due_at = {(race.partner_id, race.race_id): data.draw(st.floats(0, 100)) for race in fleet}
+    busy = data.draw(st.sets(st.integers(1, 5)))
+    found = watch.next_look(fleet, due_at, busy)
+    free = [race for race in fleet if race.partner_id not in busy]
+    if not free:
+        assert found is None
+        return
+    assert found is not None
+    race, moment = found
+    assert race in free and moment == min(due_at[r.partner_id, r.race_id] for r in free)
+
+
+def test_every_partner_is_in_exactly_one_shard(make_hub: MakeHub) -> None:
+    from rsu_pipeline.warehouse.fleet import FleetRace
+
+    now = dt.datetime.now(dt.UTC)
+    fleet = [FleetRace(number, str(number), number, ((now, None),), None, False) for number in range(1, 30)]
+    found = [race.partner_id for shard in range(4) for race in watch.watched(fleet, now, shard=shard, shards=4)]
+    assert sorted(found) == list(range(1, 30))
+
+
+SPEC = {"partners": 3, "races_per_partner": 2, "events_per_race": 1, "registrations_per_event": 15, "start_in_hours": 2}
+
+
+def watching(hub: Hub) -> Watch:
+    return Watch(hub.url, hub.sealer, hub.settings, run_id="watch", say=lambda line: None)
+
+
+def test_a_bib_given_out_while_watching_is_in_the_table_and_the_log_within_a_look(make_hub: MakeHub) -> None:
+    hub = make_hub(spec=SPEC, seed=7)
+    hub.environment |= {"RSU_WATCH_INTERVAL": "1", "RSU_WATCH_REMOVED_EVERY": "2"}
+    for partner in hub.partners:
+        hub.sync(partner)
+    admin = hub.sandbox.admin
+    keys = {partner: min(hub.truth(partner)) for partner in hub.partners}
+    gone = sorted(hub.truth(1))[1]
+
+    def morning() -> None:
+        time.sleep(1.5)
+        for partner, key in keys.items():
+            admin.bib(key, 500 + partner)
+        admin.remove(gone, "cleared")
+        while hub.stored(1)[keys[1]]["bib_num"] != "501" and thread.is_alive():
+            time.sleep(0.1)
+        admin.bib(keys[1], 600)
+
+    thread = threading.Thread(target=morning)
+    thread.start()
+    done = watching(hub).run(15)
+    thread.join()
+    for partner, key in keys.items():
+        assert hub.stored(partner)[key]["bib_num"] == (str(500 + partner) if partner > 1 else "600")
+        hub.assert_equal(partner)
+        hub.assert_bib_log_replays(partner)
+    hub.assert_removals(1)
+    assert {key: item.counts.bib_changes for key, item in done.items()} == {
+        hub.partners[1]: 2,
+        hub.partners[2]: 1,
+        hub.partners[3]: 1,
+    }
+    assert all(not item.trouble for item in done.values())
+    assert hub.value("SELECT max(extract(epoch FROM recorded_at) - modified_epoch) FROM runsignup_bib_changes") < 8
+    assert admin.stats()["violations"] == 0 and admin.stats()["max_in_flight"] <= 2
+    # Looks that find nothing leave no row in the history.
+    rows = hub.value("SELECT count(*) FROM sync_history WHERE run_id = 'watch'")
+    assert rows < sum(item.looks for item in done.values()) / 2
+
+
+def test_the_watch_ends_when_no_race_is_in_its_window(make_hub: MakeHub) -> None:
+    hub = make_hub(spec=SPEC | {"start_in_hours": 100}, seed=7)
+    hub.sync(1)
+    started = time.monotonic()
+    assert watching(hub).run(60) == {}
+    assert time.monotonic() - started < 30
+
+
+def test_a_race_is_read_in_full_when_it_enters_its_window_and_once_just_before_its_start(make_hub: MakeHub) -> None:
+    hub = make_hub(spec=SPEC | {"partners": 1, "races_per_partner": 1, "start_in_hours": 5}, seed=7)
+    admin = hub.sandbox.admin
+    admin.clock(rate=0)
+    hub.sync()
+    reasons = []
+    for hours in (1.1, 0.5, 3.0, 0.3, 0.2, 0.1):  # 3.9, 3.4, 0.4 and 0.1 h before; then 6 min after its start
+        admin.clock(advance=hours * 3600)
+        with hub.desk() as desk:
+            plan = watch.plan_for_look(desk, next(iter(hub.truth().values()))["race_id"])
+            sync.sync_participants(desk, plan, with_removed=False, quiet=True)
+        reasons += [read.reason for read in plan.reads if read.mode == "full"]
+    assert reasons == ["entering the hours before its start", "just before its start"]
+
+
+def test_a_long_sync_gives_way_to_the_watch_between_two_races(make_hub: MakeHub) -> None:
+    hub = make_hub(spec=SPEC | {"partners": 1, "races_per_partner": 8}, seed=7)
+    hub.environment["RSU_WATCH_INTERVAL"] = "1"
+    hub.sync()
+    hub.sandbox.admin.switch(latency_ms=400)
+    said: list[str] = []
+
+    def routine() -> None:
+        with hub.desk() as desk:
+            desk.say = said.append
+            listing.refresh_events(desk)
+            outcome = sync.sync_participants(desk, sync.make_plan(desk, force_full=True))
+            assert len(outcome.reads) == 8 and not outcome.failures
+
+    thread = threading.Thread(target=routine)
+    thread.start()
+    time.sleep(0.5)
+    done = watching(hub).run(4)
+    thread.join()
+    (item,) = done.values()
+    assert item.looks >= 2 and item.busy == 0
+    assert any("gave way" in line for line in said)
+    hub.sandbox.admin.switch(latency_ms=0)
+    hub.sync()
+    hub.assert_equal()
+
+
+@pytest.mark.parametrize("kind", ["http_500", "unknown_shape"])
+def test_trouble_with_one_race_is_told_and_gone_when_it_is_mended(make_hub: MakeHub, kind: str) -> None:
+    hub = make_hub(spec=SPEC | {"partners": 1}, seed=7)
+    hub.environment |= {"RSU_WATCH_INTERVAL": "1", "RSU_CALL_ATTEMPTS": "1"}
+    hub.sync()
+    broken = min(row["race_id"] for row in hub.truth().values())
+    fault = hub.sandbox.admin.fault(kind, 0, endpoint="participants", race_id=broken)
+    assert fault
+    (item,) = watching(hub).run(2.5).values()
+    assert list(item.trouble) == [broken] and item.looks >= 2
+    hub.sandbox.admin.clear_faults()
+    (item,) = watching(hub).run(2.5).values()
+    assert item.trouble == {}
+    hub.assert_equal()
