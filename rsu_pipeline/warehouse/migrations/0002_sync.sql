@@ -284,7 +284,7 @@ WHERE e.gone_at IS NULL;
 COMMENT ON VIEW unified_events IS 'Events of all races, in the columns that race displays read.';
 
 CREATE TABLE bib_changes_handled (
-    bib_change_id bigint PRIMARY KEY REFERENCES runsignup_bib_changes,
+    bib_change_id bigint PRIMARY KEY,
     handled_at timestamptz NOT NULL DEFAULT clock_timestamp()
 );
 COMMENT ON TABLE bib_changes_handled IS 'One row: a bib change that the sensor bib_changes has told to the partner''s partition.';
