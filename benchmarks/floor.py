@@ -6,6 +6,9 @@ page. It is what remains when everything is taken away from the pipeline that ca
 """
 
 import io
+from collections.abc import Sequence
+from functools import lru_cache
+from operator import attrgetter
 from typing import Any
 
 import msgspec
@@ -17,10 +20,10 @@ from psycopg2.extensions import connection as Connection
 from benchmarks.measure import Job, Meter, Partner, Read, Report, answer, job
 
 Text = str | int | None
-Money = str | None | UnsetType
+Member = Text | UnsetType
 
 
-class _User(msgspec.Struct):
+class _User(msgspec.Struct, gc=False):
     user_id: int | None = None
     first_name: str | None = None
     middle_name: str | None = None
@@ -33,7 +36,7 @@ class _User(msgspec.Struct):
     profile_image_url: str | None = None
 
 
-class _Row(msgspec.Struct):
+class _Row(msgspec.Struct, gc=False):
     registration_id: int
     event_id: int
     user: _User
@@ -42,35 +45,35 @@ class _Row(msgspec.Struct):
     age: int | None = None
     registration_date: str | None = None
     last_modified: int | None = None
-    race_fee: Money = UNSET
-    offline_payment_amount: Money = UNSET
-    processing_fee: Money = UNSET
-    processing_fee_paid_by_user: Money = UNSET
-    processing_fee_paid_by_race: Money = UNSET
-    partner_fee: Money = UNSET
-    affiliate_profit: Money = UNSET
-    extra_fees: Money = UNSET
-    amount_paid: Money = UNSET
-    usatf_discount_amount_in_cents: Money = UNSET
-    rsu_transaction_id: Raw | UnsetType = UNSET
-    transaction_id: Raw | UnsetType = UNSET
-    team_id: Raw | UnsetType = UNSET
-    team_name: Raw | UnsetType = UNSET
-    team_type_id: Raw | UnsetType = UNSET
-    team_type: Raw | UnsetType = UNSET
-    team_gender: Raw | UnsetType = UNSET
-    team_bib_num: Raw | UnsetType = UNSET
-    usatf_discount_additional_field: Raw | UnsetType = UNSET
-    giveaway: Raw | UnsetType = UNSET
-    giveaway_option_id: Raw | UnsetType = UNSET
-    fundraiser_id: Raw | UnsetType = UNSET
-    fundraiser_charity_id: Raw | UnsetType = UNSET
-    fundraiser_charity_name: Raw | UnsetType = UNSET
-    team_fundraiser_id: Raw | UnsetType = UNSET
-    multi_race_bundle_id: Raw | UnsetType = UNSET
+    race_fee: Member = UNSET
+    offline_payment_amount: Member = UNSET
+    processing_fee: Member = UNSET
+    processing_fee_paid_by_user: Member = UNSET
+    processing_fee_paid_by_race: Member = UNSET
+    partner_fee: Member = UNSET
+    affiliate_profit: Member = UNSET
+    extra_fees: Member = UNSET
+    amount_paid: Member = UNSET
+    usatf_discount_amount_in_cents: Member = UNSET
+    rsu_transaction_id: Member = UNSET
+    transaction_id: Member = UNSET
+    team_id: Member = UNSET
+    team_name: Member = UNSET
+    team_type_id: Member = UNSET
+    team_type: Member = UNSET
+    team_gender: Member = UNSET
+    team_bib_num: Member = UNSET
+    usatf_discount_additional_field: Member = UNSET
+    giveaway: Member = UNSET
+    giveaway_option_id: Member = UNSET
+    fundraiser_id: Member = UNSET
+    fundraiser_charity_id: Member = UNSET
+    fundraiser_charity_name: Member = UNSET
+    team_fundraiser_id: Member = UNSET
+    multi_race_bundle_id: Member = UNSET
     multi_race_bundle: Raw | UnsetType = UNSET
     signed_waiver_details: Raw | UnsetType = UNSET
-    imported: Raw | UnsetType = UNSET
+    imported: Member = UNSET
 
 
 class _Element(msgspec.Struct):
@@ -85,15 +88,19 @@ MONEY = (
     "race_fee offline_payment_amount processing_fee processing_fee_paid_by_user processing_fee_paid_by_race partner_fee"
     " affiliate_profit extra_fees amount_paid"
 ).split()
-PAYMENT = ["rsu_transaction_id", "transaction_id"]
 TEAM = "team_id team_name team_type_id team_type team_gender team_bib_num".split()
+DISCOUNT = ["usatf_discount_amount_in_cents"]
 ADDITIONAL = (
     "usatf_discount_additional_field giveaway giveaway_option_id fundraiser_id fundraiser_charity_id"
-    " fundraiser_charity_name team_fundraiser_id multi_race_bundle_id multi_race_bundle signed_waiver_details imported"
+    " fundraiser_charity_name team_fundraiser_id multi_race_bundle_id imported"
 ).split()
+_team_of = attrgetter(*TEAM)
+_payment_of = attrgetter(*MONEY)
+_additional_of = attrgetter(*ADDITIONAL)
 
 _elements = msgspec.json.Decoder(list[_Element])
 _row = msgspec.json.Decoder(_Row)
+_encode = msgspec.json.Encoder().encode
 
 _names = ", ".join(COLUMNS)
 TABLE = "CREATE TABLE floor_participants (LIKE runsignup_participants INCLUDING DEFAULTS INCLUDING INDEXES)"
@@ -176,43 +183,53 @@ def _line(race_id: int, row: _Row, raw: bytes) -> bytes:
         f"\t{_cell(user.gender)}\t{_cell(user.phone)}\t{_cell(user.profile_image_url)}\t{_cell(row.bib_num)}"
         f"\t{_cell(row.chip_num)}\t{_cell(row.age)}\t{_cell(row.registration_date)}\t{_cell(row.last_modified)}\t"
     )
-    payment = [f'"{name}":{_amount(value)}' for name in MONEY if (value := getattr(row, name)) is not UNSET]
-    additional = []
-    if row.usatf_discount_amount_in_cents is not UNSET:
-        additional.append(f'"usatf_discount_amount_in_cents":{_amount(row.usatf_discount_amount_in_cents)}')
-    json = b"\t".join(
-        (
-            bytes(user.address),
-            _object(row, TEAM, []),
-            _object(row, PAYMENT, payment),
-            _object(row, ADDITIONAL, additional),
-            raw,
-        )
+    payment = _amounts("payment", _payment_of(row))
+    if row.rsu_transaction_id is not UNSET:
+        payment += b',"rsu_transaction_id":%b' % _encode(row.rsu_transaction_id)
+    if row.transaction_id is not UNSET:
+        payment += b',"transaction_id":%b' % _encode(row.transaction_id)
+    additional = _amounts("discount", (row.usatf_discount_amount_in_cents,)) + _members(
+        "additional", _additional_of(row)
     )
+    if row.multi_race_bundle is not UNSET:
+        additional += b',"multi_race_bundle":%b' % row.multi_race_bundle
+    if row.signed_waiver_details is not UNSET:
+        additional += b',"signed_waiver_details":%b' % row.signed_waiver_details
     # JSON has no tab, line end or control character outside its own escapes, so that only these need one of COPY's.
-    return cells.encode() + json.replace(b"\\", b"\\\\") + b"\n"
+    json = b"%b\t{%b}\t{%b}\t{%b}\t%b\n" % (
+        user.address,
+        _members("team", _team_of(row))[1:],
+        payment[1:],
+        additional[1:],
+        raw,
+    )
+    return cells.encode() + json.replace(b"\\", b"\\\\")
 
 
 def _cell(value: Any) -> str:
     if value is None:
         return r"\N"
-    text = str(value)
+    text = value if type(value) is str else str(value)
     if text.isprintable() and "\\" not in text:
         return text
     return text.replace("\\", r"\\").replace("\t", r"\t").replace("\n", r"\n").replace("\r", r"\r")
 
 
-def _amount(text: str | UnsetType | None) -> str:
-    return text.replace("$", "").replace(",", "") if isinstance(text, str) else "null"
+# Many rows have the same fees, teams and options.
+@lru_cache(maxsize=8192)
+def _amounts(kind: str, values: Sequence[Any]) -> bytes:
+    """JSON members, each with a comma before it, with numbers for amounts."""
+    names = MONEY if kind == "payment" else DISCOUNT
+    pairs = [(name, value) for name, value in zip(names, values, strict=True) if value is not UNSET]
+    return "".join(
+        f',"{name}":{value.replace("$", "").replace(",", "") if value else "null"}' for name, value in pairs
+    ).encode()
 
 
-def _object(row: _Row, names: list[str], more: list[str]) -> bytes:
-    members = [member.encode() for member in more]
-    for name in names:
-        value = getattr(row, name)
-        if value is not UNSET:
-            members.append(b'"%b":%b' % (name.encode(), value))
-    return b"{" + b",".join(members) + b"}"
+@lru_cache(maxsize=8192)
+def _members(kind: str, values: Sequence[Any]) -> bytes:
+    pairs = zip(TEAM if kind == "team" else ADDITIONAL, values, strict=True)
+    return b"".join(b',"%b":%b' % (name.encode(), _encode(value)) for name, value in pairs if value is not UNSET)
 
 
 if __name__ == "__main__":

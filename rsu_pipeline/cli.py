@@ -4,7 +4,7 @@ import sys
 
 import click
 
-from rsu_pipeline.commands import db, keys, partners, sandbox, status, sync, up
+from rsu_pipeline.commands import db, keys, partners, sandbox, simulate, status, sync, up
 from rsu_pipeline.commands.common import FORESEEN
 
 
@@ -24,7 +24,17 @@ def rsu() -> None:
     """
 
 
-for command in (db.db, keys.secrets, partners.partners, sandbox.sandbox, status.status, sync.sync, up.demo, up.up):
+for command in (
+    db.db,
+    keys.secrets,
+    partners.partners,
+    sandbox.sandbox,
+    simulate.simulate,
+    status.status,
+    sync.sync,
+    up.demo,
+    up.up,
+):
     rsu.add_command(command)
 
 

@@ -5,7 +5,7 @@ from typing import Any
 
 import dagster as dg
 
-from rsu_pipeline.orchestration import checks, jobs, sensors
+from rsu_pipeline.orchestration import batch, checks, jobs, race_day, retention, schedules, sensors
 from rsu_pipeline.orchestration.assets import sync
 from rsu_pipeline.orchestration.resources import RunSignupResource, WarehouseResource
 
@@ -15,8 +15,9 @@ def build_definitions(resources: Mapping[str, Any] | None = None) -> dg.Definiti
     return dg.Definitions(
         assets=[sync.partner_events, sync.future_events, sync.participants],
         asset_checks=[checks.equals_runsignup, checks.no_quarantined_rows],
-        jobs=[jobs.sync_partner],
-        sensors=[sensors.new_credentials],
+        jobs=[jobs.sync_partner, batch.sync_batch, race_day.watch, retention.retention],
+        schedules=[schedules.race_proximity, schedules.nightly, retention.nightly_retention],
+        sensors=[sensors.new_credentials, race_day.race_day, race_day.bib_changes],
         resources={"warehouse": WarehouseResource(), "runsignup": RunSignupResource(), **(resources or {})},
         executor=dg.in_process_executor,
     )

@@ -154,7 +154,19 @@ def _serve(
             restart=True,
         ),
         Child(
-            "daemon", [str(scripts / "dagster-daemon"), "run", "-w", "workspace.yaml"], env=environment, restart=True
+            "daemon",
+            # Each time before it starts, what a killed one left "started" is ended.
+            [
+                sys.executable,
+                "-m",
+                "rsu_pipeline.orchestration.recovery",
+                str(scripts / "dagster-daemon"),
+                "run",
+                "-w",
+                "workspace.yaml",
+            ],
+            env=environment,
+            restart=True,
         ),
     ]
 

@@ -12,6 +12,9 @@ from rsu_pipeline.orchestration.failures import FORESEEN
 from rsu_pipeline.orchestration.resources import RunSignupResource, WarehouseResource
 from rsu_pipeline.sync import partner as sync
 
+PATIENCE = 30.0
+"""Seconds to wait for a partner: the watch has it for a moment at each look, a backfill until its next race."""
+
 
 class BatchConfig(dg.Config):
     """Which partners, and what of each."""
@@ -31,31 +34,45 @@ def sync_partners(
 
     def visit(key: str) -> tuple[sync.Visited, int]:
         with runsignup.desk(
-            warehouse, key, lane="routine", run_id=context.run_id, say=lambda line: context.log.info(f"{key}: {line}")
+            warehouse,
+            key,
+            lane="routine",
+            run_id=context.run_id,
+            say=lambda line: context.log.info(f"{key}: {line}"),
+            patience=PATIENCE,
         ) as desk:
             races = config.races.get(key)
             return sync.visit(desk, race_ids=races, relist=key in config.relist), desk.ledger.left()
 
     failed: list[str] = []
+    bug: Exception | None = None
     with ThreadPoolExecutor(max_workers=installation.current().settings.budget.max_in_flight) as pool:
-        waiting = {pool.submit(visit, key): key for key in config.partners}
-        for future in as_completed(waiting):
-            key = waiting[future]
-            try:
-                visited, left = future.result()
-            except FORESEEN as error:
-                failed.append(f"{key}: {error}")
-                continue
-            for event in _materializations(key, visited, left):
-                context.log_event(event)
-            if trouble := report.trouble(visited.sync):
-                failed.append(f"{key}: {trouble}")
+        waiting = {pool.submit(visit, key): key for key in dict.fromkeys(config.partners)}
+        try:
+            for future in as_completed(waiting):
+                key = waiting[future]
+                try:
+                    visited, left = future.result()
+                except FORESEEN as error:
+                    failed.append(f"{key}: {error}")
+                    continue
+                except Exception as error:  # a bug of ours, raised below once the others are told
+                    bug = error
+                    failed.append(f"{key}: {type(error).__name__}, see below")
+                    continue
+                for event in _materializations(key, visited, left):
+                    context.log_event(event)
+                if trouble := report.trouble(visited.sync):
+                    failed.append(f"{key}: {trouble}")
+        finally:
+            # A run that is terminated leaves out the partners whose turn has not come.
+            pool.shutdown(wait=False, cancel_futures=True)
     if failed:
         raise dg.Failure(
             f"{len(failed)} of {len(config.partners)} partners are not up to date: {'; '.join(failed[: report.SAMPLE])}",
             metadata={"partners": len(config.partners), "partners_failed": len(failed)},
             allow_retries=False,
-        )
+        ) from bug
 
 
 def _materializations(key: str, visited: sync.Visited, left: int) -> Iterator[dg.AssetMaterialization]:

@@ -1,6 +1,11 @@
 """Race day: the job that watches, the sensor that keeps it running, and the sensor that tells of new bibs."""
 
 import datetime as dt
+import logging
+import time
+from collections.abc import Mapping
+from dataclasses import replace
+from functools import lru_cache
 
 import dagster as dg
 from pydantic import Field
@@ -9,6 +14,7 @@ from rsu_pipeline import installation
 from rsu_pipeline.orchestration.failures import plain_failures
 from rsu_pipeline.orchestration.resources import RunSignupResource, WarehouseResource
 from rsu_pipeline.orchestration.schedules import ACTIVE
+from rsu_pipeline.settings import Settings
 from rsu_pipeline.sync import watch as watching
 from rsu_pipeline.sync.watch import PartnerWatched
 from rsu_pipeline.warehouse import bibs, database, fleet
@@ -17,7 +23,9 @@ SHARD_TAG = "watch_shard"
 SUCCESSOR_AHEAD = 45.0
 """Seconds before a slice ends that its successor is asked for: a run takes some 5 s to start, on a busy machine 20."""
 SENSOR_SECONDS = 15.0
-"""How long bib_changes may look for bibs itself in one tick."""
+"""How long bib_changes may begin looks itself in one tick."""
+SENSOR_CALL_SECONDS = 10.0
+"""The longest call of such a look, which is not repeated: Dagster gives a tick up after 60 s."""
 
 
 class WatchConfig(dg.Config):
@@ -33,6 +41,7 @@ def watch_races(
 ) -> None:
     """Looks at the races in their window until the slice ends or none is left; waits for its predecessor to end."""
     here = installation.current()
+    began = time.monotonic()
     with (
         plain_failures(),
         warehouse.connect(f"watch {config.shard}") as conn,
@@ -41,6 +50,10 @@ def watch_races(
         if not mine:
             context.log.info(f"shard {config.shard} is watched by another run")
             return
+        # The wait is part of the slice. The sensor goes by the run's start, and else each successor would wait longer than
+        # the one before, until one gave up and left a gap.
+        left = max(0.0, config.seconds - (time.monotonic() - began))
+        context.log.info(f"shard {config.shard}: watching for {left:.0f} s")
         done = watching.Watch(
             warehouse.address(),
             here.sealer,
@@ -48,10 +61,10 @@ def watch_races(
             run_id=context.run_id,
             say=context.log.info,
             shard=config.shard,
-        ).run(config.seconds)
+        ).run(left)
     for key, partner in sorted(done.items()):
         context.log_event(dg.AssetMaterialization("participants", partition=key, metadata=_metadata(partner)))
-    if failed := [f"{key}: {problem}" for key, partner in done.items() for problem in partner.trouble.values()]:
+    if failed := _trouble(done):
         raise dg.Failure(
             f"{len(failed)} races could not be read at their last look: {'; '.join(failed[:20])}", allow_retries=False
         )
@@ -60,6 +73,14 @@ def watch_races(
 @dg.job(description="Watches the races in their window, for one slice.")
 def watch() -> None:
     watch_races()
+
+
+def _trouble(done: Mapping[str, PartnerWatched]) -> list[str]:
+    return [
+        f"{key}, race {race_id}: {problem.removeprefix(f'race {race_id}: ')}"
+        for key, partner in sorted(done.items())
+        for race_id, problem in sorted(partner.trouble.items())
+    ]
 
 
 def _metadata(partner: PartnerWatched) -> dict[str, dg.MetadataValue]:
@@ -137,12 +158,14 @@ def _successor(
 def bib_changes(
     context: dg.SensorEvaluationContext, warehouse: WarehouseResource, runsignup: RunSignupResource
 ) -> dg.SensorResult:
-    here = installation.current()
-    if here.settings.watch.bib_poll == "sensor":
+    trouble: list[str] = []
+    if installation.current().settings.watch.bib_poll == "sensor":
         with plain_failures():
-            watching.Watch(
-                warehouse.address(), here.sealer, runsignup.settings(), run_id="bib_changes", say=context.log.info
-            ).run(SENSOR_SECONDS)
+            done = _own_watch(warehouse.address(), runsignup.settings()).run(SENSOR_SECONDS)
+            trouble = _trouble(done)
+            done.clear()  # each tick tells what its own looks met
+    for problem in trouble:
+        context.log.warning(problem)
     with plain_failures(), warehouse.connect("bib_changes") as conn:
         new = bibs.take_new(conn)
         for item in new:
@@ -151,12 +174,26 @@ def bib_changes(
             )
         # Marked as handled only once told: a crash between the two tells them twice, never not at all.
         conn.commit()
+    unread = f"; {len(trouble)} races could not be read: {'; '.join(trouble[:20])}" if trouble else ""
     if not new:
-        return dg.SensorResult(skip_reason="no new bib changes")
+        return dg.SensorResult(skip_reason=f"no new bib changes{unread}")
     total = sum(item.total for item in new)
     words = f"{total} bib changes of {len(new)} partners told: " + ", ".join(f"{item.key} {item.total}" for item in new)
     context.log.info(words)
-    return dg.SensorResult(skip_reason=words)
+    return dg.SensorResult(skip_reason=words + unread)
+
+
+@lru_cache(maxsize=1)
+def _own_watch(url: str, settings: Settings) -> watching.Watch:
+    """The sensor's own watch, of the whole fleet. Kept from tick to tick: it knows whose turn it is, so that each race
+    has its turn, and what the last looks spent of the budget."""
+    settings = replace(
+        settings,
+        api=replace(settings.api, attempts=1, total_timeout=min(settings.api.total_timeout, SENSOR_CALL_SECONDS)),
+        watch=replace(settings.watch, shards=1),
+    )
+    sealer = installation.current().sealer
+    return watching.Watch(url, sealer, settings, run_id="bib_changes", say=logging.getLogger(__name__).info)
 
 
 def _bib_metadata(item: bibs.NewBibs) -> dict[str, dg.MetadataValue]:

@@ -56,11 +56,25 @@ class RunSignupResource(dg.ConfigurableResource[Any]):
 
     @contextmanager
     def desk(
-        self, warehouse: WarehouseResource, partner: str, *, lane: budget.Lane, run_id: str, say: Callable[[str], None]
+        self,
+        warehouse: WarehouseResource,
+        partner: str,
+        *,
+        lane: budget.Lane,
+        run_id: str,
+        say: Callable[[str], None],
+        patience: float = 0.0,
     ) -> Iterator[desk.Desk]:
         """A partner's desk, holding the partner's lock for the length of a block; see sync.desk.open_desk."""
         sealer = installation.current().sealer
         with desk.open_desk(
-            warehouse.address(), sealer, self.settings(), partner, lane=lane, run_id=run_id, say=say
+            warehouse.address(),
+            sealer,
+            self.settings(),
+            partner,
+            lane=lane,
+            run_id=run_id,
+            say=say,
+            patience=patience,
         ) as opened:
             yield opened

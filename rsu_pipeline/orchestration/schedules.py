@@ -9,6 +9,7 @@ import dagster as dg
 from rsu_pipeline import settings as configuration
 from rsu_pipeline.orchestration.batch import sync_batch
 from rsu_pipeline.orchestration.failures import plain_failures
+from rsu_pipeline.orchestration.lanes import lane_of_run
 from rsu_pipeline.orchestration.resources import WarehouseResource
 from rsu_pipeline.sync import cadence
 from rsu_pipeline.warehouse import fleet
@@ -69,18 +70,21 @@ def nightly(context: dg.ScheduleEvaluationContext, warehouse: WarehouseResource)
     free = [key for key in keys if key not in busy]
     if not free:
         return dg.SkipReason(f"nothing to do: {len(keys)} partners, {len(keys) - len(free)} of them at work")
-    return _batch(f"nightly:{now:%Y%m%d}", free, races={}, relist=free)
+    # Not by the date: two nights east of UTC share one when the clocks go forward.
+    return _batch(f"nightly:{now:%Y%m%dT%H%M%S}", free, races={}, relist=free)
 
 
 def partners_at_work(instance: dg.DagsterInstance) -> set[str]:
-    """Partition keys of the partners that a queued or running sync is about."""
+    """Partition keys of the partners that a queued or running sync is about, of whatever job: the asset's page has one
+    of its own. Backfills do not count: they last for hours, and give way between two races."""
     keys: set[str] = set()
-    for job in ("sync_partner", "sync_batch"):
-        for run in instance.get_runs(dg.RunsFilter(job_name=job, statuses=ACTIVE)):
-            if partition := run.tags.get("dagster/partition"):
-                keys.add(partition)
-            config: Any = run.run_config
-            keys.update(config.get("ops", {}).get("sync_partners", {}).get("config", {}).get("partners", []))
+    for run in instance.get_runs(dg.RunsFilter(statuses=ACTIVE)):
+        if lane_of_run(run) == "backfill":
+            continue
+        if partition := run.tags.get("dagster/partition"):
+            keys.add(partition)
+        config: Any = run.run_config
+        keys.update(config.get("ops", {}).get("sync_partners", {}).get("config", {}).get("partners", []))
     return keys
 
 

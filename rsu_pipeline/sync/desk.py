@@ -77,11 +77,12 @@ def open_desk(
     say: Callable[[str], None],
     now: Callable[[], dt.datetime] = _utc_now,
     retry_rejected: bool = False,
+    patience: float = 0.0,
 ) -> Iterator[Desk]:
     """A desk for the partner with this partition key or number, holding the partner's lock for the block.
 
     Raises PartnerError, PartnerBusy, CredentialRejected (at once, when refused within the last hour and not changed
-    since; `retry_rejected` asks anyway), SecretKeyError, DatabaseError.
+    since; `retry_rejected` asks anyway), SecretKeyError, DatabaseError. `patience` as in desk_on.
     """
     short = run_id[:8]
     with (
@@ -89,7 +90,16 @@ def open_desk(
         database.session(url, purpose=f"ledger {short}") as ledger_conn,
         closing(Clients(settings, ledger_conn, lane)) as clients,
         desk_on(
-            conn, clients, sealer, settings, name, run_id=run_id, say=say, now=now, retry_rejected=retry_rejected
+            conn,
+            clients,
+            sealer,
+            settings,
+            name,
+            run_id=run_id,
+            say=say,
+            now=now,
+            retry_rejected=retry_rejected,
+            patience=patience,
         ) as desk,
     ):
         yield desk

@@ -212,9 +212,11 @@ class Watch:
                 now=self._now,
                 patience=PATIENCE,
             ) as desk:
+                began = self._clock()
                 outcome = partner.sync_participants(
                     desk, plan_for_look(desk, race.race_id), with_removed=with_removed, quiet=True
                 )
+                seconds = self._clock() - began
         except PartnerBusy:
             done.busy += 1
             return
@@ -223,7 +225,7 @@ class Watch:
             return
         self._looks[key] += 1
         if outcome.calls:
-            self._call_seconds += (outcome.seconds / outcome.calls - self._call_seconds) / 10
+            self._call_seconds += (seconds / outcome.calls - self._call_seconds) / 10
         done.looks += 1
         done.calls += outcome.calls
         done.counts.add(outcome.counts)

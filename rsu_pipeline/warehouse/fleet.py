@@ -33,8 +33,8 @@ class FleetPartner:
 
 @dataclass(frozen=True)
 class FleetRace:
-    """A race of such a partner. `times` are its events' (start, end) instants, those long past left out; `tried_at` is
-    when a run last read the race or tried, `failed` whether the last try failed."""
+    """A race of such a partner. `times` are its events' (start, end) instants, those that are over left out; `tried_at`
+    is when a run last read these events or tried, `failed` whether the last try failed."""
 
     partner_id: int
     key: str
@@ -65,31 +65,33 @@ def partners_to_sync(conn: Connection, now: dt.datetime) -> list[FleetPartner]:
 
 
 def races_to_read(conn: Connection, now: dt.datetime) -> list[FleetRace]:
-    """Every race of those partners that has an event not long past at `now`."""
+    """Every race of those partners that has an event which is not over at `now`."""
     with conn.cursor() as cur:
         cur.execute(
             f"""
-            SELECT t.timing_partner_id, t.partition_key, l.race_id, e.starts, e.ends,
-                greatest(tried.finished_at, read.last_read_at), coalesce(tried.status = 'failed', false)
-            {_ACTIVE}
-            JOIN partner_races l USING (timing_partner_id)
-            JOIN LATERAL (
-                SELECT array_agg(e.starts_at ORDER BY e.event_id) AS starts, array_agg(e.ends_at ORDER BY e.event_id) AS ends
-                FROM runsignup_events e
-                WHERE e.race_id = l.race_id AND e.gone_at IS NULL
-                    AND coalesce(greatest(e.starts_at, e.ends_at) > %(now)s - interval '2 hours', true)
-            ) e ON e.starts IS NOT NULL
+            SELECT r.timing_partner_id, r.partition_key, r.race_id, r.starts, r.ends,
+                greatest(tried.finished_at, r.last_read_at),
+                coalesce(tried.status = 'failed' AND coalesce(tried.finished_at > r.last_read_at, true), false)
+            FROM (
+                SELECT t.timing_partner_id, t.partition_key, l.race_id,
+                    array_agg(e.starts_at ORDER BY e.event_id) AS starts, array_agg(e.ends_at ORDER BY e.event_id) AS ends,
+                    -- The watch's looks are told by the cursors only: those that find nothing leave no history.
+                    min(k.last_read_at) AS last_read_at
+                {_ACTIVE}
+                JOIN partner_races l USING (timing_partner_id)
+                JOIN runsignup_events e ON e.race_id = l.race_id
+                LEFT JOIN event_cursors k ON k.timing_partner_id = l.timing_partner_id AND k.event_id = e.event_id
+                WHERE {_IS_ACTIVE} AND NOT (l.access = 'denied' AND l.unlisted_at IS NOT NULL) AND e.gone_at IS NULL
+                    -- As cadence.AFTER has it. An event that is over is read no more, and its cursor would look neglected.
+                    AND coalesce(greatest(e.starts_at, e.ends_at) > %(now)s - interval '1 hour', true)
+                GROUP BY t.timing_partner_id, l.race_id
+            ) r
             LEFT JOIN LATERAL (
                 SELECT h.finished_at, h.status FROM sync_history h
-                WHERE h.timing_partner_id = t.timing_partner_id AND h.race_id = l.race_id
+                WHERE h.timing_partner_id = r.timing_partner_id AND h.race_id = r.race_id
                 ORDER BY h.finished_at DESC LIMIT 1
             ) tried ON true
-            LEFT JOIN LATERAL (
-                SELECT min(k.last_read_at) AS last_read_at FROM event_cursors k
-                WHERE k.timing_partner_id = t.timing_partner_id AND k.race_id = l.race_id
-            ) read ON true
-            WHERE {_IS_ACTIVE} AND NOT (l.access = 'denied' AND l.unlisted_at IS NOT NULL)
-            ORDER BY t.timing_partner_id, l.race_id
+            ORDER BY r.timing_partner_id, r.race_id
             """,
             {"provider": PROVIDER, "now": now},
         )

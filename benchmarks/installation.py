@@ -1,0 +1,169 @@
+"""A whole installation as an operator starts it, in a folder of its own, and what its processes cost."""
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager, suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import requests
+from psycopg2.extensions import connection as Connection
+
+from benchmarks.measure import cpu_of
+from rsu_pipeline import settings as configuration
+from rsu_pipeline.sandbox.process import SandboxProcess
+from rsu_pipeline.settings import Settings
+from rsu_pipeline.simulation.cpu import children
+from rsu_pipeline.warehouse import credentials, database, sealing
+
+KINDS = (
+    ("run", ("execute_run",)),
+    ("code server", ("api grpc", "dagster._grpc")),
+    ("web UI", ("dagster-webserver",)),
+    ("daemon", ("dagster-daemon",)),
+)
+"""What a process is, by what stands in its command line."""
+
+
+@dataclass
+class Installation:
+    """`rsu up` at work. `conn` is a session at its database, in autocommit; `keys` are the partners' in order of number."""
+
+    url: str
+    settings: Settings
+    sealer: sealing.Sealer
+    conn: Connection
+    keys: list[str]
+    process: "subprocess.Popen[bytes]"
+    log: Path
+    peak_mib_of_a_run: int = 0
+    _seen: dict[int, tuple[str, float]] = field(default_factory=dict)
+
+    def rows(self, query: str, *parameters: object) -> list[tuple[Any, ...]]:
+        with self.conn.cursor() as cur:
+            cur.execute(query, parameters or None)
+            return cur.fetchall()
+
+    def value(self, query: str) -> Any:
+        return self.rows(query)[0][0]
+
+    def until(self, what: str, ask: Callable[[], object], *, seconds: float = 600, or_else: bool = True) -> None:
+        """Asks until the answer is true. Past the time it raises, or with `or_else` false goes on."""
+        deadline = time.monotonic() + seconds
+        while not ask():
+            if self.process.poll() is not None:
+                raise RuntimeError(f"rsu up ended with {self.process.returncode}: {self.log.read_text()[-3000:]}")
+            if time.monotonic() > deadline:
+                if not or_else:
+                    return
+                raise RuntimeError(f"Not within {seconds:g} s: {what}. {self.log.read_text()[-3000:]}")
+            time.sleep(0.5)
+
+    @contextmanager
+    def measuring(self) -> Iterator[dict[str, float]]:
+        """CPU seconds for the length of a block, by kind of process; filled at its end."""
+        self._sample()
+        before = dict(self._seen)
+        ended = threading.Event()
+
+        def sample() -> None:
+            while not ended.wait(0.25):
+                self._sample()
+
+        thread = threading.Thread(target=sample)
+        thread.start()
+        used: dict[str, float] = {}
+        try:
+            yield used
+        finally:
+            ended.set()
+            thread.join()
+            self._sample()
+            for pid, (kind, seconds) in self._seen.items():
+                used[kind] = used.get(kind, 0.0) + seconds - before.get(pid, (kind, 0.0))[1]
+            for kind in used:
+                used[kind] = round(used[kind], 2)
+
+    def _sample(self) -> None:
+        waiting = [self.process.pid]
+        while waiting:
+            pid = waiting.pop()
+            waiting += children(pid)
+            with suppress(OSError):
+                command = Path(f"/proc/{pid}/cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace")
+                kind = next((name for name, marks in KINDS if any(mark in command for mark in marks)), "rsu up")
+                if seconds := cpu_of(pid):
+                    self._seen[pid] = (kind, seconds)
+                if kind == "run":
+                    self.peak_mib_of_a_run = max(self.peak_mib_of_a_run, _peak_mib(pid))
+
+
+@contextmanager
+def installed(url: str, sandbox: SandboxProcess, folder: Path) -> Iterator[Installation]:
+    """Starts `rsu up` with everything of its own, and enters the sandbox's partners; all of it ends with the block."""
+    port, secret_key = _free_port(), sealing.new_key()
+    environment = {
+        "RSU_HOME": str(folder / "home"),
+        "RSU_DATABASE_URL": url,
+        "RSU_API_BASE_URL": sandbox.api_url,
+        "RSU_SECRET_KEY": secret_key,
+        "RSU_UI_PORT": str(port),
+        "RSU_CALLS_PER_HOUR": "1000",
+        "RSU_MAX_IN_FLIGHT": "2",
+    }
+    kept = {name: value for name, value in os.environ.items() if not name.startswith(("RSU_", "DAGSTER_"))}
+    sealer = sealing.Sealer([secret_key], source="RSU_SECRET_KEY")
+    with database.session(url, purpose="benchmark") as conn:
+        database.migrate(conn)
+        keys = []
+        for item in sandbox.admin.partners():
+            partner_id = credentials.add(conn, sealer, name=item["name"], principal=item["key"], secret=item["secret"])
+            keys.append(credentials.ensure_key(conn, partner_id))
+        conn.commit()
+        conn.autocommit = True
+        log = folder / "up.log"
+        with (
+            log.open("w") as stream,
+            subprocess.Popen(
+                [str(Path(sys.executable).with_name("rsu")), "up"],
+                env=kept | environment,
+                cwd=folder,
+                stdout=stream,
+                stderr=subprocess.STDOUT,
+            ) as process,
+        ):
+            here = Installation(url, configuration.load(environment), sealer, conn, keys, process, log)
+            try:
+                here.until("the web UI answers", lambda: _answers(f"http://127.0.0.1:{port}/server_info"), seconds=120)
+                yield here
+            finally:
+                process.send_signal(signal.SIGINT)
+                try:
+                    process.wait(60)
+                except subprocess.TimeoutExpired:
+                    process.kill()
+
+
+def _answers(url: str) -> bool:
+    with requests.Session() as session, suppress(requests.RequestException):
+        session.trust_env = False
+        return session.get(url, timeout=5).status_code == 200
+    return False
+
+
+def _free_port() -> int:
+    with closing(socket.socket()) as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+def _peak_mib(pid: int) -> int:
+    lines = Path(f"/proc/{pid}/status").read_text().splitlines()
+    return next((int(line.split()[1]) // 1024 for line in lines if line.startswith("VmHWM")), 0)

@@ -1,0 +1,51 @@
+"""Lanes: which runs go first in the queue, and which stop first when calls run short. The tag `lane` says it of a run."""
+
+from dataclasses import dataclass
+from typing import get_args
+
+import dagster as dg
+
+from rsu_pipeline.warehouse.budget import Lane
+
+LANE_TAG = "lane"
+HISTORY = dg.AssetKey("participant_history")
+
+
+@dataclass(frozen=True)
+class LaneRules:
+    """`priority` orders the queue; a run that takes longer than `max_runtime` seconds hangs, and is ended."""
+
+    priority: int
+    max_runtime: int
+
+
+RULES: dict[Lane, LaneRules] = {
+    # A watch lasts RSU_WATCH_SLICE, 2 h at the most, and waits for the one before it.
+    "race_day": LaneRules(30, 3 * 3600),
+    # 400,000 registrations are 160 calls, some 4 minutes; an account of many years takes a good deal longer.
+    "new_partner": LaneRules(20, 2 * 3600),
+    # The whole fleet in one run: 1,000 partners, 2 calls at a time, are 20 minutes.
+    "routine": LaneRules(10, 2 * 3600),
+    # Backfills work in slices of minutes.
+    "backfill": LaneRules(0, 3600),
+}
+
+
+def lane_of_run(run: dg.DagsterRun) -> Lane:
+    """The lane a run is tagged with, `routine` where the tag names none; without a tag, by what the run is for."""
+    if LANE_TAG in run.tags:
+        return _named(run.tags[LANE_TAG]) or "routine"
+    if "watch" in run.job_name:
+        return "race_day"
+    if "dagster/backfill" in run.tags or HISTORY in (run.asset_selection or ()):
+        return "backfill"
+    return "routine"
+
+
+def lane_of(context: dg.AssetExecutionContext | dg.OpExecutionContext) -> Lane:
+    """The lane whose share of the call budget a run may use."""
+    return lane_of_run(context.run)
+
+
+def _named(text: str) -> Lane | None:
+    return next((lane for lane in get_args(Lane) if lane == text), None)

@@ -1,0 +1,114 @@
+"""Runs whose process is gone: found by the run monitor within half a minute, and before the daemon starts.
+
+Dagster's usual launcher notices a killed run only while the code server that started it lives. After a kill of the
+daemon (its code server and its runs go with it) or a power cut, the run would stay "started" until its longest runtime
+is over, and its partner's next run behind it in the queue. A run is gone when it has no session at the database: see
+warehouse/sessions.py, and WarehouseResource, which keeps the session. That holds for runs of other machines too.
+
+    python -m rsu_pipeline.orchestration.recovery COMMAND ...
+
+ends such runs, then becomes the command.
+"""
+
+import datetime as dt
+import os
+import sys
+import time
+from collections.abc import Iterable, Sequence
+
+import dagster as dg
+from dagster._core.launcher import CheckRunHealthResult, WorkerStatus
+from dagster._core.launcher.default_run_launcher import DefaultRunLauncher
+from dagster._serdes import ConfigurableClassData
+
+from rsu_pipeline import installation, settings
+from rsu_pipeline.warehouse import database, sessions
+
+GONE = (
+    "The process of this run is gone: it has no session at the database. It was killed, or its machine or its daemon"
+    " stopped. What it had stored is kept, and the next sync of the partner goes on from there."
+)
+LOOK_AGAIN_SECONDS = 3.0
+"""A run has no session for a moment after it starts and before it ends: it is looked for twice."""
+SECOND_LOOK_SECONDS = 10.0
+"""The same for the run monitor, which looks at every poll."""
+STARTING_SECONDS = 60.0
+"""A run takes 5 s from the queue to its first step, on a busy machine 20."""
+
+
+class HubLauncher(DefaultRunLauncher):
+    """Dagster's launcher, whose runs can be asked for after by the run monitor."""
+
+    def __init__(self, inst_data: ConfigurableClassData | None = None) -> None:
+        super().__init__(inst_data)
+        self._missed: dict[str, float] = {}
+        """When a run was first found without a session, by its id."""
+
+    @property
+    def supports_check_run_worker_health(self) -> bool:
+        return True
+
+    def check_run_worker_health(self, run: dg.DagsterRun) -> CheckRunHealthResult:
+        if sessions.is_alive(run.run_id, _runs_alive()):
+            self._missed.pop(run.run_id, None)
+            return CheckRunHealthResult(WorkerStatus.RUNNING)
+        now = time.monotonic()
+        if now - self._missed.setdefault(run.run_id, now) < SECOND_LOOK_SECONDS:
+            return CheckRunHealthResult(WorkerStatus.RUNNING, "no session at the database; looked for again")
+        del self._missed[run.run_id]
+        return CheckRunHealthResult(WorkerStatus.NOT_FOUND, GONE)
+
+
+def end_dead_runs(instance: dg.DagsterInstance) -> list[str]:
+    """Fails the runs that are started, or that should long have been, and whose process is gone; those being cancelled
+    are cancelled. Returns their ids."""
+    suspects = _without_session(_unfinished(instance))
+    if not suspects:
+        return []
+    time.sleep(LOOK_AGAIN_SECONDS)
+    ended = []
+    for run in _without_session(_unfinished(instance) & suspects):
+        known = instance.get_run_by_id(run)
+        if known is None or known.is_finished:
+            continue
+        if known.status == dg.DagsterRunStatus.CANCELING:
+            instance.report_run_canceled(known, GONE)
+        else:
+            instance.report_run_failed(known, GONE)
+        ended.append(run)
+    return ended
+
+
+def _unfinished(instance: dg.DagsterInstance) -> set[str]:
+    """Runs that should have a process. One that was launched just now may not have come so far."""
+    launched = dt.datetime.now(dt.UTC) - dt.timedelta(seconds=STARTING_SECONDS)
+    filters = [
+        dg.RunsFilter(statuses=[dg.DagsterRunStatus.STARTED, dg.DagsterRunStatus.CANCELING]),
+        dg.RunsFilter(statuses=[dg.DagsterRunStatus.STARTING], updated_before=launched),
+    ]
+    return {record.dagster_run.run_id for one in filters for record in instance.get_run_records(one)}
+
+
+def _without_session(runs: Iterable[str]) -> set[str]:
+    wanted = set(runs)
+    alive = _runs_alive() if wanted else set()
+    return {run for run in wanted if not sessions.is_alive(run, alive)}
+
+
+def _runs_alive() -> set[str]:
+    with database.session(installation.current().database_url, purpose="recovery") as conn:
+        return sessions.runs_alive(conn)
+
+
+def main(command: Sequence[str]) -> None:
+    os.environ.setdefault("DAGSTER_HOME", str(settings.project_root()))
+    with dg.DagsterInstance.get() as instance:
+        ended = end_dead_runs(instance)
+    if ended:
+        print(f"Ended {len(ended)} runs whose process is gone: {', '.join(ended)}", flush=True)  # noqa: T201
+    if command:
+        os.execvp(command[0], list(command))  # noqa: S606 - the daemon, as `rsu up` asks
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])

@@ -1,0 +1,161 @@
+"""What is deleted at night: old runs with their events and logs, and what the hub wrote of itself long ago.
+
+Deleting a run deletes the materialisations it reported, and a partition without any turns grey. So the run that
+reported the newest of an asset's partition stays, however old it is, and so does that of a check's newest answer.
+"""
+
+import datetime as dt
+import shutil
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import dagster as dg
+import sqlalchemy as sa
+from dagster._core.instance import RUNLESS_RUN_ID
+from dagster._core.storage.event_log.schema import (
+    AssetCheckExecutionsTable,
+    AssetEventTagsTable,
+    SqlEventLogStorageTable,
+)
+from dagster._core.storage.event_log.sql_event_log import SqlEventLogStorage
+
+from rsu_pipeline import installation
+from rsu_pipeline import settings as configuration
+from rsu_pipeline.orchestration.failures import plain_failures
+from rsu_pipeline.orchestration.resources import WarehouseResource
+from rsu_pipeline.warehouse import retention as hub
+
+KEEP_DAYS = {
+    dg.DagsterRunStatus.SUCCESS: 7,
+    dg.DagsterRunStatus.FAILURE: 30,
+    dg.DagsterRunStatus.CANCELED: 30,
+}
+"""Only runs that have ended are named here; those queued or at work are never touched."""
+RUNLESS_DAYS = 14
+"""Of what sensors report of an asset without a run; a race morning brings thousands."""
+TICK_LOG_DAYS = 3
+"""Of what sensors and schedules print: a file for every tick, some 20,000 a day."""
+RUNS_A_NIGHT = 10_000
+"""A run takes some 10 ms to delete; what is left is for the next night."""
+BATCH = 1000
+
+EVENTS = SqlEventLogStorageTable.c
+CHECKS = AssetCheckExecutionsTable.c
+
+
+@dg.op
+def delete_old(context: dg.OpExecutionContext, warehouse: WarehouseResource) -> None:
+    """Deletes what is older than it is kept; counts are in the metadata."""
+    now = dt.datetime.now(dt.UTC)
+    began = time.monotonic()
+    counts = delete_old_runs(context.instance, now)
+    counts["events_without_run"] = delete_runless_events(context.instance, now)
+    counts["tick_logs"] = delete_tick_logs(installation.current().settings.home / "dagster" / "logs", now)
+    with plain_failures(), warehouse.connect("retention") as conn:
+        counts |= hub.delete_old(conn, now)
+    context.log.info("deleted: " + ", ".join(f"{count} {name}" for name, count in counts.items()))
+    context.add_output_metadata({**counts, "seconds": round(time.monotonic() - began, 3)})
+
+
+@dg.job(description="Deletes old runs, events, logs and call records, keeping the newest success of each partition.")
+def retention() -> None:
+    delete_old()
+
+
+# After the nightly sync, and at an hour that the change to summer time does not skip.
+nightly_retention = dg.ScheduleDefinition(
+    name="nightly_retention",
+    job=retention,
+    cron_schedule="30 3 * * *",
+    execution_timezone=configuration.load().timezone.key,
+    default_status=dg.DefaultScheduleStatus.RUNNING,
+    description="Every night at 03:30 (RSU_TIMEZONE): what is older than it is kept is deleted.",
+)
+
+
+def delete_old_runs(instance: dg.DagsterInstance, now: dt.datetime) -> dict[str, int]:
+    """Deletes ended runs that are old enough, the oldest first, with their events and logs."""
+    kept = newest_runs(instance)
+    old = [run for run in _ended_long_ago(instance, now) if run not in kept]
+    for run_id in old[:RUNS_A_NIGHT]:
+        # The run itself goes last: were this cut short, it would be found again the next night.
+        instance.compute_log_manager.delete_logs(prefix=[run_id])
+        instance.event_log_storage.delete_events(run_id)
+        with _events(instance).index_connection() as conn:
+            conn.execute(AssetCheckExecutionsTable.delete().where(CHECKS.run_id == run_id))
+        instance.run_storage.delete_run(run_id)
+    return {"runs": min(len(old), RUNS_A_NIGHT), "runs_left": max(0, len(old) - RUNS_A_NIGHT), "runs_kept": len(kept)}
+
+
+def newest_runs(instance: dg.DagsterInstance) -> set[str]:
+    """The runs that reported an asset's newest materialisation of a partition, or a check's newest answer."""
+    materialised = (
+        sa.select(sa.func.max(EVENTS.id))
+        .where(EVENTS.dagster_event_type == dg.DagsterEventType.ASSET_MATERIALIZATION.value)
+        .where(EVENTS.run_id != RUNLESS_RUN_ID)
+        .group_by(EVENTS.asset_key, EVENTS.partition)
+    )
+    answered = (
+        sa.select(sa.func.max(CHECKS.id))
+        .where(CHECKS.execution_status != "PLANNED")
+        .group_by(CHECKS.asset_key, CHECKS.check_name, CHECKS.partition)
+    )
+    with _events(instance).index_connection() as conn:
+        runs = [
+            *conn.execute(sa.select(EVENTS.run_id).where(EVENTS.id.in_(materialised))),
+            *conn.execute(sa.select(CHECKS.run_id).where(CHECKS.id.in_(answered))),
+        ]
+    return {str(run_id) for (run_id,) in runs}
+
+
+def delete_runless_events(instance: dg.DagsterInstance, now: dt.datetime) -> int:
+    """Deletes old reports of assets that no run made, but the newest of each partition. Returns how many."""
+    newest = (
+        sa.select(sa.func.max(EVENTS.id))
+        .where(EVENTS.asset_key.is_not(None))
+        .group_by(EVENTS.asset_key, EVENTS.partition, EVENTS.dagster_event_type)
+    )
+    old = (
+        sa.select(EVENTS.id)
+        .where(EVENTS.run_id == RUNLESS_RUN_ID)
+        .where(EVENTS.timestamp < _before(now, RUNLESS_DAYS).replace(tzinfo=None))
+        .where(EVENTS.id.not_in(newest))
+        .order_by(EVENTS.id)
+    )
+    with _events(instance).index_connection() as conn:
+        ids = [row[0] for row in conn.execute(old)]
+    for start in range(0, len(ids), BATCH):
+        batch = ids[start : start + BATCH]
+        with _events(instance).index_connection() as conn:
+            conn.execute(AssetEventTagsTable.delete().where(AssetEventTagsTable.c.event_id.in_(batch)))
+            conn.execute(SqlEventLogStorageTable.delete().where(EVENTS.id.in_(batch)))
+    return len(ids)
+
+
+def delete_tick_logs(folder: Path, now: dt.datetime) -> int:
+    """Deletes old files that sensors and schedules printed to: those in FOLDER/repository/name. Returns how many."""
+    before = _before(now, TICK_LOG_DAYS).timestamp()
+    deleted = 0
+    for path in folder.glob("__*__/*/*"):
+        if path.stat().st_mtime < before:
+            shutil.rmtree(path) if path.is_dir() else path.unlink(missing_ok=True)
+            deleted += 1
+    return deleted
+
+
+def _ended_long_ago(instance: dg.DagsterInstance, now: dt.datetime) -> Iterator[str]:
+    for status, days in KEEP_DAYS.items():
+        old = dg.RunsFilter(statuses=[status], updated_before=_before(now, days))
+        yield from reversed(instance.run_storage.get_run_ids(old))  # it lists the newest first
+
+
+def _before(now: dt.datetime, days: int) -> dt.datetime:
+    return now - dt.timedelta(days=days)
+
+
+def _events(instance: dg.DagsterInstance) -> SqlEventLogStorage:
+    storage = instance.event_log_storage
+    if not isinstance(storage, SqlEventLogStorage):
+        raise TypeError(f"retention knows Dagster's SQL storages, not {type(storage).__name__}")
+    return storage

@@ -1,0 +1,40 @@
+"""Runs in Dagster's storage that no process works at: queued, started, ended."""
+
+from collections.abc import Sequence
+
+import dagster as dg
+from dagster._core.remote_origin import RegisteredCodeLocationOrigin, RemoteJobOrigin, RemoteRepositoryOrigin
+from dagster._core.run_coordinator import SubmitRunContext
+
+from rsu_pipeline.definitions import defs
+
+
+def make(instance: dg.DagsterInstance, job: str = "sync_partner", **tags: str) -> dg.DagsterRun:
+    """A run that is not queued yet. `partition` is short for Dagster's tag."""
+    if partition := tags.pop("partition", None):
+        tags["dagster/partition"] = partition
+    location = RegisteredCodeLocationOrigin("rsu_pipeline")
+    origin = RemoteJobOrigin(RemoteRepositoryOrigin(location, "__repository__"), job)
+    return instance.create_run_for_job(defs.resolve_job_def(job), tags=tags, remote_job_origin=origin)
+
+
+def submit(instance: dg.DagsterInstance, run: dg.DagsterRun) -> dg.DagsterRun:
+    """Sends a run through the coordinator, to which the workspace is of no account."""
+    return instance.run_coordinator.submit_run(SubmitRunContext(run, workspace=None))  # type: ignore[arg-type]
+
+
+def queue(instance: dg.DagsterInstance, job: str = "sync_partner", **tags: str) -> dg.DagsterRun:
+    """A run in the queue."""
+    return submit(instance, make(instance, job, **tags))
+
+
+def report(instance: dg.DagsterInstance, runs: Sequence[dg.DagsterRun], *kinds: str) -> None:
+    """Has runs be so far, in Dagster's eyes."""
+    for run in runs:
+        for kind in kinds:
+            event = dg.DagsterEvent(event_type_value=kind, job_name=run.job_name)
+            instance.report_dagster_event(event, run_id=run.run_id)
+
+
+def start(instance: dg.DagsterInstance, runs: Sequence[dg.DagsterRun]) -> None:
+    report(instance, runs, "PIPELINE_STARTING", "PIPELINE_START")

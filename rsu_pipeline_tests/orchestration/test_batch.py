@@ -1,0 +1,270 @@
+"""The batch job on a real instance, database and sandbox: each partner as if it had a run of its own."""
+
+import signal
+import threading
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import dagster as dg
+import pytest
+
+from rsu_pipeline import installation
+from rsu_pipeline.definitions import build_definitions
+from rsu_pipeline.sandbox.process import SandboxProcess
+from rsu_pipeline.sync import listing
+from rsu_pipeline.warehouse import database
+from rsu_pipeline_tests.hub import Hub
+from rsu_pipeline_tests.orchestration.runs import Metadata, use_environment
+from rsu_pipeline_tests.orchestration.test_assets import NUMBERS, numbers
+
+SPEC = {
+    "partners": 3,
+    "races_per_partner": 2,
+    "events_per_race": 1,
+    "registrations_per_event": 12,
+    "start_in_hours": 30,
+}
+
+
+@pytest.fixture(scope="module")
+def sandbox() -> Iterator[SandboxProcess]:
+    """Three partners with two races each, tomorrow; a test that changes what it answers puts it back."""
+    with SandboxProcess.start(spec=SPEC, seed=7) as sandbox:
+        yield sandbox
+
+
+@pytest.fixture
+def hub(
+    sandbox: SandboxProcess, make_database: Callable[[], str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[Hub]:
+    hub = Hub(make_database(), sandbox, tmp_path / "home", RSU_CALL_ATTEMPTS="1")
+    use_environment(monkeypatch, hub.environment)
+    sandbox.admin.reset_stats()
+    yield hub
+    sandbox.admin.clear_faults()
+    sandbox.admin.switch(latency_ms=0)
+    for partner in hub.partners:
+        sandbox.admin.grant(partner)
+    installation.current.cache_clear()
+
+
+@dataclass
+class Batch:
+    """A finished batch: what it told by asset and partition, and how it failed."""
+
+    success: bool
+    told: dict[tuple[str, str], Metadata]
+    failure: str
+    metadata: Metadata
+    chained: list[str]
+    said: list[str]
+
+
+def batch(instance: dg.DagsterInstance, hub: Hub, *partners: int, **config: Any) -> Batch:
+    keys = [hub.partners[partner] for partner in partners or hub.partners]
+    job = build_definitions().resolve_job_def("sync_batch")
+    outcome = job.execute_in_process(
+        instance=instance,
+        run_config={"ops": {"sync_partners": {"config": {"partners": keys, **config}}}},
+        raise_on_error=False,
+    )
+    return seen(instance, outcome.run_id, outcome.success)
+
+
+def seen(instance: dg.DagsterInstance, run_id: str, success: bool) -> Batch:
+    """What Dagster's storage knows of the run, as the web UI shows it."""
+    found = Batch(success, {}, "", {}, [], [])
+    for entry in instance.all_logs(run_id):
+        event = entry.dagster_event
+        if event is None:
+            found.said.append(entry.user_message)
+        elif event.is_step_materialization:
+            told = event.step_materialization_data.materialization
+            name = (told.asset_key.to_user_string(), str(told.partition))
+            assert name not in found.told
+            found.told[name] = {key: value.value for key, value in told.metadata.items()}
+        elif event.is_step_failure:
+            data = event.step_failure_data
+            if data.user_failure_data:
+                found.failure = str(data.user_failure_data.description)
+                found.metadata = {key: value.value for key, value in data.user_failure_data.metadata.items()}
+            found.chained = [one.message for one in (data.error.cause, data.error.context) if one] if data.error else []
+    return found
+
+
+def names(hub: Hub, *partners: int) -> set[tuple[str, str]]:
+    """Every asset's partition of these partners."""
+    return {(asset, hub.partners[partner]) for asset in NUMBERS for partner in partners}
+
+
+def calls(hub: Hub) -> list[tuple[str, int | None]]:
+    return sorted((call["endpoint"], call["race_id"] or 0) for call in hub.sandbox.admin.stats()["log"])
+
+
+def races(hub: Hub, partner: int) -> list[int]:
+    return sorted({row["race_id"] for row in hub.truth(partner).values()})
+
+
+def test_one_run_brings_every_partner_up_to_date_and_tells_each_ones_partitions(
+    hub: Hub, instance: dg.DagsterInstance, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    threads = []
+    log_event = dg.OpExecutionContext.log_event
+
+    def watched(self: dg.OpExecutionContext, event: Any) -> None:
+        threads.append(threading.current_thread())
+        log_event(self, event)
+
+    monkeypatch.setattr(dg.OpExecutionContext, "log_event", watched)
+    run = batch(instance, hub, relist=list(hub.partners.values()))
+    assert run.success
+    for partner, key in hub.partners.items():
+        assert hub.truth(partner)
+        hub.assert_equal(partner)
+        assert {asset: numbers(run.told[asset, key]) for asset in NUMBERS} == NUMBERS
+        told = run.told["participants", key]
+        assert (told["rows_read"], told["rows_inserted"], told["races_read"]) == (24, 24, 2)
+        assert run.told["future_events", key]["future_events"] == 2
+        assert run.told["partner_events", key]["races"] == 2
+        assert any(line.startswith(f"{key}: race ") for line in run.said)
+    assert run.told.keys() == names(hub, 1, 2, 3)
+    for asset in NUMBERS:
+        assert instance.get_materialized_partitions(dg.AssetKey(asset)) == set(hub.partners.values())
+    stats = hub.sandbox.admin.stats()
+    assert stats["max_in_flight"] <= 2 and stats["violations"] == 0
+    # The run's context is not made for several threads.
+    assert len(threads) == 9 and set(threads) == {threading.main_thread()}
+    assert hub.value("SELECT count(DISTINCT lane) FROM api_calls WHERE lane = 'routine'") == 1
+
+
+def test_only_the_races_that_are_due_are_called_and_any_never_read(hub: Hub, instance: dg.DagsterInstance) -> None:
+    assert batch(instance, hub, relist=list(hub.partners.values())).success
+    first, second, third = hub.partners.values()
+    due, spared = races(hub, 1)
+    admin = hub.sandbox.admin
+    admin.reset_stats()
+    run = batch(instance, hub, races={first: [due], second: [], third: [races(hub, 3)[0]]})
+    assert run.success
+    assert calls(hub) == sorted(
+        (endpoint, race) for race in (due, races(hub, 3)[0]) for endpoint in ("participants", "removed")
+    )
+    # A listing that was not read is not told.
+    assert run.told.keys() == names(hub, 1, 2, 3) - {("partner_events", key) for key in hub.partners.values()}
+
+    new, (event_id,) = admin.add_race(2, [{"name": "10K", "start_in_hours": 50}])
+    admin.register(event_id, count=3)
+    admin.reset_stats()
+    assert batch(instance, hub, 1, 2, races={first: [spared], second: []}, relist=[second]).success
+    asked = set(calls(hub))
+    assert asked - {("races", 0), ("race", new)} == {
+        ("participants", spared),
+        ("removed", spared),
+        ("participants", new),
+    }
+    hub.assert_equal(2)
+    assert len([row for row in hub.stored(2).values() if row["race_id"] == new]) == 3
+
+
+def test_a_refused_key_fails_the_run_by_name_and_leaves_the_others(hub: Hub, instance: dg.DagsterInstance) -> None:
+    hub.sandbox.admin.revoke(2)
+    run = batch(instance, hub, relist=list(hub.partners.values()))
+    assert not run.success
+    assert run.failure.startswith(f"1 of 3 partners are not up to date: {hub.partners[2]}: RunSignup refuses the cred")
+    assert run.metadata == {"partners": 3, "partners_failed": 1}
+    assert run.told.keys() == names(hub, 1, 3)
+    hub.assert_equal(1)
+    hub.assert_equal(3)
+    assert hub.stored(2) == {}
+
+
+def test_a_race_that_fails_fails_the_run_by_name_and_leaves_the_others(hub: Hub, instance: dg.DagsterInstance) -> None:
+    broken, well = races_listed(hub, 3)
+    hub.sandbox.admin.fault("unknown_shape", 0, endpoint="participants", race_id=broken)
+    run = batch(instance, hub, races={key: [broken] for key in hub.partners.values()})
+    assert not run.success
+    assert run.failure.startswith(
+        f"1 of 3 partners are not up to date: {hub.partners[3]}: 1 reads are stored; not up to"
+    )
+    assert f"race {broken}: " in run.failure
+    # Its listing and plan are as told; of its registrations a whole sync is told, or none.
+    assert run.told.keys() == (names(hub, 1, 2, 3) - {("participants", hub.partners[3])}) - {
+        ("partner_events", key) for key in hub.partners.values()
+    }
+    assert {row["race_id"] for row in hub.stored(3).values()} == {well}
+    hub.assert_equal(1)
+    hub.assert_equal(2)
+
+
+def races_listed(hub: Hub, partner: int) -> list[int]:
+    """The partner's races, once its listings are in."""
+    for number in hub.partners:
+        with hub.desk(number) as desk:
+            listing.refresh_events(desk)
+    found = hub.rows("SELECT race_id FROM partner_races WHERE timing_partner_id = %s ORDER BY race_id", partner)
+    return [row["race_id"] for row in found][:2]
+
+
+def test_a_bug_with_one_partner_leaves_the_others_told(hub: Hub, instance: dg.DagsterInstance) -> None:
+    hub.execute(
+        """
+        CREATE FUNCTION spoil() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN RAISE EXCEPTION 'nobody foresaw this'; END $$;
+        CREATE TRIGGER spoil BEFORE INSERT ON future_events FOR EACH ROW WHEN (NEW.timing_partner_id = 1)
+            EXECUTE FUNCTION spoil()
+        """
+    )
+    run = batch(instance, hub, relist=list(hub.partners.values()))
+    assert not run.success
+    assert run.failure.startswith(f"1 of 3 partners are not up to date: {hub.partners[1]}: RaiseException")
+    assert any("nobody foresaw this" in message for message in run.chained)
+    assert run.told.keys() == names(hub, 2, 3)
+    hub.assert_equal(2)
+    hub.assert_equal(3)
+
+
+def test_a_partner_held_by_another_sync_for_a_moment_is_waited_for(hub: Hub, instance: dg.DagsterInstance) -> None:
+    held = threading.Event()
+    waited: list[bool] = []
+
+    def hold() -> None:
+        """As the watch does at each look; lets go once somebody waits."""
+        with database.session(hub.url, purpose="holder") as conn, database.partner_lock(conn, 1):
+            held.set()
+            deadline = time.monotonic() + 30
+            while not waited and time.monotonic() < deadline:
+                if hub.value("SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND NOT granted"):
+                    waited.append(True)
+                time.sleep(0.05)
+
+    thread = threading.Thread(target=hold)
+    thread.start()
+    held.wait(30)
+    run = batch(instance, hub, 1, relist=[hub.partners[1]])
+    thread.join()
+    assert waited and run.success
+    hub.assert_equal(1)
+
+
+def test_a_terminated_batch_leaves_out_the_partners_whose_turn_has_not_come(
+    hub: Hub, instance: dg.DagsterInstance, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    use_environment(monkeypatch, hub.environment | {"RSU_MAX_IN_FLIGHT": "1"})
+    hub.sandbox.admin.switch(latency_ms=300)
+
+    main = threading.main_thread().ident or 0
+
+    def terminate() -> None:
+        """As Dagster's launcher does it, once the first partner's calls have begun."""
+        deadline = time.monotonic() + 60
+        while not hub.sandbox.admin.stats()["calls"] and time.monotonic() < deadline:
+            time.sleep(0.05)
+        signal.pthread_kill(main, signal.SIGINT)
+
+    thread = threading.Thread(target=terminate)
+    thread.start()
+    run = batch(instance, hub, relist=list(hub.partners.values()))
+    thread.join()
+    assert not run.success and run.told == {}
+    assert hub.value("SELECT count(DISTINCT credential_id) FROM api_calls") == 1

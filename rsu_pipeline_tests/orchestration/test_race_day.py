@@ -1,0 +1,432 @@
+"""The watch as a job, the sensor that keeps it running, and the sensor that tells of new bibs."""
+
+import itertools
+import re
+import threading
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import dagster as dg
+import psycopg2
+import pytest
+
+from rsu_pipeline import installation
+from rsu_pipeline.definitions import build_definitions
+from rsu_pipeline.orchestration import race_day as module
+from rsu_pipeline.orchestration.race_day import bib_changes, race_day
+from rsu_pipeline.orchestration.resources import RunSignupResource, WarehouseResource
+from rsu_pipeline.sandbox.process import SandboxProcess
+from rsu_pipeline.warehouse import database
+from rsu_pipeline_tests.hub import Hub
+from rsu_pipeline_tests.orchestration.queued import make, queue, report, start
+from rsu_pipeline_tests.orchestration.runs import use_environment
+from rsu_pipeline_tests.orchestration.test_batch import Batch, seen
+from rsu_pipeline_tests.warehouse.fleet_rows import HOUR, Fleet
+
+SPEC = {"partners": 3, "races_per_partner": 2, "events_per_race": 1, "registrations_per_event": 12, "start_in_hours": 2}
+PARTICIPANTS = dg.AssetKey("participants")
+
+
+@pytest.fixture
+def put(database_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Fleet]:
+    """A fleet in the database of this process's installation; the sensors see what is committed."""
+    use_environment(monkeypatch, {"RSU_DATABASE_URL": database_url, "RSU_HOME": str(tmp_path)})
+    with database.session(database_url, purpose="tests") as conn:
+        yield Fleet(conn)
+
+
+@pytest.fixture
+def instance(put: Fleet, dagster_home: Path) -> Iterator[dg.DagsterInstance]:
+    """The instance that dagster.yaml describes, its storage in the fleet's database."""
+    with dg.DagsterInstance.from_config(str(dagster_home)) as instance:
+        yield instance
+
+
+def look(sensor: dg.SensorDefinition, instance: dg.DagsterInstance) -> dg.SensorResult:
+    resources: dict[str, Any] = {"warehouse": WarehouseResource()}
+    if sensor is bib_changes:
+        resources["runsignup"] = RunSignupResource()
+    with dg.build_sensor_context(instance=instance, resources=resources) as context:
+        result = sensor(context)
+    assert isinstance(result, dg.SensorResult)
+    return result
+
+
+def skipped(result: dg.SensorResult) -> str:
+    assert not result.run_requests and result.skip_reason is not None
+    return str(result.skip_reason.skip_message)
+
+
+def requests(result: dg.SensorResult) -> list[dg.RunRequest]:
+    """What is asked for; each has the form the job takes."""
+    assert result.skip_reason is None
+    job = build_definitions().resolve_job_def("watch")
+    for request in result.run_requests or []:
+        dg.validate_run_config(job, dict(request.run_config))
+        assert request.tags["lane"] == "race_day"
+    return list(result.run_requests or [])
+
+
+def race_in_window(put: Fleet, partner: int, hours: float = 1.0) -> None:
+    put.partner(partner)
+    put.race(10 * partner, partner)
+    put.event(100 * partner, 10 * partner, HOUR)
+    put.sql(
+        "UPDATE runsignup_events SET starts_at = now() + make_interval(secs => %s) WHERE race_id = %s",
+        hours * 3600,
+        10 * partner,
+    )
+    put.conn.commit()
+
+
+def move_starts(put: Fleet, seconds: float) -> None:
+    """Has every run have started so much earlier."""
+    put.sql("UPDATE dagster.runs SET start_time = start_time - %s", seconds)
+    put.conn.commit()
+
+
+# race_day
+
+
+def test_without_a_race_in_its_window_no_watch_runs(put: Fleet, instance: dg.DagsterInstance) -> None:
+    assert skipped(look(race_day, instance)) == "0 races in their window, 0 ahead, 0 watches asked for"
+    race_in_window(put, 1, hours=4.1)
+    race_in_window(put, 2, hours=-1.1)
+    assert skipped(look(race_day, instance)) == "0 races in their window, 1 ahead, 0 watches asked for"
+
+
+def test_a_race_in_its_window_has_a_watch_of_each_shard_that_has_one(
+    put: Fleet, instance: dg.DagsterInstance, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    race_in_window(put, 1)
+    (only,) = requests(look(race_day, instance))
+    assert only.tags["watch_shard"] == "0"
+    assert only.run_config == {"ops": {"watch_races": {"config": {"shard": 0, "seconds": 600.0}}}}
+
+    use_environment(monkeypatch, {"RSU_WATCH_SHARDS": "3", "RSU_WATCH_SLICE": "120"})
+    (only,) = requests(look(race_day, instance))
+    assert only.tags["watch_shard"] == "1"
+    for number in (2, 3, 4):
+        race_in_window(put, number)
+    asked = requests(look(race_day, instance))
+    assert [request.run_config["ops"]["watch_races"]["config"] for request in asked] == [
+        {"shard": shard, "seconds": 120.0} for shard in (0, 1, 2)
+    ]
+    assert [request.tags["watch_shard"] for request in asked] == ["0", "1", "2"]
+    assert len({request.run_key for request in asked}) == 3
+
+
+def test_a_watch_has_one_successor_and_only_shortly_before_it_ends(put: Fleet, instance: dg.DagsterInstance) -> None:
+    race_in_window(put, 1)
+    waits = queue(instance, "watch", watch_shard="0")
+    assert skipped(look(race_day, instance)) == "1 races in their window, 1 ahead, 0 watches asked for"
+    start(instance, [waits])
+    assert "0 watches asked for" in skipped(look(race_day, instance))
+    move_starts(put, 550)
+    assert "0 watches asked for" in skipped(look(race_day, instance))
+    move_starts(put, 10)
+    (successor,) = requests(look(race_day, instance))
+    # However often it looks: the daemon drops a run key it knows.
+    assert successor.run_key == f"watch:0:after:{waits.run_id}"
+    assert [request.run_key for request in requests(look(race_day, instance))] == [successor.run_key]
+    queue(instance, "watch", watch_shard="0")
+    assert "0 watches asked for" in skipped(look(race_day, instance))
+
+
+def test_a_watch_that_ended_or_that_of_another_shard_does_not_count(
+    put: Fleet, instance: dg.DagsterInstance, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    use_environment(monkeypatch, {"RSU_WATCH_SHARDS": "2"})
+    race_in_window(put, 1)
+    race_in_window(put, 2)
+    ended, other = make(instance, "watch", watch_shard="1"), make(instance, "watch", watch_shard="0")
+    start(instance, [ended, other])
+    report(instance, [ended], "PIPELINE_FAILURE")
+    (request,) = requests(look(race_day, instance))
+    assert request.tags["watch_shard"] == "1"
+    assert "after" not in str(request.run_key)
+
+
+def test_where_the_sensor_looks_by_itself_no_watch_runs(
+    put: Fleet, instance: dg.DagsterInstance, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    use_environment(monkeypatch, {"RSU_BIB_POLL": "sensor"})
+    race_in_window(put, 1)
+    assert skipped(look(race_day, instance)) == "RSU_BIB_POLL is 'sensor': the sensor bib_changes looks by itself"
+
+
+@pytest.mark.parametrize("sensor", [race_day, bib_changes], ids=lambda sensor: sensor.name)
+def test_a_database_that_is_away_is_one_sentence(
+    sensor: dg.SensorDefinition, instance: dg.DagsterInstance, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    use_environment(monkeypatch, {"RSU_DATABASE_URL": "postgresql://hub:canary@127.0.0.1:9/hub"})
+    with pytest.raises(dg.Failure) as failed:
+        look(sensor, instance)
+    assert str(failed.value.description).startswith("Cannot use PostgreSQL at 127.0.0.1:9/hub: ")
+    assert "canary" not in str(failed.value.description)
+
+
+# bib_changes
+
+
+def log_bib(put: Fleet, partner: int, old: str | None, new: str | None, *, late: int = 0) -> None:
+    """A row of the bib log, written so many seconds after RunSignup's change. Not committed."""
+    kind = "assigned" if old is None else "cleared" if new is None else "changed"
+    put.sql(
+        "INSERT INTO runsignup_bib_changes (timing_partner_id, race_id, event_id, registration_id, kind, old_bib, new_bib,"
+        " modified_epoch, first_seen_new) VALUES (%s, 1, 1, 1, %s, %s, %s, floor(extract(epoch FROM now())) - %s, now())",
+        partner,
+        kind,
+        old,
+        new,
+        late,
+    )
+
+
+def told(instance: dg.DagsterInstance) -> list[tuple[str, dict[str, Any]]]:
+    """Partition and metadata of each materialisation of participants, the oldest first."""
+    records = instance.fetch_materializations(PARTICIPANTS, limit=1000, ascending=True).records
+    found = [record.asset_materialization for record in records]
+    return [(str(one.partition), {name: value.value for name, value in one.metadata.items()}) for one in found if one]
+
+
+def test_new_bibs_are_told_once_to_their_partners_partition_with_counts(
+    put: Fleet, instance: dg.DagsterInstance
+) -> None:
+    assert skipped(look(bib_changes, instance)) == "no new bib changes"
+    for number in (1, 2, 3):
+        put.partner(number)
+    for change in ((None, "5"), (None, "6"), ("5", "7"), ("6", None)):
+        log_bib(put, 1, *change, late=40)
+    log_bib(put, 3, None, "5")
+    put.conn.commit()
+    assert skipped(look(bib_changes, instance)) == "5 bib changes of 2 partners told: 1-acme 4, 3-acme 1"
+    (first, counts), (third, others) = told(instance)
+    assert (first, third) == ("1-acme", "3-acme")
+    slowest = counts.pop("slowest_seconds")
+    assert counts == {"bibs_assigned": 2, "bibs_changed": 1, "bibs_cleared": 1, "bib_changes": 4}
+    assert 40 <= slowest < 100
+    assert others.keys() == counts.keys() | {"slowest_seconds"}
+    assert instance.get_materialized_partitions(PARTICIPANTS) == {"1-acme", "3-acme"}
+
+    assert skipped(look(bib_changes, instance)) == "no new bib changes"
+    assert len(told(instance)) == 2
+    with put.conn.cursor() as cur:
+        cur.execute("SELECT count(*) FROM bib_changes_handled JOIN runsignup_bib_changes USING (bib_change_id)")
+        assert cur.fetchall() == [(5,)]
+
+
+def test_a_row_that_becomes_visible_after_later_ones_is_told_too(put: Fleet, instance: dg.DagsterInstance) -> None:
+    put.partner(1)
+    put.partner(2)
+    put.conn.commit()
+    log_bib(put, 1, None, "5")  # takes the lower number, and is not committed yet
+    with database.session(installation.current().database_url, purpose="tests") as conn:
+        log_bib(Fleet(conn), 2, None, "6")
+        conn.commit()
+    look(bib_changes, instance)
+    assert [key for key, _ in told(instance)] == ["2-acme"]
+    put.conn.commit()
+    look(bib_changes, instance)
+    assert [key for key, _ in told(instance)] == ["2-acme", "1-acme"]
+
+
+def test_a_crash_between_telling_and_marking_tells_again_and_loses_nothing(
+    put: Fleet, instance: dg.DagsterInstance
+) -> None:
+    put.partner(1)
+    log_bib(put, 1, None, "5")
+    put.sql(
+        """
+        CREATE FUNCTION crash() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN RAISE EXCEPTION 'at commit'; END $$;
+        CREATE CONSTRAINT TRIGGER crash AFTER INSERT ON bib_changes_handled DEFERRABLE INITIALLY DEFERRED
+            FOR EACH ROW EXECUTE FUNCTION crash()
+        """
+    )
+    put.conn.commit()
+    with pytest.raises(psycopg2.errors.RaiseException, match="at commit"):
+        look(bib_changes, instance)
+    assert len(told(instance)) == 1
+    put.sql("DROP TRIGGER crash ON bib_changes_handled")
+    put.conn.commit()
+    assert skipped(look(bib_changes, instance)) == "1 bib changes of 1 partners told: 1-acme 1"
+    assert len(told(instance)) == 2
+    assert skipped(look(bib_changes, instance)) == "no new bib changes"
+
+
+# The watch, and the sensor that looks by itself: with a RunSignup
+
+
+@pytest.fixture(scope="module")
+def sandbox() -> Iterator[SandboxProcess]:
+    """Three partners with two races each, two hours from now; a test that changes what it answers puts it back."""
+    with SandboxProcess.start(spec=SPEC, seed=7) as sandbox:
+        yield sandbox
+
+
+@pytest.fixture
+def hub(
+    sandbox: SandboxProcess, make_database: Callable[[], str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[Hub]:
+    """All its partners synced."""
+    hub = Hub(make_database(), sandbox, tmp_path / "home", RSU_WATCH_INTERVAL="1", RSU_CALL_ATTEMPTS="1")
+    use_environment(monkeypatch, hub.environment)
+    for partner in hub.partners:
+        hub.sync(partner)
+    sandbox.admin.reset_stats()
+    yield hub
+    sandbox.admin.clear_faults()
+    sandbox.admin.switch(latency_ms=0)
+    installation.current.cache_clear()
+
+
+def watch(instance: dg.DagsterInstance, seconds: float, shard: int = 0) -> Batch:
+    outcome = (
+        build_definitions()
+        .resolve_job_def("watch")
+        .execute_in_process(
+            instance=instance,
+            run_config={"ops": {"watch_races": {"config": {"shard": shard, "seconds": seconds}}}},
+            raise_on_error=False,
+        )
+    )
+    return seen(instance, outcome.run_id, outcome.success)
+
+
+def wait_until(is_so: Callable[[], object], seconds: float = 60) -> None:
+    deadline = time.monotonic() + seconds
+    while not is_so():
+        assert time.monotonic() < deadline, "it did not come to pass"
+        time.sleep(0.05)
+
+
+def looks(hub: Hub) -> list[dict[str, Any]]:
+    return [call for call in hub.sandbox.admin.stats()["log"] if call["endpoint"] == "participants"]
+
+
+NUMBERS = {
+    *("rows_read", "rows_inserted", "rows_updated", "rows_unchanged", "rows_removed", "rows_quarantined"),
+    *("rows_with_faults", "bib_changes", "api_calls", "looks", "looks_put_off"),
+}
+
+
+def test_a_bib_given_out_meanwhile_arrives_and_each_partners_partition_is_told(
+    hub: Hub, hub_instance: dg.DagsterInstance
+) -> None:
+    keys = {partner: min(hub.truth(partner)) for partner in (1, 3)}
+
+    def morning() -> None:
+        wait_until(lambda: len(looks(hub)) >= 6)
+        for partner, key in keys.items():
+            hub.sandbox.admin.bib(key, 500 + partner)
+
+    thread = threading.Thread(target=morning)
+    thread.start()
+    run = watch(hub_instance, 8)
+    thread.join()
+    assert run.success
+    assert run.told.keys() == {("participants", key) for key in hub.partners.values()}
+    for partner in hub.partners:
+        hub.assert_equal(partner)
+    assert all(numbers.keys() == NUMBERS and numbers["looks"] >= 2 for numbers in run.told.values())
+    assert [run.told["participants", key]["bib_changes"] for key in hub.partners.values()] == [1, 0, 1]
+    assert hub.sandbox.admin.stats()["max_in_flight"] <= 2
+
+    look(bib_changes, hub_instance)
+    assert [
+        (key, numbers.get("bibs_changed", 0) + numbers.get("bibs_assigned", 0))
+        for key, numbers in told(hub_instance)[3:]
+    ] == [
+        (hub.partners[1], 1),
+        (hub.partners[3], 1),
+    ]
+
+
+def test_the_next_watch_waits_for_the_one_before_and_takes_over_without_a_gap(
+    hub: Hub, hub_instance: dg.DagsterInstance
+) -> None:
+    with ThreadPoolExecutor(2) as pool:
+        first = pool.submit(watch, hub_instance, 8)
+        wait_until(lambda: looks(hub))
+        second = pool.submit(watch, hub_instance, 14)
+        runs = [first.result(), second.result()]
+    assert all(run.success and len(run.told) == 3 for run in runs)
+    seconds = [
+        float(match[1]) for run in runs for line in run.said if (match := re.search(r"watching for (\d+) s", line))
+    ]
+    # What it waited is part of its slice: the sensor counts from a run's start.
+    assert seconds[0] == 8 and 0 < seconds[1] <= 12
+    moments = sorted(call["at"] for call in looks(hub))
+    # A handover by way of the sensor and a new process would take ten seconds and more.
+    assert max(later - earlier for earlier, later in itertools.pairwise(moments)) < 6
+    assert hub.sandbox.admin.stats()["max_in_flight"] <= 2
+
+
+def test_a_second_watch_of_a_shard_gives_up_while_the_first_goes_on(
+    hub: Hub, hub_instance: dg.DagsterInstance, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "SUCCESSOR_AHEAD", 0.5)
+    with (
+        database.session(hub.url, purpose="watch 0") as conn,
+        database.shard_lock(conn, 0, patience=1) as mine,
+    ):
+        assert mine
+        run = watch(hub_instance, 600)
+    assert run.success and run.told == {}
+    assert "shard 0 is watched by another run" in run.said
+    assert looks(hub) == []
+
+
+def test_a_slice_without_a_race_in_its_window_ends_at_once(hub: Hub, hub_instance: dg.DagsterInstance) -> None:
+    hub.execute("UPDATE runsignup_events SET starts_at = starts_at + interval '1 day'")
+    run = watch(hub_instance, 3600)
+    assert run.success and run.told == {}
+    assert looks(hub) == []
+
+
+def test_a_race_that_cannot_be_read_fails_the_slice_by_name_and_the_rest_is_told(
+    hub: Hub, hub_instance: dg.DagsterInstance
+) -> None:
+    broken = max(row["race_id"] for row in hub.truth(2).values())
+    hub.sandbox.admin.fault("unknown_shape", 0, endpoint="participants", race_id=broken)
+    run = watch(hub_instance, 2.5)
+    assert not run.success
+    start_of = f"1 races could not be read at their last look: {hub.partners[2]}, race {broken}: "
+    assert run.failure.startswith(start_of) and not run.failure.startswith(f"{start_of}race")
+    assert run.told.keys() == {("participants", key) for key in hub.partners.values()}
+
+
+def test_the_sensor_finds_the_bibs_of_every_partner_by_itself_within_the_tick(
+    hub: Hub, hub_instance: dg.DagsterInstance, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "SENSOR_SECONDS", 3.0)
+    # Shards are runs of the watch; the sensor has none.
+    use_environment(monkeypatch, {"RSU_BIB_POLL": "sensor", "RSU_WATCH_SHARDS": "2"})
+    for partner in hub.partners:
+        hub.sandbox.admin.bib(min(hub.truth(partner)), 700 + partner)
+    words = skipped(look(bib_changes, hub_instance))
+    assert words == "3 bib changes of 3 partners told: " + ", ".join(f"{key} 1" for key in hub.partners.values())
+    for partner in hub.partners:
+        hub.assert_equal(partner)
+
+    broken = max(row["race_id"] for row in hub.truth(2).values())
+    hub.sandbox.admin.fault("unknown_shape", 0, endpoint="participants", race_id=broken)
+    words = skipped(look(bib_changes, hub_instance))
+    assert words.startswith(f"no new bib changes; 1 races could not be read: {hub.partners[2]}, race {broken}: ")
+    hub.sandbox.admin.clear_faults()
+    assert skipped(look(bib_changes, hub_instance)) == "no new bib changes"
+
+
+def test_the_sensors_ticks_give_each_race_its_turn_and_none_more_than_its_share(
+    hub: Hub, hub_instance: dg.DagsterInstance, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "SENSOR_SECONDS", 0.5)
+    use_environment(monkeypatch, {"RSU_BIB_POLL": "sensor", "RSU_WATCH_INTERVAL": "600"})
+    hub.sandbox.admin.switch(latency_ms=400)
+    every = {row["race_id"] for partner in hub.partners for row in hub.truth(partner).values()}
+    for _ in range(len(every) + 1):
+        look(bib_changes, hub_instance)
+    assert sorted(call["race_id"] for call in looks(hub)) == sorted(every)

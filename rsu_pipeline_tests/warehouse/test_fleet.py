@@ -1,0 +1,270 @@
+"""Which partners and races there are to be read, and when each was last tried, asked of a real database."""
+
+import datetime as dt
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any
+
+import psycopg2.extensions
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from rsu_pipeline.sync import cadence
+from rsu_pipeline.warehouse import database, fleet
+from rsu_pipeline_tests.warehouse.fleet_rows import HOUR, MINUTE, NOW, Fleet
+
+
+@pytest.fixture
+def put(database_url: str) -> Iterator[Fleet]:
+    with database.session(database_url, purpose="tests") as conn:
+        yield Fleet(conn)
+
+
+# Partners
+
+
+def test_every_partner_with_a_credential_is_to_be_synced_in_order_of_number(put: Fleet) -> None:
+    for number in (3, 1, 2):
+        put.partner(number)
+    found = fleet.partners_to_sync(put.conn, NOW)
+    assert [(one.partner_id, one.key, one.listed_at, one.failed) for one in found] == [
+        (number, f"{number}-acme", None, False) for number in (1, 2, 3)
+    ]
+
+
+SpoilPartner = Callable[[Fleet], None]
+
+
+@pytest.mark.parametrize(
+    "spoil",
+    [
+        pytest.param(lambda put: put.sql("UPDATE timing_partners SET disabled_at = now()"), id="switched off"),
+        pytest.param(lambda put: put.sql("UPDATE timing_partners SET partition_key = NULL"), id="not onboarded"),
+        pytest.param(lambda put: put.sql("DELETE FROM partner_provider_credentials"), id="no credential"),
+        pytest.param(lambda put: put.sql("UPDATE partner_provider_credentials SET secret = NULL"), id="no secret"),
+        pytest.param(lambda put: put.sql("UPDATE partner_provider_credentials SET secret = ' \t'"), id="blank secret"),
+        pytest.param(lambda put: put.sql("UPDATE partner_provider_credentials SET principal = ''"), id="blank key"),
+        pytest.param(
+            lambda put: put.sql("UPDATE partner_provider_credentials SET rejected_at = %s", NOW - 59 * MINUTE),
+            id="refused within the hour",
+        ),
+        pytest.param(
+            lambda put: put.sql(
+                "INSERT INTO providers (name) VALUES ('Elsewhere'); UPDATE partner_provider_credentials"
+                " SET provider_id = (SELECT provider_id FROM providers WHERE name = 'Elsewhere')"
+            ),
+            id="of another provider only",
+        ),
+    ],
+)
+def test_a_partner_that_cannot_be_synced_is_left_out_with_its_races(put: Fleet, spoil: SpoilPartner) -> None:
+    put.partner(1)
+    put.race(10, 1)
+    put.event(100, 10, 48 * HOUR)
+    assert list(put.partners()) == [1] and list(put.races()) == [(1, 10)]
+    spoil(put)
+    assert put.partners() == {} and put.races() == {}
+
+
+def test_a_refused_credential_is_tried_again_after_an_hour(put: Fleet) -> None:
+    put.partner(1)
+    put.race(10, 1)
+    put.event(100, 10, 48 * HOUR)
+    put.sql("UPDATE partner_provider_credentials SET rejected_at = %s", NOW - 61 * MINUTE)
+    assert list(put.partners()) == [1] and list(put.races()) == [(1, 10)]
+
+
+def test_the_provider_is_found_by_name_in_any_case_and_other_credentials_add_nothing(put: Fleet) -> None:
+    put.partner(1)
+    put.sql("UPDATE providers SET name = 'RUNSIGNUP'")
+    put.sql("INSERT INTO providers (name) VALUES ('Elsewhere')")
+    put.sql(
+        "INSERT INTO partner_provider_credentials (timing_partner_id, provider_id, principal, secret)"
+        " SELECT 1, provider_id, 'k', 's' FROM providers WHERE name = 'Elsewhere'"
+    )
+    assert list(put.partners()) == [1]
+
+
+def test_a_listing_was_last_tried_when_the_newest_row_of_no_race_says(put: Fleet) -> None:
+    put.partner(1)
+    put.partner(2)
+    put.race(10, 1)
+    put.tried(1, 10, MINUTE)
+    assert put.partners() == {1: (None, False), 2: (None, False)}
+    put.tried(1, None, 5 * HOUR)
+    put.tried(1, None, 3 * HOUR, "failed")
+    put.tried(2, None, 3 * HOUR, "failed")
+    put.tried(2, None, 2 * HOUR, "partial")
+    assert put.partners() == {1: (3 * HOUR, True), 2: (2 * HOUR, False)}
+
+
+# Races
+
+
+def test_events_that_are_over_are_left_out_and_undated_ones_kept(put: Fleet) -> None:
+    put.partner(1)
+    for race_id in (10, 11, 12, 13, 14, 15):
+        put.race(race_id, 1)
+    put.event(100, 10, -61 * MINUTE)
+    put.event(110, 11, -59 * MINUTE)
+    put.event(120, 12)
+    put.event(130, 13, -50 * HOUR, 2 * HOUR)
+    put.event(140, 14, -400 * 24 * HOUR)
+    put.event(141, 14, 10 * HOUR)
+    assert list(put.races()) == [(1, 11), (1, 12), (1, 13), (1, 14)]
+    assert put.races()[1, 12].times == ((None, None),)
+    assert put.races()[1, 13].times == ((NOW - 50 * HOUR, NOW + 2 * HOUR),)
+    assert put.races()[1, 14].times == ((NOW + 10 * HOUR, None),)
+
+
+HOURS = st.none() | st.sampled_from([-1.0, 0.0]) | st.floats(-60, 60).map(lambda hours: round(hours, 3))
+
+
+@settings(max_examples=25, suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
+@given(st.lists(st.tuples(HOURS, HOURS), min_size=1, max_size=8))
+def test_a_race_is_there_exactly_when_an_event_is_not_over(
+    put: Fleet, times: list[tuple[float | None, float | None]]
+) -> None:
+    put.partner(1)
+    put.race(10, 1)
+    for number, (start, end) in enumerate(times):
+        put.event(number, 10, *(None if hours is None else dt.timedelta(hours=hours) for hours in (start, end)))
+
+    def at(hours: float | None) -> dt.datetime | None:
+        return None if hours is None else NOW + dt.timedelta(hours=hours)
+
+    ahead = tuple((at(start), at(end)) for start, end in times if cadence.tier(at(start), at(end), NOW) != "over")
+    found = put.races()
+    put.conn.rollback()
+    assert [race.times for race in found.values()] == ([ahead] if ahead else [])
+
+
+def test_events_gone_at_runsignup_do_not_count(put: Fleet) -> None:
+    put.partner(1)
+    put.race(10, 1)
+    put.event(100, 10, 10 * HOUR)
+    put.event(101, 10, 20 * HOUR)
+    put.cursor(1, 100, 30 * HOUR)
+    put.cursor(1, 101, MINUTE)
+    put.sql("UPDATE runsignup_events SET gone_at = now() WHERE event_id = 100")
+    assert put.races()[1, 10].times == ((NOW + 20 * HOUR, None),)
+    assert put.ago(1, 10) == (MINUTE, False)
+    put.sql("UPDATE runsignup_events SET gone_at = now()")
+    assert put.races() == {}
+
+
+@pytest.mark.parametrize(
+    ("access", "unlisted", "read"),
+    [
+        ("granted", False, True),
+        ("granted", True, True),
+        ("denied", False, True),
+        ("denied", True, False),
+        ("unknown", True, True),
+    ],
+)
+def test_only_a_race_neither_listed_nor_readable_is_lost(put: Fleet, access: str, unlisted: bool, read: bool) -> None:
+    put.partner(1)
+    put.race(10, 1)
+    put.event(100, 10, 10 * HOUR)
+    put.sql("UPDATE partner_races SET access = %s, unlisted_at = CASE WHEN %s THEN now() END", access, unlisted)
+    assert bool(put.races()) is read
+
+
+def test_a_race_of_two_partners_is_read_for_each_with_its_own_times_of_reading(put: Fleet) -> None:
+    put.partner(1)
+    put.partner(2)
+    put.race(10, 1, 2)
+    put.event(100, 10, 10 * HOUR)
+    put.tried(1, 10, HOUR)
+    put.tried(2, 10, 2 * HOUR, "failed")
+    put.cursor(1, 100, 3 * MINUTE)
+    assert put.ago(1, 10) == (3 * MINUTE, False)
+    assert put.ago(2, 10) == (2 * HOUR, True)
+
+
+def test_a_race_was_tried_when_its_newest_row_or_its_cursors_say_whichever_is_later(put: Fleet) -> None:
+    put.partner(1)
+    put.race(10, 1)
+    put.event(100, 10, 10 * HOUR)
+    put.event(101, 10, 10 * HOUR)
+    assert put.ago(1, 10) == (None, False)
+    put.tried(1, None, MINUTE)
+    assert put.ago(1, 10) == (None, False)
+    put.tried(1, 10, 5 * HOUR)
+    put.tried(1, 10, 4 * HOUR, "failed")
+    assert put.ago(1, 10) == (4 * HOUR, True)
+    put.cursor(1, 100, 5 * HOUR)
+    assert put.ago(1, 10) == (4 * HOUR, True)
+    put.cursor(1, 101, HOUR)
+    assert put.ago(1, 10) == (4 * HOUR, True)
+    # The watch looked since, and found nothing: no row, but all its events' cursors moved.
+    put.sql("UPDATE event_cursors SET last_read_at = %s WHERE event_id = 100", NOW - 2 * HOUR)
+    assert put.ago(1, 10) == (2 * HOUR, False)
+
+
+def test_an_event_that_is_over_does_not_make_its_race_look_neglected(put: Fleet) -> None:
+    put.partner(1)
+    put.race(10, 1)
+    put.event(100, 10, -24 * HOUR)
+    put.event(101, 10, HOUR)
+    put.cursor(1, 100, 23 * HOUR)
+    put.cursor(1, 101, MINUTE)
+    assert put.ago(1, 10) == (MINUTE, False)
+
+
+# A thousand partners
+
+
+class Recording(psycopg2.extensions.cursor):
+    """Keeps what was asked."""
+
+    asked: list[tuple[str, Any]] = []  # noqa: RUF012 - emptied by the one test that uses it
+
+    def execute(self, query: Any, vars: Any = None) -> None:
+        self.asked.append((query, vars))
+        super().execute(query, vars)
+
+
+def nodes(plan: Mapping[str, Any]) -> Iterator[Mapping[str, Any]]:
+    yield plan
+    for child in plan.get("Plans", []):
+        yield from nodes(child)
+
+
+def test_a_thousand_partners_are_found_by_indexes(put: Fleet) -> None:
+    put.sql(
+        """
+        SET LOCAL session_replication_role = replica;  -- spares looking up what every row refers to
+        INSERT INTO timing_partners (timing_partner_id, company_name, partition_key)
+            SELECT n, 'Partner ' || n, n || '-acme' FROM generate_series(1, 1000) n;
+        INSERT INTO partner_provider_credentials (timing_partner_id, provider_id, principal, secret)
+            SELECT n, provider_id, 'key', 'secret' FROM generate_series(1, 1000) n, providers WHERE name = 'RunSignup';
+        INSERT INTO runsignup_races (race_id, name) SELECT n, 'Race ' || n FROM generate_series(1, 20000) n;
+        INSERT INTO partner_races (timing_partner_id, race_id) SELECT 1 + n % 1000, n FROM generate_series(1, 20000) n;
+        INSERT INTO runsignup_events (event_id, race_id, starts_at)
+            SELECT 2 * n + k, n, %(now)s + make_interval(hours => n % 200 - 100)
+            FROM generate_series(1, 20000) n, generate_series(0, 1) k;
+        INSERT INTO event_cursors (timing_partner_id, event_id, race_id, modified_after, removed_after, first_loaded_at,
+                last_full_at, last_read_at)
+            SELECT 1 + race_id % 1000, event_id, race_id, 0, 0, now(), now(), now() FROM runsignup_events;
+        INSERT INTO sync_history (timing_partner_id, race_id, status, finished_at)
+            SELECT 1 + n % 1000, nullif(n % 21000, 20000 + n % 1000), 'completed', %(now)s - make_interval(mins => n / 20)
+            FROM generate_series(1, 200000) n;
+        ANALYZE;
+        """.replace("%(now)s", f"timestamptz '{NOW.isoformat()}'")
+    )
+    put.conn.cursor_factory = Recording
+    Recording.asked.clear()
+    assert len(fleet.partners_to_sync(put.conn, NOW)) == 1000
+    races = fleet.races_to_read(put.conn, NOW)
+    assert len(races) == 10_000 and all(len(race.times) == 2 and race.tried_at for race in races)
+    with put.conn.cursor(cursor_factory=psycopg2.extensions.cursor) as cur:
+        for query, parameters in list(Recording.asked):
+            cur.execute(f"EXPLAIN (ANALYZE, FORMAT JSON) {query}", parameters)
+            ((explained,),) = cur.fetchall()
+            plan = explained[0]["Plan"]
+            for node in nodes(plan):
+                scans_all = node["Node Type"] == "Seq Scan" and node["Actual Loops"] > 1
+                assert not scans_all or node["Relation Name"] == "providers", node
+                assert node.get("Relation Name") != "sync_history" or node["Node Type"] != "Seq Scan", node
