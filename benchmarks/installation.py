@@ -24,8 +24,8 @@ from rsu_pipeline.simulation.cpu import children
 from rsu_pipeline.warehouse import credentials, database, sealing
 
 KINDS = (
-    ("run", ("execute_run",)),
-    ("code server", ("api grpc", "dagster._grpc")),
+    ("run", ("execute_run", "spawn_main")),
+    ("code server", ("api grpc", "resource_tracker")),
     ("web UI", ("dagster-webserver",)),
     ("daemon", ("dagster-daemon",)),
 )
