@@ -92,7 +92,7 @@ def race_day(here: Installation, sandbox: SandboxProcess, minutes: float) -> Fig
     here.until("the watch has looked at every race", lambda: here.value(_LOOKED_AT) >= RACES)
     to_first_round = time.monotonic() - asked
     admin.reset_stats()
-    rng = random.Random(7)  # noqa: S311 - moments and people, no secret
+    rng = random.Random(7)
     rng.shuffle(registrations)
     made: list[Made] = []
     since = here.value("SELECT extract(epoch FROM now())::float")
