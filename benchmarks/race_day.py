@@ -61,6 +61,7 @@ def idle(here: Installation, minutes: float) -> Figures:
         ticks.setdefault(name, []).append(float(millis))
     return {
         "minutes": round(seconds / 60, 2),
+        "load": os.getloadavg()[1],
         "runs_started": dict(here.rows(_RUNS, since)),
         "ticks": {
             name: {"count": len(found), "median_ms": sorted(found)[len(found) // 2], "worst_ms": max(found)}
@@ -121,6 +122,7 @@ def race_day(here: Installation, sandbox: SandboxProcess, minutes: float) -> Fig
     calls = Counter(dict(here.rows(_CALLS, since, since + minutes * 60)))
     return {
         "minutes": minutes,
+        "load": os.getloadavg()[1],
         "seconds_to_the_first_round": round(to_first_round, 1),
         "bibs": len(made),
         "latency": vars(latency([item.latency for item in noticed])),
@@ -159,7 +161,7 @@ def main() -> int:
     parser.add_argument("--idle-minutes", type=float, default=2.0, help="with nothing due, before it")
     parser.add_argument("--json", type=Path, metavar="FILE")
     options = parser.parse_args()
-    figures: Figures = {"cores": os.cpu_count(), "load_before": os.getloadavg()}
+    figures: Figures = {"cores": os.cpu_count()}
     with tempfile.TemporaryDirectory(prefix="rsu-race-day-") as name:
         folder = Path(name)
         try:
@@ -177,7 +179,6 @@ def main() -> int:
         finally:
             embedded.release(folder / "postgres")
             embedded.destroy(folder / "postgres")
-    figures["load_after"] = os.getloadavg()
     print(json.dumps(figures, indent=2))
     if options.json:
         options.json.write_text(json.dumps(figures, indent=2) + "\n")

@@ -9,6 +9,7 @@ from pydantic import Field
 from rsu_pipeline import installation
 from rsu_pipeline.orchestration import report
 from rsu_pipeline.orchestration.failures import FORESEEN
+from rsu_pipeline.orchestration.lanes import lane_of
 from rsu_pipeline.orchestration.resources import RunSignupResource, WarehouseResource
 from rsu_pipeline.sync import partner as sync
 
@@ -36,7 +37,7 @@ def sync_partners(
         with runsignup.desk(
             warehouse,
             key,
-            lane="routine",
+            lane=lane_of(context),
             run_id=context.run_id,
             say=lambda line: context.log.info(f"{key}: {line}"),
             patience=PATIENCE,

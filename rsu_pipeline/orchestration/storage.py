@@ -19,6 +19,9 @@ from rsu_pipeline.warehouse import database
 
 SCHEMA = "dagster"
 _SCHEMA_LOCK = (0x525355, 1)
+_in_place: set[str] = set()
+"""Addresses at which this process has found or made Dagster's tables. Every tick of a sensor or schedule makes an instance
+of its own, and looking again cost 30 ms of processor time each."""
 
 
 class HubStorage(DagsterPostgresStorage):
@@ -30,11 +33,15 @@ class HubStorage(DagsterPostgresStorage):
 
     @classmethod
     def from_config_value(cls, inst_data: ConfigurableClassData | None, config_value: Mapping[str, Any]) -> Self:
-        return cls(
+        address = installation.current().database_url
+        is_new = address not in _in_place
+        storage = cls(
             inst_data=inst_data,
-            postgres_url=storage_url(installation.current().database_url),
-            should_autocreate_tables=config_value.get("should_autocreate_tables", True),
+            postgres_url=storage_url(address) if is_new else _with_schema(address),
+            should_autocreate_tables=is_new and config_value.get("should_autocreate_tables", True),
         )
+        _in_place.add(address)
+        return storage
 
 
 class HomeLogs(LocalComputeLogManager):
@@ -71,4 +78,8 @@ def storage_url(database_url: str) -> str:
             cur.execute("SELECT pg_advisory_xact_lock(%s, %s)", _SCHEMA_LOCK)
             cur.execute(f"CREATE SCHEMA IF NOT EXISTS {SCHEMA}")
         conn.commit()
+    return _with_schema(database_url)
+
+
+def _with_schema(database_url: str) -> str:
     return f"{database_url}{'&' if '?' in database_url else '?'}options={quote(f'-csearch_path={SCHEMA}')}"

@@ -2,7 +2,7 @@
 
 import json
 import time
-from bisect import bisect_left, bisect_right
+from bisect import bisect_right
 from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
@@ -16,6 +16,8 @@ from rsu_pipeline.sandbox.process import AdminClient
 from rsu_pipeline.warehouse import database, embedded
 
 Feed = Literal["bib", "removal"]
+_LogRow = tuple[float, int, str | None]
+"""Of a row of the bib log: when it was committed, RunSignup's time of the change in whole seconds, the new bib."""
 
 
 @dataclass(frozen=True)
@@ -65,7 +67,7 @@ def noticed(
 ) -> tuple[list[Noticed], list[Made]]:
     """When each change was committed, and those that never were; `when` turns the server's real clock into the clock of
     `Made`."""
-    log: dict[int, list[tuple[float, int, str | None]]] = defaultdict(list)
+    log: dict[int, list[_LogRow]] = defaultdict(list)
     with conn.cursor() as cur:
         cur.execute(
             "SELECT registration_id, extract(epoch FROM pg_xact_commit_timestamp(xmin))::float, modified_epoch, new_bib"
@@ -79,6 +81,14 @@ def noticed(
         )
         removed = {registration_id: when(wall) for registration_id, wall in cur.fetchall()}
     conn.rollback()
+    return match(made, log, removed)
+
+
+def match(
+    made: Sequence[Made], log: Mapping[int, Sequence[_LogRow]], removed: Mapping[int, float]
+) -> tuple[list[Noticed], list[Made]]:
+    """The same from the rows of the log in their order, and from when a registration was marked as removed, each by
+    registration id."""
     times: dict[int, list[float]] = defaultdict(list)
     for change in made:
         times[change.registration_id].append(change.at)
@@ -87,16 +97,15 @@ def noticed(
         if change.feed == "removal":
             at = removed.get(change.registration_id)
         else:
-            at = next((row[0] for row in log[change.registration_id] if _shows(row, change)), None)
-        own = times[change.registration_id]
-        if at is None and bisect_left(own, change.at) == len(own) - 1:
+            at = next((row[0] for row in log.get(change.registration_id, ()) if _shows(row, change)), None)
+        if at is None and change.at == max(times[change.registration_id]):
             missed.append(change)
         else:
             found.append(Noticed(change, at))
     return found, missed
 
 
-def _shows(row: tuple[float, int, str | None], change: Made) -> bool:
+def _shows(row: _LogRow, change: Made) -> bool:
     """Whether a row of the log shows this change, or a later one of the same registration. RunSignup's times are whole
     seconds, and its clock may be a little behind ours."""
     committed, epoch, bib = row

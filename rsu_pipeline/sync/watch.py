@@ -24,7 +24,7 @@ from rsu_pipeline.sync.plan import Plan
 from rsu_pipeline.warehouse import budget, cursors, database, events, fleet
 from rsu_pipeline.warehouse.credentials import PartnerError
 from rsu_pipeline.warehouse.database import PartnerBusy
-from rsu_pipeline.warehouse.sealing import Sealer
+from rsu_pipeline.warehouse.sealing import Sealer, SecretKeyError
 from rsu_pipeline.warehouse.staging import Counts
 
 CALL_SECONDS = 1.4
@@ -220,7 +220,7 @@ class Watch:
         except PartnerBusy:
             done.busy += 1
             return
-        except (ApiError, CredentialRejected, PartnerError) as error:
+        except (ApiError, CredentialRejected, PartnerError, SecretKeyError) as error:
             self._trouble(done, race, str(error))
             return
         self._looks[key] += 1

@@ -85,7 +85,7 @@ def server_runs(home: Path) -> bool:
     return False
 
 
-def gone(started: Started, home: Path | None, seconds: float = 20) -> list[str]:
+def gone(started: Started, home: Path | None, seconds: float = 60) -> list[str]:
     """What is still alive after at most so many seconds."""
     deadline = time.monotonic() + seconds
     while True:

@@ -1,11 +1,6 @@
-"""The watch as a job, the sensor that keeps it running, and the sensor that tells of new bibs."""
+"""The sensor that keeps the watch running, and the one that tells of new bibs, on a real instance and database."""
 
-import itertools
-import re
-import threading
-import time
-from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -15,18 +10,13 @@ import pytest
 
 from rsu_pipeline import installation
 from rsu_pipeline.definitions import build_definitions
-from rsu_pipeline.orchestration import race_day as module
 from rsu_pipeline.orchestration.race_day import bib_changes, race_day
 from rsu_pipeline.orchestration.resources import RunSignupResource, WarehouseResource
-from rsu_pipeline.sandbox.process import SandboxProcess
 from rsu_pipeline.warehouse import database
-from rsu_pipeline_tests.hub import Hub
 from rsu_pipeline_tests.orchestration.queued import make, queue, report, start
 from rsu_pipeline_tests.orchestration.runs import use_environment
-from rsu_pipeline_tests.orchestration.test_batch import Batch, seen
 from rsu_pipeline_tests.warehouse.fleet_rows import HOUR, Fleet
 
-SPEC = {"partners": 3, "races_per_partner": 2, "events_per_race": 1, "registrations_per_event": 12, "start_in_hours": 2}
 PARTICIPANTS = dg.AssetKey("participants")
 
 
@@ -255,178 +245,3 @@ def test_a_crash_between_telling_and_marking_tells_again_and_loses_nothing(
     assert skipped(look(bib_changes, instance)) == "1 bib changes of 1 partners told: 1-acme 1"
     assert len(told(instance)) == 2
     assert skipped(look(bib_changes, instance)) == "no new bib changes"
-
-
-# The watch, and the sensor that looks by itself: with a RunSignup
-
-
-@pytest.fixture(scope="module")
-def sandbox() -> Iterator[SandboxProcess]:
-    """Three partners with two races each, two hours from now; a test that changes what it answers puts it back."""
-    with SandboxProcess.start(spec=SPEC, seed=7) as sandbox:
-        yield sandbox
-
-
-@pytest.fixture
-def hub(
-    sandbox: SandboxProcess, make_database: Callable[[], str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> Iterator[Hub]:
-    """All its partners synced."""
-    hub = Hub(make_database(), sandbox, tmp_path / "home", RSU_WATCH_INTERVAL="1", RSU_CALL_ATTEMPTS="1")
-    use_environment(monkeypatch, hub.environment)
-    for partner in hub.partners:
-        hub.sync(partner)
-    sandbox.admin.reset_stats()
-    yield hub
-    sandbox.admin.clear_faults()
-    sandbox.admin.switch(latency_ms=0)
-    installation.current.cache_clear()
-
-
-def watch(instance: dg.DagsterInstance, seconds: float, shard: int = 0) -> Batch:
-    outcome = (
-        build_definitions()
-        .resolve_job_def("watch")
-        .execute_in_process(
-            instance=instance,
-            run_config={"ops": {"watch_races": {"config": {"shard": shard, "seconds": seconds}}}},
-            raise_on_error=False,
-        )
-    )
-    return seen(instance, outcome.run_id, outcome.success)
-
-
-def wait_until(is_so: Callable[[], object], seconds: float = 60) -> None:
-    deadline = time.monotonic() + seconds
-    while not is_so():
-        assert time.monotonic() < deadline, "it did not come to pass"
-        time.sleep(0.05)
-
-
-def looks(hub: Hub) -> list[dict[str, Any]]:
-    return [call for call in hub.sandbox.admin.stats()["log"] if call["endpoint"] == "participants"]
-
-
-NUMBERS = {
-    *("rows_read", "rows_inserted", "rows_updated", "rows_unchanged", "rows_removed", "rows_quarantined"),
-    *("rows_with_faults", "bib_changes", "api_calls", "looks", "looks_put_off"),
-}
-
-
-def test_a_bib_given_out_meanwhile_arrives_and_each_partners_partition_is_told(
-    hub: Hub, hub_instance: dg.DagsterInstance
-) -> None:
-    keys = {partner: min(hub.truth(partner)) for partner in (1, 3)}
-
-    def morning() -> None:
-        wait_until(lambda: len(looks(hub)) >= 6)
-        for partner, key in keys.items():
-            hub.sandbox.admin.bib(key, 500 + partner)
-
-    thread = threading.Thread(target=morning)
-    thread.start()
-    run = watch(hub_instance, 8)
-    thread.join()
-    assert run.success
-    assert run.told.keys() == {("participants", key) for key in hub.partners.values()}
-    for partner in hub.partners:
-        hub.assert_equal(partner)
-    assert all(numbers.keys() == NUMBERS and numbers["looks"] >= 2 for numbers in run.told.values())
-    assert [run.told["participants", key]["bib_changes"] for key in hub.partners.values()] == [1, 0, 1]
-    assert hub.sandbox.admin.stats()["max_in_flight"] <= 2
-
-    look(bib_changes, hub_instance)
-    assert [
-        (key, numbers.get("bibs_changed", 0) + numbers.get("bibs_assigned", 0))
-        for key, numbers in told(hub_instance)[3:]
-    ] == [
-        (hub.partners[1], 1),
-        (hub.partners[3], 1),
-    ]
-
-
-def test_the_next_watch_waits_for_the_one_before_and_takes_over_without_a_gap(
-    hub: Hub, hub_instance: dg.DagsterInstance
-) -> None:
-    with ThreadPoolExecutor(2) as pool:
-        first = pool.submit(watch, hub_instance, 8)
-        wait_until(lambda: looks(hub))
-        second = pool.submit(watch, hub_instance, 14)
-        runs = [first.result(), second.result()]
-    assert all(run.success and len(run.told) == 3 for run in runs)
-    seconds = [
-        float(match[1]) for run in runs for line in run.said if (match := re.search(r"watching for (\d+) s", line))
-    ]
-    # What it waited is part of its slice: the sensor counts from a run's start.
-    assert seconds[0] == 8 and 0 < seconds[1] <= 12
-    moments = sorted(call["at"] for call in looks(hub))
-    # A handover by way of the sensor and a new process would take ten seconds and more.
-    assert max(later - earlier for earlier, later in itertools.pairwise(moments)) < 6
-    assert hub.sandbox.admin.stats()["max_in_flight"] <= 2
-
-
-def test_a_second_watch_of_a_shard_gives_up_while_the_first_goes_on(
-    hub: Hub, hub_instance: dg.DagsterInstance, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(module, "SUCCESSOR_AHEAD", 0.5)
-    with (
-        database.session(hub.url, purpose="watch 0") as conn,
-        database.shard_lock(conn, 0, patience=1) as mine,
-    ):
-        assert mine
-        run = watch(hub_instance, 600)
-    assert run.success and run.told == {}
-    assert "shard 0 is watched by another run" in run.said
-    assert looks(hub) == []
-
-
-def test_a_slice_without_a_race_in_its_window_ends_at_once(hub: Hub, hub_instance: dg.DagsterInstance) -> None:
-    hub.execute("UPDATE runsignup_events SET starts_at = starts_at + interval '1 day'")
-    run = watch(hub_instance, 3600)
-    assert run.success and run.told == {}
-    assert looks(hub) == []
-
-
-def test_a_race_that_cannot_be_read_fails_the_slice_by_name_and_the_rest_is_told(
-    hub: Hub, hub_instance: dg.DagsterInstance
-) -> None:
-    broken = max(row["race_id"] for row in hub.truth(2).values())
-    hub.sandbox.admin.fault("unknown_shape", 0, endpoint="participants", race_id=broken)
-    run = watch(hub_instance, 2.5)
-    assert not run.success
-    start_of = f"1 races could not be read at their last look: {hub.partners[2]}, race {broken}: "
-    assert run.failure.startswith(start_of) and not run.failure.startswith(f"{start_of}race")
-    assert run.told.keys() == {("participants", key) for key in hub.partners.values()}
-
-
-def test_the_sensor_finds_the_bibs_of_every_partner_by_itself_within_the_tick(
-    hub: Hub, hub_instance: dg.DagsterInstance, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(module, "SENSOR_SECONDS", 3.0)
-    # Shards are runs of the watch; the sensor has none.
-    use_environment(monkeypatch, {"RSU_BIB_POLL": "sensor", "RSU_WATCH_SHARDS": "2"})
-    for partner in hub.partners:
-        hub.sandbox.admin.bib(min(hub.truth(partner)), 700 + partner)
-    words = skipped(look(bib_changes, hub_instance))
-    assert words == "3 bib changes of 3 partners told: " + ", ".join(f"{key} 1" for key in hub.partners.values())
-    for partner in hub.partners:
-        hub.assert_equal(partner)
-
-    broken = max(row["race_id"] for row in hub.truth(2).values())
-    hub.sandbox.admin.fault("unknown_shape", 0, endpoint="participants", race_id=broken)
-    words = skipped(look(bib_changes, hub_instance))
-    assert words.startswith(f"no new bib changes; 1 races could not be read: {hub.partners[2]}, race {broken}: ")
-    hub.sandbox.admin.clear_faults()
-    assert skipped(look(bib_changes, hub_instance)) == "no new bib changes"
-
-
-def test_the_sensors_ticks_give_each_race_its_turn_and_none_more_than_its_share(
-    hub: Hub, hub_instance: dg.DagsterInstance, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(module, "SENSOR_SECONDS", 0.5)
-    use_environment(monkeypatch, {"RSU_BIB_POLL": "sensor", "RSU_WATCH_INTERVAL": "600"})
-    hub.sandbox.admin.switch(latency_ms=400)
-    every = {row["race_id"] for partner in hub.partners for row in hub.truth(partner).values()}
-    for _ in range(len(every) + 1):
-        look(bib_changes, hub_instance)
-    assert sorted(call["race_id"] for call in looks(hub)) == sorted(every)

@@ -35,6 +35,9 @@ from rsu_pipeline_tests.hub import Hub
 from rsu_pipeline_tests.orchestration.queued import queue, report, start
 from rsu_pipeline_tests.orchestration.runs import use_environment
 
+# Runs start in 5 s, and in a minute where others use the machine too: the story has a dozen of them.
+pytestmark = pytest.mark.timeout(1800)
+
 Status = dg.DagsterRunStatus
 
 

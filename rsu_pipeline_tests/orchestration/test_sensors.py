@@ -16,8 +16,8 @@ SECRET = "canary-secret-entered-by-sql"
 
 def look(instance: dg.DagsterInstance) -> dg.SensorResult:
     """One look, its partitions added as the daemon adds them."""
-    context = dg.build_sensor_context(instance=instance, resources={"warehouse": WarehouseResource()})
-    result = new_credentials(context)
+    with dg.build_sensor_context(instance=instance, resources={"warehouse": WarehouseResource()}) as context:
+        result = new_credentials(context)
     assert isinstance(result, dg.SensorResult)
     for request in result.dynamic_partitions_requests or []:
         assert isinstance(request, dg.AddDynamicPartitionsRequest)

@@ -66,6 +66,20 @@ def test_dagsters_tables_are_in_a_schema_of_their_own(
         assert again.run_monitoring_max_runtime_seconds == 7200
 
 
+def test_a_process_looks_for_dagsters_tables_once_only(
+    empty_database: str, dagster_home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    use_environment(monkeypatch, {"RSU_DATABASE_URL": empty_database, "RSU_HOME": str(tmp_path / "home")})
+    with dg.DagsterInstance.from_config(str(dagster_home)) as instance:
+        reference = instance.get_ref()
+    with database.session(empty_database, purpose="tests") as conn, conn.cursor() as cur:
+        cur.execute("DROP SCHEMA dagster CASCADE")
+        conn.commit()
+    # As for each tick of a sensor: no look, which would make them anew.
+    with dg.DagsterInstance.from_ref(reference):
+        assert tables(empty_database)["dagster"] == set()
+
+
 def test_processes_that_start_at_the_same_moment_share_one_storage(
     empty_database: str, dagster_home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
