@@ -28,6 +28,7 @@ KINDS = (
     ("code server", ("api grpc", "resource_tracker")),
     ("web UI", ("dagster-webserver",)),
     ("daemon", ("dagster-daemon",)),
+    ("rsu up", ("rsu up",)),
 )
 """What a process is, by what stands in its command line."""
 
@@ -98,7 +99,7 @@ class Installation:
             waiting += children(pid)
             with suppress(OSError):
                 command = Path(f"/proc/{pid}/cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace")
-                kind = next((name for name, marks in KINDS if any(mark in command for mark in marks)), "rsu up")
+                kind = next((name for name, marks in KINDS if any(mark in command for mark in marks)), command[-60:])
                 if seconds := cpu_of(pid):
                     self._seen[pid] = (kind, seconds)
                 if kind == "run":

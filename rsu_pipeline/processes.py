@@ -73,6 +73,7 @@ class Supervisor:
         self._handlers: dict[signal.Signals, Any] = {}
         self._signals = 0
         self._last_signal = 0.0
+        self._guard: subprocess.Popen[bytes] | None = None
 
     def __enter__(self) -> Self:
         self._catch_signals()
@@ -90,7 +91,7 @@ class Supervisor:
         meanwhile; KeyboardInterrupt if a signal arrives meanwhile.
         """
         self._catch_signals()
-        running = _Running(child, self._printer, self._log_dir)
+        running = _Running(child, self._printer, self._log_dir, self._watch_over)
         self._running.append(running)
         running.start()
         deadline = time.monotonic() + child.ready_timeout
@@ -140,8 +141,23 @@ class Supervisor:
         for one in left:
             one.finish()
         self._running.clear()
+        if self._guard is not None:
+            self._guard.kill()
+            self._guard.communicate()
+            self._guard = None
         self._printer.finish()
         self._release_signals()
+
+    def _watch_over(self, session: int) -> None:
+        """Tell the guard of a child's session: should this process be killed, it ends what the child leaves there."""
+        if self._guard is None:
+            self._guard = subprocess.Popen(
+                [sys.executable, "-m", "rsu_pipeline.guard"], stdin=subprocess.PIPE, start_new_session=True
+            )
+        assert self._guard.stdin is not None  # noqa: S101 - asked for above
+        with contextlib.suppress(OSError):
+            self._guard.stdin.write(b"%d\n" % session)
+            self._guard.stdin.flush()
 
     def _wait_for(self, some: list[_Running], seconds: float, signals_before: int) -> None:
         deadline = time.monotonic() + seconds
@@ -174,8 +190,9 @@ class Supervisor:
 class _Running:
     """A child with the process that runs it now, if one does."""
 
-    def __init__(self, child: Child, printer: _Printer, log_dir: Path | None) -> None:
+    def __init__(self, child: Child, printer: _Printer, log_dir: Path | None, on_start: Callable[[int], None]) -> None:
         self.child = child
+        self._on_start = on_start
         self.process: subprocess.Popen[bytes] | None = None
         self._printer = printer
         self._log = _Log(log_dir / f"{child.name}.log") if log_dir else None
@@ -202,6 +219,7 @@ class _Running:
         except (OSError, subprocess.SubprocessError) as error:
             raise ChildFailed(f"{self.child.name} could not be started: {error}.") from error
         self.process = process
+        self._on_start(process.pid)
         self._started = time.monotonic()
         self._due = None
         self._pump = threading.Thread(target=self._read, args=(process,), name=self.child.name, daemon=True)
@@ -245,7 +263,7 @@ class _Running:
         """Whether anything of it is alive: its process or others in the session."""
         if self.process is None:
             return False
-        return self.process.poll() is None or any(True for _ in _session(self.process.pid))
+        return self.process.poll() is None or any(True for _ in members(self.process.pid))
 
     def send(self, number: signal.Signals) -> None:
         """Signal every process of its session."""
@@ -253,7 +271,7 @@ class _Running:
             return  # its number may be another's by now
         with contextlib.suppress(OSError):
             os.killpg(self.process.pid, number)
-        for pid, group in list(_session(self.process.pid)):
+        for pid, group in list(members(self.process.pid)):
             if group != self.process.pid:
                 with contextlib.suppress(OSError):
                     os.kill(pid, number)
@@ -365,7 +383,7 @@ def _end_with_parent(parent: int) -> Callable[[], None] | None:
     return ask
 
 
-def _session(session: int) -> Iterator[tuple[int, int]]:
+def members(session: int) -> Iterator[tuple[int, int]]:
     """The living processes of a session with their process groups; where there is no /proc, those of its own group."""
     if not Path("/proc/self/stat").exists():
         with contextlib.suppress(OSError):

@@ -10,6 +10,7 @@ import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import hypothesis
 import psycopg2
 import pytest
 
@@ -19,6 +20,12 @@ from rsu_pipeline.warehouse import database, embedded, pg_binaries
 from rsu_pipeline_tests.hub import Hub
 
 _names = itertools.count(1)
+
+# How fast examples come says how busy the machine is, not whether a rule holds.
+hypothesis.settings.register_profile(
+    "no_timing", deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow]
+)
+hypothesis.settings.load_profile("no_timing")
 
 
 @pytest.fixture(scope="session")

@@ -1,0 +1,32 @@
+"""Ends what the children of a killed supervisor leave behind.
+
+A supervisor that is killed cannot stop its children. They are told by the kernel, but what they have started may live on:
+Dagster's code server does for ever when a run was at work and the database is gone. The guard reads the children's
+sessions from its standard input, one a line; when that ends, the supervisor is gone.
+"""
+
+import contextlib
+import os
+import signal
+import sys
+import time
+
+from rsu_pipeline.processes import members
+
+GRACE_SECONDS = 10.0
+"""How long the children may take to end by themselves."""
+
+
+def main() -> None:
+    sessions = {int(line) for line in sys.stdin}
+    deadline = time.monotonic() + GRACE_SECONDS
+    while time.monotonic() < deadline and any(True for session in sessions for _ in members(session)):
+        time.sleep(0.2)
+    for session in sessions:
+        for pid, _ in list(members(session)):
+            with contextlib.suppress(OSError):
+                os.kill(pid, signal.SIGKILL)
+
+
+if __name__ == "__main__":
+    main()
