@@ -99,7 +99,9 @@ class Installation:
             waiting += children(pid)
             with suppress(OSError):
                 command = Path(f"/proc/{pid}/cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace")
-                kind = next((name for name, marks in KINDS if any(mark in command for mark in marks)), command[-60:])
+                # Of one that has ended and is still counted, only the number is left.
+                known = self._seen.get(pid, ("other", 0.0))[0]
+                kind = next((name for name, marks in KINDS if any(mark in command for mark in marks)), known)
                 if seconds := cpu_of(pid):
                     self._seen[pid] = (kind, seconds)
                 if kind == "run":
