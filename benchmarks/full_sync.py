@@ -8,6 +8,7 @@ be. Ratios are taken within a repetition; of repetitions the median is shown.
 """
 
 import argparse
+import signal
 import sys
 from dataclasses import dataclass
 from pathlib import Path
@@ -132,6 +133,8 @@ def main() -> None:
     parser.add_argument("--beside", type=Path, metavar="FOLDER", help="also measure the package of another checkout")
     options = parser.parse_args()
     results = report.Results(options.scale)
+    # So that being ended from outside leaves no server and no folder behind either.
+    signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(128 + number))
     with started(options.scale) as hub:
         results.rows = hub.expected.rows
         everyone = contenders(hub, options.beside.resolve() if options.beside else None)

@@ -271,6 +271,10 @@ class Convergence(RuleBasedStateMachine):
             self.admin.switch(visibility_delay=0)
             self.admin.grant(self.partner)
             self.admin.clock(advance=self.settle + 1, skew=0)
+            if self.silent:
+                # What vanishes without a trace shows only to a full pass begun after it; one that a killed run began
+                # before may have read its page already. Whatever is left of such a pass is finished first.
+                self.hub.sync(self.partner, full=True, confirm_removals=True, retry_rejected=True)
             outcome = self.hub.sync(self.partner, full=self.silent, confirm_removals=True, retry_rejected=True)
             assert not outcome.failures, outcome.failures
             self.hub.assert_equal(self.partner)
