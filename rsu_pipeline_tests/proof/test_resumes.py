@@ -12,8 +12,6 @@ from collections.abc import Callable
 
 import pytest
 
-from rsu_pipeline.sync.partner import SyncOutcome
-from rsu_pipeline.warehouse.database import PartnerBusy
 from rsu_pipeline_tests.hub import Hub
 from rsu_pipeline_tests.proof.conftest import SEED
 from rsu_pipeline_tests.proof.victim import POINTS
@@ -35,15 +33,21 @@ def victim(hub: Hub, point: str, times: int, *more: str) -> int:
     return subprocess.run(command, env=environment, timeout=120, check=False).returncode
 
 
-def sync_when_free(hub: Hub, *, full: bool) -> SyncOutcome:
-    """A sync as soon as PostgreSQL has noticed the killed session's end."""
+def wait_until_dead(hub: Hub) -> None:
+    """Until PostgreSQL has noticed that the killed process's sessions ended."""
     deadline = time.monotonic() + 30
-    while True:
-        try:
-            return hub.sync(full=full)
-        except PartnerBusy:
-            assert time.monotonic() < deadline, "the killed process's lock was not given back"
-            time.sleep(0.05)
+    while hub.value(
+        "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND pid <> pg_backend_pid()"
+        " AND backend_type = 'client backend'"
+    ):
+        assert time.monotonic() < deadline, "a session of the killed process goes on"
+        time.sleep(0.02)
+
+
+def cursor_versions(hub: Hub) -> dict[int, list[str]]:
+    """The transactions that last wrote each race's cursors."""
+    rows = hub.rows("SELECT race_id, array_agg(xmin::text ORDER BY event_id) AS versions FROM event_cursors GROUP BY 1")
+    return {row["race_id"]: row["versions"] for row in rows}
 
 
 def pages_asked(hub: Hub) -> Counter[tuple[object, ...]]:
@@ -74,23 +78,22 @@ def test_a_killed_sync_wastes_at_most_one_page_and_converges(make_hub: Callable[
         admin.remove(chance.choice(active)["registration_id"], "cleared")
         admin.register(active[0]["event_id"])
         admin.reset_stats()
+        before = cursor_versions(hub)
         code = victim(hub, point, chance.randrange(1, 8), "full")
         assert code in (0, -signal.SIGKILL), f"the victim failed by itself at {point!r}"
         if code == 0:
             continue
         killed += 1
         reached[point] += 1
-        outcome = sync_when_free(hub, full=True)
+        wait_until_dead(hub)
+        # A race whose cursors the victim moved was finished; it is read again only because the next sync is asked to
+        # read in full.
+        finished = {race_id for race_id, version in cursor_versions(hub).items() if version != before.get(race_id)}
+        outcome = hub.sync(full=True)
         assert not outcome.failures
         hub.assert_equal()
         hub.assert_removals()
         hub.assert_bib_log_replays()
-        # A race that the victim had finished is read again only because the next sync was asked to read in full.
-        finished = {
-            row["race_id"]
-            for row in hub.rows("SELECT race_id FROM sync_history WHERE run_id = 'victim' AND status <> 'failed'")
-        }
         twice = sum(times - 1 for (race_id, _), times in pages_asked(hub).items() if race_id not in finished)
         assert twice <= 1, f"killed at {point!r}: {twice} pages asked twice"
-        hub.execute("DELETE FROM sync_history WHERE run_id = 'victim'")
     assert sum(reached.values()) == KILLS
