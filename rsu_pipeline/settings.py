@@ -74,6 +74,20 @@ class SyncSettings:
     """Races up to so many registrations are read in full at every visit; 0 turns this off."""
 
 
+@dataclass(frozen=True, kw_only=True)
+class CadenceSettings:
+    """Seconds between two reads of a race, by how far off its events are."""
+
+    later: float = 4 * 3600
+    """More than 24 hours before the start, or when no start is known; the listing of races too."""
+    day: float = 15 * 60
+    """From 24 to 4 hours before the start."""
+    window: float = 5 * 60
+    """From 4 hours before, should the watch not run; where it runs it looks far more often."""
+    after_failure: float = 15 * 60
+    """After a read that failed, where this is shorter than the race's interval."""
+
+
 BibPoll = Literal["watch", "sensor"]
 
 
@@ -108,6 +122,7 @@ class Settings:
     api: ApiSettings = ApiSettings()
     budget: BudgetSettings = BudgetSettings()
     sync: SyncSettings = SyncSettings()
+    cadence: CadenceSettings = CadenceSettings()
     watch: WatchSettings = WatchSettings()
 
 
@@ -156,6 +171,12 @@ def load(environ: Mapping[str, str] | None = None) -> Settings:
             full_read_up_to_rows=read.integer(
                 "RSU_FULL_READ_UP_TO_ROWS", default.sync.full_read_up_to_rows, low=0, high=10_000_000
             ),
+        ),
+        cadence=CadenceSettings(
+            later=read.number("RSU_INTERVAL_LATER", default.cadence.later, low=60, high=7 * 86400),
+            day=read.number("RSU_INTERVAL_DAY", default.cadence.day, low=60, high=86400),
+            window=read.number("RSU_INTERVAL_WINDOW", default.cadence.window, low=60, high=86400),
+            after_failure=read.number("RSU_INTERVAL_AFTER_FAILURE", default.cadence.after_failure, low=60, high=86400),
         ),
         watch=WatchSettings(
             interval=read.number("RSU_WATCH_INTERVAL", default.watch.interval, low=1, high=3600),

@@ -6,6 +6,7 @@ from typing import Any
 
 import dagster as dg
 
+from rsu_pipeline import installation
 from rsu_pipeline import settings as configuration
 from rsu_pipeline.orchestration.batch import sync_batch
 from rsu_pipeline.orchestration.failures import plain_failures
@@ -39,7 +40,8 @@ def race_proximity(
     with plain_failures(), warehouse.connect("race_proximity") as conn:
         partners = fleet.partners_to_sync(conn, now)
         races = fleet.races_to_read(conn, now)
-    visits = cadence.due(partners, races, now, cadence.Intervals(), early=LOOK_EVERY / 2)
+    every = installation.current().settings.cadence
+    visits = cadence.due(partners, races, now, every, early=LOOK_EVERY / 2)
     busy = partners_at_work(context.instance)
     free = [visit for visit in visits if visit.key not in busy]
     if not free:

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
+from rsu_pipeline.settings import CadenceSettings
 from rsu_pipeline.warehouse.fleet import FleetPartner, FleetRace
 
 Tier = Literal["undated", "later", "day", "window", "over"]
@@ -46,24 +47,13 @@ def tier(starts_at: dt.datetime | None, ends_at: dt.datetime | None, now: dt.dat
     return "day" if now >= start - DAY_BEFORE else "later"
 
 
-@dataclass(frozen=True)
-class Intervals:
-    """How often a race is read, by tier. A race in its window is the watch's business; `window` is what the schedule
-    does for it all the same, should the watch not run."""
-
-    undated: dt.timedelta = dt.timedelta(hours=4)
-    later: dt.timedelta = dt.timedelta(hours=4)
-    day: dt.timedelta = dt.timedelta(minutes=15)
-    window: dt.timedelta = dt.timedelta(minutes=5)
-    after_failure: dt.timedelta = dt.timedelta(minutes=15)
-    """A race whose last read failed is tried again after so long, or its tier's interval if that is shorter."""
-
-    def of(self, tier: Tier, *, failed: bool) -> dt.timedelta | None:
-        """The interval of a tier; None for an event that is over."""
-        if tier == "over":
-            return None
-        interval = {"undated": self.undated, "later": self.later, "day": self.day, "window": self.window}[tier]
-        return min(interval, self.after_failure) if failed else interval
+def interval(tier: Tier, every: CadenceSettings, *, failed: bool) -> dt.timedelta | None:
+    """How long after its last read an event of this tier is due; None for one that is over. An event in its window is the
+    watch's business, and due here all the same, should the watch not run."""
+    if tier == "over":
+        return None
+    seconds = {"undated": every.later, "later": every.later, "day": every.day, "window": every.window}[tier]
+    return dt.timedelta(seconds=min(seconds, every.after_failure) if failed else seconds)
 
 
 _NEAREST_FIRST: tuple[Tier, ...] = ("window", "day", "later", "undated", "over")
@@ -88,23 +78,28 @@ def due(
     partners: Sequence[FleetPartner],
     races: Sequence[FleetRace],
     now: dt.datetime,
-    intervals: Intervals,
+    every: CadenceSettings,
     *,
     early: dt.timedelta = dt.timedelta(0),
 ) -> list[Visit]:
-    """The partners with something whose interval has passed at `now`, the nearest race first. A listing is due like a
-    race that is far off. `early` is how much sooner a thing counts as due: half the time between two looks, lest each
-    read slip to the look after."""
+    """The partners with something whose interval has passed at `now`, the nearest race first. A race is due when one of
+    its events is, each judged by its own tier; a listing like an event that is far off. `early` is how much sooner a
+    thing counts as due: half the time between two looks, lest each read slip to the look after."""
 
     def is_due(its_tier: Tier, tried_at: dt.datetime | None, failed: bool) -> bool:
-        interval = intervals.of(its_tier, failed=failed)
-        return interval is not None and (tried_at is None or now - tried_at >= interval - early)
+        pause = interval(its_tier, every, failed=failed)
+        return pause is not None and (tried_at is None or now - tried_at >= pause - early)
 
     tiers: dict[str, list[tuple[Tier, int]]] = {}
     for race in races:
-        its_tier = race_tier(race.times, now)
-        if is_due(its_tier, race.tried_at, race.failed):
-            tiers.setdefault(race.key, []).append((its_tier, race.race_id))
+        due_tiers = [
+            its_tier
+            for (start, end), tried_at in zip(race.times, race.tried_at, strict=True)
+            if is_due(its_tier := tier(start, end, now), tried_at, race.failed)
+        ]
+        if due_tiers:
+            nearest_due = min(due_tiers, key=_NEAREST_FIRST.index)
+            tiers.setdefault(race.key, []).append((nearest_due, race.race_id))
     visits = []
     for partner in partners:
         its_races = tiers.get(partner.key, [])

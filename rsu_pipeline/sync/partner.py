@@ -125,7 +125,8 @@ def sync_participants(
 
 @dataclass
 class Visited:
-    """What a visit of a partner did; `events` is None when the listing was not due."""
+    """What a visit of a partner did; `events` is None when the listing was not due, `plan` is all that lies ahead, of
+    which what was due was read."""
 
     events: EventsOutcome | None
     plan: Plan
@@ -136,11 +137,11 @@ def visit(desk: Desk, *, race_ids: Sequence[int] | None, relist: bool) -> Visite
     """The listing where `relist`, the plan, and the registrations of these races and of any that were never read; of all
     when `race_ids` is None. Raises what its steps raise."""
     refreshed = refresh_events(desk) if relist else None
-    plan = make_plan(desk)
+    plan = due = make_plan(desk)
     if race_ids is not None:
         new = {read.race_id for read in plan.reads if read.reason == planning.FIRST_READ}
-        plan = plan.only(new | set(race_ids))
-    return Visited(refreshed, plan, sync_participants(desk, plan))
+        due = plan.only(new | set(race_ids))
+    return Visited(refreshed, plan, sync_participants(desk, due))
 
 
 def _read(desk: Desk, result: ReadOutcome, confirm_removals: bool, with_removed: bool) -> None:

@@ -137,14 +137,19 @@ class Watch:
         self._busy: set[int] = set()
         self._done: dict[str, PartnerWatched] = {}
         self._call_seconds = CALL_SECONDS
+        self._bug: Exception | None = None
 
     def run(self, seconds: float) -> dict[str, PartnerWatched]:
-        """Looks at races for so many seconds, or until none is in its window. Raises DatabaseError."""
+        """Looks at races for so many seconds, or until none is in its window. Raises DatabaseError; and a bug that met
+        one race, once the slice is over, since the other races are watched on."""
         until = self._clock() + seconds
         workers = self._settings.budget.max_in_flight
         with ThreadPoolExecutor(max_workers=workers) as pool:
             for ended in [pool.submit(self._work, until) for _ in range(workers)]:
                 ended.result()
+        if self._bug is not None:
+            bug, self._bug = self._bug, None
+            raise bug
         return self._done
 
     def _work(self, until: float) -> None:
@@ -222,6 +227,13 @@ class Watch:
             return
         except (ApiError, CredentialRejected, PartnerError, SecretKeyError) as error:
             self._trouble(done, race, str(error))
+            return
+        except Exception as error:
+            if conn.closed:
+                raise
+            conn.rollback()
+            self._bug = error
+            self._trouble(done, race, f"{type(error).__name__}, raised when this slice ends")
             return
         self._looks[key] += 1
         if outcome.calls:

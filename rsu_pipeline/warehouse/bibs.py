@@ -6,6 +6,8 @@ from dataclasses import dataclass
 from psycopg2.extensions import connection as Connection
 
 MOST_AT_ONCE = 10_000
+TELL_WITHIN_DAYS = 2
+"""A change that could not be told for so long has been told by the syncs since."""
 
 
 @dataclass(frozen=True)
@@ -37,7 +39,7 @@ def take_new(conn: Connection) -> list[NewBibs]:
                 INSERT INTO bib_changes_handled (bib_change_id)
                 SELECT b.bib_change_id FROM runsignup_bib_changes b
                 WHERE NOT EXISTS (SELECT FROM bib_changes_handled h WHERE h.bib_change_id = b.bib_change_id)
-                    AND b.recorded_at > now() - interval '2 days'
+                    AND b.recorded_at > now() - make_interval(days => %s)
                 ORDER BY b.recorded_at
                 LIMIT %s
                 ON CONFLICT DO NOTHING
@@ -51,6 +53,6 @@ def take_new(conn: Connection) -> list[NewBibs]:
             GROUP BY b.timing_partner_id, t.partition_key
             ORDER BY b.timing_partner_id
             """,
-            (MOST_AT_ONCE,),
+            (TELL_WITHIN_DAYS, MOST_AT_ONCE),
         )
         return [NewBibs(*row) for row in cur.fetchall()]

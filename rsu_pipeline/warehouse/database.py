@@ -26,6 +26,10 @@ _MIGRATIONS_LOCK = (0x525355, 0)
 _PARTNER_LOCK_CLASS = 0x525356
 _WATCH_LOCK_CLASS = 0x525358
 
+WATCH_PURPOSE = "rsu watch"
+"""How the names of the watch's sessions begin."""
+LOOK_SECONDS = 20.0
+"""How long a sync waits for a look of the watch, which holds a partner for a call or two, or a full read."""
 GIVE_WAY_SECONDS = 300.0
 """How long a sync that gave way waits to have its partner back."""
 
@@ -197,7 +201,8 @@ def partner_lock(conn: Connection, partner_id: int, *, patience: float = 0.0) ->
     """Holds a partner for this session: one sync at a time over all processes and machines. The lock lives on the
     connection that writes, so a session that lost it cannot write any more.
 
-    Raises PartnerBusy when another session holds it and does not give way within `patience` seconds.
+    Raises PartnerBusy when another session holds it and does not give way within `patience` seconds. A look of the watch
+    is always waited for: it is over in a moment.
     """
     _take_partner(conn, partner_id, patience)
     try:
@@ -232,6 +237,8 @@ def _take_partner(conn: Connection, partner_id: int, patience: float) -> None:
         cur.execute("SELECT pg_try_advisory_lock(%s, %s)", key)
         (taken,) = _one(cur)
         holder = None if taken else _holder(cur, partner_id)
+        if holder and WATCH_PURPOSE in holder:
+            patience = max(patience, LOOK_SECONDS)
         if not taken and patience > 0:
             try:
                 cur.execute("SELECT set_config('lock_timeout', %s, true)", (f"{max(1, int(patience * 1000))}ms",))

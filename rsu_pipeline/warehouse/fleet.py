@@ -34,13 +34,13 @@ class FleetPartner:
 @dataclass(frozen=True)
 class FleetRace:
     """A race of such a partner. `times` are its events' (start, end) instants, those that are over left out; `tried_at`
-    is when a run last read these events or tried, `failed` whether the last try failed."""
+    is when a run last read each of these events or tried, `failed` whether the race's last try failed."""
 
     partner_id: int
     key: str
     race_id: int
     times: tuple[tuple[dt.datetime | None, dt.datetime | None], ...]
-    tried_at: dt.datetime | None
+    tried_at: tuple[dt.datetime | None, ...]
     failed: bool
 
 
@@ -69,13 +69,15 @@ def races_to_read(conn: Connection, now: dt.datetime) -> list[FleetRace]:
     with conn.cursor() as cur:
         cur.execute(
             f"""
-            SELECT r.timing_partner_id, r.partition_key, r.race_id, r.starts, r.ends,
-                greatest(tried.finished_at, r.last_read_at),
+            SELECT r.timing_partner_id, r.partition_key, r.race_id, r.starts, r.ends, r.event_ids, r.read_at,
+                tried.finished_at, tried.event_ids,
                 coalesce(tried.status = 'failed' AND coalesce(tried.finished_at > r.last_read_at, true), false)
             FROM (
                 SELECT t.timing_partner_id, t.partition_key, l.race_id,
                     array_agg(e.starts_at ORDER BY e.event_id) AS starts, array_agg(e.ends_at ORDER BY e.event_id) AS ends,
+                    array_agg(e.event_id ORDER BY e.event_id) AS event_ids,
                     -- The watch's looks are told by the cursors only: those that find nothing leave no history.
+                    array_agg(k.last_read_at ORDER BY e.event_id) AS read_at,
                     min(k.last_read_at) AS last_read_at
                 {_ACTIVE}
                 JOIN partner_races l USING (timing_partner_id)
@@ -87,7 +89,7 @@ def races_to_read(conn: Connection, now: dt.datetime) -> list[FleetRace]:
                 GROUP BY t.timing_partner_id, l.race_id
             ) r
             LEFT JOIN LATERAL (
-                SELECT h.finished_at, h.status FROM sync_history h
+                SELECT h.finished_at, h.status, h.event_ids FROM sync_history h
                 WHERE h.timing_partner_id = r.timing_partner_id AND h.race_id = r.race_id
                 ORDER BY h.finished_at DESC LIMIT 1
             ) tried ON true
@@ -96,6 +98,18 @@ def races_to_read(conn: Connection, now: dt.datetime) -> list[FleetRace]:
             {"provider": PROVIDER, "now": now},
         )
         return [
-            FleetRace(partner_id, key, race_id, tuple(zip(starts, ends, strict=True)), tried_at, failed)
-            for partner_id, key, race_id, starts, ends, tried_at, failed in cur.fetchall()
+            FleetRace(
+                partner_id,
+                key,
+                race_id,
+                tuple(zip(starts, ends, strict=True)),
+                tuple(
+                    max((time for time in (read_at, tried_at if event_id in tried else None) if time), default=None)
+                    for event_id, read_at in zip(event_ids, reads, strict=True)
+                ),
+                failed,
+            )
+            for partner_id, key, race_id, starts, ends, event_ids, reads, tried_at, tried, failed in (
+                (*row[:8], row[8] or (), row[9]) for row in cur.fetchall()
+            )
         ]

@@ -151,6 +151,8 @@ def test_only_the_races_that_are_due_are_called_and_any_never_read(hub: Hub, ins
     assert calls(hub) == sorted(
         (endpoint, race) for race in (due, races(hub, 3)[0]) for endpoint in ("participants", "removed")
     )
+    # The plan told is of all that lies ahead, however little of it was due.
+    assert [run.told["future_events", key]["future_events"] for key in hub.partners.values()] == [2, 2, 2]
     # A listing that was not read is not told.
     assert run.told.keys() == names(hub, 1, 2, 3) - {("partner_events", key) for key in hub.partners.values()}
 

@@ -176,6 +176,13 @@ def test_call_records_older_than_14_days_go_batch_by_batch(hub: Hub, monkeypatch
     assert delete_old(hub)["api_calls"] == 0
 
 
+def test_marks_of_bibs_told_go_after_14_days(hub: Hub) -> None:
+    for number, days in ((1, 15), (2, 13)):
+        hub.execute("INSERT INTO bib_changes_handled (bib_change_id, handled_at) VALUES (%s, %s)", number, ago(days))
+    assert delete_old(hub)["bib_changes_handled"] == 1
+    assert hub.value("SELECT bib_change_id FROM bib_changes_handled") == 2
+
+
 def test_of_the_history_the_newest_of_each_race_and_outcome_stays_and_so_does_what_others_wrote(hub: Hub) -> None:
     def history(name: str, days: float, race: int | None, status: str = "completed", run_id: str | None = "r") -> None:
         hub.execute(
@@ -269,6 +276,7 @@ def test_the_nightly_run_reports_what_it_deleted_and_leaves_bib_log_and_registra
         "tick_logs": 0,
         "sync_history": 0,
         "quarantined_rows": 0,
+        "bib_changes_handled": 0,
         "read_passes": 0,
     }
     assert hub.value("SELECT count(*) FROM runsignup_bib_changes") == 1

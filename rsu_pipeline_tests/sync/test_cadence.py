@@ -1,12 +1,15 @@
 """Tiers are pure functions of instants; zones and DST were applied when wall times were read."""
 
 import datetime as dt
+from dataclasses import replace
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from rsu_pipeline import settings
 from rsu_pipeline.runsignup.payloads import Event, Race
+from rsu_pipeline.settings import CadenceSettings
 from rsu_pipeline.sync import cadence
 from rsu_pipeline.sync.rows import event_row
 from rsu_pipeline.warehouse.fleet import FleetPartner, FleetRace
@@ -76,6 +79,7 @@ def test_tiers_only_ever_move_forward(start: dt.datetime, hours: float, length: 
 
 
 NOW = START
+EVERY = CadenceSettings()
 
 
 def partner(number: int = 1, listed: dt.timedelta | None = HOUR, failed: bool = False) -> FleetPartner:
@@ -87,7 +91,7 @@ def race(
 ) -> FleetRace:
     """A race that starts so long after NOW and was tried so long before."""
     times = ((None if start is None else NOW + start, None),)
-    return FleetRace(number, f"{number}-acme", race_id, times, None if tried is None else NOW - tried, failed)
+    return FleetRace(number, f"{number}-acme", race_id, times, (None if tried is None else NOW - tried,), failed)
 
 
 @pytest.mark.parametrize(
@@ -109,25 +113,45 @@ def race(
 def test_a_race_is_due_when_its_tiers_interval_has_passed(
     start: dt.timedelta | None, tried: dt.timedelta | None, is_due: bool
 ) -> None:
-    visits = cadence.due([partner()], [race(start, tried)], NOW, cadence.Intervals())
+    visits = cadence.due([partner()], [race(start, tried)], NOW, EVERY)
     assert [visit.race_ids for visit in visits] == ([(10,)] if is_due else [])
 
 
 def test_a_race_that_failed_is_tried_again_sooner() -> None:
     far = race(48 * HOUR, 20 * MINUTE, failed=True)
-    assert cadence.due([partner()], [far], NOW, cadence.Intervals())[0].race_ids == (10,)
-    assert cadence.due([partner()], [race(48 * HOUR, 10 * MINUTE, failed=True)], NOW, cadence.Intervals()) == []
+    assert cadence.due([partner()], [far], NOW, EVERY)[0].race_ids == (10,)
+    assert cadence.due([partner()], [race(48 * HOUR, 10 * MINUTE, failed=True)], NOW, EVERY) == []
 
 
 def test_a_look_half_an_interval_early_counts_so_that_no_read_slips_to_the_next() -> None:
     near = race(20 * HOUR, 13 * MINUTE)
-    assert cadence.due([partner()], [near], NOW, cadence.Intervals()) == []
-    assert cadence.due([partner()], [near], NOW, cadence.Intervals(), early=2.5 * MINUTE)
+    assert cadence.due([partner()], [near], NOW, EVERY) == []
+    assert cadence.due([partner()], [near], NOW, EVERY, early=2.5 * MINUTE)
+
+
+def test_each_event_of_a_race_is_judged_by_its_own_tier() -> None:
+    # One event is at its start and looked at by the watch; the other, tomorrow's, was read ten minutes ago.
+    times = ((NOW, None), (NOW + 20 * HOUR, None))
+    two = FleetRace(1, "1-acme", 10, times, (NOW - dt.timedelta(seconds=20), NOW - 10 * MINUTE), False)
+    assert cadence.due([partner()], [two], NOW, EVERY) == []
+    (visit,) = cadence.due([partner()], [replace(two, tried_at=(NOW, NOW - 15 * MINUTE))], NOW, EVERY)
+    assert (visit.race_ids, visit.tier) == ((10,), "day")
+    (visit,) = cadence.due([partner()], [replace(two, tried_at=(NOW - 5 * MINUTE, NOW))], NOW, EVERY)
+    assert (visit.race_ids, visit.tier) == ((10,), "window")
+
+
+def test_intervals_are_settings() -> None:
+    often = settings.load({"RSU_INTERVAL_LATER": "600", "RSU_INTERVAL_DAY": "120", "RSU_INTERVAL_WINDOW": "60"}).cadence
+    for start, pause in ((48 * HOUR, 10 * MINUTE), (None, 10 * MINUTE), (20 * HOUR, 2 * MINUTE), (HOUR, MINUTE)):
+        assert cadence.due([partner()], [race(start, pause)], NOW, often)
+        assert not cadence.due([partner(listed=MINUTE)], [race(start, pause - MINUTE / 2)], NOW, often)
+    soon = settings.load({"RSU_INTERVAL_AFTER_FAILURE": "60"}).cadence
+    assert cadence.due([partner()], [race(48 * HOUR, MINUTE, failed=True)], NOW, soon)
 
 
 def test_a_listing_is_due_every_four_hours_and_sooner_after_a_failure() -> None:
     def relist(listed: dt.timedelta | None, failed: bool = False) -> bool:
-        return any(visit.relist for visit in cadence.due([partner(1, listed, failed)], [], NOW, cadence.Intervals()))
+        return any(visit.relist for visit in cadence.due([partner(1, listed, failed)], [], NOW, EVERY))
 
     assert relist(None) and relist(4 * HOUR) and not relist(3 * HOUR)
     assert relist(15 * MINUTE, failed=True) and not relist(10 * MINUTE, failed=True)
@@ -139,7 +163,7 @@ def test_the_nearest_partner_comes_first_and_each_once() -> None:
         race(20 * HOUR, None, number=2, race_id=2),
         race(48 * HOUR, None, number=2, race_id=3),
     ]
-    visits = cadence.due([partner(1), partner(2)], races, NOW, cadence.Intervals())
+    visits = cadence.due([partner(1), partner(2)], races, NOW, EVERY)
     assert [(visit.key, visit.race_ids, visit.tier) for visit in visits] == [
         ("2-acme", (2, 3), "day"),
         ("1-acme", (1,), "later"),

@@ -11,6 +11,8 @@ from hypothesis import strategies as st
 
 from rsu_pipeline.sync import listing, watch
 from rsu_pipeline.sync import partner as sync
+from rsu_pipeline.sync.desk import Desk
+from rsu_pipeline.sync.plan import Plan
 from rsu_pipeline.sync.watch import Watch, WatchedRace
 from rsu_pipeline_tests.hub import Hub
 
@@ -59,7 +61,7 @@ def test_every_partner_is_in_exactly_one_shard(make_hub: MakeHub) -> None:
     from rsu_pipeline.warehouse.fleet import FleetRace
 
     now = dt.datetime.now(dt.UTC)
-    fleet = [FleetRace(number, str(number), number, ((now, None),), None, False) for number in range(1, 30)]
+    fleet = [FleetRace(number, str(number), number, ((now, None),), (None,), False) for number in range(1, 30)]
     found = [race.partner_id for shard in range(4) for race in watch.watched(fleet, now, shard=shard, shards=4)]
     assert sorted(found) == list(range(1, 30))
 
@@ -175,3 +177,39 @@ def test_trouble_with_one_race_is_told_and_gone_when_it_is_mended(make_hub: Make
     (item,) = watching(hub).run(2.5).values()
     assert item.trouble == {}
     hub.assert_equal()
+
+
+def test_a_bug_that_meets_one_race_leaves_the_others_watched_and_is_raised_at_the_end(
+    make_hub: MakeHub, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    hub = make_hub(spec=SPEC, seed=7)
+    hub.environment["RSU_WATCH_INTERVAL"] = "1"
+    for partner in hub.partners:
+        hub.sync(partner)
+    unlucky = min(row["race_id"] for row in hub.truth(1).values())
+    plan_for_look = watch.plan_for_look
+
+    def buggy(desk: Desk, race_id: int) -> Plan:
+        if race_id == unlucky:
+            raise ZeroDivisionError("invented")
+        return plan_for_look(desk, race_id)
+
+    monkeypatch.setattr(watch, "plan_for_look", buggy)
+    key = min(hub.truth(3))
+    hub.sandbox.admin.bib(key, 77)
+    with pytest.raises(ZeroDivisionError, match="invented"):
+        watching(hub).run(4)
+    assert hub.stored(3)[key]["bib_num"] == "77"
+
+
+def test_a_sync_waits_for_a_look_of_the_watch_instead_of_failing(make_hub: MakeHub) -> None:
+    hub = make_hub(spec=SPEC | {"partners": 1}, seed=7)
+    hub.environment["RSU_WATCH_INTERVAL"] = "1"
+    hub.sync()
+    hub.sandbox.admin.switch(latency_ms=700)
+    thread = threading.Thread(target=lambda: watching(hub).run(6))
+    thread.start()
+    time.sleep(0.7)
+    for _ in range(3):
+        assert not hub.sync().failures
+    thread.join()

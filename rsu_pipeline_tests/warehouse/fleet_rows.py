@@ -52,13 +52,24 @@ class Fleet:
             None if end is None else NOW + end,
         )
 
-    def tried(self, partner: int, race_id: int | None, ago: dt.timedelta, status: str = "completed") -> None:
+    def tried(
+        self,
+        partner: int,
+        race_id: int | None,
+        ago: dt.timedelta,
+        status: str = "completed",
+        events: list[int] | None = None,
+    ) -> None:
+        """A read of these events of the race, or of all it has."""
         self.sql(
-            "INSERT INTO sync_history (timing_partner_id, race_id, status, finished_at) VALUES (%s, %s, %s, %s)",
+            "INSERT INTO sync_history (timing_partner_id, race_id, status, finished_at, event_ids) VALUES (%s, %s, %s, %s,"
+            " coalesce(%s::bigint[], ARRAY (SELECT event_id FROM runsignup_events WHERE race_id = %s)))",
             partner,
             race_id,
             status,
             NOW - ago,
+            events,
+            race_id,
         )
 
     def cursor(self, partner: int, event_id: int, ago: dt.timedelta) -> None:
@@ -82,6 +93,7 @@ class Fleet:
         return {(race.partner_id, race.race_id): race for race in fleet.races_to_read(self.conn, NOW)}
 
     def ago(self, partner: int, race_id: int) -> tuple[dt.timedelta | None, bool]:
-        """How long ago the race was tried, and whether that failed."""
+        """How long ago the most neglected event of the race was tried, and whether the race's last try failed."""
         race = self.races()[partner, race_id]
-        return None if race.tried_at is None else NOW - race.tried_at, race.failed
+        times = [time for time in race.tried_at if time is not None]
+        return NOW - min(times) if len(times) == len(race.times) else None, race.failed
