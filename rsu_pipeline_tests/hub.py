@@ -15,11 +15,14 @@ from cryptography.fernet import Fernet
 from rsu_pipeline import settings as configuration
 from rsu_pipeline.sandbox.process import SandboxProcess
 from rsu_pipeline.settings import Settings
-from rsu_pipeline.sync import listing
+from rsu_pipeline.sync import backfill, listing
 from rsu_pipeline.sync import partner as sync
+from rsu_pipeline.sync.backfill import Slice
 from rsu_pipeline.sync.desk import Desk, open_desk
 from rsu_pipeline.sync.partner import SyncOutcome
+from rsu_pipeline.warehouse import backfill as backfill_requests
 from rsu_pipeline.warehouse import budget, credentials, database
+from rsu_pipeline.warehouse.backfill import Progress
 from rsu_pipeline.warehouse.sealing import Sealer
 
 SECRET_KEY = Fernet.generate_key().decode()
@@ -85,6 +88,30 @@ class Hub:
             plan = sync.make_plan(desk, force_full=full)
             return sync.sync_participants(desk, plan, confirm_removals=confirm_removals)
 
+    def history(
+        self,
+        partner: int = 1,
+        *,
+        seconds: float = 1e6,
+        ask: bool = True,
+        since_year: int | None = None,
+        anew: bool = False,
+    ) -> Slice:
+        """A slice of a partner's history, asked for first unless `ask` is false."""
+        with self.desk(partner, lane="backfill") as desk:
+            if ask:
+                backfill_requests.ask(desk.conn, desk.partner_id, since_year=since_year, anew=anew)
+                desk.conn.commit()
+            return backfill.run_slice(desk, seconds)
+
+    def history_progress(self, partner: int = 1) -> Progress:
+        """How far it is."""
+        now = dt.datetime.fromtimestamp(self.sandbox.admin.clock(), dt.UTC)
+        with database.session(self.url, purpose="tests") as conn:
+            found = backfill_requests.progress(conn, partner, now)
+        assert found is not None
+        return found
+
     def rows(self, query: str, *parameters: object) -> list[Row]:
         """The rows of a query as dicts."""
         with (
@@ -113,8 +140,11 @@ class Hub:
         )
         return {row["registration_id"]: {name: row[name] for name in FIELDS} for row in rows}
 
-    def truth(self, partner: int = 1) -> dict[int, Row]:
-        """What the partner's active registrations of future events should be, by registration id."""
+    def truth(self, partner: int = 1, *, past_too: bool = False) -> dict[int, Row]:
+        """What the partner's active registrations of future events should be, by registration id; of all events
+        `past_too`."""
+        if past_too:
+            return {row["registration_id"]: expected(row) for row in self.sandbox.admin.truth(partner)["active"]}
         future = {
             row["event_id"]
             for row in self.rows("SELECT event_id FROM future_events WHERE timing_partner_id = %s", partner)
@@ -123,14 +153,14 @@ class Hub:
         rows = [row for row in truth["active"] if row["event_id"] in future]
         return {row["registration_id"]: expected(row) for row in rows}
 
-    def assert_equal(self, partner: int = 1) -> None:
-        """The table equals the sandbox's truth, field by field, and removed rows carry their reason."""
-        truth, stored = self.truth(partner), self.stored(partner)
+    def assert_equal(self, partner: int = 1, *, past_too: bool = False) -> None:
+        """The table equals the sandbox's truth, field by field: of future events, or of all `past_too`."""
+        truth, stored = self.truth(partner, past_too=past_too), self.stored(partner)
         future = {
             row["event_id"]
             for row in self.rows("SELECT event_id FROM future_events WHERE timing_partner_id = %s", partner)
         }
-        stored = {key: row for key, row in stored.items() if row["event_id"] in future}
+        stored = {key: row for key, row in stored.items() if past_too or row["event_id"] in future}
         assert stored.keys() == truth.keys(), (
             f"only stored: {sorted(stored.keys() - truth.keys())[:5]},"
             f" only at RunSignup: {sorted(truth.keys() - stored.keys())[:5]}"
@@ -191,7 +221,7 @@ def expected(row: Mapping[str, Any]) -> Row:
     month, day, year, hour, minute = (int(part) for part in re.findall(r"\d+", row["registration_date"]))
     wall = dt.datetime(year, month, day, hour, minute)
     # PostgreSQL takes the later of the two readings of a repeated hour, and so does fold=1.
-    instant = wall.replace(tzinfo=EASTERN, fold=1)
+    instant = wall.replace(tzinfo=EASTERN, fold=1).astimezone(dt.UTC)
     return {
         "race_id": row["_race_id"],
         "event_id": row["event_id"],

@@ -19,7 +19,7 @@ from rsu_pipeline.sandbox.rows import (
     template_row,
 )
 from rsu_pipeline.sandbox.selection import active_page, removed_page, sort_of
-from rsu_pipeline.sandbox.times import day_of, parse_request_day, parse_request_moment
+from rsu_pipeline.sandbox.times import DAY, day_of, parse_request_day, parse_request_moment
 from rsu_pipeline.sandbox.world import Partner, World, WorldError
 
 CALLER_ID = "4821.kJ8sandboxQ2mX"
@@ -153,7 +153,7 @@ class Api:
 
     def participants(self, call: Call) -> Answer:
         event_ids = self._event_ids(call)
-        records = active_page(self.world, call, event_ids)
+        records = active_page(self.world, call, [number for number in event_ids if not self._is_old(number)])
         rows = self._active_rows(records, call)
         owners = [record.event_id for record in records]
         if self.world.switches.template_row or call.flag("include_template_participant"):
@@ -172,7 +172,7 @@ class Api:
 
     def removed(self, call: Call) -> Answer:
         event_ids = self._event_ids(call)
-        removals = removed_page(self.world, call, event_ids)
+        removals = removed_page(self.world, call, [number for number in event_ids if not self._is_old(number)])
         elements = []
         for event_id in event_ids:
             own = joined(self._removed_bytes(removal, call) for removal in removals if removal.event_id == event_id)
@@ -305,7 +305,13 @@ class Api:
             raise ApiError(301, "Event not found.")
         if not self._reaches(call, race):
             raise self._denied()
+        if self.world.switches.old_answer == "error" and any(map(self._is_old, event_ids)):
+            raise ApiError(3, "Data of this event is no longer available.")
         return event_ids
+
+    def _is_old(self, event_id: int) -> bool:
+        days, start = self.world.switches.old_after_days, self.world.events[event_id].start
+        return bool(days) and start is not None and start < self.world.clock.now() - days * DAY
 
     def _own_registration(self, race: Race, registration_id: object) -> int:
         try:

@@ -31,6 +31,10 @@ class Switches(msgspec.Struct, forbid_unknown_fields=True):
     wrong_key_code: Literal[7, 6] = 7
     mangle_removed_shape: bool = False
     """True: removed rows appear in the outer `participants` as well as inside `event`."""
+    old_after_days: float = 0.0
+    """Events that started longer ago are no longer given out (RunSignup's terms speak of a year); 0: all are."""
+    old_answer: Literal["error", "empty"] = "error"
+    """What a request for such an event brings: an error for the whole call, or no rows of that event."""
     ints_as_strings: bool = False
     pretty: bool = False
     """True: JSON with newlines and indents."""

@@ -101,21 +101,21 @@ def sync_participants(
             desk.say("gave way to another sync of this partner between two races")
         result = ReadOutcome(waiting.popleft())
         try:
-            _read(desk, result, confirm_removals, with_removed)
+            attempt(desk, result, confirm_removals=confirm_removals, with_removed=with_removed)
         except BudgetExhausted as error:
             outcome.out_of_budget = error.frees_in
             outcome.not_read = len(waiting) + 1
             if result.pages:
-                _keep(desk, outcome, result, error)
+                keep(desk, outcome, result, error)
             break
         except ApiError as error:
-            _keep(desk, outcome, result, error)
+            keep(desk, outcome, result, error)
             if error.remedy is Remedy.FAIL_CONFIGURATION:
                 raise
         else:
-            _keep(desk, outcome, result, None, quiet=quiet)
+            keep(desk, outcome, result, None, quiet=quiet)
             if result.resumed:
-                waiting.appendleft(_catch_up(desk, result.read))
+                waiting.appendleft(catch_up(desk, result.read))
         on_read(len(outcome.reads), len(outcome.reads) + len(waiting), result)
     outcome.calls = desk.ledger.calls - calls
     outcome.seconds = time.monotonic() - started
@@ -144,9 +144,9 @@ def visit(desk: Desk, *, race_ids: Sequence[int] | None, relist: bool) -> Visite
     return Visited(refreshed, plan, sync_participants(desk, due))
 
 
-def _read(desk: Desk, result: ReadOutcome, confirm_removals: bool, with_removed: bool) -> None:
-    """One read; an event deleted at RunSignup fails the whole call, so its race's events are looked up and the read
-    goes on with those that are left."""
+def attempt(desk: Desk, result: ReadOutcome, *, confirm_removals: bool = False, with_removed: bool = True) -> None:
+    """One read, filling `result`; an event deleted at RunSignup fails the whole call, so its race's events are looked up
+    and the read goes on with those that are left."""
     try:
         read_race(desk, result.read, result, confirm_removals=confirm_removals, with_removed=with_removed)
     except ApiError as error:
@@ -166,7 +166,7 @@ def _read(desk: Desk, result: ReadOutcome, confirm_removals: bool, with_removed:
             read_race(desk, result.read, result, confirm_removals=confirm_removals, with_removed=with_removed)
 
 
-def _catch_up(desk: Desk, read: PlannedRead) -> PlannedRead:
+def catch_up(desk: Desk, read: PlannedRead) -> PlannedRead:
     """After a pass that went on where an earlier run stopped: what changed on its first pages since they were read."""
     held = cursors.event_cursors(desk.conn, desk.partner_id)
     since = min(held[event_id].modified_after for event_id in read.event_ids)
@@ -174,9 +174,7 @@ def _catch_up(desk: Desk, read: PlannedRead) -> PlannedRead:
     return PlannedRead(read.race_id, read.race_name, read.event_ids, "incremental", reason, since)
 
 
-def _keep(
-    desk: Desk, outcome: SyncOutcome, result: ReadOutcome, error: ApiError | None, *, quiet: bool = False
-) -> None:
+def keep(desk: Desk, outcome: SyncOutcome, result: ReadOutcome, error: ApiError | None, *, quiet: bool = False) -> None:
     """Records one read, in the outcome, in the race's access, in the history; `quiet` leaves one that found nothing out
     of the history, which a watch would fill with thousands a morning."""
     result.error = error
@@ -219,7 +217,13 @@ def _judge_credential(desk: Desk, outcome: SyncOutcome) -> None:
     ]
     if outcome.reads and len(refused) == len(outcome.reads):
         reject(desk, str(refused[0].error))
-    elif any(read.error is None for read in outcome.reads) and _is_stale(desk):
+    else:
+        renew_proof(desk, outcome)
+
+
+def renew_proof(desk: Desk, outcome: SyncOutcome) -> None:
+    """One race read: the credential works, which is recorded where the last proof is old or a refusal stands."""
+    if any(read.error is None for read in outcome.reads) and _is_stale(desk):
         credentials.mark_verified(desk.conn, desk.credential_id)
 
 

@@ -15,7 +15,7 @@ from rsu_pipeline.runsignup.client import Page
 from rsu_pipeline.sync.desk import Desk
 from rsu_pipeline.sync.plan import PlannedRead
 from rsu_pipeline.sync.rows import staged
-from rsu_pipeline.warehouse import cursors, participants, proof
+from rsu_pipeline.warehouse import backfill, cursors, participants, proof
 from rsu_pipeline.warehouse.cursors import Position, Unfit
 from rsu_pipeline.warehouse.participants import Missing
 from rsu_pipeline.warehouse.staging import Counts, Refused, Source, StagedLine
@@ -76,7 +76,7 @@ def _read_active(
             modified_after=position.modified_after,
         )
         source = _source(desk, position, page)
-        is_full = position.mode == "full"
+        is_full = position.reads_all
         merge = partial(participants.merge_active, full=is_full, upto=page.next.covered_to)
         taken = _take(desk, source, page, position.event_ids, merge)
         outcome.counts.add(taken.counts)
@@ -99,8 +99,8 @@ def _read_active(
             break
         _commit(desk, position)
     # A full pass that misses nothing needs no removed registrations; one that does learns from them why.
-    is_full = position.mode == "full"
-    if participants.missing(desk.conn, desk.partner_id, position.race_id) if is_full else with_removed:
+    is_full = position.reads_all
+    if participants.missing(desk.conn, desk.partner_id, position.race_id, position.mode) if is_full else with_removed:
         position.feed, position.after = "removed", 0
         position.modified_after = _removed_cursor(desk, position)
         _commit(desk, position)
@@ -116,8 +116,7 @@ def _read_removed(desk: Desk, position: Position, outcome: ReadOutcome, confirm_
         source = _source(desk, position, page)
         for row in page.rows:
             row.removed_reason = row.removed_reason or "removed"
-        merge = partial(participants.merge_removed, mode=position.mode)
-        outcome.counts.add(_take(desk, source, page, position.event_ids, merge).counts)
+        outcome.counts.add(_take(desk, source, page, position.event_ids, participants.merge_removed).counts)
         _step(position, page, outcome)
         if page.next.is_last:
             break
@@ -136,18 +135,20 @@ def _finish(
 ) -> None:
     """Every page is in: marks what a full pass did not see and nothing explains, moves the cursors, ends the pass."""
     refused: list[Missing] = []
-    if position.mode == "full":
-        gone = participants.missing(desk.conn, desk.partner_id, position.race_id)
+    if position.reads_all:
+        gone = participants.missing(desk.conn, desk.partner_id, position.race_id, position.mode)
         refused = [item for item in gone if not confirm_removals and not _is_plausible(desk, item)]
         allowed = [item.event_id for item in gone if item not in refused]
         outcome.counts.removed += participants.remove_missing(desk.conn, source, allowed)
         outcome.refused = [f"event {item.event_id}: {item.missing} of {item.held} registrations" for item in refused]
     cursors.advance(desk.conn, position, overlap=desk.settings.cursor_overlap, with_removed=with_removed)
-    if position.mode == "full":
+    if position.reads_all:
         outcome.unequal = proof.compare(desk.conn, source, position.event_ids)
         cursors.ask_for_full(desk.conn, desk.partner_id, outcome.unequal, "last full read was not proved equal")
         held_back = [item.event_id for item in refused]
         cursors.ask_for_full(desk.conn, desk.partner_id, held_back, "removals held back, waiting to be confirmed")
+    if position.mode == "history":
+        backfill.note_read(desk.conn, desk.partner_id, position.event_ids)
     cursors.drop_pass(desk.conn, desk.partner_id, position.race_id, position.mode)
     desk.conn.commit()
 
@@ -232,7 +233,7 @@ def _take(
 def _source(desk: Desk, position: Position, page: Page) -> Source:
     if position.first_page_at is None:
         position.first_page_at = page.server_time
-    return Source(desk.partner_id, desk.key, position.race_id, page.server_time, desk.run_id)
+    return Source(desk.partner_id, desk.key, position.race_id, page.server_time, desk.run_id, position.mode)
 
 
 def _step(position: Position, page: Page, outcome: ReadOutcome) -> None:

@@ -8,7 +8,9 @@ from typing import Literal
 
 from psycopg2.extensions import connection as Connection
 
-Mode = Literal["full", "incremental"]
+Mode = Literal["full", "incremental", "history"]
+"""Of a pass: `history` reads all registrations of past events, as `full` does of those ahead; of a race each mode has a
+pass of its own."""
 Feed = Literal["participants", "removed"]
 
 RESUME_WITHIN = dt.timedelta(hours=24)
@@ -45,6 +47,11 @@ class Position:
     after: int
     pages: int
     resumed: bool
+
+    @property
+    def reads_all(self) -> bool:
+        """Whether the pass sees every active registration of its events, and so what is gone."""
+        return self.mode != "incremental"
 
 
 def event_cursors(conn: Connection, partner_id: int) -> dict[int, EventCursor]:
@@ -140,7 +147,7 @@ def advance(conn: Connection, position: Position, *, overlap: int, with_removed:
                 "events": position.event_ids,
                 "cursor": (position.first_page_at or 0) - overlap,
                 "first": position.first_page_at,
-                "full": position.mode == "full",
+                "full": position.reads_all,
                 "removed": with_removed,
             },
         )

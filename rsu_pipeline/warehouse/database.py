@@ -141,16 +141,19 @@ def migrate(conn: Connection) -> list[str]:
     applied has changed since, or when the server refuses a statement: to a role without the right, for one.
     """
     try:
-        return _migrate(conn)
+        applied = apply_migrations(conn)
+        conn.commit()
     except psycopg2.Error as error:
         if conn.closed:
             raise
         conn.rollback()
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise DatabaseError(f"The schema cannot be brought up to date, and nothing was changed: {reason}.") from error
+    return applied
 
 
-def _migrate(conn: Connection) -> list[str]:
+def apply_migrations(conn: Connection) -> list[str]:
+    """The work of `migrate` in the caller's transaction, in the schema its search path begins with."""
     applied: list[str] = []
     with conn.cursor() as cur:
         cur.execute("SELECT pg_advisory_xact_lock(%s, %s)", _MIGRATIONS_LOCK)
@@ -162,7 +165,8 @@ def _migrate(conn: Connection) -> list[str]:
             if has_tables:
                 raise DatabaseError(
                     "This database has a table runsignup_participants but no schema_migrations: another program made it."
-                    " Point RSU_DATABASE_URL at an empty database."
+                    " Adopt it with `rsu db adopt` (`--dry-run` shows what that does), or point RSU_DATABASE_URL at an empty"
+                    " database."
                 )
             cur.execute(
                 "CREATE TABLE schema_migrations (version integer PRIMARY KEY, name text NOT NULL, digest text NOT NULL,"
@@ -192,7 +196,6 @@ def _migrate(conn: Connection) -> list[str]:
                 "INSERT INTO schema_migrations (version, name, digest) VALUES (%s, %s, %s)", (version, name, digest)
             )
             applied.append(name)
-    conn.commit()
     return applied
 
 

@@ -91,6 +91,7 @@ def races_to_read(conn: Connection, now: dt.datetime) -> list[FleetRace]:
             LEFT JOIN LATERAL (
                 SELECT h.finished_at, h.status, h.event_ids FROM sync_history h
                 WHERE h.timing_partner_id = r.timing_partner_id AND h.race_id = r.race_id
+                    AND h.operation_type IS DISTINCT FROM 'history'
                 ORDER BY h.finished_at DESC LIMIT 1
             ) tried ON true
             ORDER BY r.timing_partner_id, r.race_id

@@ -23,12 +23,10 @@ def merge_active(
     )
 
 
-def merge_removed(
-    conn: Connection, lines: Sequence[StagedLine], source: Source, *, mode: str
-) -> tuple[Counts, list[Refused]]:
+def merge_removed(conn: Connection, lines: Sequence[StagedLine], source: Source) -> tuple[Counts, list[Refused]]:
     """Marks removed registrations with their reason. A removal older than the active row held is ignored; of the same
-    second, the removal wins unless this pass saw the registration active (`mode` names the pass)."""
-    return stage_and(conn, lines, _MERGE_REMOVED, params_of(source) | {"mode": mode})
+    second, the removal wins unless this pass saw the registration active."""
+    return stage_and(conn, lines, _MERGE_REMOVED, params_of(source))
 
 
 def note_missing(
@@ -46,11 +44,12 @@ def note_missing(
         cur.execute(
             """
             INSERT INTO pass_registrations (timing_partner_id, race_id, mode, registration_id, event_id, missing)
-            SELECT t.timing_partner_id, %(race)s, 'full', t.registration_id, t.event_id, true
+            SELECT t.timing_partner_id, %(race)s, %(mode)s, t.registration_id, t.event_id, true
             FROM runsignup_participants t
             WHERE t.timing_partner_id = %(partner)s AND t.event_id = ANY (%(events)s::bigint[]) AND t.removed_at IS NULL
                 AND t.registration_id > %(after)s AND (%(upto)s IS NULL OR t.registration_id <= %(upto)s)
-                AND NOT EXISTS (SELECT FROM unnest(%(seen)s::bigint[]) AS s (id) WHERE s.id = t.registration_id)
+                -- NOT IN over a subquery is hashed by every server; an anti-join here was planned as a nested loop.
+                AND t.registration_id NOT IN (SELECT unnest(%(seen)s::bigint[]))
             ON CONFLICT DO NOTHING
             """,
             params_of(source) | {"events": list(event_ids), "after": after, "upto": upto, "seen": list(seen)},
@@ -77,8 +76,8 @@ class Missing:
     held: int
 
 
-def missing(conn: Connection, partner_id: int, race_id: int) -> list[Missing]:
-    """Per event, the active registrations a full pass did not see, beside those held."""
+def missing(conn: Connection, partner_id: int, race_id: int, mode: str) -> list[Missing]:
+    """Per event, the active registrations a pass under way that reads all did not see, beside those held."""
     with conn.cursor() as cur:
         cur.execute(
             """
@@ -87,11 +86,11 @@ def missing(conn: Connection, partner_id: int, race_id: int) -> list[Missing]:
                 WHERE h.timing_partner_id = %(partner)s AND h.event_id = m.event_id AND h.removed_at IS NULL)::int
             FROM pass_registrations m
             JOIN runsignup_participants t USING (timing_partner_id, registration_id)
-            WHERE m.timing_partner_id = %(partner)s AND m.race_id = %(race)s AND m.mode = 'full' AND m.missing
+            WHERE m.timing_partner_id = %(partner)s AND m.race_id = %(race)s AND m.mode = %(mode)s AND m.missing
                 AND t.removed_at IS NULL AND t.event_id = m.event_id
             GROUP BY m.event_id
             """,
-            {"partner": partner_id, "race": race_id},
+            {"partner": partner_id, "race": race_id, "mode": mode},
         )
         return [Missing(*row) for row in cur.fetchall()]
 
@@ -105,7 +104,7 @@ def remove_missing(conn: Connection, source: Source, event_ids: Sequence[int]) -
             SET removed_at = to_timestamp(%(server_time)s), removed_reason = 'missing_upstream', removed_epoch = NULL,
                 new_registration_id = NULL, changed_at = now(), fetched_date = now(), source_at = to_timestamp(%(server_time)s)
             FROM pass_registrations m
-            WHERE m.timing_partner_id = %(partner)s AND m.race_id = %(race)s AND m.mode = 'full' AND m.missing
+            WHERE m.timing_partner_id = %(partner)s AND m.race_id = %(race)s AND m.mode = %(mode)s AND m.missing
                 AND m.event_id = ANY (%(events)s::bigint[])
                 AND t.timing_partner_id = m.timing_partner_id AND t.registration_id = m.registration_id
                 AND t.event_id = m.event_id AND t.removed_at IS NULL
@@ -174,7 +173,7 @@ logged AS (
 ),
 unmissed AS (
     DELETE FROM pass_registrations m USING incoming i
-    WHERE m.timing_partner_id = %(partner)s AND m.race_id = i.race_id AND m.mode = 'full'
+    WHERE m.timing_partner_id = %(partner)s AND m.race_id = i.race_id
         AND m.registration_id = i.registration_id AND m.missing
 ),
 resolved AS (

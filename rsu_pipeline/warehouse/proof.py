@@ -62,7 +62,7 @@ def _hash(alias: str) -> str:
 
 _ADD = """
 INSERT INTO pass_counts AS c (timing_partner_id, race_id, mode, event_id, rows, hash)
-SELECT %(partner)s, %(race)s, 'full', event_id, count(*), sum(hash) FROM ({rows}) r GROUP BY event_id
+SELECT %(partner)s, %(race)s, %(mode)s, event_id, count(*), sum(hash) FROM ({rows}) r GROUP BY event_id
 ON CONFLICT (timing_partner_id, race_id, mode, event_id) DO UPDATE
 SET rows = c.rows + excluded.rows, hash = c.hash + excluded.hash
 """
@@ -74,7 +74,7 @@ COUNT_STAGED = f"WITH {INCOMING}" + _ADD.format(
 """Statement after a merge: adds what is staged to the pass's counts."""
 
 _COMPARE = f"""
-WITH stored AS (
+WITH stored AS MATERIALIZED (
     SELECT t.event_id, count(*) AS rows, sum({_hash("t")}) AS hash
     FROM runsignup_participants t
     WHERE t.timing_partner_id = %(partner)s AND t.event_id = ANY (%(events)s::bigint[]) AND t.removed_at IS NULL
@@ -84,7 +84,7 @@ sides AS (
     SELECT e.event_id, coalesce(r.rows, 0) AS read_rows, coalesce(r.hash, 0) AS read_hash,
         coalesce(s.rows, 0) AS stored_rows, coalesce(s.hash, 0) AS stored_hash
     FROM unnest(%(events)s::bigint[]) AS e (event_id)
-    LEFT JOIN pass_counts r ON r.timing_partner_id = %(partner)s AND r.race_id = %(race)s AND r.mode = 'full'
+    LEFT JOIN pass_counts r ON r.timing_partner_id = %(partner)s AND r.race_id = %(race)s AND r.mode = %(mode)s
         AND r.event_id = e.event_id
     LEFT JOIN stored s ON s.event_id = e.event_id
 )

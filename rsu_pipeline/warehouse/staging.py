@@ -10,6 +10,8 @@ from dataclasses import dataclass
 import psycopg2
 from psycopg2.extensions import connection as Connection
 
+from rsu_pipeline.warehouse.cursors import Mode
+
 COLUMNS = (
     "race_id event_id registration_id user_id first_name middle_name last_name email dob gender phone profile_image_url"
     " bib_num chip_num age registration_date last_modified_epoch address team_info payment_info additional_data payload"
@@ -23,13 +25,15 @@ StagedLine = bytes
 
 @dataclass(frozen=True)
 class Source:
-    """Where a page came from: whose it is, RunSignup's clock at the answer (Unix seconds), the run that asked."""
+    """Where a page came from: whose it is, RunSignup's clock at the answer (Unix seconds), the run that asked, and the
+    mode of its pass."""
 
     partner_id: int
     key: str
     race_id: int
     server_time: int
     run_id: str
+    mode: Mode
 
 
 @dataclass
@@ -103,6 +107,7 @@ def params_of(source: Source) -> dict[str, object]:
         "key": source.key,
         "server_time": source.server_time,
         "run": source.run_id,
+        "mode": source.mode,
     }
 
 

@@ -1,0 +1,227 @@
+"""A partner's past editions, in slices: race by race, the newest first, every page stored with its position.
+
+One pass reads all past events of a race that were asked for, which is the fewest calls. RunSignup may refuse what is
+more than a year old; should a pass be refused, the race's editions are read one by one, and an old one that is refused
+by itself is recorded as unavailable.
+"""
+
+import datetime as dt
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+
+from rsu_pipeline.runsignup.errors import ApiError, BudgetExhausted, Cause, Remedy
+from rsu_pipeline.sync import listing, partner
+from rsu_pipeline.sync.desk import Desk
+from rsu_pipeline.sync.partner import SyncOutcome
+from rsu_pipeline.sync.plan import PlannedRead
+from rsu_pipeline.sync.reading import ReadOutcome
+from rsu_pipeline.warehouse import backfill, database
+from rsu_pipeline.warehouse.backfill import PastEvent, PastRace
+
+YEAR = dt.timedelta(days=365)
+"""RunSignup's terms limit requests to one year back; what they do about older ones is not known."""
+IF_A_SLICE_DIES = dt.timedelta(minutes=5)
+LONGEST_WAIT = dt.timedelta(hours=24)
+
+# What may be due to one edition of several: a call about the others may succeed.
+_OF_ONE_EDITION = {Cause.REFUSED, Cause.EVENT_NOT_FOUND, Cause.UNSPECIFIED, Cause.UNKNOWN_SHAPE}
+# What of an old edition means at once that it is not to be had; the others only when they come again and again.
+_UNAVAILABLE = {Cause.REFUSED, Cause.EVENT_NOT_FOUND}
+_AGAIN_AND_AGAIN = 3
+
+
+@dataclass
+class Slice:
+    """What a slice did. `sync` holds its reads, `out_of_budget` is the number of seconds until a call is free when the
+    budget ended it, `problems` has a sentence for each race that failed in it, `finished` tells that nothing is left."""
+
+    sync: SyncOutcome = field(default_factory=SyncOutcome)
+    races: int = 0
+    events: int = 0
+    unavailable: int = 0
+    details: int = 0
+    calls: int = 0
+    seconds: float = 0.0
+    out_of_budget: float | None = None
+    problems: list[str] = field(default_factory=list)
+    finished: bool = False
+
+
+def retry_wait(failures: int) -> dt.timedelta:
+    """How long after its n-th failure in a row a race is tried again: an hour, doubling up to a day."""
+    return min(LONGEST_WAIT, dt.timedelta(hours=2 ** min(5, failures - 1)))
+
+
+def editions(events: Sequence[PastEvent]) -> list[list[PastEvent]]:
+    """The events by edition, the newest first as they come."""
+    grouped: dict[int, list[PastEvent]] = {}
+    for event in events:
+        grouped.setdefault(event.edition, []).append(event)
+    return list(grouped.values())
+
+
+def is_old(events: Sequence[PastEvent], now: dt.datetime) -> bool:
+    """Whether all of them started more than a year ago."""
+    return all(event.starts_at is not None and now - event.starts_at > YEAR for event in events)
+
+
+def run_slice(
+    desk: Desk,
+    seconds: float,
+    *,
+    on_race: Callable[[Slice], None] = lambda done: None,
+    clock: Callable[[], float] = time.monotonic,
+) -> Slice:
+    """Reads of the partner's history what so many seconds allow; a race begun is read to its end. Between two races
+    whoever waits for the partner is let in.
+
+    Raises ApiError when the installation itself is refused, CredentialRejected when every race refuses the credential;
+    what came before is stored.
+    """
+    began, calls = clock(), desk.ledger.calls
+    done = Slice()
+    backfill.begin_slice(desk.conn, desk.partner_id, if_it_dies=IF_A_SLICE_DIES)
+    try:
+        for race in _to_do(desk):
+            if clock() - began >= seconds:
+                break
+            if done.races and database.give_way(desk.conn, desk.partner_id):
+                desk.say("gave way to another sync of this partner between two races")
+            done.races += 1
+            try:
+                _race(desk, race, done)
+            except BudgetExhausted as error:
+                done.out_of_budget = error.frees_in
+                break
+            except ApiError as error:
+                _fail(desk, race, error, done)
+                if error.remedy is Remedy.FAIL_CONFIGURATION:
+                    raise
+                # Every race so far refused: is it the credential? A listing proves nothing, a race does.
+                all_refused = error.cause is Cause.NO_ACCESS and done.races == len(done.problems)
+                if all_refused and done.races == listing.CHECK_TRIES and listing.check_access(desk) is False:
+                    listing.reject(desk, str(error))
+            on_race(done)
+    finally:
+        done.calls = desk.ledger.calls - calls
+        done.seconds = clock() - began
+    partner.renew_proof(desk, done.sync)
+    _end(desk, done)
+    return done
+
+
+def _to_do(desk: Desk) -> list[PastRace]:
+    """The races with something left, but for those that failed and are not due yet."""
+    races = backfill.races_left(desk.conn, desk.partner_id, desk.now())
+    desk.conn.rollback()
+    now = dt.datetime.now(dt.UTC)
+    return [race for race in races if race.retry_at is None or race.retry_at <= now]
+
+
+def _race(desk: Desk, race: PastRace, done: Slice) -> None:
+    """Looks up the race's editions where that is due, and reads its past events. Raises ApiError."""
+    events = race.events
+    if race.needs_detail:
+        listing.refresh_race(desk, race.race_id, listing.EventsOutcome())
+        backfill.note_detail(desk.conn, desk.partner_id, race.race_id)
+        desk.conn.commit()
+        done.details += 1
+        left = backfill.races_left(desk.conn, desk.partner_id, desk.now(), race_id=race.race_id)
+        events = left[0].events if left else ()
+    if events:
+        # A pass that a slice left unfinished goes on with the events it began with.
+        unfinished = backfill.open_pass_events(desk.conn, desk.partner_id, race.race_id)
+        first = [event for event in events if event.event_id in unfinished]
+        for part in (first, [event for event in events if event not in first]):
+            if part:
+                _read(desk, race, part, done)
+    backfill.note_success(desk.conn, desk.partner_id, race.race_id)
+    desk.conn.commit()
+
+
+def _read(desk: Desk, race: PastRace, events: Sequence[PastEvent], done: Slice) -> None:
+    """One pass over these events; edition by edition where its first call is refused. Raises ApiError, once every edition
+    was tried."""
+    result = _outcome(race, events)
+    groups = editions(events)
+    failed: list[tuple[list[PastEvent], ApiError]] = []
+    try:
+        _pass(desk, result, done)
+    except ApiError as error:
+        if error.cause not in _OF_ONE_EDITION or result.pages:
+            raise
+        failed = [(groups[0], error)] if len(groups) == 1 else _one_by_one(desk, race, groups, done)
+    recent = [why for group, why in failed if not _is_unavailable(desk, race, group, why)]
+    if recent:
+        # Where a recent edition fails too, it is not their age that the old ones are refused for.
+        raise recent[0]
+    for group, why in failed:
+        _record_unavailable(desk, race, group, why, done)
+
+
+def _one_by_one(
+    desk: Desk, race: PastRace, groups: Sequence[list[PastEvent]], done: Slice
+) -> list[tuple[list[PastEvent], ApiError]]:
+    """Reads the editions apart; those that failed, and how. Raises BudgetExhausted."""
+    failed = []
+    for group in groups:
+        try:
+            _pass(desk, _outcome(race, group), done)
+        except BudgetExhausted:
+            raise
+        except ApiError as error:
+            failed.append((group, error))
+    return failed
+
+
+def _is_unavailable(desk: Desk, race: PastRace, events: Sequence[PastEvent], error: ApiError) -> bool:
+    lasting = error.cause in _UNAVAILABLE or (error.cause in _OF_ONE_EDITION and race.failures >= _AGAIN_AND_AGAIN)
+    return lasting and is_old(events, desk.now())
+
+
+def _outcome(race: PastRace, events: Sequence[PastEvent]) -> ReadOutcome:
+    ids = tuple(sorted(event.event_id for event in events))
+    return ReadOutcome(PlannedRead(race.race_id, race.name, ids, "history", "past editions"))
+
+
+def _pass(desk: Desk, result: ReadOutcome, done: Slice) -> None:
+    try:
+        partner.attempt(desk, result)
+    except ApiError as error:
+        if result.pages or not isinstance(error, BudgetExhausted):
+            partner.keep(desk, done.sync, result, error)
+        raise
+    partner.keep(desk, done.sync, result, None)
+    done.events += len(result.read.event_ids)
+    if result.resumed:
+        # What changed on the pass's first pages since they were read, before a kill or an empty budget.
+        again = ReadOutcome(partner.catch_up(desk, result.read))
+        partner.attempt(desk, again)
+        partner.keep(desk, done.sync, again, None)
+
+
+def _record_unavailable(desk: Desk, race: PastRace, events: Sequence[PastEvent], error: ApiError, done: Slice) -> None:
+    desk.say(f"race {race.race_id} {race.name!r}: {len(events)} events of an old edition are not to be had, {error}")
+    backfill.note_unavailable(desk.conn, desk.partner_id, [event.event_id for event in events], str(error))
+    desk.conn.commit()
+    done.unavailable += len(events)
+
+
+def _fail(desk: Desk, race: PastRace, error: ApiError, done: Slice) -> None:
+    wait = retry_wait(race.failures + 1)
+    backfill.note_failure(desk.conn, desk.partner_id, race.race_id, str(error), wait=wait)
+    desk.conn.commit()
+    done.problems.append(f"race {race.race_id}: {error}")
+    desk.say(f"race {race.race_id} {race.name!r}: FAILED, {error}; tried again in {wait.total_seconds() / 3600:.0f} h")
+
+
+def _end(desk: Desk, done: Slice) -> None:
+    """Says when the next slice may begin: at once, when calls are free again, or when a race that failed is due."""
+    left = backfill.races_left(desk.conn, desk.partner_id, desk.now())
+    done.finished = not left
+    wait = done.out_of_budget or 0.0
+    if left and not wait and all(race.retry_at is not None for race in left):
+        soonest = min(race.retry_at for race in left if race.retry_at is not None)
+        wait = max(0.0, (soonest - dt.datetime.now(dt.UTC)).total_seconds())
+    backfill.end_slice(desk.conn, desk.partner_id, wait=wait, finished=done.finished)

@@ -1,0 +1,356 @@
+"""History asked for and how far it came: requests, races that failed, events read."""
+
+import datetime as dt
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+from psycopg2.extensions import connection as Connection
+
+EventState = Literal["loaded", "empty", "unavailable"]
+
+
+@dataclass(frozen=True)
+class Request:
+    """A partner's history, asked for. Events of years before `since_year` are left out, what was read before `anew_from`
+    is read again; `finished_at` is None while something is left."""
+
+    partner_id: int
+    since_year: int | None
+    requested_at: dt.datetime
+    anew_from: dt.datetime | None
+    not_before: dt.datetime
+    slices: int
+    finished_at: dt.datetime | None
+
+
+@dataclass(frozen=True)
+class PastEvent:
+    """An event that is over. `edition` groups the events of one edition."""
+
+    event_id: int
+    edition: int
+    starts_at: dt.datetime | None
+
+
+@dataclass(frozen=True)
+class PastRace:
+    """A race with something left to do: its editions to be looked up where `needs_detail`, and these past events to be
+    read. `newest` is when the newest event known of it started."""
+
+    race_id: int
+    name: str
+    needs_detail: bool
+    events: tuple[PastEvent, ...]
+    newest: dt.datetime | None
+    retry_at: dt.datetime | None
+    failures: int
+
+
+@dataclass(frozen=True)
+class Progress:
+    """How far a partner's history is. Counts are of the races and past events that were asked for; `registrations` are
+    the active ones stored of them, `failing` the races that failed at their last try."""
+
+    key: str
+    since_year: int | None
+    requested_at: dt.datetime
+    finished_at: dt.datetime | None
+    not_before: dt.datetime
+    races: int
+    races_done: int
+    failing: int
+    events: int
+    loaded: int
+    empty: int
+    unavailable: int
+    registrations: int
+    calls: int
+
+    @property
+    def is_complete(self) -> bool:
+        return self.finished_at is not None and not self.failing
+
+    @property
+    def calls_left(self) -> int:
+        """An estimate: what is left costs as many calls a race as what is done, and two where nothing is."""
+        left = self.races - self.races_done
+        return round(left * (self.calls / self.races_done if self.races_done and self.calls else 2))
+
+
+def ask(conn: Connection, partner_id: int, *, since_year: int | None = None, anew: bool = False) -> Request:
+    """Asks for a partner's history, in the caller's transaction. One asked for before goes on, over the years now given;
+    `anew` has everything read again."""
+    with conn.cursor() as cur:
+        cur.execute(
+            """
+            INSERT INTO history_requests AS h (timing_partner_id, since_year, anew_from)
+            VALUES (%(partner)s, %(since)s, CASE WHEN %(anew)s THEN clock_timestamp() END)
+            ON CONFLICT (timing_partner_id) DO UPDATE SET since_year = excluded.since_year,
+                requested_at = CASE WHEN %(anew)s OR h.finished_at IS NOT NULL THEN now() ELSE h.requested_at END,
+                anew_from = coalesce(excluded.anew_from, h.anew_from), not_before = now(), finished_at = NULL
+            RETURNING timing_partner_id, since_year, requested_at, anew_from, not_before, slices, finished_at
+            """,
+            {"partner": partner_id, "since": since_year, "anew": anew},
+        )
+        request = Request(*(cur.fetchone() or ()))
+        if anew:
+            cur.execute("DELETE FROM read_passes WHERE timing_partner_id = %s AND mode = 'history'", (partner_id,))
+        cur.execute("UPDATE history_races SET retry_at = now() WHERE timing_partner_id = %s AND error IS NOT NULL",
+                    (partner_id,))  # fmt: skip
+    return request
+
+
+def request_of(conn: Connection, partner_id: int) -> Request | None:
+    """What was asked for of a partner; None when nothing was."""
+    with conn.cursor() as cur:
+        cur.execute(
+            "SELECT timing_partner_id, since_year, requested_at, anew_from, not_before, slices, finished_at"
+            " FROM history_requests WHERE timing_partner_id = %s",
+            (partner_id,),
+        )
+        row = cur.fetchone()
+    return Request(*row) if row else None
+
+
+def waiting(conn: Connection) -> list[str]:
+    """Partition keys of the partners whose next slice may begin, longest waiting first; not those switched off or
+    without a working credential."""
+    with conn.cursor() as cur:
+        cur.execute(
+            r"""
+            SELECT t.partition_key FROM history_requests h JOIN timing_partners t USING (timing_partner_id)
+            WHERE h.finished_at IS NULL AND h.not_before <= now() AND t.disabled_at IS NULL
+                AND t.partition_key IS NOT NULL AND EXISTS (
+                    SELECT FROM partner_provider_credentials c JOIN providers v USING (provider_id)
+                    WHERE c.timing_partner_id = t.timing_partner_id AND lower(v.name) = 'runsignup'
+                        AND c.principal ~ '\S' AND c.secret ~ '\S'
+                        AND (c.rejected_at IS NULL OR c.rejected_at < now() - interval '1 hour'))
+            ORDER BY h.not_before, t.timing_partner_id
+            """
+        )
+        return [key for (key,) in cur.fetchall()]
+
+
+def begin_slice(conn: Connection, partner_id: int, *, if_it_dies: dt.timedelta) -> None:
+    """Counts a slice, and has its successor wait for so long should this one leave no word. Commits."""
+    with conn.cursor() as cur:
+        cur.execute(
+            "UPDATE history_requests SET slices = slices + 1, not_before = now() + %s WHERE timing_partner_id = %s",
+            (if_it_dies, partner_id),
+        )
+    conn.commit()
+
+
+def end_slice(conn: Connection, partner_id: int, *, wait: float, finished: bool) -> None:
+    """The next slice may begin in `wait` seconds; none follows when `finished`. Commits."""
+    with conn.cursor() as cur:
+        cur.execute(
+            "UPDATE history_requests SET not_before = now() + make_interval(secs => %s),"
+            " finished_at = CASE WHEN %s THEN now() END WHERE timing_partner_id = %s",
+            (wait, finished, partner_id),
+        )
+    conn.commit()
+
+
+# Past as cadence.AFTER has it; years by the event's own calendar. An event that was read while it lay ahead was kept
+# current until it was over, and counts as read.
+_PAST = """
+FROM partner_races l
+JOIN history_requests q USING (timing_partner_id)
+JOIN runsignup_events e ON e.race_id = l.race_id AND e.gone_at IS NULL
+    AND greatest(e.starts_at, e.ends_at) <= %(now)s - interval '1 hour'
+    AND (q.since_year IS NULL OR extract(year FROM coalesce(e.start_time, e.end_time)) >= q.since_year)
+LEFT JOIN history_events d ON d.timing_partner_id = l.timing_partner_id AND d.event_id = e.event_id
+    AND (q.anew_from IS NULL OR d.read_at >= q.anew_from)
+LEFT JOIN event_cursors k ON k.timing_partner_id = l.timing_partner_id AND k.event_id = e.event_id
+    AND q.anew_from IS NULL
+WHERE l.timing_partner_id = %(partner)s
+"""
+
+
+def races_left(conn: Connection, partner_id: int, now: dt.datetime, *, race_id: int | None = None) -> list[PastRace]:
+    """The partner's races with something left to do at `now`, the one with the newest past event first; only this one
+    where `race_id` is given."""
+    with conn.cursor() as cur:
+        cur.execute(
+            f"""
+            WITH left_over AS (
+                SELECT l.race_id,
+                    array_agg(e.event_id ORDER BY e.starts_at DESC, e.event_id) AS ids,
+                    array_agg(coalesce(e.race_event_days_id, -e.event_id) ORDER BY e.starts_at DESC, e.event_id) AS editions,
+                    array_agg(e.starts_at ORDER BY e.starts_at DESC, e.event_id) AS starts
+                {_PAST} AND d.event_id IS NULL AND k.event_id IS NULL
+                    AND (%(race)s::bigint IS NULL OR l.race_id = %(race)s)
+                GROUP BY l.race_id
+            ), races AS (
+                SELECT l.race_id, coalesce(r.name, '') AS name,
+                    r.detail_as_of IS DISTINCT FROM r.last_modified
+                        AND (h.detail_read_at IS NULL OR h.detail_read_at < q.requested_at) AS needs_detail,
+                    h.retry_at, coalesce(h.failures, 0) AS failures,
+                    -- No edition that was asked for: the newest is of an earlier year.
+                    q.since_year IS NULL OR r.next_date IS NOT NULL
+                        OR coalesce(extract(year FROM coalesce(r.last_end_date, r.last_date)) >= q.since_year, true) AS wanted,
+                    (SELECT max(e.starts_at) FROM runsignup_events e WHERE e.race_id = l.race_id
+                        AND greatest(e.starts_at, e.ends_at) <= %(now)s) AS newest
+                FROM partner_races l
+                JOIN history_requests q USING (timing_partner_id)
+                JOIN runsignup_races r USING (race_id)
+                LEFT JOIN history_races h ON h.timing_partner_id = l.timing_partner_id AND h.race_id = l.race_id
+                WHERE l.timing_partner_id = %(partner)s AND NOT (l.access = 'denied' AND l.unlisted_at IS NOT NULL)
+                    AND (%(race)s::bigint IS NULL OR l.race_id = %(race)s)
+            )
+            SELECT r.race_id, r.name, r.needs_detail AND r.wanted, o.ids, o.editions, o.starts, r.newest, r.retry_at, r.failures
+            FROM races r LEFT JOIN left_over o USING (race_id)
+            WHERE (r.needs_detail AND r.wanted) OR o.ids IS NOT NULL
+            ORDER BY r.newest DESC NULLS LAST, r.race_id DESC
+            """,
+            {"partner": partner_id, "now": now, "race": race_id},
+        )
+        return [
+            PastRace(race_id, name, needs_detail, _events(ids, editions, starts), newest, retry_at, failures)
+            for race_id, name, needs_detail, ids, editions, starts, newest, retry_at, failures in cur.fetchall()
+        ]
+
+
+def _events(
+    ids: Sequence[int] | None, editions: Sequence[int] | None, starts: Sequence[dt.datetime | None] | None
+) -> tuple[PastEvent, ...]:
+    return tuple(map(PastEvent, ids or (), editions or (), starts or ()))
+
+
+def open_pass_events(conn: Connection, partner_id: int, race_id: int) -> set[int]:
+    """The events of the race's history pass that a slice left unfinished; empty when there is none."""
+    with conn.cursor() as cur:
+        cur.execute(
+            "SELECT event_ids FROM read_passes WHERE timing_partner_id = %s AND race_id = %s AND mode = 'history'",
+            (partner_id, race_id),
+        )
+        row = cur.fetchone()
+    return set(row[0]) if row else set()
+
+
+def note_detail(conn: Connection, partner_id: int, race_id: int) -> None:
+    """The race's editions were looked up, in the caller's transaction."""
+    with conn.cursor() as cur:
+        cur.execute(
+            "INSERT INTO history_races (timing_partner_id, race_id, detail_read_at) VALUES (%s, %s, clock_timestamp())"
+            " ON CONFLICT (timing_partner_id, race_id) DO UPDATE SET detail_read_at = excluded.detail_read_at",
+            (partner_id, race_id),
+        )
+
+
+def note_failure(conn: Connection, partner_id: int, race_id: int, error: str, *, wait: dt.timedelta) -> None:
+    """The race failed and is tried again after `wait`, in the caller's transaction."""
+    with conn.cursor() as cur:
+        cur.execute(
+            "INSERT INTO history_races AS h (timing_partner_id, race_id, failures, error, retry_at)"
+            " VALUES (%(partner)s, %(race)s, 1, %(error)s, now() + %(wait)s) ON CONFLICT (timing_partner_id, race_id)"
+            " DO UPDATE SET failures = h.failures + 1, error = excluded.error, retry_at = excluded.retry_at",
+            {"partner": partner_id, "race": race_id, "error": error[:1000], "wait": wait},
+        )
+
+
+def note_success(conn: Connection, partner_id: int, race_id: int) -> None:
+    """Nothing of the race failed, in the caller's transaction."""
+    with conn.cursor() as cur:
+        cur.execute(
+            "UPDATE history_races SET failures = 0, error = NULL, retry_at = NULL"
+            " WHERE timing_partner_id = %s AND race_id = %s AND error IS NOT NULL",
+            (partner_id, race_id),
+        )
+
+
+def note_read(conn: Connection, partner_id: int, event_ids: Sequence[int]) -> None:
+    """These past events were read, in the caller's transaction: `empty` where nothing is held of them, else `loaded`."""
+    with conn.cursor() as cur:
+        cur.execute(
+            """
+            INSERT INTO history_events (timing_partner_id, event_id, state, read_at)
+            SELECT %(partner)s, e.id, CASE WHEN EXISTS (SELECT FROM runsignup_participants p
+                WHERE p.timing_partner_id = %(partner)s AND p.event_id = e.id) THEN 'loaded' ELSE 'empty' END,
+                clock_timestamp()
+            FROM unnest(%(events)s::bigint[]) AS e (id)
+            ON CONFLICT (timing_partner_id, event_id) DO UPDATE SET state = excluded.state, reason = NULL,
+                read_at = excluded.read_at
+            """,
+            {"partner": partner_id, "events": list(event_ids)},
+        )
+
+
+def note_unavailable(conn: Connection, partner_id: int, event_ids: Sequence[int], reason: str) -> None:
+    """RunSignup refuses these past events, in the caller's transaction."""
+    with conn.cursor() as cur:
+        cur.execute(
+            "INSERT INTO history_events (timing_partner_id, event_id, state, reason, read_at)"
+            " SELECT %s, e.id, 'unavailable', %s, clock_timestamp() FROM unnest(%s::bigint[]) AS e (id)"
+            " ON CONFLICT (timing_partner_id, event_id) DO UPDATE SET state = excluded.state, reason = excluded.reason,"
+            " read_at = excluded.read_at",
+            (partner_id, reason[:1000], list(event_ids)),
+        )
+
+
+def failing(conn: Connection, partner_id: int) -> list[tuple[int, str, dt.datetime]]:
+    """Races that failed at their last try: number, how, and when they are tried again."""
+    with conn.cursor() as cur:
+        cur.execute(
+            "SELECT race_id, error, retry_at FROM history_races WHERE timing_partner_id = %s AND error IS NOT NULL"
+            " ORDER BY race_id",
+            (partner_id,),
+        )
+        return cur.fetchall()
+
+
+def progress(conn: Connection, partner_id: int, now: dt.datetime) -> Progress | None:
+    """How far the partner's history is at `now`; None when it was never asked for."""
+    left = {race.race_id for race in races_left(conn, partner_id, now)}
+    parameters = {"partner": partner_id, "now": now}
+    with conn.cursor() as cur:
+        cur.execute(
+            """
+            SELECT t.partition_key, q.since_year, q.requested_at, q.finished_at, q.not_before,
+                (SELECT count(*) FROM partner_races l WHERE l.timing_partner_id = q.timing_partner_id
+                    AND NOT (l.access = 'denied' AND l.unlisted_at IS NOT NULL)),
+                (SELECT count(*) FROM history_races h
+                 WHERE h.timing_partner_id = q.timing_partner_id AND h.error IS NOT NULL),
+                (SELECT count(*) FROM api_calls a JOIN partner_provider_credentials c
+                    ON c.partner_provider_credential_id = a.credential_id
+                 WHERE c.timing_partner_id = q.timing_partner_id AND a.lane = 'backfill'
+                    AND a.granted_at >= q.requested_at)
+            FROM history_requests q JOIN timing_partners t USING (timing_partner_id)
+            WHERE q.timing_partner_id = %(partner)s
+            """,
+            parameters,
+        )
+        row = cur.fetchone()
+        if row is None:
+            return None
+        cur.execute(
+            f"""
+            SELECT count(*), count(*) FILTER (WHERE x.state = 'loaded' OR x.state IS NULL AND x.is_read),
+                count(*) FILTER (WHERE x.state = 'empty'), count(*) FILTER (WHERE x.state = 'unavailable'),
+                coalesce(sum(n.registrations), 0)::bigint
+            FROM (SELECT e.event_id, d.state, k.event_id IS NOT NULL AS is_read {_PAST}) x
+            LEFT JOIN event_cursors n ON n.timing_partner_id = %(partner)s AND n.event_id = x.event_id
+            """,
+            parameters,
+        )
+        counts: tuple[int, ...] = cur.fetchone() or ()
+    key, since_year, requested_at, finished_at, not_before, races, failed, calls = row
+    events, loaded, empty, unavailable, registrations = counts
+    return Progress(
+        key=key,
+        since_year=since_year,
+        requested_at=requested_at,
+        finished_at=finished_at,
+        not_before=not_before,
+        races=races,
+        races_done=races - len(left),
+        failing=failed,
+        events=events,
+        loaded=loaded,
+        empty=empty,
+        unavailable=unavailable,
+        registrations=registrations,
+        calls=calls,
+    )
