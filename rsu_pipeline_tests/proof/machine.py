@@ -311,5 +311,6 @@ def run_programs(arena: Arena, programs: int, number: int) -> None:
     try:
         run_state_machine_as_test(Machine, settings=options)
     except FlakyFailure as flaky:
-        # Failed once and not again is failed.
+        # Failed once and not again is failed. Its notes have the program.
+        print("\n".join(getattr(flaky, "__notes__", [])))
         raise flaky.exceptions[0] from flaky
