@@ -4,7 +4,7 @@ import sys
 
 import click
 
-from rsu_pipeline.commands import db, keys, partners, sandbox, simulate, status, sync, up
+from rsu_pipeline.commands import backfill, db, keys, partners, sandbox, simulate, status, sync, up
 from rsu_pipeline.commands.common import FORESEEN
 
 
@@ -18,6 +18,7 @@ def rsu() -> None:
       rsu up                       start everything; web UI at http://127.0.0.1:3000
       rsu partners add "Acme"      enter a partner's RunSignup key and secret
       rsu sync                     bring every partner up to date now
+      rsu backfill --wait          read past editions too
       rsu status                   what is stored, and when it was last read
 
     Settings come from environment variables; README.md lists them.
@@ -25,6 +26,7 @@ def rsu() -> None:
 
 
 for command in (
+    backfill.backfill,
     db.db,
     keys.secrets,
     partners.partners,

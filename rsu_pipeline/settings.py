@@ -108,6 +108,14 @@ class WatchSettings:
 
 
 @dataclass(frozen=True, kw_only=True)
+class HistorySettings:
+    """How past editions are read."""
+
+    slice_seconds: float = 300.0
+    """How long one run reads before its successor takes over, so that other runs have their turn."""
+
+
+@dataclass(frozen=True, kw_only=True)
 class Settings:
     """All settings, with defaults for every one."""
 
@@ -124,6 +132,7 @@ class Settings:
     sync: SyncSettings = SyncSettings()
     cadence: CadenceSettings = CadenceSettings()
     watch: WatchSettings = WatchSettings()
+    history: HistorySettings = HistorySettings()
 
 
 def project_root() -> Path:
@@ -184,6 +193,9 @@ def load(environ: Mapping[str, str] | None = None) -> Settings:
             slice_seconds=read.number("RSU_WATCH_SLICE", default.watch.slice_seconds, low=10, high=7200),
             shards=read.integer("RSU_WATCH_SHARDS", default.watch.shards, low=1, high=100),
             bib_poll=_bib_poll(read.text("RSU_BIB_POLL") or default.watch.bib_poll),
+        ),
+        history=HistorySettings(
+            slice_seconds=read.number("RSU_HISTORY_SLICE", default.history.slice_seconds, low=1, high=3000),
         ),
     )
 

@@ -1,8 +1,9 @@
 """What the commands share."""
 
 import json
+import os
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
 import click
@@ -10,12 +11,11 @@ from psycopg2.extensions import connection as Connection
 from rich.console import Console
 from rich.table import Table
 
-from rsu_pipeline import installation
+from rsu_pipeline import installation, settings
 from rsu_pipeline.runsignup.errors import ApiError
 from rsu_pipeline.settings import SettingsError
 from rsu_pipeline.sync.desk import CredentialRejected
-from rsu_pipeline.warehouse import database
-from rsu_pipeline.warehouse.credentials import PartnerError
+from rsu_pipeline.warehouse import credentials, database
 from rsu_pipeline.warehouse.embedded import EmbeddedError
 from rsu_pipeline.warehouse.sealing import SecretKeyError
 
@@ -25,7 +25,7 @@ FORESEEN = (
     database.DatabaseError,
     database.PartnerBusy,
     EmbeddedError,
-    PartnerError,
+    credentials.PartnerError,
     SecretKeyError,
     SettingsError,
 )
@@ -37,6 +37,30 @@ def hub(purpose: str) -> Iterator[Connection]:
     """A session at the hub's database, its schema up to date; the caller commits."""
     with database.session(installation.current().migrated_database_url, purpose=purpose) as conn:
         yield conn
+
+
+def chosen_partners(names: Sequence[str]) -> list[credentials.Partner]:
+    """The partners of these numbers or keys, each once, or all that are active; every one has its key. Raises
+    PartnerError for one that is unknown, and when there is none at all."""
+    with hub("choose partners") as conn:
+        if names:
+            found = {partner.partner_id: partner for partner in (credentials.partner(conn, name) for name in names)}
+            chosen = list(found.values())
+        else:
+            chosen = [partner for partner in credentials.partners(conn) if partner.is_active]
+        for partner in chosen:
+            credentials.ensure_key(conn, partner.partner_id)
+        conn.commit()
+        chosen = [credentials.partner(conn, str(partner.partner_id)) for partner in chosen]
+    if not chosen:
+        raise credentials.PartnerError("There is no partner to sync: `rsu partners add NAME` enters one.")
+    return chosen
+
+
+def find_dagster() -> None:
+    """Has Dagster find its instance, where dagster.yaml is."""
+    os.environ.setdefault("DAGSTER_HOME", str(settings.project_root()))
+    os.chdir(settings.project_root())
 
 
 def show_table(table: Table) -> None:

@@ -9,8 +9,8 @@ import click
 import psycopg2.extensions
 
 from rsu_pipeline import installation
-from rsu_pipeline.commands.common import hub
-from rsu_pipeline.warehouse import database, pg_binaries
+from rsu_pipeline.commands.common import hub, show_json
+from rsu_pipeline.warehouse import adoption, database, pg_binaries
 
 
 @click.group()
@@ -25,6 +25,43 @@ def migrate() -> None:
     with database.session(here.database_url, purpose="migrate") as conn:
         applied = database.migrate(conn)
     click.echo(f"Applied {', '.join(applied)}." if applied else "The schema is up to date.")
+
+
+@db.command()
+@click.option("--dry-run", is_flag=True, help="Say what would be done, with counts of rows, and change nothing.")
+@click.option("--json", "as_json", is_flag=True, help="Say it as JSON.")
+def adopt(dry_run: bool, as_json: bool) -> None:
+    """Take over the database of the program before this one, in place: its tables stay, ours come beside.
+
+    One transaction: it is done whole or not at all. Safe to repeat. Stop the programs that write to the database, and
+    make a backup (pg_dump) first; docs/adopting.md tells more.
+    """
+    url = installation.current().database_url
+    place = database.place(url)
+
+    def tell(report: adoption.Report) -> None:
+        click.echo(f"{'Would do' if dry_run else 'Doing'} at {place}:")
+        for line in report.lines():
+            click.echo(f"  {line}")
+
+    with database.session(url, purpose="adopt") as conn:
+        report = adoption.adopt(
+            conn,
+            zone=adoption.server_zone(url),
+            dry_run=dry_run,
+            tell=(lambda report: None) if as_json else tell,
+            say=lambda line: click.echo(line, err=True),
+        )
+    if as_json:
+        show_json({"database": place, "dry_run": dry_run} | report.as_json())
+    elif not report.steps:
+        click.echo("There is nothing to do: the database is this program's already.")
+    elif dry_run:
+        click.echo("Nothing was changed.")
+    else:
+        click.echo(
+            f"Adopted in {report.seconds:.0f} s. `rsu up` goes on from here; the first sync of each partner is full."
+        )
 
 
 @db.command(context_settings={"ignore_unknown_options": True})

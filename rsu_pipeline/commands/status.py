@@ -7,7 +7,7 @@ from rich.table import Column, Table
 
 from rsu_pipeline.commands.common import hub, show_json, show_table
 from rsu_pipeline.commands.partners import state
-from rsu_pipeline.warehouse import credentials, history
+from rsu_pipeline.warehouse import backfill, credentials, history
 
 
 @click.command()
@@ -16,9 +16,17 @@ def status(as_json: bool) -> None:
     """Show per partner: events, future events, participants, last sync, last error, calls used this hour."""
     with hub("status") as conn:
         rows = history.partner_status(conn)
+        histories = {row.partner_id: backfill.progress(conn, row.partner_id, dt.datetime.now(dt.UTC)) for row in rows}
         states = {partner.partner_id: state(partner) for partner in credentials.partners(conn)}
     if as_json:
-        show_json([vars(row) | {"credential": states[row.partner_id]} for row in rows])
+        show_json(
+            [
+                vars(row)
+                | {"credential": states[row.partner_id]}
+                | {"history": (found := histories[row.partner_id]) and vars(found) | {"is_complete": found.is_complete}}
+                for row in rows
+            ]
+        )
         return
     if not rows:
         click.echo("No partner yet: `rsu partners add NAME` enters one.")
@@ -30,6 +38,7 @@ def status(as_json: bool) -> None:
         "future",
         "participants",
         "held back",
+        "history",
         "last sync",
         "calls/h",
         "last error",
@@ -43,11 +52,23 @@ def status(as_json: bool) -> None:
             f"{row.future_events:,}",
             f"{row.participants:,}",
             f"{row.quarantined:,}",
+            _history(histories[row.partner_id]),
             _age(row.last_sync),
             str(row.calls_this_hour),
             (row.last_error or "")[:60],
         )
     show_table(table)
+
+
+def _history(found: backfill.Progress | None) -> str:
+    """How much of what was asked for is settled, in per cent of its events."""
+    if found is None:
+        return "-"
+    if found.is_complete:
+        return "complete"
+    settled = found.loaded + found.empty + found.unavailable
+    share = f"{settled / found.events:.0%}" if found.events else "0%"
+    return f"{share}, {found.failing} races fail" if found.failing else share
 
 
 def _age(moment: dt.datetime | None) -> str:

@@ -1,7 +1,6 @@
 """`rsu sync`: the assets, materialised from the shell against the same instance as the web UI."""
 
 import math
-import os
 import sys
 from contextlib import nullcontext
 from typing import Any
@@ -11,8 +10,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.text import Text
 
-from rsu_pipeline import settings
-from rsu_pipeline.commands.common import hub, show_json
+from rsu_pipeline.commands.common import chosen_partners, find_dagster, show_json
 from rsu_pipeline.warehouse import credentials
 
 
@@ -52,12 +50,10 @@ def sync(
         raise click.UsageError("--incremental-days must be a number of days.")
     if race_ids and not names:
         raise click.UsageError("--race needs exactly one --partner.")
-    chosen = _chosen(names, first_only)
+    chosen = chosen_partners(names)[: 1 if first_only else None]
     if race_ids and len(chosen) != 1:
         raise click.UsageError("--race needs exactly one --partner.")
-    # Dagster finds its instance where dagster.yaml is.
-    os.environ.setdefault("DAGSTER_HOME", str(settings.project_root()))
-    os.chdir(settings.project_root())
+    find_dagster()
     config = {
         "force_full_sync": full,
         "incremental_days": incremental_days,
@@ -84,22 +80,6 @@ def sync(
         for result in results:
             click.echo(_line(result))
     sys.exit(0 if all(result["ok"] for result in results) else 1)
-
-
-def _chosen(names: tuple[str, ...], first_only: bool) -> list[credentials.Partner]:
-    with hub("sync") as conn:
-        if names:
-            found = {partner.partner_id: partner for partner in (credentials.partner(conn, name) for name in names)}
-            chosen = list(found.values())
-        else:
-            chosen = [partner for partner in credentials.partners(conn) if partner.is_active]
-        for partner in chosen:
-            credentials.ensure_key(conn, partner.partner_id)
-        conn.commit()
-        chosen = [credentials.partner(conn, str(partner.partner_id)) for partner in chosen]
-    if not chosen:
-        raise credentials.PartnerError("There is no partner to sync: `rsu partners add NAME` enters one.")
-    return chosen[:1] if first_only else chosen
 
 
 def _run(partner: credentials.Partner, config: dict[str, Any]) -> dict[str, Any]:

@@ -1,14 +1,16 @@
 """Asset checks, each named as a fact that should hold; they ask the warehouse and report both sides."""
 
+import datetime as dt
 import warnings
 
 import dagster as dg
 
+from rsu_pipeline.orchestration.assets.history import participant_history
 from rsu_pipeline.orchestration.assets.sync import participants
 from rsu_pipeline.orchestration.failures import plain_failures
 from rsu_pipeline.orchestration.partitions import timing_partner
 from rsu_pipeline.orchestration.resources import WarehouseResource
-from rsu_pipeline.warehouse import credentials, cursors, proof
+from rsu_pipeline.warehouse import backfill, credentials, cursors, proof
 
 SAMPLE = 20
 
@@ -54,6 +56,35 @@ def no_quarantined_rows(context: dg.AssetCheckExecutionContext, warehouse: Wareh
             "rows_with_faults": with_faults,
             "sample": dg.MetadataValue.json(
                 [{"registration_id": number, "reason": reason} for number, reason in sample]
+            ),
+        },
+    )
+
+
+@dg.asset_check(asset=participant_history, partitions_def=timing_partner)
+def history_complete(context: dg.AssetCheckExecutionContext, warehouse: WarehouseResource) -> dg.AssetCheckResult:
+    """Every past event that was asked for is stored, or RunSignup has nothing to give of it; no race fails."""
+    with plain_failures(), warehouse.connect("history_complete") as conn:
+        partner = credentials.partner(conn, context.partition_key)
+        progress = backfill.progress(conn, partner.partner_id, dt.datetime.now(dt.UTC))
+        failing = backfill.failing(conn, partner.partner_id)
+    if progress is None:
+        return dg.AssetCheckResult(passed=True, metadata={"past_events": 0}, description="No history was asked for.")
+    return dg.AssetCheckResult(
+        passed=progress.is_complete,
+        severity=dg.AssetCheckSeverity.ERROR if failing else dg.AssetCheckSeverity.WARN,
+        metadata={
+            "past_events": progress.events,
+            "events_settled": progress.loaded + progress.empty + progress.unavailable,
+            "events_unavailable": progress.unavailable,
+            "races": progress.races,
+            "races_done": progress.races_done,
+            "races_failing": len(failing),
+            "sample": dg.MetadataValue.json(
+                [
+                    {"race_id": race_id, "error": error, "retry_at": retry_at.isoformat()}
+                    for race_id, error, retry_at in failing[:SAMPLE]
+                ]
             ),
         },
     )

@@ -2,10 +2,17 @@
 
 import dagster as dg
 
+from rsu_pipeline.orchestration.assets.history import participant_history
 from rsu_pipeline.orchestration.assets.sync import future_events, participants, partner_events
 
 sync_partner = dg.define_asset_job(
     "sync_partner",
     selection=dg.AssetSelection.assets(partner_events, future_events, participants),
     description="Brings one timing partner's events and registrations up to date.",
+)
+
+backfill_history = dg.define_asset_job(
+    "backfill_history",
+    selection=dg.AssetSelection.assets(participant_history),
+    description="Reads one timing partner's past editions for some minutes; the sensor `history` starts the next slice.",
 )

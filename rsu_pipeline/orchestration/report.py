@@ -4,9 +4,12 @@ from collections.abc import Mapping
 
 import dagster as dg
 
+from rsu_pipeline.sync.backfill import Slice, seconds_left
 from rsu_pipeline.sync.listing import EventsOutcome
 from rsu_pipeline.sync.partner import SyncOutcome
 from rsu_pipeline.sync.plan import Plan
+from rsu_pipeline.warehouse.backfill import Progress
+from rsu_pipeline.warehouse.budget import Ledger
 
 Metadata = Mapping[str, dg.MetadataValue]
 SAMPLE = 20
@@ -82,6 +85,49 @@ def sync_metadata(plan: Plan, outcome: SyncOutcome, budget_left: int) -> Metadat
         "budget_left": dg.MetadataValue.int(budget_left),
         "seconds": dg.MetadataValue.float(round(outcome.seconds, 3)),
         "events": plan_metadata(plan)["events"],
+    }
+
+
+def history_metadata(done: Slice, progress: Progress | None, ledger: Ledger) -> Metadata:
+    """Of a slice of a partner's history, and of the whole of it."""
+    assert progress is not None, "a slice was run"  # noqa: S101
+    left = seconds_left(
+        progress,
+        free_now=ledger.left(),
+        per_hour=ledger.lane_limit,
+        call_seconds=done.seconds / done.calls if done.calls else 0.0,
+    )
+    counts = done.sync.counts
+    whole = {
+        "complete": int(progress.is_complete),
+        "races": progress.races,
+        "races_done": progress.races_done,
+        "races_failing": progress.failing,
+        "past_events": progress.events,
+        "events_loaded": progress.loaded,
+        "events_empty": progress.empty,
+        "events_unavailable": progress.unavailable,
+        "registrations": progress.registrations,
+        "calls_so_far": progress.calls,
+        "calls_left_estimate": progress.calls_left,
+    }
+    this = {
+        "rows_read": counts.read,
+        "rows_inserted": counts.inserted,
+        "rows_updated": counts.updated + counts.reactivated,
+        "rows_unchanged": counts.unchanged,
+        "rows_removed": counts.removed,
+        "rows_quarantined": counts.quarantined,
+        "races_read": done.races - len(done.problems),
+        "api_calls": done.calls,
+        "budget_left": ledger.left(),
+    }
+    return {
+        **{name: dg.MetadataValue.int(number) for name, number in (whole | this).items()},
+        "seconds": dg.MetadataValue.float(round(done.seconds, 3)),
+        "hours_left_estimate": dg.MetadataValue.float(round(left / 3600, 2)),
+        "problem_count": dg.MetadataValue.int(len(done.problems)),
+        "problems": dg.MetadataValue.md(_bullets(done.problems)),
     }
 
 

@@ -8,9 +8,11 @@ import dagster as dg
 from rsu_pipeline import installation
 from rsu_pipeline.orchestration import partitions
 from rsu_pipeline.orchestration.failures import plain_failures
-from rsu_pipeline.orchestration.jobs import sync_partner
+from rsu_pipeline.orchestration.jobs import backfill_history, sync_partner
+from rsu_pipeline.orchestration.lanes import HISTORY
 from rsu_pipeline.orchestration.resources import WarehouseResource
-from rsu_pipeline.warehouse import credentials
+from rsu_pipeline.orchestration.schedules import ACTIVE
+from rsu_pipeline.warehouse import backfill, credentials
 
 FIRST_SYNC_TAG = "first_sync"
 RETRY_SECONDS = 60.0
@@ -68,3 +70,41 @@ def _first_sync(
 
 def _may_retry(ended_at: float | None, tries: int, now: float) -> bool:
     return ended_at is not None and now >= ended_at + min(RETRY_SECONDS * 2 ** (tries - 1), 3600.0)
+
+
+@dg.sensor(
+    job=backfill_history,
+    minimum_interval_seconds=30,
+    default_status=dg.DefaultSensorStatus.RUNNING,
+    description="Goes on with the history that was asked for, slice by slice until it is complete: a partner whose slice has"
+    " ended gets the next one, once calls are free again and races that failed may be retried.",
+)
+def history(context: dg.SensorEvaluationContext, warehouse: WarehouseResource) -> dg.SensorResult:
+    with plain_failures(), warehouse.connect("history") as conn:
+        waiting = backfill.waiting(conn)
+    known = set(context.instance.get_dynamic_partitions(partitions.NAME)) if waiting else set()
+    busy = _reading_history(context.instance) if waiting else set()
+    free = [key for key in waiting if key in known and key not in busy]
+    now = dt.datetime.now(dt.UTC)
+    requests = [
+        dg.RunRequest(
+            run_key=f"history:{key}:{now:%Y%m%dT%H%M%S}",
+            partition_key=key,
+            run_config={"ops": {"participant_history": {"config": {"go_on": True}}}},
+            tags={"lane": "backfill", "partner": key},
+        )
+        for key in free
+    ]
+    words = f"{len(waiting)} partners have history to be read, {len(busy)} are at it, {len(requests)} slices asked for"
+    context.log.info(words)
+    return dg.SensorResult(run_requests=requests, skip_reason=None if requests else words)
+
+
+def _reading_history(instance: dg.DagsterInstance) -> set[str]:
+    """Partition keys of the partners with a queued or running slice, however launched."""
+    return {
+        run.tags["dagster/partition"]
+        for run in instance.get_runs(dg.RunsFilter(statuses=ACTIVE))
+        if "dagster/partition" in run.tags
+        and (run.job_name == backfill_history.name or HISTORY in (run.asset_selection or ()))
+    }

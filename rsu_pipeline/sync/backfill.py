@@ -17,7 +17,7 @@ from rsu_pipeline.sync.partner import SyncOutcome
 from rsu_pipeline.sync.plan import PlannedRead
 from rsu_pipeline.sync.reading import ReadOutcome
 from rsu_pipeline.warehouse import backfill, database
-from rsu_pipeline.warehouse.backfill import PastEvent, PastRace
+from rsu_pipeline.warehouse.backfill import PastEvent, PastRace, Progress
 
 YEAR = dt.timedelta(days=365)
 """RunSignup's terms limit requests to one year back; what they do about older ones is not known."""
@@ -53,6 +53,13 @@ def retry_wait(failures: int) -> dt.timedelta:
     return min(LONGEST_WAIT, dt.timedelta(hours=2 ** min(5, failures - 1)))
 
 
+def seconds_left(progress: Progress, *, free_now: int, per_hour: int, call_seconds: float) -> float:
+    """An estimate of how long the rest takes: its calls one after the other, those that are not free now at the rate of
+    the budget."""
+    calls = progress.calls_left
+    return max(calls * call_seconds, (calls - free_now) * 3600 / per_hour)
+
+
 def editions(events: Sequence[PastEvent]) -> list[list[PastEvent]]:
     """The events by edition, the newest first as they come."""
     grouped: dict[int, list[PastEvent]] = {}
@@ -73,16 +80,18 @@ def run_slice(
     on_race: Callable[[Slice], None] = lambda done: None,
     clock: Callable[[], float] = time.monotonic,
 ) -> Slice:
-    """Reads of the partner's history what so many seconds allow; a race begun is read to its end. Between two races
-    whoever waits for the partner is let in.
+    """Reads of the partner's history what so many seconds allow; a race begun is read to its end. The first slice of a
+    request reads the listing too. Between two races whoever waits for the partner is let in.
 
     Raises ApiError when the installation itself is refused, CredentialRejected when every race refuses the credential;
     what came before is stored.
     """
     began, calls = clock(), desk.ledger.calls
     done = Slice()
-    backfill.begin_slice(desk.conn, desk.partner_id, if_it_dies=IF_A_SLICE_DIES)
+    number = backfill.begin_slice(desk.conn, desk.partner_id, if_it_dies=IF_A_SLICE_DIES)
     try:
+        if number == 1:
+            listing.refresh_events(desk)
         for race in _to_do(desk):
             if clock() - began >= seconds:
                 break

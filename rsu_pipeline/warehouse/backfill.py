@@ -50,7 +50,8 @@ class PastRace:
 @dataclass(frozen=True)
 class Progress:
     """How far a partner's history is. Counts are of the races and past events that were asked for; `registrations` are
-    the active ones stored of them, `failing` the races that failed at their last try."""
+    the active ones stored of them, `failing` the races that failed at their last try, the first of which is tried again
+    at `retry_at`."""
 
     key: str
     since_year: int | None
@@ -60,6 +61,7 @@ class Progress:
     races: int
     races_done: int
     failing: int
+    retry_at: dt.datetime | None
     events: int
     loaded: int
     empty: int
@@ -88,6 +90,7 @@ def ask(conn: Connection, partner_id: int, *, since_year: int | None = None, ane
             VALUES (%(partner)s, %(since)s, CASE WHEN %(anew)s THEN clock_timestamp() END)
             ON CONFLICT (timing_partner_id) DO UPDATE SET since_year = excluded.since_year,
                 requested_at = CASE WHEN %(anew)s OR h.finished_at IS NOT NULL THEN now() ELSE h.requested_at END,
+                slices = CASE WHEN %(anew)s OR h.finished_at IS NOT NULL THEN 0 ELSE h.slices END,
                 anew_from = coalesce(excluded.anew_from, h.anew_from), not_before = now(), finished_at = NULL
             RETURNING timing_partner_id, since_year, requested_at, anew_from, not_before, slices, finished_at
             """,
@@ -132,14 +135,18 @@ def waiting(conn: Connection) -> list[str]:
         return [key for (key,) in cur.fetchall()]
 
 
-def begin_slice(conn: Connection, partner_id: int, *, if_it_dies: dt.timedelta) -> None:
-    """Counts a slice, and has its successor wait for so long should this one leave no word. Commits."""
+def begin_slice(conn: Connection, partner_id: int, *, if_it_dies: dt.timedelta) -> int:
+    """Counts a slice and returns its number, from 1 (0 when nothing was asked for), and has its successor wait for so long
+    should this one leave no word. Commits."""
     with conn.cursor() as cur:
         cur.execute(
-            "UPDATE history_requests SET slices = slices + 1, not_before = now() + %s WHERE timing_partner_id = %s",
+            "UPDATE history_requests SET slices = slices + 1, not_before = now() + %s WHERE timing_partner_id = %s"
+            " RETURNING slices",
             (if_it_dies, partner_id),
         )
+        row = cur.fetchone()
     conn.commit()
+    return int(row[0]) if row else 0
 
 
 def end_slice(conn: Connection, partner_id: int, *, wait: float, finished: bool) -> None:
@@ -313,6 +320,8 @@ def progress(conn: Connection, partner_id: int, now: dt.datetime) -> Progress | 
                     AND NOT (l.access = 'denied' AND l.unlisted_at IS NOT NULL)),
                 (SELECT count(*) FROM history_races h
                  WHERE h.timing_partner_id = q.timing_partner_id AND h.error IS NOT NULL),
+                (SELECT min(h.retry_at) FROM history_races h
+                 WHERE h.timing_partner_id = q.timing_partner_id AND h.error IS NOT NULL),
                 (SELECT count(*) FROM api_calls a JOIN partner_provider_credentials c
                     ON c.partner_provider_credential_id = a.credential_id
                  WHERE c.timing_partner_id = q.timing_partner_id AND a.lane = 'backfill'
@@ -336,7 +345,7 @@ def progress(conn: Connection, partner_id: int, now: dt.datetime) -> Progress | 
             parameters,
         )
         counts: tuple[int, ...] = cur.fetchone() or ()
-    key, since_year, requested_at, finished_at, not_before, races, failed, calls = row
+    key, since_year, requested_at, finished_at, not_before, races, failed, retry_at, calls = row
     events, loaded, empty, unavailable, registrations = counts
     return Progress(
         key=key,
@@ -347,6 +356,7 @@ def progress(conn: Connection, partner_id: int, now: dt.datetime) -> Progress | 
         races=races,
         races_done=races - len(left),
         failing=failed,
+        retry_at=retry_at,
         events=events,
         loaded=loaded,
         empty=empty,

@@ -76,7 +76,9 @@ def sweep_after_a_partial_read(monkeypatch: pytest.MonkeyPatch) -> None:
         except ApiError:
             position = cursors.open_pass(desk.conn, desk.partner_id, read.race_id, read.mode, read.event_ids, None)
             if read.mode == "full":
-                source = Source(desk.partner_id, desk.key, read.race_id, position.first_page_at or 0, desk.run_id, "full")
+                source = Source(
+                    desk.partner_id, desk.key, read.race_id, position.first_page_at or 0, desk.run_id, "full"
+                )
                 participants.note_missing(
                     desk.conn, source, position.event_ids, after=position.after, upto=None, seen=[]
                 )

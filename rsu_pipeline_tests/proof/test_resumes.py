@@ -97,3 +97,46 @@ def test_a_killed_sync_wastes_at_most_one_page_and_converges(make_hub: Callable[
         twice = sum(times - 1 for (race_id, _), times in pages_asked(hub).items() if race_id not in finished)
         assert twice <= 1, f"killed at {point!r}: {twice} pages asked twice"
     assert sum(reached.values()) == KILLS
+
+
+HISTORY_POINTS = {
+    "before a call is sent": 6,
+    "after an answer": 6,
+    "before cursors move": 1,
+    "before a page is merged": 6,
+    "after a page is merged": 6,
+    "after cursors moved": 1,
+    "before a position is saved": 6,
+    "after a page is committed": 6,
+    "after a pass is dropped": 1,
+    "before history is written": 1,
+}
+"""Points, and up to how many times each is passed before death."""
+
+
+@pytest.mark.timeout(3600)
+def test_twenty_kills_over_one_load_of_history_waste_at_most_twenty_pages(make_hub: Callable[..., Hub]) -> None:
+    hub = make_hub(spec=SPEC | {"races_per_partner": 12}, seed=7)
+    hub.environment["RSU_PAGE_SIZE"] = "4"
+    admin = hub.sandbox.admin
+    for race in admin.truth(1)["races"]:
+        for years in (1, 2, 3):
+            event_id = admin.add_event(
+                race["race_id"], f"{years} years ago", start_in_hours=-years * 8736, race_event_days_id=7000 + years
+            )
+            admin.register(event_id, {"bib_num": 5}, count=30)
+    hub.sync()
+    hub.history(seconds=0)  # asked for, and listed
+    admin.reset_stats()
+    chance = random.Random(SEED)
+    print(f"RSU_PROOF_SEED={SEED}")
+    for killed in range(20):
+        point = list(HISTORY_POINTS)[killed % len(HISTORY_POINTS)]
+        code = victim(hub, point, chance.randint(1, HISTORY_POINTS[point]), "history")
+        assert code == -signal.SIGKILL, f"the load ended, or failed, before kill {killed + 1}"
+        wait_until_dead(hub)
+    assert hub.history(ask=False).finished
+    hub.assert_equal(past_too=True)
+    hub.assert_bib_log_replays()
+    assert len(hub.stored()) == len(hub.truth(past_too=True)) == 12 * (2 * 9 + 3 * 30)
+    assert sum(times - 1 for times in pages_asked(hub).values()) <= 20

@@ -1,8 +1,9 @@
 """A process that syncs a partner and dies by SIGKILL at a named point.
 
-    python -m rsu_pipeline_tests.proof.victim PARTNER POINT TIMES [full]
+    python -m rsu_pipeline_tests.proof.victim PARTNER POINT TIMES [full | history]
 
-The environment names the hub. Exit code 0 means that the sync ended before the point was reached so many times.
+`history` reads a slice of the partner's history, asked for before, instead. The environment names the hub. Exit code 0
+means that the work ended before the point was reached so many times.
 """
 
 import os
@@ -13,7 +14,7 @@ from typing import Any
 
 from rsu_pipeline import settings as configuration
 from rsu_pipeline.runsignup.client import Client
-from rsu_pipeline.sync import listing, reading
+from rsu_pipeline.sync import backfill, listing, reading
 from rsu_pipeline.sync import partner as sync
 from rsu_pipeline.sync.desk import open_desk
 from rsu_pipeline.warehouse import budget, cursors, events, history, participants, sealing
@@ -71,10 +72,13 @@ def main() -> None:
         sealing.Sealer(settings.secret_keys, source="RSU_SECRET_KEY"),
         settings,
         partner,
-        lane="routine",
+        lane="backfill" if "history" in rest else "routine",
         run_id="victim",
         say=lambda line: None,
     ) as desk:
+        if "history" in rest:
+            backfill.run_slice(desk, 1e6)
+            return
         listing.refresh_events(desk)
         plan = sync.make_plan(desk, force_full="full" in rest)
         sync.sync_participants(desk, plan)

@@ -19,7 +19,7 @@ COMMENT ON COLUMN history_requests.since_year IS 'Events that started in an earl
 COMMENT ON COLUMN history_requests.requested_at IS 'When it was asked for.';
 COMMENT ON COLUMN history_requests.anew_from IS 'What was read before this moment is read again; NULL: what was read stays.';
 COMMENT ON COLUMN history_requests.not_before IS 'When the next slice may begin: when calls are free again, or a race that failed may be retried.';
-COMMENT ON COLUMN history_requests.slices IS 'Slices begun.';
+COMMENT ON COLUMN history_requests.slices IS 'Slices begun since it was asked for.';
 COMMENT ON COLUMN history_requests.finished_at IS 'When nothing was left to read; NULL until then.';
 
 CREATE TABLE history_races (

@@ -1,0 +1,145 @@
+"""`rsu backfill`: past editions, asked for from the shell and read by the same runs as from the web UI."""
+
+import datetime as dt
+import sys
+import time
+from collections.abc import Sequence
+from contextlib import nullcontext
+from typing import Any
+
+import click
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+
+from rsu_pipeline.commands.common import chosen_partners, find_dagster, hub, show_json
+from rsu_pipeline.warehouse import backfill as requests
+from rsu_pipeline.warehouse import credentials
+
+LOOK_EVERY = 1.0
+DAEMON_SECONDS = 90.0
+"""A daemon that has not reported for so long is taken for dead; it reports every 30 s."""
+
+
+@click.command()
+@click.option(
+    "--partner", "names", multiple=True, metavar="ID", help="Number or key of a partner; may be repeated. Default: all."
+)
+@click.option("--since", type=click.IntRange(1900, 2200), metavar="YEAR", help="Leave out events of earlier years.")
+@click.option("--restart", is_flag=True, help="Read again what was read before.")
+@click.option("--wait", is_flag=True, help="Stay until it is done, and show how far it is.")
+@click.option("--json", "as_json", is_flag=True, help="For programs: how far each partner is.")
+def backfill(names: tuple[str, ...], since: int | None, restart: bool, wait: bool, as_json: bool) -> None:
+    """Read the registrations of past editions.
+
+    It is read in slices of minutes that go behind everything else, goes on by itself until done, and can be asked for
+    again at any time: what is stored is not read twice. Exit code 1 when a race failed; it is tried again later.
+    """
+    chosen = chosen_partners(names)
+    find_dagster()
+    with hub("backfill") as conn:
+        for partner in chosen:
+            requests.ask(conn, partner.partner_id, since_year=since, anew=restart)
+        conn.commit()
+    daemon = _prepare([str(partner.key) for partner in chosen])
+    if wait:
+        _wait(chosen, daemon, silent=as_json)
+    found = _progress(chosen)
+    if as_json:
+        show_json({"partners": [vars(item) | {"is_complete": item.is_complete} for item in found]})
+    elif wait:
+        for item in found:
+            click.echo(line(item))
+    else:
+        words = "it begins within a minute" if daemon else "no daemon is running: `rsu up` starts it, or add --wait"
+        click.echo(f"Asked for the history of {len(chosen)} partners; {words}. `rsu status` tells how far it is.")
+    sys.exit(1 if wait and not all(item.is_complete for item in found) else 0)
+
+
+def line(item: requests.Progress) -> str:
+    """How far a partner's history is, in a sentence."""
+    text = (
+        f"{item.key}: {item.loaded + item.empty + item.unavailable} of {item.events} past events, {item.registrations:,}"
+        f" registrations, {item.races_done} of {item.races} races"
+    )
+    if item.unavailable:
+        text += f", {item.unavailable} events not to be had any more"
+    if item.retry_at:
+        text += f", {item.failing} races FAILED (tried again {item.retry_at:%Y-%m-%d %H:%M} UTC)"
+    return text + (", complete" if item.is_complete else "")
+
+
+def _prepare(keys: Sequence[str]) -> bool:
+    """Makes sure that the partners have partitions; whether a daemon is at work that will read their history."""
+    import dagster as dg
+
+    from rsu_pipeline.orchestration import partitions
+
+    with dg.DagsterInstance.get() as instance:
+        instance.add_dynamic_partitions(partitions.NAME, list(keys))
+        beat = instance.get_daemon_heartbeats().get("SENSOR")
+    return beat is not None and time.time() - beat.timestamp < DAEMON_SECONDS
+
+
+def _progress(chosen: Sequence[credentials.Partner]) -> list[requests.Progress]:
+    with hub("backfill") as conn:
+        found = [requests.progress(conn, partner.partner_id, dt.datetime.now(dt.UTC)) for partner in chosen]
+    return [item for item in found if item is not None]
+
+
+def _wait(chosen: Sequence[credentials.Partner], daemon: bool, *, silent: bool) -> None:
+    """Until every partner's history is complete, or only races are left that failed; where no daemon reads it, this
+    process does."""
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
+    shown: Any = nullcontext() if silent else Progress(*columns, console=Console(stderr=True))
+    with shown as bar:
+        tasks = {str(partner.key): bar.add_task(str(partner.key), total=None) for partner in chosen} if bar else {}
+        told = ""
+        while True:
+            found = _progress(chosen)
+            for item in found:
+                if bar:
+                    settled = item.loaded + item.empty + item.unavailable
+                    bar.update(tasks[item.key], total=item.events, completed=settled)
+            open_ones = [item for item in found if item.finished_at is None and not _only_failed(item)]
+            if not open_ones:
+                return
+            now = dt.datetime.now(dt.UTC)
+            ready = [item for item in open_ones if item.not_before <= now]
+            if not daemon and ready:
+                _read(ready[0].key)
+                continue
+            if not ready:
+                words = f"waiting until {min(item.not_before for item in open_ones):%H:%M:%S} UTC for calls to be free"
+                if bar and words != told and not daemon:
+                    bar.console.print(words)
+                told = words
+            time.sleep(LOOK_EVERY)
+
+
+def _only_failed(item: requests.Progress) -> bool:
+    """Whether nothing is left but races that failed and wait to be tried again."""
+    waits = item.retry_at is not None and item.retry_at > dt.datetime.now(dt.UTC)
+    return waits and item.races - item.races_done <= item.failing
+
+
+def _read(key: str) -> None:
+    """One slice, as a run of this process."""
+    import dagster as dg
+
+    from rsu_pipeline.definitions import defs
+
+    with dg.DagsterInstance.get() as instance:
+        outcome = defs.resolve_job_def("backfill_history").execute_in_process(
+            partition_key=key,
+            instance=instance,
+            raise_on_error=False,
+            run_config={
+                "ops": {"participant_history": {"config": {"go_on": True}}},
+                "loggers": {"console": {"config": {"log_level": "CRITICAL"}}},
+            },
+            tags={"lane": "backfill", "partner": key, "launched_by": "rsu backfill"},
+        )
+    for event in outcome.all_node_events:
+        if event.is_step_failure:
+            data = event.step_failure_data.user_failure_data
+            raise credentials.PartnerError(f"{key}: {data.description if data else 'the run failed'}")

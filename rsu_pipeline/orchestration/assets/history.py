@@ -1,0 +1,63 @@
+"""Past editions: fetch and store a slice, report."""
+
+import dagster as dg
+from pydantic import Field
+
+from rsu_pipeline import installation
+from rsu_pipeline.orchestration import report
+from rsu_pipeline.orchestration.assets.sync import KINDS, partner_events
+from rsu_pipeline.orchestration.failures import plain_failures
+from rsu_pipeline.orchestration.lanes import lane_of
+from rsu_pipeline.orchestration.partitions import timing_partner
+from rsu_pipeline.orchestration.resources import RunSignupResource, WarehouseResource
+from rsu_pipeline.sync import backfill
+from rsu_pipeline.warehouse import backfill as requests
+
+PATIENCE = 60.0
+"""Seconds to wait for a partner: history is never in a hurry."""
+
+
+class HistoryConfig(dg.Config):
+    """What an operator may ask of a partner's history."""
+
+    since_year: int | None = Field(
+        default=None, ge=1900, le=2200, description="Leave out events that started in an earlier year; empty: all."
+    )
+    anew: bool = Field(default=False, description="Read again what was read before.")
+    go_on: bool = Field(
+        default=False, description="Only go on with what was asked for; the sensor `history` sets it for each slice."
+    )
+
+
+@dg.asset(
+    partitions_def=timing_partner, group_name="runsignup", kinds=KINDS, deps=[partner_events], tags={"lane": "backfill"}
+)
+def participant_history(
+    context: dg.AssetExecutionContext,
+    config: HistoryConfig,
+    warehouse: WarehouseResource,
+    runsignup: RunSignupResource,
+) -> dg.MaterializeResult[None]:
+    """Registrations of all editions of a partner's races, past ones too.
+
+    One row of `runsignup_participants` is a registration; `history_events` tells which past events were read, which
+    RunSignup answered with nothing, and which it no longer gives out. One run reads for some minutes (RSU_HISTORY_SLICE);
+    the sensor `history` starts the next until nothing is left, and `history_complete` is red until then.
+    """
+    with (
+        plain_failures(),
+        runsignup.desk(
+            warehouse,
+            context.partition_key,
+            lane=lane_of(context),
+            run_id=context.run.run_id,
+            say=context.log.info,
+            patience=PATIENCE,
+        ) as desk,
+    ):
+        if not config.go_on or requests.request_of(desk.conn, desk.partner_id) is None:
+            requests.ask(desk.conn, desk.partner_id, since_year=config.since_year, anew=config.anew)
+            desk.conn.commit()
+        done = backfill.run_slice(desk, installation.current().settings.history.slice_seconds)
+        progress = requests.progress(desk.conn, desk.partner_id, desk.now())
+        return dg.MaterializeResult(metadata=report.history_metadata(done, progress, desk.ledger))
