@@ -165,8 +165,9 @@ class Hub:
 
 
 @contextmanager
-def started(scale: str) -> Iterator[Hub]:
-    """The servers, for the length of a block; nothing of them is left."""
+def started(scale: str, *, past: bool = False) -> Iterator[Hub]:
+    """The servers, for the length of a block; nothing of them is left. What is measured is the future events, or the
+    `past` ones."""
     folder = Path(tempfile.mkdtemp(prefix="rsu-benchmark-"))
     now = float(int(time.time()))
     try:
@@ -175,21 +176,22 @@ def started(scale: str) -> Iterator[Hub]:
         with SandboxProcess.start(SCALES[scale], SEED, now=now, spec=spec, timeout=300) as sandbox:
             rows = sandbox.admin.partners()
             partners = [Partner(row["partner"], row["name"], row["key"], row["secret"]) for row in rows]
-            yield Hub(url, sandbox, partners, now, expected(scale, now), folder)
+            yield Hub(url, sandbox, partners, now, expected(scale, now, past=past), folder)
     finally:
         embedded.release(folder / "postgres")
         embedded.destroy(folder / "postgres")
         shutil.rmtree(folder, ignore_errors=True)
 
 
-def expected(scale: str, now: float) -> Expected:
-    """What a sync must come to, from a world of the same seed built here, not from anything that is measured."""
+def expected(scale: str, now: float, *, past: bool = False) -> Expected:
+    """What a sync, or a load of the `past`, must come to, from a world of the same seed built here, not from anything
+    that is measured."""
     world = build(SCALES[scale], SEED, now, LARGE if scale == "large" else None)
     ids: dict[int, list[int]] = defaultdict(list)
     sizes = {}
     for event in world.events.values():
         times = [time for time in (event.start, event.end) if time is not None]
-        if not times or max(times) + 3600 > now:
+        if (not times or max(times) + 3600 > now) != past:
             ids[event.race_id].append(event.id)
             sizes[event.id] = sum(1 for _ in world.truth.active.of_event(event.id))
     reads = [
@@ -201,7 +203,7 @@ def expected(scale: str, now: float) -> Expected:
     for number in world.partners:
         listed = sum(number in race.partners for race in world.races.values())
         found.listing_pages += max(1, -(-listed // 1000))
-    found.details = len(ids)
+    found.details = len(world.races) if past else len(ids)
     found.count()
     return found
 

@@ -1,7 +1,7 @@
 """The pipeline's own engine as a measured process: partners' future events through the real sync.
 
 Actions: `prepare` makes the schema and onboards the partners, `full` reads everything again, `plan` reads what the plan
-says (full where nothing was read before, else incremental).
+says (full where nothing was read before, else incremental), `history` reads every past event.
 """
 
 import datetime as dt
@@ -9,9 +9,10 @@ import tempfile
 
 from benchmarks.measure import Job, Meter, Read, Report, answer, job
 from rsu_pipeline import settings as configuration
-from rsu_pipeline.sync import listing
+from rsu_pipeline.sync import backfill, listing
 from rsu_pipeline.sync import partner as sync
 from rsu_pipeline.sync.desk import Desk, open_desk
+from rsu_pipeline.warehouse import backfill as backfill_requests
 from rsu_pipeline.warehouse import credentials, database
 from rsu_pipeline.warehouse.sealing import Sealer
 
@@ -58,12 +59,27 @@ def run(work: Job, report: Report, meter: Meter) -> None:
             sealer,
             settings,
             str(item.number),
-            lane="routine",
+            lane="backfill" if work.action == "history" else "routine",
             run_id="benchmark",
             say=lambda line: None,
             now=lambda: now,
         ) as desk:
-            _partner(desk, report, meter, force_full=work.action == "full")
+            if work.action == "history":
+                _history(desk, report, meter)
+            else:
+                _partner(desk, report, meter, force_full=work.action == "full")
+
+
+def _history(desk: Desk, report: Report, meter: Meter) -> None:
+    backfill_requests.ask(desk.conn, desk.partner_id)
+    desk.conn.commit()
+    with meter.timing(report.registrations):
+        done = backfill.run_slice(desk, 1e9)
+    report.problems += done.problems
+    if not done.finished:
+        report.problems.append(f"{desk.key}: not finished")
+    _count(desk, report, done.sync)
+    report.reads += [Read(desk.partner_id, read.read.race_id, list(read.read.event_ids)) for read in done.sync.reads]
 
 
 def _partner(desk: Desk, report: Report, meter: Meter, *, force_full: bool) -> None:
@@ -72,6 +88,11 @@ def _partner(desk: Desk, report: Report, meter: Meter, *, force_full: bool) -> N
         plan = sync.make_plan(desk, force_full=force_full)
     with meter.timing(report.registrations):
         outcome = sync.sync_participants(desk, plan)
+    _count(desk, report, outcome)
+    report.reads += [Read(desk.partner_id, read.race_id, list(read.event_ids)) for read in plan.reads]
+
+
+def _count(desk: Desk, report: Report, outcome: sync.SyncOutcome) -> None:
     counts = outcome.counts
     report.problems += outcome.failures
     if counts.quarantined or counts.with_faults:
@@ -82,7 +103,6 @@ def _partner(desk: Desk, report: Report, meter: Meter, *, force_full: bool) -> N
     report.removed += counts.removed
     report.bib_changes += counts.bib_changes
     report.unequal += len(outcome.unequal_events)
-    report.reads += [Read(desk.partner_id, read.race_id, list(read.event_ids)) for read in plan.reads]
 
 
 if __name__ == "__main__":

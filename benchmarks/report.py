@@ -17,6 +17,7 @@ class Results:
 
     scale: str
     rows: int = 0
+    what: str = "Future events"
     runs: dict[str, dict[str, list[Measured]]] = field(default_factory=dict)
 
     def add(self, step: str, label: str, measured: Measured) -> None:
@@ -24,7 +25,7 @@ class Results:
 
     def show(self) -> None:
         """The table, on standard output."""
-        table = Table(title=f"Future events of scale {self.scale}: {self.rows:,} registrations")
+        table = Table(title=f"{self.what} of scale {self.scale}: {self.rows:,} registrations")
         table.add_column("")
         for name in (
             "wall s", "× floor", "CPU s", "× floor", "rows/s", "listing s", "PostgreSQL CPU s", "sandbox CPU s",
