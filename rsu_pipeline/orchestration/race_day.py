@@ -11,6 +11,7 @@ import dagster as dg
 from pydantic import Field
 
 from rsu_pipeline import installation
+from rsu_pipeline import settings as configuration
 from rsu_pipeline.orchestration.failures import plain_failures
 from rsu_pipeline.orchestration.resources import RunSignupResource, WarehouseResource
 from rsu_pipeline.orchestration.schedules import ACTIVE
@@ -20,8 +21,13 @@ from rsu_pipeline.sync.watch import PartnerWatched
 from rsu_pipeline.warehouse import bibs, database, fleet
 
 SHARD_TAG = "watch_shard"
-SUCCESSOR_AHEAD = 45.0
-"""Seconds before a slice ends that its successor is asked for: a run takes some 5 s to start, on a busy machine 20."""
+LOOK_SECONDS = 30
+"""How often race_day looks. Every tick of a sensor costs a quarter of a second of processor time, work or none."""
+BIBS_SECONDS = 20
+"""How often new bibs are told; they are in the tables before."""
+SUCCESSOR_AHEAD = 60.0
+"""Seconds before a slice ends that its successor is asked for: the look may be half a minute late, and a run takes some
+5 s to start, on a busy machine 20."""
 SENSOR_SECONDS = 15.0
 """How long bib_changes may begin looks itself in one tick."""
 SENSOR_CALL_SECONDS = 10.0
@@ -103,7 +109,7 @@ def _metadata(partner: PartnerWatched) -> dict[str, dg.MetadataValue]:
 
 @dg.sensor(
     job_name=watch.name,
-    minimum_interval_seconds=10,
+    minimum_interval_seconds=LOOK_SECONDS,
     default_status=dg.DefaultSensorStatus.RUNNING,
     description="Keeps the watch running while any race is in its window: from 4 h before a start until an hour after.",
 )
@@ -150,7 +156,8 @@ def _successor(
 
 
 @dg.sensor(
-    minimum_interval_seconds=10,
+    # With RSU_BIB_POLL=sensor it looks for bibs at RunSignup, as often as its calls allow.
+    minimum_interval_seconds=10 if configuration.load().watch.bib_poll == "sensor" else BIBS_SECONDS,
     default_status=dg.DefaultSensorStatus.RUNNING,
     description="Tells each new row of the bib log to its partner's partition of participants, and so to what depends on"
     " it. With RSU_BIB_POLL=sensor it also looks for bibs itself.",

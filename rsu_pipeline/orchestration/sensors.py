@@ -21,7 +21,7 @@ RETRY_SECONDS = 60.0
 
 @dg.sensor(
     job=sync_partner,
-    minimum_interval_seconds=15,
+    minimum_interval_seconds=30,
     default_status=dg.DefaultSensorStatus.RUNNING,
     description="Gives every partner with RunSignup credentials a partition and a first sync, and seals what stands in"
     " clear. A partner whose credentials go, or who is switched off, keeps its partition and is not synced.",
@@ -74,7 +74,7 @@ def _may_retry(ended_at: float | None, tries: int, now: float) -> bool:
 
 @dg.sensor(
     job=backfill_history,
-    minimum_interval_seconds=30,
+    minimum_interval_seconds=60,
     default_status=dg.DefaultSensorStatus.RUNNING,
     description="Goes on with the history that was asked for, slice by slice until it is complete: a partner whose slice has"
     " ended gets the next one, once calls are free again and races that failed may be retried.",

@@ -4,6 +4,8 @@ Dagster's classes do the work; those here only find the address and the folder, 
 the tests need no more configuration than the pipeline itself.
 """
 
+import os
+import threading
 from collections.abc import Mapping
 from typing import Any, Self
 from urllib.parse import quote
@@ -13,12 +15,16 @@ from dagster._core.storage.local_compute_log_manager import LocalComputeLogManag
 from dagster._core.storage.root import LocalArtifactStorage
 from dagster._serdes import ConfigurableClassData
 from dagster_postgres import DagsterPostgresStorage
+from sqlalchemy import create_engine
+from sqlalchemy.engine import Engine
 
 from rsu_pipeline import installation
 from rsu_pipeline.warehouse import database
 
 SCHEMA = "dagster"
 _SCHEMA_LOCK = (0x525355, 1)
+_engines: dict[tuple[int, str], Engine] = {}
+_engines_lock = threading.Lock()
 _in_place: set[str] = set()
 """Addresses at which this process has found or made Dagster's tables. Every tick of a sensor or schedule makes an instance
 of its own, and looking again cost 30 ms of processor time each."""
@@ -41,6 +47,10 @@ class HubStorage(DagsterPostgresStorage):
             should_autocreate_tables=is_new and config_value.get("should_autocreate_tables", True),
         )
         _in_place.add(address)
+        engine = _engine(_with_schema(address))
+        parts: tuple[Any, ...] = (storage.run_storage, storage.event_log_storage, storage.schedule_storage)
+        for part in parts:
+            part._engine = engine  # there is no public way
         return storage
 
 
@@ -79,6 +89,21 @@ def storage_url(database_url: str) -> str:
             cur.execute(f"CREATE SCHEMA IF NOT EXISTS {SCHEMA}")
         conn.commit()
     return _with_schema(database_url)
+
+
+def _engine(url: str) -> Engine:
+    """This process's connections to Dagster's tables. dagster-postgres connects anew for every query, which was two
+    fifths of what an idle daemon used; as many connections as are wanted at once may be open, two are kept."""
+    key = (os.getpid(), url)
+    with _engines_lock:
+        if key not in _engines:
+            # Only tests have a second installation in one process.
+            for other in [other for other in _engines if other[0] == key[0]]:
+                _engines.pop(other).dispose()
+            _engines[key] = create_engine(
+                url, isolation_level="AUTOCOMMIT", pool_size=2, max_overflow=-1, pool_recycle=600, pool_pre_ping=True
+            )
+        return _engines[key]
 
 
 def _with_schema(database_url: str) -> str:

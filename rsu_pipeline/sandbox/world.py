@@ -308,6 +308,8 @@ class World:
     def _show(self, kind: Kind, id: int, item: Record | Removal | None, hide: float = 0.0) -> None:
         """Puts (or with None takes away) an item in the truth now, in the feed when it may be seen."""
         self.changes += 1
+        # What has become visible meanwhile comes first, lest it be laid over this later change when it is next read.
+        self.settle()
         _apply(self.truth, kind, id, item)
         now = self.clock.now()
         # A later change of the same item can't be seen before an earlier one.

@@ -115,7 +115,7 @@ def test_a_watch_has_one_successor_and_only_shortly_before_it_ends(put: Fleet, i
     assert skipped(look(race_day, instance)) == "1 races in their window, 1 ahead, 0 watches asked for"
     start(instance, [waits])
     assert "0 watches asked for" in skipped(look(race_day, instance))
-    move_starts(put, 550)
+    move_starts(put, 535)
     assert "0 watches asked for" in skipped(look(race_day, instance))
     move_starts(put, 10)
     (successor,) = requests(look(race_day, instance))

@@ -105,6 +105,19 @@ def test_visibility_delay_hides_a_change_that_is_already_stamped(
     assert row["last_modified"] - stamp <= 2
 
 
+def test_a_change_seen_at_once_is_not_undone_by_an_earlier_one_that_was_hidden(
+    sandbox: SandboxProcess, api: Caller, fresh: Fresh
+) -> None:
+    race, (event, _) = fresh
+    (id,) = sandbox.admin.register(event)
+    sandbox.admin.switch(visibility_delay=30)
+    sandbox.admin.bib(id, 9)
+    sandbox.admin.clock(advance=31)
+    sandbox.admin.switch(visibility_delay=0)
+    sandbox.admin.bib(id, 10)
+    assert api.rows(race, event)[0]["bib_num"] == 10
+
+
 def test_a_bundle_has_twin_rows_with_the_same_bib(sandbox: SandboxProcess) -> None:
     third = caller(sandbox, 3)
     race = next(race for race in sandbox.admin.truth(3)["races"] if race["name"] == "Three Mills Double")
