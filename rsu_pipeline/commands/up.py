@@ -1,10 +1,12 @@
 """`rsu up` and `rsu demo`: everything an installation needs, in the foreground, until Ctrl-C."""
 
+import json
 import os
 import shlex
 import shutil
 import socket
 import sys
+import tempfile
 import threading
 import time
 from collections.abc import Mapping
@@ -25,7 +27,9 @@ from rsu_pipeline.warehouse import credentials, database, embedded, history
 DEMO_PORT = 8765
 """Where the demo's RunSignup listens, unless RSU_DEMO_PORT says otherwise."""
 DEMO_SEED = 7
-DEMO_FILES = ("dagster", "logs", "sandbox.state", "secret.key")
+LONGEST_SOCKET_PATH = 100
+"""Some systems allow no more than 103 bytes."""
+DEMO_FILES = ("code.sock", "dagster", "logs", "sandbox.state", "secret.key", "workspace.yaml")
 """What the demo keeps in its folder beside the embedded PostgreSQL."""
 
 
@@ -136,7 +140,28 @@ def _serve(
         "PYTHONUNBUFFERED": "1",
     }
     scripts = Path(sys.executable).parent
+    socket_path, workspace = _workspace(settings.home)
     dagster = [
+        Child(
+            "code",
+            # One for web UI, daemon and runs. Left to themselves web UI and daemon have one each, and the daemon starts
+            # a new one every minute.
+            [
+                str(scripts / "dagster"),
+                "api",
+                "grpc",
+                "--socket",
+                str(socket_path),
+                "--location-name",
+                "rsu_pipeline",
+                "-m",
+                "rsu_pipeline.definitions",
+            ],
+            env=environment,
+            ready=lambda: _listens(socket_path),
+            ready_timeout=120,
+            restart=True,
+        ),
         Child(
             "web",
             [
@@ -146,7 +171,7 @@ def _serve(
                 "-p",
                 str(settings.ui_port),
                 "-w",
-                "workspace.yaml",
+                str(workspace),
             ],
             env=environment,
             ready=lambda: _answers(f"{ui}/server_info"),
@@ -163,7 +188,7 @@ def _serve(
                 str(scripts / "dagster-daemon"),
                 "run",
                 "-w",
-                "workspace.yaml",
+                str(workspace),
             ],
             env=environment,
             restart=True,
@@ -200,6 +225,26 @@ def _serve(
         return 130
     click.echo("Stopped.")
     return code
+
+
+def _workspace(home: Path) -> tuple[Path, Path]:
+    """Where the code server listens, and the file that tells web UI and daemon so."""
+    home.mkdir(parents=True, exist_ok=True)
+    path = home / "code.sock"
+    if len(os.fsencode(path)) > LONGEST_SOCKET_PATH:
+        path = Path(tempfile.mkdtemp(prefix="rsu-")) / "code.sock"
+    path.unlink(missing_ok=True)
+    workspace = home / "workspace.yaml"
+    location = {"grpc_server": {"socket": str(path), "location_name": "rsu_pipeline"}}
+    # JSON is YAML, and needs no care about what is in the path.
+    workspace.write_text(json.dumps({"load_from": [location]}) + "\n")
+    return path, workspace
+
+
+def _listens(path: Path) -> bool:
+    with closing(socket.socket(socket.AF_UNIX)) as probe:
+        probe.connect(str(path))
+    return True
 
 
 def _onboard(here: Installation, port: int) -> None:

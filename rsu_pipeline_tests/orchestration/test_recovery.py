@@ -317,7 +317,7 @@ def _play(here: Installation) -> Story:
     worker = _go_on(here, runs, queued)
 
     runs, queued = here.in_the_middle(1)
-    here.kill([pid for pid in here.pids("dagster api grpc") if _parent(pid) in here.pids("dagster-daemon")])
+    here.kill([pid for pid in here.pids("dagster api grpc") if _parent(pid) == here.up.process.pid])
     code_server = _go_on(here, runs, queued)
 
     runs, queued = here.in_the_middle(1)

@@ -274,6 +274,8 @@ CREATE TABLE runsignup_participants (
 CREATE UNIQUE INDEX runsignup_participants_identity ON runsignup_participants (timing_partner_id, registration_id);
 CREATE INDEX runsignup_participants_of_event ON runsignup_participants (timing_partner_id, event_id, registration_id);
 CREATE INDEX runsignup_participants_event_id ON runsignup_participants (event_id);
+-- For unified_participants, whose event_id is text.
+CREATE INDEX runsignup_participants_event_id_text ON runsignup_participants ((event_id::varchar));
 CREATE INDEX runsignup_participants_bib_num ON runsignup_participants (bib_num);
 CREATE INDEX runsignup_participants_email ON runsignup_participants (email);
 COMMENT ON TABLE runsignup_participants IS 'One row: a registration as one partner''s credential sees it, active or removed.';

@@ -1,0 +1,179 @@
+"""The shell around the plan: one transaction, under the lock that migrations take, verified before it is committed."""
+
+import time
+from collections.abc import Callable
+from contextlib import closing
+from dataclasses import dataclass
+from textwrap import shorten
+
+import psycopg2
+from psycopg2.extensions import connection as Connection
+from psycopg2.extensions import cursor as Cursor
+
+from rsu_pipeline.warehouse import database
+from rsu_pipeline.warehouse.adoption.facts import ADOPTED, Facts, count
+from rsu_pipeline.warehouse.adoption.plan import lacking, plan
+from rsu_pipeline.warehouse.adoption.refusals import refuse_shape
+from rsu_pipeline.warehouse.adoption.shape import Shape, ident, inspect
+from rsu_pipeline.warehouse.adoption.steps import Refused, Step, counted
+
+MIGRATED = "rsu_adoption"
+"""The schema in which the migrations are run, to see what they make; gone at the end."""
+
+
+@dataclass(frozen=True)
+class Report:
+    """An adoption done, or rehearsed. Without steps there was nothing to do."""
+
+    steps: tuple[Step, ...]
+    facts: Facts
+    seconds: float
+
+    def lines(self) -> list[str]:
+        """The plan in sentences, table by table."""
+        told = [step for step in self.steps if step.sentence]
+        lines: list[str] = []
+        for subject in dict.fromkeys(step.subject for step in told):
+            lines += [subject, *(f"  {step.sentence}" for step in told if step.subject == subject)]
+            if subject == "partner_provider_credentials" and self.facts.clear_secrets:
+                number = counted(self.facts.clear_secrets, "credential")
+                lines.append(f"  {number} in clear, which the program seals when it next looks")
+        return lines
+
+    def as_json(self) -> dict[str, object]:
+        """The same for programs."""
+        return {
+            "nothing_to_do": not self.steps,
+            "steps": [
+                {"table": step.subject, "what": step.sentence, "rows": step.rows}
+                for step in self.steps
+                if step.sentence
+            ],
+            "rows": self.facts.rows,
+            "moved": self.facts.moving,
+            "credentials_in_clear": self.facts.clear_secrets,
+            "seconds": round(self.seconds, 1),
+        }
+
+
+def server_zone(url: str) -> str:
+    """The time zone of the server's sessions by default, in which the older program's `now()` was. Raises
+    DatabaseError."""
+    try:
+        with closing(psycopg2.connect(url, connect_timeout=10)) as conn, conn.cursor() as cur:
+            cur.execute("SHOW timezone")
+            return str((cur.fetchone() or ("UTC",))[0])
+    except psycopg2.Error as error:
+        raise database.DatabaseError(database.unreachable(url, error)) from None
+
+
+def adopt(
+    conn: Connection,
+    *,
+    zone: str,
+    dry_run: bool = False,
+    tell: Callable[[Report], None] = lambda report: None,
+    say: Callable[[str], None] = lambda line: None,
+) -> Report:
+    """Adopts the database, or with `dry_run` only plans to. `zone` is server_zone's; `tell` is given the plan before
+    anything is done, `say` a line as each step begins.
+
+    All of it is one transaction: whatever goes wrong, the database is as it was. Raises Refused for what is not
+    understood, DatabaseError for what PostgreSQL refuses.
+    """
+    started = time.monotonic()
+    try:
+        with conn.cursor() as cur:
+            report = _adopt(conn, cur, zone, dry_run=dry_run, tell=tell, say=say)
+        if dry_run:
+            conn.rollback()
+        else:
+            conn.commit()
+    except psycopg2.errors.LockNotAvailable as error:
+        conn.rollback()
+        raise database.DatabaseError(
+            "Other sessions use the tables, so that they cannot be changed, and nothing was: stop the programs that use the"
+            " database, and adopt again."
+        ) from error
+    except psycopg2.Error as error:
+        if conn.closed:
+            raise
+        conn.rollback()
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise database.DatabaseError(f"The database cannot be adopted, and nothing was changed: {reason}.") from error
+    except BaseException:
+        conn.rollback()
+        raise
+    return Report(report.steps, report.facts, time.monotonic() - started)
+
+
+def _adopt(
+    conn: Connection,
+    cur: Cursor,
+    zone: str,
+    *,
+    dry_run: bool,
+    tell: Callable[[Report], None],
+    say: Callable[[str], None],
+) -> Report:
+    cur.execute("SELECT current_schema()")
+    (schema,) = cur.fetchone() or (None,)
+    # A rewrite of the largest table may take longer than a role's statements usually may.
+    cur.execute("SET LOCAL statement_timeout = 0")
+    if _is_migrated(inspect(cur, str(schema))):
+        return Report((), Facts(), 0.0)
+    wanted = _wanted(conn, cur)
+    # The lock of the migrations is ours from here on.
+    found = inspect(cur, str(schema))
+    if _is_migrated(found):
+        return Report((), Facts(), 0.0)
+    refuse_shape(found, wanted)
+    if not dry_run:
+        say("waiting for the tables to be free")
+        names = ", ".join(ident(name) for name in ADOPTED if name in found.tables)
+        cur.execute(f"LOCK TABLE {names} IN ACCESS EXCLUSIVE MODE")
+        found = inspect(cur, found.schema)
+        refuse_shape(found, wanted)
+    say("counting rows")
+    facts = count(cur, found, wanted)
+    steps = plan(found, wanted, facts, zone)
+    report = Report(tuple(steps), facts, 0.0)
+    tell(report)
+    if not dry_run:
+        _apply(cur, steps, say)
+        cur.execute(f"DROP SCHEMA {MIGRATED} CASCADE")
+        say("comparing with a new database")
+        if rest := lacking(inspect(cur, found.schema), wanted):
+            what = f"{rest[0].subject} different from a new database's ({rest[0].sentence or 'comments'})"
+            raise Refused(f"Adoption would leave {what}, so nothing was changed.")
+    return report
+
+
+def _is_migrated(found: Shape) -> bool:
+    """Whether this program's migrations are recorded in a schema. Raises Refused when another's are."""
+    if "schema_migrations" not in found.tables:
+        return False
+    columns = found.tables["schema_migrations"].columns
+    if missing := [name for name in ("version", "name", "digest") if name not in columns]:
+        raise Refused(
+            f"Table schema_migrations has no column {missing[0]}, so another program's migrations are recorded there:"
+            " rename it, and adopt again."
+        )
+    return True
+
+
+def _wanted(conn: Connection, cur: Cursor) -> Shape:
+    """What the migrations make: their tables, recorded as applied, in a schema of their own."""
+    cur.execute(f"CREATE SCHEMA {MIGRATED}; SET LOCAL search_path TO {MIGRATED}")
+    database.apply_migrations(conn)
+    return inspect(cur, MIGRATED)
+
+
+def _apply(cur: Cursor, steps: list[Step], say: Callable[[str], None]) -> None:
+    # Checks that are put off would stand in the way of changing their tables.
+    cur.execute("SET CONSTRAINTS ALL IMMEDIATE")
+    for number, step in enumerate(steps, 1):
+        if step.sentence:
+            say(shorten(f"[{number}/{len(steps)}] {step.subject}: {step.sentence}", 100, placeholder=" …"))
+        for statement in step.sql:
+            cur.execute(statement)

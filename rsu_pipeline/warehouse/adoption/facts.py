@@ -1,0 +1,148 @@
+"""What the rows of the older program look like, counted: the numbers a plan tells and the refusals it rests on."""
+
+from collections import Counter
+from dataclasses import dataclass, field
+from typing import Any
+
+from psycopg2.extensions import cursor as Cursor
+
+from rsu_pipeline.warehouse.adoption import rows
+from rsu_pipeline.warehouse.adoption.shape import Shape, ident
+from rsu_pipeline.warehouse.credentials import PROVIDER
+
+ADOPTED = {
+    "timing_partners": ("timing_partner_id", "company_name"),
+    "providers": ("provider_id", "name"),
+    "partner_provider_credentials": (
+        "partner_provider_credential_id",
+        "provider_id",
+        "timing_partner_id",
+        "principal",
+        "secret",
+    ),
+    "runsignup_races": ("race_id",),
+    "runsignup_events": ("event_id", "race_id"),
+    "runsignup_participants": ("id", "race_id", "event_id", "timing_partner_id", "registration_id"),
+    "sync_history": ("sync_history_id",),
+}
+"""The tables an older program made under our names, each with the columns without which it is another table."""
+NEEDED = ("timing_partners", "runsignup_races", "runsignup_events", "runsignup_participants")
+"""Of these those without which there is nothing to adopt; the others are made where they are missing."""
+STAND_INS = {"providers": {"provider_id": "id", "name": "provider_name"}, "sync_history": {"sync_history_id": "id"}}
+"""Columns of ours, and the names some older installations have for them. The old column stays the one that is written;
+ours is generated from it, so that both read alike for ever."""
+
+
+@dataclass
+class Facts:
+    """Counts. `rows` by table; `moving` by table and reason; `nulls` by (table, column); `repeated` by (table, columns):
+    values that more than one row has; `lost` by table: rows of a partner or provider that is not there."""
+
+    rows: dict[str, int] = field(default_factory=dict)
+    moving: dict[str, Counter[str]] = field(default_factory=dict)
+    nulls: dict[tuple[str, str], int] = field(default_factory=dict)
+    repeated: dict[tuple[str, tuple[str, ...]], int] = field(default_factory=dict)
+    lost: dict[str, int] = field(default_factory=dict)
+    lagging: set[str] = field(default_factory=set)
+    """Tables whose sequence is behind the highest number."""
+    links: int = 0
+    """Pairs of a partner and a race it sees."""
+    providers: list[str] = field(default_factory=list)
+    """Names of providers that are RunSignup's, whatever their case."""
+    blank_bibs: int = 0
+    """Participants whose bib is a text without a character."""
+    without_zone: int = 0
+    """Dated events whose race names no zone that PostgreSQL knows."""
+    clear_secrets: int = 0
+    """RunSignup credentials with a key or secret in clear."""
+
+
+def column_of(shape: Shape, table: str, name: str) -> str | None:
+    """The column that holds what ours of this name does: itself, or its stand-in; None when there is neither."""
+    columns = shape.tables[table].columns
+    if name in columns:
+        return name
+    other = STAND_INS.get(table, {}).get(name)
+    return other if other in columns else None
+
+
+def sequence_of(default: str) -> str:
+    """The sequence, as a regclass, of a default that takes its next number."""
+    return default.removeprefix("nextval(").removesuffix(")")
+
+
+def count(cur: Cursor, found: Shape, wanted: Shape) -> Facts:
+    """Counts what a plan needs to know. The tables of NEEDED must be there with their columns."""
+    facts = Facts()
+
+    def value(query: str) -> Any:
+        cur.execute(query)
+        return (cur.fetchone() or (0,))[0]
+
+    for table in ADOPTED:
+        if table in found.tables:
+            facts.rows[table] = value(f"SELECT count(*) FROM {table}")
+            _count_keys(value, found, wanted, table, facts)
+            key = found.tables[table].primary_key()
+            default = found.tables[table].columns[key[0]].default if len(key) == 1 else None
+            if default is not None and default.startswith("nextval("):
+                last = f"pg_sequence_last_value({sequence_of(default)})"
+                if value(f"SELECT max({ident(key[0])}) > coalesce({last}, 0) FROM {table}"):
+                    facts.lagging.add(table)
+    for table, judgement in rows.judgements(found).items():
+        cur.execute(f"SELECT reason, count(*)::int FROM ({judgement}) j GROUP BY reason ORDER BY reason")
+        if moving := Counter(dict(cur.fetchall())):
+            facts.moving[table] = moving
+    facts.links = value(f"SELECT count(*) FROM ({rows.links(found)}) l")
+    if "start_time" in found.tables["runsignup_events"].columns:
+        zoned = "timezone" in found.tables["runsignup_races"].columns
+        known = "SELECT FROM pg_timezone_names z WHERE lower(z.name) = lower(r.timezone)"
+        facts.without_zone = value(
+            "SELECT count(*) FROM runsignup_events e JOIN runsignup_races r USING (race_id)"
+            f" WHERE e.start_time IS NOT NULL AND {f'NOT EXISTS ({known})' if zoned else 'true'}"
+        )
+    if rows.BIB in found.tables["runsignup_participants"].columns:
+        facts.blank_bibs = value(f"SELECT count(*) FROM runsignup_participants WHERE {rows.BIB} !~ '\\S'")
+    _count_credentials(cur, value, found, facts)
+    return facts
+
+
+def _count_keys(value: Any, found: Shape, wanted: Shape, table: str, facts: Facts) -> None:
+    theirs, ours = found.tables[table], wanted.tables[table]
+    for name, column in ours.columns.items():
+        stored = column_of(found, table, name)
+        if stored is not None and column.not_null and not theirs.columns[stored].not_null:
+            facts.nulls[table, stored] = value(f"SELECT count(*) FROM {table} WHERE {ident(stored)} IS NULL")
+    unique = {key.columns for key in theirs.constraints if key.kind in ("p", "u")}
+    for key in ours.constraints:
+        stored_columns = tuple(column_of(found, table, name) or "" for name in key.columns)
+        if key.kind in ("p", "u") and all(stored_columns) and stored_columns not in unique:
+            names = ", ".join(ident(name) for name in stored_columns)
+            facts.repeated[table, stored_columns] = value(
+                f"SELECT count(*) FROM (SELECT FROM {table} WHERE ({names}) IS NOT NULL GROUP BY {names}"
+                " HAVING count(*) > 1) r"
+            )
+
+
+def _count_credentials(cur: Cursor, value: Any, found: Shape, facts: Facts) -> None:
+    if "providers" not in found.tables:
+        return
+    key, name = column_of(found, "providers", "provider_id"), column_of(found, "providers", "name")
+    cur.execute(f"SELECT {name} FROM providers WHERE lower({name}) = %s ORDER BY 1", (PROVIDER,))
+    facts.providers = [row[0] for row in cur.fetchall()]
+    # Names that differ by their case alone would break the rule that a name is found whatever its case.
+    facts.repeated["providers", (str(name),)] = value(
+        f"SELECT count(*) FROM (SELECT FROM providers GROUP BY lower({name}) HAVING count(*) > 1) r"
+    )
+    if "partner_provider_credentials" not in found.tables:
+        return
+    facts.lost["partner_provider_credentials"] = value(
+        "SELECT count(*) FROM partner_provider_credentials WHERE timing_partner_id NOT IN"
+        " (SELECT timing_partner_id FROM timing_partners) OR provider_id NOT IN"
+        f" (SELECT {key} FROM providers)"
+    )
+    facts.clear_secrets = value(
+        "SELECT count(*) FROM partner_provider_credentials WHERE provider_id IN"
+        f" (SELECT {key} FROM providers WHERE lower({name}) = '{PROVIDER}')"
+        " AND (principal NOT LIKE 'sealed:%' OR secret NOT LIKE 'sealed:%')"
+    )

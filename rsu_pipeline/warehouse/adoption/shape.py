@@ -1,0 +1,232 @@
+"""The shape of a schema: its tables, views and functions, as PostgreSQL's catalog has them.
+
+Every definition is SQL that means the same in another schema: names are written as the schema's own search path shows
+them.
+"""
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from typing import Any
+
+from psycopg2.extensions import cursor as Cursor
+
+
+@dataclass(frozen=True)
+class Column:
+    """A column. `type` is as format_type writes it; `made` tells how its value comes about: `identity`, `generated` or
+    neither (empty)."""
+
+    name: str
+    type: str
+    not_null: bool
+    default: str | None
+    made: str
+    comment: str | None
+
+
+@dataclass(frozen=True)
+class Constraint:
+    """A constraint. `kind` is p (primary key), u (unique), f (foreign key) or another letter of pg_constraint; of a
+    foreign key `target` is the table it names, and `on_delete` the letter of what a delete there does: a and r refuse."""
+
+    name: str
+    kind: str
+    definition: str
+    columns: tuple[str, ...]
+    target: str | None
+    on_delete: str
+
+
+@dataclass(frozen=True)
+class Named:
+    """An index or a trigger. An index's definition leaves out its name."""
+
+    name: str
+    definition: str
+
+
+@dataclass
+class Table:
+    """A table, or what stands under its name: `kind` is pg_class.relkind, r for a plain table."""
+
+    name: str
+    kind: str
+    comment: str | None
+    columns: dict[str, Column] = field(default_factory=dict)
+    constraints: list[Constraint] = field(default_factory=list)
+    indexes: list[Named] = field(default_factory=list)
+    triggers: list[Named] = field(default_factory=list)
+
+    def primary_key(self) -> tuple[str, ...]:
+        return next((key.columns for key in self.constraints if key.kind == "p"), ())
+
+
+@dataclass
+class View:
+    """A view. `columns` are names with types, in order; `grants` are GRANT statements; `options` those of CREATE VIEW;
+    `reads` the (table, column) pairs of the same schema that it reads, `relations` all tables and views it reads."""
+
+    name: str
+    definition: str
+    comment: str | None
+    owner: str
+    options: str
+    relations: tuple[str, ...] = ()
+    columns: dict[str, str] = field(default_factory=dict)
+    grants: list[str] = field(default_factory=list)
+    triggers: list[Named] = field(default_factory=list)
+    reads: set[tuple[str, str]] = field(default_factory=set)
+
+
+@dataclass
+class Shape:
+    """A schema. `functions` are signatures; `readers` tells which views of any schema read which (relation, column) of
+    this one; `referrers` are foreign keys of any table on those here: (table, table here, what a delete does)."""
+
+    schema: str
+    user: str
+    tables: dict[str, Table] = field(default_factory=dict)
+    views: dict[str, View] = field(default_factory=dict)
+    relations: set[str] = field(default_factory=set)
+    functions: list[str] = field(default_factory=list)
+    readers: list[tuple[str, str, str]] = field(default_factory=list)
+    referrers: list[tuple[str, str, str]] = field(default_factory=list)
+
+
+def ident(name: str) -> str:
+    """A name as SQL."""
+    return '"' + name.replace('"', '""') + '"'
+
+
+def literal(text: str) -> str:
+    """A text as SQL."""
+    return "'" + text.replace("'", "''") + "'"
+
+
+def inspect(cur: Cursor, schema: str) -> Shape:
+    """The shape of a schema. Leaves the transaction's search path at it."""
+    cur.execute(f"SET LOCAL search_path TO {ident(schema)}")
+    parameters = {"schema": schema}
+
+    def rows(query: str) -> Iterable[tuple[Any, ...]]:
+        cur.execute(query, parameters)
+        return cur.fetchall()
+
+    ((user,),) = rows("SELECT current_user::text")
+    shape = Shape(schema, user)
+    for name, kind, comment in rows(_RELATIONS):
+        shape.relations.add(name)
+        if kind in ("r", "p", "f"):
+            shape.tables[name] = Table(name, kind, comment)
+    for name, definition, comment, owner, options, relations in rows(_VIEWS):
+        definition = definition.strip().rstrip(";")
+        shape.views[name] = View(name, definition, comment, owner, options or "", tuple(relations or ()))
+    for table, *column in rows(_COLUMNS):
+        if table in shape.tables:
+            shape.tables[table].columns[column[0]] = Column(*column)
+        elif table in shape.views:
+            shape.views[table].columns[column[0]] = column[1]
+    for table, name, kind, definition, columns, target, on_delete in rows(_CONSTRAINTS):
+        shape.tables[table].constraints.append(
+            Constraint(name, kind, definition, tuple(columns or ()), target, on_delete)
+        )
+    for table, name, definition in rows(_INDEXES):
+        if table in shape.tables:
+            shape.tables[table].indexes.append(Named(name, definition))
+    for relation, name, definition in rows(_TRIGGERS):
+        holder = shape.tables.get(relation) or shape.views.get(relation)
+        if holder is not None:
+            holder.triggers.append(Named(name, definition))
+    for view, grant in rows(_GRANTS):
+        shape.views[view].grants.append(grant)
+    shape.functions = [signature for (signature,) in rows(_FUNCTIONS)]
+    for reader, is_here, relation, name in rows(_READERS):
+        if is_here and reader in shape.views:
+            shape.views[reader].reads.add((relation, name))
+        shape.readers.append((reader, relation, name))
+    shape.referrers = [(table, target, action) for table, target, action in rows(_REFERRERS)]
+    return shape
+
+
+_RELATIONS = """
+SELECT relname::text, relkind::text, obj_description(oid, 'pg_class') FROM pg_class
+WHERE relnamespace = to_regnamespace(quote_ident(%(schema)s)) ORDER BY relname
+"""
+_VIEWS = """
+SELECT relname::text, pg_get_viewdef(oid), obj_description(oid, 'pg_class'), pg_get_userbyid(relowner)::text,
+    array_to_string(reloptions, ', '),
+    (SELECT array_agg(DISTINCT d.refobjid::regclass::text) FROM pg_rewrite r
+     JOIN pg_depend d ON d.classid = 'pg_rewrite'::regclass AND d.objid = r.oid AND d.refclassid = 'pg_class'::regclass
+     WHERE r.ev_class = v.oid AND d.refobjid <> v.oid)
+FROM pg_class v WHERE relnamespace = to_regnamespace(quote_ident(%(schema)s)) AND relkind = 'v' ORDER BY relname
+"""
+_COLUMNS = """
+SELECT c.relname::text, a.attname::text, format_type(a.atttypid, a.atttypmod), a.attnotnull,
+    CASE WHEN a.attgenerated = '' THEN pg_get_expr(d.adbin, d.adrelid) END,
+    CASE WHEN a.attidentity <> '' THEN 'identity' WHEN a.attgenerated <> '' THEN 'generated' ELSE '' END,
+    col_description(c.oid, a.attnum)
+FROM pg_class c JOIN pg_attribute a ON a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped
+LEFT JOIN pg_attrdef d ON d.adrelid = c.oid AND d.adnum = a.attnum
+WHERE c.relnamespace = to_regnamespace(quote_ident(%(schema)s)) AND c.relkind IN ('r', 'p', 'f', 'v')
+ORDER BY c.relname, a.attnum
+"""
+_CONSTRAINTS = """
+SELECT c.relname::text, k.conname::text, k.contype::text, pg_get_constraintdef(k.oid, true),
+    (SELECT array_agg(a.attname::text ORDER BY u.place) FROM unnest(k.conkey) WITH ORDINALITY u (number, place)
+     JOIN pg_attribute a ON a.attrelid = k.conrelid AND a.attnum = u.number),
+    CASE WHEN k.confrelid <> 0 THEN k.confrelid::regclass::text END, k.confdeltype::text
+FROM pg_constraint k JOIN pg_class c ON c.oid = k.conrelid
+WHERE c.relnamespace = to_regnamespace(quote_ident(%(schema)s)) AND c.relkind IN ('r', 'p', 'f')
+    AND k.contype IN ('p', 'u', 'f', 'c', 'x')
+ORDER BY c.relname, k.conname
+"""
+_INDEXES = """
+SELECT c.relname::text, x.relname::text,
+    replace(pg_get_indexdef(i.indexrelid, 0, true), ' INDEX ' || quote_ident(x.relname) || ' ON ', ' INDEX ON ')
+FROM pg_index i JOIN pg_class c ON c.oid = i.indrelid JOIN pg_class x ON x.oid = i.indexrelid
+WHERE c.relnamespace = to_regnamespace(quote_ident(%(schema)s)) AND i.indisvalid
+    AND NOT EXISTS (SELECT FROM pg_constraint k WHERE k.conindid = i.indexrelid AND k.contype IN ('p', 'u', 'x'))
+ORDER BY c.relname, x.relname
+"""
+_TRIGGERS = """
+SELECT c.relname::text, t.tgname::text, pg_get_triggerdef(t.oid, true)
+FROM pg_trigger t JOIN pg_class c ON c.oid = t.tgrelid
+WHERE c.relnamespace = to_regnamespace(quote_ident(%(schema)s)) AND NOT t.tgisinternal
+ORDER BY c.relname, t.tgname
+"""
+_GRANTS = """
+SELECT g.relname::text, 'GRANT ' || g.privilege_type || g.of_column || ' ON ' || quote_ident(g.relname) || ' TO '
+    || CASE WHEN g.grantee = 0 THEN 'PUBLIC' ELSE quote_ident(pg_get_userbyid(g.grantee)) END
+    || CASE WHEN g.is_grantable THEN ' WITH GRANT OPTION' ELSE '' END
+FROM (
+    SELECT c.relname, c.relowner, c.relnamespace, a.privilege_type, '' AS of_column, a.grantee, a.is_grantable
+    FROM pg_class c CROSS JOIN LATERAL aclexplode(c.relacl) a WHERE c.relkind = 'v'
+    UNION ALL
+    SELECT c.relname, c.relowner, c.relnamespace, a.privilege_type, ' (' || quote_ident(t.attname) || ')', a.grantee,
+        a.is_grantable
+    FROM pg_class c JOIN pg_attribute t ON t.attrelid = c.oid CROSS JOIN LATERAL aclexplode(t.attacl) a
+    WHERE c.relkind = 'v'
+) g
+WHERE g.relnamespace = to_regnamespace(quote_ident(%(schema)s)) AND g.grantee <> g.relowner
+"""
+_FUNCTIONS = """
+SELECT p.oid::regprocedure::text FROM pg_proc p
+WHERE p.pronamespace = to_regnamespace(quote_ident(%(schema)s)) ORDER BY 1
+"""
+_READERS = """
+SELECT DISTINCT v.oid::regclass::text, v.relnamespace = to_regnamespace(quote_ident(%(schema)s)), c.relname::text,
+    coalesce(a.attname::text, '')
+FROM pg_depend d
+JOIN pg_rewrite r ON d.classid = 'pg_rewrite'::regclass AND r.oid = d.objid
+JOIN pg_class v ON v.oid = r.ev_class AND v.relkind IN ('v', 'm')
+JOIN pg_class c ON d.refclassid = 'pg_class'::regclass AND c.oid = d.refobjid AND c.oid <> v.oid
+LEFT JOIN pg_attribute a ON a.attrelid = c.oid AND a.attnum = d.refobjsubid AND d.refobjsubid > 0
+WHERE c.relnamespace = to_regnamespace(quote_ident(%(schema)s))
+ORDER BY 1, 3, 4
+"""
+_REFERRERS = """
+SELECT k.conrelid::regclass::text, c.relname::text, k.confdeltype::text
+FROM pg_constraint k JOIN pg_class c ON c.oid = k.confrelid
+WHERE k.contype = 'f' AND c.relnamespace = to_regnamespace(quote_ident(%(schema)s))
+ORDER BY 1, 2
+"""
