@@ -18,7 +18,8 @@ PACKAGE = Path(rsu_pipeline.__file__).parent
 PROJECT = PACKAGE.parent
 NOWHERE = "postgresql://nobody@127.0.0.1:9/none"
 
-ASSETS = {"partner_events", "future_events", "participants"}
+SYNCED = {"partner_events", "future_events", "participants"}
+ASSETS = {*SYNCED, "participant_history"}
 
 # Loads the definitions where nothing is at hand, and tells what that took.
 LOAD = """
@@ -76,20 +77,27 @@ def test_the_repository_holds_these_assets_jobs_and_sensors() -> None:
     assert {job.name for job in repository.get_all_jobs()} >= {
         "sync_partner",
         "sync_batch",
+        "backfill_history",
         "watch",
         "__ASSET_JOB",
     }
-    assert {sensor.name for sensor in repository.sensor_defs} == {"new_credentials", "race_day", "bib_changes"}
+    assert {sensor.name for sensor in repository.sensor_defs} == {
+        "new_credentials",
+        "race_day",
+        "bib_changes",
+        "history",
+    }
     assert {schedule.name for schedule in repository.schedule_defs} >= {"race_proximity", "nightly"}
     assert {key.to_user_string() for key in defs.resolve_asset_graph().asset_check_keys} == {
         "participants:equals_runsignup",
         "participants:no_quarantined_rows",
+        "participant_history:history_complete",
     }
     sensor = repository.get_sensor_def("new_credentials")
     assert sensor.default_status is dg.DefaultSensorStatus.RUNNING
     assert [target.job_name for target in sensor.targets] == ["sync_partner"]
     selected = defs.resolve_job_def("sync_partner").asset_layer.selected_asset_keys
-    assert {key.to_user_string() for key in selected} == ASSETS
+    assert {key.to_user_string() for key in selected} == SYNCED
 
 
 @pytest.mark.parametrize("name", sorted(ASSETS))
@@ -109,6 +117,7 @@ def test_each_asset_depends_on_the_one_before() -> None:
     assert graph.get(dg.AssetKey("partner_events")).parent_keys == set()
     assert graph.get(dg.AssetKey("future_events")).parent_keys == {dg.AssetKey("partner_events")}
     assert graph.get(dg.AssetKey("participants")).parent_keys == {dg.AssetKey("future_events")}
+    assert graph.get(dg.AssetKey("participant_history")).parent_keys == {dg.AssetKey("partner_events")}
 
 
 def test_resources_can_be_replaced() -> None:

@@ -353,13 +353,13 @@ def test_after_a_killed_run_its_partner_syncs_again_and_the_queue_moves_on(story
     assert story.worker == After(["FAILURE"], ["SUCCESS"], "SUCCESS")
 
 
-def test_after_a_killed_code_server_its_run_ends_and_the_queue_moves_on(story: Story) -> None:
-    # The run is a process of its own, and finishes.
-    assert story.code_server == After(["SUCCESS"], [], "SUCCESS")
+def test_after_a_killed_code_server_its_partner_syncs_again_and_the_queue_moves_on(story: Story) -> None:
+    assert story.code_server == After(["FAILURE"], ["SUCCESS"], "SUCCESS")
 
 
-def test_after_a_killed_daemon_its_partner_syncs_again_and_the_queue_moves_on(story: Story) -> None:
-    assert story.daemon == After(["FAILURE"], ["SUCCESS"], "SUCCESS")
+def test_after_a_killed_daemon_its_run_ends_and_the_queue_moves_on(story: Story) -> None:
+    # The run is a process of the code server's, and finishes.
+    assert story.daemon == After(["SUCCESS"], [], "SUCCESS")
 
 
 def test_after_a_power_cut_each_partner_syncs_again_and_the_queue_moves_on(story: Story) -> None:
