@@ -139,7 +139,8 @@ def _finish(
         gone = participants.missing(desk.conn, desk.partner_id, position.race_id, position.mode)
         refused = [item for item in gone if not confirm_removals and not _is_plausible(desk, item)]
         allowed = [item.event_id for item in gone if item not in refused]
-        outcome.counts.removed += participants.remove_missing(desk.conn, source, allowed)
+        if allowed:
+            outcome.counts.removed += participants.remove_missing(desk.conn, source, allowed)
         outcome.refused = [f"event {item.event_id}: {item.missing} of {item.held} registrations" for item in refused]
     cursors.advance(desk.conn, position, overlap=desk.settings.cursor_overlap, with_removed=with_removed)
     if position.reads_all:

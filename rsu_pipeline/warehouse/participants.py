@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from psycopg2.extensions import connection as Connection
 
 from rsu_pipeline.warehouse import proof
-from rsu_pipeline.warehouse.staging import COLUMNS, INCOMING, Counts, Refused, Source, StagedLine, params_of, stage_and
+from rsu_pipeline.warehouse.staging import COLUMNS, Counts, Refused, Source, StagedLine, params_of, stage_and
 
 
 def merge_active(
@@ -136,24 +136,28 @@ _DERIVATION = (
     " to_timestamp(i.last_modified_epoch) AT TIME ZONE 'America/New_York'"
 )
 
-# A row is written only if it is new, differs, or comes back after a removal that is not newer than itself.
+# A row is written only if it is new, differs, or comes back after a removal that is not newer than itself. Looking up each
+# row by LATERAL keeps to the index whatever the planner believes of a table just filled; the wide columns are compared
+# and written straight from the stage, never put aside.
 _MERGE_ACTIVE = f"""
-WITH {INCOMING},
-compared AS MATERIALIZED (
-    SELECT i.*, t.id AS held_id, t.bib_num AS held_bib, t.removed_at IS NOT NULL AS was_removed,
+WITH compared AS MATERIALIZED (
+    SELECT i.registration_id, i.race_id, i.event_id, i.bib_num, i.last_modified_epoch, t.id AS held_id,
+        t.bib_num AS held_bib, t.removed_at IS NOT NULL AS was_removed,
+        coalesce(t.removed_at IS NOT NULL AND i.last_modified_epoch < t.removed_epoch, false) AS is_stale,
         greatest(t.source_at, c.last_read_at) AS held_at, c.first_loaded_at IS NOT NULL AS is_loaded
-    FROM incoming i
-    LEFT JOIN runsignup_participants t ON t.timing_partner_id = %(partner)s AND t.registration_id = i.registration_id
+    FROM participants_stage i
+    LEFT JOIN LATERAL (
+        SELECT * FROM runsignup_participants h
+        WHERE h.timing_partner_id = %(partner)s AND h.registration_id = i.registration_id LIMIT 1) t ON true
     LEFT JOIN event_cursors c ON c.timing_partner_id = %(partner)s AND c.event_id = i.event_id
-    WHERE t.id IS NULL
-        OR (t.removed_at IS NULL AND ({_NEW}) IS DISTINCT FROM ({_HELD}))
-        OR (t.removed_at IS NOT NULL AND coalesce(i.last_modified_epoch >= t.removed_epoch, true))
+    WHERE t.id IS NULL OR t.removed_at IS NOT NULL OR ({_NEW}) IS DISTINCT FROM ({_HELD})
 ),
 written AS (
     INSERT INTO runsignup_participants ({_NAMES}, {_DERIVED}, timing_partner_id, first_bib, source_at, credentials_used)
-    SELECT {_NEW}, {_DERIVATION}, %(partner)s, CASE WHEN NOT i.is_loaded THEN i.bib_num END,
+    SELECT {_NEW}, {_DERIVATION}, %(partner)s, CASE WHEN NOT v.is_loaded THEN i.bib_num END,
         to_timestamp(%(server_time)s), %(key)s
-    FROM compared i
+    FROM compared v JOIN participants_stage i USING (registration_id)
+    WHERE NOT v.is_stale
     ON CONFLICT (timing_partner_id, registration_id) DO UPDATE SET {_CHANGES},
         registered_at = excluded.registered_at, last_modified = excluded.last_modified,
         removed_at = NULL, removed_reason = NULL, removed_epoch = NULL, new_registration_id = NULL,
@@ -164,41 +168,38 @@ written AS (
 logged AS (
     INSERT INTO runsignup_bib_changes (timing_partner_id, race_id, event_id, registration_id, kind, old_bib, new_bib,
         modified_epoch, last_seen_old, first_seen_new, run_id)
-    SELECT %(partner)s, i.race_id, i.event_id, i.registration_id,
-        CASE WHEN i.held_bib IS NULL THEN 'assigned' WHEN i.bib_num IS NULL THEN 'cleared' ELSE 'changed' END,
-        i.held_bib, i.bib_num, i.last_modified_epoch, i.held_at, to_timestamp(%(server_time)s), %(run)s
-    FROM compared i JOIN written USING (registration_id)
-    WHERE i.held_bib IS DISTINCT FROM i.bib_num AND (i.held_id IS NOT NULL OR i.is_loaded)
+    SELECT %(partner)s, v.race_id, v.event_id, v.registration_id,
+        CASE WHEN v.held_bib IS NULL THEN 'assigned' WHEN v.bib_num IS NULL THEN 'cleared' ELSE 'changed' END,
+        v.held_bib, v.bib_num, v.last_modified_epoch, v.held_at, to_timestamp(%(server_time)s), %(run)s
+    FROM compared v JOIN written USING (registration_id)
+    WHERE v.held_bib IS DISTINCT FROM v.bib_num AND (v.held_id IS NOT NULL OR v.is_loaded)
     RETURNING 1
 ),
 unmissed AS (
-    DELETE FROM pass_registrations m USING incoming i
+    DELETE FROM pass_registrations m USING participants_stage i
     WHERE m.timing_partner_id = %(partner)s AND m.race_id = i.race_id
         AND m.registration_id = i.registration_id AND m.missing
 ),
 resolved AS (
-    UPDATE quarantined_rows q SET resolved_at = now() FROM incoming i
+    UPDATE quarantined_rows q SET resolved_at = now() FROM participants_stage i
     WHERE q.timing_partner_id = %(partner)s AND q.registration_id = i.registration_id AND q.resolved_at IS NULL
 )
-SELECT (SELECT count(*) FROM participants_stage)::int,
-    (SELECT count(*) FROM compared WHERE held_id IS NULL)::int,
-    (SELECT count(*) FROM compared WHERE held_id IS NOT NULL AND NOT was_removed)::int,
-    ((SELECT count(*) FROM participants_stage) - (SELECT count(*) FROM compared) - stale.n)::int,
-    (SELECT count(*) FROM compared WHERE was_removed)::int,
-    0, stale.n::int, (SELECT count(*) FROM logged)::int
-FROM (
-    SELECT count(*) AS n FROM incoming i
-    JOIN runsignup_participants t ON t.timing_partner_id = %(partner)s AND t.registration_id = i.registration_id
-    WHERE t.removed_at IS NOT NULL AND i.last_modified_epoch < t.removed_epoch
-) stale
+SELECT staged.n, new.n, changed.n, staged.n - new.n - changed.n - back.n - stale.n, back.n, 0, stale.n,
+    (SELECT count(*) FROM logged)::int
+FROM (SELECT count(*)::int AS n FROM participants_stage) staged,
+    (SELECT count(*)::int AS n FROM compared WHERE held_id IS NULL) new,
+    (SELECT count(*)::int AS n FROM compared WHERE held_id IS NOT NULL AND NOT was_removed) changed,
+    (SELECT count(*)::int AS n FROM compared WHERE was_removed AND NOT is_stale) back,
+    (SELECT count(*)::int AS n FROM compared WHERE is_stale) stale
 """
 
 _MERGE_REMOVED = f"""
-WITH {INCOMING},
-compared AS MATERIALIZED (
+WITH compared AS MATERIALIZED (
     SELECT i.*, t.id AS held_id, t.removed_at IS NULL AS was_active
-    FROM incoming i
-    LEFT JOIN runsignup_participants t ON t.timing_partner_id = %(partner)s AND t.registration_id = i.registration_id
+    FROM participants_stage i
+    LEFT JOIN LATERAL (
+        SELECT * FROM runsignup_participants h
+        WHERE h.timing_partner_id = %(partner)s AND h.registration_id = i.registration_id LIMIT 1) t ON true
     LEFT JOIN pass_registrations s ON s.timing_partner_id = %(partner)s AND s.race_id = %(race)s AND s.mode = %(mode)s
         AND s.registration_id = i.registration_id
     WHERE t.id IS NULL

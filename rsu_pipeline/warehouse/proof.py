@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 from psycopg2.extensions import connection as Connection
 
-from rsu_pipeline.warehouse.staging import COLUMNS, INCOMING, Source, params_of
+from rsu_pipeline.warehouse.staging import COLUMNS, JSON_COLUMNS, Source, params_of
 
 
 def count_held_back(conn: Connection, source: Source, event_ids: Sequence[int]) -> None:
@@ -56,8 +56,14 @@ def proofs(conn: Connection, partner_id: int) -> list[Proof]:
 
 
 def _hash(alias: str) -> str:
-    """SQL for a row's hash: of its content as text, so that both sides are hashed as PostgreSQL holds them."""
-    return f"hashtextextended(ROW({', '.join(f'{alias}.{name}' for name in COLUMNS)})::text, 0)"
+    """SQL for a row's hash: of its content as PostgreSQL holds it on both sides. JSON is hashed as the value it is, as the
+    merge compares it, so that 1.0 and 1.00 are the same."""
+    plain = ", ".join(f"{alias}.{name}" for name in COLUMNS if name not in JSON_COLUMNS)
+    json = "".join(
+        f" # coalesce(jsonb_hash_extended({alias}.{name}, {seed}), {seed})"
+        for seed, name in enumerate(JSON_COLUMNS, start=1)
+    )
+    return f"(hashtextextended(ROW({plain})::text, 0){json})"
 
 
 _ADD = """
@@ -68,8 +74,9 @@ SET rows = c.rows + excluded.rows, hash = c.hash + excluded.hash
 """
 
 # Rows above `upto` come again with the next page.
-COUNT_STAGED = f"WITH {INCOMING}" + _ADD.format(
-    rows=f"SELECT i.event_id, {_hash('i')} AS hash FROM incoming i WHERE %(upto)s IS NULL OR i.registration_id <= %(upto)s"
+COUNT_STAGED = _ADD.format(
+    rows=f"SELECT i.event_id, {_hash('i')} AS hash FROM participants_stage i"
+    " WHERE %(upto)s IS NULL OR i.registration_id <= %(upto)s"
 )
 """Statement after a merge: adds what is staged to the pass's counts."""
 

@@ -17,6 +17,7 @@ COLUMNS = (
     " bib_num chip_num age registration_date last_modified_epoch address team_info payment_info additional_data payload"
 ).split()
 """Content of a registration, in the order of a staged line. What is derived from it is not listed."""
+JSON_COLUMNS = "address team_info payment_info additional_data payload".split()
 REMOVAL_COLUMNS = ["removed_reason", "removed_epoch", "new_registration_id"]
 
 StagedLine = bytes
@@ -82,12 +83,16 @@ def stage_and(
         try:
             with conn.cursor() as cur:
                 cur.execute("SAVEPOINT page")
-                _stage(conn, part)
+                doubles = _stage(conn, part)
                 cur.execute(merge, params)
-                counts.add(Counts(*(cur.fetchone() or ())))
+                merged = Counts(*(cur.fetchone() or ()))
+                if merged.read:
+                    merged.read += doubles
+                    merged.unchanged += doubles
                 if then is not None:
                     cur.execute(then, params)
                 cur.execute("RELEASE SAVEPOINT page")
+            counts.add(merged)
         except (psycopg2.DataError, psycopg2.IntegrityError, psycopg2.errors.ProgramLimitExceeded) as error:
             with conn.cursor() as cur:
                 cur.execute("ROLLBACK TO SAVEPOINT page")
@@ -111,12 +116,19 @@ def params_of(source: Source) -> dict[str, object]:
     }
 
 
-def _stage(conn: Connection, lines: Sequence[StagedLine]) -> None:
+def _stage(conn: Connection, lines: Sequence[StagedLine]) -> int:
+    """Fills the staging table, one row per registration, and returns how many lines were left out for that: should a page
+    carry one twice, the newer stays, and of equals the later."""
     names = ", ".join(COLUMNS + REMOVAL_COLUMNS)
     with conn.cursor() as cur:
         cur.execute(_CREATE_STAGE)
-        cur.execute("TRUNCATE participants_stage")
+        # What an earlier part of the page left. TRUNCATE would write to the catalog for every page.
+        cur.execute("DELETE FROM participants_stage")
         cur.copy_expert(f"COPY participants_stage ({names}) FROM STDIN", io.BytesIO(b"\n".join((*lines, b""))))
+        if len({line.split(b"\t", 3)[2] for line in lines}) == len(lines):
+            return 0
+        cur.execute(_DROP_DOUBLES)
+        return int(cur.rowcount)
 
 
 def _reason(error: psycopg2.Error) -> str:
@@ -124,12 +136,13 @@ def _reason(error: psycopg2.Error) -> str:
     return f"PostgreSQL: {lines[0] if lines else type(error).__name__}"[:300]
 
 
-# One row per registration: should a page carry one twice, the newer, and of equals the later.
-INCOMING = """incoming AS MATERIALIZED (
-    SELECT DISTINCT ON (registration_id) * FROM participants_stage
-    ORDER BY registration_id, last_modified_epoch DESC NULLS LAST, ctid DESC
-)"""
+_DROP_DOUBLES = """
+DELETE FROM participants_stage s USING participants_stage d
+WHERE s.registration_id = d.registration_id
+    AND (coalesce(s.last_modified_epoch, -1), s.ctid) < (coalesce(d.last_modified_epoch, -1), d.ctid)
+"""
+# Nothing is compressed for the moment that a page is in it; the table itself does that.
 _CREATE_STAGE = f"""
-CREATE TEMPORARY TABLE IF NOT EXISTS participants_stage ON COMMIT DELETE ROWS AS
+CREATE TEMPORARY TABLE IF NOT EXISTS participants_stage WITH (toast_tuple_target = 8160) ON COMMIT DELETE ROWS AS
 SELECT {", ".join(COLUMNS + REMOVAL_COLUMNS)} FROM runsignup_participants LIMIT 0
 """

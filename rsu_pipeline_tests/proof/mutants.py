@@ -93,13 +93,9 @@ def sweep_after_a_partial_read(monkeypatch: pytest.MonkeyPatch) -> None:
 def dedupe_by_stamp(monkeypatch: pytest.MonkeyPatch) -> None:
     """A row counts as unchanged when its last_modified is what it was."""
     sql = participants._MERGE_ACTIVE
-    start = sql.index("OR (t.removed_at IS NULL AND (")
-    end = sql.index("OR (t.removed_at IS NOT NULL", start)
-    broken = (
-        sql[:start]
-        + "OR (t.removed_at IS NULL AND i.last_modified_epoch IS DISTINCT FROM t.last_modified_epoch)\n        "
-        + sql[end:]
-    )
+    content = f"({participants._NEW}) IS DISTINCT FROM ({participants._HELD})"
+    assert content in sql
+    broken = sql.replace(content, "i.last_modified_epoch IS DISTINCT FROM t.last_modified_epoch")
     monkeypatch.setattr(participants, "_MERGE_ACTIVE", broken)
 
 
