@@ -2,6 +2,7 @@
 
 import datetime as dt
 import re
+import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -130,6 +131,16 @@ class Hub:
         with database.session(self.url, purpose="tests") as conn, conn.cursor() as cur:
             cur.execute(statement, parameters or None)
             conn.commit()
+
+    def wait_for_sessions_to_end(self) -> None:
+        """Until PostgreSQL has noticed that a killed process's sessions ended."""
+        deadline = time.monotonic() + 30
+        while self.value(
+            "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND pid <> pg_backend_pid()"
+            " AND backend_type = 'client backend'"
+        ):
+            assert time.monotonic() < deadline, "a session of the killed process goes on"
+            time.sleep(0.01)
 
     def stored(self, partner: int = 1, *, active: bool = True) -> dict[int, Row]:
         """The partner's rows by registration id, in the form of `expected`."""

@@ -237,6 +237,7 @@ class Convergence(RuleBasedStateMachine):
     def sync_killed(self, steps: int, full: bool) -> None:
         with killed_after(steps, self.monkeypatch):
             self._sync(full=full)
+        self.hub.wait_for_sessions_to_end()
 
     @rule(page=st.integers(1, 4), pick=PICK, what=st.sampled_from(["remove", "edit", "bib", "register", "second sync"]))
     def sync_while(self, page: int, pick: int, what: str) -> None:

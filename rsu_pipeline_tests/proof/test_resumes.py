@@ -6,7 +6,6 @@ import random
 import signal
 import subprocess
 import sys
-import time
 from collections import Counter
 from collections.abc import Callable
 
@@ -31,17 +30,6 @@ def victim(hub: Hub, point: str, times: int, *more: str) -> int:
     environment = {**os.environ, **hub.environment}
     command = [sys.executable, "-m", "rsu_pipeline_tests.proof.victim", "1", point, str(times), *more]
     return subprocess.run(command, env=environment, timeout=120, check=False).returncode
-
-
-def wait_until_dead(hub: Hub) -> None:
-    """Until PostgreSQL has noticed that the killed process's sessions ended."""
-    deadline = time.monotonic() + 30
-    while hub.value(
-        "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND pid <> pg_backend_pid()"
-        " AND backend_type = 'client backend'"
-    ):
-        assert time.monotonic() < deadline, "a session of the killed process goes on"
-        time.sleep(0.02)
 
 
 def cursor_versions(hub: Hub) -> dict[int, list[str]]:
@@ -85,7 +73,7 @@ def test_a_killed_sync_wastes_at_most_one_page_and_converges(make_hub: Callable[
             continue
         killed += 1
         reached[point] += 1
-        wait_until_dead(hub)
+        hub.wait_for_sessions_to_end()
         # A race whose cursors the victim moved was finished; it is read again only because the next sync is asked to
         # read in full.
         finished = {race_id for race_id, version in cursor_versions(hub).items() if version != before.get(race_id)}
@@ -134,7 +122,7 @@ def test_twenty_kills_over_one_load_of_history_waste_at_most_twenty_pages(make_h
         point = list(HISTORY_POINTS)[killed % len(HISTORY_POINTS)]
         code = victim(hub, point, chance.randint(1, HISTORY_POINTS[point]), "history")
         assert code == -signal.SIGKILL, f"the load ended, or failed, before kill {killed + 1}"
-        wait_until_dead(hub)
+        hub.wait_for_sessions_to_end()
     assert hub.history(ask=False).finished
     hub.assert_equal(past_too=True)
     hub.assert_bib_log_replays()
