@@ -36,7 +36,7 @@ class RowUnreadable(ValueError):
         super().__init__(reason)
 
 
-class User(msgspec.Struct, kw_only=True):
+class User(msgspec.Struct, kw_only=True, gc=False):
     """The person of a registration."""
 
     user_id: int | None = None
@@ -51,7 +51,7 @@ class User(msgspec.Struct, kw_only=True):
     profile_image_url: Text = None
 
 
-class Registration(msgspec.Struct, kw_only=True):
+class Registration(msgspec.Struct, kw_only=True, gc=False):
     """One row of `participants` or of `removed-participants`.
 
     `event_id` is the row's own, else its envelope's. `last_modified` is Unix seconds. `registration_date` is Eastern

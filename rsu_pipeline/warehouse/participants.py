@@ -44,12 +44,15 @@ def note_missing(
         cur.execute(
             """
             INSERT INTO pass_registrations (timing_partner_id, race_id, mode, registration_id, event_id, missing)
-            SELECT t.timing_partner_id, %(race)s, %(mode)s, t.registration_id, t.event_id, true
-            FROM runsignup_participants t
-            WHERE t.timing_partner_id = %(partner)s AND t.event_id = ANY (%(events)s::bigint[]) AND t.removed_at IS NULL
-                AND t.registration_id > %(after)s AND (%(upto)s IS NULL OR t.registration_id <= %(upto)s)
-                -- NOT IN over a subquery is hashed by every server; an anti-join here was planned as a nested loop.
-                AND t.registration_id NOT IN (SELECT unnest(%(seen)s::bigint[]))
+            SELECT %(partner)s, %(race)s, %(mode)s, t.registration_id, e.id, true
+            -- Event by event, so that no planner takes the index on the partner's registrations of all its races.
+            FROM unnest(%(events)s::bigint[]) AS e (id) CROSS JOIN LATERAL (
+                SELECT h.registration_id FROM runsignup_participants h
+                WHERE h.timing_partner_id = %(partner)s AND h.event_id = e.id AND h.removed_at IS NULL
+                    AND h.registration_id > %(after)s AND (%(upto)s IS NULL OR h.registration_id <= %(upto)s)
+            ) t
+            -- NOT IN over a subquery is hashed by every server; an anti-join here was planned as a nested loop.
+            WHERE t.registration_id NOT IN (SELECT unnest(%(seen)s::bigint[]))
             ON CONFLICT DO NOTHING
             """,
             params_of(source) | {"events": list(event_ids), "after": after, "upto": upto, "seen": list(seen)},

@@ -82,10 +82,11 @@ COUNT_STAGED = _ADD.format(
 
 _COMPARE = f"""
 WITH stored AS MATERIALIZED (
-    SELECT t.event_id, count(*) AS rows, sum({_hash("t")}) AS hash
-    FROM runsignup_participants t
-    WHERE t.timing_partner_id = %(partner)s AND t.event_id = ANY (%(events)s::bigint[]) AND t.removed_at IS NULL
-    GROUP BY t.event_id
+    SELECT e.id AS event_id, s.rows, s.hash
+    FROM unnest(%(events)s::bigint[]) AS e (id) CROSS JOIN LATERAL (
+        SELECT count(*) AS rows, sum({_hash("t")}) AS hash FROM runsignup_participants t
+        WHERE t.timing_partner_id = %(partner)s AND t.event_id = e.id AND t.removed_at IS NULL
+    ) s
 ),
 sides AS (
     SELECT e.event_id, coalesce(r.rows, 0) AS read_rows, coalesce(r.hash, 0) AS read_hash,
