@@ -272,8 +272,9 @@ CREATE TABLE runsignup_participants (
     FOREIGN KEY (timing_partner_id, race_id) REFERENCES partner_races
 );
 CREATE UNIQUE INDEX runsignup_participants_identity ON runsignup_participants (timing_partner_id, registration_id);
-CREATE INDEX runsignup_participants_of_event ON runsignup_participants (timing_partner_id, event_id, registration_id);
-CREATE INDEX runsignup_participants_event_id ON runsignup_participants (event_id);
+-- The event first: an index that began with the partner, too, was taken for the look-up of a partner's registration while
+-- statistics did not know the partner yet, and read through all of the partner's.
+CREATE INDEX runsignup_participants_of_event ON runsignup_participants (event_id, timing_partner_id, registration_id);
 -- For unified_participants, whose event_id is text.
 CREATE INDEX runsignup_participants_event_id_text ON runsignup_participants ((event_id::varchar));
 CREATE INDEX runsignup_participants_bib_num ON runsignup_participants (bib_num);
