@@ -63,7 +63,13 @@ class Hub:
 
     @contextmanager
     def desk(
-        self, partner: int = 1, *, lane: budget.Lane = "routine", run_id: str = "test", retry_rejected: bool = False
+        self,
+        partner: int = 1,
+        *,
+        lane: budget.Lane = "routine",
+        run_id: str = "test",
+        retry_rejected: bool = False,
+        patience: float = 0.0,
     ) -> Iterator[Desk]:
         """The desk of one of the sandbox's partners, judging tiers by the sandbox's clock."""
         now = dt.datetime.fromtimestamp(self.sandbox.admin.clock(), dt.UTC)
@@ -77,6 +83,7 @@ class Hub:
             say=lambda line: None,
             now=lambda: now,
             retry_rejected=retry_rejected,
+            patience=patience,
         ) as desk:
             yield desk
 

@@ -1,14 +1,13 @@
 """`rsu db`: the hub's database."""
 
-import os
 import shutil
 import subprocess
 import sys
 
 import click
-import psycopg2.extensions
 
 from rsu_pipeline import installation
+from rsu_pipeline.commands import backup
 from rsu_pipeline.commands.common import hub, show_json
 from rsu_pipeline.warehouse import adoption, database, pg_binaries
 
@@ -75,12 +74,9 @@ def psql(arguments: tuple[str, ...]) -> None:
     """
     with hub("psql"):
         pass
-    parts = psycopg2.extensions.parse_dsn(installation.current().database_url)
-    # The password travels in the environment: an argument would show in the list of processes.
-    password = parts.pop("password", None)
-    environment = dict(os.environ) | ({"PGPASSWORD": str(password)} if password else {})
+    arguments_of_place, environment = backup.connection(installation.current().database_url)
     program = shutil.which("psql") or str(pg_binaries.psql_path(pg_binaries.wheel_binaries()))
-    command = [program, "--dbname", psycopg2.extensions.make_dsn(**parts), *arguments]
+    command = [program, *arguments_of_place, *arguments]
     sys.stdout.flush()
     # Not replaced by exec: this process holds the embedded server open while psql runs.
     process = subprocess.Popen(command, env=environment)  # noqa: S603 - the operator's own psql
@@ -90,3 +86,7 @@ def psql(arguments: tuple[str, ...]) -> None:
         except KeyboardInterrupt:
             # Ctrl-C is psql's: it cancels the query.
             continue
+
+
+db.add_command(backup.export_)
+db.add_command(backup.import_)
