@@ -1,0 +1,116 @@
+"""One installation for all tests of the web UI, as `rsu up` starts it, and a browser before it."""
+
+import signal
+from collections.abc import Generator, Iterator
+from contextlib import closing
+from dataclasses import dataclass
+from pathlib import Path
+
+import psycopg2
+import pytest
+from playwright.sync_api import Browser, Page, expect
+
+from rsu_pipeline.sandbox.process import SandboxProcess
+from rsu_pipeline_tests.browser import chromium as browsers
+from rsu_pipeline_tests.browser.web_ui import PATIENCE, WebUi
+from rsu_pipeline_tests.commands.started import Started, free_port, gone
+from rsu_pipeline_tests.conftest import at
+from rsu_pipeline_tests.hub import Hub
+
+PARTNERS = 13
+SPEC = {
+    "partners": PARTNERS,
+    "races_per_partner": 2,
+    "events_per_race": 1,
+    "registrations_per_event": 12,
+    "start_in_hours": 400,
+}
+PAST_DAYS = (100, 500)
+PAST_COUNT = 6
+"""Registrations of a past edition."""
+
+
+@dataclass(frozen=True)
+class Site:
+    """`rsu up` at work for a hub."""
+
+    hub: Hub
+    url: str
+
+
+@pytest.fixture(scope="package")
+def chromium() -> str:
+    return browsers.find_chromium()
+
+
+@pytest.fixture(scope="package")
+def browser(chromium: str) -> Iterator[Browser]:
+    with browsers.started(chromium) as browser:
+        yield browser
+
+
+@pytest.fixture(scope="package")
+def site(chromium: str, server: str, template: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
+    """Thirteen partners with two races each, whose past editions nobody has asked for. What is ahead is synced, and
+    Dagster has not heard of it: the hub of before."""
+    url, folder, port = at(server, "rsu_browser"), tmp_path_factory.mktemp("site"), free_port()
+    _execute(server, f"CREATE DATABASE rsu_browser TEMPLATE {template}")
+    with SandboxProcess.start(spec=SPEC, seed=7) as sandbox:
+        hub = Hub(url, sandbox, folder / "home", RSU_UI_PORT=str(port))
+        for partner in hub.partners:
+            _add_past(sandbox, partner)
+            hub.sync(partner)
+        up = Started("up", hub.environment, folder)
+        try:
+            up.until("the web UI is ready", lambda: "Web UI: " in up.output)
+            up.until("every partner has a partition", lambda: _partitions(hub) == PARTNERS)
+            yield Site(hub, f"http://127.0.0.1:{port}")
+        finally:
+            if up.process.poll() is None:
+                up.end(signal.SIGINT)
+        assert gone(up, None) == []
+    _execute(server, "DROP DATABASE rsu_browser WITH (FORCE)")
+
+
+def _add_past(sandbox: SandboxProcess, partner: int) -> None:
+    for race in sandbox.admin.truth(partner)["races"]:
+        for days in PAST_DAYS:
+            event_id = sandbox.admin.add_event(
+                race["race_id"], f"{days} days ago", start_in_hours=-24 * days, race_event_days_id=7000 + days
+            )
+            sandbox.admin.register(event_id, {"bib_num": 9}, count=PAST_COUNT)
+
+
+def _partitions(hub: Hub) -> int:
+    return int(hub.value("SELECT count(*) FROM dagster.dynamic_partitions"))
+
+
+def _execute(server: str, statement: str) -> None:
+    with closing(psycopg2.connect(server)) as conn, conn.cursor() as cur:
+        conn.autocommit = True
+        cur.execute(statement)
+
+
+@pytest.fixture
+def page(browser: Browser, tmp_path: Path) -> Iterator[Page]:
+    with browser.new_context(viewport={"width": 1600, "height": 1000}) as context:
+        context.set_default_timeout(PATIENCE)
+        expect.set_options(timeout=PATIENCE)
+        yield context.new_page()
+
+
+@pytest.fixture
+def ui(site: Site, page: Page) -> WebUi:
+    return WebUi(page, site.url)
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(
+    item: pytest.Function, call: "pytest.CallInfo[None]"
+) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """A test that fails leaves what its page showed."""
+    report = yield
+    page, folder = item.funcargs.get("page"), item.funcargs.get("tmp_path")
+    if call.when == "call" and report.failed and isinstance(page, Page) and isinstance(folder, Path):
+        report.sections.append(("web UI", browsers.keep(page, folder)))
+    return report
