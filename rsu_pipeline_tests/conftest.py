@@ -1,6 +1,7 @@
 """Real servers for the tests: one PostgreSQL and one sandbox of RunSignup for the session, a database for each test.
 
-Nothing is skipped for want of a server: the machine's PostgreSQL is used where there is one, the wheel's elsewhere.
+Nothing is skipped for want of a server: the machine's PostgreSQL is used where there is one, the wheel's elsewhere. Only the
+browser tests need what cannot be brought along (see browser/).
 """
 
 import itertools
