@@ -73,51 +73,56 @@ def is_old(events: Sequence[PastEvent], now: dt.datetime) -> bool:
     return all(event.starts_at is not None and now - event.starts_at > YEAR for event in events)
 
 
-def run_slice(
-    desk: Desk,
-    seconds: float,
-    *,
-    on_race: Callable[[Slice], None] = lambda done: None,
-    clock: Callable[[], float] = time.monotonic,
-) -> Slice:
-    """Reads of the partner's history what so many seconds allow; a race begun is read to its end. The first slice of a
-    request reads the listing too. Between two races whoever waits for the partner is let in.
+def run_slice(desk: Desk, seconds: float, *, clock: Callable[[], float] = time.monotonic) -> Slice:
+    """Reads of the partner's history what so many seconds allow; a race begun is read to its end. A request begins with
+    the listing. Between two races whoever waits for the partner is let in.
 
-    Raises ApiError when the installation itself is refused, CredentialRejected when every race refuses the credential;
-    what came before is stored.
+    Raises ApiError when the listing fails or the installation itself is refused, CredentialRejected when every race
+    refuses the credential; what came before is stored.
     """
     began, calls = clock(), desk.ledger.calls
     done = Slice()
-    number = backfill.begin_slice(desk.conn, desk.partner_id, if_it_dies=IF_A_SLICE_DIES)
+    backfill.begin_slice(desk.conn, desk.partner_id, if_it_dies=IF_A_SLICE_DIES)
     try:
-        if number == 1:
-            listing.refresh_events(desk)
+        _list(desk)
         for race in _to_do(desk):
             if clock() - began >= seconds:
                 break
             if done.races and database.give_way(desk.conn, desk.partner_id):
                 desk.say("gave way to another sync of this partner between two races")
-            done.races += 1
-            try:
-                _race(desk, race, done)
-            except BudgetExhausted as error:
-                done.out_of_budget = error.frees_in
-                break
-            except ApiError as error:
-                _fail(desk, race, error, done)
-                if error.remedy is Remedy.FAIL_CONFIGURATION:
-                    raise
-                # Every race so far refused: is it the credential? A listing proves nothing, a race does.
-                all_refused = error.cause is Cause.NO_ACCESS and done.races == len(done.problems)
-                if all_refused and done.races == listing.CHECK_TRIES and listing.check_access(desk) is False:
-                    listing.reject(desk, str(error))
-            on_race(done)
+            _visit(desk, race, done)
+    except BudgetExhausted as error:
+        done.out_of_budget = error.frees_in
     finally:
         done.calls = desk.ledger.calls - calls
         done.seconds = clock() - began
     partner.renew_proof(desk, done.sync)
     _end(desk, done)
     return done
+
+
+def _list(desk: Desk) -> None:
+    request = backfill.request_of(desk.conn, desk.partner_id)
+    if request is not None and request.listed_at is None:
+        listing.refresh_events(desk)
+        backfill.note_listed(desk.conn, desk.partner_id)
+
+
+def _visit(desk: Desk, race: PastRace, done: Slice) -> None:
+    """One race; its failure is recorded. Raises BudgetExhausted, and what ends the slice."""
+    done.races += 1
+    try:
+        _race(desk, race, done)
+    except BudgetExhausted:
+        raise
+    except ApiError as error:
+        _fail(desk, race, error, done)
+        if error.remedy is Remedy.FAIL_CONFIGURATION:
+            raise
+        # Every race so far refused: is it the credential? A listing proves nothing, a race does.
+        all_refused = error.cause is Cause.NO_ACCESS and done.races == len(done.problems)
+        if all_refused and done.races == listing.CHECK_TRIES and listing.check_access(desk) is False:
+            listing.reject(desk, str(error))
 
 
 def _to_do(desk: Desk) -> list[PastRace]:
@@ -208,6 +213,8 @@ def _pass(desk: Desk, result: ReadOutcome, done: Slice) -> None:
         again = ReadOutcome(partner.catch_up(desk, result.read))
         partner.attempt(desk, again)
         partner.keep(desk, done.sync, again, None)
+        backfill.note_read(desk.conn, desk.partner_id, result.read.event_ids)
+        desk.conn.commit()
 
 
 def _record_unavailable(desk: Desk, race: PastRace, events: Sequence[PastEvent], error: ApiError, done: Slice) -> None:

@@ -13,12 +13,14 @@ EventState = Literal["loaded", "empty", "unavailable"]
 @dataclass(frozen=True)
 class Request:
     """A partner's history, asked for. Events of years before `since_year` are left out, what was read before `anew_from`
-    is read again; `finished_at` is None while something is left."""
+    is read again; `listed_at` is None until the partner's races were listed for it, `finished_at` while something is
+    left."""
 
     partner_id: int
     since_year: int | None
     requested_at: dt.datetime
     anew_from: dt.datetime | None
+    listed_at: dt.datetime | None
     not_before: dt.datetime
     slices: int
     finished_at: dt.datetime | None
@@ -91,8 +93,9 @@ def ask(conn: Connection, partner_id: int, *, since_year: int | None = None, ane
             ON CONFLICT (timing_partner_id) DO UPDATE SET since_year = excluded.since_year,
                 requested_at = CASE WHEN %(anew)s OR h.finished_at IS NOT NULL THEN now() ELSE h.requested_at END,
                 slices = CASE WHEN %(anew)s OR h.finished_at IS NOT NULL THEN 0 ELSE h.slices END,
+                listed_at = CASE WHEN NOT %(anew)s AND h.finished_at IS NULL THEN h.listed_at END,
                 anew_from = coalesce(excluded.anew_from, h.anew_from), not_before = now(), finished_at = NULL
-            RETURNING timing_partner_id, since_year, requested_at, anew_from, not_before, slices, finished_at
+            RETURNING timing_partner_id, since_year, requested_at, anew_from, listed_at, not_before, slices, finished_at
             """,
             {"partner": partner_id, "since": since_year, "anew": anew},
         )
@@ -108,7 +111,7 @@ def request_of(conn: Connection, partner_id: int) -> Request | None:
     """What was asked for of a partner; None when nothing was."""
     with conn.cursor() as cur:
         cur.execute(
-            "SELECT timing_partner_id, since_year, requested_at, anew_from, not_before, slices, finished_at"
+            "SELECT timing_partner_id, since_year, requested_at, anew_from, listed_at, not_before, slices, finished_at"
             " FROM history_requests WHERE timing_partner_id = %s",
             (partner_id,),
         )
@@ -135,18 +138,21 @@ def waiting(conn: Connection) -> list[str]:
         return [key for (key,) in cur.fetchall()]
 
 
-def begin_slice(conn: Connection, partner_id: int, *, if_it_dies: dt.timedelta) -> int:
-    """Counts a slice and returns its number, from 1 (0 when nothing was asked for), and has its successor wait for so long
-    should this one leave no word. Commits."""
+def begin_slice(conn: Connection, partner_id: int, *, if_it_dies: dt.timedelta) -> None:
+    """Counts a slice, and has its successor wait for so long should this one leave no word. Commits."""
     with conn.cursor() as cur:
         cur.execute(
-            "UPDATE history_requests SET slices = slices + 1, not_before = now() + %s WHERE timing_partner_id = %s"
-            " RETURNING slices",
+            "UPDATE history_requests SET slices = slices + 1, not_before = now() + %s WHERE timing_partner_id = %s",
             (if_it_dies, partner_id),
         )
-        row = cur.fetchone()
     conn.commit()
-    return int(row[0]) if row else 0
+
+
+def note_listed(conn: Connection, partner_id: int) -> None:
+    """The partner's races were listed. Commits."""
+    with conn.cursor() as cur:
+        cur.execute("UPDATE history_requests SET listed_at = now() WHERE timing_partner_id = %s", (partner_id,))
+    conn.commit()
 
 
 def end_slice(conn: Connection, partner_id: int, *, wait: float, finished: bool) -> None:
@@ -160,8 +166,8 @@ def end_slice(conn: Connection, partner_id: int, *, wait: float, finished: bool)
     conn.commit()
 
 
-# Past as cadence.AFTER has it; years by the event's own calendar. An event that was read while it lay ahead was kept
-# current until it was over, and counts as read.
+# Past as cadence.AFTER has it; years by the event's own calendar. An event that was read in full while it lay ahead was
+# kept current until it was over, and counts as read.
 _PAST = """
 FROM partner_races l
 JOIN history_requests q USING (timing_partner_id)
@@ -171,7 +177,7 @@ JOIN runsignup_events e ON e.race_id = l.race_id AND e.gone_at IS NULL
 LEFT JOIN history_events d ON d.timing_partner_id = l.timing_partner_id AND d.event_id = e.event_id
     AND (q.anew_from IS NULL OR d.read_at >= q.anew_from)
 LEFT JOIN event_cursors k ON k.timing_partner_id = l.timing_partner_id AND k.event_id = e.event_id
-    AND q.anew_from IS NULL
+    AND q.anew_from IS NULL AND k.last_full_at <= greatest(e.starts_at, e.ends_at) + interval '1 hour'
 WHERE l.timing_partner_id = %(partner)s
 """
 

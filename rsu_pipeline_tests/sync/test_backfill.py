@@ -284,3 +284,29 @@ def test_two_partners_that_share_a_race_each_have_its_history(make_hub: MakeHub)
         assert hub.history(partner).finished
         hub.assert_equal(partner, past_too=True)
         assert hub.history_progress(partner).is_complete
+
+
+def test_without_a_call_left_for_the_listing_the_next_slice_begins_with_it(hub: Hub) -> None:
+    new_race, _ = hub.sandbox.admin.add_race(1, [{"name": "Last month", "start_in_hours": -24 * 30}])
+    hub.environment["RSU_CALLS_PER_HOUR"] = "1"
+    done = hub.history()
+    assert done.out_of_budget is not None and not done.finished and done.calls == 0
+    hub.environment["RSU_CALLS_PER_HOUR"] = "1000000"
+    assert hub.history(ask=False).finished
+    assert new_race in {row["race_id"] for row in hub.rows("SELECT race_id FROM event_cursors")}
+
+
+def test_what_changed_behind_an_interrupted_pass_is_caught_up_or_the_race_is_read_again(hub: Hub) -> None:
+    hub.environment |= {"RSU_PAGE_SIZE": "4"}
+    race_id = races(hub)[0]
+    hub.sandbox.admin.fault("http_500", 1, endpoint="participants", race_id=race_id, after_page=True)
+    hub.history()
+    first = min(key for key, row in hub.stored().items() if row["race_id"] == race_id and key not in hub.truth())
+    hub.sandbox.admin.bib(first, 4711)
+    # The pass goes on to its end, but what changed behind it cannot be had; then it can.
+    hub.sandbox.admin.fault("http_500", 1, endpoint="removed", race_id=race_id)
+    assert not hub.history().finished
+    assert hub.history().finished
+    hub.assert_equal(past_too=True)
+    hub.assert_bib_log_replays()
+    assert hub.stored()[first]["bib_num"] == "4711"

@@ -9,6 +9,7 @@ CREATE TABLE history_requests (
     since_year integer,
     requested_at timestamptz NOT NULL DEFAULT now(),
     anew_from timestamptz,
+    listed_at timestamptz,
     not_before timestamptz NOT NULL DEFAULT now(),
     slices integer NOT NULL DEFAULT 0,
     finished_at timestamptz
@@ -18,6 +19,7 @@ COMMENT ON COLUMN history_requests.timing_partner_id IS 'The partner.';
 COMMENT ON COLUMN history_requests.since_year IS 'Events that started in an earlier year (their own calendar) are left out; NULL: all.';
 COMMENT ON COLUMN history_requests.requested_at IS 'When it was asked for.';
 COMMENT ON COLUMN history_requests.anew_from IS 'What was read before this moment is read again; NULL: what was read stays.';
+COMMENT ON COLUMN history_requests.listed_at IS 'When the partner''s races were listed for it; NULL before.';
 COMMENT ON COLUMN history_requests.not_before IS 'When the next slice may begin: when calls are free again, or a race that failed may be retried.';
 COMMENT ON COLUMN history_requests.slices IS 'Slices begun since it was asked for.';
 COMMENT ON COLUMN history_requests.finished_at IS 'When nothing was left to read; NULL until then.';
