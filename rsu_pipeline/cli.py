@@ -4,7 +4,7 @@ import sys
 
 import click
 
-from rsu_pipeline.commands import backfill, db, keys, partners, sandbox, simulate, status, sync, up
+from rsu_pipeline.commands import backfill, db, keys, partners, report, sandbox, simulate, start_list, status, sync, up
 from rsu_pipeline.commands.common import FORESEEN
 
 
@@ -30,8 +30,10 @@ for command in (
     db.db,
     keys.secrets,
     partners.partners,
+    report.report,
     sandbox.sandbox,
     simulate.simulate,
+    start_list.start_list,
     status.status,
     sync.sync,
     up.demo,

@@ -6,15 +6,28 @@ from typing import Any
 import dagster as dg
 
 from rsu_pipeline.orchestration import batch, checks, jobs, race_day, retention, schedules, sensors
-from rsu_pipeline.orchestration.assets import history, sync
+from rsu_pipeline.orchestration.assets import history, report, start_lists, sync
 from rsu_pipeline.orchestration.resources import RunSignupResource, WarehouseResource
 
 
 def build_definitions(resources: Mapping[str, Any] | None = None) -> dg.Definitions:
     """The definitions, with `resources` in place of the usual ones."""
     return dg.Definitions(
-        assets=[sync.partner_events, sync.future_events, sync.participants, history.participant_history],
-        asset_checks=[checks.equals_runsignup, checks.no_quarantined_rows, checks.history_complete],
+        assets=[
+            sync.partner_events,
+            sync.future_events,
+            sync.participants,
+            start_lists.start_lists,
+            history.participant_history,
+            report.registration_report,
+        ],
+        asset_checks=[
+            checks.equals_runsignup,
+            checks.no_quarantined_rows,
+            checks.no_duplicate_bibs,
+            checks.every_entrant_has_a_bib,
+            checks.history_complete,
+        ],
         jobs=[jobs.sync_partner, jobs.backfill_history, batch.sync_batch, race_day.watch, retention.retention],
         schedules=[schedules.race_proximity, schedules.nightly, retention.nightly_retention],
         sensors=[sensors.new_credentials, sensors.history, race_day.race_day, race_day.bib_changes],

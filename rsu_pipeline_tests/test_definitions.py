@@ -18,8 +18,8 @@ PACKAGE = Path(rsu_pipeline.__file__).parent
 PROJECT = PACKAGE.parent
 NOWHERE = "postgresql://nobody@127.0.0.1:9/none"
 
-SYNCED = {"partner_events", "future_events", "participants"}
-ASSETS = {*SYNCED, "participant_history"}
+SYNCED = {"partner_events", "future_events", "participants", "start_lists"}
+ASSETS = {*SYNCED, "participant_history", "registration_report"}
 
 # Loads the definitions where nothing is at hand, and tells what that took.
 LOAD = """
@@ -42,6 +42,7 @@ print(json.dumps({
     "assets": sorted(key.to_user_string() for key in defs.resolve_all_asset_keys()),
     "pandas": "pandas" in sys.modules,
     "numpy": "numpy" in sys.modules,
+    "matplotlib": "matplotlib" in sys.modules,
 }))
 """
 
@@ -91,6 +92,8 @@ def test_the_repository_holds_these_assets_jobs_and_sensors() -> None:
     assert {key.to_user_string() for key in defs.resolve_asset_graph().asset_check_keys} == {
         "participants:equals_runsignup",
         "participants:no_quarantined_rows",
+        "start_lists:no_duplicate_bibs",
+        "start_lists:every_entrant_has_a_bib",
         "participant_history:history_complete",
     }
     sensor = repository.get_sensor_def("new_credentials")
@@ -117,6 +120,8 @@ def test_each_asset_depends_on_the_one_before() -> None:
     assert graph.get(dg.AssetKey("partner_events")).parent_keys == set()
     assert graph.get(dg.AssetKey("future_events")).parent_keys == {dg.AssetKey("partner_events")}
     assert graph.get(dg.AssetKey("participants")).parent_keys == {dg.AssetKey("future_events")}
+    assert graph.get(dg.AssetKey("start_lists")).parent_keys == {dg.AssetKey("participants")}
+    assert graph.get(dg.AssetKey("registration_report")).parent_keys == {dg.AssetKey("participants")}
     assert graph.get(dg.AssetKey("participant_history")).parent_keys == {dg.AssetKey("partner_events")}
 
 
@@ -139,7 +144,12 @@ def test_a_fresh_interpreter_loads_them_silently_without_network_disk_database_o
         timeout=120,
     )
     assert (outcome.returncode, outcome.stderr) == (0, "")
-    assert json.loads(outcome.stdout) == {"assets": sorted(ASSETS), "pandas": False, "numpy": False}
+    assert json.loads(outcome.stdout) == {
+        "assets": sorted(ASSETS),
+        "pandas": False,
+        "numpy": False,
+        "matplotlib": False,
+    }
     assert list(tmp_path.iterdir()) == []
 
 
@@ -156,7 +166,7 @@ def test_dagster_definitions_validate_works_in_the_checkout(database_url: str, t
     assert "Validation successful for code location rsu_pipeline" in outcome.stdout + outcome.stderr
 
 
-@pytest.mark.parametrize("folder", ["runsignup", "warehouse", "sync"])
+@pytest.mark.parametrize("folder", ["runsignup", "warehouse", "sync", "reports"])
 def test_dagster_is_not_known_below_orchestration(folder: str) -> None:
     assert modules(folder)
     for path in modules(folder):
@@ -169,6 +179,7 @@ def test_dagster_is_not_known_below_orchestration(folder: str) -> None:
         ("runsignup", {"warehouse", "sync", "orchestration", "definitions", "sandbox", "commands"}),
         ("warehouse", {"runsignup", "sync", "orchestration", "definitions", "sandbox", "commands"}),
         ("sync", {"orchestration", "definitions", "sandbox", "commands"}),
+        ("reports", {"runsignup", "warehouse", "sync", "orchestration", "definitions", "sandbox", "commands"}),
         ("orchestration", {"definitions", "sandbox", "commands"}),
         ("sandbox", {"runsignup", "warehouse", "sync", "orchestration", "definitions", "commands"}),
     ],

@@ -15,7 +15,7 @@ from rsu_pipeline import installation, settings
 from rsu_pipeline.runsignup.errors import ApiError
 from rsu_pipeline.settings import SettingsError
 from rsu_pipeline.sync.desk import CredentialRejected
-from rsu_pipeline.warehouse import credentials, database
+from rsu_pipeline.warehouse import credentials, database, start_lists
 from rsu_pipeline.warehouse.embedded import EmbeddedError
 from rsu_pipeline.warehouse.sealing import SecretKeyError
 
@@ -28,6 +28,7 @@ FORESEEN = (
     credentials.PartnerError,
     SecretKeyError,
     SettingsError,
+    start_lists.NoStartList,
 )
 """Failures whose text is a sentence for the operator; anything else is a bug of ours and keeps its traceback."""
 

@@ -2,16 +2,20 @@
 
 from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor, as_completed
+from dataclasses import dataclass
 
 import dagster as dg
 from pydantic import Field
 
 from rsu_pipeline import installation
 from rsu_pipeline.orchestration import report
+from rsu_pipeline.orchestration.assets.start_lists import NAME as START_LISTS
 from rsu_pipeline.orchestration.failures import FORESEEN
 from rsu_pipeline.orchestration.lanes import lane_of
 from rsu_pipeline.orchestration.resources import RunSignupResource, WarehouseResource
 from rsu_pipeline.sync import partner as sync
+from rsu_pipeline.sync.desk import Desk
+from rsu_pipeline.warehouse import start_lists
 
 PATIENCE = 30.0
 """Seconds to wait for a partner: the watch has it for a moment at each look, a backfill until its next race."""
@@ -27,13 +31,26 @@ class BatchConfig(dg.Config):
     relist: list[str] = Field(default=[], description="Partition keys of the partners whose listing is to be read too.")
 
 
+@dataclass
+class Told:
+    """What a visit did, for the partner's partitions: `lists` is empty when the start lists were left as they are, and
+    `not_built` says why they could not be built."""
+
+    visited: sync.Visited
+    budget_left: int
+    lists: report.Metadata
+    not_built: str = ""
+
+
 @dg.op
 def sync_partners(
     context: dg.OpExecutionContext, config: BatchConfig, warehouse: WarehouseResource, runsignup: RunSignupResource
 ) -> None:
     """Syncs partners side by side, as many as may call at once; one partner's failure leaves the others."""
 
-    def visit(key: str) -> tuple[sync.Visited, int]:
+    with_lists = context.instance.get_materialized_partitions(dg.AssetKey(START_LISTS))
+
+    def visit(key: str) -> Told:
         with runsignup.desk(
             warehouse,
             key,
@@ -42,8 +59,10 @@ def sync_partners(
             say=lambda line: context.log.info(f"{key}: {line}"),
             patience=PATIENCE,
         ) as desk:
-            races = config.races.get(key)
-            return sync.visit(desk, race_ids=races, relist=key in config.relist), desk.ledger.left()
+            visited = sync.visit(desk, race_ids=config.races.get(key), relist=key in config.relist)
+            told = Told(visited, desk.ledger.left(), {})
+            _build_lists(desk, told, anyway=key not in with_lists)
+            return told
 
     failed: list[str] = []
     bug: Exception | None = None
@@ -53,7 +72,7 @@ def sync_partners(
             for future in as_completed(waiting):
                 key = waiting[future]
                 try:
-                    visited, left = future.result()
+                    told = future.result()
                 except FORESEEN as error:
                     failed.append(f"{key}: {error}")
                     continue
@@ -61,10 +80,12 @@ def sync_partners(
                     bug = error
                     failed.append(f"{key}: {type(error).__name__}, see below")
                     continue
-                for event in _materializations(key, visited, left):
+                for event in _materializations(key, told):
                     context.log_event(event)
-                if trouble := report.trouble(visited.sync):
+                if trouble := report.trouble(told.visited.sync):
                     failed.append(f"{key}: {trouble}")
+                if told.not_built:
+                    failed.append(f"{key}: its start lists could not be built: {told.not_built}")
         finally:
             # A run that is terminated leaves out the partners whose turn has not come.
             pool.shutdown(wait=False, cancel_futures=True)
@@ -76,8 +97,23 @@ def sync_partners(
         ) from bug
 
 
-def _materializations(key: str, visited: sync.Visited, left: int) -> Iterator[dg.AssetMaterialization]:
-    """What the visit did, told to the partner's partition of each asset; a sync that is not whole tells nothing."""
+def _build_lists(desk: Desk, told: Told, *, anyway: bool) -> None:
+    """Builds the partner's start lists where a registration or an event of theirs has changed since they were built."""
+    events = told.visited.events
+    relisted = events is not None and bool(events.races_written + events.events_written + events.events_gone)
+    if anyway or relisted or not start_lists.is_current(desk.conn, desk.partner_id, desk.now()):
+        built = start_lists.try_rebuild(desk.conn, desk.partner_id, desk.now())
+        if isinstance(built, start_lists.NotBuilt):
+            told.not_built = built.reason
+        else:
+            told.lists = report.start_lists_metadata(desk.conn, desk.partner_id, built, desk.now())
+    desk.conn.commit()
+
+
+def _materializations(key: str, told: Told) -> Iterator[dg.AssetMaterialization]:
+    """What the visit did, told to the partner's partition of each asset; a sync that is not whole tells nothing of
+    `participants`, and start lists left as they are tell nothing."""
+    visited, left = told.visited, told.budget_left
 
     def of(asset: str, metadata: Mapping[str, dg.MetadataValue]) -> dg.AssetMaterialization:
         return dg.AssetMaterialization(asset, partition=key, metadata=dict(metadata))
@@ -87,6 +123,8 @@ def _materializations(key: str, visited: sync.Visited, left: int) -> Iterator[dg
     yield of("future_events", report.plan_metadata(visited.plan))
     if not report.trouble(visited.sync):
         yield of("participants", report.sync_metadata(visited.plan, visited.sync, left))
+    if told.lists:
+        yield of(START_LISTS, told.lists)
 
 
 @dg.job(description="Syncs many partners in one run, each reported to its own partition.")

@@ -6,11 +6,13 @@ import warnings
 import dagster as dg
 
 from rsu_pipeline.orchestration.assets.history import participant_history
+from rsu_pipeline.orchestration.assets.start_lists import start_lists
 from rsu_pipeline.orchestration.assets.sync import participants
 from rsu_pipeline.orchestration.failures import plain_failures
 from rsu_pipeline.orchestration.partitions import timing_partner
 from rsu_pipeline.orchestration.resources import WarehouseResource
 from rsu_pipeline.warehouse import backfill, credentials, cursors, proof
+from rsu_pipeline.warehouse import start_lists as lists
 
 SAMPLE = 20
 
@@ -20,7 +22,7 @@ warnings.filterwarnings("ignore", "Specifying a partitions_def on an AssetCheckS
 
 @dg.asset_check(asset=participants, partitions_def=timing_partner)
 def equals_runsignup(context: dg.AssetCheckExecutionContext, warehouse: WarehouseResource) -> dg.AssetCheckResult:
-    """What the last full read of each future event was sent is what is stored: as many rows, of the same content."""
+    """Each event holds what its last full read was sent: as many registrations, of the same content."""
     with plain_failures(), warehouse.connect("equals_runsignup") as conn:
         partner = credentials.partner(conn, context.partition_key)
         compared = proof.proofs(conn, partner.partner_id)
@@ -86,5 +88,52 @@ def history_complete(context: dg.AssetCheckExecutionContext, warehouse: Warehous
                     for race_id, error, retry_at in failing[:SAMPLE]
                 ]
             ),
+        },
+    )
+
+
+@dg.asset_check(asset=start_lists, partitions_def=timing_partner)
+def no_duplicate_bibs(context: dg.AssetCheckExecutionContext, warehouse: WarehouseResource) -> dg.AssetCheckResult:
+    """No two entrants of an event have one bib, nor two persons in different events of a race on one day. An error when one
+    of the events starts within 24 hours."""
+    with plain_failures(), warehouse.connect("no_duplicate_bibs") as conn:
+        partner = credentials.partner(conn, context.partition_key)
+        found = lists.lists_of(conn, partner.partner_id, dt.datetime.now(dt.UTC))
+        wrong = lists.problems_of(conn, partner.partner_id, SAMPLE, only=("duplicate_bib", "bib_in_other_event"))
+    unequal = [item for item in found if item.duplicate_bibs or item.bibs_in_other_events]
+    return dg.AssetCheckResult(
+        passed=not unequal,
+        severity=dg.AssetCheckSeverity.ERROR if any(item.near for item in unequal) else dg.AssetCheckSeverity.WARN,
+        metadata={
+            "entrants_with_bib": sum(item.with_bib for item in found),
+            "duplicate_bibs": sum(item.duplicate_bibs for item in found),
+            "bibs_in_other_events": sum(item.bibs_in_other_events for item in found),
+            "events": len(found),
+            "events_with_duplicates": len(unequal),
+            "sample": dg.MetadataValue.json([vars(item) for item in wrong]),
+        },
+    )
+
+
+@dg.asset_check(asset=start_lists, partitions_def=timing_partner)
+def every_entrant_has_a_bib(
+    context: dg.AssetCheckExecutionContext, warehouse: WarehouseResource
+) -> dg.AssetCheckResult:
+    """Every entrant of the events that start within 24 hours has a bib."""
+    with plain_failures(), warehouse.connect("every_entrant_has_a_bib") as conn:
+        partner = credentials.partner(conn, context.partition_key)
+        near = [item for item in lists.lists_of(conn, partner.partner_id, dt.datetime.now(dt.UTC)) if item.near]
+        wrong = lists.problems_of(
+            conn, partner.partner_id, SAMPLE, only=("no_bib",), events=[item.event_id for item in near]
+        )
+    return dg.AssetCheckResult(
+        passed=not any(item.without_bib for item in near),
+        severity=dg.AssetCheckSeverity.WARN,
+        metadata={
+            "entrants": sum(item.entrants for item in near),
+            "entrants_with_bib": sum(item.with_bib for item in near),
+            "entrants_without_bib": sum(item.without_bib for item in near),
+            "events": len(near),
+            "sample": dg.MetadataValue.json([vars(item) for item in wrong]),
         },
     )

@@ -3,12 +3,13 @@
 import dagster as dg
 
 from rsu_pipeline.orchestration.assets.history import participant_history
+from rsu_pipeline.orchestration.assets.start_lists import start_lists
 from rsu_pipeline.orchestration.assets.sync import future_events, participants, partner_events
 
 sync_partner = dg.define_asset_job(
     "sync_partner",
-    selection=dg.AssetSelection.assets(partner_events, future_events, participants),
-    description="Brings one timing partner's events and registrations up to date.",
+    selection=dg.AssetSelection.assets(partner_events, future_events, participants, start_lists),
+    description="Brings one timing partner's events, registrations and start lists up to date.",
 )
 
 backfill_history = dg.define_asset_job(

@@ -3,22 +3,25 @@
 import datetime as dt
 import logging
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from functools import lru_cache
 
 import dagster as dg
+from psycopg2.extensions import connection as Connection
 from pydantic import Field
 
 from rsu_pipeline import installation
 from rsu_pipeline import settings as configuration
+from rsu_pipeline.orchestration import report
+from rsu_pipeline.orchestration.assets.start_lists import NAME as START_LISTS
 from rsu_pipeline.orchestration.failures import plain_failures
 from rsu_pipeline.orchestration.resources import RunSignupResource, WarehouseResource
 from rsu_pipeline.orchestration.schedules import ACTIVE
 from rsu_pipeline.settings import Settings
 from rsu_pipeline.sync import watch as watching
 from rsu_pipeline.sync.watch import PartnerWatched
-from rsu_pipeline.warehouse import bibs, database, fleet
+from rsu_pipeline.warehouse import bibs, credentials, database, fleet, start_lists
 
 SHARD_TAG = "watch_shard"
 LOOK_SECONDS = 30
@@ -68,8 +71,18 @@ def watch_races(
             say=context.log.info,
             shard=config.shard,
         ).run(left)
+        # New bibs were told meanwhile by bib_changes; this is for the names, newcomers and removals of the slice.
+        lists = {
+            key: told
+            for key, partner in done.items()
+            if not partner.counts.is_unchanged
+            and (told := _lists(conn, credentials.partner(conn, key).partner_id, context.log.warning, anyway=False))
+        }
+        conn.commit()
     for key, partner in sorted(done.items()):
         context.log_event(dg.AssetMaterialization("participants", partition=key, metadata=_metadata(partner)))
+        if key in lists:
+            context.log_event(dg.AssetMaterialization(START_LISTS, partition=key, metadata=dict(lists[key])))
     if failed := _trouble(done):
         raise dg.Failure(
             f"{len(failed)} races could not be read at their last look: {'; '.join(failed[:20])}", allow_retries=False
@@ -179,6 +192,11 @@ def bib_changes(
             context.instance.report_runless_asset_event(
                 dg.AssetMaterialization("participants", partition=item.key, metadata=_bib_metadata(item))
             )
+            # Lists that cannot be built leave the marks and the telling alone; the partner's next visit builds them.
+            if lists := _lists(conn, item.partner_id, context.log.warning, anyway=True):
+                context.instance.report_runless_asset_event(
+                    dg.AssetMaterialization(START_LISTS, partition=item.key, metadata=dict(lists))
+                )
         # Marked as handled only once told: a crash between the two tells them twice, never not at all.
         conn.commit()
     unread = f"; {len(trouble)} races could not be read: {'; '.join(trouble[:20])}" if trouble else ""
@@ -201,6 +219,19 @@ def _own_watch(url: str, settings: Settings) -> watching.Watch:
     )
     sealer = installation.current().sealer
     return watching.Watch(url, sealer, settings, run_id="bib_changes", say=logging.getLogger(__name__).info)
+
+
+def _lists(conn: Connection, partner_id: int, warn: Callable[[str], None], *, anyway: bool) -> report.Metadata | None:
+    """Rebuilds a partner's start lists in the caller's transaction, unless they are current and it is not to be done
+    `anyway`; what is to be told of them, or None."""
+    now = dt.datetime.now(dt.UTC)
+    if not anyway and start_lists.is_current(conn, partner_id, now):
+        return None
+    built = start_lists.try_rebuild(conn, partner_id, now)
+    if isinstance(built, start_lists.NotBuilt):
+        warn(f"partner {partner_id}: its start lists could not be built: {built.reason}")
+        return None
+    return report.start_lists_metadata(conn, partner_id, built, now)
 
 
 def _bib_metadata(item: bibs.NewBibs) -> dict[str, dg.MetadataValue]:

@@ -1,13 +1,16 @@
 """What a run tells: numbers under fixed names on every path, so that plots have no holes; words under other names."""
 
+import datetime as dt
 from collections.abc import Mapping
 
 import dagster as dg
+from psycopg2.extensions import connection as Connection
 
 from rsu_pipeline.sync.backfill import Slice, seconds_left
 from rsu_pipeline.sync.listing import EventsOutcome
 from rsu_pipeline.sync.partner import SyncOutcome
 from rsu_pipeline.sync.plan import Plan
+from rsu_pipeline.warehouse import start_lists
 from rsu_pipeline.warehouse.backfill import Progress
 from rsu_pipeline.warehouse.budget import Ledger
 
@@ -128,6 +131,35 @@ def history_metadata(done: Slice, progress: Progress | None, ledger: Ledger) -> 
         "hours_left_estimate": dg.MetadataValue.float(round(left / 3600, 2)),
         "problem_count": dg.MetadataValue.int(len(done.problems)),
         "problems": dg.MetadataValue.md(_bullets(done.problems)),
+    }
+
+
+def start_lists_metadata(conn: Connection, partner_id: int, built: start_lists.Built, now: dt.datetime) -> Metadata:
+    """Of a partner's start lists and their last rebuild. Entrants are told by number only, never by name."""
+    lists = start_lists.lists_of(conn, partner_id, now)
+    figures = (
+        *("entrants", "with_bib", "without_bib", "duplicate_bibs", "bibs_in_other_events", "out_of_range"),
+        "in_two_events",
+    )
+    numbers = {"lists": len(lists)} | {name: sum(getattr(item, name) for item in lists) for name in figures}
+    entries = {f"entries_{name}": getattr(built, name) for name in ("inserted", "updated", "deleted", "unchanged")}
+    columns = ("race", "event", "event_id", "start", *figures, "lowest_bib", "highest_bib")
+    return {
+        **{name: dg.MetadataValue.int(number) for name, number in (numbers | entries).items()},
+        "seconds": dg.MetadataValue.float(round(built.seconds, 3)),
+        "events": dg.MetadataValue.table(
+            [
+                dg.TableRecord(
+                    {
+                        **{name: getattr(item, name) for name in columns},
+                        "start": item.start.strftime("%Y-%m-%d %H:%M") if item.start else "",
+                    }
+                )
+                for item in lists[:SAMPLE]
+            ],
+            schema=dg.TableSchema([dg.TableColumn(name) for name in columns]),
+        ),
+        "problems": dg.MetadataValue.json([vars(item) for item in start_lists.problems_of(conn, partner_id, SAMPLE)]),
     }
 
 

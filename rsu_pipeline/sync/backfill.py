@@ -136,6 +136,8 @@ def _to_do(desk: Desk) -> list[PastRace]:
 def _race(desk: Desk, race: PastRace, done: Slice) -> None:
     """Looks up the race's editions where that is due, and reads its past events. Raises ApiError."""
     events = race.events
+    if race.behind:
+        _catch_up(desk, _planned(race, race.behind), done)
     if race.needs_detail:
         listing.refresh_race(desk, race.race_id, listing.EventsOutcome())
         backfill.note_detail(desk.conn, desk.partner_id, race.race_id)
@@ -195,8 +197,11 @@ def _is_unavailable(desk: Desk, race: PastRace, events: Sequence[PastEvent], err
 
 
 def _outcome(race: PastRace, events: Sequence[PastEvent]) -> ReadOutcome:
-    ids = tuple(sorted(event.event_id for event in events))
-    return ReadOutcome(PlannedRead(race.race_id, race.name, ids, "history", "past editions"))
+    return ReadOutcome(_planned(race, [event.event_id for event in events]))
+
+
+def _planned(race: PastRace, event_ids: Sequence[int]) -> PlannedRead:
+    return PlannedRead(race.race_id, race.name, tuple(sorted(event_ids)), "history", "past editions")
 
 
 def _pass(desk: Desk, result: ReadOutcome, done: Slice) -> None:
@@ -209,12 +214,15 @@ def _pass(desk: Desk, result: ReadOutcome, done: Slice) -> None:
     partner.keep(desk, done.sync, result, None)
     done.events += len(result.read.event_ids)
     if result.resumed:
-        # What changed on the pass's first pages since they were read, before a kill or an empty budget.
-        again = ReadOutcome(partner.catch_up(desk, result.read))
-        partner.attempt(desk, again)
-        partner.keep(desk, done.sync, again, None)
-        backfill.note_read(desk.conn, desk.partner_id, result.read.event_ids)
-        desk.conn.commit()
+        _catch_up(desk, result.read, done)
+
+
+def _catch_up(desk: Desk, read: PlannedRead, done: Slice) -> None:
+    """What changed on a pass's first pages since they were read, before a kill or an empty budget. Raises ApiError."""
+    again = ReadOutcome(partner.catch_up(desk, read))
+    partner.attempt(desk, again)
+    partner.keep(desk, done.sync, again, None)
+    backfill.note_caught_up(desk.conn, desk.partner_id, read.event_ids)
 
 
 def _record_unavailable(desk: Desk, race: PastRace, events: Sequence[PastEvent], error: ApiError, done: Slice) -> None:

@@ -148,9 +148,8 @@ def _finish(
         cursors.ask_for_full(desk.conn, desk.partner_id, outcome.unequal, "last full read was not proved equal")
         held_back = [item.event_id for item in refused]
         cursors.ask_for_full(desk.conn, desk.partner_id, held_back, "removals held back, waiting to be confirmed")
-    # One that was resumed counts once what changed meanwhile is in, too.
-    if position.mode == "history" and not position.resumed:
-        backfill.note_read(desk.conn, desk.partner_id, position.event_ids)
+    if position.mode == "history":
+        backfill.note_read(desk.conn, desk.partner_id, position.event_ids, behind=position.resumed)
     cursors.drop_pass(desk.conn, desk.partner_id, position.race_id, position.mode)
     desk.conn.commit()
 

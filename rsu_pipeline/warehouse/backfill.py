@@ -37,13 +37,14 @@ class PastEvent:
 
 @dataclass(frozen=True)
 class PastRace:
-    """A race with something left to do: its editions to be looked up where `needs_detail`, and these past events to be
-    read. `newest` is when the newest event known of it started."""
+    """A race with something left to do: its editions to be looked up where `needs_detail`, these past events to be read,
+    and those `behind` to be caught up with after an interrupted read. `newest` is when the newest event known of it started."""
 
     race_id: int
     name: str
     needs_detail: bool
     events: tuple[PastEvent, ...]
+    behind: tuple[int, ...]
     newest: dt.datetime | None
     retry_at: dt.datetime | None
     failures: int
@@ -166,8 +167,8 @@ def end_slice(conn: Connection, partner_id: int, *, wait: float, finished: bool)
     conn.commit()
 
 
-# Past as cadence.AFTER has it; years by the event's own calendar. An event that was read in full while it lay ahead was
-# kept current until it was over, and counts as read.
+# Past as cadence.AFTER has it; years by the event's own calendar. An event that was read while it lay ahead was kept
+# current until it was over, and counts as read.
 _PAST = """
 FROM partner_races l
 JOIN history_requests q USING (timing_partner_id)
@@ -177,7 +178,7 @@ JOIN runsignup_events e ON e.race_id = l.race_id AND e.gone_at IS NULL
 LEFT JOIN history_events d ON d.timing_partner_id = l.timing_partner_id AND d.event_id = e.event_id
     AND (q.anew_from IS NULL OR d.read_at >= q.anew_from)
 LEFT JOIN event_cursors k ON k.timing_partner_id = l.timing_partner_id AND k.event_id = e.event_id
-    AND q.anew_from IS NULL AND k.last_full_at <= greatest(e.starts_at, e.ends_at) + interval '1 hour'
+    AND q.anew_from IS NULL
 WHERE l.timing_partner_id = %(partner)s
 """
 
@@ -196,6 +197,12 @@ def races_left(conn: Connection, partner_id: int, now: dt.datetime, *, race_id: 
                 {_PAST} AND d.event_id IS NULL AND k.event_id IS NULL
                     AND (%(race)s::bigint IS NULL OR l.race_id = %(race)s)
                 GROUP BY l.race_id
+            ), behind AS (
+                SELECT e.race_id, array_agg(d.event_id ORDER BY d.event_id) AS ids
+                FROM history_events d JOIN runsignup_events e USING (event_id)
+                WHERE d.timing_partner_id = %(partner)s AND d.behind AND e.gone_at IS NULL
+                    AND (%(race)s::bigint IS NULL OR e.race_id = %(race)s)
+                GROUP BY e.race_id
             ), races AS (
                 SELECT l.race_id, coalesce(r.name, '') AS name,
                     r.detail_as_of IS DISTINCT FROM r.last_modified
@@ -213,16 +220,26 @@ def races_left(conn: Connection, partner_id: int, now: dt.datetime, *, race_id: 
                 WHERE l.timing_partner_id = %(partner)s AND NOT (l.access = 'denied' AND l.unlisted_at IS NOT NULL)
                     AND (%(race)s::bigint IS NULL OR l.race_id = %(race)s)
             )
-            SELECT r.race_id, r.name, r.needs_detail AND r.wanted, o.ids, o.editions, o.starts, r.newest, r.retry_at, r.failures
-            FROM races r LEFT JOIN left_over o USING (race_id)
-            WHERE (r.needs_detail AND r.wanted) OR o.ids IS NOT NULL
+            SELECT r.race_id, r.name, r.needs_detail AND r.wanted, o.ids, o.editions, o.starts, b.ids, r.newest,
+                r.retry_at, r.failures
+            FROM races r LEFT JOIN left_over o USING (race_id) LEFT JOIN behind b USING (race_id)
+            WHERE (r.needs_detail AND r.wanted) OR o.ids IS NOT NULL OR b.ids IS NOT NULL
             ORDER BY r.newest DESC NULLS LAST, r.race_id DESC
             """,
             {"partner": partner_id, "now": now, "race": race_id},
         )
         return [
-            PastRace(race_id, name, needs_detail, _events(ids, editions, starts), newest, retry_at, failures)
-            for race_id, name, needs_detail, ids, editions, starts, newest, retry_at, failures in cur.fetchall()
+            PastRace(
+                race_id,
+                name,
+                needs_detail,
+                _events(ids, editions, starts),
+                tuple(behind or ()),
+                newest,
+                retry_at,
+                failures,
+            )
+            for race_id, name, needs_detail, ids, editions, starts, behind, newest, retry_at, failures in cur.fetchall()
         ]
 
 
@@ -274,21 +291,32 @@ def note_success(conn: Connection, partner_id: int, race_id: int) -> None:
         )
 
 
-def note_read(conn: Connection, partner_id: int, event_ids: Sequence[int]) -> None:
-    """These past events were read, in the caller's transaction: `empty` where nothing is held of them, else `loaded`."""
+def note_read(conn: Connection, partner_id: int, event_ids: Sequence[int], *, behind: bool) -> None:
+    """These past events were read, in the caller's transaction: `empty` where nothing is held of them, else `loaded`;
+    `behind` when the read was interrupted and has to be caught up with."""
     with conn.cursor() as cur:
         cur.execute(
             """
-            INSERT INTO history_events (timing_partner_id, event_id, state, read_at)
-            SELECT %(partner)s, e.id, CASE WHEN EXISTS (SELECT FROM runsignup_participants p
+            INSERT INTO history_events (timing_partner_id, event_id, behind, state, read_at)
+            SELECT %(partner)s, e.id, %(behind)s, CASE WHEN EXISTS (SELECT FROM runsignup_participants p
                 WHERE p.timing_partner_id = %(partner)s AND p.event_id = e.id) THEN 'loaded' ELSE 'empty' END,
                 clock_timestamp()
             FROM unnest(%(events)s::bigint[]) AS e (id)
             ON CONFLICT (timing_partner_id, event_id) DO UPDATE SET state = excluded.state, reason = NULL,
-                read_at = excluded.read_at
+                behind = excluded.behind, read_at = excluded.read_at
             """,
-            {"partner": partner_id, "events": list(event_ids)},
+            {"partner": partner_id, "events": list(event_ids), "behind": behind},
         )
+
+
+def note_caught_up(conn: Connection, partner_id: int, event_ids: Sequence[int]) -> None:
+    """What changed while these events were read is in. Commits."""
+    with conn.cursor() as cur:
+        cur.execute(
+            "UPDATE history_events SET behind = false WHERE timing_partner_id = %s AND event_id = ANY (%s::bigint[])",
+            (partner_id, list(event_ids)),
+        )
+    conn.commit()
 
 
 def note_unavailable(conn: Connection, partner_id: int, event_ids: Sequence[int], reason: str) -> None:

@@ -12,7 +12,7 @@ from rsu_pipeline_tests.commands.shell import refusal, rsu
 from rsu_pipeline_tests.hub import Hub
 
 KEYS = ["1-kestrel-timing", "2-split-second-harwick", "3-mill-pond-race-services"]
-ASSETS = ["partner_events", "future_events", "participants"]
+ASSETS = ["partner_events", "future_events", "participants", "start_lists"]
 Result = dict[str, Any]
 
 

@@ -100,6 +100,11 @@ def names(hub: Hub, *partners: int) -> set[tuple[str, str]]:
     return {(asset, hub.partners[partner]) for asset in NUMBERS for partner in partners}
 
 
+def without(hub: Hub, *assets: str) -> set[tuple[str, str]]:
+    """Every partner's partition of the other assets."""
+    return {(asset, key) for asset, key in names(hub, *hub.partners) if asset not in assets}
+
+
 def calls(hub: Hub) -> list[tuple[str, int | None]]:
     return sorted((call["endpoint"], call["race_id"] or 0) for call in hub.sandbox.admin.stats()["log"])
 
@@ -136,7 +141,7 @@ def test_one_run_brings_every_partner_up_to_date_and_tells_each_ones_partitions(
     stats = hub.sandbox.admin.stats()
     assert stats["max_in_flight"] <= 2 and stats["violations"] == 0
     # The run's context is not made for several threads.
-    assert len(threads) == 9 and set(threads) == {threading.main_thread()}
+    assert len(threads) == 12 and set(threads) == {threading.main_thread()}
     assert hub.value("SELECT count(DISTINCT lane) FROM api_calls WHERE lane = 'routine'") == 1
 
 
@@ -153,8 +158,8 @@ def test_only_the_races_that_are_due_are_called_and_any_never_read(hub: Hub, ins
     )
     # The plan told is of all that lies ahead, however little of it was due.
     assert [run.told["future_events", key]["future_events"] for key in hub.partners.values()] == [2, 2, 2]
-    # A listing that was not read is not told.
-    assert run.told.keys() == names(hub, 1, 2, 3) - {("partner_events", key) for key in hub.partners.values()}
+    # A listing that was not read is not told, nor start lists that nothing changed.
+    assert run.told.keys() == without(hub, "partner_events", "start_lists")
 
     new, (event_id,) = admin.add_race(2, [{"name": "10K", "start_in_hours": 50}])
     admin.register(event_id, count=3)
@@ -168,6 +173,58 @@ def test_only_the_races_that_are_due_are_called_and_any_never_read(hub: Hub, ins
     }
     hub.assert_equal(2)
     assert len([row for row in hub.stored(2).values() if row["race_id"] == new]) == 3
+
+
+def lists_of(hub: Hub, partner: int) -> set[tuple[str, str]]:
+    """Which version of which row the partner's start lists have."""
+    found = hub.rows(
+        "SELECT ctid::text, xmin::text FROM start_list_entries WHERE timing_partner_id = %s"
+        " UNION ALL SELECT ctid::text, xmin::text FROM start_lists WHERE timing_partner_id = %s",
+        partner,
+        partner,
+    )
+    return {(row["ctid"], row["xmin"]) for row in found}
+
+
+def test_only_the_changed_partners_start_lists_are_rebuilt(hub: Hub, instance: dg.DagsterInstance) -> None:
+    assert batch(instance, hub, relist=list(hub.partners.values())).success
+    before = {partner: lists_of(hub, partner) for partner in hub.partners}
+    number = min(hub.truth(2))
+    hub.sandbox.admin.bib(number, 8123)
+    run = batch(instance, hub)
+    assert run.success
+    assert [key for asset, key in run.told if asset == "start_lists"] == [hub.partners[2]]
+    told = run.told["start_lists", hub.partners[2]]
+    assert (told["entries_updated"], told["entries_inserted"], told["entries_deleted"]) == (1, 0, 0)
+    assert hub.value("SELECT bib FROM start_list_entries WHERE registration_id = %s", number) == "8123"
+    assert [partner for partner in hub.partners if lists_of(hub, partner) == before[partner]] == [1, 3]
+    # What was never told as built is built, though nothing changed.
+    instance.wipe_assets([dg.AssetKey("start_lists")])
+    again = batch(instance, hub, 3)
+    assert [key for asset, key in again.told if asset == "start_lists"] == [hub.partners[3]]
+    assert again.told["start_lists", hub.partners[3]]["entries_unchanged"] == 24
+
+
+def test_start_lists_that_cannot_be_built_are_named_and_built_at_the_next_visit(
+    hub: Hub, instance: dg.DagsterInstance
+) -> None:
+    hub.execute(
+        """
+        CREATE FUNCTION spoil() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN RAISE EXCEPTION 'nobody foresaw this'; END $$;
+        CREATE TRIGGER spoil BEFORE INSERT ON start_list_entries FOR EACH ROW WHEN (NEW.timing_partner_id = 1)
+            EXECUTE FUNCTION spoil()
+        """
+    )
+    run = batch(instance, hub, relist=list(hub.partners.values()))
+    assert not run.success
+    assert run.failure == (
+        f"1 of 3 partners are not up to date: {hub.partners[1]}: its start lists could not be built: nobody foresaw this"
+    )
+    assert run.told.keys() == names(hub, 1, 2, 3) - {("start_lists", hub.partners[1])}
+    hub.assert_equal(1)
+    hub.execute("DROP TRIGGER spoil ON start_list_entries")
+    again = batch(instance, hub)
+    assert again.success and again.told["start_lists", hub.partners[1]]["entries_inserted"] == 24
 
 
 def test_a_refused_key_fails_the_run_by_name_and_leaves_the_others(hub: Hub, instance: dg.DagsterInstance) -> None:
@@ -192,9 +249,7 @@ def test_a_race_that_fails_fails_the_run_by_name_and_leaves_the_others(hub: Hub,
     )
     assert f"race {broken}: " in run.failure
     # Its listing and plan are as told; of its registrations a whole sync is told, or none.
-    assert run.told.keys() == (names(hub, 1, 2, 3) - {("participants", hub.partners[3])}) - {
-        ("partner_events", key) for key in hub.partners.values()
-    }
+    assert run.told.keys() == without(hub, "partner_events") - {("participants", hub.partners[3])}
     assert {row["race_id"] for row in hub.stored(3).values()} == {well}
     hub.assert_equal(1)
     hub.assert_equal(2)

@@ -94,10 +94,15 @@ def test_a_bib_given_out_meanwhile_arrives_and_each_partners_partition_is_told(
     run = watch(hub_instance, 8)
     thread.join()
     assert run.success
-    assert run.told.keys() == {("participants", key) for key in hub.partners.values()}
+    # Start lists are told of the partners where something changed.
+    changed = {("start_lists", hub.partners[partner]) for partner in keys}
+    assert run.told.keys() == {("participants", key) for key in hub.partners.values()} | changed
     for partner in hub.partners:
         hub.assert_equal(partner)
-    assert all(numbers.keys() == NUMBERS and numbers["looks"] >= 2 for numbers in run.told.values())
+    for (asset, _), numbers in run.told.items():
+        assert asset == "start_lists" or (numbers.keys() == NUMBERS and numbers["looks"] >= 2)
+    for partner, key in keys.items():
+        assert hub.value("SELECT bib FROM start_list_entries WHERE registration_id = %s", key) == str(500 + partner)
     assert [run.told["participants", key]["bib_changes"] for key in hub.partners.values()] == [1, 0, 1]
     assert hub.sandbox.admin.stats()["max_in_flight"] <= 2
 

@@ -1,4 +1,4 @@
-"""The two views that displays read: taken down while their columns change, and put back with the same columns, in the same
+"""The views that displays and scoring read: taken down while their columns change, and put back with the same columns, in the same
 order, readable by the same roles.
 
 Our part of a view is what the migrations make it: active registrations, indexed columns. What an older view has of other
@@ -14,6 +14,7 @@ from rsu_pipeline.warehouse.credentials import PROVIDER
 TELLTALE = {
     "unified_participants": ("runsignup_participants", "removed_at"),
     "unified_events": ("runsignup_events", "gone_at"),
+    "start_list": ("start_list_entries", "registration_id"),
 }
 """By view, a column that it reads only when it is ours."""
 

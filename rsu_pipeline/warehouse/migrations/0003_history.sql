@@ -46,6 +46,7 @@ CREATE TABLE history_events (
     event_id bigint NOT NULL REFERENCES runsignup_events,
     state text NOT NULL CHECK (state IN ('loaded', 'empty', 'unavailable')),
     reason text,
+    behind boolean NOT NULL DEFAULT false,
     read_at timestamptz NOT NULL DEFAULT now(),
     PRIMARY KEY (timing_partner_id, event_id)
 );
@@ -54,4 +55,5 @@ COMMENT ON COLUMN history_events.timing_partner_id IS 'The partner.';
 COMMENT ON COLUMN history_events.event_id IS 'The event.';
 COMMENT ON COLUMN history_events.state IS 'loaded; empty: RunSignup answered with no registration; unavailable: RunSignup refuses this edition, more than a year old.';
 COMMENT ON COLUMN history_events.reason IS 'What RunSignup said of one that is unavailable.';
+COMMENT ON COLUMN history_events.behind IS 'true: its read was interrupted, and what changed on the first pages meanwhile is not in yet.';
 COMMENT ON COLUMN history_events.read_at IS 'When that was found.';

@@ -1,0 +1,100 @@
+"""`rsu start-list`: an event's start list, for people, for spreadsheets and for programs."""
+
+import csv
+import datetime as dt
+import io
+
+import click
+from rich.table import Column, Table
+
+from rsu_pipeline.commands.common import hub, show_json, show_table
+from rsu_pipeline.warehouse import credentials, start_lists
+
+COLUMNS = ("bib", "first_name", "last_name", "age", "gender", "city", "state", "team", "problems", "registration_id")
+
+
+@click.command("start-list")
+@click.argument("event", type=click.IntRange(1, 2**63 - 1))
+@click.option("--partner", "name", metavar="ID", help="Number or key of a partner, where two share the race.")
+@click.option("--problems", "problems_only", is_flag=True, help="Only entrants with a problem.")
+@click.option("--csv", "as_csv", is_flag=True, help="For spreadsheets: UTF-8, a line per entrant.")
+@click.option("--json", "as_json", is_flag=True, help="For programs.")
+def start_list(event: int, name: str | None, problems_only: bool, as_csv: bool, as_json: bool) -> None:
+    """Show the start list of EVENT, RunSignup's number of the event, in order of bib.
+
+    Lists are kept for events ahead and for two days after; every sync and every new bib brings them up to date.
+    """
+    if as_csv and as_json:
+        raise click.UsageError("--csv and --json exclude each other.")
+    with hub("start-list") as conn:
+        partner_id = None if name is None else credentials.partner(conn, name).partner_id
+        found = start_lists.list_of(conn, event, dt.datetime.now(dt.UTC), partner_id=partner_id)
+        entries = start_lists.entries_of(conn, found, problems_only=problems_only)
+    if as_json:
+        show_json(vars(found) | {"entries": [vars(entry) for entry in entries]})
+    elif as_csv:
+        # Bytes, so that no terminal's encoding and no platform's line ends come into it.
+        click.echo(as_text(entries).encode(), nl=False)
+    else:
+        click.echo(_head(found))
+        show_table(_table(entries))
+
+
+def as_text(entries: list[start_lists.Entry]) -> str:
+    """The entrants as CSV, with a line of column names."""
+    buffer = io.StringIO()
+    writer = csv.writer(buffer, lineterminator="\r\n")
+    writer.writerow(COLUMNS)
+    for entry in entries:
+        writer.writerow([_cell(getattr(entry, column)) for column in COLUMNS])
+    return buffer.getvalue()
+
+
+def _cell(value: object) -> object:
+    """A value as a cell. A text that a spreadsheet would take for a formula begins with an apostrophe."""
+    if isinstance(value, list):
+        value = ", ".join(value)
+    if isinstance(value, str) and value.startswith(("=", "+", "-", "@", "\t", "\r", "\n")):
+        return f"'{value}"
+    return value
+
+
+def _head(found: start_lists.StartList) -> str:
+    start = f"{found.start:%Y-%m-%d %H:%M}, the race's time" if found.start else "start not known"
+    text = f"{found.event}, {found.race} ({start}): {found.entrants:,} entrants, {found.without_bib:,} without a bib"
+    for number, words in (
+        (found.duplicate_bibs, "with a bib that another has"),
+        (found.bibs_in_other_events, "with a bib of another event"),
+        (found.out_of_range, "with a bib out of range"),
+        (found.in_two_events, "in two events"),
+    ):
+        text += f", {number:,} {words}" if number else ""
+    return _shown(text)
+
+
+def _table(entries: list[start_lists.Entry]) -> Table:
+    columns = (
+        Column("bib", justify="right"),
+        "name",
+        Column("age", justify="right"),
+        "gender",
+        "city",
+        "state",
+        "team",
+    )
+    table = Table(*columns, "problems", "registration", box=None)
+    for entry in entries:
+        table.add_row(
+            _shown(entry.bib),
+            _shown(entry.name),
+            "" if entry.age is None else str(entry.age),
+            *map(_shown, (entry.gender, entry.city, entry.state, entry.team)),
+            ", ".join(problem.replace("_", " ") for problem in entry.problems),
+            str(entry.registration_id),
+        )
+    return table
+
+
+def _shown(text: str | None) -> str:
+    """Without what would steer a terminal."""
+    return "".join(character if character.isprintable() else "\ufffd" for character in text or "")

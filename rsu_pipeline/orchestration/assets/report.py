@@ -1,0 +1,62 @@
+"""A report for people: fetch the partner's rows, make the report, show it."""
+
+import datetime as dt
+
+import dagster as dg
+
+from rsu_pipeline.orchestration.assets.sync import KINDS, participants
+from rsu_pipeline.orchestration.failures import plain_failures
+from rsu_pipeline.orchestration.partitions import timing_partner
+from rsu_pipeline.orchestration.resources import WarehouseResource
+from rsu_pipeline.reports import page, plots
+from rsu_pipeline.warehouse import credentials, reports
+
+SAMPLE = 20
+
+
+@dg.asset(
+    partitions_def=timing_partner, group_name="runsignup", kinds=KINDS, deps=[participants], tags={"lane": "routine"}
+)
+def registration_report(context: dg.AssetExecutionContext, warehouse: WarehouseResource) -> dg.MaterializeResult[None]:
+    """How a partner's events ahead are filling: registrations by day, bib coverage over time, amounts paid.
+
+    Figures and pictures are in the metadata of each materialisation; nothing is stored and nobody's name is shown. The same
+    as a file: `rsu report --html FILE`.
+    """
+    with plain_failures(), warehouse.connect("registration_report") as conn:
+        partner = credentials.partner(conn, context.partition_key)
+        rows = reports.registrations(conn, partner.partner_id)
+        changes = reports.bib_changes(conn, partner.partner_id)
+    made = page.report(partner.name, rows, changes, dt.datetime.now(dt.UTC).date())
+    return dg.MaterializeResult(metadata=_metadata(made))
+
+
+def _metadata(made: page.Report) -> dict[str, dg.MetadataValue]:
+    events = made.events
+    numbers = {"events": len(events)} | {name: int(events[name].sum()) for name in ("entrants", "with_bib", "priced")}
+    known = events["amount_paid"].dropna()
+    pictures = {
+        title: dg.MetadataValue.md(f"![{title}]({plots.data_uri(png)})") for title, png in made.pictures.items()
+    }
+    return {
+        **{name: dg.MetadataValue.int(number) for name, number in numbers.items()},
+        "amount_paid": dg.MetadataValue.null() if known.empty else dg.MetadataValue.float(round(float(known.sum()), 2)),
+        "by_event": dg.MetadataValue.table(
+            [
+                dg.TableRecord(
+                    {
+                        "race": row["race"],
+                        "event": row["event"],
+                        "entrants": row["entrants"],
+                        "with_bib": row["with_bib"],
+                        "amount_paid": page.amount(row["amount_paid"]),
+                    }
+                )
+                for row in made.rows()[:SAMPLE]
+            ],
+            schema=dg.TableSchema(
+                [dg.TableColumn(name) for name in ("race", "event", "entrants", "with_bib", "amount_paid")]
+            ),
+        ),
+        **pictures,
+    }

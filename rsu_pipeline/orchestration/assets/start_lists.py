@@ -1,0 +1,38 @@
+"""Start lists: fetch the partner, store what differs, report."""
+
+import datetime as dt
+
+import dagster as dg
+
+from rsu_pipeline.orchestration import report
+from rsu_pipeline.orchestration.assets.sync import KINDS, participants
+from rsu_pipeline.orchestration.failures import plain_failures
+from rsu_pipeline.orchestration.partitions import timing_partner
+from rsu_pipeline.orchestration.resources import WarehouseResource
+from rsu_pipeline.warehouse import credentials
+from rsu_pipeline.warehouse import start_lists as lists
+
+NAME = "start_lists"
+
+
+@dg.asset(
+    name=NAME,
+    partitions_def=timing_partner,
+    group_name="runsignup",
+    kinds=KINDS,
+    deps=[participants],
+    tags={"lane": "routine"},
+)
+def start_lists(context: dg.AssetExecutionContext, warehouse: WarehouseResource) -> dg.MaterializeResult[None]:
+    """Who starts where with which bib, and what is wrong with it: for scoring.
+
+    One row of `start_list_entries` is an entrant of an event ahead, or over for less than two days; `start_lists` has each
+    event's figures, the view `start_list` all of it under readable names. No call to RunSignup is made, and only rows that
+    differ are written.
+    """
+    now = dt.datetime.now(dt.UTC)
+    with plain_failures(), warehouse.connect(NAME) as conn:
+        partner = credentials.partner(conn, context.partition_key)
+        built = lists.rebuild(conn, partner.partner_id, now)
+        conn.commit()
+        return dg.MaterializeResult(metadata=report.start_lists_metadata(conn, partner.partner_id, built, now))
