@@ -267,6 +267,19 @@ class Convergence(RuleBasedStateMachine):
         else:
             self.register(pick, 1, None)
 
+    @rule(pick=PICK, kind=st.sampled_from(FAULTS), seconds=st.sampled_from([1, 500]))
+    def check_in(self, pick: int, kind: str, seconds: int) -> None:
+        """A burst of bibs at one race, more than fit a page, and RunSignup fails while they are read."""
+        races = self._truth()["races"]
+        event_ids = [event["event_id"] for event in races[pick % len(races)]["events"]]
+        rows = [row for row in self._truth()["active"] if row["event_id"] in event_ids]
+        for number, row in enumerate(rows[: 2 * PAGE_SIZE + 1]):
+            self.admin.bib(row["registration_id"], 100 + (pick + number) % 900)
+        self.fault(kind, 2, "participants", after_page=True)
+        self._sync()
+        self.admin.clear_faults()
+        self.admin.clock(advance=seconds)
+
     # The proof.
 
     def teardown(self) -> None:
