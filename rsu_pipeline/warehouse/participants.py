@@ -224,9 +224,9 @@ marked AS (
     RETURNING i.was_active
 ),
 inserted AS (
-    INSERT INTO runsignup_participants ({_NAMES}, {_DERIVED}, timing_partner_id, source_at, credentials_used, removed_at,
-        removed_reason, removed_epoch, new_registration_id)
-    SELECT {_NEW}, {_DERIVATION}, %(partner)s, to_timestamp(%(server_time)s), %(key)s,
+    INSERT INTO runsignup_participants ({_NAMES}, {_DERIVED}, timing_partner_id, first_bib, source_at, credentials_used,
+        removed_at, removed_reason, removed_epoch, new_registration_id)
+    SELECT {_NEW}, {_DERIVATION}, %(partner)s, i.bib_num, to_timestamp(%(server_time)s), %(key)s,
         coalesce(to_timestamp(i.removed_epoch), to_timestamp(%(server_time)s)), i.removed_reason, i.removed_epoch,
         i.new_registration_id
     FROM compared i WHERE i.held_id IS NULL

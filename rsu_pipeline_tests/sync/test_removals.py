@@ -1,11 +1,16 @@
 """Removed, transferred and reactivated registrations."""
 
 import itertools
+import json
 from collections.abc import Callable
 from typing import Any
 
 import pytest
 
+from rsu_pipeline.runsignup.payloads import decode_registration
+from rsu_pipeline.sync.rows import staged
+from rsu_pipeline.warehouse import database, participants
+from rsu_pipeline.warehouse.staging import Source
 from rsu_pipeline_tests.hub import Hub
 
 MakeHub = Callable[..., Hub]
@@ -215,3 +220,24 @@ def test_a_row_held_back_is_not_taken_for_missing(hub: Hub) -> None:
     outcome = hub.sync(full=True)
     assert outcome.counts.quarantined == 1
     assert row(hub, key)["removed_at"] is None
+
+
+def test_a_registration_first_seen_removed_that_comes_back_with_another_bib_replays(hub: Hub) -> None:
+    hub.sync()
+    held = next(iter(hub.stored().values()))
+    row = {
+        "registration_id": 999_999_999,
+        "event_id": held["event_id"],
+        "user": {"user_id": 1},
+        "last_modified_ts": 1_790_000_000,
+    }
+    source = Source(1, hub.partners[1], held["race_id"], 1_790_000_100, "test", "incremental")
+    gone = decode_registration(json.dumps(row | {"bib_num": 12, "removed_reason": "cleared"}).encode())
+    back = decode_registration(json.dumps(row | {"bib_num": 15, "last_modified": 1_790_000_050}).encode())
+    with database.session(hub.url, purpose="tests") as conn:
+        participants.merge_removed(conn, [staged(gone, held["race_id"])[0]], source)
+        participants.merge_active(conn, [staged(back, held["race_id"])[0]], source, full=False)
+        conn.commit()
+    log = hub.rows("SELECT old_bib, new_bib FROM runsignup_bib_changes WHERE registration_id = 999999999")
+    assert [(change["old_bib"], change["new_bib"]) for change in log] == [("12", "15")]
+    hub.assert_bib_log_replays()
