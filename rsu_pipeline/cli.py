@@ -4,7 +4,20 @@ import sys
 
 import click
 
-from rsu_pipeline.commands import backfill, db, keys, partners, report, sandbox, simulate, start_list, status, sync, up
+from rsu_pipeline.commands import (
+    alerts,
+    backfill,
+    db,
+    keys,
+    partners,
+    report,
+    sandbox,
+    simulate,
+    start_list,
+    status,
+    sync,
+    up,
+)
 from rsu_pipeline.commands.common import FORESEEN
 
 
@@ -26,6 +39,7 @@ def rsu() -> None:
 
 
 for command in (
+    alerts.alerts,
     backfill.backfill,
     db.db,
     keys.secrets,

@@ -5,8 +5,18 @@ from typing import Any
 
 import dagster as dg
 
-from rsu_pipeline.orchestration import batch, checks, jobs, race_day, retention, schedules, sensors
-from rsu_pipeline.orchestration.assets import history, report, start_lists, sync
+from rsu_pipeline.orchestration import (
+    alerts,
+    batch,
+    checks,
+    fleet_checks,
+    jobs,
+    race_day,
+    retention,
+    schedules,
+    sensors,
+)
+from rsu_pipeline.orchestration.assets import fleet, history, report, start_lists, sync
 from rsu_pipeline.orchestration.resources import RunSignupResource, WarehouseResource
 
 
@@ -20,6 +30,7 @@ def build_definitions(resources: Mapping[str, Any] | None = None) -> dg.Definiti
             start_lists.start_lists,
             history.participant_history,
             report.registration_report,
+            fleet.fleet_health,
         ],
         asset_checks=[
             checks.equals_runsignup,
@@ -27,10 +38,18 @@ def build_definitions(resources: Mapping[str, Any] | None = None) -> dg.Definiti
             checks.no_duplicate_bibs,
             checks.every_entrant_has_a_bib,
             checks.history_complete,
+            *fleet_checks.FLEET_CHECKS,
         ],
-        jobs=[jobs.sync_partner, jobs.backfill_history, batch.sync_batch, race_day.watch, retention.retention],
-        schedules=[schedules.race_proximity, schedules.nightly, retention.nightly_retention],
-        sensors=[sensors.new_credentials, sensors.history, race_day.race_day, race_day.bib_changes],
+        jobs=[
+            jobs.sync_partner,
+            jobs.backfill_history,
+            batch.sync_batch,
+            race_day.watch,
+            fleet_checks.check_fleet,
+            retention.retention,
+        ],
+        schedules=[schedules.race_proximity, schedules.nightly, fleet_checks.fleet_check, retention.nightly_retention],
+        sensors=[sensors.new_credentials, sensors.history, race_day.race_day, race_day.bib_changes, alerts.alerts],
         resources={"warehouse": WarehouseResource(), "runsignup": RunSignupResource(), **(resources or {})},
         executor=dg.in_process_executor,
     )

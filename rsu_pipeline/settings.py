@@ -6,6 +6,7 @@ sentence naming the variable, and which never repeats a secret value.
 """
 
 import os
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -116,6 +117,16 @@ class HistorySettings:
 
 
 @dataclass(frozen=True, kw_only=True)
+class AlertSettings:
+    """Who is told when somebody must act."""
+
+    urls: tuple[str, ...] = field(default=(), repr=False)
+    """Addresses of notifiers as apprise has them; secrets as a whole, many carry a token in the path."""
+    link: str = "http://127.0.0.1:3000"
+    """Base address of the web UI, for links in messages."""
+
+
+@dataclass(frozen=True, kw_only=True)
 class Settings:
     """All settings, with defaults for every one."""
 
@@ -133,6 +144,7 @@ class Settings:
     cadence: CadenceSettings = CadenceSettings()
     watch: WatchSettings = WatchSettings()
     history: HistorySettings = HistorySettings()
+    alerts: AlertSettings = AlertSettings()
 
 
 def project_root() -> Path:
@@ -151,12 +163,13 @@ def load(environ: Mapping[str, str] | None = None) -> Settings:
     if (registration is None) != (registration_secret is None):
         given, other = ("", "_SECRET") if registration else ("_SECRET", "")
         raise SettingsError(f"RSU_API_REG{given} is set without RSU_API_REG{other}; set both or neither.")
+    ui_port = read.integer("RSU_UI_PORT", default.ui_port, low=1, high=65535)
     return Settings(
         home=_home(read.text("RSU_HOME") or str(default.home)),
         database_url=_database_url(read.text("RSU_DATABASE_URL")),
         secret_keys=tuple(key.strip() for key in (read.text("RSU_SECRET_KEY") or "").split(",") if key.strip()),
         timezone=read.zone("RSU_TIMEZONE", default.timezone),
-        ui_port=read.integer("RSU_UI_PORT", default.ui_port, low=1, high=65535),
+        ui_port=ui_port,
         api=ApiSettings(
             base_url=_base_url(read.text("RSU_API_BASE_URL") or default.api.base_url),
             connect_timeout=read.number("RSU_CONNECT_TIMEOUT", default.api.connect_timeout, low=0.1, high=600),
@@ -196,6 +209,10 @@ def load(environ: Mapping[str, str] | None = None) -> Settings:
         ),
         history=HistorySettings(
             slice_seconds=read.number("RSU_HISTORY_SLICE", default.history.slice_seconds, low=1, high=3000),
+        ),
+        alerts=AlertSettings(
+            urls=_alert_urls(read.text("RSU_ALERT_URLS") or ""),
+            link=_alert_link(read.text("RSU_ALERT_LINK") or f"http://127.0.0.1:{ui_port}"),
         ),
     )
 
@@ -257,6 +274,33 @@ def _base_url(text: str) -> str:
         )
     if parts.scheme == "http" and host not in LOOPBACK_HOSTS:
         raise SettingsError("RSU_API_BASE_URL uses http://, which would send secrets in the clear; use https://.")
+    return text.rstrip("/")
+
+
+def _alert_urls(text: str) -> tuple[str, ...]:
+    """Addresses between commas or blanks. A comma may also stand in an address, where no new one begins after it."""
+    found = tuple(
+        url for part in re.split(r"[\s,]+(?=[A-Za-z][A-Za-z0-9+.-]*://)", text) if (url := part.strip(", \t\r\n"))
+    )
+    # The addresses are secrets, and are not repeated.
+    if not all(re.fullmatch(r"[A-Za-z][A-Za-z0-9+.-]*://\S+", url) and url.isprintable() for url in found):
+        raise SettingsError(
+            "RSU_ALERT_URLS must hold addresses as apprise has them, such as mailto://user:password@example.com, with"
+            " commas or blanks between them."
+        )
+    return found
+
+
+def _alert_link(text: str) -> str:
+    try:
+        parts = urlsplit(text)
+        plain = bool(parts.hostname) and (parts.port is None or parts.port > 0) and parts.scheme in ("http", "https")
+    except ValueError:
+        plain = False
+    if not plain or set(text) & set("@?# ") or not text.isprintable():
+        raise SettingsError(
+            "RSU_ALERT_LINK must be a plain address of the web UI such as https://hub.example.com, without user or query."
+        )
     return text.rstrip("/")
 
 

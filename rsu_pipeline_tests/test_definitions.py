@@ -19,7 +19,8 @@ PROJECT = PACKAGE.parent
 NOWHERE = "postgresql://nobody@127.0.0.1:9/none"
 
 SYNCED = {"partner_events", "future_events", "participants", "start_lists"}
-ASSETS = {*SYNCED, "participant_history", "registration_report"}
+OF_A_PARTNER = {*SYNCED, "participant_history", "registration_report"}
+ASSETS = {*OF_A_PARTNER, "fleet_health"}
 
 # Loads the definitions where nothing is at hand, and tells what that took.
 LOAD = """
@@ -43,6 +44,8 @@ print(json.dumps({
     "pandas": "pandas" in sys.modules,
     "numpy": "numpy" in sys.modules,
     "matplotlib": "matplotlib" in sys.modules,
+    "prometheus": "prometheus_client" in sys.modules,
+    "apprise": "apprise" in sys.modules,
 }))
 """
 
@@ -79,6 +82,7 @@ def test_the_repository_holds_these_assets_jobs_and_sensors() -> None:
         "sync_partner",
         "sync_batch",
         "backfill_history",
+        "check_fleet",
         "watch",
         "__ASSET_JOB",
     }
@@ -87,14 +91,22 @@ def test_the_repository_holds_these_assets_jobs_and_sensors() -> None:
         "race_day",
         "bib_changes",
         "history",
+        "alerts",
     }
-    assert {schedule.name for schedule in repository.schedule_defs} >= {"race_proximity", "nightly"}
+    assert {schedule.name for schedule in repository.schedule_defs} >= {"race_proximity", "nightly", "fleet_check"}
     assert {key.to_user_string() for key in defs.resolve_asset_graph().asset_check_keys} == {
         "participants:equals_runsignup",
         "participants:no_quarantined_rows",
         "start_lists:no_duplicate_bibs",
         "start_lists:every_entrant_has_a_bib",
         "participant_history:history_complete",
+        "fleet_health:every_partner_fresh",
+        "fleet_health:no_duplicate_registrations",
+        "fleet_health:bib_log_replays",
+        "fleet_health:budget_is_enough",
+        "fleet_health:credentials_work",
+        "fleet_health:events_equal_runsignup",
+        "fleet_health:no_rows_held_back",
     }
     sensor = repository.get_sensor_def("new_credentials")
     assert sensor.default_status is dg.DefaultSensorStatus.RUNNING
@@ -103,7 +115,7 @@ def test_the_repository_holds_these_assets_jobs_and_sensors() -> None:
     assert {key.to_user_string() for key in selected} == SYNCED
 
 
-@pytest.mark.parametrize("name", sorted(ASSETS))
+@pytest.mark.parametrize("name", sorted(OF_A_PARTNER))
 def test_every_asset_is_described_grouped_and_has_one_partition_per_partner(name: str) -> None:
     key = dg.AssetKey(name)
     asset = defs.resolve_assets_def(key)
@@ -113,6 +125,18 @@ def test_every_asset_is_described_grouped_and_has_one_partition_per_partner(name
     assert spec.kinds == {"python", "postgres"}
     assert isinstance(spec.partitions_def, dg.DynamicPartitionsDefinition)
     assert spec.partitions_def.name == "timing_partner"
+
+
+def test_the_fleets_health_is_one_asset_of_all_partners_checked_by_a_schedule_that_runs() -> None:
+    key = dg.AssetKey("fleet_health")
+    spec = defs.resolve_assets_def(key).get_asset_spec(key)
+    assert (spec.group_name, spec.partitions_def) == ("fleet", None)
+    assert spec.kinds == {"python", "postgres"} and len(str(spec.description)) > 80
+    schedule = defs.get_repository_def().get_schedule_def("fleet_check")
+    assert (schedule.job_name, schedule.cron_schedule) == ("check_fleet", "*/15 * * * *")
+    assert schedule.default_status is dg.DefaultScheduleStatus.RUNNING
+    layer = defs.resolve_job_def("check_fleet").asset_layer
+    assert layer.selected_asset_keys == {key} and len(layer.asset_graph.asset_check_keys) == 7
 
 
 def test_each_asset_depends_on_the_one_before() -> None:
@@ -149,6 +173,8 @@ def test_a_fresh_interpreter_loads_them_silently_without_network_disk_database_o
         "pandas": False,
         "numpy": False,
         "matplotlib": False,
+        "prometheus": False,
+        "apprise": False,
     }
     assert list(tmp_path.iterdir()) == []
 
@@ -166,7 +192,7 @@ def test_dagster_definitions_validate_works_in_the_checkout(database_url: str, t
     assert "Validation successful for code location rsu_pipeline" in outcome.stdout + outcome.stderr
 
 
-@pytest.mark.parametrize("folder", ["runsignup", "warehouse", "sync", "reports"])
+@pytest.mark.parametrize("folder", ["runsignup", "warehouse", "sync", "reports", "alerts"])
 def test_dagster_is_not_known_below_orchestration(folder: str) -> None:
     assert modules(folder)
     for path in modules(folder):
@@ -177,9 +203,10 @@ def test_dagster_is_not_known_below_orchestration(folder: str) -> None:
     ("folder", "forbidden"),
     [
         ("runsignup", {"warehouse", "sync", "orchestration", "definitions", "sandbox", "commands"}),
-        ("warehouse", {"runsignup", "sync", "orchestration", "definitions", "sandbox", "commands"}),
-        ("sync", {"orchestration", "definitions", "sandbox", "commands"}),
+        ("warehouse", {"runsignup", "sync", "alerts", "orchestration", "definitions", "sandbox", "commands"}),
+        ("sync", {"alerts", "orchestration", "definitions", "sandbox", "commands"}),
         ("reports", {"runsignup", "warehouse", "sync", "orchestration", "definitions", "sandbox", "commands"}),
+        ("alerts", {"orchestration", "definitions", "sandbox", "commands"}),
         ("orchestration", {"definitions", "sandbox", "commands"}),
         ("sandbox", {"runsignup", "warehouse", "sync", "orchestration", "definitions", "commands"}),
     ],

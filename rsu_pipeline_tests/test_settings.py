@@ -198,6 +198,45 @@ def test_a_home_that_cannot_be_is_refused(home: str) -> None:
     assert "RSU_HOME" in refusal({"RSU_HOME": home})
 
 
+@pytest.mark.parametrize(
+    ("text", "urls"),
+    [
+        ("", ()),
+        (" json://a ", ("json://a",)),
+        ("json://a,slack://b/c", ("json://a", "slack://b/c")),
+        ("json://a slack://b/c\n mailto://x:y@z", ("json://a", "slack://b/c", "mailto://x:y@z")),
+        ("json://a , slack://b/c,", ("json://a", "slack://b/c")),
+        ("mailto://x:y@z?to=a@b,c@d, json://e", ("mailto://x:y@z?to=a@b,c@d", "json://e")),
+    ],
+)
+def test_addresses_of_notifiers_stand_between_commas_or_blanks(text: str, urls: tuple[str, ...]) -> None:
+    assert load({"RSU_ALERT_URLS": text}).alerts.urls == urls
+
+
+@pytest.mark.parametrize(
+    "text", [SECRET, f"json://a {SECRET}", f"json:/{SECRET}", f"://{SECRET}", f"{SECRET}, json://a"]
+)
+def test_an_address_that_is_none_is_refused_and_not_repeated(text: str) -> None:
+    said = refusal({"RSU_ALERT_URLS": text})
+    assert "RSU_ALERT_URLS" in said
+    assert SECRET not in said
+
+
+def test_links_lead_to_the_web_ui() -> None:
+    assert load({}).alerts.link == "http://127.0.0.1:3000"
+    assert load({"RSU_UI_PORT": "3100"}).alerts.link == "http://127.0.0.1:3100"
+    assert load({"RSU_ALERT_LINK": "https://hub.example.com/ui/"}).alerts.link == "https://hub.example.com/ui"
+
+
+@pytest.mark.parametrize(
+    "link", ["hub", "ftp://hub", f"https://u:{SECRET}@hub", f"https://hub?{SECRET}", "https://hub:0"]
+)
+def test_a_link_that_leads_nowhere_is_refused(link: str) -> None:
+    said = refusal({"RSU_ALERT_LINK": link})
+    assert "RSU_ALERT_LINK" in said
+    assert SECRET not in said
+
+
 def test_settings_show_no_secret() -> None:
     got = load(
         {
@@ -205,16 +244,19 @@ def test_settings_show_no_secret() -> None:
             "RSU_SECRET_KEY": SECRET,
             "RSU_API_REG": f"12.{SECRET}",
             "RSU_API_REG_SECRET": SECRET,
+            "RSU_ALERT_URLS": f"slack://{SECRET}/b/c",
         }
     )
+    assert got.alerts.urls == (f"slack://{SECRET}/b/c",)
     assert got.database_url is not None
     assert SECRET in got.database_url
-    for shown in (repr(got), str(got), repr(got.api), f"{got.budget}{got.sync}"):
+    for shown in (repr(got), str(got), repr(got.api), repr(got.alerts), f"{got.budget}{got.sync}"):
         assert SECRET not in shown
 
 
 NAMES = [name for name, *_ in NUMBERS] + [
-    f"RSU_{name}" for name in "HOME DATABASE_URL SECRET_KEY TIMEZONE API_BASE_URL API_REG IN_FLIGHT_SCOPE".split()
+    f"RSU_{name}"
+    for name in "HOME DATABASE_URL SECRET_KEY TIMEZONE API_BASE_URL API_REG IN_FLIGHT_SCOPE ALERT_URLS ALERT_LINK".split()
 ]
 
 

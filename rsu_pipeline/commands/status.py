@@ -5,6 +5,8 @@ import datetime as dt
 import click
 from rich.table import Column, Table
 
+from rsu_pipeline import installation
+from rsu_pipeline.commands import metrics
 from rsu_pipeline.commands.common import hub, show_json, show_table
 from rsu_pipeline.commands.partners import state
 from rsu_pipeline.warehouse import backfill, credentials, history
@@ -12,8 +14,21 @@ from rsu_pipeline.warehouse import backfill, credentials, history
 
 @click.command()
 @click.option("--json", "as_json", is_flag=True, help="For programs.")
-def status(as_json: bool) -> None:
+@click.option(
+    "--prometheus",
+    "target",
+    metavar="FILE|-",
+    help="Write figures in Prometheus' text format instead, and show nothing.",
+)
+def status(as_json: bool, target: str | None) -> None:
     """Show per partner: events, future events, participants, last sync, last error, calls used this hour."""
+    if target is not None:
+        if as_json:
+            raise click.UsageError("Give --json or --prometheus, not both.")
+        with hub("status") as conn:
+            figures = metrics.registry(conn, installation.current().settings, dt.datetime.now(dt.UTC))
+        metrics.write(figures, target)
+        return
     with hub("status") as conn:
         rows = history.partner_status(conn)
         histories = {row.partner_id: backfill.progress(conn, row.partner_id, dt.datetime.now(dt.UTC)) for row in rows}

@@ -17,6 +17,7 @@ AUTOMATIONS = (
     "race_proximity",
     "nightly",
     "nightly_retention",
+    "fleet_check",
     "new_credentials",
     "race_day",
     "bib_changes",

@@ -13,6 +13,9 @@ from rsu_pipeline_tests.commands.shell import environment, rsu
 
 PURPOSE = {
     (): "Keeps a race-data hub's PostgreSQL equal to RunSignup.",
+    ("alerts",): "What somebody must act on, and who is told.",
+    ("alerts", "list"): "Show what is open",
+    ("alerts", "test"): "Send one message to every address",
     ("db",): "The hub's database",
     ("db", "migrate"): "Bring the schema up to date",
     ("db", "psql"): "Open psql on the hub's database",
@@ -70,7 +73,9 @@ sys.exit(f"imported {slow}" if slow else 0)
 """
 
 
-@pytest.mark.parametrize("arguments", [["--help"], ["sync", "--help"], ["status"], ["partners", "list"]])
+@pytest.mark.parametrize(
+    "arguments", [["--help"], ["sync", "--help"], ["status"], ["partners", "list"], ["alerts", "list"]]
+)
 def test_the_quick_commands_do_not_load_dagster(settings: dict[str, str], arguments: list[str]) -> None:
     done = subprocess.run(
         [sys.executable, "-c", CHECK, *arguments],

@@ -1,0 +1,176 @@
+"""What is wrong now. Sentences name partition keys, races and events by number: no personal data, no secret."""
+
+import datetime as dt
+from collections.abc import Iterator, Sequence
+from urllib.parse import urlsplit
+
+from psycopg2.extensions import connection as Connection
+
+from rsu_pipeline.settings import LOOPBACK_HOSTS, Settings
+from rsu_pipeline.sync import cadence, watch
+from rsu_pipeline.warehouse import alerts, budget, fleet
+from rsu_pipeline.warehouse.alerts import Problem
+
+STALE_AFTER = dt.timedelta(hours=8)
+STALE_BEFORE_START = dt.timedelta(minutes=45)
+"""Of a race that starts within 24 h."""
+WATCH_DEAD_AFTER = dt.timedelta(minutes=5)
+BUDGET_LEFT = 0.1
+"""The share of an hour's routine calls below which they are short."""
+HISTORY_TRIES = 3
+REGISTRATION_FROM = dt.date(2026, 12, 1)
+"""From when on a missing caller registration is told; RunSignup asks for it from 2027-01-01."""
+
+TITLES = {
+    "run_failed": "a run failed",
+    "credential_rejected": "RunSignup refuses a credential",
+    "removals_held_back": "a mass removal waits to be confirmed",
+    "partner_stale": "a partner is not read",
+    "budget_short": "calls are short",
+    "registration_missing": "the caller registration is missing",
+    "duplicate_bibs": "a bib is given twice",
+    "dead_watch": "a race in its window is not watched",
+    "history_failing": "past editions cannot be read",
+}
+"""Every kind there is, in the order they are told in, and how its message is headed."""
+
+
+def find(conn: Connection, settings: Settings, now: dt.datetime) -> list[Problem]:
+    """Everything that the hub's database and the settings tell. What Dagster knows of its runs is not in it."""
+    return [
+        *_rejected(conn),
+        *_held_back(conn),
+        *_stale(conn, settings, now),
+        *_budget_short(conn, settings),
+        *registration_missing(settings, now),
+        *_duplicate_bibs(conn, now),
+        *_dead_watch(conn, settings, now),
+        *_history_failing(conn),
+    ]
+
+
+def _name(partner_id: int, key: str | None) -> str:
+    return key or f"partner {partner_id}"
+
+
+def _rejected(conn: Connection) -> Iterator[Problem]:
+    for partner_id, key in alerts.rejected(conn):
+        yield Problem(
+            "credential_rejected",
+            str(partner_id),
+            key,
+            f"{_name(partner_id, key)}: RunSignup refuses the key and secret, nothing is synced.",
+        )
+
+
+def _held_back(conn: Connection) -> Iterator[Problem]:
+    for partner_id, key, race_id, event_id in alerts.held_back(conn):
+        yield Problem(
+            "removals_held_back",
+            f"{partner_id}:{event_id}",
+            key,
+            f"{_name(partner_id, key)}: race {race_id}, event {event_id}: a large part of the registrations is gone at"
+            " RunSignup; they are kept here until somebody confirms.",
+        )
+
+
+def _stale(conn: Connection, settings: Settings, now: dt.datetime) -> Iterator[Problem]:
+    longest = max(STALE_AFTER, 2 * dt.timedelta(seconds=settings.cadence.later))
+    before_start = max(STALE_BEFORE_START, 3 * dt.timedelta(seconds=settings.cadence.day))
+    for reading in alerts.readings(conn, now):
+        sentence = None
+        if reading.near_read_at is not None and now - reading.near_read_at > before_start:
+            sentence = (
+                f"{reading.key}: race {reading.near_race_id} starts within 24 h and was last read before"
+                f" {reading.near_read_at:%Y-%m-%d %H:%M} UTC."
+            )
+        elif now - reading.last_read_at > longest:
+            sentence = f"{reading.key}: no race was read since {reading.last_read_at:%Y-%m-%d %H:%M} UTC."
+        if sentence:
+            yield Problem("partner_stale", str(reading.partner_id), reading.key, sentence)
+
+
+def _budget_short(conn: Connection, settings: Settings) -> Iterator[Problem]:
+    limit = max(1, int(settings.budget.calls_per_hour * budget.LANES["routine"]))
+    for partner_id, key, used in alerts.calls_used(conn):
+        left = max(0, limit - used)
+        if left < BUDGET_LEFT * limit:
+            yield Problem(
+                "budget_short",
+                str(partner_id),
+                key,
+                f"{key}: {left} of {limit} calls of this hour are left for routine syncs.",
+            )
+
+
+def registration_missing(settings: Settings, now: dt.datetime) -> list[Problem]:
+    """Whether RunSignup will soon refuse every call. A local RunSignup asks for no registration."""
+    is_local = urlsplit(settings.api.base_url).hostname in LOOPBACK_HOSTS
+    if settings.api.registration is not None or is_local or now.astimezone(dt.UTC).date() < REGISTRATION_FROM:
+        return []
+    return [
+        Problem(
+            "registration_missing",
+            "caller",
+            None,
+            "RSU_API_REG and RSU_API_REG_SECRET are not set; RunSignup asks every caller for them from 2027-01-01.",
+        )
+    ]
+
+
+def _duplicate_bibs(conn: Connection, now: dt.datetime) -> Iterator[Problem]:
+    for partner_id, key, race_id, event_id, entrants in alerts.duplicate_bibs(conn, now):
+        yield Problem(
+            "duplicate_bibs",
+            f"{partner_id}:{event_id}",
+            key,
+            f"{_name(partner_id, key)}: race {race_id}, event {event_id}: {entrants} entrants share a bib with another.",
+        )
+
+
+def _dead_watch(conn: Connection, settings: Settings, now: dt.datetime) -> Iterator[Problem]:
+    races = fleet.races_to_read(conn, now)
+    watched = watch.watched(races, now)
+    in_window = {(race.partner_id, race.race_id) for race in watched}
+    reads = alerts.race_reads(conn) if in_window else {}
+    for race in races:
+        its = (race.partner_id, race.race_id)
+        if its not in in_window or its not in reads:
+            continue
+        opened = min(
+            start - cadence.WINDOW_BEFORE
+            for starts_at, ends_at in race.times
+            if cadence.tier(starts_at, ends_at, now) == "window" and (start := starts_at or ends_at)
+        )
+        # A race that comes into its window was read a quarter of an hour before.
+        since = max(reads[its] or opened, opened)
+        if now - since > max(WATCH_DEAD_AFTER, 3 * _between_looks(watched, race.partner_id, settings)):
+            yield Problem(
+                "dead_watch",
+                f"{race.partner_id}:{race.race_id}",
+                race.key,
+                f"{race.key}: race {race.race_id} is in its window and was not read since {since:%H:%M} UTC.",
+            )
+
+
+def _between_looks(watched: Sequence[watch.WatchedRace], partner_id: int, settings: Settings) -> dt.timedelta:
+    """How often the watch looks at a race of this partner when all is well; seldom, where it has many and few calls."""
+    seconds = watch.interval(
+        watched,
+        partner_id,
+        target=settings.watch.interval,
+        removed_every=settings.watch.removed_every,
+        calls_per_hour=settings.budget.calls_per_hour,
+        in_flight=settings.budget.max_in_flight,
+    )
+    return dt.timedelta(seconds=seconds)
+
+
+def _history_failing(conn: Connection) -> Iterator[Problem]:
+    for partner_id, key, race_id, failures in alerts.failing_history(conn, HISTORY_TRIES):
+        yield Problem(
+            "history_failing",
+            f"{partner_id}:{race_id}",
+            key,
+            f"{_name(partner_id, key)}: past editions of race {race_id} failed {failures} times in a row.",
+        )

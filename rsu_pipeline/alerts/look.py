@@ -1,0 +1,111 @@
+"""One look: what is wrong is noted, and people are told what they were not told yet."""
+
+import datetime as dt
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+
+from psycopg2.extensions import connection as Connection
+
+from rsu_pipeline.alerts.causes import TITLES
+from rsu_pipeline.alerts.plan import plan
+from rsu_pipeline.alerts.send import Sent, send
+from rsu_pipeline.settings import AlertSettings
+from rsu_pipeline.warehouse import alerts
+from rsu_pipeline.warehouse.alerts import Alert, Problem
+
+SENDING_SECONDS = 25.0
+"""How long messages are begun in one look; what is left is told at the next. Dagster gives a tick up after 60 s."""
+LINES = 20
+"""Causes that one message spells out."""
+
+
+@dataclass
+class Looked:
+    """What a look saw and did: causes open, messages taken and not taken by a service, the services that failed."""
+
+    wrong: int = 0
+    told: int = 0
+    cleared: int = 0
+    sent: int = 0
+    unsent: int = 0
+    failing: set[str] = field(default_factory=set)
+
+
+def look(
+    conn: Connection,
+    problems: Sequence[Problem],
+    settings: AlertSettings,
+    now: dt.datetime,
+    say: Callable[[str], None],
+    *,
+    send: Callable[[Sequence[str], str, str], list[Sent]] = send,
+) -> Looked:
+    """Notes what is wrong, tells what is due, one message for each kind. Commits. A message that no service took stays
+    untold and is sent again at the next look."""
+    before = alerts.unsettled(conn, now)
+    to_tell, over = plan(before, problems, now)
+    alerts.note(conn, problems, now)
+    alerts.clear(conn, [alert.alert_id for alert in over], now)
+    conn.commit()
+    done = Looked(wrong=len({problem.cause for problem in problems}))
+    if not settings.urls:
+        return done
+    ends = time.monotonic() + SENDING_SECONDS
+    told_before = {alert.cause for alert in before if alert.cleared_at is None and alert.told_at}
+
+    def deliver(title: str, lines: list[str]) -> bool:
+        sent = send(settings.urls, title, "\n".join(lines))
+        for one in sent:
+            if not one.ok:
+                done.failing.add(one.scheme)
+                say(f"a message was not taken by the notifier of kind {one.scheme}")
+        taken = any(one.ok for one in sent)
+        done.sent += taken
+        done.unsent += not taken
+        return taken
+
+    # Ends first: a cause that came back while its end could not be told is then told as new.
+    for kind in TITLES:
+        gone = [alert for alert in over if alert.kind == kind and alert.owes_clear]
+        if gone and time.monotonic() < ends and deliver(f"Cleared: {TITLES[kind]}", _cleared_lines(gone)):
+            alerts.mark_clear_told(conn, [alert.alert_id for alert in gone], now)
+            done.cleared += len(gone)
+            conn.commit()
+    for kind in TITLES:
+        its = [problem for problem in to_tell if problem.kind == kind]
+        if not its:
+            continue
+        causes = [problem.cause for problem in its]
+        lines = _lines(its, settings.link, told_before)
+        if time.monotonic() < ends and deliver(f"RunSignup hub: {TITLES[kind]}", lines):
+            alerts.mark_told(conn, causes, now)
+            done.told += len(its)
+        else:
+            alerts.mark_failed(conn, causes)
+        conn.commit()
+    return done
+
+
+def _lines(problems: list[Problem], link: str, told_before: set[tuple[str, str]]) -> list[str]:
+    lines = [
+        ("Still: " if problem.cause in told_before else "")
+        + problem.sentence
+        + (f" {link}/runs/{problem.run_id}" if problem.run_id else "")
+        for problem in problems[:LINES]
+    ]
+    return [*lines, *_more(len(problems))]
+
+
+def _cleared_lines(gone: list[Alert]) -> list[str]:
+    lines = [
+        f"Over, since {alert.first_seen_at:%Y-%m-%d %H:%M} UTC it was: {alert.sentence}"
+        + ("" if alert.told_at else " (It could not be told while it lasted.)")
+        for alert in gone[:LINES]
+    ]
+    return [*lines, *_more(len(gone))]
+
+
+def _more(total: int) -> list[str]:
+    rest = total - LINES
+    return [f"… and {rest} more: `rsu alerts list` shows all."] if rest > 0 else []

@@ -1,0 +1,91 @@
+"""Messages to people by way of apprise. Nothing here raises, and nothing an address holds is shown but its kind.
+
+Addresses of notifiers are secrets as a whole: many carry their token in the path. So the loggers below that would write
+of them are silent while a message goes out, errors are told by the kind of service only, and every service has a thread
+of its own, which is left behind when it takes too long.
+"""
+
+import logging
+import threading
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+TIMEOUT = 15.0
+"""Seconds in which all services must have taken a message."""
+UNKNOWN = "unknown"
+
+_THREADS = "rsu-alert"
+_LOGGERS = ("apprise", "urllib3.connectionpool", "urllib3.util.retry", "requests", "asyncio", "paramiko", "slixmpp")
+
+
+@dataclass(frozen=True)
+class Sent:
+    """Whether a service took a message. `scheme` is its kind, as in its address before `://`."""
+
+    scheme: str
+    ok: bool
+
+
+def send(urls: Sequence[str], title: str, body: str, *, timeout: float = TIMEOUT) -> list[Sent]:
+    """Sends a message to every address at once, and tells which took it, in the addresses' order."""
+    _be_silent()
+    deadline = time.monotonic() + timeout
+    results: list[Sent | None] = [None] * len(urls)
+
+    def deliver(index: int) -> None:
+        results[index] = _deliver(urls[index], title, body)
+
+    threads = [
+        threading.Thread(target=deliver, args=(index,), name=f"{_THREADS}-{index}", daemon=True)
+        for index in range(len(urls))
+    ]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(max(0.0, deadline - time.monotonic()))
+    return [result or Sent(scheme_of(url), False) for result, url in zip(list(results), urls, strict=True)]
+
+
+def scheme_of(url: str) -> str:
+    """The kind of service of an address: a word that apprise knows, never another text."""
+    scheme = url.split("://", 1)[0].lower()
+    try:
+        from apprise import Apprise
+
+        known = any(
+            scheme in (plugin.get("protocols") or ()) or scheme in (plugin.get("secure_protocols") or ())
+            for plugin in Apprise().details()["schemas"]
+        )
+    except Exception:
+        return UNKNOWN
+    return scheme if known else UNKNOWN
+
+
+def _deliver(url: str, title: str, body: str) -> Sent:
+    scheme = UNKNOWN
+    try:
+        from apprise import Apprise, NotifyFormat
+
+        scheme = scheme_of(url)
+        # The service itself: Apprise.notify would hand it to threads that the end of the process waits for.
+        service = Apprise.instantiate(url, suppress_exceptions=True)
+        taken = service is not None and service.notify(body=body, title=title, body_format=NotifyFormat.TEXT)
+        return Sent(scheme, bool(taken))
+    except Exception:  # whatever a notifier does, its text may hold the address
+        return Sent(scheme, False)
+
+
+class _Silence(logging.Filter):
+    """Drops what apprise writes, and what the libraries below it write in the threads that deliver."""
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        return record.name != "apprise" and not str(record.threadName).startswith(_THREADS)
+
+
+_SILENCE = _Silence()
+
+
+def _be_silent() -> None:
+    for name in _LOGGERS:
+        logging.getLogger(name).addFilter(_SILENCE)

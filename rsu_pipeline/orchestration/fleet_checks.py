@@ -1,0 +1,200 @@
+"""Checks of the whole fleet, each named as a fact that should hold of all partners; they ask the warehouse and report both
+sides, with a sample of partition keys and RunSignup's numbers."""
+
+import datetime as dt
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import dagster as dg
+
+from rsu_pipeline import installation
+from rsu_pipeline.orchestration.assets.fleet import fleet_health
+from rsu_pipeline.orchestration.failures import plain_failures
+from rsu_pipeline.orchestration.resources import WarehouseResource
+from rsu_pipeline.sync import health as judging
+from rsu_pipeline.warehouse import facts, health
+
+SAMPLE = 20
+ERROR, WARN = dg.AssetCheckSeverity.ERROR, dg.AssetCheckSeverity.WARN
+
+
+@dg.asset_check(asset=fleet_health)
+def every_partner_fresh(warehouse: WarehouseResource) -> dg.AssetCheckResult:
+    """Every event ahead was read within twice its interval and ten minutes. An error when one starts within 24 hours."""
+    now = dt.datetime.now(dt.UTC)
+    with plain_failures(), warehouse.connect("every_partner_fresh") as conn:
+        reads = health.event_reads(conn, now)
+    fresh = judging.freshness(reads, now, installation.current().settings.cadence)
+    stale = [item for item in fresh if item.is_stale]
+    return _result(
+        not stale,
+        ERROR if any(item.tier in ("window", "day") for item in stale) else WARN,
+        {
+            "partners": len({item.read.partner_id for item in fresh}),
+            "partners_stale": len({item.read.partner_id for item in stale}),
+            "events_ahead": len(fresh),
+            "events_stale": len(stale),
+            "minutes_overdue_max": round(max((_minutes(item.overdue) for item in stale), default=0.0), 1),
+        },
+        [
+            {
+                "partner": item.read.key,
+                "race_id": item.read.race_id,
+                "event_id": item.read.event_id,
+                "tier": item.tier,
+                "read_at": item.read.read_at.isoformat() if item.read.read_at else None,
+                "minutes_overdue": round(_minutes(item.overdue), 1),
+            }
+            for item in stale[:SAMPLE]
+        ],
+    )
+
+
+@dg.asset_check(asset=fleet_health)
+def no_duplicate_registrations(warehouse: WarehouseResource) -> dg.AssetCheckResult:
+    """Every registration of a partner is one row, and the unique index sees to it."""
+    with plain_failures(), warehouse.connect("no_duplicate_registrations") as conn:
+        found = facts.duplicates(conn, SAMPLE)
+    return _result(
+        found.doubled == 0 and found.is_guarded,
+        ERROR,
+        {
+            "rows": found.rows,
+            "registrations": found.registrations,
+            "registrations_doubled": found.doubled,
+            "unique_index": int(found.is_guarded),
+        },
+        found.sample,
+    )
+
+
+@dg.asset_check(asset=fleet_health)
+def bib_log_replays(warehouse: WarehouseResource) -> dg.AssetCheckResult:
+    """The first bib and the log, in order, give today's bib of every registration that has a log."""
+    with plain_failures(), warehouse.connect("bib_log_replays") as conn:
+        found = facts.replay(conn, SAMPLE)
+    return _result(
+        found.wrong == 0,
+        ERROR,
+        {
+            "bib_changes": found.changes,
+            "registrations_with_log": found.registrations,
+            "registrations_replayed": found.registrations - found.wrong,
+            "registrations_wrong": found.wrong,
+        },
+        found.sample,
+    )
+
+
+@dg.asset_check(asset=fleet_health)
+def budget_is_enough(warehouse: WarehouseResource) -> dg.AssetCheckResult:
+    """The calls that every partner's plan needs in the next hour are within its limit. An error when its visits alone are
+    not; a warning when only the looks on race day have to come more slowly than RSU_WATCH_INTERVAL."""
+    now, settings = dt.datetime.now(dt.UTC), installation.current().settings
+    with plain_failures(), warehouse.connect("budget_is_enough") as conn:
+        reads = health.event_reads(conn, now)
+    found = judging.budget(judging.calls_needed(reads, now, settings), settings)
+    return _result(
+        found.is_enough,
+        ERROR if found.starved or not found.is_flight_enough else WARN,
+        {
+            "calls_needed_max": math.ceil(found.needs[0].calls) if found.needs else 0,
+            "calls_limit": found.limit,
+            "partners": len(found.needs),
+            "partners_short": len(found.short),
+            "visits_of_fleet": math.ceil(found.routine),
+            "calls_that_fit_in_flight": found.flight_limit or 0,
+        },
+        [
+            {"partner": need.key, "calls_for_visits": math.ceil(need.routine), "calls_for_watch": math.ceil(need.watch)}
+            for need in found.short[:SAMPLE]
+        ],
+    )
+
+
+@dg.asset_check(asset=fleet_health)
+def credentials_work(warehouse: WarehouseResource) -> dg.AssetCheckResult:
+    """No partner's key and secret are refused by RunSignup, or entered by half; partners that have none are not synced."""
+    with plain_failures(), warehouse.connect("credentials_work") as conn:
+        partners = health.partners(conn, dt.datetime.now(dt.UTC))
+    counts = {
+        state: sum(item.credential == state for item in partners)
+        for state in ("works", "untried", "refused", "incomplete", "none", "off")
+    }
+    wrong = [item for item in partners if item.credential in ("refused", "incomplete")]
+    return _result(
+        not wrong,
+        ERROR if counts["refused"] else WARN,
+        {"partners": len(partners), **{f"credentials_{state}": count for state, count in counts.items()}},
+        [{"partner": item.key or str(item.partner_id), "credential": item.credential} for item in wrong[:SAMPLE]],
+    )
+
+
+@dg.asset_check(asset=fleet_health)
+def events_equal_runsignup(warehouse: WarehouseResource) -> dg.AssetCheckResult:
+    """Each partner's events ahead hold what their last full read was sent: as many registrations, of the same content."""
+    with plain_failures(), warehouse.connect("events_equal_runsignup") as conn:
+        found = facts.equality(conn, SAMPLE)
+    return _result(
+        found.unequal == 0,
+        ERROR,
+        {
+            "events_compared": found.events,
+            "rows_sent": found.rows_sent,
+            "rows_stored": found.rows_stored,
+            "events_unequal": found.unequal,
+        },
+        found.sample,
+    )
+
+
+@dg.asset_check(asset=fleet_health)
+def no_rows_held_back(warehouse: WarehouseResource) -> dg.AssetCheckResult:
+    """No registration of any partner is held back; those stored with a member left out are counted."""
+    with plain_failures(), warehouse.connect("no_rows_held_back") as conn:
+        found = facts.held_back(conn, SAMPLE)
+    return _result(
+        found.held_back == 0,
+        ERROR,
+        {"rows_held_back": found.held_back, "rows_with_faults": found.with_faults, "partners": found.partners},
+        found.sample,
+    )
+
+
+def _result(
+    passed: bool, severity: dg.AssetCheckSeverity, numbers: dict[str, int | float], sample: Sequence[dict[str, Any]]
+) -> dg.AssetCheckResult:
+    return dg.AssetCheckResult(
+        passed=passed, severity=severity, metadata={**numbers, "sample": dg.MetadataValue.json(list(sample))}
+    )
+
+
+def _minutes(span: dt.timedelta) -> float:
+    return span.total_seconds() / 60
+
+
+FLEET_CHECKS = (
+    every_partner_fresh,
+    no_duplicate_registrations,
+    bib_log_replays,
+    budget_is_enough,
+    credentials_work,
+    events_equal_runsignup,
+    no_rows_held_back,
+)
+
+check_fleet = dg.define_asset_job(
+    "check_fleet",
+    selection=dg.AssetSelection.assets(fleet_health),
+    description="Looks at all partners at once and checks what should hold of them; no call to RunSignup.",
+)
+
+fleet_check = dg.ScheduleDefinition(
+    name="fleet_check",
+    job=check_fleet,
+    cron_schedule="*/15 * * * *",
+    execution_timezone="UTC",
+    default_status=dg.DefaultScheduleStatus.RUNNING,
+    description="Every 15 min: the health of the whole fleet and its checks.",
+)

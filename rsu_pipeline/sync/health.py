@@ -1,0 +1,170 @@
+"""What is late, and what the next hour will cost: pure functions of what was read, the settings and the present."""
+
+import datetime as dt
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from itertools import groupby
+
+from rsu_pipeline.settings import CadenceSettings, Settings
+from rsu_pipeline.sync import cadence
+from rsu_pipeline.sync.cadence import Tier
+from rsu_pipeline.sync.watch import CALL_SECONDS
+from rsu_pipeline.warehouse.budget import LANES
+from rsu_pipeline.warehouse.health import EventRead
+
+GRACE = dt.timedelta(minutes=10)
+HOUR = dt.timedelta(hours=1)
+CALLS_A_VISIT = 2
+"""Participants and removed registrations."""
+
+
+@dataclass(frozen=True)
+class Freshness:
+    """An event ahead: how long ago it was last read (or, never read, became known), and by how much that is too long; less
+    than nothing for one that is fresh. `share` is how much of the wait allowed is used up, above 1 for one that is stale."""
+
+    read: EventRead
+    tier: Tier
+    age: dt.timedelta
+    overdue: dt.timedelta
+    share: float
+
+    @property
+    def is_stale(self) -> bool:
+        return self.overdue > dt.timedelta(0)
+
+
+def freshness(reads: Iterable[EventRead], now: dt.datetime, every: CadenceSettings) -> list[Freshness]:
+    """Each event that is not over, the most overdue first. An event may wait for twice its interval and ten minutes; the
+    shorter interval of a nearer tier counts from when it came into that tier, not from a read before."""
+    found = []
+    for read in reads:
+        tier = cadence.tier(read.starts_at, read.ends_at, now)
+        since = read.read_at or read.known_since
+        waits = [
+            (now - max(since, begun), 2 * pause + GRACE)
+            for passed, begun in _tiers_until(tier, read)
+            if (pause := cadence.interval(passed, every, failed=False)) is not None
+        ]
+        if waits:
+            overdue = max(wait - allowed for wait, allowed in waits)
+            share = max(wait / allowed for wait, allowed in waits)
+            found.append(Freshness(read, tier, now - since, overdue, share))
+    return sorted(found, key=lambda item: item.overdue, reverse=True)
+
+
+_EVER = dt.datetime.min.replace(tzinfo=dt.UTC)
+
+
+def _tiers_until(tier: Tier, read: EventRead) -> list[tuple[Tier, dt.datetime]]:
+    """The tiers an event has come through, each with its beginning."""
+    start = read.starts_at or read.ends_at
+    if tier in ("over", "undated") or start is None:
+        return [(tier, _EVER)]
+    tiers: list[tuple[Tier, dt.datetime]] = [("later", _EVER)]
+    if tier in ("day", "window"):
+        tiers.append(("day", start - cadence.DAY_BEFORE))
+    if tier == "window":
+        tiers.append(("window", start - cadence.WINDOW_BEFORE))
+    return tiers
+
+
+def oldest(found: Sequence[Freshness]) -> dict[int, Freshness]:
+    """The most overdue event of each partner."""
+    worst: dict[int, Freshness] = {}
+    for item in found:
+        held = worst.get(item.read.partner_id)
+        if held is None or item.overdue > held.overdue:
+            worst[item.read.partner_id] = item
+    return worst
+
+
+def shares(found: Iterable[Freshness]) -> dict[str, float]:
+    """How much of the wait allowed is used up by each partner's stalest event, by partition key."""
+    worst: dict[str, float] = {}
+    for item in found:
+        worst[item.read.key] = max(item.share, worst.get(item.read.key, 0.0))
+    return worst
+
+
+@dataclass(frozen=True)
+class Need:
+    """Calls that a partner's plan needs in the next hour: `routine` for listing and visits, `watch` for looks at races in
+    their window as often as they should be. The watch makes do with fewer, and bibs are seen later."""
+
+    partner_id: int
+    key: str
+    routine: float
+    watch: float
+
+    @property
+    def calls(self) -> float:
+        return self.routine + self.watch
+
+
+def calls_needed(reads: Sequence[EventRead], now: dt.datetime, settings: Settings) -> list[Need]:
+    """An estimate for each partner with events ahead, the most needing first: each race by the nearest tier it has within
+    the hour, and a full read for whatever is due one or enters its window. Reads are in order of partner and race."""
+    found = []
+    for (partner_id, key), own in groupby(reads, key=lambda read: (read.partner_id, read.key)):
+        routine, watch = 3600 / settings.cadence.later, 0.0
+        for _, group in groupby(own, key=lambda read: read.race_id):
+            its_routine, its_watch = _calls_for_race(list(group), now, settings)
+            routine, watch = routine + its_routine, watch + its_watch
+        found.append(Need(partner_id, key, routine, watch))
+    return sorted(found, key=lambda need: need.calls, reverse=True)
+
+
+def _calls_for_race(events: list[EventRead], now: dt.datetime, settings: Settings) -> tuple[float, float]:
+    times = [(event.starts_at, event.ends_at) for event in events]
+    here, soon = cadence.race_tier(times, now), cadence.race_tier(times, now + HOUR)
+    tier: Tier = next((near for near in ("window", "day") if near in (here, soon)), here)
+    enters = tier == "window" and here != "window"
+    rows = sum(event.registrations for event in events if event.needs_full or enters)
+    full = rows // settings.sync.page_size + 1 if enters or any(event.needs_full for event in events) else 0
+    if tier == "window" and settings.watch.bib_poll == "watch":
+        return float(full), (1 + 1 / settings.watch.removed_every) * 3600 / settings.watch.interval
+    pause = cadence.interval(tier, settings.cadence, failed=False)
+    return full + (CALLS_A_VISIT * HOUR / pause if pause else 0.0), 0.0
+
+
+@dataclass(frozen=True)
+class Budget:
+    """What the next hour needs beside what it may have. `short` are partners that need more than their limit, `starved`
+    those of them whose visits alone do; `flight_limit` is how many calls fit into the places in flight, None where each
+    credential has its own."""
+
+    limit: int
+    needs: list[Need]
+    short: list[Need]
+    starved: list[Need]
+    flight_limit: int | None
+
+    @property
+    def routine(self) -> float:
+        return sum(need.routine for need in self.needs)
+
+    @property
+    def is_flight_enough(self) -> bool:
+        """Whether the visits of all partners fit; the watch takes what places there are."""
+        return self.flight_limit is None or self.routine <= self.flight_limit
+
+    @property
+    def is_enough(self) -> bool:
+        return not self.short and self.is_flight_enough
+
+
+def budget(needs: list[Need], settings: Settings) -> Budget:
+    """The needs judged by the settings."""
+    own = settings.budget
+    return Budget(
+        own.calls_per_hour,
+        needs,
+        [need for need in needs if need.calls > own.calls_per_hour or need.routine > _routine(own.calls_per_hour)],
+        [need for need in needs if need.routine > _routine(own.calls_per_hour)],
+        int(own.max_in_flight * 3600 / CALL_SECONDS) if own.in_flight_scope == "all" else None,
+    )
+
+
+def _routine(calls_per_hour: int) -> float:
+    return calls_per_hour * LANES["routine"]

@@ -1,0 +1,293 @@
+"""Alerts kept from look to look, and the questions to the hub that find what is wrong."""
+
+import datetime as dt
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
+
+from psycopg2.extensions import connection as Connection
+
+from rsu_pipeline.warehouse.credentials import PROVIDER
+
+CLEAR_OWED = dt.timedelta(days=7)
+"""How long it is tried to tell that a cause is over."""
+KEPT = dt.timedelta(days=90)
+"""How long an alert is kept after it was cleared."""
+HELD_BACK = "removals held back, waiting to be confirmed"
+"""What sync.reading writes into event_cursors.needs_full when a mass removal is refused."""
+
+
+@dataclass(frozen=True)
+class Problem:
+    """Something that is wrong now. `key` is the same at every look while the cause is the same; `partner` a partition
+    key."""
+
+    kind: str
+    key: str
+    partner: str | None
+    sentence: str
+    run_id: str | None = None
+
+    @property
+    def cause(self) -> tuple[str, str]:
+        return self.kind, self.key
+
+
+@dataclass(frozen=True)
+class Alert:
+    """A row of `alerts`; see the table's comments."""
+
+    alert_id: int
+    kind: str
+    key: str
+    partner: str | None
+    sentence: str
+    run_id: str | None
+    first_seen_at: dt.datetime
+    last_seen_at: dt.datetime
+    looks_missed: int = 0
+    told_at: dt.datetime | None = None
+    failed_sends: int = 0
+    cleared_at: dt.datetime | None = None
+    cleared_told_at: dt.datetime | None = None
+
+    @property
+    def cause(self) -> tuple[str, str]:
+        return self.kind, self.key
+
+    @property
+    def owes_clear(self) -> bool:
+        """Whether people are to hear that it is over: they were told of it, or should have been and could not."""
+        return self.cleared_told_at is None and (self.told_at is not None or self.failed_sends > 0)
+
+
+_COLUMNS = (
+    "alert_id, kind, cause, partner, sentence, run_id, first_seen_at, last_seen_at, looks_missed, told_at, failed_sends,"
+    " cleared_at, cleared_told_at"
+)
+
+
+def unsettled(conn: Connection, now: dt.datetime) -> list[Alert]:
+    """Alerts that are open, and those whose end is still to be told; in order of number."""
+    with conn.cursor() as cur:
+        cur.execute(
+            f"SELECT {_COLUMNS} FROM alerts WHERE cleared_at IS NULL OR (cleared_at > %s AND cleared_told_at IS NULL"
+            " AND (told_at IS NOT NULL OR failed_sends > 0)) ORDER BY alert_id",
+            (now - CLEAR_OWED,),
+        )
+        return [Alert(*row) for row in cur.fetchall()]
+
+
+def open_alerts(conn: Connection) -> list[Alert]:
+    """Alerts that are open, the oldest first."""
+    with conn.cursor() as cur:
+        cur.execute(f"SELECT {_COLUMNS} FROM alerts WHERE cleared_at IS NULL ORDER BY first_seen_at, alert_id")
+        return [Alert(*row) for row in cur.fetchall()]
+
+
+def note(conn: Connection, problems: Sequence[Problem], now: dt.datetime) -> None:
+    """Writes what a look saw, and counts the look for the open alerts it did not see. In the caller's transaction."""
+    seen = {problem.cause: problem for problem in problems}
+    with conn.cursor() as cur:
+        cur.execute(
+            "UPDATE alerts SET looks_missed = looks_missed + 1 WHERE cleared_at IS NULL"
+            " AND (kind, cause) NOT IN (SELECT * FROM unnest(%s::text[], %s::text[]))",
+            ([kind for kind, _ in seen], [key for _, key in seen]),
+        )
+        for problem in seen.values():
+            cur.execute(
+                """
+                INSERT INTO alerts AS a (kind, cause, partner, sentence, run_id, first_seen_at, last_seen_at)
+                VALUES (%s, %s, %s, %s, %s, %s, %s)
+                ON CONFLICT (kind, cause) WHERE cleared_at IS NULL DO UPDATE
+                SET partner = excluded.partner, sentence = excluded.sentence, run_id = excluded.run_id,
+                    last_seen_at = excluded.last_seen_at, looks_missed = 0
+                """,
+                (problem.kind, problem.key, problem.partner, problem.sentence, problem.run_id, now, now),
+            )
+
+
+def clear(conn: Connection, alert_ids: Collection[int], now: dt.datetime) -> None:
+    """Closes alerts, and deletes those closed long ago. In the caller's transaction."""
+    with conn.cursor() as cur:
+        cur.execute(
+            "UPDATE alerts SET cleared_at = %s WHERE cleared_at IS NULL AND alert_id = ANY (%s::bigint[])",
+            (now, list(alert_ids)),
+        )
+        cur.execute("DELETE FROM alerts WHERE cleared_at < %s", (now - KEPT,))
+
+
+def mark_told(conn: Connection, causes: Collection[tuple[str, str]], now: dt.datetime) -> None:
+    """People were told of these open causes. In the caller's transaction."""
+    _mark(conn, causes, "told_at = %s", [now])
+
+
+def mark_failed(conn: Connection, causes: Collection[tuple[str, str]]) -> None:
+    """No notifier took a message about these open causes. In the caller's transaction."""
+    _mark(conn, causes, "failed_sends = failed_sends + 1", [])
+
+
+def _mark(conn: Connection, causes: Collection[tuple[str, str]], what: str, values: list[object]) -> None:
+    with conn.cursor() as cur:
+        cur.execute(
+            f"UPDATE alerts SET {what} WHERE cleared_at IS NULL"
+            " AND (kind, cause) IN (SELECT * FROM unnest(%s::text[], %s::text[]))",
+            (*values, [kind for kind, _ in causes], [key for _, key in causes]),
+        )
+
+
+def mark_clear_told(conn: Connection, alert_ids: Collection[int], now: dt.datetime) -> None:
+    """People were told that these are over. In the caller's transaction."""
+    with conn.cursor() as cur:
+        cur.execute(
+            "UPDATE alerts SET cleared_told_at = %s WHERE alert_id = ANY (%s::bigint[])", (now, list(alert_ids))
+        )
+
+
+# What is wrong. Partners that are switched off are left out everywhere.
+
+
+def rejected(conn: Connection) -> list[tuple[int, str | None]]:
+    """Partners whose credential RunSignup refuses: number and partition key."""
+    with conn.cursor() as cur:
+        cur.execute(
+            "SELECT t.timing_partner_id, t.partition_key FROM timing_partners t"
+            " JOIN partner_provider_credentials c USING (timing_partner_id)"
+            " JOIN providers v ON v.provider_id = c.provider_id AND lower(v.name) = %s"
+            " WHERE t.disabled_at IS NULL AND c.rejected_at IS NOT NULL ORDER BY 1",
+            (PROVIDER,),
+        )
+        return cur.fetchall()
+
+
+def held_back(conn: Connection) -> list[tuple[int, str | None, int, int]]:
+    """Events whose mass removal waits to be confirmed: partner, its partition key, race, event."""
+    with conn.cursor() as cur:
+        cur.execute(
+            "SELECT t.timing_partner_id, t.partition_key, k.race_id, k.event_id FROM event_cursors k"
+            " JOIN timing_partners t USING (timing_partner_id)"
+            " WHERE t.disabled_at IS NULL AND k.needs_full = %s ORDER BY 1, 3, 4",
+            (HELD_BACK,),
+        )
+        return cur.fetchall()
+
+
+# A working credential: one that is refused is told of as such, and whatever follows from it is not.
+_WORKING = r"""
+timing_partners t
+JOIN partner_provider_credentials c USING (timing_partner_id)
+JOIN providers v ON v.provider_id = c.provider_id AND lower(v.name) = %(provider)s
+"""
+_WORKS = r"t.disabled_at IS NULL AND t.partition_key IS NOT NULL AND c.secret ~ '\S' AND c.rejected_at IS NULL"
+
+
+@dataclass(frozen=True)
+class Reading:
+    """How a partner with events ahead is read: when any race of it last was, and of the races that start within 24 h
+    the one read longest ago. Where nothing was read yet, the time the credential was entered stands for it."""
+
+    partner_id: int
+    key: str
+    last_read_at: dt.datetime
+    near_race_id: int | None
+    near_read_at: dt.datetime | None
+
+
+def readings(conn: Connection, now: dt.datetime) -> list[Reading]:
+    """Every partner with events ahead and a working credential."""
+    with conn.cursor() as cur:
+        cur.execute(
+            f"""
+            WITH ahead AS (
+                SELECT t.timing_partner_id, t.partition_key, c.entered_at, e.race_id, e.starts_at,
+                    greatest(coalesce(k.last_read_at, greatest(l.listed_at, e.created_at)), c.entered_at) AS read_at
+                FROM {_WORKING}
+                JOIN partner_races l USING (timing_partner_id)
+                JOIN runsignup_events e ON e.race_id = l.race_id
+                LEFT JOIN event_cursors k ON k.timing_partner_id = l.timing_partner_id AND k.event_id = e.event_id
+                WHERE {_WORKS} AND l.access <> 'denied' AND l.unlisted_at IS NULL AND e.gone_at IS NULL
+                    AND coalesce(greatest(e.starts_at, e.ends_at) > %(now)s - interval '1 hour', true)
+            ),
+            near AS (
+                SELECT DISTINCT ON (timing_partner_id) timing_partner_id, race_id, read_at FROM ahead
+                WHERE starts_at > %(now)s AND starts_at <= %(now)s + interval '24 hours'
+                ORDER BY timing_partner_id, read_at, race_id
+            )
+            SELECT a.timing_partner_id, a.partition_key, max(a.read_at), n.race_id, n.read_at
+            FROM ahead a LEFT JOIN near n USING (timing_partner_id)
+            GROUP BY a.timing_partner_id, a.partition_key, n.race_id, n.read_at ORDER BY 1
+            """,
+            {"provider": PROVIDER, "now": now},
+        )
+        return [Reading(*row) for row in cur.fetchall()]
+
+
+def race_reads(conn: Connection) -> dict[tuple[int, int], dt.datetime | None]:
+    """When each race was last read, by partner and race: those that a working credential may read."""
+    with conn.cursor() as cur:
+        cur.execute(
+            f"SELECT t.timing_partner_id, l.race_id, max(k.last_read_at) FROM {_WORKING}"
+            " JOIN partner_races l USING (timing_partner_id) LEFT JOIN event_cursors k"
+            " ON k.timing_partner_id = l.timing_partner_id AND k.race_id = l.race_id"
+            f" WHERE {_WORKS} AND l.access <> 'denied' GROUP BY 1, 2",
+            {"provider": PROVIDER},
+        )
+        return {(partner_id, race_id): read_at for partner_id, race_id, read_at in cur.fetchall()}
+
+
+def calls_used(conn: Connection) -> list[tuple[int, str, int]]:
+    """Calls of the last hour of each partner's credential that works: partner, its partition key, calls."""
+    with conn.cursor() as cur:
+        cur.execute(
+            f"SELECT t.timing_partner_id, t.partition_key, count(*) FROM {_WORKING}"
+            " JOIN api_calls a ON a.credential_id = c.partner_provider_credential_id"
+            f" WHERE {_WORKS} AND a.granted_at > statement_timestamp() - interval '1 hour' GROUP BY 1, 2 ORDER BY 1",
+            {"provider": PROVIDER},
+        )
+        return cur.fetchall()
+
+
+def duplicate_bibs(conn: Connection, now: dt.datetime) -> list[tuple[int, str | None, int, int, int]]:
+    """Events within 24 h of their start and not over, with bibs that several entrants have: partner, its partition
+    key, race, event, entrants."""
+    with conn.cursor() as cur:
+        cur.execute(
+            "SELECT t.timing_partner_id, t.partition_key, s.race_id, s.event_id, s.duplicate_bibs FROM start_lists s"
+            " JOIN timing_partners t USING (timing_partner_id) JOIN runsignup_events e ON e.event_id = s.event_id"
+            " WHERE t.disabled_at IS NULL AND s.duplicate_bibs > 0"
+            " AND e.starts_at BETWEEN %(now)s - interval '24 hours' AND %(now)s + interval '24 hours'"
+            " AND greatest(e.starts_at, e.ends_at) + interval '1 hour' > %(now)s ORDER BY 1, 3, 4",
+            {"now": now},
+        )
+        return cur.fetchall()
+
+
+def failing_history(conn: Connection, more_than: int) -> list[tuple[int, str | None, int, int]]:
+    """Races whose past editions failed more often in a row: partner, its partition key, race, failures."""
+    with conn.cursor() as cur:
+        cur.execute(
+            "SELECT t.timing_partner_id, t.partition_key, h.race_id, h.failures FROM history_races h"
+            " JOIN timing_partners t USING (timing_partner_id) JOIN history_requests q USING (timing_partner_id)"
+            " WHERE t.disabled_at IS NULL AND q.finished_at IS NULL AND h.failures > %s ORDER BY 1, 3",
+            (more_than,),
+        )
+        return cur.fetchall()
+
+
+def failed_reads(conn: Connection, run_ids: Collection[str]) -> list[tuple[str, str, int | None, bool]]:
+    """What these runs could not read: run, partition key of the partner, race (None for the listing), and whether it
+    was read since."""
+    with conn.cursor() as cur:
+        cur.execute(
+            """
+            SELECT DISTINCT h.run_id, t.partition_key, h.race_id, EXISTS (
+                SELECT FROM sync_history n
+                WHERE n.timing_partner_id = h.timing_partner_id AND n.race_id IS NOT DISTINCT FROM h.race_id
+                    AND n.finished_at > h.finished_at AND n.status <> 'failed')
+            FROM sync_history h JOIN timing_partners t USING (timing_partner_id)
+            WHERE h.run_id = ANY (%s) AND h.status = 'failed' AND t.partition_key IS NOT NULL
+                AND t.disabled_at IS NULL
+            ORDER BY 1, 2, 3
+            """,
+            (list(run_ids),),
+        )
+        return cur.fetchall()
