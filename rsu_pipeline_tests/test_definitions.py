@@ -130,7 +130,7 @@ def test_every_asset_is_described_grouped_and_has_one_partition_per_partner(name
 def test_the_fleets_health_is_one_asset_of_all_partners_checked_by_a_schedule_that_runs() -> None:
     key = dg.AssetKey("fleet_health")
     spec = defs.resolve_assets_def(key).get_asset_spec(key)
-    assert (spec.group_name, spec.partitions_def) == ("fleet", None)
+    assert (spec.group_name, spec.partitions_def) == ("runsignup", None)
     assert spec.kinds == {"python", "postgres"} and len(str(spec.description)) > 80
     schedule = defs.get_repository_def().get_schedule_def("fleet_check")
     assert (schedule.job_name, schedule.cron_schedule) == ("check_fleet", "*/15 * * * *")
