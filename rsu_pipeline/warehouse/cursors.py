@@ -131,7 +131,8 @@ def advance(conn: Connection, position: Position, *, overlap: int, with_removed:
             SELECT %(partner)s, event_id, %(race)s, %(cursor)s, %(cursor)s, now(), to_timestamp(%(first)s),
                 to_timestamp(%(first)s), CASE WHEN %(full)s THEN (
                     SELECT count(*) FROM runsignup_participants p
-                    WHERE p.timing_partner_id = %(partner)s AND p.event_id = e.event_id AND p.removed_at IS NULL
+                    -- `+ 0` as in participants.note_missing.
+                    WHERE p.timing_partner_id + 0 = %(partner)s AND p.event_id = e.event_id AND p.removed_at IS NULL
                 ) ELSE 0 END
             FROM unnest(%(events)s::bigint[]) AS e (event_id)
             ON CONFLICT (timing_partner_id, event_id) DO UPDATE SET race_id = excluded.race_id,

@@ -45,10 +45,11 @@ def note_missing(
             """
             INSERT INTO pass_registrations (timing_partner_id, race_id, mode, registration_id, event_id, missing)
             SELECT %(partner)s, %(race)s, %(mode)s, t.registration_id, e.id, true
-            -- Event by event, so that no planner takes the index on the partner's registrations of all its races.
+            -- Event by event, and `+ 0`, so that no planner without statistics of a new partner takes the index on the
+            -- partner's registrations, which reads through those of all its races.
             FROM unnest(%(events)s::bigint[]) AS e (id) CROSS JOIN LATERAL (
                 SELECT h.registration_id FROM runsignup_participants h
-                WHERE h.timing_partner_id = %(partner)s AND h.event_id = e.id AND h.removed_at IS NULL
+                WHERE h.timing_partner_id + 0 = %(partner)s AND h.event_id = e.id AND h.removed_at IS NULL
                     AND h.registration_id > %(after)s AND (%(upto)s IS NULL OR h.registration_id <= %(upto)s)
             ) t
             -- NOT IN over a subquery is hashed by every server; an anti-join here was planned as a nested loop.

@@ -85,7 +85,8 @@ WITH stored AS MATERIALIZED (
     SELECT e.id AS event_id, s.rows, s.hash
     FROM unnest(%(events)s::bigint[]) AS e (id) CROSS JOIN LATERAL (
         SELECT count(*) AS rows, sum({_hash("t")}) AS hash FROM runsignup_participants t
-        WHERE t.timing_partner_id = %(partner)s AND t.event_id = e.id AND t.removed_at IS NULL
+        -- `+ 0` as in participants.note_missing.
+        WHERE t.timing_partner_id + 0 = %(partner)s AND t.event_id = e.id AND t.removed_at IS NULL
     ) s
 ),
 sides AS (
