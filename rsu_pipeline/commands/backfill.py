@@ -58,7 +58,7 @@ def backfill(names: tuple[str, ...], since: int | None, restart: bool, wait: boo
 def line(item: requests.Progress) -> str:
     """How far a partner's history is, in a sentence."""
     text = (
-        f"{item.key}: {item.loaded + item.empty + item.unavailable} of {item.events} past events, {item.registrations:,}"
+        f"{item.key}: {item.settled} of {item.events} past events, {item.registrations:,}"
         f" registrations, {item.races_done} of {item.races} races"
     )
     if item.unavailable:
@@ -98,8 +98,7 @@ def _wait(chosen: Sequence[credentials.Partner], daemon: bool, *, silent: bool) 
             found = _progress(chosen)
             for item in found:
                 if bar:
-                    settled = item.loaded + item.empty + item.unavailable
-                    bar.update(tasks[item.key], total=item.events, completed=settled)
+                    bar.update(tasks[item.key], total=item.events, completed=item.settled)
             open_ones = [item for item in found if item.finished_at is None and not _only_failed(item)]
             if not open_ones:
                 return

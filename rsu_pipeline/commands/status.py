@@ -81,8 +81,7 @@ def _history(found: backfill.Progress | None) -> str:
         return "-"
     if found.is_complete:
         return "complete"
-    settled = found.loaded + found.empty + found.unavailable
-    share = f"{settled / found.events:.0%}" if found.events else "0%"
+    share = f"{found.settled / found.events:.0%}" if found.events else "0%"
     return f"{share}, {found.failing} races fail" if found.failing else share
 
 

@@ -77,7 +77,7 @@ def history_complete(context: dg.AssetCheckExecutionContext, warehouse: Warehous
         severity=dg.AssetCheckSeverity.ERROR if failing else dg.AssetCheckSeverity.WARN,
         metadata={
             "past_events": progress.events,
-            "events_settled": progress.loaded + progress.empty + progress.unavailable,
+            "events_settled": progress.settled,
             "events_unavailable": progress.unavailable,
             "races": progress.races,
             "races_done": progress.races_done,

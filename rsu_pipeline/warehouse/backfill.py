@@ -7,6 +7,9 @@ from typing import Literal
 
 from psycopg2.extensions import connection as Connection
 
+from rsu_pipeline.warehouse import fleet
+from rsu_pipeline.warehouse.credentials import PROVIDER
+
 EventState = Literal["loaded", "empty", "unavailable"]
 
 
@@ -73,6 +76,11 @@ class Progress:
     calls: int
 
     @property
+    def settled(self) -> int:
+        """Past events that nothing is left to be read of."""
+        return self.loaded + self.empty + self.unavailable
+
+    @property
     def is_complete(self) -> bool:
         return self.finished_at is not None and not self.failing
 
@@ -125,16 +133,12 @@ def waiting(conn: Connection) -> list[str]:
     without a working credential."""
     with conn.cursor() as cur:
         cur.execute(
-            r"""
-            SELECT t.partition_key FROM history_requests h JOIN timing_partners t USING (timing_partner_id)
-            WHERE h.finished_at IS NULL AND h.not_before <= now() AND t.disabled_at IS NULL
-                AND t.partition_key IS NOT NULL AND EXISTS (
-                    SELECT FROM partner_provider_credentials c JOIN providers v USING (provider_id)
-                    WHERE c.timing_partner_id = t.timing_partner_id AND lower(v.name) = 'runsignup'
-                        AND c.principal ~ '\S' AND c.secret ~ '\S'
-                        AND (c.rejected_at IS NULL OR c.rejected_at < now() - interval '1 hour'))
+            f"""
+            SELECT t.partition_key {fleet.ACTIVE} JOIN history_requests h USING (timing_partner_id)
+            WHERE h.finished_at IS NULL AND h.not_before <= now() AND {fleet.IS_ACTIVE}
             ORDER BY h.not_before, t.timing_partner_id
-            """
+            """,
+            {"provider": PROVIDER, "now": dt.datetime.now(dt.UTC)},
         )
         return [key for (key,) in cur.fetchall()]
 
@@ -169,7 +173,7 @@ def end_slice(conn: Connection, partner_id: int, *, wait: float, finished: bool)
 
 # Past as cadence.AFTER has it; years by the event's own calendar. An event that was read while it lay ahead was kept
 # current until it was over, and counts as read.
-_PAST = """
+PAST_EVENTS = """
 FROM partner_races l
 JOIN history_requests q USING (timing_partner_id)
 JOIN runsignup_events e ON e.race_id = l.race_id AND e.gone_at IS NULL
@@ -179,8 +183,10 @@ LEFT JOIN history_events d ON d.timing_partner_id = l.timing_partner_id AND d.ev
     AND (q.anew_from IS NULL OR d.read_at >= q.anew_from)
 LEFT JOIN event_cursors k ON k.timing_partner_id = l.timing_partner_id AND k.event_id = e.event_id
     AND q.anew_from IS NULL
-WHERE l.timing_partner_id = %(partner)s
 """
+"""SQL: every past event (e) that was asked for (q), with what was found of it: d where it was read for history, k where it
+was read before."""
+_PAST = f"{PAST_EVENTS} WHERE l.timing_partner_id = %(partner)s"
 
 
 def races_left(conn: Connection, partner_id: int, now: dt.datetime, *, race_id: int | None = None) -> list[PastRace]:

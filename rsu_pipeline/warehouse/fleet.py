@@ -8,12 +8,12 @@ from psycopg2.extensions import connection as Connection
 from rsu_pipeline.warehouse.credentials import PROVIDER
 
 # Partners that are to be synced: switched on, with a credential that RunSignup did not refuse within the hour.
-_ACTIVE = """
+ACTIVE = """
 FROM timing_partners t
 JOIN partner_provider_credentials c USING (timing_partner_id)
 JOIN providers v ON v.provider_id = c.provider_id AND lower(v.name) = %(provider)s
 """
-_IS_ACTIVE = r"""
+IS_ACTIVE = r"""
 t.disabled_at IS NULL AND t.partition_key IS NOT NULL
     AND c.principal ~ '\S' AND c.secret ~ '\S'
     AND (c.rejected_at IS NULL OR c.rejected_at < %(now)s - interval '1 hour')
@@ -50,13 +50,13 @@ def partners_to_sync(conn: Connection, now: dt.datetime) -> list[FleetPartner]:
         cur.execute(
             f"""
             SELECT t.timing_partner_id, t.partition_key, tried.finished_at, coalesce(tried.status = 'failed', false)
-            {_ACTIVE}
+            {ACTIVE}
             LEFT JOIN LATERAL (
                 SELECT h.finished_at, h.status FROM sync_history h
                 WHERE h.timing_partner_id = t.timing_partner_id AND h.race_id IS NULL
                 ORDER BY h.finished_at DESC LIMIT 1
             ) tried ON true
-            WHERE {_IS_ACTIVE}
+            WHERE {IS_ACTIVE}
             ORDER BY t.timing_partner_id
             """,
             {"provider": PROVIDER, "now": now},
@@ -79,11 +79,11 @@ def races_to_read(conn: Connection, now: dt.datetime) -> list[FleetRace]:
                     -- The watch's looks are told by the cursors only: those that find nothing leave no history.
                     array_agg(k.last_read_at ORDER BY e.event_id) AS read_at,
                     min(k.last_read_at) AS last_read_at
-                {_ACTIVE}
+                {ACTIVE}
                 JOIN partner_races l USING (timing_partner_id)
                 JOIN runsignup_events e ON e.race_id = l.race_id
                 LEFT JOIN event_cursors k ON k.timing_partner_id = l.timing_partner_id AND k.event_id = e.event_id
-                WHERE {_IS_ACTIVE} AND NOT (l.access = 'denied' AND l.unlisted_at IS NOT NULL) AND e.gone_at IS NULL
+                WHERE {IS_ACTIVE} AND NOT (l.access = 'denied' AND l.unlisted_at IS NOT NULL) AND e.gone_at IS NULL
                     -- As cadence.AFTER has it. An event that is over is read no more, and its cursor would look neglected.
                     AND coalesce(greatest(e.starts_at, e.ends_at) > %(now)s - interval '1 hour', true)
                 GROUP BY t.timing_partner_id, l.race_id

@@ -7,6 +7,7 @@ from typing import Literal
 
 from psycopg2.extensions import connection as Connection
 
+from rsu_pipeline.warehouse.backfill import PAST_EVENTS
 from rsu_pipeline.warehouse.credentials import PROVIDER
 
 CredentialState = Literal["off", "none", "incomplete", "refused", "untried", "works"]
@@ -91,19 +92,10 @@ WITH ahead AS (
     ) b
     GROUP BY b.timing_partner_id
 ), past AS (
-    -- As backfill.progress counts them.
-    SELECT q.timing_partner_id, count(e.event_id) AS events,
-        count(e.event_id) FILTER (WHERE d.event_id IS NOT NULL OR k.event_id IS NOT NULL) AS settled
-    FROM history_requests q
-    JOIN partner_races l USING (timing_partner_id)
-    JOIN runsignup_events e ON e.race_id = l.race_id AND e.gone_at IS NULL
-        AND greatest(e.starts_at, e.ends_at) <= %(now)s - interval '1 hour'
-        AND (q.since_year IS NULL OR extract(year FROM coalesce(e.start_time, e.end_time)) >= q.since_year)
-    LEFT JOIN history_events d ON d.timing_partner_id = q.timing_partner_id AND d.event_id = e.event_id
-        AND (q.anew_from IS NULL OR d.read_at >= q.anew_from)
-    LEFT JOIN event_cursors k ON k.timing_partner_id = q.timing_partner_id AND k.event_id = e.event_id
-        AND q.anew_from IS NULL
-    GROUP BY q.timing_partner_id
+    SELECT l.timing_partner_id, count(*) AS events,
+        count(*) FILTER (WHERE d.event_id IS NOT NULL OR k.event_id IS NOT NULL) AS settled
+    {PAST_EVENTS}
+    GROUP BY l.timing_partner_id
 ), past_failures AS (
     SELECT h.timing_partner_id, count(*) AS failures FROM history_races h WHERE h.error IS NOT NULL
     GROUP BY h.timing_partner_id

@@ -37,6 +37,20 @@ def hub(
 
 
 @pytest.fixture
+def own_hub(
+    make_sandbox: Callable[..., SandboxProcess],
+    make_database: Callable[[], str],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> Iterator[Hub]:
+    """The same with a sandbox of its own, and calls that are not repeated."""
+    hub = Hub(make_database(), make_sandbox(scale="small", seed=7), tmp_path / "home", RSU_CALL_ATTEMPTS="1")
+    use_environment(monkeypatch, hub.environment)
+    yield hub
+    installation.current.cache_clear()
+
+
+@pytest.fixture
 def instance() -> Iterator[dg.DagsterInstance]:
     with dg.instance_for_test() as instance:
         yield instance

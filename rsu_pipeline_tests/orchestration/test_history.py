@@ -1,7 +1,5 @@
 """`participant_history`, its sensor and its check on a real instance, database and sandbox."""
 
-from collections.abc import Callable, Iterator
-from pathlib import Path
 from typing import Any
 
 import dagster as dg
@@ -12,9 +10,7 @@ from rsu_pipeline.definitions import build_definitions
 from rsu_pipeline.orchestration import partitions, sensors
 from rsu_pipeline.orchestration.lanes import lane_of_run
 from rsu_pipeline.orchestration.resources import WarehouseResource
-from rsu_pipeline.sandbox.process import SandboxProcess
 from rsu_pipeline_tests.hub import Hub
-from rsu_pipeline_tests.orchestration.runs import use_environment
 
 NUMBERS = {
     "complete", "races", "races_done", "races_failing", "past_events", "events_loaded", "events_empty",
@@ -25,16 +21,8 @@ NUMBERS = {
 
 
 @pytest.fixture
-def hub(
-    make_sandbox: Callable[..., SandboxProcess],
-    make_database: Callable[[], str],
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-) -> Iterator[Hub]:
-    hub = Hub(make_database(), make_sandbox(scale="small", seed=7), tmp_path / "home", RSU_CALL_ATTEMPTS="1")
-    use_environment(monkeypatch, hub.environment)
-    yield hub
-    installation.current.cache_clear()
+def hub(own_hub: Hub) -> Hub:
+    return own_hub
 
 
 def slice_of(

@@ -1,19 +1,15 @@
 """`start_lists`, its checks and how new bibs reach it, on a real instance, database and sandbox."""
 
 import json
-from collections.abc import Callable, Iterator
-from pathlib import Path
 from typing import Any
 
 import dagster as dg
 import psycopg2
 import pytest
 
-from rsu_pipeline import installation
 from rsu_pipeline.orchestration.race_day import bib_changes
-from rsu_pipeline.sandbox.process import SandboxProcess
 from rsu_pipeline_tests.hub import Hub
-from rsu_pipeline_tests.orchestration.runs import Run, sync_partner, use_environment
+from rsu_pipeline_tests.orchestration.runs import Run, sync_partner
 from rsu_pipeline_tests.orchestration.test_assets import CHECKED
 from rsu_pipeline_tests.orchestration.test_race_day import look, skipped
 
@@ -21,17 +17,9 @@ START_LISTS = dg.AssetKey("start_lists")
 
 
 @pytest.fixture
-def hub(
-    make_sandbox: Callable[..., SandboxProcess],
-    make_database: Callable[[], str],
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-) -> Iterator[Hub]:
+def hub(own_hub: Hub) -> Hub:
     """Three partners, among them one with a bundle and one with a volunteers' event."""
-    hub = Hub(make_database(), make_sandbox(scale="small", seed=7), tmp_path / "home", RSU_CALL_ATTEMPTS="1")
-    use_environment(monkeypatch, hub.environment)
-    yield hub
-    installation.current.cache_clear()
+    return own_hub
 
 
 def listed(hub: Hub, partner: int) -> dict[int, dict[str, Any]]:
