@@ -133,7 +133,7 @@ def test_the_fleets_health_is_one_asset_of_all_partners_checked_by_a_schedule_th
     assert (spec.group_name, spec.partitions_def) == ("runsignup", None)
     assert spec.kinds == {"python", "postgres"} and len(str(spec.description)) > 80
     schedule = defs.get_repository_def().get_schedule_def("fleet_check")
-    assert (schedule.job_name, schedule.cron_schedule) == ("check_fleet", "*/15 * * * *")
+    assert (schedule.job_name, schedule.cron_schedule) == ("check_fleet", "*/30 * * * *")
     assert schedule.default_status is dg.DefaultScheduleStatus.RUNNING
     layer = defs.resolve_job_def("check_fleet").asset_layer
     assert layer.selected_asset_keys == {key} and len(layer.asset_graph.asset_check_keys) == 7

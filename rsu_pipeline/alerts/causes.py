@@ -23,6 +23,7 @@ REGISTRATION_FROM = dt.date(2026, 12, 1)
 
 TITLES = {
     "run_failed": "a run failed",
+    "run_stuck": "a run hangs",
     "credential_rejected": "RunSignup refuses a credential",
     "removals_held_back": "a mass removal waits to be confirmed",
     "partner_stale": "a partner is not read",

@@ -1,7 +1,7 @@
 """The sensor `alerts`: whoever must act is told once, of what the hub's database tells and of runs that failed."""
 
 import datetime as dt
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 
 import dagster as dg
 from psycopg2.extensions import connection as Connection
@@ -10,7 +10,9 @@ from rsu_pipeline import installation
 from rsu_pipeline.alerts import causes
 from rsu_pipeline.alerts.look import look
 from rsu_pipeline.orchestration.failures import plain_failures
+from rsu_pipeline.orchestration.lanes import lane_of_run
 from rsu_pipeline.orchestration.resources import WarehouseResource
+from rsu_pipeline.settings import Settings
 from rsu_pipeline.warehouse import alerts as kept
 from rsu_pipeline.warehouse.alerts import Alert, Problem
 
@@ -25,6 +27,11 @@ RETRY_WITHIN = dt.timedelta(minutes=10)
 """When a retry that Dagster promised has not come by then, none will."""
 LISTED = 10
 """Races that one sentence names."""
+SILENT_FOR = dt.timedelta(minutes=15)
+"""A run says something at every race, a slice of history or of the watch lasts less; longer silence is no work."""
+NOT_STARTED_FOR = dt.timedelta(minutes=5)
+QUEUED_FOR = dt.timedelta(minutes=30)
+"""Of a run that is no backfill: those wait for each other by design."""
 
 # Dagster's tags of a failed run: whether it will be retried by itself, and by which run it was.
 WILL_RETRY_TAG = "dagster/will_retry"
@@ -42,10 +49,7 @@ def alerts(context: dg.SensorEvaluationContext, warehouse: WarehouseResource) ->
     settings = installation.current().settings
     now = dt.datetime.now(dt.UTC)
     with plain_failures(), warehouse.connect("alerts") as conn:
-        problems = [
-            *failed_runs(context.instance, conn, kept.open_alerts(conn), now),
-            *causes.find(conn, settings, now),
-        ]
+        problems = find(context.instance, conn, settings, now)
         done = look(conn, problems, settings.alerts, now, context.log.warning)
     if not settings.alerts.urls:
         return dg.SensorResult(skip_reason=f"{done.wrong} causes open; nobody is told: RSU_ALERT_URLS is not set")
@@ -56,6 +60,19 @@ def alerts(context: dg.SensorEvaluationContext, warehouse: WarehouseResource) ->
         words += f"; notifiers that failed: {', '.join(sorted(done.failing))}"
     context.log.info(words)
     return dg.SensorResult(skip_reason=words)
+
+
+def find(instance: dg.DagsterInstance, conn: Connection, settings: Settings, now: dt.datetime) -> list[Problem]:
+    """Everything that somebody must act on now. That runs of a partner fail whose credential is refused is no news of its
+    own."""
+    found = causes.find(conn, settings, now)
+    refused = {problem.partner for problem in found if problem.kind == "credential_rejected"}
+    failed = failed_runs(instance, conn, kept.open_alerts(conn), now)
+    return [
+        *(problem for problem in failed if problem.partner is None or problem.partner not in refused),
+        *stuck_runs(instance, now),
+        *found,
+    ]
 
 
 def failed_runs(
@@ -70,6 +87,7 @@ def failed_runs(
     unread: dict[str, list[tuple[str, int | None, bool]]] = {}
     for run_id, key, race_id, is_read in kept.failed_reads(conn, list(runs)):
         unread.setdefault(run_id, []).append((key, race_id, is_read))
+    held_back = kept.runs_that_held_back(conn, list(runs))
     problems: dict[str, Problem] = {}
     for run_id, record in runs.items():  # the newest first, and it is the newest that is linked
         run = record.dagster_run
@@ -77,14 +95,55 @@ def failed_runs(
             for problem in _unread(run_id, unread[run_id]):
                 problems.setdefault(problem.key, problem)
             continue
+        if run_id in held_back:
+            continue  # an alert of its own
         partition = run.tags.get(PARTITION_TAG)
         cause = f"{run.job_name}:{partition or ''}"
         if cause not in problems and not _went_well_since(instance, record):
-            job = "a materialization" if run.job_name.startswith(ASSET_JOB) else f"job {run.job_name}"
+            job = _named(run)
             problems[cause] = Problem(
                 "run_failed", cause, partition, f"{partition}: {job} failed." if partition else f"{job} failed.", run_id
             )
     return list(problems.values())
+
+
+def stuck_runs(instance: dg.DagsterInstance, now: dt.datetime) -> Iterator[Problem]:
+    """Runs of ours that wait or work for longer than any should without a word."""
+    records = instance.get_run_records(dg.RunsFilter(statuses=list(_WAITS)), limit=RUNS_A_LOOK, ascending=True)
+    for record in records:
+        run = record.dagster_run
+        is_queued = run.status is dg.DagsterRunStatus.QUEUED
+        if not _is_ours(run) or (is_queued and lane_of_run(run) == "backfill"):
+            continue
+        allowed, what = _WAITS[run.status]
+        since = record.update_timestamp.astimezone(dt.UTC) if is_queued else _last_word(instance, record)
+        if now - since > allowed:
+            key = run.tags.get(PARTITION_TAG)
+            sentence = f"{_named(run)} {what} since {since:%H:%M} UTC."
+            yield Problem("run_stuck", run.run_id, key, f"{key}: {sentence}" if key else sentence, run.run_id)
+
+
+_WAITS = {
+    dg.DagsterRunStatus.QUEUED: (QUEUED_FOR, "has been waiting in the queue"),
+    dg.DagsterRunStatus.STARTING: (NOT_STARTED_FOR, "has been starting"),
+    dg.DagsterRunStatus.STARTED: (SILENT_FOR, "has said nothing"),
+    dg.DagsterRunStatus.CANCELING: (SILENT_FOR, "has been ending"),
+}
+
+
+def _last_word(instance: dg.DagsterInstance, record: dg.RunRecord) -> dt.datetime:
+    newest = instance.get_records_for_run(record.dagster_run.run_id, limit=1, ascending=False).records
+    if newest:
+        return dt.datetime.fromtimestamp(newest[0].timestamp, dt.UTC)
+    return record.update_timestamp.astimezone(dt.UTC)
+
+
+def _is_ours(run: dg.DagsterRun) -> bool:
+    return run.job_name in OURS or run.job_name.startswith(ASSET_JOB)
+
+
+def _named(run: dg.DagsterRun) -> str:
+    return "a materialization" if run.job_name.startswith(ASSET_JOB) else f"job {run.job_name}"
 
 
 def _unread(run_id: str, reads: Iterable[tuple[str, int | None, bool]]) -> list[Problem]:
@@ -117,8 +176,7 @@ def _failures(instance: dg.DagsterInstance, told_of: Sequence[str], now: dt.date
     return {
         record.dagster_run.run_id: record
         for record in records
-        if (record.dagster_run.job_name in OURS or record.dagster_run.job_name.startswith(ASSET_JOB))
-        and not _is_retried(record, now)
+        if _is_ours(record.dagster_run) and not _is_retried(record, now)
     }
 
 

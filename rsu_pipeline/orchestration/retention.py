@@ -1,4 +1,5 @@
-"""What is deleted at night: old runs with their events and logs, and what the hub wrote of itself long ago.
+"""What is deleted at night: old runs with their events and logs, what the hub wrote of itself long ago, and, where
+RSU_CONTACT_RETENTION_DAYS is set, contact data.
 
 Deleting a run deletes the materialisations it reported, and a partition without any turns grey. So the run that
 reported the newest of an asset's partition stays, however old it is, and so does that of a check's newest answer.
@@ -19,11 +20,13 @@ from dagster._core.storage.event_log.schema import (
     SqlEventLogStorageTable,
 )
 from dagster._core.storage.event_log.sql_event_log import SqlEventLogStorage
+from psycopg2.extensions import connection as Connection
 
 from rsu_pipeline import installation
 from rsu_pipeline import settings as configuration
 from rsu_pipeline.orchestration.failures import plain_failures
 from rsu_pipeline.orchestration.resources import WarehouseResource
+from rsu_pipeline.warehouse import privacy
 from rsu_pipeline.warehouse import retention as hub
 
 KEEP_DAYS = {
@@ -54,6 +57,7 @@ def delete_old(context: dg.OpExecutionContext, warehouse: WarehouseResource) -> 
     counts["tick_logs"] = delete_tick_logs(installation.current().settings.home / "dagster" / "logs", now)
     with plain_failures(), warehouse.connect("retention") as conn:
         counts |= hub.delete_old(conn, now)
+        counts |= purge_contact_data(conn, now)
     context.log.info("deleted: " + ", ".join(f"{count} {name}" for name, count in counts.items()))
     context.add_output_metadata({**counts, "seconds": round(time.monotonic() - began, 3)})
 
@@ -72,6 +76,17 @@ nightly_retention = dg.ScheduleDefinition(
     default_status=dg.DefaultScheduleStatus.RUNNING,
     description="Every night at 03:30 (RSU_TIMEZONE): what is older than it is kept is deleted.",
 )
+
+
+def purge_contact_data(conn: Connection, now: dt.datetime) -> dict[str, int]:
+    """Blanks contact data that is older than RSU_CONTACT_RETENTION_DAYS, where that is set. A busy partner's turn comes the
+    next night. Returns the rows blanked by table."""
+    settings = installation.current().settings
+    if not settings.privacy.contact_days:
+        return {}
+    before = now.astimezone(settings.timezone).date() - dt.timedelta(days=settings.privacy.contact_days)
+    done = privacy.purge(conn, before, now=now, who="nightly_retention", patience=0)
+    return {f"contact_data_{table}": rows for table, rows in done.rows.items()}
 
 
 def delete_old_runs(instance: dg.DagsterInstance, now: dt.datetime) -> dict[str, int]:

@@ -147,7 +147,7 @@ def _finish(
         outcome.unequal = proof.compare(desk.conn, source, position.event_ids)
         cursors.ask_for_full(desk.conn, desk.partner_id, outcome.unequal, "last full read was not proved equal")
         held_back = [item.event_id for item in refused]
-        cursors.ask_for_full(desk.conn, desk.partner_id, held_back, "removals held back, waiting to be confirmed")
+        cursors.ask_for_full(desk.conn, desk.partner_id, held_back, cursors.REMOVALS_HELD_BACK)
     if position.mode == "history":
         backfill.note_read(desk.conn, desk.partner_id, position.event_ids, behind=position.resumed)
     cursors.drop_pass(desk.conn, desk.partner_id, position.race_id, position.mode)

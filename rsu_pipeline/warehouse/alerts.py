@@ -7,13 +7,12 @@ from dataclasses import dataclass
 from psycopg2.extensions import connection as Connection
 
 from rsu_pipeline.warehouse.credentials import PROVIDER
+from rsu_pipeline.warehouse.cursors import REMOVALS_HELD_BACK
 
 CLEAR_OWED = dt.timedelta(days=7)
 """How long it is tried to tell that a cause is over."""
 KEPT = dt.timedelta(days=90)
 """How long an alert is kept after it was cleared."""
-HELD_BACK = "removals held back, waiting to be confirmed"
-"""What sync.reading writes into event_cursors.needs_full when a mass removal is refused."""
 
 
 @dataclass(frozen=True)
@@ -166,7 +165,7 @@ def held_back(conn: Connection) -> list[tuple[int, str | None, int, int]]:
             "SELECT t.timing_partner_id, t.partition_key, k.race_id, k.event_id FROM event_cursors k"
             " JOIN timing_partners t USING (timing_partner_id)"
             " WHERE t.disabled_at IS NULL AND k.needs_full = %s ORDER BY 1, 3, 4",
-            (HELD_BACK,),
+            (REMOVALS_HELD_BACK,),
         )
         return cur.fetchall()
 
@@ -271,6 +270,16 @@ def failing_history(conn: Connection, more_than: int) -> list[tuple[int, str | N
             (more_than,),
         )
         return cur.fetchall()
+
+
+def runs_that_held_back(conn: Connection, run_ids: Collection[str]) -> set[str]:
+    """Those of these runs that held removals back and failed for it."""
+    with conn.cursor() as cur:
+        cur.execute(
+            "SELECT DISTINCT run_id FROM sync_history WHERE run_id = ANY (%s) AND error_details ? 'removals_held_back'",
+            (list(run_ids),),
+        )
+        return {run_id for (run_id,) in cur.fetchall()}
 
 
 def failed_reads(conn: Connection, run_ids: Collection[str]) -> list[tuple[str, str, int | None, bool]]:

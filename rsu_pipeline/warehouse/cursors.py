@@ -13,6 +13,8 @@ Mode = Literal["full", "incremental", "history"]
 pass of its own."""
 Feed = Literal["participants", "removed"]
 
+REMOVALS_HELD_BACK = "removals held back, waiting to be confirmed"
+"""Why an event needs a full read after one that would have removed too many of its registrations."""
 RESUME_WITHIN = dt.timedelta(hours=24)
 """A pass begun longer ago starts anew: what it saw of its first pages says little about today."""
 

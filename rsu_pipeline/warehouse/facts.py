@@ -6,6 +6,8 @@ from typing import Any
 
 from psycopg2.extensions import connection as Connection
 
+from rsu_pipeline.warehouse.proof import IS_EQUAL, IS_EXPLAINED
+
 Sample = list[dict[str, Any]]
 
 
@@ -106,11 +108,13 @@ def replay(conn: Connection, sample: int) -> Replay:
 
 @dataclass(frozen=True)
 class Equality:
-    """The last comparison of each event ahead that was ever read in full, over all partners."""
+    """The last comparison of each event ahead that was ever read in full, over all partners. `explained` are events that
+    cannot be equal since rows or removals are held back; they are not among the `unequal`."""
 
     events: int
     rows_sent: int
     rows_stored: int
+    explained: int
     unequal: int
     sample: Sample
 
@@ -119,24 +123,26 @@ def equality(conn: Connection, sample: int) -> Equality:
     """The equality proofs (see `proof`) of all partners that are switched on."""
     with conn.cursor() as cur:
         cur.execute(
-            """
+            f"""
             WITH compared AS MATERIALIZED (
-                SELECT t.partition_key AS partner, k.event_id, k.read_rows AS sent, k.stored_rows AS stored,
-                    (k.read_rows, k.read_hash) IS DISTINCT FROM (k.stored_rows, k.stored_hash) AS is_unequal
-                FROM event_cursors k
+                SELECT t.partition_key AS partner, c.event_id, c.read_rows AS sent, c.stored_rows AS stored,
+                    NOT ({IS_EQUAL}) AND {IS_EXPLAINED} AS is_explained,
+                    NOT ({IS_EQUAL}) AND NOT {IS_EXPLAINED} AS is_unequal
+                FROM event_cursors c
                 JOIN future_events f USING (timing_partner_id, event_id)
                 JOIN timing_partners t USING (timing_partner_id)
-                WHERE k.compared_at IS NOT NULL AND t.disabled_at IS NULL
+                WHERE c.compared_at IS NOT NULL AND t.disabled_at IS NULL
             ), shown AS (
                 SELECT partner, event_id, sent, stored FROM compared WHERE is_unequal ORDER BY partner, event_id LIMIT %s
             )
             SELECT count(*), coalesce(sum(sent), 0)::bigint, coalesce(sum(stored), 0)::bigint,
-                count(*) FILTER (WHERE is_unequal), (SELECT coalesce(json_agg(shown), '[]') FROM shown)
+                count(*) FILTER (WHERE is_explained), count(*) FILTER (WHERE is_unequal),
+                (SELECT coalesce(json_agg(shown), '[]') FROM shown)
             FROM compared
             """,
             (sample,),
         )
-        return Equality(*(cur.fetchone() or (0, 0, 0, 0, [])))
+        return Equality(*(cur.fetchone() or (0, 0, 0, 0, 0, [])))
 
 
 @dataclass(frozen=True)

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 from psycopg2.extensions import connection as Connection
 
+from rsu_pipeline.warehouse.cursors import REMOVALS_HELD_BACK
 from rsu_pipeline.warehouse.staging import COLUMNS, JSON_COLUMNS, Source, params_of
 
 
@@ -30,22 +31,35 @@ def compare(conn: Connection, source: Source, event_ids: Sequence[int]) -> list[
         return [event_id for event_id, equal in cur.fetchall() if not equal]
 
 
+IS_EQUAL = "(c.read_rows, c.read_hash) = (c.stored_rows, c.stored_hash)"
+"""SQL: whether an event (c of event_cursors) holds what its last full read was sent."""
+IS_EXPLAINED = f"""
+(c.needs_full IS NOT DISTINCT FROM '{REMOVALS_HELD_BACK}' OR EXISTS (
+    SELECT FROM quarantined_rows q
+    WHERE q.timing_partner_id = c.timing_partner_id AND q.race_id = c.race_id AND q.resolved_at IS NULL AND NOT q.is_stored))
+"""
+"""SQL: whether it is known, and told by a check or an alert of its own, why an event cannot be equal: rows of its race are
+held back, or removals wait to be confirmed."""
+
+
 @dataclass(frozen=True)
 class Proof:
-    """The last comparison of an event: rows sent and stored, whether their content hashed alike."""
+    """The last comparison of an event: rows sent and stored, whether their content hashed alike; for one that does not,
+    whether it `is_explained` by rows or removals that are held back."""
 
     event_id: int
     read_rows: int
     stored_rows: int
     is_equal: bool
+    is_explained: bool
 
 
 def proofs(conn: Connection, partner_id: int) -> list[Proof]:
     """The last comparison of each of the partner's future events that was ever read in full."""
     with conn.cursor() as cur:
         cur.execute(
-            """
-            SELECT c.event_id, c.read_rows, c.stored_rows, (c.read_rows, c.read_hash) = (c.stored_rows, c.stored_hash)
+            f"""
+            SELECT c.event_id, c.read_rows, c.stored_rows, {IS_EQUAL}, NOT ({IS_EQUAL}) AND {IS_EXPLAINED}
             FROM event_cursors c JOIN future_events f USING (timing_partner_id, event_id)
             WHERE c.timing_partner_id = %s AND c.compared_at IS NOT NULL
             ORDER BY c.event_id

@@ -1,5 +1,6 @@
 """Runs in Dagster's storage that no process works at: queued, started, ended."""
 
+import time
 from collections.abc import Sequence
 
 import dagster as dg
@@ -28,13 +29,13 @@ def queue(instance: dg.DagsterInstance, job: str = "sync_partner", **tags: str) 
     return submit(instance, make(instance, job, **tags))
 
 
-def report(instance: dg.DagsterInstance, runs: Sequence[dg.DagsterRun], *kinds: str) -> None:
-    """Has runs be so far, in Dagster's eyes."""
+def report(instance: dg.DagsterInstance, runs: Sequence[dg.DagsterRun], *kinds: str, ago: float = 0.0) -> None:
+    """Has runs be so far, in Dagster's eyes, since so many seconds."""
     for run in runs:
         for kind in kinds:
             event = dg.DagsterEvent(event_type_value=kind, job_name=run.job_name)
-            instance.report_dagster_event(event, run_id=run.run_id)
+            instance.report_dagster_event(event, run_id=run.run_id, timestamp=time.time() - ago)
 
 
-def start(instance: dg.DagsterInstance, runs: Sequence[dg.DagsterRun]) -> None:
-    report(instance, runs, "PIPELINE_STARTING", "PIPELINE_START")
+def start(instance: dg.DagsterInstance, runs: Sequence[dg.DagsterRun], *, ago: float = 0.0) -> None:
+    report(instance, runs, "PIPELINE_STARTING", "PIPELINE_START", ago=ago)

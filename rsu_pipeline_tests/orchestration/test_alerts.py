@@ -15,7 +15,7 @@ from rsu_pipeline.orchestration.resources import WarehouseResource
 from rsu_pipeline_tests.alerts import notifier as notifiers
 from rsu_pipeline_tests.alerts.notifier import CANARY, Notifier
 from rsu_pipeline_tests.hub import Hub
-from rsu_pipeline_tests.orchestration.queued import make, report, start
+from rsu_pipeline_tests.orchestration.queued import make, queue, report, start
 from rsu_pipeline_tests.orchestration.runs import sync_partner, use_environment
 
 
@@ -130,6 +130,34 @@ def test_a_sync_that_could_not_read_is_mended_by_whatever_reads_it_later(
     assert heard(hub_instance, notifier) == []
     ((title, _),) = heard(hub_instance, notifier)
     assert title == "Cleared: a run failed"
+
+
+def test_a_run_that_waits_or_keeps_silent_for_too_long_is_told_and_a_backfill_in_its_queue_is_not(
+    hub: Hub, hub_instance: dg.DagsterInstance, notifier: Notifier
+) -> None:
+    key = hub.partners[1]
+    queued = queue(hub_instance, partition=key)
+    queue(hub_instance, "backfill_history", lane="backfill", partition=key)
+    silent = make(hub_instance, "watch")
+    start(hub_instance, [silent], ago=840)
+    look(hub_instance)
+    assert notifier.take() == []
+    hub.execute("UPDATE dagster.runs SET update_timestamp = update_timestamp - interval '40 minutes'")
+    ((title, text),) = [look(hub_instance), notifier.take()][1]
+    assert title == "RunSignup hub: a run hangs"
+    assert text.startswith(f"{key}: job sync_partner has been waiting in the queue since ")
+    assert text.endswith(queued.run_id)
+    report(hub_instance, [silent], "PIPELINE_START", ago=960)
+    hub.execute(
+        "DELETE FROM dagster.event_logs WHERE run_id = %s AND timestamp > now() - interval '15 minutes'", silent.run_id
+    )
+    look(hub_instance)
+    ((_, text),) = notifier.take()
+    assert text.startswith("job watch has said nothing since ")
+    report(hub_instance, [silent], WELL)
+    look(hub_instance)
+    look(hub_instance)
+    assert [title for title, _ in notifier.take()] == ["Cleared: a run hangs"]
 
 
 def test_runs_of_other_programs_and_of_long_ago_are_no_news(
