@@ -7,6 +7,7 @@ page. It is what remains when everything is taken away from the pipeline that ca
 
 import io
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from functools import lru_cache
 from operator import attrgetter
 from typing import Any
@@ -128,18 +129,29 @@ def main() -> None:
 
 
 def run(work: Job, report: Report) -> None:
+    """The partners side by side, each with sessions of its own."""
+    with ThreadPoolExecutor(work.in_flight) as pool:
+        for rows, updated in pool.map(lambda partner: _partner(work, partner), work.partners):
+            report.rows += rows
+            report.updated += updated
+
+
+def _partner(work: Job, partner: Partner) -> tuple[int, int]:
+    """Reads and stores all of a partner's; the rows read and the rows written."""
+    rows = updated = 0
     conn = psycopg2.connect(work.database_url, options="-c work_mem=64MB -c jit=off -c timezone=UTC")
-    partners = {partner.number: partner for partner in work.partners}
     with requests.Session() as session, conn.cursor() as cur:
         session.trust_env = False
         cur.execute(_STAGE)
         conn.commit()
         for read in work.reads:
-            after: int | None = 0
+            after: int | None = 0 if read.partner == partner.number else None
             while after is not None:
-                body = _page(session, work, partners[read.partner], read, after)
-                after = _store(conn, read, body, work.page_size, report)
+                body = _page(session, work, partner, read, after)
+                read_rows, written, after = _store(conn, read, body, work.page_size)
+                rows, updated = rows + read_rows, updated + written
     conn.close()
+    return rows, updated
 
 
 def _page(session: requests.Session, work: Job, partner: Partner, read: Read, after: int) -> bytes:
@@ -157,8 +169,8 @@ def _page(session: requests.Session, work: Job, partner: Partner, read: Read, af
     return session.get(f"{work.api_url}/race/{read.race_id}/participants", params=params, timeout=60).content
 
 
-def _store(conn: Connection, read: Read, body: bytes, size: int, report: Report) -> int | None:
-    """Stores a page; returns the registration id to go on from, None after the last page."""
+def _store(conn: Connection, read: Read, body: bytes, size: int) -> tuple[int, int, int | None]:
+    """Stores a page; returns its rows, the rows written, and the registration id to go on from, None after the last."""
     lines = []
     last = 0
     for element in _elements.decode(body):
@@ -169,10 +181,9 @@ def _store(conn: Connection, read: Read, body: bytes, size: int, report: Report)
     with conn.cursor() as cur:
         cur.copy_expert(f"COPY floor_stage ({_names}) FROM STDIN", io.BytesIO(b"".join(lines)))
         cur.execute(_UPSERT, (read.partner,))
-        report.rows += len(lines)
-        report.updated += cur.rowcount
+        written = cur.rowcount
     conn.commit()
-    return last if len(lines) == size else None
+    return len(lines), written, last if len(lines) == size else None
 
 
 def _line(race_id: int, row: _Row, raw: bytes) -> bytes:

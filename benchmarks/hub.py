@@ -42,6 +42,8 @@ class Expected:
     pages: int = 0
     listing_pages: int = 0
     details: int = 0
+    shared: int = 0
+    """Races of two partners: side by side, both may look such a race up."""
 
     def count(self) -> None:
         per_read = [sum(self.sizes[event_id] for event_id in read.event_ids) for read in self.reads]
@@ -203,7 +205,9 @@ def expected(scale: str, now: float, *, past: bool = False) -> Expected:
     for number in world.partners:
         listed = sum(number in race.partners for race in world.races.values())
         found.listing_pages += max(1, -(-listed // 1000))
-    found.details = len(world.races) if past else len(ids)
+    looked_up = set(world.races) if past else set(ids)
+    found.details = len(looked_up)
+    found.shared = sum(len(world.races[race_id].partners) - 1 for race_id in looked_up)
     found.count()
     return found
 

@@ -39,6 +39,8 @@ class Job(msgspec.Struct):
     reads: list[Read] = []
     secret_key: str = ""
     page_size: int = 2500
+    in_flight: int = 2
+    """Partners side by side, and calls at a time."""
 
 
 class Part(msgspec.Struct):

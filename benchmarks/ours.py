@@ -6,15 +6,22 @@ says (full where nothing was read before, else incremental), `history` reads eve
 
 import datetime as dt
 import tempfile
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+from typing import TypeVar
 
-from benchmarks.measure import Job, Meter, Read, Report, answer, job
+from benchmarks.measure import Job, Meter, Partner, Read, Report, answer, job
 from rsu_pipeline import settings as configuration
 from rsu_pipeline.sync import backfill, listing
 from rsu_pipeline.sync import partner as sync
 from rsu_pipeline.sync.desk import Desk, open_desk
+from rsu_pipeline.sync.plan import Plan
 from rsu_pipeline.warehouse import backfill as backfill_requests
 from rsu_pipeline.warehouse import credentials, database
 from rsu_pipeline.warehouse.sealing import Sealer
+
+T = TypeVar("T")
 
 
 def main() -> None:
@@ -41,6 +48,7 @@ def prepare(work: Job) -> None:
 
 
 def run(work: Job, report: Report, meter: Meter) -> None:
+    """The partners side by side, as a batch run has them."""
     settings = configuration.load(
         {
             "RSU_HOME": tempfile.gettempdir(),
@@ -48,61 +56,84 @@ def run(work: Job, report: Report, meter: Meter) -> None:
             "RSU_API_BASE_URL": work.api_url,
             "RSU_SECRET_KEY": work.secret_key,
             "RSU_CALLS_PER_HOUR": "1000000",
+            "RSU_MAX_IN_FLIGHT": str(work.in_flight),
             "RSU_PAGE_SIZE": str(work.page_size),
         }
     )
     sealer = Sealer([work.secret_key], source="RSU_SECRET_KEY")
     now = dt.datetime.fromtimestamp(work.now, dt.UTC)
-    for item in work.partners:
+
+    def at_desk(partner: Partner, do: Callable[[Desk], T]) -> T:
         with open_desk(
             work.database_url,
             sealer,
             settings,
-            str(item.number),
+            str(partner.number),
             lane="backfill" if work.action == "history" else "routine",
             run_id="benchmark",
             say=lambda line: None,
             now=lambda: now,
         ) as desk:
-            if work.action == "history":
-                _history(desk, report, meter)
-            else:
-                _partner(desk, report, meter, force_full=work.action == "full")
+            return do(desk)
+
+    with ThreadPoolExecutor(work.in_flight) as pool:
+        if work.action == "history":
+            with meter.timing(report.registrations):
+                for done in pool.map(lambda partner: at_desk(partner, _history), work.partners):
+                    _add(report, done)
+            return
+        with meter.timing(report.listing):
+            plan = partial(_plan, force_full=work.action == "full")
+            planned = list(pool.map(lambda partner: at_desk(partner, plan), work.partners))
+        with meter.timing(report.registrations):
+            syncs = pool.map(lambda partner, plan: at_desk(partner, partial(_sync, plan=plan)), work.partners, planned)
+            for done in syncs:
+                _add(report, done)
 
 
-def _history(desk: Desk, report: Report, meter: Meter) -> None:
+def _history(desk: Desk) -> Report:
     backfill_requests.ask(desk.conn, desk.partner_id)
     desk.conn.commit()
-    with meter.timing(report.registrations):
-        done = backfill.run_slice(desk, 1e9)
+    done = backfill.run_slice(desk, 1e9)
+    report = _report(desk, done.sync)
     report.problems += done.problems
     if not done.finished:
         report.problems.append(f"{desk.key}: not finished")
-    _count(desk, report, done.sync)
-    report.reads += [Read(desk.partner_id, read.read.race_id, list(read.read.event_ids)) for read in done.sync.reads]
+    report.reads = [Read(desk.partner_id, read.read.race_id, list(read.read.event_ids)) for read in done.sync.reads]
+    return report
 
 
-def _partner(desk: Desk, report: Report, meter: Meter, *, force_full: bool) -> None:
-    with meter.timing(report.listing):
-        report.problems += listing.refresh_events(desk).problems
-        plan = sync.make_plan(desk, force_full=force_full)
-    with meter.timing(report.registrations):
-        outcome = sync.sync_participants(desk, plan)
-    _count(desk, report, outcome)
-    report.reads += [Read(desk.partner_id, read.race_id, list(read.event_ids)) for read in plan.reads]
+def _plan(desk: Desk, *, force_full: bool) -> Plan:
+    problems = listing.refresh_events(desk).problems
+    assert not problems, problems
+    return sync.make_plan(desk, force_full=force_full)
 
 
-def _count(desk: Desk, report: Report, outcome: sync.SyncOutcome) -> None:
+def _sync(desk: Desk, *, plan: Plan) -> Report:
+    report = _report(desk, sync.sync_participants(desk, plan))
+    report.reads = [Read(desk.partner_id, read.race_id, list(read.event_ids)) for read in plan.reads]
+    return report
+
+
+def _report(desk: Desk, outcome: sync.SyncOutcome) -> Report:
     counts = outcome.counts
-    report.problems += outcome.failures
+    problems = list(outcome.failures)
     if counts.quarantined or counts.with_faults:
-        report.problems.append(f"{desk.key}: {counts.quarantined} rows held back, {counts.with_faults} with faults")
-    report.rows += counts.read
-    report.inserted += counts.inserted
-    report.updated += counts.updated
-    report.removed += counts.removed
-    report.bib_changes += counts.bib_changes
-    report.unequal += len(outcome.unequal_events)
+        problems.append(f"{desk.key}: {counts.quarantined} rows held back, {counts.with_faults} with faults")
+    return Report(
+        rows=counts.read,
+        inserted=counts.inserted,
+        updated=counts.updated,
+        removed=counts.removed,
+        bib_changes=counts.bib_changes,
+        unequal=len(outcome.unequal_events),
+        problems=problems,
+    )
+
+
+def _add(report: Report, done: Report) -> None:
+    for name in ("rows", "inserted", "updated", "removed", "bib_changes", "unequal", "reads", "problems"):
+        setattr(report, name, getattr(report, name) + getattr(done, name))
 
 
 if __name__ == "__main__":

@@ -325,6 +325,26 @@ def test_places_in_flight_count_over_all_credentials_or_for_each_alone(conn: Con
     other.settle(other.take("participants", 1), status=200, error=None, size=0, rows=0)
 
 
+def test_the_last_place_is_not_for_backfill_until_it_has_waited_long(
+    conn: Connection, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    backfill = ledger_on(conn, in_flight=2, lane="backfill")
+    first = backfill.take("participants", 1)
+    with pytest.raises(NoPlace):
+        backfill.take("participants", 1)
+    race_day = ledger_on(conn, in_flight=2)
+    race_day.settle(race_day.take("participants", 1), status=200, error=None, size=0, rows=0)
+    with monkeypatch.context() as at_once:
+        at_once.setattr(budget, "BACKFILL_PATIENCE", 0.0)
+        second = backfill.take("participants", 1)
+        with pytest.raises(NoPlace):
+            backfill.take("participants", 1)
+    for grant in (first, second):
+        backfill.settle(grant, status=200, error=None, size=0, rows=0)
+    # Where there is one place only, it is for everybody.
+    ledger_on(conn, in_flight=1, lane="backfill").take("participants", 1)
+
+
 def test_settling_gives_the_place_back_and_keeps_what_came_of_it(conn: Connection) -> None:
     ledger = ledger_on(conn, in_flight=1, lane="routine")
     grant = ledger.take("removed-participants", 77)
