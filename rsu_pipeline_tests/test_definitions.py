@@ -122,7 +122,7 @@ def test_every_asset_is_described_grouped_and_has_one_partition_per_partner(name
     spec = asset.get_asset_spec(key)
     assert len(str(spec.description)) > 80
     assert spec.group_name == "runsignup"
-    assert spec.kinds == {"python", "postgres"}
+    assert spec.kinds == {"python", "pandas" if name == "registration_report" else "postgres"}
     assert isinstance(spec.partitions_def, dg.DynamicPartitionsDefinition)
     assert spec.partitions_def.name == "timing_partner"
 
@@ -253,3 +253,22 @@ def test_the_lint_rule_refuses_dagster_below_orchestration() -> None:
         )
         verdicts[place] = "TID251" in outcome.stdout
     assert verdicts == {"runsignup": True, "warehouse": True, "sync": True, "orchestration": False}
+
+
+def test_every_asset_has_an_owner_and_says_what_a_row_is_and_its_columns_where_it_fills_a_table() -> None:
+    filled = {
+        "partner_events": "runsignup_events",
+        "future_events": "future_events",
+        "participants": "runsignup_participants",
+        "participant_history": "runsignup_participants",
+        "start_lists": "start_list_entries",
+    }
+    for spec in defs.resolve_all_asset_specs():
+        assert spec.owners and spec.kinds and spec.group_name == "runsignup" and spec.description
+        table = filled.pop(spec.key.to_user_string(), None)
+        assert spec.metadata.get("dagster/table_name") == table
+        if table:
+            columns = spec.metadata["dagster/column_schema"].columns
+            assert len(columns) > 5
+            assert all(column.description and column.type for column in columns)
+    assert not filled

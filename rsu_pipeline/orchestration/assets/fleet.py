@@ -11,6 +11,7 @@ from rsu_pipeline import installation
 from rsu_pipeline.orchestration.assets.sync import KINDS
 from rsu_pipeline.orchestration.failures import plain_failures
 from rsu_pipeline.orchestration.resources import WarehouseResource
+from rsu_pipeline.orchestration.tables import OPERATORS
 from rsu_pipeline.reports import fleet_plots, plots
 from rsu_pipeline.settings import Settings
 from rsu_pipeline.sync import health as judging
@@ -27,7 +28,7 @@ COLUMNS = (
 
 
 # In the group of the others: the web UI folds groups where there are several, and its lineage would show no asset at all.
-@dg.asset(group_name="runsignup", kinds=KINDS, tags={"lane": "routine"})
+@dg.asset(group_name="runsignup", kinds=KINDS, owners=[OPERATORS], tags={"lane": "routine"})
 def fleet_health(warehouse: WarehouseResource) -> dg.MaterializeResult[None]:
     """All timing partners at once, as the hub stands now: how fresh, how far, what fails, what it costs.
 

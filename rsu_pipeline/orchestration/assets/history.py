@@ -10,6 +10,7 @@ from rsu_pipeline.orchestration.failures import plain_failures
 from rsu_pipeline.orchestration.lanes import lane_of
 from rsu_pipeline.orchestration.partitions import timing_partner
 from rsu_pipeline.orchestration.resources import RunSignupResource, WarehouseResource
+from rsu_pipeline.orchestration.tables import OPERATORS, shown
 from rsu_pipeline.sync import backfill
 from rsu_pipeline.warehouse import backfill as requests
 
@@ -30,7 +31,13 @@ class HistoryConfig(dg.Config):
 
 
 @dg.asset(
-    partitions_def=timing_partner, group_name="runsignup", kinds=KINDS, deps=[partner_events], tags={"lane": "backfill"}
+    partitions_def=timing_partner,
+    group_name="runsignup",
+    kinds=KINDS,
+    owners=[OPERATORS],
+    deps=[partner_events],
+    tags={"lane": "backfill"},
+    metadata=shown("runsignup_participants"),
 )
 def participant_history(
     context: dg.AssetExecutionContext,

@@ -4,10 +4,11 @@ import datetime as dt
 
 import dagster as dg
 
-from rsu_pipeline.orchestration.assets.sync import KINDS, participants
+from rsu_pipeline.orchestration.assets.sync import participants
 from rsu_pipeline.orchestration.failures import plain_failures
 from rsu_pipeline.orchestration.partitions import timing_partner
 from rsu_pipeline.orchestration.resources import WarehouseResource
+from rsu_pipeline.orchestration.tables import OPERATORS
 from rsu_pipeline.reports import page, plots
 from rsu_pipeline.warehouse import credentials, reports
 
@@ -15,7 +16,12 @@ SAMPLE = 20
 
 
 @dg.asset(
-    partitions_def=timing_partner, group_name="runsignup", kinds=KINDS, deps=[participants], tags={"lane": "routine"}
+    partitions_def=timing_partner,
+    group_name="runsignup",
+    kinds={"python", "pandas"},
+    owners=[OPERATORS],
+    deps=[participants],
+    tags={"lane": "routine"},
 )
 def registration_report(context: dg.AssetExecutionContext, warehouse: WarehouseResource) -> dg.MaterializeResult[None]:
     """How a partner's events ahead are filling: registrations by day, bib coverage over time, amounts paid.

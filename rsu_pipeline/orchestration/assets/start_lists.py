@@ -9,6 +9,7 @@ from rsu_pipeline.orchestration.assets.sync import KINDS, participants
 from rsu_pipeline.orchestration.failures import plain_failures
 from rsu_pipeline.orchestration.partitions import timing_partner
 from rsu_pipeline.orchestration.resources import WarehouseResource
+from rsu_pipeline.orchestration.tables import OPERATORS, SCORING, shown
 from rsu_pipeline.warehouse import credentials
 from rsu_pipeline.warehouse import start_lists as lists
 
@@ -20,8 +21,10 @@ NAME = "start_lists"
     partitions_def=timing_partner,
     group_name="runsignup",
     kinds=KINDS,
+    owners=[SCORING, OPERATORS],
     deps=[participants],
     tags={"lane": "routine"},
+    metadata=shown("start_list_entries"),
 )
 def start_lists(context: dg.AssetExecutionContext, warehouse: WarehouseResource) -> dg.MaterializeResult[None]:
     """Who starts where with which bib, and what is wrong with it: for scoring.

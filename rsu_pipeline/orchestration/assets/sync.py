@@ -8,6 +8,7 @@ from rsu_pipeline.orchestration.failures import plain_failures
 from rsu_pipeline.orchestration.lanes import lane_of
 from rsu_pipeline.orchestration.partitions import timing_partner
 from rsu_pipeline.orchestration.resources import RunSignupResource, WarehouseResource
+from rsu_pipeline.orchestration.tables import OPERATORS, shown
 from rsu_pipeline.sync import listing
 from rsu_pipeline.sync import partner as sync
 
@@ -29,7 +30,14 @@ class SyncConfig(dg.Config):
     )
 
 
-@dg.asset(partitions_def=timing_partner, group_name="runsignup", kinds=KINDS, tags={"lane": "routine"})
+@dg.asset(
+    partitions_def=timing_partner,
+    group_name="runsignup",
+    kinds=KINDS,
+    owners=[OPERATORS],
+    tags={"lane": "routine"},
+    metadata=shown("runsignup_events"),
+)
 def partner_events(
     context: dg.AssetExecutionContext, warehouse: WarehouseResource, runsignup: RunSignupResource
 ) -> dg.MaterializeResult[None]:
@@ -49,7 +57,13 @@ def partner_events(
 
 
 @dg.asset(
-    partitions_def=timing_partner, group_name="runsignup", kinds=KINDS, deps=[partner_events], tags={"lane": "routine"}
+    partitions_def=timing_partner,
+    group_name="runsignup",
+    kinds=KINDS,
+    owners=[OPERATORS],
+    deps=[partner_events],
+    tags={"lane": "routine"},
+    metadata=shown("future_events"),
 )
 def future_events(
     context: dg.AssetExecutionContext, warehouse: WarehouseResource, runsignup: RunSignupResource
@@ -70,7 +84,13 @@ def future_events(
 
 
 @dg.asset(
-    partitions_def=timing_partner, group_name="runsignup", kinds=KINDS, deps=[future_events], tags={"lane": "routine"}
+    partitions_def=timing_partner,
+    group_name="runsignup",
+    kinds=KINDS,
+    owners=[OPERATORS],
+    deps=[future_events],
+    tags={"lane": "routine"},
+    metadata=shown("runsignup_participants"),
 )
 def participants(
     context: dg.AssetExecutionContext,
