@@ -12,6 +12,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
 from rsu_pipeline.commands.common import chosen_partners, find_dagster, hub, show_json
+from rsu_pipeline.commands.runs import run_here
 from rsu_pipeline.warehouse import backfill as requests
 from rsu_pipeline.warehouse import credentials
 
@@ -123,22 +124,12 @@ def _only_failed(item: requests.Progress) -> bool:
 
 def _read(key: str) -> None:
     """One slice, as a run of this process."""
-    import dagster as dg
-
-    from rsu_pipeline.definitions import defs
-
-    with dg.DagsterInstance.get() as instance:
-        outcome = defs.resolve_job_def("backfill_history").execute_in_process(
-            partition_key=key,
-            instance=instance,
-            raise_on_error=False,
-            run_config={
-                "ops": {"participant_history": {"config": {"go_on": True}}},
-                "loggers": {"console": {"config": {"log_level": "CRITICAL"}}},
-            },
-            tags={"lane": "backfill", "partner": key, "launched_by": "rsu backfill"},
-        )
-    for event in outcome.all_node_events:
-        if event.is_step_failure:
-            data = event.step_failure_data.user_failure_data
-            raise credentials.PartnerError(f"{key}: {data.description if data else 'the run failed'}")
+    ran = run_here(
+        "backfill_history",
+        key,
+        lane="backfill",
+        launched_by="rsu backfill",
+        ops={"participant_history": {"config": {"go_on": True}}},
+    )
+    if not ran.ok:
+        raise credentials.PartnerError(f"{key}: {ran.error}")

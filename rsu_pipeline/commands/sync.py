@@ -11,6 +11,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.text import Text
 
 from rsu_pipeline.commands.common import chosen_partners, find_dagster, show_json
+from rsu_pipeline.commands.runs import run_here
 from rsu_pipeline.warehouse import credentials
 
 
@@ -84,40 +85,14 @@ def sync(
 
 def _run(partner: credentials.Partner, config: dict[str, Any]) -> dict[str, Any]:
     """One run of sync_partner in this process; what it did, and what it did not."""
-    import dagster as dg
-
-    from rsu_pipeline.definitions import defs
-    from rsu_pipeline.orchestration import partitions
-
-    with dg.DagsterInstance.get() as instance:
-        instance.add_dynamic_partitions(partitions.NAME, [str(partner.key)])
-        outcome = defs.resolve_job_def("sync_partner").execute_in_process(
-            partition_key=partner.key,
-            instance=instance,
-            raise_on_error=False,
-            run_config={
-                "ops": {"participants": {"config": config}},
-                "loggers": {"console": {"config": {"log_level": "CRITICAL"}}},
-            },
-            tags={"lane": "routine", "partner": str(partner.key), "launched_by": "rsu sync"},
-        )
-    numbers: dict[str, Any] = {}
-    error = ""
-    for event in outcome.all_node_events:
-        metadata: Any = {}
-        if event.is_step_materialization:
-            metadata = event.step_materialization_data.materialization.metadata
-        elif event.is_step_failure:
-            failure = event.step_failure_data
-            data = failure.user_failure_data
-            error = (data.description if data else None) or (
-                failure.error.message.strip() if failure.error else "failed"
-            )
-            metadata = data.metadata if data else {}
-        for name, value in metadata.items():
-            if isinstance(value.value, int | float) and name != "seconds":
-                numbers[name] = numbers.get(name, 0) + value.value if name == "api_calls" else value.value
-    return {"partner": partner.key, "ok": outcome.success, "run_id": outcome.run_id, "error": error, **numbers}
+    ran = run_here(
+        "sync_partner",
+        str(partner.key),
+        lane="routine",
+        launched_by="rsu sync",
+        ops={"participants": {"config": config}},
+    )
+    return {"partner": partner.key, "ok": ran.ok, "run_id": ran.run_id, "error": ran.error, **ran.numbers}
 
 
 def _line(result: dict[str, Any]) -> str:

@@ -1,0 +1,50 @@
+"""Runs of the jobs in this process, against the same instance as the web UI."""
+
+from dataclasses import dataclass
+from typing import Any
+
+
+@dataclass(frozen=True)
+class Ran:
+    """What a run told: whether it went well, numbers of its metadata (of a name told twice the last, `api_calls` added
+    up), and in a sentence why it failed."""
+
+    ok: bool
+    run_id: str
+    numbers: dict[str, Any]
+    error: str
+
+
+def run_here(job: str, key: str, *, lane: str, launched_by: str, ops: dict[str, Any]) -> Ran:
+    """Runs a job for one partner's partition, which is made if need be."""
+    import dagster as dg
+
+    from rsu_pipeline.definitions import defs
+    from rsu_pipeline.orchestration import partitions
+
+    with dg.DagsterInstance.get() as instance:
+        instance.add_dynamic_partitions(partitions.NAME, [key])
+        outcome = defs.resolve_job_def(job).execute_in_process(
+            partition_key=key,
+            instance=instance,
+            raise_on_error=False,
+            run_config={"ops": ops, "loggers": {"console": {"config": {"log_level": "CRITICAL"}}}},
+            tags={"lane": lane, "partner": key, "launched_by": launched_by},
+        )
+    numbers: dict[str, Any] = {}
+    error = ""
+    for event in outcome.all_node_events:
+        metadata: Any = {}
+        if event.is_step_materialization:
+            metadata = event.step_materialization_data.materialization.metadata
+        elif event.is_step_failure:
+            failure = event.step_failure_data
+            told = failure.user_failure_data
+            error = (told.description if told else None) or (
+                failure.error.message.strip() if failure.error else "failed"
+            )
+            metadata = told.metadata if told else {}
+        for name, value in metadata.items():
+            if isinstance(value.value, int | float) and name != "seconds":
+                numbers[name] = numbers.get(name, 0) + value.value if name == "api_calls" else value.value
+    return Ran(outcome.success, outcome.run_id, numbers, error)
