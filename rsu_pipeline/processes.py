@@ -47,11 +47,11 @@ class ChildFailed(RuntimeError):
 
 @dataclass(frozen=True)
 class Child:
-    """A process to supervise. `env` is added to our environment; `ready` tells whether it does its work yet."""
+    """A process to supervise. `env` is added to our environment, None takes away; `ready` tells whether it does its work yet."""
 
     name: str
     command: Sequence[str]
-    env: Mapping[str, str] = field(default_factory=dict)
+    env: Mapping[str, str | None] = field(default_factory=dict)
     ready: Callable[[], bool] | None = None
     ready_timeout: float = 60
     restart: bool = False
@@ -152,7 +152,11 @@ class Supervisor:
         """Tell the guard of a child's session: should this process be killed, it ends what the child leaves there."""
         if self._guard is None:
             self._guard = subprocess.Popen(
-                [sys.executable, "-m", "rsu_pipeline.guard"], stdin=subprocess.PIPE, start_new_session=True
+                [sys.executable, "-m", "rsu_pipeline.guard"],
+                # It ends processes and needs no setting, and so no secret, of ours.
+                env={name: value for name, value in os.environ.items() if not name.startswith("RSU_")},
+                stdin=subprocess.PIPE,
+                start_new_session=True,
             )
         assert self._guard.stdin is not None  # noqa: S101 - asked for above
         with contextlib.suppress(OSError):
@@ -205,7 +209,8 @@ class _Running:
     def start(self) -> None:
         """Start its process. Raises ChildFailed if that is not possible."""
         # A pipe makes Python hold back its output, unless told otherwise.
-        environment = {"PYTHONUNBUFFERED": "1"} | dict(os.environ) | dict(self.child.env)
+        settings = {"PYTHONUNBUFFERED": "1"} | dict(os.environ) | dict(self.child.env)
+        environment = {name: value for name, value in settings.items() if value is not None}
         try:
             process = subprocess.Popen(  # noqa: S603 - our own commands
                 list(self.child.command),

@@ -117,6 +117,14 @@ class HistorySettings:
 
 
 @dataclass(frozen=True, kw_only=True)
+class PrivacySettings:
+    """How long personal data is kept."""
+
+    contact_days: int = 0
+    """Days after an event is over, or a registration removed, until its contact data goes at night; 0 keeps it."""
+
+
+@dataclass(frozen=True, kw_only=True)
 class AlertSettings:
     """Who is told when somebody must act."""
 
@@ -144,6 +152,7 @@ class Settings:
     cadence: CadenceSettings = CadenceSettings()
     watch: WatchSettings = WatchSettings()
     history: HistorySettings = HistorySettings()
+    privacy: PrivacySettings = PrivacySettings()
     alerts: AlertSettings = AlertSettings()
 
 
@@ -209,6 +218,9 @@ def load(environ: Mapping[str, str] | None = None) -> Settings:
         ),
         history=HistorySettings(
             slice_seconds=read.number("RSU_HISTORY_SLICE", default.history.slice_seconds, low=1, high=3000),
+        ),
+        privacy=PrivacySettings(
+            contact_days=read.integer("RSU_CONTACT_RETENTION_DAYS", default.privacy.contact_days, low=0, high=36500),
         ),
         alerts=AlertSettings(
             urls=_alert_urls(read.text("RSU_ALERT_URLS") or ""),

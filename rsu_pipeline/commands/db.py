@@ -5,11 +5,12 @@ import subprocess
 import sys
 
 import click
+import psycopg2.errors
 
 from rsu_pipeline import installation
 from rsu_pipeline.commands import backup
 from rsu_pipeline.commands.common import hub, show_json
-from rsu_pipeline.warehouse import adoption, database, pg_binaries
+from rsu_pipeline.warehouse import adoption, database, pg_binaries, roles
 
 
 @click.group()
@@ -61,6 +62,36 @@ def adopt(dry_run: bool, as_json: bool) -> None:
         click.echo(
             f"Adopted in {report.seconds:.0f} s. `rsu up` goes on from here; the first sync of each partner is full."
         )
+
+
+@db.command("roles")
+@click.option("--prefix", metavar="NAME", help="How the roles' names begin. Default: the database's name.")
+@click.option("--dry-run", is_flag=True, help="Say what would be done, and change nothing.")
+def roles_(prefix: str | None, dry_run: bool) -> None:
+    """Make roles with no more rights than they need: PREFIX_owner, _writer, _reader, _start_lists.
+
+    They cannot log in and have no password: grant them to those who do. docs/security.md has the commands. Run it as an
+    administrator of the server; safe to repeat, and to be repeated after an upgrade.
+    """
+    here = installation.current()
+    with hub("roles") as conn:
+        try:
+            steps = roles.grant(conn, prefix or conn.info.dbname, dry_run=dry_run)
+        except roles.RolesError as error:
+            raise click.UsageError(str(error)) from None
+        except psycopg2.errors.InsufficientPrivilege as error:
+            raise click.UsageError(
+                f"The server refuses ({(error.diag.message_primary or '').strip()}), and nothing was changed: run this as a"
+                " role that may make roles and owns the tables."
+            ) from None
+        except (psycopg2.errors.LockNotAvailable, psycopg2.errors.DeadlockDetected):
+            raise database.DatabaseError(
+                "Other sessions use the tables, so that they cannot be handed over, and nothing was changed: stop the"
+                " pipeline, and run it again."
+            ) from None
+    click.echo(f"{'Would do' if dry_run else 'Done'} at {database.place(here.database_url)}:")
+    for step in steps:
+        click.echo(f"  {step.sentence}")
 
 
 @db.command(context_settings={"ignore_unknown_options": True})

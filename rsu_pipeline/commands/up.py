@@ -29,6 +29,8 @@ DEMO_PORT = 8765
 DEMO_SEED = 7
 LONGEST_SOCKET_PATH = 100
 """Some systems allow no more than 103 bytes."""
+WITHHELD = dict.fromkeys(("RSU_SECRET_KEY", "RSU_API_REG", "RSU_API_REG_SECRET", "RSU_ALERT_URLS"))
+"""Secrets that web UI and daemon are not given: sensors and runs, which need them, are at work in the code server."""
 DEMO_FILES = ("code.sock", "dagster", "logs", "sandbox.state", "secret.key", "workspace.yaml")
 """What the demo keeps in its folder beside the embedded PostgreSQL."""
 
@@ -173,7 +175,7 @@ def _serve(
                 "-w",
                 str(workspace),
             ],
-            env=environment,
+            env=environment | WITHHELD,
             ready=lambda: _answers(f"{ui}/server_info"),
             ready_timeout=120,
             restart=True,
@@ -190,7 +192,7 @@ def _serve(
                 "-w",
                 str(workspace),
             ],
-            env=environment,
+            env=environment | WITHHELD,
             restart=True,
         ),
     ]

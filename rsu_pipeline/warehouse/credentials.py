@@ -3,11 +3,15 @@
 import datetime as dt
 import re
 import unicodedata
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 
+import psycopg2
+import psycopg2.errors
 from psycopg2.extensions import connection as Connection
 
-from rsu_pipeline.warehouse.sealing import PREFIX, Sealer
+from rsu_pipeline.warehouse.sealing import PREFIX, Sealer, SecretKeyError
 
 PROVIDER = "runsignup"
 """Name of the provider, in lower case; its number differs between installations."""
@@ -132,6 +136,7 @@ def add(conn: Connection, sealer: Sealer, *, name: str, principal: str, secret: 
         else:
             cur.execute("INSERT INTO timing_partners (company_name) VALUES (%s) RETURNING timing_partner_id", (name,))
             (partner_id,) = cur.fetchone() or (0,)
+        _hold_keys(conn)
         cur.execute(
             """
             INSERT INTO partner_provider_credentials (provider_id, timing_partner_id, principal, secret, credential_type)
@@ -149,16 +154,106 @@ def add(conn: Connection, sealer: Sealer, *, name: str, principal: str, secret: 
     return partner_id
 
 
+_RUNSIGNUP = "WHERE provider_id IN (SELECT provider_id FROM providers WHERE lower(name) = %(provider)s)"
+_KEYS_LOCK = (0x525355, 2)
+
+
+def _hold_keys(conn: Connection) -> None:
+    """Until the transaction ends no key is dropped: what is sealed in it would be sealed with a key that is gone."""
+    with conn.cursor() as cur:
+        cur.execute("SELECT pg_advisory_xact_lock_shared(%s, %s)", _KEYS_LOCK)
+
+
+@contextmanager
+def keys_alone(conn: Connection) -> Iterator[None]:
+    """Nobody seals anything while the block runs. The caller commits inside it. Raises SecretKeyError when somebody does for
+    too long."""
+    with conn.cursor() as cur:
+        try:
+            cur.execute("SELECT pg_advisory_lock(%s, %s)", _KEYS_LOCK)
+        except psycopg2.errors.LockNotAvailable:
+            raise SecretKeyError(
+                "Another session is entering or sealing credentials: run it again in a moment."
+            ) from None
+    conn.commit()
+    try:
+        yield
+    finally:
+        if not conn.closed:
+            conn.rollback()
+            with conn.cursor() as cur:
+                cur.execute("SELECT pg_advisory_unlock(%s, %s)", _KEYS_LOCK)
+            conn.commit()
+
+
+@dataclass(frozen=True)
+class Resealed:
+    """What a rotation did: credentials sealed anew, those that were so already, and partners whose credential no key
+    opens."""
+
+    sealed: int
+    unchanged: int
+    closed: list[int]
+
+
+def reseal(conn: Connection, sealer: Sealer, *, batch: int = 100) -> Resealed:
+    """Seals every credential for RunSignup with the newest key, committing batch by batch. What else is known of a credential
+    stays. One that no key opens is left as it is."""
+    seal_all(conn, sealer)
+    conn.commit()
+    sealed, unchanged, closed, last = 0, 0, [], 0
+    while True:
+        with conn.cursor() as cur:
+            _hold_keys(conn)
+            cur.execute(
+                "SELECT partner_provider_credential_id, timing_partner_id, principal, secret"
+                f" FROM partner_provider_credentials {_RUNSIGNUP} AND partner_provider_credential_id > %(last)s"
+                " ORDER BY 1 LIMIT %(batch)s FOR UPDATE",
+                {"provider": PROVIDER, "last": last, "batch": batch},
+            )
+            rows = cur.fetchall()
+            for credential_id, partner_id, principal, secret in rows:
+                try:
+                    anew = [_anew(text, sealer) for text in (principal, secret)]
+                except SecretKeyError:
+                    closed.append(int(partner_id))
+                    continue
+                if anew == [principal, secret]:
+                    unchanged += 1
+                    continue
+                cur.execute(
+                    "UPDATE partner_provider_credentials SET principal = %s, secret = %s"
+                    " WHERE partner_provider_credential_id = %s",
+                    (*anew, credential_id),
+                )
+                sealed += 1
+        conn.commit()
+        if not rows:
+            return Resealed(sealed, unchanged, closed)
+        last = rows[-1][0]
+
+
+def _anew(text: str | None, sealer: Sealer) -> str | None:
+    """A value sealed with the newest key; a blank one stays."""
+    if not text or not text.startswith(PREFIX) or sealer.is_newest(text):
+        return text
+    return sealer.seal(sealer.open(text))
+
+
 def seal_all(conn: Connection, sealer: Sealer) -> int:
     """Seals every key and secret for RunSignup that stands in clear, and returns how many credentials had one. What
     other programs keep for other providers is left alone."""
+    in_clear = (
+        f"SELECT partner_provider_credential_id, principal, secret FROM partner_provider_credentials {_RUNSIGNUP}"
+        " AND (principal NOT LIKE %(sealed)s OR secret NOT LIKE %(sealed)s)"
+    )
+    parameters = {"sealed": PREFIX + "%", "provider": PROVIDER}
     with conn.cursor() as cur:
-        cur.execute(
-            "SELECT partner_provider_credential_id, principal, secret FROM partner_provider_credentials"
-            " WHERE provider_id IN (SELECT provider_id FROM providers WHERE lower(name) = %(provider)s)"
-            " AND (principal NOT LIKE %(sealed)s OR secret NOT LIKE %(sealed)s) FOR UPDATE",
-            {"sealed": PREFIX + "%", "provider": PROVIDER},
-        )
+        cur.execute(in_clear, parameters)
+        if not cur.fetchall():
+            return 0
+        _hold_keys(conn)
+        cur.execute(f"{in_clear} FOR UPDATE", parameters)
         count = 0
         for credential_id, principal, secret in cur.fetchall():
             sealed = [
@@ -178,6 +273,14 @@ def seal_all(conn: Connection, sealer: Sealer) -> int:
 
 def open_credential(conn: Connection, sealer: Sealer, partner_id: int) -> OpenCredential:
     """The partner's credential in clear; seals it first when it is not. Raises PartnerError, SecretKeyError."""
+    try:
+        return _open(conn, sealer, partner_id)
+    except SecretKeyError:
+        # Between the reading of the row and that of the key a rotation may have sealed it anew and dropped the old key.
+        return _open(conn, sealer, partner_id)
+
+
+def _open(conn: Connection, sealer: Sealer, partner_id: int) -> OpenCredential:
     seal_all(conn, sealer)
     with conn.cursor() as cur:
         cur.execute(

@@ -1,4 +1,5 @@
-"""How long the hub keeps what it writes about itself. Participants, events and the bib log are never touched."""
+"""How long the hub keeps what it writes about itself. Participants, events and the bib log are never touched; contact data is a
+matter of `privacy`."""
 
 import datetime as dt
 from collections.abc import Iterator

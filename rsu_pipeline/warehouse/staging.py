@@ -10,6 +10,7 @@ from dataclasses import dataclass
 import psycopg2
 from psycopg2.extensions import connection as Connection
 
+from rsu_pipeline.warehouse import privacy
 from rsu_pipeline.warehouse.cursors import Mode
 
 COLUMNS = (
@@ -84,6 +85,8 @@ def stage_and(
             with conn.cursor() as cur:
                 cur.execute("SAVEPOINT page")
                 doubles = _stage(conn, part)
+                # To merge and proof RunSignup never sent what is not to be kept.
+                cur.execute(privacy.SUPPRESS_STAGED, params)
                 cur.execute(merge, params)
                 merged = Counts(*(cur.fetchone() or ()))
                 if merged.read:

@@ -5,6 +5,7 @@ import re
 import traceback
 from collections.abc import Iterator
 from pathlib import Path
+from urllib.parse import quote
 
 import pytest
 
@@ -214,3 +215,42 @@ def test_neither_proxies_nor_netrc_of_the_environment_are_used(monkeypatch: pyte
         assert race.race_id == 7
         assert proxy.heads == []
     assert "authorization" not in server.head.lower()
+
+
+class BrokenLedger(CountingLedger):
+    """A ledger that fails as nobody foresaw, at one of its two doors."""
+
+    def __init__(self, door: str) -> None:
+        super().__init__()
+        self._door = door
+
+    def take(self, *, endpoint: str, race_id: int | None) -> int:
+        if self._door == "take":
+            raise RuntimeError("unforeseen")
+        return super().take(endpoint=endpoint, race_id=race_id)
+
+    def settle(self, grant: int, *, status: int | None, error: str | None, size: int, rows: int) -> None:
+        if self._door == "settle":
+            raise RuntimeError("unforeseen")
+        super().settle(grant, status=status, error=error, size=size, rows=rows)
+
+
+@pytest.mark.parametrize("scheme", ["api_key", "rsu_api_key"])
+@pytest.mark.parametrize(("door", "answer"), [("", b"garbage\r\n\r\n"), ("take", b""), ("settle", http(b"{}"))])
+def test_a_traceback_with_its_local_variables_tells_no_secret(door: str, answer: bytes, scheme: str) -> None:
+    """As reporters of errors collect them: every variable of every frame of ours and of the HTTP libraries."""
+    with raw_server(lambda head: [answer]) as server:
+        calls = client(server.url, BrokenLedger(door), Credential(KEY, SECRET, scheme), attempts=1, **WITH_REGISTRATION)
+        with pytest.raises((ApiError, RuntimeError)) as caught:
+            calls.race(7)
+    shown = [
+        f"{frame.filename} {frame.name} {name}={value}"
+        for error in chain(caught.value)
+        for frame in traceback.TracebackException.from_exception(error, capture_locals=True).stack
+        if "rsu_pipeline_tests" not in frame.filename
+        for name, value in (frame.locals or {}).items()
+    ]
+    assert shown
+    secrets = (KEY, SECRET, REGISTRATION, REGISTRATION_SECRET)
+    forms = {*secrets, *(quote(secret, safe="") for secret in secrets)}
+    assert [line for line in shown if any(form in line for form in forms)] == []

@@ -170,3 +170,46 @@ def test_a_home_that_cannot_hold_a_key_file_is_named(tmp_path: Path) -> None:
     (tmp_path / "home").write_text("a file where the folder should be")
     with pytest.raises(SecretKeyError, match=r"^The secret key file .*home/secret.key cannot be used: "):
         sealing.load_sealer((), tmp_path / "home" / "secret.key")
+
+
+# A file that changes while a process runs
+
+
+def test_a_changed_key_file_is_taken_over_at_the_next_value(tmp_path: Path) -> None:
+    key_file = tmp_path / "secret.key"
+    sealer = sealing.load_sealer((), key_file)
+    sealed, (old,) = sealer.seal("a secret"), sealing.keys_of(key_file)
+    sealing.write_keys(key_file, [NEW, old])
+    assert (sealer.open(sealed), sealer.key_count, sealer.is_newest(sealed)) == ("a secret", 2, False)
+    anew = sealer.seal("a secret")
+    assert Sealer([NEW], source="x").open(anew) == "a secret"
+    sealing.write_keys(key_file, [NEW])
+    assert (sealer.open(anew), sealer.is_newest(anew)) == ("a secret", True)
+    with pytest.raises(SecretKeyError, match="opens with no key"):
+        sealer.open(sealed)
+
+
+def test_a_key_file_that_went_missing_is_not_made_anew_under_a_process_at_work(tmp_path: Path) -> None:
+    key_file = tmp_path / "secret.key"
+    sealer = sealing.load_sealer((), key_file)
+    sealed = sealer.seal("a secret")
+    key_file.unlink()
+    assert sealer.open(sealed) == "a secret"
+    assert not key_file.exists()
+
+
+@pytest.mark.parametrize("spoil", ["chmod", "text"])
+def test_a_key_file_that_was_spoilt_is_refused_until_it_is_right_again(tmp_path: Path, spoil: str) -> None:
+    key_file = tmp_path / "secret.key"
+    sealer = sealing.load_sealer((), key_file)
+    sealed, keys = sealer.seal("a secret"), sealing.keys_of(key_file)
+    if spoil == "chmod":
+        key_file.chmod(0o644)
+    else:
+        key_file.write_text("no key\n")
+    for _ in range(2):
+        with pytest.raises(SecretKeyError, match="chmod 600" if spoil == "chmod" else "does not hold Fernet keys"):
+            sealer.open(sealed)
+    sealing.write_keys(key_file, keys)
+    assert key_file.stat().st_mode & 0o777 == 0o600
+    assert sealer.open(sealed) == "a secret"

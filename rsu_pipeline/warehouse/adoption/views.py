@@ -15,6 +15,10 @@ TELLTALE = {
     "unified_participants": ("runsignup_participants", "removed_at"),
     "unified_events": ("runsignup_events", "gone_at"),
     "start_list": ("start_list_entries", "registration_id"),
+    "reader_partners": ("timing_partners", "partition_key"),
+    "reader_races": ("runsignup_races", "detail_as_of"),
+    "reader_events": ("runsignup_events", "gone_at"),
+    "reader_participants": ("runsignup_participants", "removed_at"),
 }
 """By view, a column that it reads only when it is ours."""
 

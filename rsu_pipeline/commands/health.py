@@ -1,0 +1,273 @@
+"""`rsu health`: whether an installation does its work, as one exit code. Quick, and without loading Dagster, so that a
+process manager can ask every few seconds; it starts nothing and changes nothing."""
+
+import datetime as dt
+import json
+import os
+import shutil
+import sys
+import threading
+import time
+from collections.abc import Collection, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import click
+import psycopg2
+import psycopg2.extensions
+import requests
+from psycopg2.extensions import connection as Connection
+
+from rsu_pipeline import installation
+from rsu_pipeline.alerts import causes
+from rsu_pipeline.commands.common import show_json
+from rsu_pipeline.settings import Settings, SettingsError
+from rsu_pipeline.warehouse import database, embedded, liveness
+from rsu_pipeline.warehouse.embedded_cluster import Cluster
+from rsu_pipeline.warehouse.embedded_keeper import data_lock, try_lock
+
+CHECKS = ("database", "daemon", "watch", "code", "web", "location", "disk")
+AT_DATABASE = frozenset({"database", "daemon", "watch"})
+AT_WEB = frozenset({"web", "location"})
+
+ANSWER_SECONDS = 4.0
+"""How long all checks together may take; what did not answer by then is not healthy."""
+CALL_SECONDS = 3.0
+THREADS = frozenset({"SENSOR", "SCHEDULER", "QUEUED_RUN_COORDINATOR", "MONITORING", "EVENT_LOG_CONSUMER"})
+"""The daemon's threads without which something of ours stands still, by Dagster's names."""
+DEAD_AFTER = 120.0
+"""Seconds without a sign of life of any thread; each gives one every 30 s."""
+STUCK_AFTER = 600.0
+"""The same for one thread while others live: it may be at a long piece of work."""
+FREE_GB = 1.0
+
+LOCATIONS = (
+    "{workspaceOrError{__typename ... on Workspace{locationEntries{name loadStatus locationOrLoadError{__typename}}}}}"
+)
+
+Reason = tuple[str, str]
+"""The check that failed, and one sentence."""
+
+
+@click.command()
+@click.option("--json", "as_json", is_flag=True, help="For programs.")
+@click.option("--only", type=click.Choice(CHECKS), multiple=True, help="Only this; may be given several times.")
+@click.option("--web", metavar="URL", help="Where the web UI answers; else 127.0.0.1 at RSU_UI_PORT.")
+@click.option(
+    "--code", metavar="HOST:PORT|SOCKET", help="Where the code server listens; else where `rsu up` had it listen last."
+)
+@click.option("--free-gb", default=FREE_GB, show_default=True, help="Disk space that must be free, in gigabytes.")
+@click.option("--wait", "patience", default=0.0, metavar="SECONDS", help="Ask again for so long until all is well.")
+def health(
+    as_json: bool, only: tuple[str, ...], web: str | None, code: str | None, free_gb: float, patience: float
+) -> None:
+    """Tell whether everything works: exit code 0 if so, 1 if not, 2 for usage or configuration.
+
+    \b
+    database   PostgreSQL answers, and its schema is this program's
+    daemon     Dagster's daemon has shown that it lives
+    watch      races in their window are looked at
+    code       the code server answers
+    web        the web UI answers
+    location   the web UI could load the project from the code server
+    disk       there is room where RSU_HOME and the embedded database are
+
+    Each reason is one sentence. It takes no longer than 5 s and starts nothing.
+    """
+    settings = installation.current().settings
+    _refuse_unreadable(settings)
+    chosen = [check for check in CHECKS if check in only] or list(CHECKS)
+    deadline = time.monotonic() + patience
+    while True:
+        began = time.monotonic()
+        address = code or _address_of_up(settings.home)  # each time: `rsu up` may just be writing it
+        reasons = find(settings, chosen, web or f"http://127.0.0.1:{settings.ui_port}", address, free_gb)
+        if not reasons or time.monotonic() >= deadline:
+            break
+        time.sleep(1)
+    if as_json:
+        failed = [{"check": check, "sentence": sentence} for check, sentence in reasons]
+        seconds = round(time.monotonic() - began, 2)
+        show_json({"healthy": not reasons, "checks": chosen, "reasons": failed, "seconds": seconds})
+    elif reasons:
+        for _, sentence in reasons:
+            click.echo(sentence)
+    else:
+        click.echo(f"Healthy: {', '.join(chosen)}.")
+    sys.stdout.flush()
+    if reasons:
+        sys.exit(1)
+
+
+def find(settings: Settings, chosen: Collection[str], web: str, code: str | None, free_gb: float) -> list[Reason]:
+    """Everything that is not as it should be, in the order of the checks. The groups are asked at the same time."""
+    asked = set(chosen)
+    groups = {
+        "database": lambda: _database(settings, asked & AT_DATABASE),
+        "code": lambda: _code(code),
+        "web": lambda: _web(web, asked & AT_WEB),
+        "disk": lambda: _disk(settings.home, free_gb),
+    }
+    members = {"database": AT_DATABASE, "web": AT_WEB}
+    found: dict[str, list[Reason] | Exception] = {}
+
+    def ask(name: str) -> None:
+        try:
+            found[name] = list(groups[name]())
+        except Exception as error:
+            found[name] = error  # raised below, in the main thread
+
+    # Threads that hang do not hold up the end of the process.
+    wanted = [name for name in groups if members.get(name, {name}) & asked]
+    threads = [threading.Thread(target=ask, args=(name,), daemon=True) for name in wanted]
+    deadline = time.monotonic() + ANSWER_SECONDS
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(max(0.0, deadline - time.monotonic()))
+    reasons: list[Reason] = []
+    for name in wanted:
+        answer = found.get(name, [(name, f"The check of the {name} got no answer within {ANSWER_SECONDS:g} s.")])
+        if isinstance(answer, Exception):
+            raise answer
+        reasons += answer
+    return sorted(reasons, key=lambda reason: CHECKS.index(reason[0]))
+
+
+def _database(settings: Settings, asked: Collection[str]) -> Iterator[Reason]:
+    """What the database says of itself, of the daemon and of the watch. Without it there is one reason."""
+    try:
+        url = settings.database_url or _embedded_url(settings.home / "postgres")
+        with database.session(url, purpose="health") as conn:
+            with conn.cursor() as cur:
+                cur.execute(f"SET statement_timeout = {int(CALL_SECONDS * 1000)}")
+            gap = liveness.schema_gap(conn)
+            if gap:
+                yield "database", f"The schema at {database.place(url)} {gap}: `rsu db migrate` brings it up to date."
+                return
+            if "daemon" in asked:
+                yield from (("daemon", sentence) for sentence in daemon_trouble(liveness.daemon_silence(conn)))
+            if "watch" in asked:
+                yield from (("watch", sentence) for sentence in _unwatched(conn, settings))
+    except (database.DatabaseError, embedded.EmbeddedError) as error:
+        yield "database", str(error)
+    except psycopg2.Error as error:
+        yield "database", f"The database does not answer as it should: {str(error).splitlines()[0]}."
+    except OSError as error:
+        yield "database", f"The embedded PostgreSQL in {settings.home / 'postgres'} cannot be looked at: {error}."
+
+
+def daemon_trouble(silence: Mapping[str, float]) -> list[str]:
+    """What is wrong with the daemon, by the seconds since each of its threads last showed that it lives."""
+    if not silence:
+        return ["The daemon has never run on this database: sensors, schedules and the queue stand still."]
+    newest = min(silence.values())
+    if newest > DEAD_AFTER:
+        return [
+            f"The daemon is dead, its last sign of life is {newest:.0f} s old: sensors, schedules and the queue stand still."
+        ]
+    stuck = sorted(name for name in THREADS if silence.get(name, newest) > STUCK_AFTER)
+    return [f"The daemon's thread {name} has shown no sign of life for {silence[name]:.0f} s." for name in stuck]
+
+
+def _unwatched(conn: Connection, settings: Settings) -> list[str]:
+    found = causes.find(conn, settings, dt.datetime.now(dt.UTC))
+    return [problem.sentence for problem in found if problem.kind == "dead_watch"]
+
+
+def _embedded_url(folder: Path) -> str:
+    """Address of the embedded PostgreSQL, which is not started for the sake of asking. Raises EmbeddedError."""
+    refusal = embedded.EmbeddedError(f"The embedded PostgreSQL in {folder} does not run; `rsu up` starts it.")
+    if not folder.is_dir():
+        raise refusal
+    held = try_lock(data_lock(Cluster(folder, None).data))
+    if held is not None:
+        os.close(held)
+        raise refusal
+    return embedded.ensure_running(folder)
+
+
+def _code(address: str | None) -> Iterator[Reason]:
+    if address is None:
+        yield "code", "No code server is known: `rsu up` has not run with this RSU_HOME, and --code names none."
+        return
+    import grpc  # type: ignore[import-untyped]
+    from grpc_health.v1 import health_pb2, health_pb2_grpc  # type: ignore[import-untyped]
+
+    serving = health_pb2.HealthCheckResponse.SERVING
+    target = f"unix:{address}" if address.startswith("/") else address
+    # An answer of that server, not of a proxy that the environment names.
+    with grpc.insecure_channel(target, options=[("grpc.enable_http_proxy", 0)]) as channel:
+        try:
+            question = health_pb2.HealthCheckRequest(service="DagsterApi")
+            answer = health_pb2_grpc.HealthStub(channel).Check(question, timeout=CALL_SECONDS)
+        except grpc.RpcError:
+            yield "code", f"The code server does not answer at {address}: nothing can be launched."
+            return
+    if answer.status != serving:
+        yield "code", f"The code server at {address} says that it is not serving."
+
+
+def _web(url: str, asked: Collection[str]) -> Iterator[Reason]:
+    with requests.Session() as session:
+        session.trust_env = False
+        try:
+            if "web" in asked and not session.get(f"{url}/server_info", timeout=CALL_SECONDS).ok:
+                yield "web", f"The web UI at {url} answers with an error."
+                return
+            if "location" in asked:
+                answer = session.post(f"{url}/graphql", json={"query": LOCATIONS}, timeout=CALL_SECONDS).json()
+                yield from (("location", sentence) for sentence in location_trouble(answer))
+        except (requests.RequestException, ValueError):
+            yield min(asked, key=CHECKS.index), f"The web UI does not answer at {url}."
+
+
+def location_trouble(answer: Mapping[str, Any]) -> list[str]:
+    """What is wrong with the code locations, by the web UI's answer to LOCATIONS."""
+    workspace = (answer.get("data") or {}).get("workspaceOrError") or {}
+    entries = workspace.get("locationEntries")
+    if not entries:
+        return ["The web UI has no code location: does its workspace file name one?"]
+    broken = [
+        entry["name"]
+        for entry in entries
+        if entry["loadStatus"] == "LOADED"
+        and (entry["locationOrLoadError"] or {}).get("__typename") != "RepositoryLocation"
+    ]
+    return [f"The code location {name} cannot be loaded; the web UI says why under Deployment." for name in broken]
+
+
+def _disk(home: Path, free_gb: float) -> Iterator[Reason]:
+    """Whether there is room where the installation writes: its home, and the data of the embedded PostgreSQL."""
+    places = [home]
+    if (home / "postgres").is_dir():
+        places.append(Cluster(home / "postgres", None).data)
+    low: dict[int, Reason] = {}
+    for place in places:
+        there = next(path for path in (place, *place.parents) if path.exists())
+        free = shutil.disk_usage(there).free / 1e9
+        if free < free_gb:
+            low[there.stat().st_dev] = ("disk", f"Only {free:.2f} GB are free at {place}, less than {free_gb:g} GB.")
+    yield from low.values()
+
+
+def _address_of_up(home: Path) -> str | None:
+    """The code server's socket as `rsu up` wrote it down for web UI and daemon."""
+    path = home / "workspace.yaml"
+    if not path.is_file():
+        return None
+    try:
+        (location,) = json.loads(path.read_text())["load_from"]
+        return str(location["grpc_server"]["socket"])
+    except (ValueError, KeyError, TypeError, OSError):
+        raise SettingsError(f"{path} is not as `rsu up` writes it; say with --code where the code server is.") from None
+
+
+def _refuse_unreadable(settings: Settings) -> None:
+    """Raises SettingsError for an address that will never lead anywhere, which is no matter of health."""
+    if settings.database_url is None:
+        return
+    try:
+        psycopg2.extensions.parse_dsn(settings.database_url)
+    except psycopg2.ProgrammingError as error:
+        raise SettingsError(database.unreachable(settings.database_url, error)) from None

@@ -1,0 +1,90 @@
+"""`rsu privacy`: personal data that is no longer kept."""
+
+import datetime as dt
+import sys
+
+import click
+
+from rsu_pipeline.commands.common import hub
+from rsu_pipeline.warehouse import credentials
+from rsu_pipeline.warehouse import privacy as store
+
+NAMES = {
+    "runsignup_participants": "registrations",
+    "start_list_entries": "start list entries",
+    "quarantined_rows": "rows in quarantine",
+    "adopted_rows": "rows of the older program",
+}
+
+
+@click.group()
+def privacy() -> None:
+    """Personal data that is no longer kept: contact data of what is over, and all of a person who asks for it.
+
+    The rows stay, and with them counts, bibs and the bib log; later reads bring back nothing. Backups made before still
+    hold it. docs/security.md tells more.
+    """
+
+
+@privacy.command()
+@click.option(
+    "--before",
+    required=True,
+    metavar="DATE",
+    type=click.DateTime(["%Y-%m-%d"]),
+    help="Events over, and registrations removed, before this day.",
+)
+@click.option("--dry-run", is_flag=True, help="Count what would be changed, and change nothing.")
+def purge(before: dt.datetime, dry_run: bool) -> None:
+    """Remove contact data of registrations that are over: e-mail, phone, street, postal code, birth date, picture, and all
+    that RunSignup sent beside the known members.
+
+    Names, ages, towns, bibs and amounts stay. Exit code 1 when a partner was busy; run it again then. By itself at night:
+    RSU_CONTACT_RETENTION_DAYS.
+    """
+    with hub("privacy purge") as conn:
+        try:
+            done = store.purge(conn, before.date(), now=dt.datetime.now(dt.UTC), who=store.operator(), dry_run=dry_run)
+        except store.PrivacyError as error:
+            raise click.UsageError(str(error)) from None
+    _tell(done, dry_run)
+
+
+@privacy.command()
+@click.option("--user", "user_id", type=click.IntRange(1, 2**63 - 1), metavar="ID", help="A RunSignup account.")
+@click.option("--registration", "registration_id", type=click.IntRange(1, 2**63 - 1), metavar="ID",
+    help="A registration; for people without an account.")  # fmt: skip
+@click.option("--partner", "name", metavar="ID", help="At one partner alone. Default: all, those to come included.")
+@click.option("--dry-run", is_flag=True, help="Count what would be changed, and change nothing.")
+@click.option("--yes", is_flag=True, help="Do not ask whether you mean it.")
+def erase(user_id: int | None, registration_id: int | None, name: str | None, dry_run: bool, yes: bool) -> None:
+    """Remove all of a person, names and towns too, from every registration of an account, or from one registration.
+
+    Amounts, bibs and RunSignup's number of the registration stay. What the person registers for later is kept again. It cannot
+    be undone. Erase at RunSignup as well. Exit code 1 when a partner was busy; run it again then.
+    """
+    if (user_id is None) == (registration_id is None):
+        raise click.UsageError("Give --user or --registration, one of them.")
+    if not dry_run and not yes:
+        what = f"account {user_id}" if user_id else f"registration {registration_id}"
+        click.confirm(f"Erase the person of {what} for good?", abort=True)
+    with hub("privacy erase") as conn:
+        done = store.erase(
+            conn,
+            user_id=user_id,
+            registration_id=registration_id,
+            partner_id=credentials.partner(conn, name).partner_id if name else None,
+            who=store.operator(),
+            dry_run=dry_run,
+        )
+    _tell(done, dry_run)
+
+
+def _tell(done: store.Done, dry_run: bool) -> None:
+    counts = ", ".join(f"{count:,} {NAMES[table]}" for table, count in done.rows.items() if count)
+    click.echo(f"{'Would change' if dry_run else 'Changed'} {counts or 'nothing: it is done already'}.")
+    if done.busy:
+        click.echo(
+            f"A sync was at work for too long at partner {', '.join(map(str, done.busy))}: run it again.", err=True
+        )
+        sys.exit(1)

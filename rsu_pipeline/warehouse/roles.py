@@ -1,0 +1,198 @@
+"""Database roles with no more rights than their work needs: group roles, to be granted to those who log in.
+
+- owner: owns the hub's tables and views, and runs migrations.
+- writer: the pipeline. Reads and writes rows of the hub's tables, makes and changes none; the bib log and the privacy log it
+  may only add to. Dagster's tables are its own: Dagster makes and alters them when it starts, in a schema of their own.
+- reader: what needs no contact data: start lists, the bib log, the views reader_*.
+- start_lists: start lists alone.
+
+What a later migration makes is the writer's to use at once, by default privileges, and nobody else's: a table for readers is
+named here.
+"""
+
+import re
+from dataclasses import dataclass
+
+from psycopg2.extensions import connection as Connection
+
+from rsu_pipeline.warehouse import database
+
+KINDS = ("owner", "writer", "reader", "start_lists")
+"""The roles of a hub, by what follows the prefix in their names."""
+LONGEST_PREFIX = 40
+DAGSTER = "dagster"
+"""The schema of Dagster's tables, as orchestration.storage has it."""
+ADD_ONLY = ("runsignup_bib_changes", "privacy_log")
+READ_ONLY = ("schema_migrations",)
+START_LISTS = ("start_lists", "start_list_entries", "start_list")
+FOR_READERS = (
+    *START_LISTS,
+    *("reader_partners", "reader_races", "reader_events", "reader_participants", "unified_events"),
+    *("partner_races", "future_events", "event_cursors", "history_events", "runsignup_bib_changes", "alerts"),
+)
+_MADE = re.compile(r"^CREATE (TABLE|VIEW|FUNCTION) (\w+)", re.MULTILINE)
+
+
+class RolesError(ValueError):
+    """The roles cannot be made so; one sentence: what is wrong and what to do."""
+
+
+@dataclass(frozen=True)
+class Step:
+    """What is to be done: in words, and as SQL."""
+
+    sentence: str
+    sql: str
+
+
+def names(prefix: str) -> dict[str, str]:
+    """The roles' names by kind. Raises RolesError."""
+    if not re.fullmatch(rf"(?!pg_)[a-z_][a-z0-9_]{{0,{LONGEST_PREFIX - 1}}}", prefix):
+        raise RolesError(
+            f"The roles' prefix is {prefix!r}, but must be up to {LONGEST_PREFIX} small letters, digits and underscores, and"
+            " begin with a letter other than pg_: give one with --prefix."
+        )
+    return {kind: f"{prefix}_{kind}" for kind in KINDS}
+
+
+def grant(conn: Connection, prefix: str, *, dry_run: bool = False) -> list[Step]:
+    """Makes the roles and gives each its rights, all in one transaction. Safe to repeat: what is there already is given
+    again, and what the writer, readers and the rest had beyond it is taken away. Returns what was done, or would be.
+
+    Raises RolesError, and psycopg2.Error when the server refuses: to a role that may not make roles, for one.
+    """
+    steps = _steps(conn, names(prefix))
+    with conn.cursor() as cur:
+        for step in steps:
+            cur.execute(step.sql)
+    # A rehearsal does everything, so that it finds what would be refused.
+    if dry_run:
+        conn.rollback()
+    else:
+        conn.commit()
+    return steps
+
+
+def _steps(conn: Connection, roles: dict[str, str]) -> list[Step]:
+    owner, writer, reader, start_lists = (roles[kind] for kind in KINDS)
+    with conn.cursor() as cur:
+        cur.execute(
+            "SELECT current_database(), current_schema(), current_user, rolsuper, to_regnamespace(%s) IS NOT NULL,"
+            " ARRAY(SELECT rolname::text FROM pg_roles WHERE rolname = ANY (%s))"
+            " FROM pg_roles WHERE rolname = current_user",
+            (DAGSTER, list(roles.values())),
+        )
+        found = cur.fetchone()
+    if found is None:
+        raise RolesError("The database does not know who is asking.")
+    catalog, schema, user, is_super, has_dagster, present = found
+    if user in roles.values():
+        raise RolesError(f"{user} cannot change its own rights: run this as the administrator who made the database.")
+    steps = [Step(f"role {name} made", f"CREATE ROLE {name} NOLOGIN") for name in roles.values() if name not in present]
+    if not is_super:
+        # Only a member may hand a table over.
+        steps.append(Step(f"{user} a member of both owners", f"GRANT {owner}, {writer} TO {_quoted(user)}"))
+    everyone = ", ".join(roles.values())
+    steps += [
+        Step(f"nobody else makes tables in schema {schema}", f"REVOKE CREATE ON SCHEMA {_quoted(schema)} FROM PUBLIC"),
+        Step("all may connect", f"GRANT CONNECT ON DATABASE {_quoted(catalog)} TO {everyone}"),
+        Step(f"all may look into schema {schema}", f"GRANT USAGE ON SCHEMA {_quoted(schema)} TO {everyone}"),
+        Step(f"{owner} makes tables", f"GRANT CREATE ON SCHEMA {_quoted(schema)} TO {owner}"),
+        # The page that is read stands in a temporary table.
+        Step(f"{writer} makes temporary tables", f"GRANT TEMPORARY ON DATABASE {_quoted(catalog)} TO {writer}"),
+    ]
+    ours = _ours(conn)
+    handed = [f"ALTER {kind} {name} OWNER TO {owner}" for kind, name in ours if not _belongs(conn, kind, name, owner)]
+    tables = [name for kind, name in ours if kind == "TABLE"]
+    relations = [name for kind, name in ours if kind in ("TABLE", "VIEW")]
+    if handed:
+        # Only what is another's: it needs the table for itself for a moment.
+        steps.append(Step(f"{len(handed)} tables, views and functions handed to {owner}", ";".join(handed)))
+    steps += [
+        Step(
+            "rights of an earlier time taken back",
+            ";".join(f"REVOKE ALL ON {name} FROM {writer}, {reader}, {start_lists}" for name in relations),
+        ),
+        Step(
+            f"{writer} reads and writes rows",
+            f"GRANT SELECT, INSERT, UPDATE, DELETE ON {', '.join(tables)} TO {writer}",
+        ),
+        Step(
+            f"{writer} only adds to {', '.join(ADD_ONLY)}",
+            f"REVOKE UPDATE, DELETE ON {', '.join(ADD_ONLY)} FROM {writer}",
+        ),
+        Step(
+            f"{writer} only reads {', '.join(READ_ONLY)}",
+            f"REVOKE INSERT, UPDATE, DELETE ON {', '.join(READ_ONLY)} FROM {writer}",
+        ),
+        Step(
+            f"{writer} reads views",
+            f"GRANT SELECT ON {', '.join(name for name in relations if name not in tables)} TO {writer}",
+        ),
+        Step(
+            f"{reader} reads {len(FOR_READERS)} tables and views",
+            f"GRANT SELECT ON {', '.join(FOR_READERS)} TO {reader}",
+        ),
+        Step(f"{start_lists} reads start lists", f"GRANT SELECT ON {', '.join(START_LISTS)} TO {start_lists}"),
+        Step(f"{writer} numbers rows", _sequences(conn, tables, writer)),
+        Step(
+            f"{writer} may use what later migrations make",
+            f"ALTER DEFAULT PRIVILEGES FOR ROLE {owner} IN SCHEMA {_quoted(schema)}"
+            f" GRANT SELECT, INSERT, UPDATE, DELETE ON TABLES TO {writer};"
+            f"ALTER DEFAULT PRIVILEGES FOR ROLE {owner} IN SCHEMA {_quoted(schema)}"
+            f" GRANT USAGE, SELECT ON SEQUENCES TO {writer}",
+        ),
+    ]
+    if not has_dagster:
+        steps.append(Step(f"schema {DAGSTER} made", f"CREATE SCHEMA {DAGSTER}"))
+    dagsters = [f"ALTER TABLE {name} OWNER TO {writer}" for name in _dagsters(conn, writer)]
+    dagsters.append(f"ALTER SCHEMA {DAGSTER} OWNER TO {writer}")
+    steps.append(Step(f"{writer} owns schema {DAGSTER} and its tables", ";".join(dagsters)))
+    return steps
+
+
+def _ours(conn: Connection) -> list[tuple[str, str]]:
+    """Kind and name of everything that our migrations made; what other programs have in the schema is none of it."""
+    made = [("TABLE", "schema_migrations")]
+    for _, _, sql in database.migrations():
+        made += _MADE.findall(sql)
+    with conn.cursor() as cur:
+        cur.execute("SELECT to_regclass('adopted_rows') IS NOT NULL")
+        if (cur.fetchone() or (False,))[0]:
+            made.append(("TABLE", "adopted_rows"))
+    return made
+
+
+def _sequences(conn: Connection, tables: list[str], writer: str) -> str:
+    with conn.cursor() as cur:
+        cur.execute(
+            "SELECT DISTINCT d.objid::regclass::text FROM pg_depend d JOIN pg_class s ON s.oid = d.objid AND s.relkind = 'S'"
+            " WHERE d.classid = 'pg_class'::regclass AND d.refclassid = 'pg_class'::regclass AND d.deptype IN ('a', 'i')"
+            " AND d.refobjid = ANY (SELECT to_regclass(name) FROM unnest(%s) name) ORDER BY 1",
+            (tables,),
+        )
+        found = [str(row[0]) for row in cur.fetchall()]
+    return f"GRANT USAGE, SELECT ON SEQUENCE {', '.join(found)} TO {writer}"
+
+
+def _belongs(conn: Connection, kind: str, name: str, owner: str) -> bool:
+    """Whether a table or view is the owner's already."""
+    with conn.cursor() as cur:
+        cur.execute("SELECT relowner::regrole::text = %s FROM pg_class WHERE oid = to_regclass(%s)", (owner, name))
+        (its,) = cur.fetchone() or (False,)
+    return kind != "FUNCTION" and bool(its)
+
+
+def _dagsters(conn: Connection, writer: str) -> list[str]:
+    """Dagster's tables that are not the writer's yet; their sequences go with them."""
+    with conn.cursor() as cur:
+        cur.execute(
+            "SELECT oid::regclass::text FROM pg_class WHERE relnamespace = to_regnamespace(%s) AND relkind IN ('r', 'p')"
+            " AND relowner::regrole::text <> %s ORDER BY 1",
+            (DAGSTER, writer),
+        )
+        return [str(row[0]) for row in cur.fetchall()]
+
+
+def _quoted(name: str) -> str:
+    return '"' + name.replace('"', '""') + '"'
