@@ -1,0 +1,174 @@
+"""What deploy/ has started exists and takes the options it is given, and its parts agree with each other."""
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from rsu_pipeline_tests.deploy.deployed import DEPLOY, ROOT, commands, compose, document, units
+
+BIN = Path(sys.executable).parent
+CELERY_ONLY = {"run_launcher"}
+
+
+@pytest.fixture(scope="module")
+def help_texts() -> dict[tuple[str, ...], str]:
+    return {}
+
+
+def help_of(program: tuple[str, ...], known: dict[tuple[str, ...], str]) -> str:
+    if program not in known:
+        done = subprocess.run(
+            [BIN / program[0], *program[1:], "--help"], capture_output=True, text=True, check=True, timeout=120
+        )
+        known[program] = done.stdout
+    return known[program]
+
+
+@pytest.mark.parametrize(("where", "command"), [pytest.param(*item, id=item[0]) for item in commands()])
+def test_every_command_exists_and_takes_its_options(
+    where: str, command: list[str], help_texts: dict[tuple[str, ...], str]
+) -> None:
+    if command[0] in ("python", "/bin/sh", "/opt/rsu-pipeline/deploy/backup"):
+        # A module that becomes the command after it, or a script with the rsu program and its arguments.
+        if "-m" in command:
+            assert command[command.index("-m") + 1] == "rsu_pipeline.orchestration.recovery", where
+            command = command[3:]
+        else:
+            assert any(Path(part).name == "backup" for part in command), where
+            assert "rsu" in command, where
+            return
+    words = [part for part in command if not part.startswith("-")]
+    depth = next((n for n, part in enumerate(command) if part.startswith("-")), len(words))
+    text = help_of(tuple(command[:depth]), help_texts)
+    for option in (part for part in command if part.startswith("-")):
+        assert re.search(rf"(?<![\w-]){re.escape(option)}(?![\w-])", text), f"{where}: {option} is not in\n{text}"
+
+
+def test_units_and_compose_and_chart_have_the_same_code_started() -> None:
+    """Every way to run it has the same three processes."""
+    joined = [" ".join(command) for _, command in commands()]
+    for part in ("dagster api grpc", "dagster-webserver", "recovery dagster-daemon run"):
+        assert sum(part in line for line in joined) == 2, part
+    (deployment,) = document("deploy/kubernetes/values.yaml")["dagster-user-deployments"]["deployments"]
+    assert deployment["dagsterApiGrpcArgs"] == ["--location-name", "rsu_pipeline", "-m", "rsu_pipeline.definitions"]
+
+
+def test_the_instance_is_the_same_everywhere_but_for_what_carries_the_runs() -> None:
+    ours = document("dagster.yaml")
+    celery = document("deploy/celery/dagster.yaml")
+    assert {name for name in ours.keys() | celery.keys() if ours.get(name) != celery.get(name)} == CELERY_ONLY
+    chart = document("deploy/kubernetes/values.yaml")
+    additional = chart["additionalInstanceConfig"]
+    coordinator = chart["dagsterDaemon"]["runCoordinator"]["config"]["customRunCoordinator"]
+    # The chart writes the storage and the launcher itself, and the logs of runs stay in their pods.
+    written = {"storage", "run_launcher", "compute_logs", "run_coordinator", "telemetry"}
+    assert additional == {name: value for name, value in ours.items() if name not in written}
+    assert coordinator == ours["run_coordinator"]
+    assert chart["telemetry"] == ours["telemetry"]
+    # What is written below must not be written by the chart too: the file would have it twice.
+    daemon = chart["dagsterDaemon"]
+    assert not (daemon["runMonitoring"]["enabled"] or daemon["runRetries"]["enabled"])
+    assert not (daemon["sensors"]["useThreads"] or daemon["schedules"]["useThreads"])
+
+
+def test_web_ui_and_daemon_are_told_where_the_code_server_listens() -> None:
+    (unit_place,) = document("deploy/systemd/workspace.yaml")["load_from"]
+    code = (DEPLOY / "systemd" / "rsu-code.service").read_text()
+    assert f"--socket {unit_place['grpc_server']['socket']} " in code
+    (compose_place,) = document("deploy/compose/workspace.yaml")["load_from"]
+    command = compose()["services"][compose_place["grpc_server"]["host"]]["command"]
+    assert str(compose_place["grpc_server"]["port"]) in command
+
+
+def test_containers_publish_for_this_machine_only_and_can_write_nowhere_else() -> None:
+    services = compose()["services"]
+    ports = [port for service in services.values() for port in service.get("ports", [])]
+    assert ports
+    assert all(port.startswith("127.0.0.1:") for port in ports)
+    for name, service in services.items():
+        if name != "postgres":
+            assert service["read_only"] is True, name
+            assert service["cap_drop"] == ["ALL"], name
+        assert {"max-size", "max-file"} <= service["logging"]["options"].keys(), name
+
+
+def test_no_secret_is_written_down() -> None:
+    for path in DEPLOY.rglob("*"):
+        if path.is_file() and path.name != "requirements.txt":
+            text = path.read_text()
+            assert not re.search(r"postgres(?:ql)?://[^\s:/@$]+:[^\s$@]+@", text), path
+            assert not re.search(r"(?i)password:[ \t]*[\"']?\w", text.replace("postgresql-password", "")), path
+
+
+def test_the_locks_of_deploy_differ_from_ours_only_by_what_they_add() -> None:
+    def locked(path: str) -> dict[str, str]:
+        text = (ROOT / path).read_text()
+        return dict(re.findall(r"^([a-z0-9._-]+(?:\[[a-z,]+\])?)==(\S+)", text, re.MULTILINE))
+
+    ours = locked("requirements.txt")
+    for folder, added in (("celery", "dagster-celery[redis]"), ("kubernetes", "dagster-k8s")):
+        theirs = locked(f"deploy/{folder}/requirements.txt")
+        assert ours.items() <= theirs.items(), "make the lock anew, as docs/deploy.md says"
+        assert theirs[added] == ours["dagster-postgres"]
+
+
+class TestDockerfile:
+    def lines(self) -> list[str]:
+        text = re.sub(r"\\\n\s*", " ", (DEPLOY / "Dockerfile").read_text())
+        return [line for line in text.splitlines() if line and not line.startswith("#")]
+
+    def test_everything_it_copies_is_there_and_not_ignored(self) -> None:
+        kept = {line[1:] for line in (ROOT / ".dockerignore").read_text().splitlines() if line.startswith("!")}
+        copied: list[str] = []
+        for line in self.lines():
+            if line.startswith("COPY ") and "--from=" not in line:
+                copied += line.replace("${REQUIREMENTS}", "requirements.txt").split()[1:-1]
+        assert copied
+        for name in copied:
+            assert (ROOT / name).exists(), name
+            assert name in kept, f"{name} is left out by .dockerignore"
+
+    def test_it_installs_by_hash_and_runs_as_nobody_in_particular(self) -> None:
+        lines = self.lines()
+        for line in lines:
+            for install in re.findall(r"pip install [^&]*", line):
+                assert "--require-hashes" in install or "--no-index" in install, install
+        last_stage = lines[max(n for n, line in enumerate(lines) if line.startswith("FROM ")) :]
+        assert "USER rsu" in last_stage
+        assert any(line.startswith("HEALTHCHECK ") and '"rsu", "health"' in line for line in last_stage)
+        assert not any(line.startswith(("ARG ", "ENV ")) and "SECRET" in line for line in lines)
+
+    def test_what_builds_the_package_is_found_in_the_lock(self) -> None:
+        script = next(line for line in self.lines() if "build.txt" in line).split("sed -n '")[1].split("'")[0]
+        done = subprocess.run(
+            ["sed", "-n", script, ROOT / "requirements-dev.txt"], capture_output=True, text=True, check=True
+        )
+        assert re.match(r"setuptools==\S+ \\\n    --hash=sha256:", done.stdout)
+        assert "==" not in done.stdout.split("\n", 1)[1], "more than setuptools"
+
+
+def test_the_chart_is_told_of_classes_that_are_there() -> None:
+    from importlib import import_module
+
+    def classes(values: Any) -> list[tuple[str, str]]:
+        if isinstance(values, dict):
+            own = [(values["module"], values["class"])] if {"module", "class"} <= values.keys() else []
+            return own + [found for value in values.values() for found in classes(value)]
+        return [found for value in values for found in classes(value)] if isinstance(values, list) else []
+
+    found = classes(document("deploy/kubernetes/values.yaml"))
+    assert len(found) == 2
+    for module, name in found:
+        assert hasattr(import_module(module), name)
+
+
+def test_every_file_is_read_by_a_test_or_a_person() -> None:
+    """No unit and no YAML file that cannot be parsed."""
+    assert len(units("service")) == 6
+    for path in DEPLOY.rglob("*.yaml"):
+        assert yaml.safe_load(path.read_text()), path
