@@ -1,0 +1,127 @@
+"""A hub that has been onboarded from the sandbox and synced, to be copied for each block of the documentation."""
+
+import os
+import sys
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import closing
+from dataclasses import dataclass
+from pathlib import Path
+
+import psycopg2
+import pytest
+
+from rsu_pipeline.sandbox.process import SandboxProcess
+from rsu_pipeline.sandbox.scales import build
+from rsu_pipeline_tests.alerts import notifier as notifiers
+from rsu_pipeline_tests.alerts.notifier import Notifier
+from rsu_pipeline_tests.commands.shell import environment, rsu
+from rsu_pipeline_tests.conftest import at
+from rsu_pipeline_tests.hub import SECRET_KEY, Hub
+from rsu_pipeline_tests.warehouse import rehearsal
+
+
+@dataclass(frozen=True)
+class Worked:
+    """A database to copy, and what an operator of it would put in place of ID, RACE, EVENT and REGISTRATION."""
+
+    database: str
+    names: Mapping[str, str]
+
+
+@pytest.fixture(scope="package")
+def sandbox() -> Iterator[SandboxProcess]:
+    """A RunSignup that nothing here changes."""
+    with SandboxProcess.start("small") as process:
+        yield process
+
+
+@pytest.fixture(scope="package")
+def worked(server: str, template: str, sandbox: SandboxProcess, tmp_path_factory: pytest.TempPathFactory) -> Worked:
+    """The sandbox's partners, entered and synced by the command."""
+    name = "rsu_docs_worked"
+    _execute(server, f"CREATE DATABASE {name} TEMPLATE {template}")
+    hub = Hub(at(server, name), sandbox, tmp_path_factory.mktemp("worked"))
+    done = rsu("sync", "--quiet", settings=hub.environment)
+    assert done.returncode == 0, done.stdout + done.stderr
+    (found,) = hub.rows(
+        "SELECT timing_partner_id, race_id, event_id, min(registration_id) AS registration_id FROM start_list_entries"
+        " GROUP BY 1, 2, 3 ORDER BY 1, 2, 3 LIMIT 1"
+    )
+    columns = {"ID": "timing_partner_id", "RACE": "race_id", "EVENT": "event_id", "REGISTRATION": "registration_id"}
+    hub.wait_for_sessions_to_end()
+    return Worked(name, {word: str(found[column]) for word, column in columns.items()})
+
+
+@pytest.fixture(scope="package")
+def adopted(server: str, tmp_path_factory: pytest.TempPathFactory) -> Worked:
+    """An older program's database after `rsu db adopt`."""
+    name = "rsu_docs_adopted"
+    _execute(server, f"CREATE DATABASE {name}")
+    rehearsal.make(at(server, name), build("small", 7))
+    home = tmp_path_factory.mktemp("adopted")
+    settings = {"RSU_DATABASE_URL": at(server, name), "RSU_HOME": str(home), "RSU_SECRET_KEY": SECRET_KEY}
+    done = rsu("db", "adopt", settings=settings)
+    assert done.returncode == 0, done.stdout + done.stderr
+    return Worked(name, {})
+
+
+@pytest.fixture
+def copy(server: str) -> Iterator[Callable[[Worked], str]]:
+    """Copies a database; gives the libpq URL. Roles that were made meanwhile, which are the server's, go with it."""
+    made: list[str] = []
+    roles = _roles(server)
+
+    def make(of: Worked) -> str:
+        name = f"{of.database}_copy"
+        _execute(server, f"CREATE DATABASE {name} TEMPLATE {of.database}")
+        made.append(name)
+        return at(server, name)
+
+    yield make
+    for name in made:
+        _execute(server, f"DROP DATABASE {name} WITH (FORCE)")
+    if new := _roles(server) - roles:
+        _execute(server, f"DROP ROLE {', '.join(sorted(new))}")
+
+
+@pytest.fixture
+def notifier() -> Iterator[Notifier]:
+    with notifiers.running() as running:
+        yield running
+
+
+@pytest.fixture
+def terminal(
+    tmp_path: Path, worked: Worked, copy: Callable[[Worked], str], sandbox: SandboxProcess, notifier: Notifier
+) -> dict[str, str]:
+    """The environment of a shell in a checkout whose hub is a copy of the one that worked; key and secret are those that
+    the prompts would ask for."""
+    access = sandbox.admin.partners()[2]
+    (tmp_path / ".venv").symlink_to(sys.prefix)
+    (tmp_path / "home").mkdir()
+    (tmp_path / "home" / "secret.key").write_text(f"{SECRET_KEY}\n")
+    (tmp_path / "home" / "secret.key").chmod(0o600)
+    return environment(
+        PATH=f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
+        RSU_HOME=str(tmp_path / "home"),
+        RSU_DATABASE_URL=copy(worked),
+        RSU_API_BASE_URL=sandbox.api_url,
+        RSU_CALL_BACKOFF="0.01",
+        RSU_ALERT_URLS=notifier.url,
+        RSU_PARTNER_KEY=access["key"],
+        RSU_PARTNER_SECRET=access["secret"],
+    )
+
+
+def _roles(server: str) -> set[str]:
+    with closing(psycopg2.connect(server)) as conn, conn.cursor() as cur:
+        cur.execute("SELECT rolname FROM pg_roles")
+        return {name for (name,) in cur.fetchall()}
+
+
+def _execute(server: str, statement: str) -> None:
+    conn = psycopg2.connect(server)
+    conn.autocommit = True
+    with conn.cursor() as cur:
+        cur.execute(statement)
+    conn.close()

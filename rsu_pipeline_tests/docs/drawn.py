@@ -1,0 +1,370 @@
+"""The drawn parts of docs/data-model.md: diagrams and tables of columns, from the catalogue of a migrated PostgreSQL.
+
+`make docs` (or `python -m rsu_pipeline_tests.docs.drawn`) draws them anew; a test fails where the file differs. What cannot
+be read from a catalogue stands here: what belongs together, who may read it, and the joins that are no foreign key.
+"""
+
+import re
+import sys
+import tempfile
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from psycopg2.extensions import connection as Connection
+
+from rsu_pipeline.warehouse import database, embedded, roles
+
+FILE = Path(__file__).resolve().parents[2] / "docs" / "data-model.md"
+COMMAND = "make docs"
+
+GROUPS: dict[str, tuple[str, ...]] = {
+    "partners": ("timing_partners", "providers", "partner_provider_credentials"),
+    "races": ("runsignup_races", "partner_races", "runsignup_events", "unified_events"),
+    "registrations": ("runsignup_participants", "unified_participants", "quarantined_rows"),
+    "bibs": ("runsignup_bib_changes", "bib_changes_handled"),
+    "start lists": ("start_lists", "start_list_entries", "start_list"),
+    "sync": (
+        *("future_events", "event_cursors", "read_passes", "pass_registrations", "pass_counts"),
+        *("sync_history", "api_calls"),
+    ),
+    "past editions": ("history_requests", "history_races", "history_events"),
+    "alerts": ("alerts",),
+    "readers": ("reader_partners", "reader_races", "reader_events", "reader_participants"),
+    "privacy": ("privacy_log", "contact_retention", "erased_users", "erased_registrations"),
+    "schema": ("schema_migrations",),
+}
+"""Tables and views by drawn part, in the order they are shown in. What is in none is drawn as `further`."""
+
+FOR_OTHERS = (
+    *("timing_partners", "providers", "runsignup_races", "partner_races", "runsignup_events", "runsignup_participants"),
+    *("runsignup_bib_changes", "start_lists", "start_list_entries", "start_list"),
+    *("unified_events", "unified_participants", "sync_history", "history_events", "alerts"),
+    *("future_events", "event_cursors"),
+    *("reader_partners", "reader_races", "reader_events", "reader_participants"),
+)
+"""What other programs may read: names and meaning of its columns stay."""
+
+CORE = (
+    *("timing_partners", "partner_races", "runsignup_races", "runsignup_events", "runsignup_participants"),
+    *("runsignup_bib_changes", "start_lists", "start_list_entries", "start_list"),
+    *("unified_events", "unified_participants"),
+)
+"""What the first diagram shows, without columns."""
+
+JOINS = (
+    ("runsignup_bib_changes", ("timing_partner_id", "registration_id"), "runsignup_participants"),
+    ("bib_changes_handled", ("bib_change_id",), "runsignup_bib_changes"),
+    ("start_list_entries", ("timing_partner_id", "registration_id"), "runsignup_participants"),
+    ("runsignup_participants", ("timing_partner_id", "new_registration_id"), "runsignup_participants"),
+    ("quarantined_rows", ("timing_partner_id", "registration_id"), "runsignup_participants"),
+    ("read_passes", ("timing_partner_id", "race_id"), "partner_races"),
+    ("sync_history", ("timing_partner_id", "race_id"), "partner_races"),
+    ("api_calls", ("credential_id",), "partner_provider_credentials"),
+    ("alerts", ("partner",), "timing_partners"),
+)
+"""Table, columns and the table they point into, where no foreign key says so."""
+
+VIEW_COLUMNS = {
+    ("unified_participants", "source_provider"): "runsignup.",
+    ("unified_participants", "event_id"): "RunSignup's number of the event, as text.",
+    ("unified_participants", "bib_number"): "Bib at RunSignup, else the one given here; NULL for none.",
+    ("unified_participants", "city"): "Town.",
+    ("unified_participants", "state"): "State.",
+    ("unified_events", "source_provider"): "runsignup.",
+    ("unified_events", "event_id"): "RunSignup's number of the event, as text.",
+    ("unified_events", "event_name"): "Name of the event.",
+    ("unified_events", "event_date"): "Start, wall time in the race's zone.",
+    ("reader_participants", "city"): "Town.",
+    ("reader_participants", "state"): "State.",
+    ("reader_participants", "country_code"): "Country, two letters.",
+    ("reader_participants", "team"): "Name of the team; NULL for none.",
+    ("reader_participants", "bib"): "Bib at RunSignup, else the one given here; NULL for none.",
+    ("start_list", "race"): "Name of the race.",
+    ("start_list", "event"): "Name of the event.",
+    ("start_list", "start"): "Start of the event, wall time in the race's zone.",
+    ("start_list", "name"): "First and last name.",
+    ("start_list", "problems"): "What is wrong, between commas; empty when all is well.",
+}
+"""Columns of views that carry no comment and mean another thing than the column of that name below."""
+
+_TYPES = {
+    "timestamp without time zone": "timestamp",
+    "timestamp with time zone": "timestamptz",
+    "character varying": "varchar",
+}
+
+
+@dataclass(frozen=True)
+class Column:
+    """`meaning` is the comment in the database, else what is known of a view's column, else empty."""
+
+    name: str
+    type: str
+    not_null: bool
+    meaning: str
+
+
+@dataclass(frozen=True)
+class Reference:
+    """Columns that point into a table; `declared` when a foreign key says so."""
+
+    columns: tuple[str, ...]
+    table: str
+    declared: bool = True
+
+
+@dataclass
+class Table:
+    """A table, or a view with the tables it reads. `keys` are sets of columns that are unique, the primary key first."""
+
+    name: str
+    comment: str
+    is_view: bool
+    columns: list[Column] = field(default_factory=list)
+    keys: list[tuple[str, ...]] = field(default_factory=list)
+    references: list[Reference] = field(default_factory=list)
+    reads: list[str] = field(default_factory=list)
+
+
+Schema = dict[str, Table]
+
+_OURS = "n.nspname NOT LIKE 'pg\\_%' AND n.nspname NOT IN ('information_schema', 'dagster')"
+_NAME = "CASE n.nspname WHEN 'public' THEN c.relname ELSE n.nspname || '.' || c.relname END"
+
+
+def read(conn: Connection) -> Schema:
+    """Every table and view that the migrations made, by name. Raises ValueError where what stands here does not fit."""
+    schema = _tables(conn)
+    for source, columns, target in JOINS:
+        if source not in schema or target not in schema:
+            raise ValueError(f"JOINS names {source} and {target}, and one of them is not in the database.")
+        missing = set(columns) - {column.name for column in schema[source].columns}
+        if missing:
+            raise ValueError(f"JOINS names columns that {source} does not have: {', '.join(sorted(missing))}.")
+        schema[source].references.append(Reference(columns, target, declared=False))
+    named = {*CORE, *FOR_OTHERS, *(name for names in GROUPS.values() for name in names)}
+    if gone := named - schema.keys():
+        raise ValueError(f"Named here and not in the database: {', '.join(sorted(gone))}.")
+    _explain_views(schema)
+    return schema
+
+
+def _tables(conn: Connection) -> Schema:
+    schema: Schema = {}
+    with conn.cursor() as cur:
+        cur.execute(
+            f"SELECT {_NAME}, coalesce(obj_description(c.oid, 'pg_class'), ''), c.relkind IN ('v', 'm')"
+            f" FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace"
+            f" WHERE c.relkind IN ('r', 'p', 'v', 'm') AND {_OURS} ORDER BY 1"
+        )
+        schema = {name: Table(name, comment, is_view) for name, comment, is_view in cur.fetchall()}
+        cur.execute(
+            f"SELECT {_NAME}, a.attname, format_type(a.atttypid, a.atttypmod), a.attnotnull,"
+            f" coalesce(col_description(c.oid, a.attnum), '')"
+            f" FROM pg_attribute a JOIN pg_class c ON c.oid = a.attrelid JOIN pg_namespace n ON n.oid = c.relnamespace"
+            f" WHERE c.relkind IN ('r', 'p', 'v', 'm') AND {_OURS} AND a.attnum > 0 AND NOT a.attisdropped"
+            f" ORDER BY 1, a.attnum"
+        )
+        for table, name, kind, not_null, comment in cur.fetchall():
+            schema[table].columns.append(Column(name, _short(kind), not_null, comment))
+        # Unique whatever else is in the row: no predicate, no expression.
+        cur.execute(
+            f"SELECT {_NAME}, (SELECT array_agg(a.attname::text ORDER BY k.place) FROM unnest(i.indkey::int2[])"
+            f"   WITH ORDINALITY k (number, place) JOIN pg_attribute a ON a.attrelid = c.oid AND a.attnum = k.number)"
+            f" FROM pg_index i JOIN pg_class c ON c.oid = i.indrelid JOIN pg_namespace n ON n.oid = c.relnamespace"
+            f" WHERE i.indisunique AND i.indpred IS NULL AND i.indexprs IS NULL AND {_OURS}"
+            f" ORDER BY 1, NOT i.indisprimary, 2"
+        )
+        for table, columns in cur.fetchall():
+            schema[table].keys.append(tuple(columns))
+        cur.execute(
+            f"SELECT {_NAME}, (SELECT array_agg(a.attname::text ORDER BY k.place) FROM unnest(f.conkey)"
+            f"   WITH ORDINALITY k (number, place) JOIN pg_attribute a ON a.attrelid = c.oid AND a.attnum = k.number),"
+            f" f.confrelid::regclass::text"
+            f" FROM pg_constraint f JOIN pg_class c ON c.oid = f.conrelid JOIN pg_namespace n ON n.oid = c.relnamespace"
+            f" WHERE f.contype = 'f' AND {_OURS} ORDER BY 1, 2"
+        )
+        for table, columns, target in cur.fetchall():
+            schema[table].references.append(Reference(tuple(columns), target))
+        cur.execute(
+            f"SELECT DISTINCT {_NAME}, d.refobjid::regclass::text"
+            f" FROM pg_rewrite w JOIN pg_class c ON c.oid = w.ev_class JOIN pg_namespace n ON n.oid = c.relnamespace"
+            f" JOIN pg_depend d ON d.classid = 'pg_rewrite'::regclass AND d.objid = w.oid"
+            f"   AND d.refclassid = 'pg_class'::regclass AND d.refobjid <> c.oid WHERE {_OURS} ORDER BY 1, 2"
+        )
+        for view, table in cur.fetchall():
+            schema[view].reads.append(table)
+    conn.rollback()
+    return schema
+
+
+def _short(kind: str) -> str:
+    for long, short in _TYPES.items():
+        kind = kind.replace(long, short)
+    return kind
+
+
+def _explain_views(schema: Schema) -> None:
+    """A view's column without a comment means what VIEW_COLUMNS says, or else the column of its name below."""
+    used = set()
+    for view in (table for table in schema.values() if table.is_view):
+        names = {column.name for column in view.columns}
+        below: dict[str, str] = {}
+        # Of two tables with a column of the name, the one that has more of the view's.
+        for table in sorted(view.reads, key=lambda name: len(names & {c.name for c in schema[name].columns})):
+            below |= {column.name: column.meaning for column in schema[table].columns}
+        for place, column in enumerate(view.columns):
+            if column.meaning:
+                continue
+            if (view.name, column.name) in VIEW_COLUMNS:
+                used.add((view.name, column.name))
+            meaning = VIEW_COLUMNS.get((view.name, column.name)) or below.get(column.name, "")
+            view.columns[place] = Column(column.name, column.type, column.not_null, meaning)
+    if idle := VIEW_COLUMNS.keys() - used:
+        raise ValueError(f"VIEW_COLUMNS explains what is gone or explained in the database: {sorted(idle)}.")
+
+
+def parts(schema: Schema) -> dict[str, str]:
+    """The drawn parts by the name in their markers."""
+    grouped = {name for names in GROUPS.values() for name in names}
+    further = [name for name in schema if name not in grouped]
+    drawn = {"overview": _overview(schema)}
+    for title, names in GROUPS.items():
+        drawn[title] = _part(schema, names)
+    drawn["further"] = _part(schema, further) if further else "None."
+    return drawn
+
+
+def _part(schema: Schema, names: Sequence[str]) -> str:
+    return "\n\n".join([_diagram(schema, names), *(_columns(schema[name]) for name in names)])
+
+
+def _overview(schema: Schema) -> str:
+    """The core without columns. The line to the partner is left out where another line leads by way of the partner."""
+    lines = [f"    {_entity(name)}" for name in CORE]
+    for name in CORE:
+        within = [one for one in schema[name].references if one.table in CORE and one.table != name]
+        has_way = any("timing_partner_id" in one.columns and one.table != "timing_partners" for one in within)
+        lines += [
+            f"    {_line(schema[name], one)}" for one in within if not (has_way and one.table == "timing_partners")
+        ]
+        lines += [_view_line(below, name) for below in schema[name].reads if below in CORE]
+    return _mermaid(lines)
+
+
+def _diagram(schema: Schema, names: Sequence[str]) -> str:
+    """Tables with their keys, and what they point to."""
+    lines = [line for name in names for line in _box(schema[name])]
+    for name in names:
+        lines += [f"    {_line(schema[name], reference)}" for reference in schema[name].references]
+        lines += [_view_line(below, name) for below in schema[name].reads]
+    return _mermaid(lines)
+
+
+def _view_line(below: str, view: str) -> str:
+    return f'    {_entity(below)} ||..o{{ {_entity(view)} : "view"'
+
+
+def _mermaid(lines: Sequence[str]) -> str:
+    return "\n".join(["```mermaid", "erDiagram", *lines, "```"])
+
+
+def _entity(name: str) -> str:
+    """A table's name as mermaid takes it: a dot would end it."""
+    return name.replace(".", "_")
+
+
+def _box(table: Table) -> list[str]:
+    """An entity with its key columns; a view, which has none, by its name."""
+    primary = set(table.keys[0]) if table.keys else set()
+    pointing = {name for reference in table.references for name in reference.columns}
+    unique = {name for key in table.keys[1:] for name in key}
+    lines = []
+    for column in table.columns:
+        marks = [mark for mark, names in (("PK", primary), ("FK", pointing), ("UK", unique)) if column.name in names]
+        if marks:
+            lines.append(f"        {re.sub(r'[^A-Za-z0-9_]', '_', column.type)} {column.name} {', '.join(marks)}")
+    return [f"    {_entity(table.name)} {{", *lines, "    }"] if lines else [f"    {_entity(table.name)}"]
+
+
+def _line(table: Table, reference: Reference) -> str:
+    """A line from the table pointed into: one or none of its rows, where a column may be NULL, to any number here, or at
+    most one where the columns hold a key. Dotted where no foreign key says so."""
+    optional = any(not column.not_null for column in table.columns if column.name in reference.columns)
+    single = any(set(key) <= set(reference.columns) for key in table.keys)
+    stroke = "--" if reference.declared else ".."
+    ends = f"{'|o' if optional or not reference.declared else '||'}{stroke}{'o|' if single else 'o{'}"
+    return f'{_entity(reference.table)} {ends} {_entity(table.name)} : "{", ".join(reference.columns)}"'
+
+
+def _columns(table: Table) -> str:
+    """A table in words, and its columns."""
+    for_others = "For this program only."
+    if table.name in FOR_OTHERS:
+        with_role = ", with the role `reader` too" if table.name in roles.FOR_READERS else ""
+        for_others = f"Other programs may read it{with_role}."
+    facts = [table.comment or "No comment in the database.", for_others]
+    if table.is_view:
+        facts.append(f"A view of {_listed(table.reads)}.")
+    for place, key in enumerate(table.keys):
+        facts.append(f"{'Unique too' if place else 'Key'}: `{', '.join(key)}`.")
+    rows = [
+        f"| `{column.name}` | {column.type}{' NOT NULL' if column.not_null else ''} | {_cell(column.meaning)} |"
+        for column in table.columns
+    ]
+    return "\n".join([f"### `{table.name}`", "", " ".join(facts), "", "| Column | Type | |", "|---|---|---|", *rows])
+
+
+def _listed(names: Iterable[str]) -> str:
+    return ", ".join(f"`{name}`" for name in names)
+
+
+def _cell(text: str) -> str:
+    return text.replace("|", r"\|").replace("\n", " ")
+
+
+def filled(text: str, drawn: Mapping[str, str]) -> str:
+    """The text with every drawn part in its place. Raises ValueError where a part has no markers, or markers no part."""
+    for name, part in drawn.items():
+        begin, end = f"<!-- drawn: {name} -->", f"<!-- end of {name} -->"
+        pattern = re.compile(f"{re.escape(begin)}.*?{re.escape(end)}", re.DOTALL)
+        text, count = pattern.subn("\n\n".join([begin, part, end]).replace("\\", r"\\"), text)
+        if count != 1:
+            raise ValueError(f"{FILE.name} has {count} places for the drawn part {name!r}, not one.")
+    if unknown := set(re.findall(r"<!-- drawn: (.*?) -->", text)) - drawn.keys():
+        raise ValueError(f"{FILE.name} has places for {', '.join(sorted(unknown))}, which is not drawn.")
+    return text
+
+
+def uncommented(schema: Schema) -> list[str]:
+    """Tables and columns of which nothing says what they are."""
+    found = [table.name for table in schema.values() if not table.comment]
+    return found + [
+        f"{table.name}.{column.name}" for table in schema.values() for column in table.columns if not column.meaning
+    ]
+
+
+def main() -> int:
+    """Draws the file anew, and what the web UI shows of columns, from a PostgreSQL of its own."""
+    from rsu_pipeline_tests.docs import shown  # which knows this module
+
+    with tempfile.TemporaryDirectory(prefix="rsu-docs-") as name:
+        folder = Path(name) / "postgres"
+        try:
+            url = embedded.ensure_running(folder, embedded.machine_binaries())
+            with database.session(url, purpose="docs") as conn:
+                database.migrate(conn)
+                schema = read(conn)
+        finally:
+            embedded.destroy(folder)
+    made = {FILE: filled(FILE.read_text(encoding="utf-8"), parts(schema)), shown.FILE: shown.text(schema)}
+    for path, text in made.items():
+        same = path.read_text(encoding="utf-8") == text
+        path.write_text(text, encoding="utf-8")
+        print(f"{path.name}: {'unchanged' if same else 'drawn anew'}")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
