@@ -3,6 +3,7 @@
 import csv
 import datetime as dt
 import io
+import re
 
 import click
 from rich.table import Column, Table
@@ -50,12 +51,18 @@ def as_text(entries: list[start_lists.Entry]) -> str:
     return buffer.getvalue()
 
 
+# Anybody can register with such a name, and a spreadsheet runs a cell that begins so, also in the wide forms that some take
+# for the same. Where it takes tabs, semicolons or line ends for the end of a cell, what follows them begins one.
+_FORMULA = re.compile("(^|[;\\t\\r\\n])(\\s*)([=+\\-@＝＋－＠])")
+
+
 def _cell(value: object) -> object:
-    """A value as a cell. A text that a spreadsheet would take for a formula begins with an apostrophe."""
+    """A value as a cell. A text that a spreadsheet would take for a formula has an apostrophe before it."""
     if isinstance(value, list):
         value = ", ".join(value)
-    if isinstance(value, str) and value.startswith(("=", "+", "-", "@", "\t", "\r", "\n")):
-        return f"'{value}"
+    if isinstance(value, str):
+        value = _FORMULA.sub(r"\1'\2\3", value)
+        return f"'{value}" if value.startswith(("\t", "\r", "\n")) else value
     return value
 
 

@@ -20,6 +20,9 @@ from rsu_pipeline.warehouse import start_lists
 PATIENCE = 30.0
 """Seconds to wait for a partner: the watch has it for a moment at each look, a backfill until its next race."""
 
+SIDE_BY_SIDE = 8
+"""Partners at a time where each credential has places in flight of its own."""
+
 
 class BatchConfig(dg.Config):
     """Which partners, and what of each."""
@@ -66,7 +69,9 @@ def sync_partners(
 
     failed: list[str] = []
     bug: Exception | None = None
-    with ThreadPoolExecutor(max_workers=installation.current().settings.budget.max_in_flight) as pool:
+    budget = installation.current().settings.budget
+    at_once = budget.max_in_flight if budget.in_flight_scope == "all" else max(budget.max_in_flight, SIDE_BY_SIDE)
+    with ThreadPoolExecutor(max_workers=at_once) as pool:
         waiting = {pool.submit(visit, key): key for key in dict.fromkeys(config.partners)}
         try:
             for future in as_completed(waiting):

@@ -24,7 +24,7 @@ RULES: dict[Lane, LaneRules] = {
     "race_day": LaneRules(30, 3 * 3600),
     # 400,000 registrations are 160 calls, some 4 minutes; an account of many years takes a good deal longer.
     "new_partner": LaneRules(20, 2 * 3600),
-    # The whole fleet in one run: 1,000 partners, 2 calls at a time, are 20 minutes.
+    # The whole fleet in one run: 1,000 partners of three races, two calls at a time, are 82 minutes.
     "routine": LaneRules(10, 2 * 3600),
     # Backfills work in slices of minutes.
     "backfill": LaneRules(0, 3600),

@@ -15,6 +15,8 @@ from rsu_pipeline.warehouse.backfill import Progress
 from rsu_pipeline.warehouse.budget import Ledger
 
 Metadata = Mapping[str, dg.MetadataValue]
+LONGEST_NAME = 120
+"""Characters of a race's or an event's name in a table of the web UI."""
 SAMPLE = 20
 """Rows of a table, or sentences of a list, shown at the most."""
 
@@ -45,8 +47,8 @@ def plan_metadata(plan: Plan) -> Metadata:
             [
                 dg.TableRecord(
                     {
-                        "race": item.event.race_name,
-                        "event": item.event.name,
+                        "race": item.event.race_name[:LONGEST_NAME],
+                        "event": item.event.name[:LONGEST_NAME],
                         "event_id": item.event.event_id,
                         "starts_at": item.event.starts_at.strftime("%Y-%m-%d %H:%M UTC")
                         if item.event.starts_at
@@ -152,6 +154,8 @@ def start_lists_metadata(conn: Connection, partner_id: int, built: start_lists.B
                 dg.TableRecord(
                     {
                         **{name: getattr(item, name) for name in columns},
+                        "race": item.race[:LONGEST_NAME],
+                        "event": item.event[:LONGEST_NAME],
                         "start": item.start.strftime("%Y-%m-%d %H:%M") if item.start else "",
                     }
                 )

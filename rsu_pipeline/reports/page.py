@@ -10,6 +10,8 @@ from rsu_pipeline.reports import frames, plots
 if TYPE_CHECKING:
     import pandas as pd
 
+EARLIEST = dt.date(1990, 1, 1)
+"""No registration is older; calendars of pictures have an end."""
 _HEAD = """<!DOCTYPE html>
 <html lang="en"><head><meta charset="utf-8">
 <meta http-equiv="Content-Security-Policy" content="default-src 'none'; img-src data:; style-src 'unsafe-inline'">
@@ -36,10 +38,20 @@ class Report:
 
 
 def report(partner: str, registrations: frames.Rows, changes: frames.Rows, today: dt.date) -> Report:
-    """From the rows to the report."""
+    """From the rows to the report. Days that cannot be, a slip or a garbled clock at RunSignup, are not told; a bib's counts
+    as today's."""
+    registrations = [
+        row if _is_plausible(row["registered_on"], today) else {**row, "registered_on": None} for row in registrations
+    ]
+    changes = [row if _is_plausible(row["day"], today) else {**row, "day": today} for row in changes]
     events = frames.by_event(registrations)
     by_day, coverage = frames.registrations_by_day(registrations), frames.bib_coverage(registrations, changes, today)
     return Report(partner, events, plots.all_plots(events, by_day, coverage))
+
+
+def _is_plausible(day: object, today: dt.date) -> bool:
+    """Whether there can be a registration of this day; two days' grace for clocks and zones."""
+    return isinstance(day, dt.date) and EARLIEST <= day <= today + dt.timedelta(days=2)
 
 
 def html(reports: list[Report], made_at: dt.datetime) -> str:
@@ -55,7 +67,7 @@ def amount(value: float) -> str:
 
 def _section(item: Report) -> str:
     rows = "".join(
-        f"<tr><td>{escape(row['race'])}</td><td>{escape(row['event'])}</td>"
+        f"<tr><td>{_text(row['race'])}</td><td>{_text(row['event'])}</td>"
         f'<td class="number">{row["entrants"]:,}</td><td class="number">{row["with_bib"]:,}</td>'
         f'<td class="number">{amount(row["amount_paid"])}</td></tr>\n'
         for row in item.rows()
@@ -67,4 +79,9 @@ def _section(item: Report) -> str:
         f'<p><img alt="{escape(title)}" src="{plots.data_uri(png)}"></p>\n' for title, png in item.pictures.items()
     )
     table = f"<table><tr>{heads}</tr>\n{rows}</table>\n" if rows else "<p>No registrations of events ahead.</p>\n"
-    return f"<h2>{escape(item.partner)}</h2>\n{table}{pictures}"
+    return f"<h2>{_text(item.partner)}</h2>\n{table}{pictures}"
+
+
+def _text(name: str) -> str:
+    """A name from outside as HTML. In <bdi> a mark that turns the direction of writing ends with the name."""
+    return f"<bdi>{escape(''.join(one if one >= ' ' and one != chr(127) else ' ' for one in name))}</bdi>"

@@ -4,27 +4,19 @@ Retries sit above the ledger, so that each attempt is counted. Nothing raised or
 secret.
 """
 
-import email.utils
-import logging
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 from urllib.parse import quote, quote_plus
 
-import requests
 import tenacity
-import urllib3
 
-from rsu_pipeline.runsignup import envelopes
-from rsu_pipeline.runsignup.errors import ApiError, Cause, Remedy, cause_of_code
+from rsu_pipeline.runsignup import envelopes, transport
+from rsu_pipeline.runsignup.errors import ApiError, Cause, Remedy, cause_of_code, words
 from rsu_pipeline.runsignup.paging import TEMPLATE_REGISTRATION_ID, NextPage, next_page
 from rsu_pipeline.runsignup.payloads import Race, Registration, RowUnreadable, decode_race, decode_registration
-
-# urllib3 writes whole addresses, secret included: at DEBUG every request line, at WARNING with headers it cannot parse.
-# A filter, unlike a level, stays whatever an installation's logging configuration says.
-for _name in ("urllib3.connection", "urllib3.connectionpool", "urllib3.poolmanager", "urllib3.util.retry"):
-    logging.getLogger(_name).addFilter(lambda record: False)
+from rsu_pipeline.runsignup.transport import Answer
 
 RACES_PAGE_SIZE = 1000
 """RunSignup's maximum for `/races`."""
@@ -32,10 +24,14 @@ REMOVED_PAGE_SIZE = 1000
 """No maximum is documented for removed-participants; 1000 is the largest size known to be safe."""
 EARLIEST_START = "1990-01-01"
 """Sent as `start_date`, since `/races` hides past races unless told otherwise."""
-MAX_BODY_BYTES = 256 * 1024 * 1024
+MAX_LISTING_BYTES = 4 * transport.MAX_BODY_BYTES
+"""Of all pages of a listing of races together."""
+MOST_ROWS = 10_000
+"""Of one answer, for each event asked for; RunSignup's pages have 2,500 at the most, of all events or of each."""
+LONGEST_EVENT_LIST = 6000
+"""Characters of `event_id` in one call's address; servers refuse addresses of some 8,000."""
 MAX_RETRY_AFTER = 60.0
 LONGEST_DETAIL = 300
-_CHUNK = 256 * 1024
 # A second failure of these kinds is not a passing one.
 _ATTEMPTS_BY_CAUSE = {Cause.NOT_JSON: 2, Cause.UNSPECIFIED: 2}
 
@@ -89,20 +85,6 @@ class RacePage:
     server_time: int
 
 
-@dataclass(frozen=True)
-class _Answer:
-    status: int
-    body: bytes
-    server_time: int
-    retry_after: float | None
-
-
-class _Session(requests.Session):
-    def get_redirect_target(self, resp: requests.Response) -> str | None:
-        """None: even when told not to follow a redirect, requests would read its body and take its address apart."""
-        return None
-
-
 class Client:
     """The calls this project makes, for one credential. Every method raises ApiError."""
 
@@ -135,9 +117,9 @@ class Client:
         forms = {form for text in secrets for form in (text, quote(text, safe=""), quote_plus(text))}
         self._secrets = sorted(forms, key=len, reverse=True)
         self._params: dict[str, str] = {"format": "json"}
-        self._session = _Session()
-        # Credentials of another service must not come from a .netrc, nor a proxy see these calls unasked.
-        self._session.trust_env = False
+        self._listed: set[int] = set()
+        self._listed_bytes = 0
+        self._session = transport.Session()
         self._session.headers["Accept"] = "application/json"
         if credential.scheme == "api_key":
             self._params |= {"api_key": credential.key, "api_secret": credential.secret}
@@ -162,13 +144,36 @@ class Client:
             "sort": "name ASC",
         }
         raw_races, answer = self._call("races", "/races", params, None, envelopes.races)
-        races, unreadable = [], []
+        if len(raw_races) > MOST_ROWS:
+            raise ApiError(Cause.UNKNOWN_SHAPE, f"{len(raw_races):,} races on one page", where="races")
+        races: list[Race] = []
+        unreadable: list[UnreadableRow] = []
         for raw in raw_races:
             try:
                 races.append(decode_race(raw))
             except RowUnreadable as error:
                 unreadable.append(UnreadableRow(raw, str(error)))
-        return RacePage(races, unreadable, len(raw_races) < RACES_PAGE_SIZE, answer.server_time)
+        is_last = len(raw_races) < RACES_PAGE_SIZE
+        self._see_to_an_end(page, {race.race_id for race in races}, len(answer.body), is_last)
+        return RacePage(races, unreadable, is_last, answer.server_time)
+
+    def _see_to_an_end(self, page: int, race_ids: set[int], size: int, is_last: bool) -> None:
+        """Raises ApiError when a listing goes on and on: a full page without a race that the pages before it lack, or more
+        than memory should hold."""
+        if page == 1:
+            self._listed, self._listed_bytes = set(), 0
+        new = race_ids - self._listed
+        self._listed |= race_ids
+        self._listed_bytes += size
+        if page > 1 and not new and not is_last:
+            raise ApiError(Cause.UNKNOWN_SHAPE, f"page {page} has no race that was not listed before", where="races")
+        if self._listed_bytes > MAX_LISTING_BYTES:
+            raise ApiError(
+                Cause.UNKNOWN_SHAPE,
+                f"listing larger than {MAX_LISTING_BYTES >> 20} MiB after {page} pages; to a wrong key RunSignup lists"
+                " everybody's races",
+                where="races",
+            )
 
     def race(self, race_id: int) -> tuple[Race, int]:
         """A race with the events of all its editions, and the server's time."""
@@ -218,13 +223,34 @@ class Client:
         size: int,
         modified_after: int | None,
     ) -> Page:
-        params |= {"event_id": ",".join(map(str, event_ids)), "results_per_page": str(size)}
+        """The page; of more events than one address holds, asked for in several calls."""
+        params |= {"results_per_page": str(size)}
         # The first page is asked for without the keyset, as any caller would.
         if after:
             params["after_registration_id"] = str(after)
         if modified_after is not None:
             params["modified_after_timestamp"] = str(int(modified_after))
+        pages = [
+            self._part(feed, race_id, params | {"event_id": ids}, after, size) for ids in _in_one_address(event_ids)
+        ]
+        if len(pages) == 1:
+            return pages[0]
+        # As far as every part has been seen; what is above it comes again.
+        reached = [page.next.covered_to for page in pages if page.next.covered_to is not None]
+        return Page(
+            [row for page in pages for row in page.rows],
+            [row for page in pages for row in page.unreadable],
+            NextPage(min(reached, default=None)),
+            pages[0].server_time,
+        )
+
+    def _part(self, feed: str, race_id: int, params: dict[str, str], after: int, size: int) -> Page:
         elements, answer = self._call(feed, f"/race/{race_id}/{feed}", params, race_id, envelopes.participants)
+        sent, most = _count(elements), MOST_ROWS * (params["event_id"].count(",") + 1)
+        if sent > most:
+            raise ApiError(
+                Cause.UNKNOWN_SHAPE, f"{sent:,} rows where {size:,} were asked for", where=f"{feed} of race {race_id}"
+            )
         rows: list[Registration] = []
         unreadable: list[UnreadableRow] = []
         ids_by_event: dict[int | None, list[int]] = {}
@@ -252,7 +278,7 @@ class Client:
         params: Mapping[str, str],
         race_id: int | None,
         parse: Callable[[bytes], Any],
-    ) -> tuple[Any, _Answer]:
+    ) -> tuple[Any, Answer]:
         """The parsed answer, after as many attempts as its failures are worth."""
         retrying = tenacity.Retrying(
             retry=tenacity.retry_if_exception(lambda error: isinstance(error, ApiError) and _transient(error)),
@@ -265,14 +291,16 @@ class Client:
 
     def _attempt(
         self, endpoint: str, path: str, params: Mapping[str, str], race_id: int | None, parse: Callable[[bytes], Any]
-    ) -> tuple[Any, _Answer]:
+    ) -> tuple[Any, Answer]:
         where = endpoint if race_id is None else f"{endpoint} of race {race_id}"
         grant = self._ledger.take(endpoint=endpoint, race_id=race_id)
         status: int | None = None
         ended: str | None = "interrupted"
         size = rows = 0
         try:
-            answer = self._send(path, params)
+            answer = transport.fetch(
+                self._session, self._base_url + path, {**params, **self._params}, self._timeouts, self._total_timeout
+            )
             status, size = answer.status, len(answer.body)
             parsed = _parse(answer, parse)
             rows = _count(parsed)
@@ -286,47 +314,13 @@ class Client:
         # Out here, so that no earlier exception, whose text may hold the address, hangs on it as its context.
         raise error
 
-    def _send(self, path: str, params: Mapping[str, str]) -> _Answer:
-        deadline = time.monotonic() + self._total_timeout
-        try:
-            with self._session.get(
-                self._base_url + path,
-                params={**params, **self._params},
-                timeout=self._timeouts,
-                stream=True,
-                allow_redirects=False,
-            ) as response:
-                body = bytearray()
-                # What has arrived, not what fills a chunk: the latter would wait for a dribbling answer without end.
-                while chunk := response.raw.read1(_CHUNK, decode_content=True):
-                    body += chunk
-                    if len(body) > MAX_BODY_BYTES:
-                        raise ApiError(Cause.UNKNOWN_SHAPE, f"answer larger than {MAX_BODY_BYTES >> 20} MiB")
-                    if time.monotonic() > deadline:
-                        raise ApiError(Cause.TIMEOUT, f"answer not complete after {self._total_timeout:g} s")
-                return _Answer(
-                    response.status_code,
-                    bytes(body),
-                    _server_time(response.headers.get("Date")),
-                    _retry_after(response.headers.get("Retry-After")),
-                )
-        # The texts of these exceptions hold the URL, and with it the secret: only their kind is passed on.
-        except requests.ConnectTimeout:
-            raise ApiError(Cause.TIMEOUT, f"no connection within {self._timeouts[0]:g} s") from None
-        except (requests.Timeout, urllib3.exceptions.ReadTimeoutError):
-            raise ApiError(Cause.TIMEOUT, f"nothing received for {self._timeouts[1]:g} s") from None
-        except (requests.RequestException, urllib3.exceptions.HTTPError, ValueError) as failure:
-            # ValueErrors speak of an address or a header that cannot be sent at all.
-            cause = Cause.REFUSED if isinstance(failure, ValueError) else Cause.CONNECTION
-            raise ApiError(cause, type(failure).__name__) from None
-
     def _placed(self, error: ApiError, where: str) -> ApiError:
         detail = error.detail
         for secret in self._secrets:
             detail = detail.replace(secret, "•••")
-        # Cut only now: half a secret would not be found.
+        # Changed and cut only now: half a secret would not be found.
         return ApiError(
-            error.cause, detail[:LONGEST_DETAIL], where=where, code=error.code, retry_after=error.retry_after
+            error.cause, words(detail, LONGEST_DETAIL), where=where, code=error.code, retry_after=error.retry_after
         )
 
     def _enough(self, state: tenacity.RetryCallState) -> bool:
@@ -340,10 +334,11 @@ class Client:
         return max(min(asked, MAX_RETRY_AFTER), self._wait(state))
 
 
-def _parse(answer: _Answer, parse: Callable[[bytes], Any]) -> Any:
+def _parse(answer: Answer, parse: Callable[[bytes], Any]) -> Any:
     if 300 <= answer.status < 400:
         raise ApiError(Cause.REDIRECT, f"HTTP {answer.status}; credentials are not sent on, check RSU_API_BASE_URL")
     try:
+        envelopes.refuse_too_many_members(answer.body)
         if answer.status == 200:
             return parse(answer.body)
         # An error object says more than the status it came with.
@@ -351,6 +346,18 @@ def _parse(answer: _Answer, parse: Callable[[bytes], Any]) -> Any:
     except ApiError as error:
         error.retry_after = answer.retry_after
         raise
+
+
+def _in_one_address(event_ids: Sequence[int]) -> list[str]:
+    """The event ids as one address takes them, with commas between: mostly all of them."""
+    parts: list[str] = []
+    for event_id in event_ids:
+        # In the address a comma is three characters.
+        if parts and len(parts[-1]) + 2 * parts[-1].count(",") + len(str(event_id)) + 3 <= LONGEST_EVENT_LIST:
+            parts[-1] += f",{event_id}"
+        else:
+            parts.append(str(event_id))
+    return parts or [""]
 
 
 def _cause_of_status(status: int) -> Cause:
@@ -373,19 +380,3 @@ def _count(parsed: object) -> int:
     if not isinstance(parsed, list):
         return 1
     return sum(len(item.rows) if isinstance(item, envelopes.EventRows) else 1 for item in parsed)
-
-
-def _server_time(header: str | None) -> int:
-    """Unix seconds of a `Date` header. Every answer on record has one; should it be missing, our own clock stands in,
-    whose difference the cursor's overlap covers."""
-    try:
-        return int(email.utils.parsedate_to_datetime(header or "").timestamp())
-    except (TypeError, ValueError):
-        return int(time.time())
-
-
-def _retry_after(header: str | None) -> float | None:
-    try:
-        return max(0.0, float(header)) if header else None
-    except ValueError:
-        return None

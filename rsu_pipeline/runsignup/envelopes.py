@@ -3,6 +3,7 @@
 An answer that is none of the known shapes is an error (`Cause.UNKNOWN_SHAPE`), never "no rows".
 """
 
+import re
 from dataclasses import dataclass, field
 from typing import TypeVar
 
@@ -13,6 +14,10 @@ from rsu_pipeline.runsignup.errors import ApiError, Cause, cause_of_code
 from rsu_pipeline.runsignup.mending import mended, without_halves
 
 T = TypeVar("T")
+
+MOST_MEMBERS = 2_000_000
+"""Of all objects and arrays of an answer together; a page of 2,500 registrations has some 150,000. Each is an object in
+memory, many times what it is in the answer."""
 
 
 class _Wrapper(msgspec.Struct):
@@ -38,6 +43,7 @@ _elements = msgspec.json.Decoder(list[_Element], strict=False)
 _race_rows = msgspec.json.Decoder(list[_RaceRow] | None)
 _object = msgspec.json.Decoder(dict[str, Raw])
 _error = msgspec.json.Decoder(_Error, strict=False)
+_STRING = re.compile(rb'"(?:[^"\\]|\\.)*+"', re.DOTALL)
 
 
 @dataclass
@@ -92,6 +98,17 @@ def race(body: bytes) -> bytes:
     return _as_sent(bytes(members["race"]), without_halves(body), body)
 
 
+def refuse_too_many_members(body: bytes) -> None:
+    """Raises ApiError for a body that would be too much once it is decoded."""
+    commas = body.count(b",")
+    if commas <= MOST_MEMBERS:
+        return
+    # They are between members, but for those in strings, which are looked at only where it matters.
+    commas -= sum(body.count(b",", match.start(), match.end()) for match in _STRING.finditer(body))
+    if commas > MOST_MEMBERS:
+        raise ApiError(Cause.UNKNOWN_SHAPE, f"more than {MOST_MEMBERS:,} members in one answer")
+
+
 def error_in(body: bytes) -> ApiError | None:
     """The ApiError an error object stands for; None when the body is anything else."""
     if body.lstrip()[:1] != b"{":
@@ -130,9 +147,9 @@ def _members(body: bytes) -> dict[str, Raw]:
     try:
         text, _ = mended(bytes(members["error"]))
         error = _error.decode(text)
+        message = " ".join(str(error.error_msg or "no message").split())
     except (msgspec.DecodeError, RecursionError):
         raise ApiError(Cause.UNKNOWN_SHAPE, "an error object without code") from None
-    message = " ".join(str(error.error_msg or "no message").split())
     raise ApiError(cause_of_code(error.error_code), f"code {error.error_code}: {message}", code=error.error_code)
 
 

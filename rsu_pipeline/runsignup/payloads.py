@@ -169,7 +169,7 @@ _registration = msgspec.json.Decoder(Registration, strict=False)
 _race = msgspec.json.Decoder(Race, strict=False)
 _event = msgspec.json.Decoder(Event, strict=False)
 _object = msgspec.json.Decoder(dict[str, Raw])
-_BRACKET = re.compile(rb'"(?:[^"\\]|\\.)*"|[\[\]{}]', re.DOTALL)
+_BRACKET = re.compile(rb'"(?:[^"\\]|\\.)*+"|[\[\]{}]', re.DOTALL)
 
 
 def decode_registration(raw: bytes, *, event_id: int | None = None) -> Registration:

@@ -63,11 +63,11 @@ def eastern_time(text: str) -> dt.datetime:
 
 
 def instant(wall: dt.datetime, zone: dt.tzinfo) -> dt.datetime:
-    """The instant of a wall time in a zone, in UTC; of an hour that comes twice the first."""
-    try:
-        return wall.replace(tzinfo=zone).astimezone(dt.UTC)
-    except OverflowError:
-        raise ValueError("time out of range") from None
+    """The instant of a wall time in a zone, in UTC; of an hour that comes twice the first. Those of the years 1 and 9999 are
+    refused: a day before or after them cannot be told."""
+    if not dt.MINYEAR < wall.year < dt.MAXYEAR:
+        raise ValueError("time out of range")
+    return wall.replace(tzinfo=zone).astimezone(dt.UTC)
 
 
 def date(text: str) -> dt.date:

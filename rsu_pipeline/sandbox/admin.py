@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterator
 from typing import Any, Literal
+from zoneinfo import available_timezones
 
 import msgspec
 from starlette.requests import Request
@@ -273,7 +274,9 @@ class Admin:
         fields = dict(body.fields)
         # Those the rules depend on are changed in the world; all others only in what is served.
         race.name = fields.pop("name", race.name)
-        race.timezone = fields.pop("timezone", race.timezone)
+        if fields.get("timezone") in available_timezones():
+            race.timezone = fields.pop("timezone")
+            race.fields.pop("timezone", None)
         if "is_private_race" in fields:
             race.private = fields.pop("is_private_race") in ("T", True)
         if "is_draft_race" in fields:

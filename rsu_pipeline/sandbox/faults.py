@@ -1,7 +1,10 @@
 """Faults a test can order: which calls they strike and what they send instead."""
 
 import asyncio
+import binascii
 import itertools
+import zlib
+from collections.abc import Iterator
 from typing import Literal
 
 import msgspec
@@ -28,12 +31,18 @@ Kind = Literal[
     "closed",
     "wrong_type",
     "redirect",
+    "raw",
+    "date",
+    "bomb",
+    "endless",
 ]
 
 HANGING = frozenset(("timeout", "reset", "closed"))
 """Kinds that send no answer at all."""
-ALTERING = frozenset(("slow_body", "truncated", "short_body"))
+ALTERING = frozenset(("slow_body", "truncated", "short_body", "date"))
 """Kinds that spoil the sending of the true answer."""
+FLOODING = frozenset(("bomb", "endless"))
+"""Kinds whose answer is larger than anybody should hold."""
 
 _HTML = b"<!DOCTYPE html><html><head><title>Connection timed out</title></head><body><h1>522</h1></body></html>"
 _XML = b'<?xml version="1.0" encoding="utf-8"?>\n<response><note>not what was asked for</note></response>'
@@ -45,6 +54,10 @@ class Fault(msgspec.Struct, forbid_unknown_fields=True):
     Every filter that is not None must hold. `after_page` True strikes only calls that
     carry after_registration_id, so only pages after the first. `seconds` is how long
     a hanging or dribbling fault lasts, in real time.
+
+    `raw` answers with `body` (base64), `status` and `headers`. `date` sends the true answer with `message` as its
+    Date header, none when that is empty. `redirect` leads to `message` where it is an address. `bomb` sends `size`
+    bytes of white space, compressed; `endless` the same plain, without a length, and never ends when `size` is 0.
     """
 
     kind: Kind
@@ -56,6 +69,10 @@ class Fault(msgspec.Struct, forbid_unknown_fields=True):
     seconds: float | None = None
     code: int = 4
     message: str = "Unspecified failure."
+    body: str = ""
+    status: int = 200
+    headers: list[tuple[str, str]] = []
+    size: int = 0
 
 
 class Faults:
@@ -123,8 +140,24 @@ def answer_of(fault: Fault) -> Answer:
     if kind == "wrong_type":
         return Answer(b"[1,2]")
     if kind == "redirect":
-        return Answer(b"", 302, "text/html", headers=[("Location", "http://127.0.0.1:9/")])
+        location = fault.message if "://" in fault.message else "http://127.0.0.1:9/"
+        return Answer(b"", 302, "text/html", headers=[("Location", location)])
+    if kind == "raw":
+        return Answer(binascii.a2b_base64(fault.body), fault.status, headers=list(fault.headers))
     return Answer(b"")
+
+
+def flood(fault: Fault) -> Iterator[bytes]:
+    """The pieces of a flooding fault's body, made as they are sent."""
+    packer = zlib.compressobj(9, zlib.DEFLATED, 31) if fault.kind == "bomb" else None
+    piece, left = b" " * 65536, fault.size
+    while left > 0 or (packer is None and not fault.size):
+        part = piece if not fault.size else piece[:left]
+        left -= len(part)
+        if out := part if packer is None else packer.compress(part):
+            yield out
+    if packer is not None:
+        yield packer.flush()
 
 
 async def hang(fault: Fault) -> None:

@@ -16,7 +16,7 @@ from typing import Any
 
 from rsu_pipeline.sandbox.api import Api
 from rsu_pipeline.sandbox.calls import Answer, ApiError, Call, call_from, error_answer, spelled
-from rsu_pipeline.sandbox.faults import ALTERING, HANGING, Fault, Faults, answer_of, hang
+from rsu_pipeline.sandbox.faults import ALTERING, FLOODING, HANGING, Fault, Faults, answer_of, flood, hang
 from rsu_pipeline.sandbox.people import Row
 from rsu_pipeline.sandbox.world import World
 
@@ -176,15 +176,19 @@ class Gateway:
             if "gzip" in call.headers.get("accept-encoding", ""):
                 encoding.append(("Content-Encoding", "gzip"))
                 body = await _gzip(body)
+        if fault and fault.kind in FLOODING:
+            await self._flood(fault, send)
+            return
         length = len(body)
         if fault and fault.kind == "truncated":
             body = body[: length // 2]
             length = len(body)
         elif fault and fault.kind == "short_body":
             body = body[: length // 2]
+        date = fault.message if fault and fault.kind == "date" else self.world.clock.header()
         headers = [
             ("Server", "nginx"),
-            ("Date", self.world.clock.header()),
+            *([("Date", date)] if date else []),
             ("Content-Type", answer.content_type),
             ("Content-Length", str(length)),
             ("P3P", 'CP="CAO PSA OUR"'),
@@ -205,6 +209,17 @@ class Gateway:
             self._cut(call, reset=False)
             return
         # Sending waits until the network has taken what was sent before, so this ends the true transfer.
+        await send({"type": "http.response.body", "body": b"", "more_body": False})
+
+    async def _flood(self, fault: Fault, send: Send) -> None:
+        headers = [(b"Content-Type", b"application/json"), (b"Connection", b"close")]
+        if fault.kind == "bomb":
+            headers.append((b"Content-Encoding", b"gzip"))
+        await send({"type": "http.response.start", "status": 200, "headers": headers})
+        for part in flood(fault):
+            await self._part(part, send)
+            # To a client that has gone sending costs no wait, and would leave no other call its turn.
+            await asyncio.sleep(0)
         await send({"type": "http.response.body", "body": b"", "more_body": False})
 
     async def _part(self, part: bytes, send: Send) -> None:

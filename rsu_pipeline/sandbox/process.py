@@ -217,7 +217,7 @@ class AdminClient:
         seconds: float | None = None,
         **more: Any,
     ) -> int:
-        """The fault's id; `more` are `code` and `message` of the kind `error_code`."""
+        """The fault's id; `more` are the members of a Fault that only some kinds have, as `code` and `message`."""
         id: int = self._post(
             "fault",
             kind=kind,

@@ -226,7 +226,7 @@ def _catch_up(desk: Desk, read: PlannedRead, done: Slice) -> None:
 
 
 def _record_unavailable(desk: Desk, race: PastRace, events: Sequence[PastEvent], error: ApiError, done: Slice) -> None:
-    desk.say(f"race {race.race_id} {race.name!r}: {len(events)} events of an old edition are not to be had, {error}")
+    desk.say(f"{_named(race)}: {len(events)} events of an old edition are not to be had, {error}")
     backfill.note_unavailable(desk.conn, desk.partner_id, [event.event_id for event in events], str(error))
     desk.conn.commit()
     done.unavailable += len(events)
@@ -237,7 +237,11 @@ def _fail(desk: Desk, race: PastRace, error: ApiError, done: Slice) -> None:
     backfill.note_failure(desk.conn, desk.partner_id, race.race_id, str(error), wait=wait)
     desk.conn.commit()
     done.problems.append(f"race {race.race_id}: {error}")
-    desk.say(f"race {race.race_id} {race.name!r}: FAILED, {error}; tried again in {wait.total_seconds() / 3600:.0f} h")
+    desk.say(f"{_named(race)}: FAILED, {error}; tried again in {wait.total_seconds() / 3600:.0f} h")
+
+
+def _named(race: PastRace) -> str:
+    return f"race {race.race_id} {race.name[: partner.LONGEST_NAME]!r}"
 
 
 def _end(desk: Desk, done: Slice) -> None:

@@ -19,6 +19,8 @@ from rsu_pipeline.sync.reading import ReadOutcome, read_race
 from rsu_pipeline.warehouse import credentials, cursors, database, events, history
 from rsu_pipeline.warehouse.staging import Counts
 
+LONGEST_NAME = 80
+"""Characters of a race's name in a line of a log."""
 VERIFIED_FOR = dt.timedelta(hours=1)
 """How old a proof of access may be before a read that succeeds renews it."""
 
@@ -234,7 +236,7 @@ def _is_stale(desk: Desk) -> bool:
 
 def _line(result: ReadOutcome) -> str:
     read, counts = result.read, result.counts
-    head = f"race {read.race_id} {read.race_name!r}, {read.mode} ({read.reason})"
+    head = f"race {read.race_id} {read.race_name[:LONGEST_NAME]!r}, {read.mode} ({read.reason})"
     if result.error:
         return f"{head}: FAILED, {result.error}"
     went_on = ", went on where an earlier run stopped" if result.resumed else ""

@@ -233,7 +233,8 @@ def _take(
 
 def _source(desk: Desk, position: Position, page: Page) -> Source:
     if position.first_page_at is None:
-        position.first_page_at = page.server_time
+        # The earlier of two clocks: a cursor that is too early has more read again, one that is too late misses changes.
+        position.first_page_at = min(page.server_time, int(desk.now().timestamp()))
     return Source(desk.partner_id, desk.key, position.race_id, page.server_time, desk.run_id, position.mode)
 
 

@@ -9,14 +9,19 @@ import re
 from collections.abc import Callable
 from functools import lru_cache
 from operator import attrgetter
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import msgspec
 from msgspec import UNSET
 
 from rsu_pipeline.runsignup import values
+from rsu_pipeline.runsignup.errors import words
+from rsu_pipeline.runsignup.mending import without_nul
 from rsu_pipeline.runsignup.payloads import Event, Race, Registration, User, members_of
 from rsu_pipeline.warehouse.staging import StagedLine
+
+if TYPE_CHECKING:
+    from functools import _lru_cache_wrapper
 
 T = TypeVar("T")
 
@@ -24,6 +29,10 @@ NULL = r"\N"
 NULL_BYTES = NULL.encode()
 LONGEST_INDEXED = 1000
 """Bytes that a member with an index of its own may have; PostgreSQL refuses entries of some 2,700 bytes."""
+LONGEST_NAMED = 60
+"""Characters of a text from outside that a fault repeats."""
+LARGEST_REMEMBERED = 4096
+"""Bytes of a row whose parts are remembered lest the next row's be worked out again; few rows have 3,000."""
 LATEST_EPOCH = 253_402_300_799
 """The end of the year 9999, Unix seconds."""
 
@@ -56,8 +65,6 @@ _ESCAPES = (("\\", r"\\"), ("\t", r"\t"), ("\n", r"\n"), ("\r", r"\r"), ("\x00",
 _SPACES = ((b"\t", rb"\t"), (b"\n", rb"\n"), (b"\r", rb"\r"))
 _ACTIVE = rb"\N" + b"\t" + rb"\N" + b"\t" + rb"\N"
 """The removal's cells of an active registration."""
-_NUL = rb"\u0000"
-_NUL_ESCAPE = re.compile(rb"(?<!\\)((?:\\\\)*)\\u0000")
 _NOBODY = User()
 _MEMBERS = {
     "team": TEAM,
@@ -74,8 +81,8 @@ def staged(row: Registration, race_id: int) -> tuple[StagedLine, list[str]]:
     faults = list(row.faults)
     user = row.user or _NOBODY
     payload = row.raw
-    if _NUL in payload and _NUL_ESCAPE.search(payload):
-        payload = _NUL_ESCAPE.sub(rb"\1\\ufffd", payload)
+    if (whole := without_nul(payload)) != payload:
+        payload = whole
         faults.append("a NUL character was replaced")
     is_removed = row.removed_reason is not None
     removed_epoch = _removed_epoch(row, faults) if is_removed else None
@@ -100,7 +107,7 @@ def staged(row: Registration, race_id: int) -> tuple[StagedLine, list[str]]:
     )
     json = (
         NULL_BYTES if user.address is None else _json(_encode(user.address)),
-        _json(b"{%b}" % _texts("team", _team_of(row))[1:]),
+        _json(b"{%b}" % _remembered(_texts, row)("team", _team_of(row))[1:]),
         _json(b"{%b}" % _payment(row, faults)[1:]),
         _json(b"{%b}" % _additional(row, faults)[1:]),
         _json(payload),
@@ -137,9 +144,7 @@ def _escaped(text: str) -> str:
 def _json(text: bytes) -> bytes:
     """A JSON text as a cell; a NUL character, which PostgreSQL's JSON cannot hold, becomes U+FFFD."""
     if b"\\" in text:
-        if _NUL in text:
-            text = _NUL_ESCAPE.sub(rb"\1\\ufffd", text)
-        text = text.replace(b"\\", rb"\\")
+        text = without_nul(text).replace(b"\\", rb"\\")
     # Outside its strings JSON may have these, between one member and the next.
     for character, escape in _SPACES:
         if character in text:
@@ -191,7 +196,10 @@ def _iso_date(text: str) -> str:
 
 @lru_cache(maxsize=8192)
 def _iso_time(text: str) -> str:
-    return values.wall_time(text).isoformat(" ")
+    """Eastern wall time; as for the instant that PostgreSQL makes of it, the years 1 and 9999 are refused."""
+    wall = values.wall_time(text)
+    values.instant(wall, values.EASTERN)
+    return wall.isoformat(" ")
 
 
 def _removed_epoch(row: Registration, faults: list[str]) -> int | None:
@@ -209,7 +217,7 @@ def _removed_epoch(row: Registration, faults: list[str]) -> int | None:
 
 def _payment(row: Registration, faults: list[str]) -> bytes:
     """JSON members with amounts as exact numbers; null stays null and absent stays absent."""
-    members, wrong = _priced("payment", _money_of(row))
+    members, wrong = _remembered(_priced, row)("payment", _money_of(row))
     faults += wrong
     for name in PAYMENT_REFERENCES:
         reference = getattr(row, name)
@@ -222,14 +230,19 @@ def _additional(row: Registration, faults: list[str]) -> bytes:
     members = b""
     if row.usatf_discount_amount_in_cents is not UNSET:
         # Dollars, in spite of its name.
-        members, wrong = _priced("discount", (row.usatf_discount_amount_in_cents,))
+        members, wrong = _remembered(_priced, row)("discount", (row.usatf_discount_amount_in_cents,))
         faults += wrong
-    members += _texts("additional", _additional_of(row))
+    members += _remembered(_texts, row)("additional", _additional_of(row))
     for name in ("multi_race_bundle", "signed_waiver_details"):
         value = getattr(row, name)
         if value is not UNSET:
             members += b',"%b":%b' % (name.encode(), value)
     return members
+
+
+def _remembered(work: "_lru_cache_wrapper[T]", row: Registration) -> Callable[..., T]:
+    """`work` with its memory, but for a row so large that thousands of its like would fill the machine's."""
+    return work if len(row.raw) <= LARGEST_REMEMBERED else work.__wrapped__
 
 
 # Many rows have the same fees, teams and options.
@@ -270,7 +283,7 @@ def race_row(race: Race) -> tuple[dict[str, object], list[str]]:
     faults = list(race.faults)
     payload = _payload(race.raw, faults, without="events")
     if race.timezone and values.zone(race.timezone) is None:
-        faults.append(f"timezone: {race.timezone!r} is not known; US Eastern is used")
+        faults.append(f"timezone: {words(race.timezone, LONGEST_NAMED)!r} is not known; US Eastern is used")
     row: dict[str, object] = {
         "race_id": race.race_id,
         "address": race.address,
@@ -349,7 +362,7 @@ def _payload(raw: bytes, faults: list[str], *, without: str = "") -> dict[str, o
         try:
             kept[name] = msgspec.json.decode(member)
         except msgspec.DecodeError:
-            faults.append(f"{name}: cannot be kept in the payload")
+            faults.append(f"{words(name, LONGEST_NAMED)}: cannot be kept in the payload")
     return kept
 
 
@@ -365,7 +378,7 @@ def _distance(text: object) -> str | None:
 def _without_nul(row: dict[str, object]) -> dict[str, object]:
     """PostgreSQL's text has no NUL character; U+FFFD stands in."""
     encoded = msgspec.json.encode(row)
-    if _NUL not in encoded:
+    if (whole := without_nul(encoded)) == encoded:
         return row
-    cleaned: dict[str, object] = msgspec.json.decode(_NUL_ESCAPE.sub(rb"\1\\ufffd", encoded))
+    cleaned: dict[str, object] = msgspec.json.decode(whole)
     return cleaned

@@ -7,6 +7,7 @@ import dagster as dg
 from rsu_pipeline.orchestration.assets.sync import participants
 from rsu_pipeline.orchestration.failures import plain_failures
 from rsu_pipeline.orchestration.partitions import timing_partner
+from rsu_pipeline.orchestration.report import LONGEST_NAME
 from rsu_pipeline.orchestration.resources import WarehouseResource
 from rsu_pipeline.orchestration.tables import OPERATORS
 from rsu_pipeline.reports import page, plots
@@ -51,8 +52,8 @@ def _metadata(made: page.Report) -> dict[str, dg.MetadataValue]:
             [
                 dg.TableRecord(
                     {
-                        "race": row["race"],
-                        "event": row["event"],
+                        "race": row["race"][:LONGEST_NAME],
+                        "event": row["event"][:LONGEST_NAME],
                         "entrants": row["entrants"],
                         "with_bib": row["with_bib"],
                         "amount_paid": page.amount(row["amount_paid"]),

@@ -1,0 +1,223 @@
+"""The HTTP below the client: no redirect is followed, no cookie kept, and every answer has an end.
+
+`requests` bounds only the wait for the next bytes: a server that sends a byte a second, or headers without end, would hold
+a call for ever. Here each answer is read through `Bounds`, from its first byte to its last.
+"""
+
+import email.utils
+import http.client
+import io
+import logging
+import socket
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from contextvars import ContextVar
+from dataclasses import dataclass
+from http.cookiejar import DefaultCookiePolicy
+from typing import Any
+
+import requests
+import urllib3
+from requests.adapters import HTTPAdapter
+from urllib3.connection import HTTPConnection, HTTPSConnection
+
+from rsu_pipeline.runsignup.errors import ApiError, Cause
+
+# urllib3 writes whole addresses, secret included: at DEBUG every request line, at WARNING with headers it cannot parse.
+# A filter, unlike a level, stays whatever an installation's logging configuration says.
+for _name in ("urllib3.connection", "urllib3.connectionpool", "urllib3.poolmanager", "urllib3.util.retry"):
+    logging.getLogger(_name).addFilter(lambda record: False)
+
+MAX_BODY_BYTES = 64 * 1024 * 1024
+"""Of one answer, unpacked; 2,500 registrations are some 4 MB."""
+FURTHEST_AHEAD = 10 * 365 * 86400
+"""Seconds. A server whose clock is further ahead of ours has none; a simulated RunSignup may be months ahead."""
+_CHUNK = 256 * 1024
+
+
+@dataclass(frozen=True)
+class Answer:
+    """A complete answer. `server_time` is its `Date` in Unix seconds, `retry_after` the seconds it asks to wait."""
+
+    status: int
+    body: bytes
+    server_time: int
+    retry_after: float | None
+
+
+@dataclass(frozen=True)
+class Bounds:
+    """What one answer may take: `seconds` until `deadline` (of the monotonic clock), and `most` bytes as they come over the
+    network, headers included."""
+
+    seconds: float
+    deadline: float
+    most: int
+
+    @classmethod
+    def from_now(cls, seconds: float, most: int) -> "Bounds":
+        return cls(seconds, time.monotonic() + seconds, most)
+
+    def late(self) -> ApiError:
+        return ApiError(Cause.TIMEOUT, f"answer not complete after {self.seconds:g} s")
+
+
+_bounds: ContextVar[Bounds | None] = ContextVar("bounds", default=None)
+
+
+@contextmanager
+def within(bounds: Bounds) -> Iterator[None]:
+    """Answers that begin inside the block keep to these bounds."""
+    token = _bounds.set(bounds)
+    try:
+        yield
+    finally:
+        _bounds.reset(token)
+
+
+class _Bounded(io.RawIOBase):
+    """A socket to be read within bounds; raises ApiError beyond them."""
+
+    def __init__(self, link: socket.socket, bounds: Bounds) -> None:
+        self._link = link
+        self._raw = link.makefile("rb", buffering=0)
+        self._bounds = bounds
+        self._left = bounds.most
+        self._patience = link.gettimeout()
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: Any) -> int | None:
+        seconds = self._bounds.deadline - time.monotonic()
+        if seconds <= 0:
+            raise self._bounds.late()
+        if self._left <= 0:
+            raise too_large(self._bounds.most)
+        self._link.settimeout(seconds if self._patience is None else min(seconds, self._patience))
+        try:
+            got = self._raw.readinto(buffer)
+        except TimeoutError:
+            if time.monotonic() >= self._bounds.deadline:
+                raise self._bounds.late() from None
+            raise
+        self._left -= got or 0
+        return got
+
+    def close(self) -> None:
+        if not self.closed:
+            # The connection may serve the next call.
+            if self._link.fileno() >= 0:
+                self._link.settimeout(self._patience)
+            self._raw.close()
+        super().close()
+
+
+class _Response(http.client.HTTPResponse):
+    def __init__(self, sock: socket.socket, *args: Any, **options: Any) -> None:
+        super().__init__(sock, *args, **options)
+        if (bounds := _bounds.get()) is not None:
+            self.fp.close()
+            self.fp = io.BufferedReader(_Bounded(sock, bounds))
+
+
+class _Connection(HTTPConnection):
+    response_class = _Response
+
+
+class _SecureConnection(HTTPSConnection):
+    response_class = _Response
+
+
+class _Pool(urllib3.HTTPConnectionPool):
+    ConnectionCls = _Connection
+
+
+class _SecurePool(urllib3.HTTPSConnectionPool):
+    ConnectionCls = _SecureConnection
+
+
+class _Adapter(HTTPAdapter):
+    def init_poolmanager(self, *args: Any, **options: Any) -> None:
+        super().init_poolmanager(*args, **options)
+        self.poolmanager.pool_classes_by_scheme = {"http": _Pool, "https": _SecurePool}
+
+
+class Session(requests.Session):
+    """A session for one credential."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        # Credentials of another service must not come from a .netrc, nor a proxy see these calls unasked.
+        self.trust_env = False
+        # The API has no cookies; a server's own would be sent with every later call, however many it sets.
+        self.cookies.set_policy(DefaultCookiePolicy(allowed_domains=()))
+        # Both are in urllib3 without further packages, and hand out a bomb piece by piece.
+        self.headers["Accept-Encoding"] = "gzip, deflate"
+        self.mount("https://", _Adapter())
+        self.mount("http://", _Adapter())
+
+    def get_redirect_target(self, resp: requests.Response) -> str | None:
+        """None: even when told not to follow a redirect, requests would read its body and take its address apart."""
+        return None
+
+
+def fetch(session: Session, url: str, params: Mapping[str, str], timeouts: tuple[float, float], total: float) -> Answer:
+    """The answer to one GET, within `timeouts` for the connection and for each wait, and `total` seconds for all of it.
+    Raises ApiError, whose text holds nothing of the address."""
+    bounds = Bounds.from_now(total, MAX_BODY_BYTES)
+    try:
+        with (
+            within(bounds),
+            session.get(url, params=params, timeout=timeouts, stream=True, allow_redirects=False) as response,
+        ):
+            body = bytearray()
+            # What has arrived, not what fills a chunk: the latter would wait for a dribbling answer without end.
+            while chunk := response.raw.read1(_CHUNK, decode_content=True):
+                body += chunk
+                if len(body) > MAX_BODY_BYTES:
+                    raise too_large(MAX_BODY_BYTES)
+                if time.monotonic() > bounds.deadline:
+                    raise bounds.late()
+            return Answer(
+                response.status_code,
+                bytes(body),
+                server_time(response.headers.get("Date")),
+                retry_after(response.headers.get("Retry-After")),
+            )
+    # The texts of these exceptions hold the URL, and with it the secret: only their kind is passed on.
+    except requests.exceptions.SSLError:
+        raise ApiError(Cause.CONNECTION, "SSLError: no TLS, or a certificate that is not to be trusted") from None
+    except requests.ConnectTimeout:
+        raise ApiError(Cause.TIMEOUT, f"no connection within {timeouts[0]:g} s") from None
+    except (requests.Timeout, urllib3.exceptions.ReadTimeoutError):
+        raise ApiError(Cause.TIMEOUT, f"nothing received for {timeouts[1]:g} s") from None
+    except (requests.RequestException, urllib3.exceptions.HTTPError, ValueError) as failure:
+        # ValueErrors speak of an address or a header that cannot be sent at all.
+        cause = Cause.REFUSED if isinstance(failure, ValueError) else Cause.CONNECTION
+        raise ApiError(cause, type(failure).__name__) from None
+
+
+def too_large(most: int) -> ApiError:
+    """The error for an answer of more than so many bytes."""
+    return ApiError(Cause.UNKNOWN_SHAPE, f"answer larger than {most >> 20} MiB; RSU_PAGE_SIZE makes pages smaller")
+
+
+def server_time(header: str | None) -> int:
+    """Unix seconds of a `Date` header. Every answer on record has one; should it be missing or make no sense, our own clock
+    stands in, whose difference the cursor's overlap covers."""
+    own = int(time.time())
+    try:
+        told = int(email.utils.parsedate_to_datetime(header or "").timestamp())
+    except (TypeError, ValueError, OverflowError):
+        return own
+    return told if 0 <= told <= own + FURTHEST_AHEAD else own
+
+
+def retry_after(header: str | None) -> float | None:
+    """Seconds of a `Retry-After` header; None for a date, or what cannot be read."""
+    try:
+        return max(0.0, float(header)) if header else None
+    except ValueError:
+        return None

@@ -1,0 +1,54 @@
+"""One hostile server for the session, and a hub of one race for the tests of a module."""
+
+import itertools
+from collections.abc import Iterator
+from pathlib import Path
+
+import psycopg2
+import pytest
+
+from rsu_pipeline.sandbox.process import SandboxProcess
+from rsu_pipeline_tests.conftest import at
+from rsu_pipeline_tests.hostile.server import HostileServer, hostile_server
+from rsu_pipeline_tests.hub import Hub
+
+SPEC = {
+    "partners": 1,
+    "races_per_partner": 2,
+    "events_per_race": 1,
+    "registrations_per_event": 12,
+    "start_in_hours": 400,
+}
+_names = itertools.count(1)
+
+
+@pytest.fixture(scope="session")
+def hostile() -> Iterator[HostileServer]:
+    with hostile_server() as server:
+        yield server
+
+
+@pytest.fixture
+def hub(database_url: str, tmp_path: Path) -> Iterator[Hub]:
+    """A partner with two races of an event each, synced."""
+    with SandboxProcess.start(spec=SPEC, seed=7) as sandbox:
+        made = Hub(database_url, sandbox, tmp_path)
+        assert not made.sync().failures
+        yield made
+
+
+@pytest.fixture(scope="module")
+def shared(server: str, template: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Hub]:
+    """The same for all tests of a module, which leave it as equal to RunSignup as they found it."""
+    name = f"rsu_hostile_{next(_names)}"
+    conn = psycopg2.connect(server)
+    conn.autocommit = True
+    with conn.cursor() as cur:
+        cur.execute(f"CREATE DATABASE {name} TEMPLATE {template}")
+    with SandboxProcess.start(spec=SPEC, seed=7) as sandbox:
+        made = Hub(at(server, name), sandbox, tmp_path_factory.mktemp("home"))
+        assert not made.sync().failures
+        yield made
+    with conn.cursor() as cur:
+        cur.execute(f"DROP DATABASE {name} WITH (FORCE)")
+    conn.close()
