@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo demo-fresh up test prove lint lock bench clean
+.PHONY: help setup demo demo-fresh up test prove lint docs lock update audit sbom bench clean
 
 help:  ## Show the targets.
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
@@ -38,15 +38,59 @@ lint: setup  ## Style, types, definitions.
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
-bench: setup  ## Measure against the floor, in one run.
-	$(BIN)/python -m benchmarks.full_sync
+docs: setup  ## Draw anew what the documentation takes from the schema, the rules and the packages.
+	$(BIN)/python -m rsu_pipeline_tests.docs.drawn
+	$(BIN)/python -m rsu_pipeline_tests.docs.capacity
+	$(BIN)/python -m rsu_pipeline_tests.docs.licences
 
-lock: setup  ## Make the lock anew from pyproject.toml (needs uv).
-	uv pip compile pyproject.toml $(LOCK_OPTIONS) -o requirements.txt
-	uv pip compile pyproject.toml $(LOCK_OPTIONS) --extra dev -o requirements-dev.txt
+bench: setup .venv-bench/installed  ## Measure beside the floor, dlt and pandas, and growth; draw docs/performance.md (an hour).
+	mkdir -p build/bench
+	$(BIN)/python -m benchmarks.compare --json build/bench/compare.json
+	$(BIN)/python -m benchmarks.full_sync --json build/bench/full_sync.json
+	$(BIN)/python -m benchmarks.history --json build/bench/history.json
+	$(BIN)/python -m benchmarks.growth --json build/bench/growth.json
+	$(BIN)/python -m benchmarks.performance
+
+# dlt is compared with and is no dependency. The lock is made from requirements.in beside it, as the others are.
+.venv-bench/installed: benchmarks/requirements.txt
+	$(PYTHON) -m venv .venv-bench
+	.venv-bench/bin/pip install --quiet --disable-pip-version-check --require-hashes -r benchmarks/requirements.txt
+	@touch $@
+
+lock:  ## Make every lock anew from pyproject.toml (needs uv).
+	@command -v uv >/dev/null || { echo "make $(or $(MAKECMDGOALS),lock) needs uv, which is not on the PATH: docs/dependencies.md says more."; exit 2; }
+	uv pip compile pyproject.toml $(LOCK_OPTIONS) $(UPGRADE) -o requirements.txt
+	uv pip compile pyproject.toml $(LOCK_OPTIONS) $(UPGRADE) -c requirements.txt --extra dev -o requirements-dev.txt
+	echo 'dagster-celery[redis]==$(DAGSTER_LIBRARIES)' \
+		| uv pip compile pyproject.toml - $(LOCK_OPTIONS) $(UPGRADE) -c requirements.txt -o deploy/celery/requirements.txt
+	echo 'dagster-k8s==$(DAGSTER_LIBRARIES)' \
+		| uv pip compile pyproject.toml - $(LOCK_OPTIONS) $(UPGRADE) -c requirements.txt -o deploy/kubernetes/requirements.txt
+	printf '%s\n' $(TOOLS) | uv pip compile - $(LOCK_OPTIONS) $(UPGRADE) -o requirements-tools.txt
 
 LOCK_OPTIONS := --quiet --universal --python-version 3.11 --generate-hashes --no-header --no-emit-index-url \
 	--no-emit-find-links --no-annotate --no-strip-extras
 
+# Of audit and sbom, in an environment of their own; their lock is requirements-tools.txt.
+TOOLS := pip-audit==2.10.1 cyclonedx-bom==7.5.0
+# The version that Dagster's libraries share.
+DAGSTER_LIBRARIES := $(shell sed -n 's/.*"dagster-postgres==\(.*\)".*/\1/p' pyproject.toml)
+
+update:  ## Newest versions within pyproject.toml's ranges into the locks, then every test (needs uv).
+	$(MAKE) lock UPGRADE=--upgrade
+	$(MAKE) setup
+	$(BIN)/python -m rsu_pipeline_tests.docs.licences
+	$(MAKE) test
+
+.venv-tools/installed: requirements-tools.txt
+	$(PYTHON) -m venv .venv-tools
+	.venv-tools/bin/pip install --quiet --disable-pip-version-check --require-hashes -r requirements-tools.txt
+	@touch $@
+
+audit: .venv-tools/installed  ## Known vulnerabilities of what runs (needs the network).
+	.venv-tools/bin/pip-audit --strict --disable-pip --require-hashes -r requirements.txt
+
+sbom: .venv-tools/installed  ## What runs, as a CycloneDX bill of materials in sbom.json.
+	.venv-tools/bin/cyclonedx-py requirements --pyproject pyproject.toml --output-reproducible --of JSON -o sbom.json requirements.txt
+
 clean:  ## Remove the environment and caches; data in .rsu stays.
-	rm -rf .venv .mypy_cache .ruff_cache .pytest_cache .hypothesis *.egg-info
+	rm -rf .venv .venv-tools .mypy_cache .ruff_cache .pytest_cache .hypothesis *.egg-info
