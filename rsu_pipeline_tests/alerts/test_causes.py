@@ -136,7 +136,11 @@ def test_a_fault_is_told_once_and_its_end_once(put: Fleet, notifier: Notifier, f
 
 
 def test_every_kind_that_the_database_tells_is_raised_here() -> None:
-    assert {fault.kind for fault in FAULTS} == causes.TITLES.keys() - {"run_failed", "run_stuck", "registration_missing"}
+    assert {fault.kind for fault in FAULTS} == causes.TITLES.keys() - {
+        "run_failed",
+        "run_stuck",
+        "registration_missing",
+    }
 
 
 @pytest.mark.parametrize("fault", [pytest.param(one, id=f"{one.kind}-{number}") for number, one in enumerate(FAULTS)])
