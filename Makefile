@@ -65,6 +65,7 @@ lock:  ## Make every lock anew from pyproject.toml (needs uv).
 		| uv pip compile pyproject.toml - $(LOCK_OPTIONS) $(UPGRADE) -c requirements.txt -o deploy/celery/requirements.txt
 	echo 'dagster-k8s==$(DAGSTER_LIBRARIES)' \
 		| uv pip compile pyproject.toml - $(LOCK_OPTIONS) $(UPGRADE) -c requirements.txt -o deploy/kubernetes/requirements.txt
+	uv pip compile benchmarks/requirements.in $(LOCK_OPTIONS) $(UPGRADE) -o benchmarks/requirements.txt
 	printf '%s\n' $(TOOLS) | uv pip compile - $(LOCK_OPTIONS) $(UPGRADE) -o requirements-tools.txt
 
 LOCK_OPTIONS := --quiet --universal --python-version 3.11 --generate-hashes --no-header --no-emit-index-url \
@@ -93,4 +94,4 @@ sbom: .venv-tools/installed  ## What runs, as a CycloneDX bill of materials in s
 	.venv-tools/bin/cyclonedx-py requirements --pyproject pyproject.toml --output-reproducible --of JSON -o sbom.json requirements.txt
 
 clean:  ## Remove the environment and caches; data in .rsu stays.
-	rm -rf .venv .venv-tools .mypy_cache .ruff_cache .pytest_cache .hypothesis *.egg-info
+	rm -rf .venv .venv-tools .venv-bench build .mypy_cache .ruff_cache .pytest_cache .hypothesis *.egg-info

@@ -32,6 +32,17 @@ LARGE = Spec(partners=4, races_per_partner=5, events_per_race=2, registrations_p
 SCALES = {"medium": "medium", "estate": "estate", "large": "custom"}
 
 
+class _Registration(msgspec.Struct):
+    registration_id: int
+
+
+class _Element(msgspec.Struct):
+    participants: list[_Registration] = []
+
+
+_listed = msgspec.json.Decoder(list[_Element])
+
+
 @dataclass
 class Expected:
     """What the sandbox's world holds: the partners' reads, registrations per event, registrations and calls over all."""
@@ -109,16 +120,36 @@ class Hub:
                 raise RuntimeError(f"Database {name} is still in use.")
             time.sleep(0.02)
 
-    def run(self, module: str, action: str, url: str, *, root: Path = ROOT) -> Measured:
-        """Runs `benchmarks.<module>` in a process of its own, with the package as the checkout `root` has it."""
+    def run(
+        self,
+        module: str,
+        action: str,
+        url: str,
+        *,
+        root: Path = ROOT,
+        python: str = sys.executable,
+        reads: list[Read] | None = None,
+        variant: str = "",
+    ) -> Measured:
+        """Runs `benchmarks.<module>` in a process of its own, with the package as the checkout `root` has it. `reads` are
+        those of the world unless given."""
         name = url.rsplit("/", 1)[1]
-        job = Job(action, url, self.sandbox.api_url, self.now, self.partners, self.expected.reads, self.secret_key)
+        job = Job(
+            action,
+            url,
+            self.sandbox.api_url,
+            self.now,
+            self.partners,
+            self.expected.reads if reads is None else reads,
+            self.secret_key,
+            variant=variant,
+        )
         self.execute("CHECKPOINT")
         self.sandbox.admin.reset_stats()
         postmaster = self._postmaster()
         before = cpu_of(self.sandbox.process.pid), cpu_of(postmaster, of_ended_children=True)
         done = subprocess.run(
-            [sys.executable, "-m", f"benchmarks.{module}"],
+            [python, "-m", f"benchmarks.{module}"],
             input=msgspec.json.encode(job),
             stdout=subprocess.PIPE,
             check=True,
@@ -161,21 +192,22 @@ class Hub:
                         "after_registration_id": str(after),
                     }
                     url = f"{self.sandbox.api_url}/race/{read.race_id}/participants"
-                    elements = session.get(url, params=params, timeout=60).json()
-                    ids = [row["registration_id"] for item in elements for row in item.get("participants", [])]
+                    elements = _listed.decode(session.get(url, params=params, timeout=60).content)
+                    ids = [row.registration_id for item in elements for row in item.participants]
                     after, full = max(ids, default=0), len(ids) == PAGE_SIZE
 
 
 @contextmanager
-def started(scale: str, *, past: bool = False) -> Iterator[Hub]:
+def started(scale: str | Spec, *, past: bool = False) -> Iterator[Hub]:
     """The servers, for the length of a block; nothing of them is left. What is measured is the future events, or the
-    `past` ones."""
+    `past` ones, of a scale or of a world of exact sizes."""
     folder = Path(tempfile.mkdtemp(prefix="rsu-benchmark-"))
     now = float(int(time.time()))
     try:
         url = embedded.ensure_running(folder / "postgres", embedded.machine_binaries())
-        spec = msgspec.to_builtins(LARGE) if scale == "large" else None
-        with SandboxProcess.start(SCALES[scale], SEED, now=now, spec=spec, timeout=300) as sandbox:
+        name, spec = _world(scale)
+        sizes = msgspec.to_builtins(spec) if spec else None
+        with SandboxProcess.start(name, SEED, now=now, spec=sizes, timeout=300) as sandbox:
             rows = sandbox.admin.partners()
             partners = [Partner(row["partner"], row["name"], row["key"], row["secret"]) for row in rows]
             yield Hub(url, sandbox, partners, now, expected(scale, now, past=past), folder)
@@ -185,10 +217,18 @@ def started(scale: str, *, past: bool = False) -> Iterator[Hub]:
         shutil.rmtree(folder, ignore_errors=True)
 
 
-def expected(scale: str, now: float, *, past: bool = False) -> Expected:
+def _world(scale: str | Spec) -> tuple[str, Spec | None]:
+    """What the sandbox calls it, and its exact sizes if it has any."""
+    if isinstance(scale, Spec):
+        return "custom", scale
+    return SCALES[scale], LARGE if scale == "large" else None
+
+
+def expected(scale: str | Spec, now: float, *, past: bool = False) -> Expected:
     """What a sync, or a load of the `past`, must come to, from a world of the same seed built here, not from anything
     that is measured."""
-    world = build(SCALES[scale], SEED, now, LARGE if scale == "large" else None)
+    name, spec = _world(scale)
+    world = build(name, SEED, now, spec)
     ids: dict[int, list[int]] = defaultdict(list)
     sizes = {}
     for event in world.events.values():
@@ -220,6 +260,10 @@ class Change:
     bibs: int = 0
     added: int = 0
     removed: int = 0
+    now: dict[int, tuple[str, str]] = field(default_factory=dict)
+    """What changed, by registration: the column that did, of `bib_num` and `first_name`, and its value."""
+    gone: list[int] = field(default_factory=list)
+    """Registrations that were removed."""
 
 
 def change_one_percent(hub: Hub, held: Sequence[tuple[int, int, int]], repetition: int) -> Change:
@@ -230,13 +274,18 @@ def change_one_percent(hub: Hub, held: Sequence[tuple[int, int, int]], repetitio
         kind = place % 10
         if kind < 5:
             # Above every bib that the world has given out.
-            admin.bib(registration_id, 1_000_000 * (repetition + 1) + place)
+            bib = 1_000_000 * (repetition + 1) + place
+            admin.bib(registration_id, bib)
+            change.now[registration_id] = ("bib_num", str(bib))
             change.bibs += holders
         elif kind < 8:
-            admin.edit(registration_id, {"first_name": f"Renamed {repetition}", "city": f"Elsewhere {place}"})
+            name = f"Renamed {repetition}"
+            admin.edit(registration_id, {"first_name": name, "city": f"Elsewhere {place}"})
+            change.now[registration_id] = ("first_name", name)
             change.edited += holders
         elif kind == 8:
             admin.remove(registration_id, "cleared")
+            change.gone.append(registration_id)
             change.removed += holders
             hub.expected.sizes[event_id] -= 1
         else:

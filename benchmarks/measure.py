@@ -10,6 +10,8 @@ from pathlib import Path
 
 import msgspec
 
+_MAXRSS_PER_MIB = 1024 if sys.platform != "darwin" else 1024**2
+
 
 class Partner(msgspec.Struct, frozen=True):
     """One of the sandbox's partners; `number` is its number in the database as well."""
@@ -41,10 +43,12 @@ class Job(msgspec.Struct):
     page_size: int = 2500
     in_flight: int = 2
     """Partners side by side, and calls at a time."""
+    variant: str = ""
+    """How, for a contender that knows several ways."""
 
 
 class Part(msgspec.Struct):
-    """Seconds that a part of the work took: on the clock, and of this process's CPU."""
+    """Seconds that a part of the work took: on the clock, and of the CPU by this process and its ended children."""
 
     wall: float = 0.0
     cpu: float = 0.0
@@ -65,6 +69,8 @@ class Report(msgspec.Struct):
     unequal: int = 0
     reads: list[Read] = []
     problems: list[str] = []
+    seconds: dict[str, float] = {}
+    """What was timed by itself, by name."""
 
 
 class Meter:
@@ -75,16 +81,24 @@ class Meter:
 
     @contextmanager
     def timing(self, part: Part) -> Iterator[None]:
-        wall, cpu = time.perf_counter(), time.process_time()
+        wall, cpu = time.perf_counter(), _cpu_seconds()
         try:
             yield
         finally:
             part.wall += time.perf_counter() - wall
-            part.cpu += time.process_time() - cpu
+            part.cpu += _cpu_seconds() - cpu
 
-    def close(self, report: Report) -> None:
+    def close(self, report: Report, *, with_child: bool = False) -> None:
+        """Notes the memory; `with_child` adds the most that a child process of this one took, where it does the work."""
         report.imports_mib = self.imports_mib
         report.peak_mib = memory()[1]
+        if with_child:
+            report.peak_mib += resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss / _MAXRSS_PER_MIB
+
+
+def _cpu_seconds() -> float:
+    times = os.times()
+    return time.process_time() + times.children_user + times.children_system
 
 
 def memory() -> tuple[float, float]:
@@ -94,7 +108,7 @@ def memory() -> tuple[float, float]:
         # getrusage would give the parent's peak as well: a child begins with the memory that it was forked from.
         lines = dict(line.split(":", 1) for line in status.read_text().splitlines())
         return int(lines["VmRSS"].split()[0]) / 1024, int(lines["VmHWM"].split()[0]) / 1024
-    most = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / (1024 if sys.platform != "darwin" else 1024**2)
+    most = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / _MAXRSS_PER_MIB
     return most, most
 
 

@@ -1,7 +1,8 @@
 """The pipeline's own engine as a measured process: partners' future events through the real sync.
 
 Actions: `prepare` makes the schema and onboards the partners, `full` reads everything again, `plan` reads what the plan
-says (full where nothing was read before, else incremental), `history` reads every past event.
+says (full where nothing was read before, else incremental), `part` the same of the job's races alone, `history` reads
+every past event.
 """
 
 import datetime as dt
@@ -85,6 +86,12 @@ def run(work: Job, report: Report, meter: Meter) -> None:
         with meter.timing(report.listing):
             plan = partial(_plan, force_full=work.action == "full")
             planned = list(pool.map(lambda partner: at_desk(partner, plan), work.partners))
+            if work.action == "part":
+                races = {(read.partner, read.race_id) for read in work.reads}
+                planned = [
+                    found.only({race_id for number, race_id in races if number == partner.number})
+                    for partner, found in zip(work.partners, planned, strict=True)
+                ]
         with meter.timing(report.registrations):
             syncs = pool.map(lambda partner, plan: at_desk(partner, partial(_sync, plan=plan)), work.partners, planned)
             for done in syncs:

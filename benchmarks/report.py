@@ -1,14 +1,20 @@
 """Figures of several repetitions: medians, ratios to the floor within each repetition, a table, JSON."""
 
+import datetime as dt
+import os
+import platform
+import re
 import statistics
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
+from pathlib import Path
 
 import msgspec
 from rich.console import Console
 from rich.table import Table
 
 from benchmarks.hub import Measured
+from rsu_pipeline.warehouse import pg_binaries
 
 
 @dataclass
@@ -19,14 +25,24 @@ class Results:
     rows: int = 0
     what: str = "Future events"
     runs: dict[str, dict[str, list[Measured]]] = field(default_factory=dict)
+    notes: dict[str, str] = field(default_factory=dict)
+    """What to know of a contender's figures."""
+    refused: dict[str, str] = field(default_factory=dict)
+    """Contenders whose figures do not count, and why."""
 
     def add(self, step: str, label: str, measured: Measured) -> None:
         self.runs.setdefault(step, {}).setdefault(label, []).append(measured)
 
+    def refuse(self, label: str, reason: str) -> None:
+        """Takes a contender out, with what was measured of it so far."""
+        self.refused[label] = reason
+        for by_label in self.runs.values():
+            by_label.pop(label, None)
+
     def show(self) -> None:
         """The table, on standard output."""
         table = Table(title=f"{self.what} of scale {self.scale}: {self.rows:,} registrations")
-        table.add_column("")
+        table.add_column("", no_wrap=True)
         for name in (
             "wall s", "× floor", "CPU s", "× floor", "rows/s", "listing s", "PostgreSQL CPU s", "sandbox CPU s",
             "peak MiB", "above imports", "calls", "MB received",
@@ -37,12 +53,16 @@ class Results:
             table.add_row(f"[bold]{step}[/bold]")
             for label in ["floor", *sorted(by_label.keys() - {"floor"})]:
                 table.add_row(f"  {label}", *self._cells(by_label[label], by_label["floor"]))
-        Console(width=None if Console().is_terminal else 170).print(table)
+        Console(width=None if Console().is_terminal else 180).print(table)
         print(
             "wall, CPU and rows/s are of reading and storing the registrations; the listing (races, plan), which the"
             " floor has not, stands beside.\nrows/s are rows that the copy covers. Ratios are medians of ratios within a"
             " repetition."
         )
+        for label, note in self.notes.items():
+            print(f"{label}: {note}.")
+        for label, reason in self.refused.items():
+            print(f"{label} is refused. {reason}.")
 
     def _cells(self, runs: list[Measured], floor: list[Measured]) -> list[str]:
         wall, cpu = _median(runs, _wall), _median(runs, _cpu)
@@ -74,8 +94,32 @@ class Results:
             step: {label: [_plain(run) for run in list_] for label, list_ in by_label.items()}
             for step, by_label in self.runs.items()
         }
-        whole = {"scale": self.scale, "rows": self.rows, "ratios": ratios, "runs": runs}
+        whole = {
+            "what": self.what,
+            "scale": self.scale,
+            "rows": self.rows,
+            "machine": machine(),
+            "notes": self.notes,
+            "refused": self.refused,
+            "ratios": ratios,
+            "runs": runs,
+        }
         return msgspec.json.format(msgspec.json.encode(whole), indent=2) + b"\n"
+
+
+def machine() -> dict[str, object]:
+    """Where the figures come from: without it they say little."""
+    cpuinfo = Path("/proc/cpuinfo")
+    models = re.findall(r"^model name\s*: (.+)$", cpuinfo.read_text(), re.MULTILINE) if cpuinfo.exists() else []
+    return {
+        "cores": os.cpu_count(),
+        "processor": models[0] if models else platform.processor(),
+        "system": platform.system(),
+        "python": platform.python_version(),
+        "postgresql": pg_binaries.server_version(pg_binaries.machine_binaries() or pg_binaries.wheel_binaries()),
+        "date": dt.datetime.now(dt.UTC).date().isoformat(),
+        "load": round(os.getloadavg()[1], 1),
+    }
 
 
 def _plain(run: Measured) -> dict[str, object]:

@@ -1,0 +1,82 @@
+"""The drawn parts of docs/performance.md, from figures whose answers are known."""
+
+import msgspec
+import pytest
+
+from benchmarks import drawings, performance, report
+from benchmarks.growth import Fleet, Grown, Loaded
+from benchmarks.hub import Measured
+from benchmarks.measure import Part, Report
+
+PNG = b"\x89PNG"
+
+
+def run(wall: float, cpu: float) -> Measured:
+    told = Report(registrations=Part(wall, cpu), peak_mib=50.4, rows=1000)
+    return Measured(told, {"participants": 3, "races": 1}, 2_000_000, 2, 0.5, 1.5)
+
+
+@pytest.fixture
+def results() -> report.Results:
+    results = report.Results("large", rows=1000)
+    for step in drawings.STEPS:
+        for wall in (1.0, 3.0, 2.0):
+            results.add(step, "floor", run(wall, 0.5))
+            results.add(step, "ours", run(2 * wall, 1.0))
+            results.add(step, "dlt, upsert csv", run(4 * wall, 2.0))
+            results.add(step, "dlt, delete-insert csv", run(3 * wall, 2.0))
+            results.add(step, "broken", run(0.1, 0.1))
+    results.notes["ours"] = "scaled"
+    results.refuse("broken", "first load: 3 rows stored, 3 of them different, 4 expected")
+    return results
+
+
+def test_a_table_has_medians_and_says_who_is_refused(results: report.Results) -> None:
+    text = performance.beside(msgspec.json.decode(results.as_json()))
+    lines = text.splitlines()
+    assert lines[0].startswith("Future events of scale large, 1,000 registrations; medians of 3 repetitions. ")
+    assert "| floor | 2.0 | 1.00 | 0.5 | 1.00 | 1.5 | 0.5 | 50 | 4 | 2.0 |" in lines
+    assert "| ours ¹ | 4.0 | 2.00 | 1.0 | 2.00 | 1.5 | 0.5 | 50 | 4 | 2.0 |" in lines
+    assert lines[-2] == "¹ ours: scaled."
+    assert lines[-1] == "broken is refused. first load: 3 rows stored, 3 of them different, 4 expected."
+    assert "| broken" not in text
+
+
+def test_the_picture_shows_the_quicker_way_of_two(results: report.Results) -> None:
+    whole = msgspec.json.decode(results.as_json())
+    assert drawings.quickest(whole["runs"]["first load"]).keys() == {"floor", "ours", "dlt, delete-insert csv"}
+    assert drawings.load(whole).startswith(PNG)
+
+
+def test_growth_is_drawn() -> None:
+    small = Loaded(10_000, 1.0, 0.4, 0.9, 10, 1_000, 80.0, 30 * 2**20, 10_000.0, 0.1, 0.050, 0.02, 0.01, 2)
+    large = Loaded(1_000_000, 120.0, 40.0, 90.0, 700, 100_000, 90.0, 3_000 * 2**20, 8_300.0, 0.1, 0.055, 0.02, 0.01, 2)
+    figures = {"wall": 2.6, "cpu": 1.0, "postgres_cpu": 2.0, "peak_mib": 60.0, "calls": 52.0, "bytes": 1_000.0}
+    fleet = Fleet(13, 260, figures, figures, 20 * 2**20, {"tick of history": 0.015})
+    grown = Grown(registrations=[small, large], partners=[fleet], web_ui_seconds=5.25)
+    text = performance.growth(grown)
+    assert "| 1,000,000 | 120.0 | 40.0 | 90.0 | 8,300 | 90 | 700 | 3,000 | 55 | 20 | 10 |" in text
+    assert "takes 1.10 of one with the least" in text
+    assert "| 13 | 2.6 | 200 | 2.6 | 200 | 1.0 | 2.0 | 60 | 52 | 20 |" in text
+    assert "| tick of history | 15 |" in text
+    assert drawings.growth(grown).startswith(PNG)
+    # As it is kept in a file.
+    assert performance.growth(msgspec.json.decode(msgspec.json.encode(grown), type=Grown)) == text
+
+
+def test_a_part_is_put_between_its_marks_and_nowhere_else() -> None:
+    page = "a\n<!-- drawn: compare -->\nold\n<!-- end of compare -->\nb\n<!-- drawn: growth -->\n\n<!-- end of growth -->\n"
+    drawn = performance.put(page, "compare", r"new \1")
+    assert drawn == page.replace("old", r"new \1")
+    assert performance.put(drawn, "growth", "g").endswith("<!-- drawn: growth -->\ng\n<!-- end of growth -->\n")
+    with pytest.raises(ValueError, match="no part"):
+        performance.put(page, "history", "")
+
+
+def test_the_page_has_every_part_and_every_picture() -> None:
+    page = performance.PAGE.read_text(encoding="utf-8")
+    for name in ("compare", "full_sync", "history", "growth"):
+        performance.put(page, name, "")
+    for name in ("load", "growth"):
+        assert f"(images/performance-{name}.png)" in page
+        assert (performance.IMAGES / f"performance-{name}.png").read_bytes().startswith(PNG)
