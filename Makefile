@@ -28,7 +28,7 @@ up: setup  ## Everything with real credentials.
 	@exec $(BIN)/rsu up
 
 test: setup  ## Every test; PostgreSQL and the sandbox are started by the tests.
-	$(BIN)/pytest -n 4 --dist loadfile
+	$(BIN)/pytest -n 3 --dist loadfile --no-loadscope-reorder
 
 prove: setup  ## The long proof: 10,000 random programs, 1,000 kills (hours).
 	RSU_PROOF_PROGRAMS=10000 RSU_PROOF_KILLS=1000 $(BIN)/pytest -s rsu_pipeline_tests/proof

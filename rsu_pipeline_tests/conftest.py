@@ -28,6 +28,19 @@ hypothesis.settings.register_profile(
 )
 hypothesis.settings.load_profile("no_timing")
 
+LONG = ("proof/test_converges", "proof/test_can_fail", "proof/test_resumes", "browser/", "deploy/", "commands/test_up")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """The modules that take minutes first, so that no process is left with one of them at the end."""
+    folder = Path(__file__).parent
+
+    def rank(item: pytest.Item) -> int:
+        name = item.path.relative_to(folder).as_posix()
+        return next((place for place, long in enumerate(LONG) if name.startswith(long)), len(LONG))
+
+    items.sort(key=rank)
+
 
 @pytest.fixture(scope="session")
 def server() -> Iterator[str]:

@@ -98,14 +98,21 @@ def _read_active(
         if page.next.is_last:
             break
         _commit(desk, position)
-    # A full pass that misses nothing needs no removed registrations; one that does learns from them why.
-    is_full = position.reads_all
-    if participants.missing(desk.conn, desk.partner_id, position.race_id, position.mode) if is_full else with_removed:
+    if _needs_removed(desk, position) if position.reads_all else with_removed:
         position.feed, position.after = "removed", 0
         position.modified_after = _removed_cursor(desk, position)
         _commit(desk, position)
     else:
-        _finish(desk, position, source, outcome, confirm_removals, with_removed=is_full)
+        _finish(desk, position, source, outcome, confirm_removals, with_removed=position.reads_all)
+
+
+def _needs_removed(desk: Desk, position: Position) -> bool:
+    """Whether a full pass has to ask for the removed registrations: to learn why what it misses is gone, or what an earlier
+    one missed that RunSignup did not name yet. One that misses nothing does without."""
+    if participants.missing(desk.conn, desk.partner_id, position.race_id, position.mode):
+        return True
+    since = _removed_cursor(desk, position)
+    return since is not None and participants.has_unexplained(desk.conn, desk.partner_id, position.event_ids, since)
 
 
 def _read_removed(desk: Desk, position: Position, outcome: ReadOutcome, confirm_removals: bool) -> None:

@@ -194,11 +194,20 @@ def _iso_date(text: str) -> str:
     return values.date(text).isoformat()
 
 
-@lru_cache(maxsize=8192)
 def _iso_time(text: str) -> str:
     """Eastern wall time; as for the instant that PostgreSQL makes of it, the years 1 and 9999 are refused."""
+    day, _, clock = text.partition(" ")
+    if "/" in day and clock:
+        # Hardly two registrations share a minute of all years; days and minutes of a day come again and again.
+        return f"{_iso_wall(day)[:10]} {_iso_wall(f'1/1/2000 {clock}')[11:]}"
+    return _iso_wall(text)
+
+
+@lru_cache(maxsize=16384)
+def _iso_wall(text: str) -> str:
     wall = values.wall_time(text)
-    values.instant(wall, values.EASTERN)
+    if not dt.MINYEAR < wall.year < dt.MAXYEAR:
+        raise ValueError("time out of range")
     return wall.isoformat(" ")
 
 

@@ -99,6 +99,23 @@ def missing(conn: Connection, partner_id: int, race_id: int, mode: str) -> list[
         return [Missing(*row) for row in cur.fetchall()]
 
 
+def has_unexplained(conn: Connection, partner_id: int, event_ids: Sequence[int], since: int) -> bool:
+    """Whether one of these events has a registration that went missing without a reason since then, Unix seconds."""
+    with conn.cursor() as cur:
+        cur.execute(
+            """
+            SELECT EXISTS (
+                SELECT FROM runsignup_participants t
+                -- `+ 0` as in note_missing.
+                WHERE t.timing_partner_id + 0 = %s AND t.event_id = ANY (%s::bigint[])
+                    AND t.removed_reason = 'missing_upstream' AND t.removed_at >= to_timestamp(%s))
+            """,
+            (partner_id, list(event_ids), since),
+        )
+        (found,) = cur.fetchone() or (False,)
+    return bool(found)
+
+
 def remove_missing(conn: Connection, source: Source, event_ids: Sequence[int]) -> int:
     """Marks what a complete full pass did not see of these events as `missing_upstream`, and returns how many."""
     with conn.cursor() as cur:

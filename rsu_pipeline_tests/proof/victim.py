@@ -13,7 +13,7 @@ from collections.abc import Callable
 from typing import Any
 
 from rsu_pipeline import settings as configuration
-from rsu_pipeline.runsignup.client import Client
+from rsu_pipeline.runsignup import transport
 from rsu_pipeline.sync import backfill, listing, reading
 from rsu_pipeline.sync import partner as sync
 from rsu_pipeline.sync.desk import open_desk
@@ -23,8 +23,8 @@ from rsu_pipeline.warehouse import budget, cursors, events, history, participant
 POINTS: dict[str, tuple[Any, str, bool]] = {
     "before a call is granted": (budget.Ledger, "take", True),
     "after a call is granted": (budget.Ledger, "take", False),
-    "before a call is sent": (Client, "_send", True),
-    "after an answer": (Client, "_send", False),
+    "before a call is sent": (transport, "fetch", True),
+    "after an answer": (transport, "fetch", False),
     "after a call is settled": (budget.Ledger, "settle", False),
     "before a listing is stored": (events, "store_races", True),
     "after a listing is stored": (events, "store_events", False),

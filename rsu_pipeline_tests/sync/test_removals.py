@@ -97,6 +97,34 @@ def test_a_transfer_seen_on_one_feed_before_the_other_settles(hub: Hub, hidden: 
     hub.assert_removals()
 
 
+def test_a_reason_that_comes_late_is_learned_by_full_reads_alone_at_one_call(hub: Hub) -> None:
+    admin = hub.sandbox.admin
+    old = ids(hub)[0]
+    new = admin.transfer(old, other_event(hub, old), hide="removed", hide_seconds=3)
+    hub.sync(full=True)
+    assert row(hub, old)["removed_reason"] == "missing_upstream"
+    admin.clock(advance=3600)
+    for calls in (1, 0):
+        admin.reset_stats()
+        hub.sync(full=True)
+        assert admin.stats()["by_endpoint"].get("removed", 0) == calls
+        assert (row(hub, old)["removed_reason"], row(hub, old)["new_registration_id"]) == ("transferred", new)
+    hub.assert_removals()
+
+
+def test_what_stays_without_a_reason_is_asked_after_once_more_and_then_let_be(hub: Hub) -> None:
+    admin = hub.sandbox.admin
+    admin.remove(ids(hub)[0], silent=True)
+    asked = []
+    for _ in range(3):
+        admin.reset_stats()
+        hub.sync(full=True)
+        asked.append(admin.stats()["by_endpoint"].get("removed", 0))
+        admin.clock(advance=3600)
+    assert asked == [1, 1, 0]
+    hub.assert_removals()
+
+
 def test_a_chain_of_transfers_between_two_syncs_can_be_followed(hub: Hub) -> None:
     admin = hub.sandbox.admin
     chain = [ids(hub)[0]]

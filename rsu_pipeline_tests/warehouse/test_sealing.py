@@ -48,9 +48,12 @@ def test_a_key_put_in_front_seals_what_is_new_and_the_old_ones_open_what_is_ther
 def test_what_cannot_be_opened_is_one_sentence_that_repeats_nothing(change: str) -> None:
     sealer = Sealer([NEW], source="the key file /some/where")
     sealed = (Sealer([OLD], source="x") if change == "key" else sealer).seal("a secret")
-    sealed = {"cut": sealed[:-9], "flipped": sealed[:-9] + "A" + sealed[-8:], "empty": PREFIX, "clear": "pläin"}.get(
-        change, sealed
-    )
+    sealed = {
+        "cut": sealed[:-9],
+        "flipped": sealed[:-9] + ("B" if sealed[-9] == "A" else "A") + sealed[-8:],
+        "empty": PREFIX,
+        "clear": "pläin",
+    }.get(change, sealed)
     with pytest.raises(
         SecretKeyError, match=r"^A stored secret opens with no key of the key file /some/where: "
     ) as caught:
