@@ -45,7 +45,7 @@ def find(conn: Connection, settings: Settings, now: dt.datetime) -> list[Problem
         *_budget_short(conn, settings),
         *registration_missing(settings, now),
         *_duplicate_bibs(conn, now),
-        *_dead_watch(conn, settings, now),
+        *dead_watch(conn, settings, now),
         *_history_failing(conn),
     ]
 
@@ -129,7 +129,8 @@ def _duplicate_bibs(conn: Connection, now: dt.datetime) -> Iterator[Problem]:
         )
 
 
-def _dead_watch(conn: Connection, settings: Settings, now: dt.datetime) -> Iterator[Problem]:
+def dead_watch(conn: Connection, settings: Settings, now: dt.datetime) -> Iterator[Problem]:
+    """Races in their window that nobody looks at."""
     races = fleet.races_to_read(conn, now)
     watched = watch.watched(races, now)
     in_window = {(race.partner_id, race.race_id) for race in watched}

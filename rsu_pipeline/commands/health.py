@@ -16,7 +16,6 @@ import click
 import psycopg2
 import psycopg2.extensions
 import requests
-from psycopg2.extensions import connection as Connection
 
 from rsu_pipeline import installation
 from rsu_pipeline.alerts import causes
@@ -148,7 +147,8 @@ def _database(settings: Settings, asked: Collection[str]) -> Iterator[Reason]:
             if "daemon" in asked:
                 yield from (("daemon", sentence) for sentence in daemon_trouble(liveness.daemon_silence(conn)))
             if "watch" in asked:
-                yield from (("watch", sentence) for sentence in _unwatched(conn, settings))
+                dead = causes.dead_watch(conn, settings, dt.datetime.now(dt.UTC))
+                yield from (("watch", problem.sentence) for problem in dead)
     except (database.DatabaseError, embedded.EmbeddedError) as error:
         yield "database", str(error)
     except psycopg2.Error as error:
@@ -168,11 +168,6 @@ def daemon_trouble(silence: Mapping[str, float]) -> list[str]:
         ]
     stuck = sorted(name for name in THREADS if silence.get(name, newest) > STUCK_AFTER)
     return [f"The daemon's thread {name} has shown no sign of life for {silence[name]:.0f} s." for name in stuck]
-
-
-def _unwatched(conn: Connection, settings: Settings) -> list[str]:
-    found = causes.find(conn, settings, dt.datetime.now(dt.UTC))
-    return [problem.sentence for problem in found if problem.kind == "dead_watch"]
 
 
 def _embedded_url(folder: Path) -> str:

@@ -100,10 +100,7 @@ def failed_runs(
         partition = run.tags.get(PARTITION_TAG)
         cause = f"{run.job_name}:{partition or ''}"
         if cause not in problems and not _went_well_since(instance, record):
-            job = _named(run)
-            problems[cause] = Problem(
-                "run_failed", cause, partition, f"{partition}: {job} failed." if partition else f"{job} failed.", run_id
-            )
+            problems[cause] = Problem("run_failed", cause, partition, f"{_named(run)} failed.", run_id)
     return list(problems.values())
 
 
@@ -119,8 +116,7 @@ def stuck_runs(instance: dg.DagsterInstance, now: dt.datetime) -> Iterator[Probl
         since = record.update_timestamp.astimezone(dt.UTC) if is_queued else _last_word(instance, record)
         if now - since > allowed:
             key = run.tags.get(PARTITION_TAG)
-            sentence = f"{_named(run)} {what} since {since:%H:%M} UTC."
-            yield Problem("run_stuck", run.run_id, key, f"{key}: {sentence}" if key else sentence, run.run_id)
+            yield Problem("run_stuck", run.run_id, key, f"{_named(run)} {what} since {since:%H:%M} UTC.", run.run_id)
 
 
 _WAITS = {
@@ -143,7 +139,10 @@ def _is_ours(run: dg.DagsterRun) -> bool:
 
 
 def _named(run: dg.DagsterRun) -> str:
-    return "a materialization" if run.job_name.startswith(ASSET_JOB) else f"job {run.job_name}"
+    """A run as a sentence begins with it: its partition, where it has one, and its job."""
+    job = "a materialization" if run.job_name.startswith(ASSET_JOB) else f"job {run.job_name}"
+    key = run.tags.get(PARTITION_TAG)
+    return f"{key}: {job}" if key else job
 
 
 def _unread(run_id: str, reads: Iterable[tuple[str, int | None, bool]]) -> list[Problem]:
