@@ -48,7 +48,6 @@ MONEY = (
     "extra_fees",
     "amount_paid",
 )
-PAYMENT_REFERENCES = ("rsu_transaction_id", "transaction_id")
 ADDITIONAL = (
     "usatf_discount_additional_field",
     "giveaway",
@@ -80,9 +79,8 @@ def staged(row: Registration, race_id: int) -> tuple[StagedLine, list[str]]:
     """A registration as a line for staging, and what of it did not fit."""
     faults = list(row.faults)
     user = row.user or _NOBODY
-    payload = row.raw
-    if (whole := without_nul(payload)) != payload:
-        payload = whole
+    payload = without_nul(row.raw)
+    if (has_nul := payload is not row.raw) and payload != row.raw:
         faults.append("a NUL character was replaced")
     is_removed = row.removed_reason is not None
     removed_epoch = _removed_epoch(row, faults) if is_removed else None
@@ -105,18 +103,21 @@ def staged(row: Registration, race_id: int) -> tuple[StagedLine, list[str]]:
         _parsed("registration_date", row.registration_date, _iso_time, faults),
         _epoch("last_modified", removed_epoch if is_removed else row.last_modified, faults),
     )
-    json = (
-        NULL_BYTES if user.address is None else _json(_encode(user.address)),
-        _json(b"{%b}" % _remembered(_texts, row)("team", _team_of(row))[1:]),
-        _json(b"{%b}" % _payment(row, faults)[1:]),
-        _json(b"{%b}" % _additional(row, faults)[1:]),
-        _json(payload),
+    json = _json(
+        (
+            b"{%b}" % _remembered(_texts, payload)("team", _team_of(row))[1:],
+            b"{%b}" % _payment(row, payload, faults)[1:],
+            b"{%b}" % _additional(row, payload, faults)[1:],
+            payload,
+        ),
+        has_nul,
     )
+    address = NULL_BYTES if user.address is None else _json((_encode(user.address),), has_nul)
     tail = _ACTIVE
     if is_removed or row.last_modified_ts is not None or row.new_registration_id is not None:
         pointer = _number("new_registration_id", row.new_registration_id, faults)
         tail = _joined((row.removed_reason, _epoch("last_modified_ts", removed_epoch, faults), pointer))
-    return b"\t".join((_joined(cells), *json, tail)), faults
+    return b"\t".join((_joined(cells), address, json, tail)), faults
 
 
 def _joined(cells: tuple[object, ...]) -> bytes:
@@ -141,15 +142,21 @@ def _escaped(text: str) -> str:
     return text
 
 
-def _json(text: bytes) -> bytes:
-    """A JSON text as a cell; a NUL character, which PostgreSQL's JSON cannot hold, becomes U+FFFD."""
-    if b"\\" in text:
-        text = without_nul(text).replace(b"\\", rb"\\")
-    # Outside its strings JSON may have these, between one member and the next.
+def _json(texts: tuple[bytes, ...], has_nul: bool) -> bytes:
+    """JSON texts as cells; a NUL character, which PostgreSQL's JSON cannot hold, becomes U+FFFD."""
+    if has_nul:
+        texts = tuple(map(without_nul, texts))
+    joined = b"\t".join(texts)
+    # Looked at as a whole, as above. Outside its strings JSON may have these, between one member and the next.
+    if joined.count(b"\t") != len(texts) - 1 or b"\n" in joined or b"\r" in joined:
+        return b"\t".join([_spaced(text.replace(b"\\", rb"\\")) for text in texts])
+    return joined.replace(b"\\", rb"\\")
+
+
+def _spaced(json: bytes) -> bytes:
     for character, escape in _SPACES:
-        if character in text:
-            text = text.replace(character, escape)
-    return text
+        json = json.replace(character, escape)
+    return json
 
 
 def _number(name: str, value: int | None, faults: list[str], *, low: int = -(2**63), limit: int = 2**63) -> int | None:
@@ -224,34 +231,34 @@ def _removed_epoch(row: Registration, faults: list[str]) -> int | None:
     return row.last_modified
 
 
-def _payment(row: Registration, faults: list[str]) -> bytes:
+def _payment(row: Registration, payload: bytes, faults: list[str]) -> bytes:
     """JSON members with amounts as exact numbers; null stays null and absent stays absent."""
-    members, wrong = _remembered(_priced, row)("payment", _money_of(row))
-    faults += wrong
-    for name in PAYMENT_REFERENCES:
-        reference = getattr(row, name)
-        if reference is not UNSET:
-            members += b',"%b":%b' % (name.encode(), _encode(reference))
-    return members
-
-
-def _additional(row: Registration, faults: list[str]) -> bytes:
-    members = b""
-    if row.usatf_discount_amount_in_cents is not UNSET:
-        # Dollars, in spite of its name.
-        members, wrong = _remembered(_priced, row)("discount", (row.usatf_discount_amount_in_cents,))
+    members, wrong = _remembered(_priced, payload)("payment", _money_of(row))
+    if wrong:
         faults += wrong
-    members += _remembered(_texts, row)("additional", _additional_of(row))
-    for name in ("multi_race_bundle", "signed_waiver_details"):
-        value = getattr(row, name)
-        if value is not UNSET:
-            members += b',"%b":%b' % (name.encode(), value)
+    if row.rsu_transaction_id is not UNSET:
+        members += b',"rsu_transaction_id":' + _encode(row.rsu_transaction_id)
+    if row.transaction_id is not UNSET:
+        members += b',"transaction_id":' + _encode(row.transaction_id)
     return members
 
 
-def _remembered(work: "_lru_cache_wrapper[T]", row: Registration) -> Callable[..., T]:
+def _additional(row: Registration, payload: bytes, faults: list[str]) -> bytes:
+    # Dollars, in spite of its name.
+    members, wrong = _remembered(_priced, payload)("discount", (row.usatf_discount_amount_in_cents,))
+    if wrong:
+        faults += wrong
+    members += _remembered(_texts, payload)("additional", _additional_of(row))
+    if row.multi_race_bundle is not UNSET:
+        members += b',"multi_race_bundle":' + row.multi_race_bundle
+    if row.signed_waiver_details is not UNSET:
+        members += b',"signed_waiver_details":' + row.signed_waiver_details
+    return members
+
+
+def _remembered(work: "_lru_cache_wrapper[T]", payload: bytes) -> Callable[..., T]:
     """`work` with its memory, but for a row so large that thousands of its like would fill the machine's."""
-    return work if len(row.raw) <= LARGEST_REMEMBERED else work.__wrapped__
+    return work if len(payload) <= LARGEST_REMEMBERED else work.__wrapped__
 
 
 # Many rows have the same fees, teams and options.
