@@ -5,7 +5,8 @@ one reads what changed since the cursor, then what was removed. Cursors move onl
 """
 
 import time
-from collections.abc import Callable, Sequence
+from collections import Counter
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 
@@ -14,7 +15,7 @@ from psycopg2.extensions import connection as Connection
 from rsu_pipeline.runsignup.client import Page
 from rsu_pipeline.sync.desk import Desk
 from rsu_pipeline.sync.plan import PlannedRead
-from rsu_pipeline.sync.rows import staged
+from rsu_pipeline.sync.rows import digest, staged
 from rsu_pipeline.warehouse import backfill, cursors, participants, proof
 from rsu_pipeline.warehouse.cursors import Position, Unfit
 from rsu_pipeline.warehouse.participants import Missing
@@ -67,6 +68,8 @@ def read_race(
 def _read_active(
     desk: Desk, position: Position, outcome: ReadOutcome, confirm_removals: bool, with_removed: bool
 ) -> None:
+    # Before anything was loaded no row can be held already.
+    with_held = position.reads_all and cursors.is_any_loaded(desk.conn, desk.partner_id, position.event_ids)
     while True:
         page = desk.client.participants_page(
             position.race_id,
@@ -76,9 +79,10 @@ def _read_active(
             modified_after=position.modified_after,
         )
         source = _source(desk, position, page)
-        is_full = position.reads_all
-        merge = partial(participants.merge_active, full=is_full, upto=page.next.covered_to)
-        taken = _take(desk, source, page, position.event_ids, merge)
+        is_full, upto = position.reads_all, page.next.covered_to
+        held = _held_as_sent(desk, source, page, position.event_ids) if with_held else set()
+        merge = partial(participants.merge_active, full=is_full, upto=upto)
+        taken = _take(desk, source, page, position.event_ids, merge, held)
         outcome.counts.add(taken.counts)
         if is_full:
             proof.count_held_back(desk.conn, source, taken.events_of_held_back)
@@ -89,7 +93,7 @@ def _read_active(
                     source,
                     position.event_ids,
                     after=position.after,
-                    upto=page.next.covered_to,
+                    upto=upto,
                     seen=[row.registration_id for row in page.rows] + taken.held_back,
                 )
         else:
@@ -104,6 +108,17 @@ def _read_active(
         _commit(desk, position)
     else:
         _finish(desk, position, source, outcome, confirm_removals, with_removed=position.reads_all)
+
+
+def _held_as_sent(desk: Desk, source: Source, page: Page, event_ids: Sequence[int]) -> set[int]:
+    """The registrations of a page that are held as they were sent; of one sent twice that is not to be told."""
+    times_sent = Counter(row.registration_id for row in page.rows)
+    sent = [
+        (row.registration_id, row.event_id, digest(row.raw))
+        for row in page.rows
+        if times_sent[row.registration_id] == 1 and row.event_id in event_ids
+    ]
+    return participants.held_as_sent(desk.conn, source, sent, upto=page.next.covered_to)
 
 
 def _needs_removed(desk: Desk, position: Position) -> bool:
@@ -194,8 +209,10 @@ def _take(
     page: Page,
     event_ids: Sequence[int],
     merge: Callable[[Connection, Sequence[StagedLine], Source], _Merged],
+    held: Collection[int] = (),
 ) -> _Taken:
-    """Stages and merges a page; what cannot be taken over goes to quarantine with its reason."""
+    """Stages and merges a page, but for the registrations held as they were sent; what cannot be taken over goes to
+    quarantine with its reason."""
     unfit = [Unfit(row.raw, row.reason, row.registration_id, is_stored=False) for row in page.unreadable]
     nameless = any(row.registration_id is None for row in unfit)
     events_of_held_back = list(event_ids) if unfit else []
@@ -210,13 +227,16 @@ def _take(
             )
             events_of_held_back += event_ids
             continue
+        if row.registration_id in held:
+            continue
         try:
             line, wrong = staged(row, source.race_id)
         except UnicodeDecodeError as error:
             unfit.append(Unfit(row.raw, f"not UTF-8 ({error.reason})", row.registration_id, is_stored=False))
             events_of_held_back.append(row.event_id or 0)
             continue
-        lines.append(line)
+        # What does not fit is told again at each read, so such a row has to be staged each time.
+        lines.append(line + (b"\t\\N" if wrong else b"\t%d" % digest(row.raw)))
         rows.append(row)
         faults.append(wrong)
     counts, refused = merge(desk.conn, lines, source) if lines else (Counts(), [])
@@ -232,6 +252,7 @@ def _take(
             unfit.append(Unfit(row.raw, "; ".join(wrong), row.registration_id, is_stored=True))
     cursors.quarantine(desk.conn, source.partner_id, source.race_id, unfit)
     held_back = [item.registration_id for item in unfit if not item.is_stored and item.registration_id is not None]
+    counts.add(Counts(read=len(held), unchanged=len(held)))
     counts.quarantined = sum(not item.is_stored for item in unfit)
     counts.with_faults = sum(item.is_stored for item in unfit)
     counts.read += counts.quarantined

@@ -18,15 +18,25 @@ def merge_active(
     """Brings active registrations in: new ones inserted, changed ones updated, unchanged ones not touched, and every
     bib that changed after its event's first load logged by the same statement. A full pass counts what it was sent, up
     to registration id `upto`, for its proof."""
-    return stage_and(
-        conn, lines, _MERGE_ACTIVE, params_of(source) | {"upto": upto}, then=proof.COUNT_STAGED if full else None
-    )
+    return stage_and(conn, lines, _MERGE_ACTIVE, params_of(source) | {"full": full, "upto": upto})
 
 
 def merge_removed(conn: Connection, lines: Sequence[StagedLine], source: Source) -> tuple[Counts, list[Refused]]:
     """Marks removed registrations with their reason. A removal older than the active row held is ignored; of the same
     second, the removal wins unless this pass saw the registration active."""
     return stage_and(conn, lines, _MERGE_REMOVED, params_of(source))
+
+
+def held_as_sent(
+    conn: Connection, source: Source, sent: Sequence[tuple[int, int | None, int]], *, upto: int | None
+) -> set[int]:
+    """Of (registration id, event id, digest) as a full pass was sent them, the registrations that are held just so: active,
+    whole, and with the content that was made of that digest. They need not be staged; they are counted for the proof as
+    `merge_active` counts."""
+    with conn.cursor() as cur:
+        columns = [list(column) for column in zip(*sent, strict=True)] or [[], [], []]
+        cur.execute(_HELD_AS_SENT, params_of(source) | dict(zip(_SENT, columns, strict=True)) | {"upto": upto})
+        return {row[0] for row in cur.fetchall()}
 
 
 def note_missing(
@@ -147,6 +157,33 @@ def active_count(conn: Connection, partner_id: int, event_ids: Sequence[int]) ->
     return int(count)
 
 
+_SENT = ("registrations", "events", "digests")
+_UPTO = "(%(upto)s IS NULL OR registration_id <= %(upto)s)"
+"""SQL: rows above `upto` come again with the next page."""
+
+# Its content is hashed anew, so that a row altered here is not taken for what was sent. One with a fault has no seal; one
+# of which another version is held back goes through the merge, which settles that; one of an erased person is blanked there.
+_HELD_AS_SENT = f"""
+WITH same AS MATERIALIZED (
+    SELECT s.registration_id, s.event_id, t.seal # s.digest AS hash
+    FROM unnest(%(registrations)s::bigint[], %(events)s::bigint[], %(digests)s::bigint[]) AS s (registration_id, event_id, digest)
+    CROSS JOIN LATERAL (
+        SELECT * FROM runsignup_participants h
+        WHERE h.timing_partner_id = %(partner)s AND h.registration_id = s.registration_id LIMIT 1) t
+    WHERE t.event_id = s.event_id AND t.race_id = %(race)s AND t.removed_at IS NULL
+        AND t.seal = s.digest # {proof.row_hash("t")}
+        AND NOT EXISTS (SELECT FROM quarantined_rows q WHERE q.timing_partner_id = %(partner)s
+            AND q.registration_id = s.registration_id AND q.resolved_at IS NULL)
+        AND NOT EXISTS (SELECT FROM erased_registrations x WHERE x.registration_id = s.registration_id)
+),
+counted AS ({proof.add_to_counts(f"SELECT event_id, hash FROM same WHERE {_UPTO}")}),
+unmissed AS (
+    DELETE FROM pass_registrations m USING same s
+    WHERE m.timing_partner_id = %(partner)s AND m.race_id = %(race)s AND m.registration_id = s.registration_id AND m.missing
+)
+SELECT registration_id FROM same
+"""
+
 _NAMES = ", ".join(COLUMNS)
 _NEW = ", ".join(f"i.{name}" for name in COLUMNS)
 _HELD = ", ".join(f"t.{name}" for name in COLUMNS)
@@ -159,31 +196,41 @@ _DERIVATION = (
 
 # A row is written only if it is new, differs, or comes back after a removal that is not newer than itself. Looking up each
 # row by LATERAL keeps to the index whatever the planner believes of a table just filled; the wide columns are compared
-# and written straight from the stage, never put aside.
+# and written straight from the stage, never put aside. A row that is the same but for its seal gets that and nothing else.
 _MERGE_ACTIVE = f"""
-WITH compared AS MATERIALIZED (
-    SELECT i.registration_id, i.race_id, i.event_id, i.bib_num, i.last_modified_epoch, t.id AS held_id,
-        t.bib_num AS held_bib, t.removed_at IS NOT NULL AS was_removed,
+WITH hashed AS MATERIALIZED (
+    SELECT i.registration_id, i.event_id, {proof.row_hash("i")} AS hash, i.digest FROM participants_stage i
+),
+counted AS ({proof.add_to_counts(f"SELECT event_id, hash FROM hashed WHERE %(full)s AND {_UPTO}")}),
+compared AS MATERIALIZED (
+    SELECT i.registration_id, i.race_id, i.event_id, i.bib_num, i.last_modified_epoch, s.hash # s.digest AS seal,
+        t.id AS held_id, t.bib_num AS held_bib, t.removed_at IS NOT NULL AS was_removed,
+        t.id IS NOT NULL AND t.removed_at IS NULL AND NOT ({_NEW}) IS DISTINCT FROM ({_HELD}) AS is_same,
         coalesce(t.removed_at IS NOT NULL AND i.last_modified_epoch < t.removed_epoch, false) AS is_stale,
         greatest(t.source_at, c.last_read_at) AS held_at, c.first_loaded_at IS NOT NULL AS is_loaded
     FROM participants_stage i
+    JOIN hashed s USING (registration_id)
     LEFT JOIN LATERAL (
         SELECT * FROM runsignup_participants h
         WHERE h.timing_partner_id = %(partner)s AND h.registration_id = i.registration_id LIMIT 1) t ON true
     LEFT JOIN event_cursors c ON c.timing_partner_id = %(partner)s AND c.event_id = i.event_id
     WHERE t.id IS NULL OR t.removed_at IS NOT NULL OR ({_NEW}) IS DISTINCT FROM ({_HELD})
+        OR t.seal IS DISTINCT FROM s.hash # s.digest
+),
+sealed AS (
+    UPDATE runsignup_participants t SET seal = v.seal FROM compared v WHERE t.id = v.held_id AND v.is_same
 ),
 written AS (
-    INSERT INTO runsignup_participants ({_NAMES}, {_DERIVED}, timing_partner_id, first_bib, source_at, credentials_used)
+    INSERT INTO runsignup_participants ({_NAMES}, {_DERIVED}, timing_partner_id, first_bib, source_at, credentials_used, seal)
     SELECT {_NEW}, {_DERIVATION}, %(partner)s, CASE WHEN NOT v.is_loaded THEN i.bib_num END,
-        to_timestamp(%(server_time)s), %(key)s
+        to_timestamp(%(server_time)s), %(key)s, v.seal
     FROM compared v JOIN participants_stage i USING (registration_id)
-    WHERE NOT v.is_stale
+    WHERE NOT v.is_stale AND NOT v.is_same
     ON CONFLICT (timing_partner_id, registration_id) DO UPDATE SET {_CHANGES},
         registered_at = excluded.registered_at, last_modified = excluded.last_modified,
         removed_at = NULL, removed_reason = NULL, removed_epoch = NULL, new_registration_id = NULL,
         changed_at = now(), fetched_date = now(), source_at = excluded.source_at,
-        credentials_used = excluded.credentials_used
+        credentials_used = excluded.credentials_used, seal = excluded.seal
     RETURNING registration_id
 ),
 logged AS (
@@ -209,7 +256,7 @@ SELECT staged.n, new.n, changed.n, staged.n - new.n - changed.n - back.n - stale
     (SELECT count(*) FROM logged)::int
 FROM (SELECT count(*)::int AS n FROM participants_stage) staged,
     (SELECT count(*)::int AS n FROM compared WHERE held_id IS NULL) new,
-    (SELECT count(*)::int AS n FROM compared WHERE held_id IS NOT NULL AND NOT was_removed) changed,
+    (SELECT count(*)::int AS n FROM compared WHERE held_id IS NOT NULL AND NOT was_removed AND NOT is_same) changed,
     (SELECT count(*)::int AS n FROM compared WHERE was_removed AND NOT is_stale) back,
     (SELECT count(*)::int AS n FROM compared WHERE is_stale) stale
 """

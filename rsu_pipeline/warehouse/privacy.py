@@ -3,7 +3,8 @@
 Rows stay, and so do counts, bibs and the bib log; the personal columns are blanked, in the payload too, where only members that
 are known to be harmless stay. What was ordered stands in `contact_retention`, `erased_users` and `erased_registrations`, and
 SUPPRESS_STAGED blanks a staged page by them, with the same expressions, before it is merged: so to merge and proof RunSignup
-looks as if it had sent the blanked row, a later read changes nothing, and copy and proof stay equal.
+looks as if it had sent the blanked row, a later read changes nothing, and copy and proof stay equal. Such a row has no seal,
+which would say something of what was blanked.
 """
 
 import datetime as dt
@@ -82,9 +83,9 @@ FROM participants_stage s JOIN erased_users u ON u.user_id = s.user_id
 WHERE coalesce(u.timing_partner_id, %(partner)s) = %(partner)s
     AND coalesce(s.registration_date AT TIME ZONE 'America/New_York' <= u.erased_at, true)
 ON CONFLICT DO NOTHING;
-UPDATE participants_stage s SET {_assignments(_without_person("s"))} FROM erased_registrations x
+UPDATE participants_stage s SET digest = NULL, {_assignments(_without_person("s"))} FROM erased_registrations x
 WHERE x.registration_id = s.registration_id AND coalesce(x.timing_partner_id, %(partner)s) = %(partner)s;
-UPDATE participants_stage s SET {_assignments(_without_contact("s"))}
+UPDATE participants_stage s SET digest = NULL, {_assignments(_without_contact("s"))}
 -- Where nothing was ever purged that is all; else the few events of a page are looked up, not all of the hub's read.
 WHERE (SELECT before FROM contact_retention) IS NOT NULL AND s.event_id = ANY (ARRAY(
     SELECT e.event_id FROM runsignup_events e
@@ -280,8 +281,8 @@ def _rewritten(blanked: Callable[[str], dict[str, str]], which: str) -> str:
     held = ", ".join(f"t.{name}" for name in columns)
     new = ", ".join(f"b.{name}" for name in columns)
     return f"""
-UPDATE runsignup_participants t SET {_assignments({name: f"b.{name}" for name in columns})}, changed_at = now(),
-    fetched_date = now()
+UPDATE runsignup_participants t SET {_assignments({name: f"b.{name}" for name in columns})}, seal = NULL,
+    changed_at = now(), fetched_date = now()
 FROM (
     SELECT t.id, {", ".join(f"{_typed(name, value)} AS {name}" for name, value in columns.items())}
     FROM runsignup_participants t WHERE {which}

@@ -18,7 +18,7 @@ def count_held_back(conn: Connection, source: Source, event_ids: Sequence[int]) 
     given; an event that has any cannot be proved equal."""
     with conn.cursor() as cur:
         cur.execute(
-            _ADD.format(rows="SELECT unnest(%(events)s::bigint[]) AS event_id, 0 AS hash"),
+            add_to_counts("SELECT unnest(%(events)s::bigint[]) AS event_id, 0 AS hash"),
             params_of(source) | {"events": list(event_ids)},
         )
 
@@ -69,9 +69,9 @@ def proofs(conn: Connection, partner_id: int) -> list[Proof]:
         return [Proof(*row) for row in cur.fetchall()]
 
 
-def _hash(alias: str) -> str:
-    """SQL for a row's hash: of its content as PostgreSQL holds it on both sides. JSON is hashed as the value it is, as the
-    merge compares it, so that 1.0 and 1.00 are the same."""
+def row_hash(alias: str) -> str:
+    """SQL for a row's hash, a bigint: of its content as PostgreSQL holds it on both sides. JSON is hashed as the value it is,
+    as the merge compares it, so that 1.0 and 1.00 are the same."""
     plain = ", ".join(f"{alias}.{name}" for name in COLUMNS if name not in JSON_COLUMNS)
     json = "".join(
         f" # coalesce(jsonb_hash_extended({alias}.{name}, {seed}), {seed})"
@@ -80,25 +80,21 @@ def _hash(alias: str) -> str:
     return f"(hashtextextended(ROW({plain})::text, 0){json})"
 
 
-_ADD = """
+def add_to_counts(rows: str) -> str:
+    """SQL that adds rows (event_id, hash) to what a pass was sent."""
+    return f"""
 INSERT INTO pass_counts AS c (timing_partner_id, race_id, mode, event_id, rows, hash)
 SELECT %(partner)s, %(race)s, %(mode)s, event_id, count(*), sum(hash) FROM ({rows}) r GROUP BY event_id
 ON CONFLICT (timing_partner_id, race_id, mode, event_id) DO UPDATE
 SET rows = c.rows + excluded.rows, hash = c.hash + excluded.hash
 """
 
-# Rows above `upto` come again with the next page.
-COUNT_STAGED = _ADD.format(
-    rows=f"SELECT i.event_id, {_hash('i')} AS hash FROM participants_stage i"
-    " WHERE %(upto)s IS NULL OR i.registration_id <= %(upto)s"
-)
-"""Statement after a merge: adds what is staged to the pass's counts."""
 
 _COMPARE = f"""
 WITH stored AS MATERIALIZED (
     SELECT e.id AS event_id, s.rows, s.hash
     FROM unnest(%(events)s::bigint[]) AS e (id) CROSS JOIN LATERAL (
-        SELECT count(*) AS rows, sum({_hash("t")}) AS hash FROM runsignup_participants t
+        SELECT count(*) AS rows, sum({row_hash("t")}) AS hash FROM runsignup_participants t
         -- `+ 0` as in participants.note_missing.
         WHERE t.timing_partner_id + 0 = %(partner)s AND t.event_id = e.id AND t.removed_at IS NULL
     ) s

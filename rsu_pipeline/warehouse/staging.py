@@ -20,9 +20,11 @@ COLUMNS = (
 """Content of a registration, in the order of a staged line. What is derived from it is not listed."""
 JSON_COLUMNS = "address team_info payment_info additional_data payload".split()
 REMOVAL_COLUMNS = ["removed_reason", "removed_epoch", "new_registration_id"]
+LINE_COLUMNS = [*COLUMNS, *REMOVAL_COLUMNS, "digest"]
+"""Of a staged line. `digest` is that of the registration as it was sent, NULL for one that is not to be recognised by it."""
 
 StagedLine = bytes
-"""A registration in COPY's text format: COLUMNS, then REMOVAL_COLUMNS, without line end."""
+"""A registration in COPY's text format: LINE_COLUMNS, without line end."""
 
 
 @dataclass(frozen=True)
@@ -73,10 +75,10 @@ class Refused:
 
 
 def stage_and(
-    conn: Connection, lines: Sequence[StagedLine], merge: str, params: dict[str, object], *, then: str | None = None
+    conn: Connection, lines: Sequence[StagedLine], merge: str, params: dict[str, object]
 ) -> tuple[Counts, list[Refused]]:
-    """Stages lines, runs `merge` on them, which answers with Counts, and after it `then`. Should PostgreSQL refuse, the
-    bad lines are found by halving and the rest go in."""
+    """Stages lines and runs `merge` on them, which answers with Counts. Should PostgreSQL refuse, the bad lines are found
+    by halving and the rest go in."""
     counts, refused = Counts(), []
     pending = [(0, list(lines))]
     while pending:
@@ -92,8 +94,6 @@ def stage_and(
                 if merged.read:
                     merged.read += doubles
                     merged.unchanged += doubles
-                if then is not None:
-                    cur.execute(then, params)
                 cur.execute("RELEASE SAVEPOINT page")
             counts.add(merged)
         except (psycopg2.DataError, psycopg2.IntegrityError, psycopg2.errors.ProgramLimitExceeded) as error:
@@ -122,7 +122,7 @@ def params_of(source: Source) -> dict[str, object]:
 def _stage(conn: Connection, lines: Sequence[StagedLine]) -> int:
     """Fills the staging table, one row per registration, and returns how many lines were left out for that: should a page
     carry one twice, the newer stays, and of equals the later."""
-    names = ", ".join(COLUMNS + REMOVAL_COLUMNS)
+    names = ", ".join(LINE_COLUMNS)
     with conn.cursor() as cur:
         cur.execute(_CREATE_STAGE)
         # What an earlier part of the page left. TRUNCATE would write to the catalog for every page.
@@ -147,5 +147,5 @@ WHERE s.registration_id = d.registration_id
 # Nothing is compressed for the moment that a page is in it; the table itself does that.
 _CREATE_STAGE = f"""
 CREATE TEMPORARY TABLE IF NOT EXISTS participants_stage WITH (toast_tuple_target = 8160) ON COMMIT DELETE ROWS AS
-SELECT {", ".join(COLUMNS + REMOVAL_COLUMNS)} FROM runsignup_participants LIMIT 0
+SELECT {", ".join(COLUMNS + REMOVAL_COLUMNS)}, NULL::bigint AS digest FROM runsignup_participants LIMIT 0
 """

@@ -1,0 +1,182 @@
+"""A registration that is held as it was sent is not staged again; nothing else passes for one."""
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import psycopg2
+import pytest
+
+from rsu_pipeline.sync import rows
+from rsu_pipeline.warehouse import participants
+from rsu_pipeline_tests.hub import Hub
+
+SPEC = {
+    "partners": 1,
+    "races_per_partner": 1,
+    "events_per_race": 2,
+    "registrations_per_event": 15,
+    "start_in_hours": 400,
+}
+
+
+class Staged:
+    """How many registrations were staged since it was last asked."""
+
+    def __init__(self) -> None:
+        self._lines = 0
+
+    def count(self, lines: int) -> None:
+        self._lines += lines
+
+    def __call__(self) -> int:
+        lines, self._lines = self._lines, 0
+        return lines
+
+
+@pytest.fixture
+def staged(monkeypatch: pytest.MonkeyPatch) -> Iterator[Staged]:
+    counted, stage_and = Staged(), participants.stage_and
+
+    def counting(conn: Any, lines: Any, merge: str, params: Any) -> Any:
+        counted.count(len(lines))
+        return stage_and(conn, lines, merge, params)
+
+    monkeypatch.setattr(participants, "stage_and", counting)
+    yield counted
+
+
+@pytest.fixture
+def hub(make_hub: Callable[..., Hub], staged: Staged) -> Hub:
+    """A hub that has read everything once; it staged every registration."""
+    made = make_hub(spec=SPEC, seed=7)
+    made.sync()
+    assert staged() == 30
+    return made
+
+
+def keys(hub: Hub) -> list[int]:
+    return sorted(row["registration_id"] for row in hub.sandbox.admin.truth(1)["active"])
+
+
+def read_in_full(hub: Hub) -> Any:
+    """A full read, after which copy and RunSignup are equal, and proved so."""
+    outcome = hub.sync(full=True)
+    assert outcome.failures == [] and outcome.unequal_events == []
+    proofs = hub.rows("SELECT read_rows, stored_rows, read_hash = stored_hash AS same FROM event_cursors")
+    assert [(row["read_rows"], row["stored_rows"], row["same"]) for row in proofs] == [
+        (proof["read_rows"], proof["read_rows"], True) for proof in proofs
+    ]
+    hub.assert_equal()
+    return outcome
+
+
+@pytest.mark.parametrize("page_size", ["2500", "4"])
+def test_nothing_changed_stages_nothing_and_is_proved_equal_all_the_same(
+    hub: Hub, staged: Staged, page_size: str
+) -> None:
+    hub.environment["RSU_PAGE_SIZE"] = page_size
+    before = hub.rows("SELECT * FROM runsignup_participants ORDER BY id")
+    counts = read_in_full(hub).counts
+    assert staged() == 0
+    assert (counts.read, counts.unchanged, counts.is_unchanged) == (30, 30, True)
+    assert hub.rows("SELECT * FROM runsignup_participants ORDER BY id") == before
+    assert hub.value("SELECT sum(read_rows) FROM event_cursors") == 30
+
+
+def test_only_what_changed_is_staged(hub: Hub, staged: Staged) -> None:
+    changed, gone, *_ = keys(hub)
+    hub.sandbox.admin.bib(changed, 777)
+    hub.sandbox.admin.remove(gone, "cleared")
+    counts = read_in_full(hub).counts
+    assert (counts.updated, counts.bib_changes, counts.removed, counts.unchanged) == (1, 1, 1, 28)
+    assert staged() == 2, "the one that changed, and the removed one from its own feed"
+    assert hub.value("SELECT count(*) FROM runsignup_participants WHERE removed_at IS NOT NULL") == 1
+
+
+@pytest.mark.parametrize(
+    "alteration",
+    [
+        "first_name = 'Somebody Else'",
+        "bib_num = '999999'",
+        "race_id = 1",
+        "payload = payload - 'age'",
+        "address = NULL",
+        "removed_at = now(), removed_reason = 'missing_upstream'",
+        "seal = seal + 1",
+        "seal = NULL",
+    ],
+)
+def test_a_row_altered_here_does_not_pass_for_what_was_sent(hub: Hub, staged: Staged, alteration: str) -> None:
+    hub.execute(f"UPDATE runsignup_participants SET {alteration} WHERE registration_id = %s", keys(hub)[3])
+    read_in_full(hub)
+    assert staged() == 1
+    assert hub.value("SELECT count(*) FROM runsignup_participants WHERE removed_at IS NULL AND seal IS NOT NULL") == 30
+    read_in_full(hub)
+    assert staged() == 0
+
+
+def test_a_row_that_is_lost_here_comes_again(hub: Hub, staged: Staged) -> None:
+    hub.execute("DELETE FROM runsignup_participants WHERE registration_id = %s", keys(hub)[3])
+    assert read_in_full(hub).counts.inserted == 1
+    assert staged() == 1
+
+
+def test_a_row_without_a_seal_gets_one_and_counts_as_unchanged(hub: Hub, staged: Staged) -> None:
+    everything_else = "SELECT to_jsonb(p) - 'seal' AS row FROM runsignup_participants p ORDER BY id"
+    hub.execute("UPDATE runsignup_participants SET seal = NULL")
+    before = hub.rows(everything_else)
+    counts = read_in_full(hub).counts
+    assert (staged(), counts.unchanged) == (30, 30)
+    assert hub.rows(everything_else) == before
+    read_in_full(hub)
+    assert staged() == 0
+
+
+def test_an_incremental_read_seals_what_it_brings(hub: Hub, staged: Staged) -> None:
+    hub.sandbox.admin.bib(keys(hub)[5], 4711)
+    assert hub.sync().counts.bib_changes == 1
+    assert staged() == 1
+    read_in_full(hub)
+    assert staged() == 0
+
+
+def test_rows_read_by_other_rules_are_staged_again(hub: Hub, staged: Staged, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(rows, "RULES", b"other")
+    read_in_full(hub)
+    assert staged() == 30
+
+
+def test_a_row_with_a_fault_is_staged_and_told_again_at_each_read(hub: Hub, staged: Staged) -> None:
+    hub.sandbox.admin.edit(keys(hub)[4], {"dob": "1990-02-31"})
+    for _ in range(2):
+        outcome = hub.sync(full=True)
+        assert (staged(), outcome.counts.with_faults) == (1, 1)
+        assert hub.value("SELECT count(*) FROM quarantined_rows WHERE resolved_at IS NULL") == 1
+
+
+def test_a_version_held_back_is_settled_when_the_one_before_it_comes_again(hub: Hub, staged: Staged) -> None:
+    key = keys(hub)[4]
+    (truth,) = [row for row in hub.sandbox.admin.truth(1)["active"] if row["registration_id"] == key]
+    hub.sandbox.admin.edit(key, {"event_id": 4})
+    assert hub.sync(full=True).counts.quarantined == 1
+    hub.sandbox.admin.edit(key, {"event_id": truth["event_id"], "last_modified": truth["last_modified"]})
+    staged()
+    assert hub.value("SELECT count(*) FROM quarantined_rows WHERE resolved_at IS NULL") == 1
+    read_in_full(hub)
+    assert hub.value("SELECT count(*) FROM quarantined_rows WHERE resolved_at IS NULL") == 0
+
+
+def test_a_pass_cut_off_and_resumed_counts_each_row_once(hub: Hub, staged: Staged) -> None:
+    hub.environment |= {"RSU_PAGE_SIZE": "4", "RSU_CALL_ATTEMPTS": "1"}
+    hub.sandbox.admin.fault("http_500", 1, endpoint="participants", after_page=True)
+    assert hub.sync(full=True).failures
+    assert hub.value("SELECT pages FROM read_passes") == 1
+    assert read_in_full(hub).reads[0].resumed
+    assert staged() == 0
+
+
+def test_a_race_has_to_be_the_partners_before_it_is_read(hub: Hub) -> None:
+    with pytest.raises(psycopg2.errors.ForeignKeyViolation):
+        hub.execute(
+            "INSERT INTO read_passes (timing_partner_id, race_id, mode, event_ids) VALUES (1, 999, 'full', '{5}')"
+        )
