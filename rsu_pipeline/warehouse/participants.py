@@ -3,7 +3,7 @@
 Every function works inside the caller's transaction, so that rows and position commit together.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from psycopg2.extensions import connection as Connection
@@ -34,7 +34,7 @@ def held_as_sent(
     whole, and with the content that was made of that digest. They need not be staged; they are counted for the proof as
     `merge_active` counts."""
     with conn.cursor() as cur:
-        columns = [list(column) for column in zip(*sent, strict=True)] or [[], [], []]
+        columns = map(_array, zip(*sent, strict=True)) if sent else [_array([])] * len(_SENT)
         cur.execute(_HELD_AS_SENT, params_of(source) | dict(zip(_SENT, columns, strict=True)) | {"upto": upto})
         return {row[0] for row in cur.fetchall()}
 
@@ -66,7 +66,7 @@ def note_missing(
             WHERE t.registration_id NOT IN (SELECT unnest(%(seen)s::bigint[]))
             ON CONFLICT DO NOTHING
             """,
-            params_of(source) | {"events": list(event_ids), "after": after, "upto": upto, "seen": list(seen)},
+            params_of(source) | {"events": list(event_ids), "after": after, "upto": upto, "seen": _array(seen)},
         )
 
 
@@ -77,7 +77,7 @@ def note_seen(conn: Connection, source: Source, seen: Sequence[tuple[int, int]])
             "INSERT INTO pass_registrations (timing_partner_id, race_id, mode, registration_id, event_id, missing)"
             " SELECT %s, %s, 'incremental', registration_id, event_id, false"
             " FROM unnest(%s::bigint[], %s::bigint[]) AS s (registration_id, event_id) ON CONFLICT DO NOTHING",
-            (source.partner_id, source.race_id, [pair[0] for pair in seen], [pair[1] for pair in seen]),
+            (source.partner_id, source.race_id, _array(pair[0] for pair in seen), _array(pair[1] for pair in seen)),
         )
 
 
@@ -155,6 +155,12 @@ def active_count(conn: Connection, partner_id: int, event_ids: Sequence[int]) ->
         )
         (count,) = cur.fetchone() or (0,)
     return int(count)
+
+
+def _array(numbers: Iterable[int]) -> str:
+    """A bigint[] as text: psycopg2 writes a list as an expression for each member, which for a page costs more than to look its
+    rows up."""
+    return f"{{{','.join(map(str, numbers))}}}"
 
 
 _SENT = ("registrations", "events", "digests")

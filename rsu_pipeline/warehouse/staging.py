@@ -124,7 +124,10 @@ def _stage(conn: Connection, lines: Sequence[StagedLine]) -> int:
     carry one twice, the newer stays, and of equals the later."""
     names = ", ".join(LINE_COLUMNS)
     with conn.cursor() as cur:
-        cur.execute(_CREATE_STAGE)
+        cur.execute("SELECT to_regclass('pg_temp.participants_stage') IS NULL")
+        if cur.fetchone() == (True,):
+            cur.execute(_CREATE_STAGE)
+            cur.execute(_PREFER_LZ4)
         # What an earlier part of the page left. TRUNCATE would write to the catalog for every page.
         cur.execute("DELETE FROM participants_stage")
         cur.copy_expert(f"COPY participants_stage ({names}) FROM STDIN", io.BytesIO(b"\n".join((*lines, b""))))
@@ -146,6 +149,12 @@ WHERE s.registration_id = d.registration_id
 """
 # Nothing is compressed for the moment that a page is in it; the table itself does that.
 _CREATE_STAGE = f"""
-CREATE TEMPORARY TABLE IF NOT EXISTS participants_stage WITH (toast_tuple_target = 8160) ON COMMIT DELETE ROWS AS
+CREATE TEMPORARY TABLE participants_stage WITH (toast_tuple_target = 8160) ON COMMIT DELETE ROWS AS
 SELECT {", ".join(COLUMNS + REMOVAL_COLUMNS)}, NULL::bigint AS digest FROM runsignup_participants LIMIT 0
+"""
+# Smaller by as much in half the time. Not every server was built with it, and PostgreSQL 13 does not have the setting; a
+# setting of the column would stand in its dumps, which other servers then could not read.
+_PREFER_LZ4 = """
+SELECT set_config('default_toast_compression', 'lz4', false) FROM pg_settings
+WHERE name = 'default_toast_compression' AND 'lz4' = ANY (enumvals)
 """
