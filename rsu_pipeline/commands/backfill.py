@@ -83,8 +83,8 @@ def _prepare(keys: Sequence[str]) -> bool:
 
 def _progress(chosen: Sequence[credentials.Partner]) -> list[requests.Progress]:
     with hub("backfill") as conn:
-        found = [requests.progress(conn, partner.partner_id, dt.datetime.now(dt.UTC)) for partner in chosen]
-    return [item for item in found if item is not None]
+        found = requests.progress_of_all(conn, dt.datetime.now(dt.UTC))
+    return [found[partner.partner_id] for partner in chosen if partner.partner_id in found]
 
 
 def _wait(chosen: Sequence[credentials.Partner], daemon: bool, *, silent: bool) -> None:

@@ -31,14 +31,17 @@ def status(as_json: bool, target: str | None) -> None:
         return
     with hub("status") as conn:
         rows = history.partner_status(conn)
-        histories = {row.partner_id: backfill.progress(conn, row.partner_id, dt.datetime.now(dt.UTC)) for row in rows}
+        histories = backfill.progress_of_all(conn, dt.datetime.now(dt.UTC))
         states = {partner.partner_id: state(partner) for partner in credentials.partners(conn)}
     if as_json:
         show_json(
             [
                 vars(row)
                 | {"credential": states[row.partner_id]}
-                | {"history": (found := histories[row.partner_id]) and vars(found) | {"is_complete": found.is_complete}}
+                | {
+                    "history": (found := histories.get(row.partner_id))
+                    and vars(found) | {"is_complete": found.is_complete}
+                }
                 for row in rows
             ]
         )
@@ -67,7 +70,7 @@ def status(as_json: bool, target: str | None) -> None:
             f"{row.future_events:,}",
             f"{row.participants:,}",
             f"{row.quarantined:,}",
-            _history(histories[row.partner_id]),
+            _history(histories.get(row.partner_id)),
             _age(row.last_sync),
             str(row.calls_this_hour),
             (row.last_error or "")[:60],

@@ -84,7 +84,7 @@ def staged(row: Registration, race_id: int) -> tuple[StagedLine, list[str]]:
     faults = list(row.faults)
     user = row.user or _NOBODY
     payload = without_nul(row.raw)
-    if (has_nul := payload is not row.raw) and payload != row.raw:
+    if has_nul := payload is not row.raw:
         faults.append("a NUL character was replaced")
     is_removed = row.removed_reason is not None
     removed_epoch = _removed_epoch(row, faults) if is_removed else None

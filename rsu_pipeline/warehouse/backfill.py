@@ -186,7 +186,79 @@ LEFT JOIN event_cursors k ON k.timing_partner_id = l.timing_partner_id AND k.eve
 """
 """SQL: every past event (e) that was asked for (q), with what was found of it: d where it was read for history, k where it
 was read before."""
-_PAST = f"{PAST_EVENTS} WHERE l.timing_partner_id = %(partner)s"
+# Of one partner, or of all where `partner` is NULL; of one race, or of all where `race` is.
+_RACES_LEFT = f"""
+left_over AS (
+    SELECT l.timing_partner_id, l.race_id,
+        array_agg(e.event_id ORDER BY e.starts_at DESC, e.event_id) AS ids,
+        array_agg(coalesce(e.race_event_days_id, -e.event_id) ORDER BY e.starts_at DESC, e.event_id) AS editions,
+        array_agg(e.starts_at ORDER BY e.starts_at DESC, e.event_id) AS starts
+    {PAST_EVENTS}
+    WHERE (%(partner)s::integer IS NULL OR l.timing_partner_id = %(partner)s) AND d.event_id IS NULL AND k.event_id IS NULL
+        AND (%(race)s::bigint IS NULL OR l.race_id = %(race)s)
+    GROUP BY l.timing_partner_id, l.race_id
+), behind AS (
+    SELECT d.timing_partner_id, e.race_id, array_agg(d.event_id ORDER BY d.event_id) AS ids
+    FROM history_events d JOIN runsignup_events e USING (event_id)
+    WHERE (%(partner)s::integer IS NULL OR d.timing_partner_id = %(partner)s) AND d.behind AND e.gone_at IS NULL
+        AND (%(race)s::bigint IS NULL OR e.race_id = %(race)s)
+    GROUP BY d.timing_partner_id, e.race_id
+), races AS (
+    SELECT l.timing_partner_id, l.race_id, coalesce(r.name, '') AS name,
+        r.detail_as_of IS DISTINCT FROM r.last_modified
+            AND (h.detail_read_at IS NULL OR h.detail_read_at < q.requested_at)
+            -- No edition that was asked for: the newest is of an earlier year.
+            AND (q.since_year IS NULL OR r.next_date IS NOT NULL
+                OR coalesce(extract(year FROM coalesce(r.last_end_date, r.last_date)) >= q.since_year, true)) AS needs_detail,
+        h.retry_at, coalesce(h.failures, 0) AS failures,
+        (SELECT max(e.starts_at) FROM runsignup_events e WHERE e.race_id = l.race_id
+            AND greatest(e.starts_at, e.ends_at) <= %(now)s) AS newest
+    FROM partner_races l
+    JOIN history_requests q USING (timing_partner_id)
+    JOIN runsignup_races r USING (race_id)
+    LEFT JOIN history_races h ON h.timing_partner_id = l.timing_partner_id AND h.race_id = l.race_id
+    WHERE (%(partner)s::integer IS NULL OR l.timing_partner_id = %(partner)s)
+        AND NOT (l.access = 'denied' AND l.unlisted_at IS NOT NULL)
+        AND (%(race)s::bigint IS NULL OR l.race_id = %(race)s)
+), races_left AS (
+    SELECT r.*, o.ids, o.editions, o.starts, b.ids AS behind
+    FROM races r LEFT JOIN left_over o USING (timing_partner_id, race_id) LEFT JOIN behind b USING (timing_partner_id, race_id)
+    WHERE r.needs_detail OR o.ids IS NOT NULL OR b.ids IS NOT NULL
+)
+"""
+_PROGRESS = f"""
+WITH {_RACES_LEFT}, past AS (
+    SELECT l.timing_partner_id, count(*) AS events,
+        count(*) FILTER (WHERE d.state = 'loaded' OR d.state IS NULL AND k.event_id IS NOT NULL) AS loaded,
+        count(*) FILTER (WHERE d.state = 'empty') AS empty, count(*) FILTER (WHERE d.state = 'unavailable') AS unavailable,
+        sum(n.registrations)::bigint AS registrations
+    {PAST_EVENTS}
+    LEFT JOIN event_cursors n ON n.timing_partner_id = l.timing_partner_id AND n.event_id = e.event_id
+    WHERE (%(partner)s::integer IS NULL OR l.timing_partner_id = %(partner)s)
+    GROUP BY l.timing_partner_id
+)
+SELECT q.timing_partner_id, t.partition_key, q.since_year, q.requested_at, q.finished_at, q.not_before, seen.races,
+    seen.races - coalesce(o.races, 0), failed.races, failed.retry_at, coalesce(p.events, 0), coalesce(p.loaded, 0),
+    coalesce(p.empty, 0), coalesce(p.unavailable, 0), coalesce(p.registrations, 0), calls.n
+FROM history_requests q
+JOIN timing_partners t USING (timing_partner_id)
+LEFT JOIN past p USING (timing_partner_id)
+LEFT JOIN (SELECT timing_partner_id, count(*) AS races FROM races_left GROUP BY 1) o USING (timing_partner_id)
+CROSS JOIN LATERAL (
+    SELECT count(*) AS races FROM partner_races l
+    WHERE l.timing_partner_id = q.timing_partner_id AND NOT (l.access = 'denied' AND l.unlisted_at IS NOT NULL)
+) seen
+CROSS JOIN LATERAL (
+    SELECT count(*) AS races, min(h.retry_at) AS retry_at FROM history_races h
+    WHERE h.timing_partner_id = q.timing_partner_id AND h.error IS NOT NULL
+) failed
+CROSS JOIN LATERAL (
+    SELECT count(*) AS n
+    FROM api_calls a JOIN partner_provider_credentials c ON c.partner_provider_credential_id = a.credential_id
+    WHERE c.timing_partner_id = q.timing_partner_id AND a.lane = 'backfill' AND a.granted_at >= q.requested_at
+) calls
+WHERE %(partner)s::integer IS NULL OR q.timing_partner_id = %(partner)s
+"""
 
 
 def races_left(conn: Connection, partner_id: int, now: dt.datetime, *, race_id: int | None = None) -> list[PastRace]:
@@ -194,44 +266,8 @@ def races_left(conn: Connection, partner_id: int, now: dt.datetime, *, race_id: 
     where `race_id` is given."""
     with conn.cursor() as cur:
         cur.execute(
-            f"""
-            WITH left_over AS (
-                SELECT l.race_id,
-                    array_agg(e.event_id ORDER BY e.starts_at DESC, e.event_id) AS ids,
-                    array_agg(coalesce(e.race_event_days_id, -e.event_id) ORDER BY e.starts_at DESC, e.event_id) AS editions,
-                    array_agg(e.starts_at ORDER BY e.starts_at DESC, e.event_id) AS starts
-                {_PAST} AND d.event_id IS NULL AND k.event_id IS NULL
-                    AND (%(race)s::bigint IS NULL OR l.race_id = %(race)s)
-                GROUP BY l.race_id
-            ), behind AS (
-                SELECT e.race_id, array_agg(d.event_id ORDER BY d.event_id) AS ids
-                FROM history_events d JOIN runsignup_events e USING (event_id)
-                WHERE d.timing_partner_id = %(partner)s AND d.behind AND e.gone_at IS NULL
-                    AND (%(race)s::bigint IS NULL OR e.race_id = %(race)s)
-                GROUP BY e.race_id
-            ), races AS (
-                SELECT l.race_id, coalesce(r.name, '') AS name,
-                    r.detail_as_of IS DISTINCT FROM r.last_modified
-                        AND (h.detail_read_at IS NULL OR h.detail_read_at < q.requested_at) AS needs_detail,
-                    h.retry_at, coalesce(h.failures, 0) AS failures,
-                    -- No edition that was asked for: the newest is of an earlier year.
-                    q.since_year IS NULL OR r.next_date IS NOT NULL
-                        OR coalesce(extract(year FROM coalesce(r.last_end_date, r.last_date)) >= q.since_year, true) AS wanted,
-                    (SELECT max(e.starts_at) FROM runsignup_events e WHERE e.race_id = l.race_id
-                        AND greatest(e.starts_at, e.ends_at) <= %(now)s) AS newest
-                FROM partner_races l
-                JOIN history_requests q USING (timing_partner_id)
-                JOIN runsignup_races r USING (race_id)
-                LEFT JOIN history_races h ON h.timing_partner_id = l.timing_partner_id AND h.race_id = l.race_id
-                WHERE l.timing_partner_id = %(partner)s AND NOT (l.access = 'denied' AND l.unlisted_at IS NOT NULL)
-                    AND (%(race)s::bigint IS NULL OR l.race_id = %(race)s)
-            )
-            SELECT r.race_id, r.name, r.needs_detail AND r.wanted, o.ids, o.editions, o.starts, b.ids, r.newest,
-                r.retry_at, r.failures
-            FROM races r LEFT JOIN left_over o USING (race_id) LEFT JOIN behind b USING (race_id)
-            WHERE (r.needs_detail AND r.wanted) OR o.ids IS NOT NULL OR b.ids IS NOT NULL
-            ORDER BY r.newest DESC NULLS LAST, r.race_id DESC
-            """,
+            f"WITH {_RACES_LEFT} SELECT race_id, name, needs_detail, ids, editions, starts, behind, newest, retry_at, failures"
+            " FROM races_left ORDER BY newest DESC NULLS LAST, race_id DESC",
             {"partner": partner_id, "now": now, "race": race_id},
         )
         return [
@@ -350,57 +386,15 @@ def failing(conn: Connection, partner_id: int) -> list[tuple[int, str, dt.dateti
 
 def progress(conn: Connection, partner_id: int, now: dt.datetime) -> Progress | None:
     """How far the partner's history is at `now`; None when it was never asked for."""
-    left = {race.race_id for race in races_left(conn, partner_id, now)}
-    parameters = {"partner": partner_id, "now": now}
+    return _progress(conn, partner_id, now).get(partner_id)
+
+
+def progress_of_all(conn: Connection, now: dt.datetime) -> dict[int, Progress]:
+    """How far each history that was asked for is at `now`, by partner."""
+    return _progress(conn, None, now)
+
+
+def _progress(conn: Connection, partner_id: int | None, now: dt.datetime) -> dict[int, Progress]:
     with conn.cursor() as cur:
-        cur.execute(
-            """
-            SELECT t.partition_key, q.since_year, q.requested_at, q.finished_at, q.not_before,
-                (SELECT count(*) FROM partner_races l WHERE l.timing_partner_id = q.timing_partner_id
-                    AND NOT (l.access = 'denied' AND l.unlisted_at IS NOT NULL)),
-                (SELECT count(*) FROM history_races h
-                 WHERE h.timing_partner_id = q.timing_partner_id AND h.error IS NOT NULL),
-                (SELECT min(h.retry_at) FROM history_races h
-                 WHERE h.timing_partner_id = q.timing_partner_id AND h.error IS NOT NULL),
-                (SELECT count(*) FROM api_calls a JOIN partner_provider_credentials c
-                    ON c.partner_provider_credential_id = a.credential_id
-                 WHERE c.timing_partner_id = q.timing_partner_id AND a.lane = 'backfill'
-                    AND a.granted_at >= q.requested_at)
-            FROM history_requests q JOIN timing_partners t USING (timing_partner_id)
-            WHERE q.timing_partner_id = %(partner)s
-            """,
-            parameters,
-        )
-        row = cur.fetchone()
-        if row is None:
-            return None
-        cur.execute(
-            f"""
-            SELECT count(*), count(*) FILTER (WHERE x.state = 'loaded' OR x.state IS NULL AND x.is_read),
-                count(*) FILTER (WHERE x.state = 'empty'), count(*) FILTER (WHERE x.state = 'unavailable'),
-                coalesce(sum(n.registrations), 0)::bigint
-            FROM (SELECT e.event_id, d.state, k.event_id IS NOT NULL AS is_read {_PAST}) x
-            LEFT JOIN event_cursors n ON n.timing_partner_id = %(partner)s AND n.event_id = x.event_id
-            """,
-            parameters,
-        )
-        counts: tuple[int, ...] = cur.fetchone() or ()
-    key, since_year, requested_at, finished_at, not_before, races, failed, retry_at, calls = row
-    events, loaded, empty, unavailable, registrations = counts
-    return Progress(
-        key=key,
-        since_year=since_year,
-        requested_at=requested_at,
-        finished_at=finished_at,
-        not_before=not_before,
-        races=races,
-        races_done=races - len(left),
-        failing=failed,
-        retry_at=retry_at,
-        events=events,
-        loaded=loaded,
-        empty=empty,
-        unavailable=unavailable,
-        registrations=registrations,
-        calls=calls,
-    )
+        cur.execute(_PROGRESS, {"partner": partner_id, "now": now, "race": None})
+        return {found: Progress(*row) for found, *row in cur.fetchall()}
