@@ -11,7 +11,7 @@ from rsu_pipeline.runsignup.client import RacePage
 from rsu_pipeline.runsignup.errors import ApiError, Remedy
 from rsu_pipeline.runsignup.payloads import Event, Race
 from rsu_pipeline.sync.desk import CredentialRejected, Desk
-from rsu_pipeline.sync.rows import event_row, race_row
+from rsu_pipeline.sync.listed_rows import event_row, race_row
 from rsu_pipeline.warehouse import credentials, events, history
 
 CHECK_TRIES = 3

@@ -20,7 +20,8 @@ from rsu_pipeline.runsignup.errors import ApiError
 from rsu_pipeline.runsignup.payloads import RowUnreadable, decode_race, decode_registration
 from rsu_pipeline.runsignup.transport import Answer
 from rsu_pipeline.sandbox.process import SandboxProcess
-from rsu_pipeline.sync.rows import event_row, race_row, staged
+from rsu_pipeline.sync.listed_rows import event_row, race_row
+from rsu_pipeline.sync.rows import staged
 from rsu_pipeline_tests.runsignup.tools import CountingLedger, RawServer, client, raw_server
 
 EXAMPLES = int(os.environ.get("RSU_FUZZ_EXAMPLES", "200"))

@@ -11,7 +11,7 @@ from rsu_pipeline import settings
 from rsu_pipeline.runsignup.payloads import Event, Race
 from rsu_pipeline.settings import CadenceSettings
 from rsu_pipeline.sync import cadence
-from rsu_pipeline.sync.rows import event_row
+from rsu_pipeline.sync.listed_rows import event_row, race_row
 from rsu_pipeline.warehouse.fleet import FleetPartner, FleetRace
 
 START = dt.datetime(2026, 10, 4, 12, 30, tzinfo=dt.UTC)
@@ -206,8 +206,6 @@ def test_daylight_saving_is_applied_on_the_mornings_it_changes(wall: str, utc: s
 
 
 def test_an_unknown_zone_is_told_and_eastern_used() -> None:
-    from rsu_pipeline.sync.rows import race_row
-
     race = Race(race_id=1, timezone="America/Nowhere", raw=b"{}")
     _, faults = race_row(race)
     row, _ = event_row(Event(event_id=1, start_time="10/4/2026 07:30", raw=b"{}"), race)

@@ -11,7 +11,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from rsu_pipeline.runsignup.payloads import decode_event, decode_race
-from rsu_pipeline.sync.rows import event_row, race_row
+from rsu_pipeline.sync.listed_rows import event_row, race_row
 from rsu_pipeline.warehouse import events
 from rsu_pipeline_tests.sync.stage import RACE, VALUES, Row, Stage, without_nul
 
