@@ -43,12 +43,14 @@ docs: setup  ## Draw anew what the documentation takes from the schema, the rule
 	$(BIN)/python -m rsu_pipeline_tests.docs.capacity
 	$(BIN)/python -m rsu_pipeline_tests.docs.licences
 
-bench: setup .venv-bench/installed  ## Measure beside the floor, dlt and pandas, and growth; draw docs/performance.md (an hour).
+bench: setup .venv-bench/installed  ## Measure beside the floor, dlt and pandas, latency, growth, the watch; draw docs/performance.md (an hour).
 	mkdir -p build/bench
 	$(BIN)/python -m benchmarks.compare --json build/bench/compare.json
 	$(BIN)/python -m benchmarks.full_sync --json build/bench/full_sync.json
 	$(BIN)/python -m benchmarks.history --json build/bench/history.json
+	$(BIN)/python -m benchmarks.latency --json build/bench/latency.json
 	$(BIN)/python -m benchmarks.growth --json build/bench/growth.json
+	$(BIN)/python -m benchmarks.watch --json build/bench/watch.json
 	$(BIN)/python -m benchmarks.performance
 
 # dlt is compared with and is no dependency. The lock is made from requirements.in beside it, as the others are.

@@ -11,6 +11,7 @@ from matplotlib.patches import Patch
 from matplotlib.ticker import FuncFormatter, NullFormatter
 
 from benchmarks.growth import Grown
+from benchmarks.watch import Everything, Watched
 from rsu_pipeline.reports.plots import COLOURS, GREY
 
 Runs = list[dict[str, Any]]
@@ -96,6 +97,25 @@ def growth(grown: Grown) -> bytes:
         _line(partners, counts, [value(fleet) / fleet.partners * 1000 for fleet in grown.partners], place, name)
     partners.set_ylim(0)
     _name(partners, "One small partner of many", counts, "partners", "ms a partner")
+    return _png(figure)
+
+
+def watch(found: Everything) -> bytes:
+    """How soon a bib is here against the races in their window: a line for each interval, dashed as calculated."""
+    figure = Figure(figsize=(10, 3.4), dpi=110, layout="constrained", facecolor="white")
+    half, most = figure.subplots(1, 2)
+    each: list[tuple[Axes, str, str, Callable[[Watched], float]]] = [
+        (half, "Half of the bibs are here within", "p50", lambda item: item.found.p50),
+        (most, "95 % of the bibs are here within", "p95", lambda item: item.found.p95),
+    ]
+    for axes, title, name, value in each:
+        for place, interval in enumerate(dict.fromkeys(item.interval for item in found.watched)):
+            own = [item for item in found.watched if item.interval == interval]
+            races = [item.races for item in own]
+            _line(axes, races, [value(item) for item in own], place, f"a look every {interval:g} s")
+            axes.plot(races, [item.expected[name] for item in own], color=COLOURS[place], linestyle="--", linewidth=1)
+        axes.set_ylim(0)
+        _name(axes, title, list(dict.fromkeys(item.races for item in found.watched)), "races in their window", "s")
     return _png(figure)
 
 

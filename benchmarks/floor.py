@@ -19,6 +19,7 @@ from msgspec import UNSET, Raw, UnsetType
 from psycopg2.extensions import connection as Connection
 
 from benchmarks.measure import Job, Meter, Partner, Read, Report, answer, job
+from benchmarks.pages import following, page
 
 Text = str | int | None
 Member = Text | UnsetType
@@ -147,30 +148,14 @@ def _partner(work: Job, partner: Partner) -> tuple[int, int]:
         for read in work.reads:
             after: int | None = 0 if read.partner == partner.number else None
             while after is not None:
-                body = _page(session, work, partner, read, after)
-                read_rows, written, after = _store(conn, read, body, work.page_size)
-                rows, updated = rows + read_rows, updated + written
+                read_rows, written, last = _store(conn, read, page(session, work, partner, read, after))
+                rows, updated, after = rows + read_rows, updated + written, following(work, read_rows, last)
     conn.close()
     return rows, updated
 
 
-def _page(session: requests.Session, work: Job, partner: Partner, read: Read, after: int) -> bytes:
-    params = {
-        "format": "json",
-        "api_key": partner.key,
-        "api_secret": partner.secret,
-        "supports_nb": "T",
-        "sort": "registration_id ASC",
-        "event_id": ",".join(map(str, read.event_ids)),
-        "results_per_page": str(work.page_size),
-    }
-    if after:
-        params["after_registration_id"] = str(after)
-    return session.get(f"{work.api_url}/race/{read.race_id}/participants", params=params, timeout=60).content
-
-
-def _store(conn: Connection, read: Read, body: bytes, size: int) -> tuple[int, int, int | None]:
-    """Stores a page; returns its rows, the rows written, and the registration id to go on from, None after the last."""
+def _store(conn: Connection, read: Read, body: bytes) -> tuple[int, int, int]:
+    """Stores a page; returns its rows, the rows written, and the highest registration id."""
     lines = []
     last = 0
     for element in _elements.decode(body):
@@ -183,7 +168,7 @@ def _store(conn: Connection, read: Read, body: bytes, size: int) -> tuple[int, i
         cur.execute(_UPSERT, (read.partner,))
         written = cur.rowcount
     conn.commit()
-    return len(lines), written, last if len(lines) == size else None
+    return len(lines), written, last
 
 
 def _line(race_id: int, row: _Row, raw: bytes) -> bytes:

@@ -74,7 +74,7 @@ def repetition(hub: Hub, everyone: list[Contender], number: int, results: report
 def _measure(hub: Hub, item: Contender, url: str, action: str, change: Change, *, first: bool = False) -> Measured:
     module = "floor" if item.kind == "floor" else "ours"
     measured = hub.run(module, "plan" if item.kind == "incremental" else action, url, root=item.root)
-    _judge(hub, item, measured, change, first=first)
+    judge(hub, item, measured, change, first=first)
     table, stored = _table(item), hub.expected.rows
     if item.kind == "floor":
         stored += change.removed
@@ -84,7 +84,7 @@ def _measure(hub: Hub, item: Contender, url: str, action: str, change: Change, *
     return measured
 
 
-def _judge(hub: Hub, item: Contender, measured: Measured, change: Change, *, first: bool) -> None:
+def judge(hub: Hub, item: Contender, measured: Measured, change: Change, *, first: bool) -> None:
     """Whether the run did exactly what it had to, in exactly the calls it may take."""
     told, calls, expected = measured.report, measured.calls, hub.expected
     written = change.edited + change.bibs + change.added

@@ -20,6 +20,7 @@ import requests
 from cryptography.fernet import Fernet
 
 from benchmarks.measure import Job, Partner, Read, Report, cpu_of
+from benchmarks.pages import following, page
 from rsu_pipeline.sandbox.process import SandboxProcess
 from rsu_pipeline.sandbox.scales import Spec, build
 from rsu_pipeline.warehouse import embedded
@@ -176,25 +177,16 @@ class Hub:
 
     def warm(self) -> None:
         """Has the sandbox make every row of the future events, so that nobody is measured waiting for that."""
+        work = Job("warm", "", self.sandbox.api_url, self.now, self.partners)
         partners = {partner.number: partner for partner in self.partners}
         with requests.Session() as session:
             session.trust_env = False
             for read in self.expected.reads:
-                partner, after, full = partners[read.partner], 0, True
-                while full:
-                    params = {
-                        "format": "json",
-                        "api_key": partner.key,
-                        "api_secret": partner.secret,
-                        "event_id": ",".join(map(str, read.event_ids)),
-                        "results_per_page": str(PAGE_SIZE),
-                        "sort": "registration_id ASC",
-                        "after_registration_id": str(after),
-                    }
-                    url = f"{self.sandbox.api_url}/race/{read.race_id}/participants"
-                    elements = _listed.decode(session.get(url, params=params, timeout=60).content)
+                after: int | None = 0
+                while after is not None:
+                    elements = _listed.decode(page(session, work, partners[read.partner], read, after))
                     ids = [row.registration_id for item in elements for row in item.participants]
-                    after, full = max(ids, default=0), len(ids) == PAGE_SIZE
+                    after = following(work, len(ids), max(ids, default=0))
 
 
 @contextmanager

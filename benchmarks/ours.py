@@ -2,7 +2,8 @@
 
 Actions: `prepare` makes the schema and onboards the partners, `full` reads everything again, `plan` reads what the plan
 says (full where nothing was read before, else incremental), `part` the same of the job's races alone, `history` reads
-every past event.
+every past event. `visit` and `visit-full` do the same as `plan` and `full` partner by partner, each with its listing, as a
+batch run does: then all of it is timed as one.
 """
 
 import datetime as dt
@@ -14,6 +15,7 @@ from typing import TypeVar
 
 from benchmarks.measure import Job, Meter, Partner, Read, Report, answer, job
 from rsu_pipeline import settings as configuration
+from rsu_pipeline.settings import Settings
 from rsu_pipeline.sync import backfill, listing
 from rsu_pipeline.sync import partner as sync
 from rsu_pipeline.sync.desk import Desk, open_desk
@@ -48,19 +50,23 @@ def prepare(work: Job) -> None:
         conn.commit()
 
 
+def settings_for(work: Job, **more: str) -> Settings:
+    """The settings that a job means, with calls for an hour that never run out; `more` are variables beside them."""
+    environment = {
+        "RSU_HOME": tempfile.gettempdir(),
+        "RSU_DATABASE_URL": work.database_url,
+        "RSU_API_BASE_URL": work.api_url,
+        "RSU_SECRET_KEY": work.secret_key,
+        "RSU_CALLS_PER_HOUR": "1000000",
+        "RSU_MAX_IN_FLIGHT": str(work.in_flight),
+        "RSU_PAGE_SIZE": str(work.page_size),
+    }
+    return configuration.load(environment | more)
+
+
 def run(work: Job, report: Report, meter: Meter) -> None:
     """The partners side by side, as a batch run has them."""
-    settings = configuration.load(
-        {
-            "RSU_HOME": tempfile.gettempdir(),
-            "RSU_DATABASE_URL": work.database_url,
-            "RSU_API_BASE_URL": work.api_url,
-            "RSU_SECRET_KEY": work.secret_key,
-            "RSU_CALLS_PER_HOUR": "1000000",
-            "RSU_MAX_IN_FLIGHT": str(work.in_flight),
-            "RSU_PAGE_SIZE": str(work.page_size),
-        }
-    )
+    settings = settings_for(work)
     sealer = Sealer([work.secret_key], source="RSU_SECRET_KEY")
     now = dt.datetime.fromtimestamp(work.now, dt.UTC)
 
@@ -77,10 +83,17 @@ def run(work: Job, report: Report, meter: Meter) -> None:
         ) as desk:
             return do(desk)
 
-    with ThreadPoolExecutor(work.in_flight) as pool:
-        if work.action == "history":
+    in_one: dict[str, Callable[[Desk], Report]] = {
+        "history": _history,
+        "visit": partial(_visit, force_full=False),
+        "visit-full": partial(_visit, force_full=True),
+    }
+    # A batch run has one partner more at work than calls in flight: one writes while the others ask.
+    at_once = work.in_flight + 1 if work.action in ("visit", "visit-full") else work.in_flight
+    with ThreadPoolExecutor(at_once) as pool:
+        if work.action in in_one:
             with meter.timing(report.registrations):
-                for done in pool.map(lambda partner: at_desk(partner, _history), work.partners):
+                for done in pool.map(lambda partner: at_desk(partner, in_one[work.action]), work.partners):
                     _add(report, done)
             return
         with meter.timing(report.listing):
@@ -108,6 +121,10 @@ def _history(desk: Desk) -> Report:
         report.problems.append(f"{desk.key}: not finished")
     report.reads = [Read(desk.partner_id, read.read.race_id, list(read.read.event_ids)) for read in done.sync.reads]
     return report
+
+
+def _visit(desk: Desk, *, force_full: bool) -> Report:
+    return _sync(desk, plan=_plan(desk, force_full=force_full))
 
 
 def _plan(desk: Desk, *, force_full: bool) -> Plan:

@@ -1,4 +1,5 @@
-"""The drawn parts of docs/performance.md: tables and pictures from the JSON files of compare, full_sync, history and growth.
+"""The drawn parts of docs/performance.md: tables and pictures from the JSON files of compare, full_sync, history, latency,
+growth and watch.
 
     python -m benchmarks.performance [--from FOLDER]
 
@@ -18,6 +19,8 @@ import msgspec
 from benchmarks import drawings
 from benchmarks.growth import Grown
 from benchmarks.hub import ROOT
+from benchmarks.latency import Nights
+from benchmarks.watch import Everything
 
 PAGE = ROOT / "docs" / "performance.md"
 IMAGES = ROOT / "docs" / "images"
@@ -122,6 +125,60 @@ def growth(grown: Grown) -> str:
     return "\n".join(parts).strip()
 
 
+def latency(found: Nights) -> str:
+    """The table of latency: of each kind of night the one with the median ratio."""
+    rows = []
+    for name in found.nights:
+        night = found.median(name)
+        beyond = [f"{seconds:.1f}" for seconds in vars(night.waits).values()]
+        rows.append(
+            [
+                name,
+                f"{sum(night.calls.values()):,}",
+                f"{night.least:.1f}",
+                f"{night.wall:.1f}",
+                f"{night.ratio:.3f}",
+                *beyond,
+                f"{night.cpu:.1f}",
+            ]
+        )
+    heads = "nothing changed|calls|least s|wall s|× least|longer calls s|place unused s|last partner alone s|CPU s"
+    repetitions = max(len(nights) for nights in found.nights.values())
+    return "\n".join(
+        [
+            f"Future events of scale {found.scale}: {found.events:,} events, {found.rows:,} registrations; {found.latency:g} s"
+            f" a call, {found.in_flight} in flight; {_times(repetitions)}. {_machine(found.machine)}",
+            "",
+            *_table(heads.split("|"), rows),
+        ]
+    )
+
+
+def watch(found: Everything) -> str:
+    """The table of watch."""
+    rows = [
+        [
+            f"{item.races:,}",
+            f"{item.partners:,}",
+            f"{item.interval:g}",
+            f"{item.found.changes:,}",
+            *(f"{seconds:.1f}" for seconds in (item.found.p50, item.found.p95, item.found.worst)),
+            *(f"{item.expected[name]:.1f}" for name in ("p50", "p95", "worst")),
+        ]
+        for item in found.watched
+    ]
+    heads = "races|partners|a look every s|bibs|p50 s|p95 s|worst s|on paper p50|on paper p95|on paper worst"
+    missing = f"{len(found.missing)} are missing" if found.missing else "not one is missing"
+    return "\n".join(
+        [
+            f"{found.call_seconds:g} s a call; bibs at random moments of {found.seconds:g} s, {missing}."
+            f" {_machine(found.machine)}",
+            "",
+            *_table(heads.split("|"), rows),
+        ]
+    )
+
+
 def _machine(machine: dict[str, Any]) -> str:
     return (
         f"{machine['date']}, {machine['cores']} cores ({machine['processor']}), {machine['system']}, PostgreSQL"
@@ -141,6 +198,33 @@ def _line(cells: Sequence[str]) -> str:
     return f"| {' | '.join(cells)} |"
 
 
+def _compared(file: bytes) -> tuple[str, bytes | None]:
+    whole = msgspec.json.decode(file)
+    return beside(whole), drawings.load(whole)
+
+
+def _grown(file: bytes) -> tuple[str, bytes | None]:
+    grown = msgspec.json.decode(file, type=Grown)
+    return growth(grown), drawings.growth(grown)
+
+
+def _watched(file: bytes) -> tuple[str, bytes | None]:
+    found = msgspec.json.decode(file, type=Everything)
+    return watch(found), drawings.watch(found)
+
+
+PARTS: dict[str, Callable[[bytes], tuple[str, bytes | None]]] = {
+    "compare": _compared,
+    "full_sync": lambda file: (beside(msgspec.json.decode(file)), None),
+    "history": lambda file: (beside(msgspec.json.decode(file)), None),
+    "latency": lambda file: (latency(msgspec.json.decode(file, type=Nights)), None),
+    "growth": _grown,
+    "watch": _watched,
+}
+"""By the name of the part and of its file: what turns the file into the part's text, and its picture if it has one."""
+PICTURES = {"compare": "load", "growth": "growth", "watch": "watch"}
+
+
 def put(page: str, name: str, text: str) -> str:
     """The page with a part drawn anew. Raises ValueError where the page has no such part."""
     marks = re.compile(rf"(<!-- drawn: {name} -->\n).*?(\n<!-- end of {name} -->)", re.DOTALL)
@@ -155,20 +239,15 @@ def main() -> int:
     parser.add_argument("--from", dest="folder", type=Path, default=FOLDER, metavar="FOLDER")
     folder = parser.parse_args().folder
     page, drawn = PAGE.read_text(), 0
-    for name in ("compare", "full_sync", "history", "growth"):
+    for name, draw in PARTS.items():
         file = folder / f"{name}.json"
         if not file.exists():
             print(f"{name}: there is no {file}; its part stays as it is.", file=sys.stderr)
             continue
-        if name == "growth":
-            grown = msgspec.json.decode(file.read_bytes(), type=Grown)
-            page = put(page, name, growth(grown))
-            (IMAGES / "performance-growth.png").write_bytes(drawings.growth(grown))
-        else:
-            whole = msgspec.json.decode(file.read_bytes())
-            page = put(page, name, beside(whole))
-            if name == "compare":
-                (IMAGES / "performance-load.png").write_bytes(drawings.load(whole))
+        text, picture = draw(file.read_bytes())
+        page = put(page, name, text)
+        if picture is not None:
+            (IMAGES / f"performance-{PICTURES[name]}.png").write_bytes(picture)
         drawn += 1
     PAGE.write_text(page)
     return 0 if drawn else 2

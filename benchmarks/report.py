@@ -104,7 +104,12 @@ class Results:
             "ratios": ratios,
             "runs": runs,
         }
-        return msgspec.json.format(msgspec.json.encode(whole), indent=2) + b"\n"
+        return as_json(whole)
+
+
+def as_json(whole: object) -> bytes:
+    """Figures as they are kept in a file."""
+    return msgspec.json.format(msgspec.json.encode(whole), indent=2) + b"\n"
 
 
 def machine() -> dict[str, object]:

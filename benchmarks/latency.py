@@ -1,0 +1,169 @@
+"""The nightly with RunSignup's latency: how long it takes beside the least that its calls take.
+
+    python -m benchmarks.latency [--scale estate|medium] [--latency 0.7] [--repeat N] [--json FILE]
+
+The partners' future events are loaded, then every answer of the sandbox takes so many seconds, and two nights find nothing
+changed: one reads every row again, one does as planned. Each is a process of its own that visits the partners side by side,
+listing and registrations, as a batch run does. No night counts unless it made exactly the calls that it may, as in
+full_sync. Calls × latency ÷ calls in flight is the least that it can take; what is beyond it is told apart by the call
+ledger.
+"""
+
+import argparse
+import signal
+import sys
+from collections import defaultdict
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from benchmarks.contenders import IN_FLIGHT
+from benchmarks.full_sync import Contender, judge
+from benchmarks.hub import ROOT, Change, Hub, started
+from benchmarks.report import as_json, machine
+from rsu_pipeline.sandbox.scales import Spec
+
+NIGHTS = {"every row read again": ("ours", "visit-full"), "as planned": ("incremental", "visit")}
+"""Each night's kind, as full_sync judges it, and what `benchmarks.ours` is told to do."""
+WANTED_RATIO = 1.05
+
+
+@dataclass(frozen=True)
+class Call:
+    """A call of the ledger, its times in seconds since the first was granted."""
+
+    credential: int
+    granted: float
+    settled: float
+
+
+@dataclass(frozen=True)
+class Waits:
+    """Where the seconds beyond the least went; together they are all of them. `longer` because calls took longer than the
+    latency, `unused` while a place in flight had no call though there were partners enough, `alone` in the end, when there
+    were not."""
+
+    longer: float
+    unused: float
+    alone: float
+
+
+@dataclass
+class Night:
+    """One night. `least` is calls × latency ÷ calls in flight."""
+
+    calls: dict[str, int]
+    wall: float
+    cpu: float
+    least: float
+    waits: Waits
+
+    @property
+    def ratio(self) -> float:
+        return self.wall / self.least
+
+
+@dataclass
+class Nights:
+    """Everything that was measured, in the order of the repetitions."""
+
+    scale: str
+    latency: float
+    rows: int = 0
+    events: int = 0
+    in_flight: int = IN_FLIGHT
+    machine: dict[str, object] = field(default_factory=machine)
+    nights: dict[str, list[Night]] = field(default_factory=dict)
+
+    def median(self, name: str) -> Night:
+        """The night with the median ratio."""
+        return sorted(self.nights[name], key=lambda night: night.ratio)[(len(self.nights[name]) - 1) // 2]
+
+
+def waits(calls: Sequence[Call], wall: float, latency: float, places: int = IN_FLIGHT) -> Waits:
+    """The seconds of each place, told apart by who had a call under way when."""
+    last: dict[int, float] = defaultdict(float)
+    for call in calls:
+        last[call.credential] = max(last[call.credential], call.settled)
+    # From when the last but one is done, a partner, which makes one call at a time, has both places.
+    ends = [*sorted(last.values(), reverse=True)[:places], *[0.0] * (places - len(last))]
+    alone = sum(ends[0] - end for end in ends) / places
+    under_way = sum(call.settled - call.granted for call in calls) / places
+    return Waits(longer=under_way - len(calls) * latency / places, unused=wall - under_way - alone, alone=alone)
+
+
+def measure(scale: str | Spec, latency: float, repeat: int) -> Nights:
+    """Both nights so many times, after a first load that nothing delays."""
+    with started(scale) as hub:
+        found = Nights(
+            "custom" if isinstance(scale, Spec) else scale, latency, hub.expected.rows, len(hub.expected.sizes)
+        )
+        url = hub.database()
+        hub.run("ours", "prepare", url)
+        hub.warm()
+        judge(hub, Contender("ours", "ours", ROOT, ""), hub.run("ours", "plan", url), Change(), first=True)
+        hub.sandbox.admin.switch(latency_ms=latency * 1000)
+        for number in range(repeat):
+            print(f"repetition {number + 1} of {repeat} …", file=sys.stderr, flush=True)
+            for name in NIGHTS:
+                found.nights.setdefault(name, []).append(_night(hub, url, name, latency))
+    return found
+
+
+def _night(hub: Hub, url: str, name: str, latency: float) -> Night:
+    kind, action = NIGHTS[name]
+    before = hub.value(url, "SELECT max(api_call_id) FROM api_calls")
+    measured = hub.run("ours", action, url)
+    judge(hub, Contender(name, kind, ROOT, ""), measured, Change(), first=False)
+    count = sum(measured.calls.values())
+    calls = [Call(*row) for row in hub.rows(url, _CALLS % before)]
+    assert len(calls) == count, f"{name}: {len(calls)} calls in the ledger, {count} at the sandbox"
+    assert measured.most_in_flight <= IN_FLIGHT, f"{name}: {measured.most_in_flight} calls at a time"
+    took = measured.report.registrations
+    return Night(measured.calls, took.wall, took.cpu, count * latency / IN_FLIGHT, waits(calls, took.wall, latency))
+
+
+_CALLS = """
+SELECT credential_id, extract(epoch FROM granted_at - min(granted_at) OVER ())::float,
+    extract(epoch FROM settled_at - min(granted_at) OVER ())::float
+FROM api_calls WHERE settled_at IS NOT NULL AND api_call_id > %s ORDER BY granted_at
+"""
+
+
+def show(found: Nights) -> None:
+    """The figures, on standard output."""
+    print(
+        f"Future events of scale {found.scale}: {found.events:,} events, {found.rows:,} registrations, nothing changed;"
+        f" {found.latency:g} s a call, {found.in_flight} in flight."
+    )
+    for name in found.nights:
+        night = found.median(name)
+        beyond = ", ".join(f"{kind} {seconds:.2f} s" for kind, seconds in vars(night.waits).items())
+        print(
+            f"  {name}: {sum(night.calls.values())} calls, {night.wall:.1f} s beside {night.least:.1f} s, ratio"
+            f" {night.ratio:.3f}; CPU {night.cpu:.1f} s; beyond the least: {beyond}"
+        )
+        if night.ratio > WANTED_RATIO:
+            print(f"  {name}: more than {WANTED_RATIO} times the least.")
+
+
+def main() -> None:
+    """See the module."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.latency", description=str(__doc__).split("\n")[0])
+    parser.add_argument("--scale", choices=["estate", "medium"], default="estate")
+    parser.add_argument("--latency", type=float, default=0.7, metavar="SECONDS", help="that each answer takes")
+    parser.add_argument("--repeat", type=int, default=1, metavar="N", help="repetitions, of which the median counts")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="also write every figure to this file")
+    options = parser.parse_args()
+    if options.latency <= 0:
+        parser.error("--latency: it must be more than 0, since the least is counted in it.")
+    # So that being ended from outside leaves no server and no folder behind either.
+    signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(128 + number))
+    found = measure(options.scale, options.latency, max(1, options.repeat))
+    show(found)
+    if options.json:
+        options.json.write_bytes(as_json(found))
+
+
+if __name__ == "__main__":
+    main()
