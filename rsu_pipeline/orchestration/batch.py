@@ -49,7 +49,7 @@ class Told:
 def sync_partners(
     context: dg.OpExecutionContext, config: BatchConfig, warehouse: WarehouseResource, runsignup: RunSignupResource
 ) -> None:
-    """Syncs partners side by side, as many as may call at once; one partner's failure leaves the others."""
+    """Syncs partners side by side, one more than may call at once; one partner's failure leaves the others."""
 
     with_lists = context.instance.get_materialized_partitions(dg.AssetKey(START_LISTS))
 
@@ -70,7 +70,10 @@ def sync_partners(
     failed: list[str] = []
     bug: Exception | None = None
     budget = installation.current().settings.budget
-    at_once = budget.max_in_flight if budget.in_flight_scope == "all" else max(budget.max_in_flight, SIDE_BY_SIDE)
+    # One writes while the others ask.
+    at_once = budget.max_in_flight + 1
+    if budget.in_flight_scope != "all":
+        at_once = max(at_once, SIDE_BY_SIDE)
     with ThreadPoolExecutor(max_workers=at_once) as pool:
         waiting = {pool.submit(visit, key): key for key in dict.fromkeys(config.partners)}
         try:

@@ -1,6 +1,7 @@
 """Schedules: pure functions say what is due; these only turn their answers into runs."""
 
 import datetime as dt
+from collections import Counter
 from collections.abc import Sequence
 from typing import Any
 
@@ -68,6 +69,9 @@ def nightly(context: dg.ScheduleEvaluationContext, warehouse: WarehouseResource)
     now = context.scheduled_execution_time.astimezone(dt.UTC)
     with plain_failures(), warehouse.connect("nightly") as conn:
         keys = [partner.key for partner in fleet.partners_to_sync(conn, now)]
+        races = Counter(race.key for race in fleet.races_to_read(conn, now))
+    # Who has most to read begins, lest it be left alone at the end.
+    keys.sort(key=lambda key: -races[key])
     busy = partners_at_work(context.instance)
     free = [key for key in keys if key not in busy]
     if not free:

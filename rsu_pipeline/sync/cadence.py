@@ -82,8 +82,9 @@ def due(
     *,
     early: dt.timedelta = dt.timedelta(0),
 ) -> list[Visit]:
-    """The partners with something whose interval has passed at `now`, the nearest race first. A race is due when one of
-    its events is, each judged by its own tier; a listing like an event that is far off. `early` is how much sooner a
+    """The partners with something whose interval has passed at `now`, the nearest race first, then who has most to read,
+    lest such a one be left alone at the end. A race is due when one of its events is, each judged by its own tier; a
+    listing like an event that is far off. `early` is how much sooner a
     thing counts as due: half the time between two looks, lest each read slip to the look after."""
 
     def is_due(its_tier: Tier, tried_at: dt.datetime | None, failed: bool) -> bool:
@@ -109,4 +110,4 @@ def due(
             if its_races:
                 nearest = min((its_tier for its_tier, _ in its_races), key=_NEAREST_FIRST.index)
             visits.append(Visit(partner.key, tuple(race_id for _, race_id in its_races), relist, nearest))
-    return sorted(visits, key=lambda visit: _NEAREST_FIRST.index(visit.tier))
+    return sorted(visits, key=lambda visit: (_NEAREST_FIRST.index(visit.tier), -len(visit.race_ids)))

@@ -28,7 +28,7 @@ from rsu_pipeline.warehouse.sealing import Sealer, SecretKeyError
 from rsu_pipeline.warehouse.staging import Counts
 
 CALL_SECONDS = 1.4
-"""How long a call is taken to last before the first has been measured: the slow end of what was seen at RunSignup."""
+"""How long a call is taken to last where none has been measured: the slow end of what was seen at RunSignup."""
 BUDGET_SHARE = 0.9
 """The share of a credential's hour that the watch plans with; the rest is for full reads, retries and others."""
 LOOK_FOR_RACES_EVERY = 15.0
@@ -136,7 +136,7 @@ class Watch:
         self._looks: Counter[tuple[int, int]] = Counter()
         self._busy: set[int] = set()
         self._done: dict[str, PartnerWatched] = {}
-        self._call_seconds = CALL_SECONDS
+        self._call_seconds: float | None = None
         self._bug: Exception | None = None
 
     def run(self, seconds: float) -> dict[str, PartnerWatched]:
@@ -181,6 +181,9 @@ class Watch:
                 conn.rollback()
                 self._races = watched(found, self._now(), shard=self._shard, shards=self._settings.watch.shards)
                 self._races_at = now
+            if self._call_seconds is None:
+                # A slice goes on with the calls of the one before.
+                self._call_seconds = budget.usual_call_seconds(conn) or CALL_SECONDS
             if not self._races:
                 return None, None
             following = next_look(self._races, self._due_at, self._busy)
@@ -236,7 +239,7 @@ class Watch:
             self._trouble(done, race, f"{type(error).__name__}, raised when this slice ends")
             return
         self._looks[key] += 1
-        if outcome.calls:
+        if outcome.calls and self._call_seconds is not None:
             self._call_seconds += (seconds / outcome.calls - self._call_seconds) / 10
         done.looks += 1
         done.calls += outcome.calls

@@ -171,3 +171,19 @@ def calls_this_hour(conn: Connection, credential_id: int) -> int:
         (count,) = cur.fetchone() or (0,)
     conn.rollback()
     return int(count)
+
+
+def usual_call_seconds(conn: Connection) -> float | None:
+    """How long calls for registrations took of late, from grant to settlement, in seconds; None when there were none in the
+    last quarter of an hour."""
+    with conn.cursor() as cur:
+        cur.execute(
+            """
+            SELECT extract(epoch FROM avg(settled_at - granted_at))::float
+            FROM (SELECT * FROM api_calls ORDER BY api_call_id DESC LIMIT 200) c
+            WHERE endpoint LIKE '%participants' AND error IS NULL AND granted_at > now() - interval '15 minutes'
+            """
+        )
+        (seconds,) = cur.fetchone() or (None,)
+    conn.rollback()
+    return None if seconds is None else float(seconds)

@@ -211,6 +211,14 @@ def test_the_night_takes_every_active_partner_and_its_listing(put: Fleet, instan
     assert asked(tick(nightly, instance)) == {"partners": left, "races": {}, "relist": left}
 
 
+def test_at_night_who_has_most_to_read_begins(put: Fleet, instance: dg.DagsterInstance) -> None:
+    keys = near_fleet(put, 3, tried=MINUTE)
+    put.race(40, 3)
+    put.event(400, 40, 50 * HOUR)
+    put.conn.commit()
+    assert asked(tick(nightly, instance))["partners"] == [keys[2], keys[0], keys[1]]
+
+
 def test_no_partner_is_a_skip_with_numbers(put: Fleet, instance: dg.DagsterInstance) -> None:
     assert skipped(tick(nightly, instance)) == "nothing to do: 0 partners, 0 of them at work"
 

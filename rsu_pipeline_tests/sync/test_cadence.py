@@ -157,15 +157,18 @@ def test_a_listing_is_due_every_four_hours_and_sooner_after_a_failure() -> None:
     assert relist(15 * MINUTE, failed=True) and not relist(10 * MINUTE, failed=True)
 
 
-def test_the_nearest_partner_comes_first_and_each_once() -> None:
+def test_the_nearest_partner_comes_first_then_who_has_most_to_read_and_each_once() -> None:
     races = [
         race(48 * HOUR, None, number=1, race_id=1),
         race(20 * HOUR, None, number=2, race_id=2),
         race(48 * HOUR, None, number=2, race_id=3),
+        race(48 * HOUR, None, number=3, race_id=4),
+        race(48 * HOUR, None, number=3, race_id=5),
     ]
-    visits = cadence.due([partner(1), partner(2)], races, NOW, EVERY)
+    visits = cadence.due([partner(1), partner(2), partner(3)], races, NOW, EVERY)
     assert [(visit.key, visit.race_ids, visit.tier) for visit in visits] == [
         ("2-acme", (2, 3), "day"),
+        ("3-acme", (4, 5), "later"),
         ("1-acme", (1,), "later"),
     ]
 

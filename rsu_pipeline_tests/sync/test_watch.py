@@ -14,6 +14,7 @@ from rsu_pipeline.sync import partner as sync
 from rsu_pipeline.sync.desk import Desk
 from rsu_pipeline.sync.plan import Plan
 from rsu_pipeline.sync.watch import Watch, WatchedRace
+from rsu_pipeline.warehouse import budget, database
 from rsu_pipeline_tests.hub import Hub
 
 MakeHub = Callable[..., Hub]
@@ -71,6 +72,40 @@ SPEC = {"partners": 3, "races_per_partner": 2, "events_per_race": 1, "registrati
 
 def watching(hub: Hub) -> Watch:
     return Watch(hub.url, hub.sealer, hub.settings, run_id="watch", say=lambda line: None)
+
+
+def test_a_slice_goes_on_with_the_calls_that_the_one_before_it_measured(make_hub: MakeHub) -> None:
+    hub = make_hub(spec=SPEC, seed=7)
+    hub.environment |= {"RSU_WATCH_INTERVAL": "1"}
+    for partner in hub.partners:
+        hub.sync(partner)
+    assert interval(races(1, 1, 2, 2, 3, 3), target=1) > 4, "six races, were a call to take what is feared"
+    looks = sum(done.looks for done in watching(hub).run(3.5).values())
+    assert looks >= 12, "at least two of each"
+
+
+def test_calls_of_long_ago_or_that_failed_say_nothing_of_how_long_one_takes(make_hub: MakeHub) -> None:
+    hub = make_hub(spec=SPEC, seed=7)
+
+    def usual() -> float | None:
+        with database.session(hub.url, purpose="tests") as conn:
+            return budget.usual_call_seconds(conn)
+
+    def call(endpoint: str, began: str, seconds: int, error: str | None = None) -> None:
+        hub.execute(
+            "INSERT INTO api_calls (credential_id, lane, endpoint, granted_at, settled_at, error)"
+            " SELECT 1, 'race_day', %s, began, began + make_interval(secs => %s), %s"
+            " FROM (SELECT now() - %s::interval AS began) b",
+            endpoint, seconds, error, began,
+        )  # fmt: skip
+
+    call("participants", "16 minutes", 9)
+    call("participants", "1 minute", 9, "timeout")
+    call("races", "1 minute", 9)
+    assert usual() is None
+    call("participants", "2 minutes", 1)
+    call("removed-participants", "1 minute", 2)
+    assert usual() == 1.5
 
 
 def test_a_bib_given_out_while_watching_is_in_the_table_and_the_log_within_a_look(make_hub: MakeHub) -> None:
