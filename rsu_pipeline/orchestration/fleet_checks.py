@@ -10,12 +10,16 @@ import dagster as dg
 
 from rsu_pipeline import installation
 from rsu_pipeline.orchestration.assets.fleet import fleet_health
+from rsu_pipeline.orchestration.batch import SIDE_BY_SIDE
 from rsu_pipeline.orchestration.failures import plain_failures
 from rsu_pipeline.orchestration.resources import WarehouseResource
 from rsu_pipeline.sync import health as judging
+from rsu_pipeline.sync.watch import CALL_SECONDS
 from rsu_pipeline.warehouse import facts, health
 
 SAMPLE = 20
+ROUTINE_RUNS = 2
+"""Runs of visits at a time, as dagster.yaml has it of the lane."""
 ERROR, WARN = dg.AssetCheckSeverity.ERROR, dg.AssetCheckSeverity.WARN
 
 
@@ -89,22 +93,26 @@ def bib_log_replays(warehouse: WarehouseResource) -> dg.AssetCheckResult:
 
 @dg.asset_check(asset=fleet_health)
 def budget_is_enough(warehouse: WarehouseResource) -> dg.AssetCheckResult:
-    """The calls that every partner's plan needs in the next hour are within its limit. An error when its visits alone are
-    not; a warning when only the looks on race day have to come more slowly than RSU_WATCH_INTERVAL."""
+    """The calls that every partner's plan needs in the next hour are within its limit, and all visits find their turn. An
+    error when visits do not fit; a warning when only the looks on race day have to come more slowly than
+    RSU_WATCH_INTERVAL."""
     now, settings = dt.datetime.now(dt.UTC), installation.current().settings
     with plain_failures(), warehouse.connect("budget_is_enough") as conn:
         reads = health.event_reads(conn, now)
     found = judging.budget(judging.calls_needed(reads, now, settings), settings)
+    # Where each credential has places in flight of its own, it is in their runs that visits wait for each other.
+    side_by_side = ROUTINE_RUNS * max(settings.budget.max_in_flight, SIDE_BY_SIDE)
+    fitting = found.flight_limit or int(side_by_side * 3600 / CALL_SECONDS)
     return _result(
-        found.is_enough,
-        ERROR if found.starved or not found.is_flight_enough else WARN,
+        not found.short and found.routine <= fitting,
+        ERROR if found.starved or found.routine > fitting else WARN,
         {
             "calls_needed_max": math.ceil(found.needs[0].calls) if found.needs else 0,
             "calls_limit": found.limit,
             "partners": len(found.needs),
             "partners_short": len(found.short),
             "visits_of_fleet": math.ceil(found.routine),
-            "calls_that_fit_in_flight": found.flight_limit or 0,
+            "calls_that_fit_in_flight": fitting,
         },
         [
             {"partner": need.key, "calls_for_visits": math.ceil(need.routine), "calls_for_watch": math.ceil(need.watch)}

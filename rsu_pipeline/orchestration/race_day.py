@@ -105,12 +105,7 @@ def _trouble(done: Mapping[str, PartnerWatched]) -> list[str]:
 def _metadata(partner: PartnerWatched) -> dict[str, dg.MetadataValue]:
     counts = partner.counts
     numbers = {
-        "rows_read": counts.read,
-        "rows_inserted": counts.inserted,
-        "rows_updated": counts.updated + counts.reactivated,
-        "rows_unchanged": counts.unchanged,
-        "rows_removed": counts.removed,
-        "rows_quarantined": counts.quarantined,
+        **report.rows(counts),
         "rows_with_faults": counts.with_faults,
         "bib_changes": counts.bib_changes,
         "api_calls": partner.calls,

@@ -13,6 +13,7 @@ from rsu_pipeline.sync.plan import Plan
 from rsu_pipeline.warehouse import start_lists
 from rsu_pipeline.warehouse.backfill import Progress
 from rsu_pipeline.warehouse.budget import Ledger
+from rsu_pipeline.warehouse.staging import Counts
 
 Metadata = Mapping[str, dg.MetadataValue]
 LONGEST_NAME = 120
@@ -71,16 +72,23 @@ def plan_metadata(plan: Plan) -> Metadata:
     }
 
 
+def rows(counts: Counts) -> dict[str, int]:
+    """What became of the rows that were read."""
+    return {
+        "rows_read": counts.read,
+        "rows_inserted": counts.inserted,
+        "rows_updated": counts.updated + counts.reactivated,
+        "rows_unchanged": counts.unchanged,
+        "rows_removed": counts.removed,
+        "rows_quarantined": counts.quarantined,
+    }
+
+
 def sync_metadata(plan: Plan, outcome: SyncOutcome, budget_left: int) -> Metadata:
     """Of a sync of registrations."""
     counts = outcome.counts
     return {
-        "rows_read": dg.MetadataValue.int(counts.read),
-        "rows_inserted": dg.MetadataValue.int(counts.inserted),
-        "rows_updated": dg.MetadataValue.int(counts.updated + counts.reactivated),
-        "rows_unchanged": dg.MetadataValue.int(counts.unchanged),
-        "rows_removed": dg.MetadataValue.int(counts.removed),
-        "rows_quarantined": dg.MetadataValue.int(counts.quarantined),
+        **{name: dg.MetadataValue.int(number) for name, number in rows(counts).items()},
         "rows_with_faults": dg.MetadataValue.int(counts.with_faults),
         "bib_changes": dg.MetadataValue.int(counts.bib_changes),
         "races_read": dg.MetadataValue.int(sum(read.error is None for read in outcome.reads)),
@@ -117,12 +125,7 @@ def history_metadata(done: Slice, progress: Progress | None, ledger: Ledger) -> 
         "calls_left_estimate": progress.calls_left,
     }
     this = {
-        "rows_read": counts.read,
-        "rows_inserted": counts.inserted,
-        "rows_updated": counts.updated + counts.reactivated,
-        "rows_unchanged": counts.unchanged,
-        "rows_removed": counts.removed,
-        "rows_quarantined": counts.quarantined,
+        **rows(counts),
         "races_read": done.races - len(done.problems),
         "api_calls": done.calls,
         "budget_left": ledger.left(),

@@ -1,7 +1,7 @@
 """Typed doors to the plain objects that do the work. Importing touches neither network nor disk."""
 
 from collections.abc import Callable, Generator, Iterator
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import AbstractContextManager, ExitStack, contextmanager, suppress
 from dataclasses import replace
 from typing import Any
 
@@ -11,8 +11,9 @@ from pydantic import Field
 
 from rsu_pipeline import installation
 from rsu_pipeline.orchestration.failures import FORESEEN
+from rsu_pipeline.orchestration.lanes import lane_of
 from rsu_pipeline.settings import Settings
-from rsu_pipeline.sync import desk
+from rsu_pipeline.sync.desk import Desk, open_desk
 from rsu_pipeline.warehouse import budget, database, sessions
 
 
@@ -64,10 +65,10 @@ class RunSignupResource(dg.ConfigurableResource[Any]):
         run_id: str,
         say: Callable[[str], None],
         patience: float = 0.0,
-    ) -> Iterator[desk.Desk]:
+    ) -> Iterator[Desk]:
         """A partner's desk, holding the partner's lock for the length of a block; see sync.desk.open_desk."""
         sealer = installation.current().sealer
-        with desk.open_desk(
+        with open_desk(
             warehouse.address(),
             sealer,
             self.settings(),
@@ -78,3 +79,16 @@ class RunSignupResource(dg.ConfigurableResource[Any]):
             patience=patience,
         ) as opened:
             yield opened
+
+    def desk_of_run(
+        self, warehouse: WarehouseResource, context: dg.AssetExecutionContext, *, patience: float = 0.0
+    ) -> AbstractContextManager[Desk]:
+        """The desk of the partner whose partition a run makes, in the run's lane and under its number."""
+        return self.desk(
+            warehouse,
+            context.partition_key,
+            lane=lane_of(context),
+            run_id=context.run.run_id,
+            say=context.log.info,
+            patience=patience,
+        )

@@ -31,51 +31,58 @@ _WITH_NAME = (
     f"{_BARE} age team_id team_name team_type_id team_type team_gender team_bib_num rsu_transaction_id transaction_id"
     " fundraiser_id fundraiser_charity_id fundraiser_charity_name team_fundraiser_id multi_race_bundle_id multi_race_bundle"
 )
-_TOWN = "city state country_code"
-_NAMES = "user_id first_name middle_name last_name gender"
 
 
-def _kept(json: str, names: str, nested: str = "", alias: str = "m") -> str:
-    """SQL: a JSON object without any member but those named; NULL for what is none. `nested` is a WHEN for a member of which
-    only a part stays."""
-    value = f"CASE {alias}.key {nested} ELSE {alias}.value END" if nested else f"{alias}.value"
-    listed = ", ".join(f"'{name}'" for name in names.split())
-    return (
-        f"CASE WHEN jsonb_typeof({json}) = 'object' THEN (SELECT coalesce(jsonb_object_agg({alias}.key, {value}), '{{}}')"
-        f" FROM jsonb_each({json}) {alias} WHERE {alias}.key IN ({listed})) END"
-    )
+@dataclass(frozen=True)
+class _Members:
+    """The members of a JSON object that stay: those named, and of the one named `part` what stays `of_part`."""
+
+    names: str
+    part: str = ""
+    of_part: "_Members | None" = None
+
+    def kept(self, json: str, alias: str = "m") -> str:
+        """SQL: the object without any other member; NULL for what is none."""
+        value = f"{alias}.value"
+        if self.of_part:
+            rest = self.of_part.kept(value, f"{alias}m")
+            value = f"CASE {alias}.key WHEN '{self.part}' THEN {rest} ELSE {value} END"
+        return (
+            f"CASE WHEN jsonb_typeof({json}) = 'object' THEN (SELECT coalesce(jsonb_object_agg({alias}.key, {value}), '{{}}')"
+            f" FROM jsonb_each({json}) {alias} WHERE {alias}.key = ANY ({self._listed()})) END"
+        )
+
+    def exceeded(self, json: str) -> str:
+        """SQL: whether anything would go; a tenth of the work of taking it away. Not true for what is NULL."""
+        rest = f" OR {self.of_part.exceeded(f'({json} -> {self.part!r})')}" if self.of_part else ""
+        is_more = f"{json} - {self._listed()} <> '{{}}'{rest}"
+        return f"CASE WHEN jsonb_typeof({json}) = 'object' THEN {is_more} ELSE {json} <> 'null' END"
+
+    def _listed(self) -> str:
+        return f"'{{{','.join(f'{self.names} {self.part}'.split())}}}'::text[]"
+
+
+_TOWN = _Members("city state country_code")
+_USER = _Members("user_id first_name middle_name last_name gender", "address", _TOWN)
+_CONTACT = ("email", "dob", "phone", "profile_image_url")
+_CONTACT_IN = {
+    "address": _TOWN,
+    "additional_data": _Members(_WITH_NAME),
+    "payload": _Members(_WITH_NAME, "user", _USER),
+}
+"""Columns that hold contact data and nothing else, and those that hold it beside what stays."""
 
 
 def _without_contact(row: str) -> dict[str, str]:
     """SQL by column: what stays of a registration that is over."""
-    address = f"WHEN 'address' THEN {_kept('u.value', _TOWN, alias='a')}"
-    user = f"WHEN 'user' THEN {_kept('m.value', f'{_NAMES} address', address, alias='u')}"
-    return {
-        **dict.fromkeys(("email", "dob", "phone", "profile_image_url"), "NULL"),
-        "address": _kept(f"{row}.address", _TOWN),
-        "additional_data": _kept(f"{row}.additional_data", _WITH_NAME),
-        "payload": _kept(f"{row}.payload", f"{_WITH_NAME} user", user),
-    }
-
-
-def _exceeds(json: str, names: str, nested: str = "false") -> str:
-    """SQL: whether `_kept` would take anything of it away; `nested` asks the same of the member of which only a part stays."""
-    listed = ",".join(names.split())
-    return (
-        f"CASE jsonb_typeof({json}) WHEN 'object' THEN {json} - '{{{listed}}}'::text[] <> '{{}}' OR {nested}"
-        f" ELSE {json} <> 'null' END"
-    )
+    return dict.fromkeys(_CONTACT, "NULL") | {name: of.kept(f"{row}.{name}") for name, of in _CONTACT_IN.items()}
 
 
 def _holds_contact(row: str) -> str:
-    """SQL: whether `_without_contact` would take anything of a registration away; a tenth of the work of doing it."""
-    address = _exceeds(f"({row}.payload -> 'user' -> 'address')", _TOWN)
-    user = _exceeds(f"({row}.payload -> 'user')", f"{_NAMES} address", address)
-    return (
-        f"(num_nonnulls({row}.email, {row}.dob, {row}.phone, {row}.profile_image_url) > 0"
-        f" OR {_exceeds(f'{row}.address', _TOWN)} OR {_exceeds(f'{row}.additional_data', _WITH_NAME)}"
-        f" OR {_exceeds(f'{row}.payload', f'{_WITH_NAME} user', user)})"
-    )
+    """SQL: whether any of these columns of a registration would be another."""
+    columns = ", ".join(f"{row}.{name}" for name in _CONTACT)
+    beside = " OR ".join(of.exceeded(f"{row}.{name}") for name, of in _CONTACT_IN.items())
+    return f"(num_nonnulls({columns}) > 0 OR {beside})"
 
 
 def _without_person(row: str) -> dict[str, str]:
@@ -83,9 +90,9 @@ def _without_person(row: str) -> dict[str, str]:
     gone = "user_id first_name middle_name last_name email dob gender phone profile_image_url age address team_info"
     return {
         **dict.fromkeys(gone.split(), "NULL"),
-        "payment_info": _kept(f"{row}.payment_info", _MONEY),
-        "additional_data": _kept(f"{row}.additional_data", _BARE),
-        "payload": _kept(f"{row}.payload", _BARE),
+        "payment_info": _Members(_MONEY).kept(f"{row}.payment_info"),
+        "additional_data": _Members(_BARE).kept(f"{row}.additional_data"),
+        "payload": _Members(_BARE).kept(f"{row}.payload"),
     }
 
 
@@ -150,7 +157,7 @@ def purge(
     in between; a rehearsal undoes each. Raises PrivacyError for a day to come."""
     if before > now.date():
         raise PrivacyError(f"{before} is yet to come: contact data of coming events is needed; give a day up to today.")
-    done = Done()
+    done = Done({"runsignup_participants": 0})
     if not dry_run:
         with conn.cursor() as cur:
             # First, so that no read brings in what is blanked below.
@@ -320,15 +327,16 @@ def _typed(name: str, value: str) -> str:
 
 
 # `+ 0` as in participants.note_missing.
-_IS_PURGED = (
+_IS_TO_PURGE = (
     "t.timing_partner_id + 0 = %(partner)s AND (t.removed_at < %(before)s::date"
     f" OR EXISTS (SELECT FROM runsignup_events e WHERE e.event_id = t.event_id AND {_OVER} %(before)s::date))"
+    f" AND {_holds_contact('t')}"
 )
-_PURGE = _rewritten(_without_contact, f"t.event_id = %(event)s AND {_IS_PURGED}")
+_PURGE = _rewritten(_without_contact, f"t.event_id = %(event)s AND {_IS_TO_PURGE}")
 _EVENTS_TO_PURGE = f"""
 SELECT o.event_id FROM runsignup_events o
-WHERE o.race_id = %(race)s AND EXISTS (
-    SELECT FROM runsignup_participants t WHERE t.event_id = o.event_id AND {_IS_PURGED} AND {_holds_contact("t")})
+WHERE o.race_id = %(race)s
+    AND EXISTS (SELECT FROM runsignup_participants t WHERE t.event_id = o.event_id AND {_IS_TO_PURGE})
 ORDER BY 1
 """
 _IS_ERASED = (
@@ -358,7 +366,7 @@ WHERE q.row_text IS NOT NULL AND coalesce(%(partner)s, q.timing_partner_id) = q.
         OR substring(q.row_text FROM '"user_id"\s*:\s*"?([0-9]{1,18})')::bigint = %(user)s)
 """
 # Rows of the older program have its columns.
-_ADOPTED_BARE = _kept('a."row"', f"id timing_partner_id race_id {_BARE}")
+_ADOPTED_BARE = _Members(f"id timing_partner_id race_id {_BARE}").kept('a."row"')
 _PURGE_ADOPTED = f"""
 UPDATE adopted_rows a SET "row" = {_ADOPTED_BARE}
 WHERE a.table_name = 'runsignup_participants' AND a.moved_at < %(before)s::date AND a."row" <> {_ADOPTED_BARE}

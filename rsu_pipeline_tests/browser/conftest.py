@@ -2,11 +2,9 @@
 
 import signal
 from collections.abc import Generator, Iterator
-from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 
-import psycopg2
 import pytest
 from playwright.sync_api import Browser, Page, expect
 
@@ -16,6 +14,7 @@ from rsu_pipeline_tests.browser.web_ui import PATIENCE, WebUi
 from rsu_pipeline_tests.commands.started import Started, free_port, gone
 from rsu_pipeline_tests.conftest import at
 from rsu_pipeline_tests.hub import Hub
+from rsu_pipeline_tests.servers import execute
 
 PARTNERS = 13
 SPEC = {
@@ -54,7 +53,7 @@ def site(chromium: str, server: str, template: str, tmp_path_factory: pytest.Tem
     """Thirteen partners with two races each, whose past editions nobody has asked for. What is ahead is synced, and
     Dagster has not heard of it: the hub of before."""
     url, folder, port = at(server, "rsu_browser"), tmp_path_factory.mktemp("site"), free_port()
-    _execute(server, f"CREATE DATABASE rsu_browser TEMPLATE {template}")
+    execute(server, f"CREATE DATABASE rsu_browser TEMPLATE {template}")
     with SandboxProcess.start(spec=SPEC, seed=7) as sandbox:
         hub = Hub(url, sandbox, folder / "home", RSU_UI_PORT=str(port))
         for partner in hub.partners:
@@ -69,7 +68,7 @@ def site(chromium: str, server: str, template: str, tmp_path_factory: pytest.Tem
             if up.process.poll() is None:
                 up.end(signal.SIGINT)
         assert gone(up, None) == []
-    _execute(server, "DROP DATABASE rsu_browser WITH (FORCE)")
+    execute(server, "DROP DATABASE rsu_browser WITH (FORCE)")
 
 
 def _add_past(sandbox: SandboxProcess, partner: int) -> None:
@@ -83,12 +82,6 @@ def _add_past(sandbox: SandboxProcess, partner: int) -> None:
 
 def _partitions(hub: Hub) -> int:
     return int(hub.value("SELECT count(*) FROM dagster.dynamic_partitions"))
-
-
-def _execute(server: str, statement: str) -> None:
-    with closing(psycopg2.connect(server)) as conn, conn.cursor() as cur:
-        conn.autocommit = True
-        cur.execute(statement)
 
 
 @pytest.fixture

@@ -4,11 +4,11 @@ import itertools
 from collections.abc import Iterator
 from pathlib import Path
 
-import psycopg2
 import pytest
 
 from rsu_pipeline.sandbox.process import SandboxProcess
 from rsu_pipeline_tests.hub import SECRET_KEY, Hub
+from rsu_pipeline_tests.servers import execute
 
 _numbers = itertools.count(1)
 
@@ -55,14 +55,6 @@ def hub(module_database: str, sandbox: SandboxProcess, tmp_path_factory: pytest.
 def module_database(server: str, template: str) -> Iterator[str]:
     """libpq URL of a database with the schema in it, for a whole module."""
     name = f"rsu_commands_{next(_numbers)}"
-    _execute(server, f"CREATE DATABASE {name} TEMPLATE {template}")
+    execute(server, f"CREATE DATABASE {name} TEMPLATE {template}")
     yield f"{server.rsplit('/', 1)[0]}/{name}"
-    _execute(server, f"DROP DATABASE {name} WITH (FORCE)")
-
-
-def _execute(server: str, statement: str) -> None:
-    conn = psycopg2.connect(server)
-    conn.autocommit = True
-    with conn.cursor() as cur:
-        cur.execute(statement)
-    conn.close()
+    execute(server, f"DROP DATABASE {name} WITH (FORCE)")

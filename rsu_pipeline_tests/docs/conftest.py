@@ -17,6 +17,7 @@ from rsu_pipeline_tests.alerts.notifier import Notifier
 from rsu_pipeline_tests.commands.shell import environment, rsu
 from rsu_pipeline_tests.conftest import at
 from rsu_pipeline_tests.hub import SECRET_KEY, Hub
+from rsu_pipeline_tests.servers import execute
 from rsu_pipeline_tests.warehouse import rehearsal
 
 
@@ -39,7 +40,7 @@ def sandbox() -> Iterator[SandboxProcess]:
 def worked(server: str, template: str, sandbox: SandboxProcess, tmp_path_factory: pytest.TempPathFactory) -> Worked:
     """The sandbox's partners, entered and synced by the command."""
     name = "rsu_docs_worked"
-    _execute(server, f"CREATE DATABASE {name} TEMPLATE {template}")
+    execute(server, f"CREATE DATABASE {name} TEMPLATE {template}")
     hub = Hub(at(server, name), sandbox, tmp_path_factory.mktemp("worked"))
     done = rsu("sync", "--quiet", settings=hub.environment)
     assert done.returncode == 0, done.stdout + done.stderr
@@ -56,7 +57,7 @@ def worked(server: str, template: str, sandbox: SandboxProcess, tmp_path_factory
 def adopted(server: str, tmp_path_factory: pytest.TempPathFactory) -> Worked:
     """An older program's database after `rsu db adopt`."""
     name = "rsu_docs_adopted"
-    _execute(server, f"CREATE DATABASE {name}")
+    execute(server, f"CREATE DATABASE {name}")
     rehearsal.make(at(server, name), build("small", 7))
     home = tmp_path_factory.mktemp("adopted")
     settings = {"RSU_DATABASE_URL": at(server, name), "RSU_HOME": str(home), "RSU_SECRET_KEY": SECRET_KEY}
@@ -73,15 +74,15 @@ def copy(server: str) -> Iterator[Callable[[Worked], str]]:
 
     def make(of: Worked) -> str:
         name = f"{of.database}_copy"
-        _execute(server, f"CREATE DATABASE {name} TEMPLATE {of.database}")
+        execute(server, f"CREATE DATABASE {name} TEMPLATE {of.database}")
         made.append(name)
         return at(server, name)
 
     yield make
     for name in made:
-        _execute(server, f"DROP DATABASE {name} WITH (FORCE)")
+        execute(server, f"DROP DATABASE {name} WITH (FORCE)")
     if new := _roles(server) - roles:
-        _execute(server, f"DROP ROLE {', '.join(sorted(new))}")
+        execute(server, f"DROP ROLE {', '.join(sorted(new))}")
 
 
 @pytest.fixture
@@ -117,11 +118,3 @@ def _roles(server: str) -> set[str]:
     with closing(psycopg2.connect(server)) as conn, conn.cursor() as cur:
         cur.execute("SELECT rolname FROM pg_roles")
         return {name for (name,) in cur.fetchall()}
-
-
-def _execute(server: str, statement: str) -> None:
-    conn = psycopg2.connect(server)
-    conn.autocommit = True
-    with conn.cursor() as cur:
-        cur.execute(statement)
-    conn.close()

@@ -297,6 +297,40 @@ def test_too_small_a_budget_turns_its_check_red(
     assert look().red == set()
 
 
+MANY_RACES = """
+INSERT INTO runsignup_races (race_id, name) SELECT n, 'Race ' || n FROM generate_series(900001, 900400) n;
+INSERT INTO partner_races (timing_partner_id, race_id) SELECT 2, n FROM generate_series(900001, 900400) n;
+INSERT INTO runsignup_events (event_id, race_id, starts_at)
+    SELECT n, n, now() + interval '100 hours' FROM generate_series(900001, 900400) n;
+INSERT INTO event_cursors (timing_partner_id, event_id, race_id, modified_after, removed_after, first_loaded_at,
+        last_full_at, last_read_at) SELECT 2, n, n, 0, 0, now(), now(), now() FROM generate_series(900001, 900400) n
+"""
+NO_MORE = "; ".join(
+    f"DELETE FROM {table} WHERE race_id > 900000"
+    for table in ("event_cursors", "runsignup_events", "partner_races", "runsignup_races")
+)
+
+
+@pytest.mark.parametrize(("scope", "fitting"), [("all", 5142), ("credential", 41142)])
+def test_more_visits_than_find_a_turn_turn_its_check_red(
+    hub: Hub, monkeypatch: pytest.MonkeyPatch, scope: str, fitting: int
+) -> None:
+    # Every minute two calls for each of the 400 races: 48,000 an hour, which the one partner's limit would allow.
+    often = {"RSU_IN_FLIGHT_SCOPE": scope, "RSU_CALLS_PER_HOUR": "1000000", "RSU_INTERVAL_LATER": "60"}
+    use_environment(monkeypatch, hub.environment | often)
+    assert look().red == set()
+    hub.execute(MANY_RACES)
+    try:
+        looked = look()
+    finally:
+        hub.execute(NO_MORE)
+    assert looked.red == {"budget_is_enough"}
+    found = looked.checks["budget_is_enough"]
+    assert found.severity is dg.AssetCheckSeverity.ERROR
+    assert told(found)["calls_that_fit_in_flight"] == fitting < told(found)["visits_of_fleet"]
+    assert told(found)["partners_short"] == 0
+
+
 def test_a_hub_without_partners_is_healthy(
     make_database: Callable[[], str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -1,8 +1,6 @@
 """Connections, and the locks that sessions hold."""
 
 import signal
-import subprocess
-import sys
 import time
 
 import psycopg2
@@ -12,6 +10,7 @@ from psycopg2.extensions import connection as Connection
 
 from rsu_pipeline.warehouse import database
 from rsu_pipeline.warehouse.database import DatabaseError, PartnerBusy
+from rsu_pipeline_tests.warehouse.sessions import line_of, rows, started
 
 PARTNER = "INSERT INTO timing_partners (company_name) VALUES ('Juniper Timing'), ('Larch Timing')"
 HOLDER = """
@@ -21,25 +20,6 @@ with database.session(sys.argv[1], purpose="sync holder") as conn, database.part
     print("held", flush=True)
     time.sleep(600)
 """
-
-
-def rows(url: str, query: str) -> list[tuple[object, ...]]:
-    with database.session(url, purpose="tests") as conn, conn.cursor() as cur:
-        cur.execute(query)
-        found = cur.fetchall() if cur.description else []
-        conn.commit()
-    return found
-
-
-def started(code: str, *arguments: str) -> subprocess.Popen[str]:
-    return subprocess.Popen(
-        [sys.executable, "-c", code, *arguments], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
-    )
-
-
-def line_of(process: subprocess.Popen[str]) -> str:
-    assert process.stdout is not None
-    return process.stdout.readline().strip()
 
 
 # Connections

@@ -1,24 +1,16 @@
 """Which partners and races there are to be read, and when each was last tried, asked of a real database."""
 
 import datetime as dt
-from collections.abc import Callable, Iterator, Mapping
-from typing import Any
+from collections.abc import Callable
 
-import psycopg2.extensions
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from rsu_pipeline.sync import cadence
-from rsu_pipeline.warehouse import database, fleet
+from rsu_pipeline.warehouse import fleet
+from rsu_pipeline_tests.warehouse import thousand
 from rsu_pipeline_tests.warehouse.fleet_rows import HOUR, MINUTE, NOW, Fleet
-
-
-@pytest.fixture
-def put(database_url: str) -> Iterator[Fleet]:
-    with database.session(database_url, purpose="tests") as conn:
-        yield Fleet(conn)
-
 
 # Partners
 
@@ -216,55 +208,10 @@ def test_an_event_that_is_over_does_not_make_its_race_look_neglected(put: Fleet)
 # A thousand partners
 
 
-class Recording(psycopg2.extensions.cursor):
-    """Keeps what was asked."""
-
-    asked: list[tuple[str, Any]] = []  # noqa: RUF012 - emptied by the one test that uses it
-
-    def execute(self, query: Any, vars: Any = None) -> None:
-        self.asked.append((query, vars))
-        super().execute(query, vars)
-
-
-def nodes(plan: Mapping[str, Any]) -> Iterator[Mapping[str, Any]]:
-    yield plan
-    for child in plan.get("Plans", []):
-        yield from nodes(child)
-
-
 def test_a_thousand_partners_are_found_by_indexes(put: Fleet) -> None:
-    put.sql(
-        """
-        SET LOCAL session_replication_role = replica;  -- spares looking up what every row refers to
-        INSERT INTO timing_partners (timing_partner_id, company_name, partition_key)
-            SELECT n, 'Partner ' || n, n || '-acme' FROM generate_series(1, 1000) n;
-        INSERT INTO partner_provider_credentials (timing_partner_id, provider_id, principal, secret)
-            SELECT n, provider_id, 'key', 'secret' FROM generate_series(1, 1000) n, providers WHERE name = 'RunSignup';
-        INSERT INTO runsignup_races (race_id, name) SELECT n, 'Race ' || n FROM generate_series(1, 20000) n;
-        INSERT INTO partner_races (timing_partner_id, race_id) SELECT 1 + n % 1000, n FROM generate_series(1, 20000) n;
-        INSERT INTO runsignup_events (event_id, race_id, starts_at)
-            SELECT 2 * n + k, n, %(now)s + make_interval(hours => n % 200 - 100)
-            FROM generate_series(1, 20000) n, generate_series(0, 1) k;
-        INSERT INTO event_cursors (timing_partner_id, event_id, race_id, modified_after, removed_after, first_loaded_at,
-                last_full_at, last_read_at)
-            SELECT 1 + race_id % 1000, event_id, race_id, 0, 0, now(), now(), now() FROM runsignup_events;
-        INSERT INTO sync_history (timing_partner_id, race_id, status, finished_at)
-            SELECT 1 + n % 1000, nullif(n % 21000, 20000 + n % 1000), 'completed', %(now)s - make_interval(mins => n / 20)
-            FROM generate_series(1, 200000) n;
-        ANALYZE;
-        """.replace("%(now)s", f"timestamptz '{NOW.isoformat()}'")
-    )
-    put.conn.cursor_factory = Recording
-    Recording.asked.clear()
-    assert len(fleet.partners_to_sync(put.conn, NOW)) == 1000
-    races = fleet.races_to_read(put.conn, NOW)
+    thousand.seed(put)
+    with thousand.found_by_indexes(put) as asked:
+        assert len(fleet.partners_to_sync(put.conn, NOW)) == 1000
+        races = fleet.races_to_read(put.conn, NOW)
+    assert len(asked) == 2
     assert len(races) == 10_000 and all(len(race.times) == 2 and all(race.tried_at) for race in races)
-    with put.conn.cursor(cursor_factory=psycopg2.extensions.cursor) as cur:
-        for query, parameters in list(Recording.asked):
-            cur.execute(f"EXPLAIN (ANALYZE, FORMAT JSON) {query}", parameters)
-            ((explained,),) = cur.fetchall()
-            plan = explained[0]["Plan"]
-            for node in nodes(plan):
-                scans_all = node["Node Type"] == "Seq Scan" and node["Actual Loops"] > 1
-                assert not scans_all or node["Relation Name"] == "providers", node
-                assert node.get("Relation Name") != "sync_history" or node["Node Type"] != "Seq Scan", node

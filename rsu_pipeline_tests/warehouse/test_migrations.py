@@ -11,6 +11,7 @@ import pytest
 
 from rsu_pipeline.warehouse import database
 from rsu_pipeline.warehouse.database import DatabaseError
+from rsu_pipeline_tests.warehouse.sessions import line_of, rows, started
 
 NAMES = [name for _, name, _ in database.migrations()]
 PARTNER = "INSERT INTO timing_partners (company_name) VALUES ('Juniper Timing'), ('Larch Timing')"
@@ -29,14 +30,6 @@ with database.session(sys.argv[1], purpose="twin") as conn:
 """
 
 
-def rows(url: str, query: str) -> list[tuple[object, ...]]:
-    with database.session(url, purpose="tests") as conn, conn.cursor() as cur:
-        cur.execute(query)
-        found = cur.fetchall() if cur.description else []
-        conn.commit()
-    return found
-
-
 def migrate(url: str) -> list[str]:
     with database.session(url, purpose="tests") as conn:
         return database.migrate(conn)
@@ -44,17 +37,6 @@ def migrate(url: str) -> list[str]:
 
 def tables(url: str) -> set[object]:
     return {name for (name,) in rows(url, "SELECT tablename FROM pg_tables WHERE schemaname = 'public'")}
-
-
-def started(code: str, *arguments: str) -> subprocess.Popen[str]:
-    return subprocess.Popen(
-        [sys.executable, "-c", code, *arguments], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
-    )
-
-
-def line_of(process: subprocess.Popen[str]) -> str:
-    assert process.stdout is not None
-    return process.stdout.readline().strip()
 
 
 @pytest.fixture

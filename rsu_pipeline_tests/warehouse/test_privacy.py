@@ -2,36 +2,23 @@
 
 import datetime as dt
 import json
-from collections.abc import Callable
 
 import psycopg2.errors
 import pytest
 
-from rsu_pipeline.warehouse import database
+from rsu_pipeline.warehouse import database, privacy
 from rsu_pipeline.warehouse.privacy import PrivacyError
 from rsu_pipeline_tests.hub import Hub
+from rsu_pipeline_tests.warehouse.fleet_rows import NOW, Fleet
 from rsu_pipeline_tests.warehouse.personal import (
     Person,
     build_lists,
     erase,
     everything,
-    hub_with_past,
     now,
     people,
     purge,
-    somebody,
 )
-
-
-@pytest.fixture
-def hub(make_hub: Callable[..., Hub]) -> Hub:
-    return hub_with_past(make_hub)
-
-
-@pytest.fixture
-def person(hub: Hub) -> Person:
-    return somebody(hub)
-
 
 # Purge
 
@@ -85,6 +72,57 @@ def test_a_busy_partner_is_named_and_the_others_are_done(hub: Hub) -> None:
         done = purge(hub, patience=0)
     assert (done.busy, done.rows.get("runsignup_participants", 0)) == ([1], 0)
     assert purge(hub).rows["runsignup_participants"] == len(people(hub, past=True))
+
+
+HARMLESS = """
+UPDATE runsignup_participants SET first_name = 'Ada', last_name = 'Quill', bib_num = '7',
+    address = '{"city": "Ghent", "state": null}', additional_data = '{"imported": "F", "team_name": "The Larks"}',
+    payload = '{"bib_num": 7, "team_name": "The Larks",
+        "user": {"last_name": "Quill", "address": {"city": "Ghent", "country_code": "US"}}}'
+"""
+
+
+@pytest.mark.parametrize(
+    "assignment",
+    [
+        "email = 'ada@canary.test'",
+        "dob = '1990-01-01'",
+        "phone = 'canary'",
+        "profile_image_url = 'https://canary.test/1.png'",
+        """address = '{"city": "Ghent", "street": "canary"}'""",
+        """address = '["canary"]'""",
+        """additional_data = '{"imported": "F", "question_responses": ["canary"]}'""",
+        """additional_data = '"canary"'""",
+        """payload = '{"bib_num": 7, "question_responses": ["canary"]}'""",
+        """payload = '{"bib_num": 7, "user": {"last_name": "Quill", "email": "canary"}}'""",
+        """payload = '{"bib_num": 7, "user": {"address": {"city": "Ghent", "zipcode": "canary"}}}'""",
+        """payload = '{"bib_num": 7, "user": {"address": "canary"}}'""",
+        """payload = '{"bib_num": 7, "user": "canary"}'""",
+        """payload = '["canary"]'""",
+    ],
+)
+def test_whatever_comes_to_a_registration_after_a_purge_goes_with_the_next(put: Fleet, assignment: str) -> None:
+    put.partner(1)
+    put.race(10, 1)
+    put.sql(
+        "INSERT INTO runsignup_events (event_id, race_id, start_time) VALUES (100, 10, '2026-09-01'), (101, 10, NULL)"
+    )
+    put.sql(
+        "INSERT INTO runsignup_participants (race_id, event_id, timing_partner_id, registration_id)"
+        " VALUES (10, 100, 1, 1), (10, 100, 1, 2), (10, 101, 1, 3)"
+    )
+    put.sql(HARMLESS)
+
+    def purged() -> int:
+        done = privacy.purge(put.conn, NOW.date(), now=NOW, who="tests")
+        return done.rows["runsignup_participants"]
+
+    assert purged() == 0, "nothing of it is contact data"
+    put.sql(f"UPDATE runsignup_participants SET {assignment} WHERE registration_id <> 2")
+    assert (purged(), purged()) == (1, 0)
+    with put.conn.cursor() as cur:
+        cur.execute("SELECT registration_id, t::text ~ 'canary|1990' FROM runsignup_participants t ORDER BY 1")
+        assert cur.fetchall() == [(1, False), (2, False), (3, True)], "of the undated event it stays"
 
 
 # Erasure

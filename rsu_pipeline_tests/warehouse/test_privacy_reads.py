@@ -3,8 +3,6 @@
 import datetime as dt
 from collections.abc import Callable
 
-import pytest
-
 from rsu_pipeline_tests.hub import Hub
 from rsu_pipeline_tests.warehouse.personal import (
     Person,
@@ -13,26 +11,13 @@ from rsu_pipeline_tests.warehouse.personal import (
     build_lists,
     erase,
     everything,
-    hub_with_past,
     now,
     past_rows,
     people,
     purge,
     read_all_again,
-    somebody,
     values,
 )
-
-
-@pytest.fixture
-def hub(make_hub: Callable[..., Hub]) -> Hub:
-    return hub_with_past(make_hub)
-
-
-@pytest.fixture
-def person(hub: Hub) -> Person:
-    return somebody(hub)
-
 
 # Purge
 

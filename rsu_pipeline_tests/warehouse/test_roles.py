@@ -19,6 +19,7 @@ from rsu_pipeline.warehouse.roles import RolesError
 from rsu_pipeline_tests.commands.shell import refusal, rsu
 from rsu_pipeline_tests.hub import Hub
 from rsu_pipeline_tests.orchestration.runs import sync_partner, use_environment
+from rsu_pipeline_tests.warehouse.sessions import rows
 
 SPEC = {
     "partners": 1,
@@ -37,12 +38,6 @@ def execute(url: str, statement: str) -> None:
     with database.session(url, purpose="tests") as conn, conn.cursor() as cur:
         cur.execute(statement)
         conn.commit()
-
-
-def rows(url: str, query: str) -> list[tuple[object, ...]]:
-    with database.session(url, purpose="tests") as conn, conn.cursor() as cur:
-        cur.execute(query)
-        return cur.fetchall()
 
 
 def drop(url: str, *names: str) -> None:

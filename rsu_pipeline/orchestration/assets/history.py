@@ -7,7 +7,6 @@ from rsu_pipeline import installation
 from rsu_pipeline.orchestration import report
 from rsu_pipeline.orchestration.assets.sync import KINDS, partner_events
 from rsu_pipeline.orchestration.failures import plain_failures
-from rsu_pipeline.orchestration.lanes import lane_of
 from rsu_pipeline.orchestration.partitions import timing_partner
 from rsu_pipeline.orchestration.resources import RunSignupResource, WarehouseResource
 from rsu_pipeline.orchestration.tables import OPERATORS, shown
@@ -51,17 +50,7 @@ def participant_history(
     RunSignup answered with nothing, and which it no longer gives out. One run reads for some minutes (RSU_HISTORY_SLICE);
     the sensor `history` starts the next until nothing is left, and `history_complete` is red until then.
     """
-    with (
-        plain_failures(),
-        runsignup.desk(
-            warehouse,
-            context.partition_key,
-            lane=lane_of(context),
-            run_id=context.run.run_id,
-            say=context.log.info,
-            patience=PATIENCE,
-        ) as desk,
-    ):
+    with plain_failures(), runsignup.desk_of_run(warehouse, context, patience=PATIENCE) as desk:
         if not config.go_on or requests.request_of(desk.conn, desk.partner_id) is None:
             requests.ask(desk.conn, desk.partner_id, since_year=config.since_year, anew=config.anew)
             desk.conn.commit()

@@ -5,7 +5,6 @@ from pydantic import Field
 
 from rsu_pipeline.orchestration import report
 from rsu_pipeline.orchestration.failures import plain_failures
-from rsu_pipeline.orchestration.lanes import lane_of
 from rsu_pipeline.orchestration.partitions import timing_partner
 from rsu_pipeline.orchestration.resources import RunSignupResource, WarehouseResource
 from rsu_pipeline.orchestration.tables import OPERATORS, shown
@@ -46,12 +45,7 @@ def partner_events(
     One partition is one timing partner; rows are in `runsignup_races` and `runsignup_events`, and `partner_races` tells
     which partner sees which race.
     """
-    with (
-        plain_failures(),
-        runsignup.desk(
-            warehouse, context.partition_key, lane=lane_of(context), run_id=context.run.run_id, say=context.log.info
-        ) as desk,
-    ):
+    with plain_failures(), runsignup.desk_of_run(warehouse, context) as desk:
         outcome = listing.refresh_events(desk)
         return dg.MaterializeResult(metadata=report.events_metadata(outcome, desk.ledger.left()))
 
@@ -73,12 +67,7 @@ def future_events(
     One row of the table `future_events` is an event that is not over, how near it is, and whether its next read will be
     full or incremental, and why. No call to RunSignup is made.
     """
-    with (
-        plain_failures(),
-        runsignup.desk(
-            warehouse, context.partition_key, lane=lane_of(context), run_id=context.run.run_id, say=context.log.info
-        ) as desk,
-    ):
+    with plain_failures(), runsignup.desk_of_run(warehouse, context) as desk:
         plan = sync.make_plan(desk)
         return dg.MaterializeResult(metadata=report.plan_metadata(plan))
 
@@ -104,12 +93,7 @@ def participants(
     cleared after an event's first load are rows of `runsignup_bib_changes`. Races that fail are named once the others
     are stored.
     """
-    with (
-        plain_failures(),
-        runsignup.desk(
-            warehouse, context.partition_key, lane=lane_of(context), run_id=context.run.run_id, say=context.log.info
-        ) as desk,
-    ):
+    with plain_failures(), runsignup.desk_of_run(warehouse, context) as desk:
         plan = sync.make_plan(
             desk,
             incremental_days=config.incremental_days,

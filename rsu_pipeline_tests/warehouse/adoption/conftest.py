@@ -5,11 +5,11 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
-import psycopg2
 import pytest
 
 from rsu_pipeline.sandbox.scales import build
 from rsu_pipeline_tests.conftest import at
+from rsu_pipeline_tests.servers import execute
 from rsu_pipeline_tests.warehouse import rehearsal
 
 SEED = 7
@@ -29,7 +29,7 @@ class Old:
 def old_template(server: str) -> Old:
     """The older program's database with the world `small` in it, to be copied."""
     name, now = "rsu_old_template", time.time()
-    _execute(server, f"CREATE DATABASE {name}")
+    execute(server, f"CREATE DATABASE {name}")
     return Old(name, rehearsal.make(at(server, name), build("small", SEED, now)), now)
 
 
@@ -40,26 +40,18 @@ def make_old(server: str, old_template: Old) -> Iterator[Callable[..., str]]:
 
     def make(*statements: str) -> str:
         name = f"rsu_old_{next(_names)}"
-        _execute(server, f"CREATE DATABASE {name} TEMPLATE {old_template.name}")
+        execute(server, f"CREATE DATABASE {name} TEMPLATE {old_template.name}")
         made.append(name)
         for statement in statements:
-            _execute(at(server, name), statement)
+            execute(at(server, name), statement)
         return at(server, name)
 
     yield make
     for name in made:
-        _execute(server, f"DROP DATABASE {name} WITH (FORCE)")
+        execute(server, f"DROP DATABASE {name} WITH (FORCE)")
 
 
 @pytest.fixture
 def old_database(make_old: Callable[..., str]) -> str:
     """libpq URL of a copy as the older program left it."""
     return make_old()
-
-
-def _execute(server: str, statement: str) -> None:
-    conn = psycopg2.connect(server)
-    conn.autocommit = True
-    with conn.cursor() as cur:
-        cur.execute(statement)
-    conn.close()

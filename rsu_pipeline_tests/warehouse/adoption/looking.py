@@ -4,6 +4,7 @@ import json
 from typing import Any
 
 from rsu_pipeline.warehouse import adoption, database
+from rsu_pipeline_tests.warehouse.sessions import rows
 
 TABLES = (
     "timing_partners",
@@ -14,15 +15,6 @@ TABLES = (
     "runsignup_participants",
     "sync_history",
 )
-
-
-def rows(url: str, query: str) -> list[tuple[Any, ...]]:
-    """The rows of a query; what it changes is committed."""
-    with database.session(url, purpose="tests") as conn, conn.cursor() as cur:
-        cur.execute(query)
-        found = cur.fetchall() if cur.description else []
-        conn.commit()
-    return found
 
 
 def adopt(url: str, *, dry_run: bool = False, zone: str = "UTC") -> adoption.Report:

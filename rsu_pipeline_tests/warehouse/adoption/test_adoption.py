@@ -19,8 +19,8 @@ from rsu_pipeline_tests.warehouse.adoption.looking import (
     columns,
     contents,
     older_contents,
-    rows,
 )
+from rsu_pipeline_tests.warehouse.sessions import rows
 
 VIEWS = ("unified_participants", "unified_events")
 

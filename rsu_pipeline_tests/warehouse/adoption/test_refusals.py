@@ -5,7 +5,8 @@ from collections.abc import Callable
 import pytest
 
 from rsu_pipeline.warehouse.adoption import Refused
-from rsu_pipeline_tests.warehouse.adoption.looking import adopt, contents, rows
+from rsu_pipeline_tests.warehouse.adoption.looking import adopt, contents
+from rsu_pipeline_tests.warehouse.sessions import rows
 
 NO_VIEWS = "DROP VIEW unified_participants, unified_events"
 REFUSED = {

@@ -5,7 +5,8 @@ from collections.abc import Callable
 import pytest
 
 from rsu_pipeline.warehouse import credentials, database, history
-from rsu_pipeline_tests.warehouse.adoption.looking import adopt, catalog, contents, older_contents, rows
+from rsu_pipeline_tests.warehouse.adoption.looking import adopt, catalog, contents, older_contents
+from rsu_pipeline_tests.warehouse.sessions import rows
 
 PROVIDERS = (
     "ALTER TABLE providers RENAME provider_id TO id; ALTER TABLE providers RENAME name TO provider_name",
