@@ -20,6 +20,7 @@ from psycopg2.extensions import connection as Connection
 
 from benchmarks.measure import Job, Meter, Partner, Read, Report, answer, job
 from benchmarks.pages import following, page
+from rsu_pipeline.warehouse.staging import PREFER_LZ4
 
 Text = str | int | None
 Member = Text | UnsetType
@@ -144,6 +145,7 @@ def _partner(work: Job, partner: Partner) -> tuple[int, int]:
     with requests.Session() as session, conn.cursor() as cur:
         session.trust_env = False
         cur.execute(_STAGE)
+        cur.execute(PREFER_LZ4)
         conn.commit()
         for read in work.reads:
             after: int | None = 0 if read.partner == partner.number else None

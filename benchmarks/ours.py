@@ -8,6 +8,7 @@ batch run does: then all of it is timed as one.
 
 import datetime as dt
 import tempfile
+from collections import Counter
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
@@ -88,8 +89,10 @@ def run(work: Job, report: Report, meter: Meter) -> None:
         "visit": partial(_visit, force_full=False),
         "visit-full": partial(_visit, force_full=True),
     }
-    # A batch run has one partner more at work than calls in flight: one writes while the others ask.
-    at_once = work.in_flight + 1 if work.action in ("visit", "visit-full") else work.in_flight
+    # As in a batch run, one partner more than calls in flight, who has most to read first; backfills are runs of their own.
+    at_once = work.in_flight if work.action == "history" else work.in_flight + 1
+    races = Counter(read.partner for read in work.reads)
+    work.partners.sort(key=lambda partner: -races[partner.number])
     with ThreadPoolExecutor(at_once) as pool:
         if work.action in in_one:
             with meter.timing(report.registrations):

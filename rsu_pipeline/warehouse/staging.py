@@ -127,7 +127,7 @@ def _stage(conn: Connection, lines: Sequence[StagedLine]) -> int:
         cur.execute("SELECT to_regclass('pg_temp.participants_stage') IS NULL")
         if cur.fetchone() == (True,):
             cur.execute(_CREATE_STAGE)
-            cur.execute(_PREFER_LZ4)
+            cur.execute(PREFER_LZ4)
         # What an earlier part of the page left. TRUNCATE would write to the catalog for every page.
         cur.execute("DELETE FROM participants_stage")
         cur.copy_expert(f"COPY participants_stage ({names}) FROM STDIN", io.BytesIO(b"\n".join((*lines, b""))))
@@ -154,7 +154,7 @@ SELECT {", ".join(COLUMNS + REMOVAL_COLUMNS)}, NULL::bigint AS digest FROM runsi
 """
 # Smaller by as much in half the time. Not every server was built with it, and PostgreSQL 13 does not have the setting; a
 # setting of the column would stand in its dumps, which other servers then could not read.
-_PREFER_LZ4 = """
+PREFER_LZ4 = """
 SELECT set_config('default_toast_compression', 'lz4', false) FROM pg_settings
 WHERE name = 'default_toast_compression' AND 'lz4' = ANY (enumvals)
 """
