@@ -7,6 +7,7 @@ browser tests need what cannot be brought along (see browser/).
 import itertools
 import os
 import shutil
+import sys
 import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -22,13 +23,27 @@ from rsu_pipeline_tests.hub import Hub
 
 _names = itertools.count(1)
 
+# The tests start hundreds of processes: a machine that keeps no bytecode would have each compile everything again.
+sys.dont_write_bytecode = False
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+
 # How fast examples come says how busy the machine is, not whether a rule holds.
 hypothesis.settings.register_profile(
     "no_timing", deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow]
 )
 hypothesis.settings.load_profile("no_timing")
 
-LONG = ("proof/test_converges", "proof/test_can_fail", "proof/test_resumes", "browser/", "deploy/", "commands/test_up")
+LONG = (
+    "proof/test_can_fail",
+    "orchestration/test_recovery",
+    "proof/test_converges",
+    "browser/",
+    "proof/test_resumes",
+    "commands/test_canaries",
+    "deploy/",
+    "commands/test_up",
+    "commands/test_health",
+)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

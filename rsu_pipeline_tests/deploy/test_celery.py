@@ -42,6 +42,7 @@ pytestmark = [
 
 BIN = Path(sys.executable).parent
 CALLS_PER_HOUR = 500
+MONITOR_LOOKS, MONITOR_SECONDS = "poll_interval_seconds: 15", 5
 WORKERS = ("one", "two")
 LAUNCH = """mutation($params: ExecutionParams!) { launchPipelineExecution(executionParams: $params) {
     __typename ... on LaunchRunSuccess { run { runId } } } }"""
@@ -81,9 +82,13 @@ class Stage:
         self.port = free_port()
         self.redis_port = free_port()
         self.processes: dict[str, subprocess.Popen[bytes]] = {}
+        # As it is deployed, but for how often the monitor looks, which is waited for.
+        instance = (DEPLOY / "celery" / "dagster.yaml").read_text()
+        assert instance.count(MONITOR_LOOKS) == 1
+        instance = instance.replace(MONITOR_LOOKS, f"poll_interval_seconds: {MONITOR_SECONDS}")
         for name in ("head", *WORKERS):
             (folder / name / "home").mkdir(parents=True)
-            shutil.copy(DEPLOY / "celery" / "dagster.yaml", folder / name)
+            (folder / name / "dagster.yaml").write_text(instance)
         (folder / "head" / "workspace.yaml").write_text(
             f"load_from: [{{grpc_server: {{socket: {folder / 'code.sock'}, location_name: rsu_pipeline}}}}]\n"
         )
@@ -275,7 +280,7 @@ def play(stage: Stage) -> Story:
     assert stage.ask(TERMINATE, run=stopped)["terminateRun"]["__typename"] == "TerminateRunSuccess"
     seen.canceled = stage.until("it ends", lambda: stage.ended(stopped), 180)
     admin.switch(latency_ms=0)
-    time.sleep(20)  # the monitor looks every 15 s
+    time.sleep(MONITOR_SECONDS + 5)
     seen.instead = [run_id for run_id, run in stage.runs().items() if run["parent"] == stopped]
     seen.stats = dict(admin.stats())
     seen.ledger = stage.hub.rows(

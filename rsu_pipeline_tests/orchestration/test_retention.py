@@ -233,6 +233,8 @@ def test_resolved_quarantine_older_than_90_days_goes_and_open_quarantine_stays(h
 
 def test_stale_passes_go_with_what_they_saw_but_not_those_of_a_partner_at_work(hub: Hub) -> None:
     for partner, race, days in ((1, 7, 8), (1, 8, 6), (2, 9, 8)):
+        hub.execute("INSERT INTO runsignup_races (race_id, name) VALUES (%s, 'Mill Pond Mile')", race)
+        hub.execute("INSERT INTO partner_races (timing_partner_id, race_id) VALUES (%s, %s)", partner, race)
         hub.execute(
             "INSERT INTO read_passes (timing_partner_id, race_id, mode, event_ids, started_at)"
             " VALUES (%s, %s, 'full', '{1}', %s)",
