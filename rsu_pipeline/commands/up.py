@@ -225,6 +225,8 @@ def _serve(
     except KeyboardInterrupt:
         click.echo("Stopped before everything had started.")
         return 130
+    # One that had to be killed leaves it behind.
+    socket_path.unlink(missing_ok=True)
     click.echo("Stopped.")
     return code
 
