@@ -84,8 +84,8 @@ def due(
 ) -> list[Visit]:
     """The partners with something whose interval has passed at `now`, the nearest race first, then who has most to read,
     lest such a one be left alone at the end. A race is due when one of its events is, each judged by its own tier; a
-    listing like an event that is far off. `early` is how much sooner a
-    thing counts as due: half the time between two looks, lest each read slip to the look after."""
+    listing like an event that is far off. `early` is how much sooner a thing counts as due: half the time between two
+    looks, lest each read slip to the look after."""
 
     def is_due(its_tier: Tier, tried_at: dt.datetime | None, failed: bool) -> bool:
         pause = interval(its_tier, every, failed=failed)

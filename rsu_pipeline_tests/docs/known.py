@@ -121,7 +121,7 @@ def other_variables() -> set[str]:
 
 
 def _deployed() -> list[Path]:
-    return [path for path in (PROJECT / "deploy").rglob("*") if path.is_file() and path.suffix != ".md"]
+    return [path for path in (PROJECT / "deploy").rglob("*") if path.is_file() and path.suffix not in (".md", ".pyc")]
 
 
 def targets() -> set[str]:

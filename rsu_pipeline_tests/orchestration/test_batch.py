@@ -324,4 +324,5 @@ def test_a_terminated_batch_leaves_out_the_partners_whose_turn_has_not_come(
     run = batch(instance, hub, relist=list(hub.partners.values()))
     thread.join()
     assert not run.success and run.told == {}
-    assert hub.value("SELECT count(DISTINCT credential_id) FROM api_calls") == 1
+    # One more than may call had begun.
+    assert len(hub.partners) > hub.value("SELECT count(DISTINCT credential_id) FROM api_calls") <= 2
