@@ -227,6 +227,8 @@ def _serve(
         return 130
     # One that had to be killed leaves it behind.
     socket_path.unlink(missing_ok=True)
+    if socket_path.parent != settings.home:
+        socket_path.parent.rmdir()
     click.echo("Stopped.")
     return code
 
