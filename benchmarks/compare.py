@@ -12,7 +12,6 @@ environment for it in .venv-bench.
 """
 
 import argparse
-import signal
 import subprocess
 import sys
 from dataclasses import replace
@@ -20,7 +19,7 @@ from pathlib import Path
 
 from benchmarks import report
 from benchmarks.contenders import BENCH_PYTHON, Contender, Refused, contenders, digest_of, judge
-from benchmarks.hub import Change, Hub, Measured, change_one_percent, started
+from benchmarks.hub import Change, Hub, Measured, change_one_percent, end_cleanly, started
 
 FIRST, AGAIN = "first load", "1 % changed"
 _HELD = "SELECT registration_id, event_id, count(*)::int FROM floor_participants GROUP BY 1, 2 ORDER BY registration_id"
@@ -117,8 +116,7 @@ def main() -> int:
         parser.error(f"--dlt-python: there is no {options.dlt_python}.")
     dlt_python = options.dlt_python or the_bench_python()
     results = report.Results(options.scale)
-    # So that being ended from outside leaves no server and no folder behind either.
-    signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(128 + number))
+    end_cleanly()
     with started(options.scale) as hub:
         results.rows = hub.expected.rows
         everyone = contenders(hub, dlt_python)

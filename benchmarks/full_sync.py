@@ -8,14 +8,13 @@ be. Ratios are taken within a repetition; of repetitions the median is shown.
 """
 
 import argparse
-import signal
 import sys
 from dataclasses import dataclass
 from pathlib import Path
 
 from benchmarks import report
 from benchmarks.floor import COLUMNS, TABLE
-from benchmarks.hub import ROOT, SCALES, Change, Hub, Measured, change_one_percent, started
+from benchmarks.hub import ROOT, SCALES, Change, Hub, Measured, change_one_percent, end_cleanly, started
 
 _HASH = f"SELECT sum(hashtextextended(ROW({', '.join(COLUMNS)})::text, 0)) FROM %s"
 _HELD = "SELECT registration_id, event_id, count(*)::int FROM floor_participants GROUP BY 1, 2 ORDER BY registration_id"
@@ -134,8 +133,7 @@ def main() -> None:
     parser.add_argument("--beside", type=Path, metavar="FOLDER", help="also measure the package of another checkout")
     options = parser.parse_args()
     results = report.Results(options.scale)
-    # So that being ended from outside leaves no server and no folder behind either.
-    signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(128 + number))
+    end_cleanly()
     with started(options.scale) as hub:
         results.rows = hub.expected.rows
         everyone = contenders(hub, options.beside.resolve() if options.beside else None)

@@ -13,19 +13,16 @@ ten minutes.
 """
 
 import argparse
-import signal
 import statistics
 import sys
 import time
 from dataclasses import dataclass, field
 from pathlib import Path
 
-import msgspec
-
-from benchmarks.hub import Hub, Measured, started
+from benchmarks.hub import Hub, Measured, end_cleanly, started
 from benchmarks.installation import installed
 from benchmarks.measure import Part, Read, Report
-from benchmarks.report import machine
+from benchmarks.report import as_json, machine
 from rsu_pipeline.sandbox.scales import Spec
 
 STEPS = (1, 3, 10, 30, 100)
@@ -233,15 +230,14 @@ def main() -> None:
     parser.add_argument("--partners", type=int, nargs="*", default=[13, 100, 1000], metavar="N")
     parser.add_argument("--json", type=Path, metavar="FILE", help="also write every figure to this file")
     options = parser.parse_args()
-    # So that being ended from outside leaves no server and no folder behind either.
-    signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(128 + number))
+    end_cleanly()
     grown = Grown()
     grown.registrations = registrations(options.race_size)
     grown.partners = [fleet(count) for count in options.partners]
     grown.web_ui_seconds = web_ui()
     show(grown)
     if options.json:
-        options.json.write_bytes(msgspec.json.format(msgspec.json.encode(grown), indent=2) + b"\n")
+        options.json.write_bytes(as_json(grown))
 
 
 if __name__ == "__main__":

@@ -8,13 +8,12 @@ detail of every race, one call a partner that proves its access, and a call for 
 """
 
 import argparse
-import signal
 import sys
 from pathlib import Path
 
 from benchmarks import report
 from benchmarks.floor import COLUMNS, TABLE
-from benchmarks.hub import Hub, Measured, started
+from benchmarks.hub import Hub, Measured, end_cleanly, started
 
 _HASH = f"SELECT sum(hashtextextended(ROW({', '.join(COLUMNS)})::text, 0)) FROM %s"
 
@@ -59,8 +58,7 @@ def main() -> None:
     parser.add_argument("--json", type=Path, metavar="FILE", help="also write every figure to this file")
     options = parser.parse_args()
     results = report.Results(options.scale, what="Past events")
-    # So that being ended from outside leaves no server and no folder behind either.
-    signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(128 + number))
+    end_cleanly()
     with started(options.scale, past=True) as hub:
         results.rows = hub.expected.rows
         template = hub.database()

@@ -10,7 +10,6 @@ ledger.
 """
 
 import argparse
-import signal
 import sys
 from collections import defaultdict
 from collections.abc import Sequence
@@ -19,7 +18,7 @@ from pathlib import Path
 
 from benchmarks.contenders import IN_FLIGHT
 from benchmarks.full_sync import Contender, judge
-from benchmarks.hub import ROOT, Change, Hub, started
+from benchmarks.hub import ROOT, Change, Hub, end_cleanly, started
 from benchmarks.report import as_json, machine
 from rsu_pipeline.sandbox.scales import Spec
 
@@ -157,8 +156,7 @@ def main() -> None:
     options = parser.parse_args()
     if options.latency <= 0:
         parser.error("--latency: it must be more than 0, since the least is counted in it.")
-    # So that being ended from outside leaves no server and no folder behind either.
-    signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(128 + number))
+    end_cleanly()
     found = measure(options.scale, options.latency, max(1, options.repeat))
     show(found)
     if options.json:

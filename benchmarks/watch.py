@@ -11,7 +11,6 @@ missing, else this ends with 1.
 
 import argparse
 import random
-import signal
 import sys
 import time
 from collections.abc import Callable
@@ -20,7 +19,7 @@ from contextlib import ExitStack
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
-from benchmarks.hub import Hub, started
+from benchmarks.hub import Hub, end_cleanly, started
 from benchmarks.measure import Job
 from benchmarks.ours import settings_for
 from benchmarks.report import as_json, machine
@@ -228,8 +227,7 @@ def main() -> int:
         parser.error(f"--races: from 1 to {PARTNERS}, or a multiple of {PARTNERS}, so that each partner has as many.")
     if min(options.intervals) < 1 or options.seconds < 5:
         parser.error("--intervals: at least 1 s each, as RSU_WATCH_INTERVAL; --seconds: at least 5.")
-    # So that being ended from outside leaves no server and no folder behind either.
-    signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(128 + number))
+    end_cleanly()
     found = Everything(options.seconds)
     for races in options.races:
         print(f"  {races} races …", file=sys.stderr, flush=True)

@@ -13,13 +13,13 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import hypothesis
-import psycopg2
 import pytest
 
 from rsu_pipeline import installation
 from rsu_pipeline.sandbox.process import SandboxProcess
 from rsu_pipeline.warehouse import database, embedded, pg_binaries
 from rsu_pipeline_tests.hub import Hub
+from rsu_pipeline_tests.servers import execute
 
 _names = itertools.count(1)
 
@@ -63,25 +63,17 @@ def server() -> Iterator[str]:
     folder = Path(tempfile.mkdtemp(prefix="rsu-tests-"))
     url = embedded.ensure_running(folder / "postgres", pg_binaries.machine_binaries())
     # Spares the disk at each commit. Only a crash of the server could tell, and tests of that have servers of their own.
-    _execute(url, "ALTER ROLE CURRENT_USER SET synchronous_commit = off")
+    execute(url, "ALTER ROLE CURRENT_USER SET synchronous_commit = off")
     yield url
     embedded.release(folder / "postgres")
     embedded.destroy(folder / "postgres")
     shutil.rmtree(folder, ignore_errors=True)
 
 
-def _execute(server: str, statement: str) -> None:
-    conn = psycopg2.connect(server)
-    conn.autocommit = True
-    with conn.cursor() as cur:
-        cur.execute(statement)
-    conn.close()
-
-
 @pytest.fixture(scope="session")
 def template(server: str) -> str:
     """Name of a database with the schema in it, to be copied."""
-    _execute(server, "CREATE DATABASE rsu_template")
+    execute(server, "CREATE DATABASE rsu_template")
     with database.session(at(server, "rsu_template"), purpose="tests") as conn:
         database.migrate(conn)
     return "rsu_template"
@@ -91,9 +83,9 @@ def template(server: str) -> str:
 def empty_database(server: str) -> Iterator[str]:
     """libpq URL of a new, empty database."""
     name = f"rsu_empty_{next(_names)}"
-    _execute(server, f"CREATE DATABASE {name}")
+    execute(server, f"CREATE DATABASE {name}")
     yield at(server, name)
-    _execute(server, f"DROP DATABASE {name} WITH (FORCE)")
+    execute(server, f"DROP DATABASE {name} WITH (FORCE)")
 
 
 @pytest.fixture
@@ -103,13 +95,13 @@ def make_database(server: str, template: str) -> Iterator[Callable[[], str]]:
 
     def make() -> str:
         name = f"rsu_test_{next(_names)}"
-        _execute(server, f"CREATE DATABASE {name} TEMPLATE {template}")
+        execute(server, f"CREATE DATABASE {name} TEMPLATE {template}")
         made.append(name)
         return at(server, name)
 
     yield make
     for name in made:
-        _execute(server, f"DROP DATABASE {name} WITH (FORCE)")
+        execute(server, f"DROP DATABASE {name} WITH (FORCE)")
 
 
 @pytest.fixture

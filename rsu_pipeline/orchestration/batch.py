@@ -13,6 +13,7 @@ from rsu_pipeline.orchestration.assets.start_lists import NAME as START_LISTS
 from rsu_pipeline.orchestration.failures import FORESEEN
 from rsu_pipeline.orchestration.lanes import lane_of
 from rsu_pipeline.orchestration.resources import RunSignupResource, WarehouseResource
+from rsu_pipeline.settings import BudgetSettings
 from rsu_pipeline.sync import partner as sync
 from rsu_pipeline.sync.desk import Desk
 from rsu_pipeline.warehouse import start_lists
@@ -45,6 +46,12 @@ class Told:
     not_built: str = ""
 
 
+def partners_at_once(budget: BudgetSettings) -> int:
+    """How many partners a run has side by side: one writes while the others ask."""
+    at_once = budget.max_in_flight + 1
+    return at_once if budget.in_flight_scope == "all" else max(at_once, SIDE_BY_SIDE)
+
+
 @dg.op
 def sync_partners(
     context: dg.OpExecutionContext, config: BatchConfig, warehouse: WarehouseResource, runsignup: RunSignupResource
@@ -69,12 +76,7 @@ def sync_partners(
 
     failed: list[str] = []
     bug: Exception | None = None
-    budget = installation.current().settings.budget
-    # One writes while the others ask.
-    at_once = budget.max_in_flight + 1
-    if budget.in_flight_scope != "all":
-        at_once = max(at_once, SIDE_BY_SIDE)
-    with ThreadPoolExecutor(max_workers=at_once) as pool:
+    with ThreadPoolExecutor(max_workers=partners_at_once(installation.current().settings.budget)) as pool:
         waiting = {pool.submit(visit, key): key for key in dict.fromkeys(config.partners)}
         try:
             for future in as_completed(waiting):

@@ -10,7 +10,7 @@ import dagster as dg
 
 from rsu_pipeline import installation
 from rsu_pipeline.orchestration.assets.fleet import fleet_health
-from rsu_pipeline.orchestration.batch import SIDE_BY_SIDE
+from rsu_pipeline.orchestration.batch import partners_at_once
 from rsu_pipeline.orchestration.failures import plain_failures
 from rsu_pipeline.orchestration.resources import WarehouseResource
 from rsu_pipeline.sync import health as judging
@@ -101,7 +101,7 @@ def budget_is_enough(warehouse: WarehouseResource) -> dg.AssetCheckResult:
         reads = health.event_reads(conn, now)
     found = judging.budget(judging.calls_needed(reads, now, settings), settings)
     # Where each credential has places in flight of its own, it is in their runs that visits wait for each other.
-    side_by_side = ROUTINE_RUNS * max(settings.budget.max_in_flight, SIDE_BY_SIDE)
+    side_by_side = ROUTINE_RUNS * partners_at_once(settings.budget)
     fitting = found.flight_limit or int(side_by_side * 3600 / CALL_SECONDS)
     return _result(
         not found.short and found.routine <= fitting,

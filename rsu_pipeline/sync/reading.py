@@ -102,9 +102,10 @@ def _read_active(
         if page.next.is_last:
             break
         _commit(desk, position)
-    if _needs_removed(desk, position) if position.reads_all else with_removed:
+    since = _removed_cursor(desk, position) if position.reads_all or with_removed else None
+    if _needs_removed(desk, position, since) if position.reads_all else with_removed:
         position.feed, position.after = "removed", 0
-        position.modified_after = _removed_cursor(desk, position)
+        position.modified_after = since
         _commit(desk, position)
     else:
         _finish(desk, position, source, outcome, confirm_removals, with_removed=position.reads_all)
@@ -112,21 +113,20 @@ def _read_active(
 
 def _held_as_sent(desk: Desk, source: Source, page: Page, event_ids: Sequence[int]) -> set[int]:
     """The registrations of a page that are held as they were sent; of one sent twice that is not to be told."""
-    times_sent = Counter(row.registration_id for row in page.rows)
+    times_sent, wanted = Counter(row.registration_id for row in page.rows), set(event_ids)
     sent = [
         (row.registration_id, row.event_id, digest(row.raw))
         for row in page.rows
-        if times_sent[row.registration_id] == 1 and row.event_id in event_ids
+        if times_sent[row.registration_id] == 1 and row.event_id in wanted
     ]
     return participants.held_as_sent(desk.conn, source, sent, upto=page.next.covered_to)
 
 
-def _needs_removed(desk: Desk, position: Position) -> bool:
+def _needs_removed(desk: Desk, position: Position, since: int | None) -> bool:
     """Whether a full pass has to ask for the removed registrations: to learn why what it misses is gone, or what an earlier
-    one missed that RunSignup did not name yet. One that misses nothing does without."""
+    one missed `since` then that RunSignup did not name yet. One that misses nothing does without."""
     if participants.missing(desk.conn, desk.partner_id, position.race_id, position.mode):
         return True
-    since = _removed_cursor(desk, position)
     return since is not None and participants.has_unexplained(desk.conn, desk.partner_id, position.event_ids, since)
 
 
