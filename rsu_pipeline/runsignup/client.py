@@ -337,12 +337,13 @@ class Client:
 def _parse(answer: Answer, parse: Callable[[bytes], Any]) -> Any:
     if 300 <= answer.status < 400:
         raise ApiError(Cause.REDIRECT, f"HTTP {answer.status}; credentials are not sent on, check RSU_API_BASE_URL")
+    body = envelopes.without_mark(answer.body)
     try:
-        envelopes.refuse_too_many_members(answer.body)
+        envelopes.refuse_too_many_members(body)
         if answer.status == 200:
-            return parse(answer.body)
+            return parse(body)
         # An error object says more than the status it came with.
-        raise envelopes.error_in(answer.body) or ApiError(_cause_of_status(answer.status), f"HTTP {answer.status}")
+        raise envelopes.error_in(body) or ApiError(_cause_of_status(answer.status), f"HTTP {answer.status}")
     except ApiError as error:
         error.retry_after = answer.retry_after
         raise

@@ -1,6 +1,7 @@
 """The wrappers around RunSignup's rows: error objects, the participants array, the races object.
 
-An answer that is none of the known shapes is an error (`Cause.UNKNOWN_SHAPE`), never "no rows".
+An answer that is none of the known shapes is an error (`Cause.UNKNOWN_SHAPE`), never "no rows". A list may come as an object
+with numeric keys, which is how PHP sends one whose numbers have gaps.
 """
 
 import re
@@ -12,6 +13,7 @@ from msgspec import Raw
 
 from rsu_pipeline.runsignup.errors import ApiError, Cause, cause_of_code
 from rsu_pipeline.runsignup.mending import mended, without_halves
+from rsu_pipeline.runsignup.payloads import Rows
 
 T = TypeVar("T")
 
@@ -22,12 +24,12 @@ memory, many times what it is in the answer."""
 
 class _Wrapper(msgspec.Struct):
     event_id: int | None = None
-    participants: list[Raw] | None = None
+    participants: Rows | None = None
 
 
 class _Element(msgspec.Struct):
     event: _Wrapper
-    participants: list[Raw] | None = None
+    participants: Rows | None = None
 
 
 class _Error(msgspec.Struct):
@@ -39,10 +41,12 @@ class _RaceRow(msgspec.Struct):
     race: Raw
 
 
-_elements = msgspec.json.Decoder(list[_Element], strict=False)
-_race_rows = msgspec.json.Decoder(list[_RaceRow] | None)
+_elements = msgspec.json.Decoder(list[_Element] | dict[int, _Element], strict=False)
+_race_rows = msgspec.json.Decoder(list[_RaceRow] | dict[int, _RaceRow] | None, strict=False)
 _object = msgspec.json.Decoder(dict[str, Raw])
 _error = msgspec.json.Decoder(_Error, strict=False)
+_MARK = re.compile(rb"\A\s*(?:\xef\xbb\xbf\s*)+")
+_NO_ERROR = (b"null", b"false", b"[]", b'""')
 _STRING = re.compile(rb'"(?:[^"\\]|\\.)*+"', re.DOTALL)
 
 
@@ -62,15 +66,15 @@ def participants(body: bytes) -> list[EventRows]:
     """
     start = body.lstrip()[:1]
     if start == b"{":
-        _members(body)
-        # The documentation prints a single element as a bare object.
-        body = b"[" + body + b"]"
+        if not _has_numeric_keys(_members(body)):
+            # The documentation prints a single element as a bare object.
+            body = b"[" + body + b"]"
     elif start != b"[":
         raise _not_json(body)
     whole = without_halves(body)
     found = []
-    for element in _decoded(_elements, whole):
-        outer, inner = element.participants or [], element.event.participants or []
+    for element in _listed(_decoded(_elements, whole)):
+        outer, inner = _listed(element.participants), _listed(element.event.participants)
         rows = [bytes(row) for row in outer]
         if inner:
             seen = {_compact(row) for row in rows}
@@ -87,7 +91,8 @@ def races(body: bytes) -> list[bytes]:
             raise ApiError(Cause.UNKNOWN_SHAPE, "no member 'races'")
         return []
     whole = without_halves(body)
-    return [_as_sent(bytes(row.race), whole, body) for row in _decoded(_race_rows, bytes(members["races"])) or []]
+    rows = _listed(_decoded(_race_rows, bytes(members["races"])))
+    return [_as_sent(bytes(row.race), whole, body) for row in rows]
 
 
 def race(body: bytes) -> bytes:
@@ -96,6 +101,23 @@ def race(body: bytes) -> bytes:
     if "race" not in members:
         raise ApiError(Cause.UNKNOWN_SHAPE, "no member 'race'")
     return _as_sent(bytes(members["race"]), without_halves(body), body)
+
+
+def _listed(items: list[T] | dict[int, T] | None) -> list[T]:
+    """Return the members of a list in whichever form it came. Raises ApiError for an object without any: PHP sends an empty
+    list as a list, so nothing is known of that one."""
+    if items == {}:
+        raise ApiError(Cause.UNKNOWN_SHAPE, "an empty object where a list belongs")
+    return list(items.values()) if isinstance(items, dict) else items or []
+
+
+def _has_numeric_keys(members: dict[str, Raw]) -> bool:
+    return bool(members) and all(name.isascii() and name.isdigit() for name in members)
+
+
+def without_mark(body: bytes) -> bytes:
+    """Return a body without the byte order marks before it, of which PHP sends one for each file that has one."""
+    return _MARK.sub(b"", body, count=1)
 
 
 def refuse_too_many_members(body: bytes) -> None:
@@ -142,7 +164,7 @@ def _members(body: bytes) -> dict[str, Raw]:
     if start != b"{":
         raise _not_json(body)
     members = _decoded(_object, without_halves(body))
-    if "error" not in members:
+    if "error" not in members or (len(members) > 1 and bytes(members["error"]) in _NO_ERROR):
         return members
     try:
         text, _ = mended(bytes(members["error"]))

@@ -3,7 +3,8 @@
 A payload is decoded leniently and honestly: numbers may come as text, keys may be missing, unknown keys are left in
 the raw bytes that every object keeps (as sent, but for characters that are none, see `mending`). A member that cannot
 be read becomes None and is named in `faults`, so that one bad birth date does not cost a runner the bib; a row without
-readable identity raises `RowUnreadable`.
+readable identity raises `RowUnreadable`. What PHP makes of arrays is read: a list as an object with numeric keys, nothing as
+an empty list or text.
 """
 
 import re
@@ -15,12 +16,17 @@ from msgspec import UNSET, Raw, UnsetType
 
 from rsu_pipeline.runsignup.mending import mended
 from rsu_pipeline.runsignup.paging import TEMPLATE_REGISTRATION_ID
+from rsu_pipeline.runsignup.values import plain
 
 DEEPEST = 200
 """Levels of nesting a row may have; decoders, encoders and PostgreSQL each give up at depths of their own."""
 
 Text = str | int | float | bool | None
 """Text that some layouts send as a number."""
+Time = str | int | None
+"""A wall time; the odd layout sends Unix seconds."""
+Rows = list[Raw] | dict[int, Raw]
+"""A list. PHP sends one whose numbers have gaps as an object with numeric keys."""
 MaybeMoney = str | int | float | UnsetType | None
 """A `"$1,234.50"`; null and absent stay apart."""
 
@@ -66,7 +72,7 @@ class Registration(msgspec.Struct, kw_only=True, gc=False):
     bib_num: int | str | None = None
     chip_num: Text = None
     age: int | None = None
-    registration_date: str | None = None
+    registration_date: Time = None
     team_id: int | UnsetType | None = UNSET
     team_name: Text | UnsetType = UNSET
     team_type_id: int | UnsetType | None = UNSET
@@ -109,17 +115,17 @@ class Event(msgspec.Struct, kw_only=True):
     race_event_days_id: int | None = None
     name: Text = None
     details: Text = None
-    start_time: str | None = None
-    end_time: str | None = None
+    start_time: Time = None
+    end_time: Time = None
     age_calc_base_date: str | None = None
-    registration_opens: str | None = None
+    registration_opens: Time = None
     event_type: Text = None
     distance: Text = None
     volunteer: Text = None
     require_dob: Text = None
     require_phone: Text = None
     giveaway: Text = None
-    sub_event_ids: list[int] | None = None
+    sub_event_ids: list[int] | dict[int, int] | str | int | None = None
     raw: bytes = b""
     faults: list[str] = msgspec.field(default_factory=list)
 
@@ -137,8 +143,8 @@ class Race(msgspec.Struct, kw_only=True):
     is_draft_race: Text = None
     is_private_race: Text = None
     is_registration_open: Text = None
-    created: str | None = None
-    last_modified: str | None = None
+    created: Time = None
+    last_modified: Time = None
     description: Text = None
     url: Text = None
     external_race_url: Text = None
@@ -149,14 +155,14 @@ class Race(msgspec.Struct, kw_only=True):
     timezone: str | None = None
     logo_url: Text = None
     real_time_notifications_enabled: Text = None
-    events: list[Raw] | None = None
+    events: Rows | None = None
     raw: bytes = b""
     faults: list[str] = msgspec.field(default_factory=list)
 
     def decoded_events(self) -> tuple[list[Event], list[str]]:
         """The race's events, and one sentence for each that cannot be read."""
         events, unreadable = [], []
-        for raw in self.events or []:
+        for raw in rows_of(self.events):
             try:
                 events.append(decode_event(bytes(raw)))
             except RowUnreadable as error:
@@ -164,11 +170,17 @@ class Race(msgspec.Struct, kw_only=True):
         return events, unreadable
 
 
+def rows_of(rows: Rows | None) -> list[Raw]:
+    """Return the members of a list, whichever of its forms was sent, in the order sent."""
+    return list(rows.values()) if isinstance(rows, dict) else rows or []
+
+
 _LOCAL_FIELDS = frozenset({"raw", "faults"})
 _registration = msgspec.json.Decoder(Registration, strict=False)
 _race = msgspec.json.Decoder(Race, strict=False)
 _event = msgspec.json.Decoder(Event, strict=False)
 _object = msgspec.json.Decoder(dict[str, Raw])
+_NOBODY = (b"null", b"[]", b'""')
 _BRACKET = re.compile(rb'"(?:[^"\\]|\\.)*+"|[\[\]{}]', re.DOTALL)
 
 
@@ -187,12 +199,30 @@ def decode_registration(raw: bytes, *, event_id: int | None = None) -> Registrat
 
 def decode_race(raw: bytes) -> Race:
     """One race. Raises RowUnreadable, also when its events are there but no list: they are not none."""
-    return _decode(_race, Race, raw, identity="race_id", essential="events")
+    race = _decode(_race, Race, raw, identity="race_id", essential="events")
+    if race.events == {}:
+        raise RowUnreadable("race: events cannot be read (an empty object is no list)", race.race_id)
+    return race
 
 
 def decode_event(raw: bytes) -> Event:
     """One event. Raises RowUnreadable."""
-    return _decode(_event, Event, raw, identity="event_id")
+    event = _decode(_event, Event, raw, identity="event_id")
+    try:
+        event.sub_event_ids = _ids(event.sub_event_ids)
+    except ValueError:
+        event.sub_event_ids = None
+        event.faults.append("sub_event_ids: not a list of numbers")
+    return event
+
+
+def _ids(sent: list[int] | dict[int, int] | str | int | None) -> list[int] | None:
+    """Return ids that came as a list, as an object with numeric keys or as a text with commas."""
+    if isinstance(sent, dict):
+        return list(sent.values())
+    if isinstance(sent, str):
+        return [int(part) for part in plain(sent).split(",") if part.strip()]
+    return [sent] if isinstance(sent, int) else sent
 
 
 def members_of(raw: bytes) -> dict[str, bytes]:
@@ -240,10 +270,13 @@ def _salvage(
         if name not in sent:
             continue
         try:
-            if name == "user" and sent[name] != b"null":
+            if name == "user" and sent[name] not in _NOBODY:
                 members[name] = _salvage(User, sent[name], faults, path="user.")
             else:
-                members[name] = msgspec.json.decode(sent[name], type=type_, strict=False)
+                blanks: Sequence[object] = (
+                    () if name in (identity, essential) else ("", []) if name == "address" else ("",)
+                )
+                members[name] = _member(sent[name], type_, blanks)
         except (msgspec.DecodeError, RowUnreadable) as error:
             if name in (identity, essential):
                 raise RowUnreadable(f"{name} cannot be read ({_brief(error)})", members.get(identity)) from None
@@ -251,6 +284,18 @@ def _salvage(
     if identity and identity not in members:
         raise RowUnreadable(f"{identity} is missing")
     return kind(**members)
+
+
+def _member(raw: bytes, type_: Any, blanks: Sequence[object]) -> Any:
+    """Return one member, read as its type if that can be done without a guess; None for one of `blanks`, which is how PHP sends
+    nothing. Raises DecodeError."""
+    try:
+        return msgspec.json.decode(raw, type=type_, strict=False)
+    except msgspec.ValidationError:
+        value = msgspec.json.decode(raw)
+        if isinstance(value, str):
+            value = plain(value)
+        return None if value in blanks else msgspec.convert(value, type_, strict=False)
 
 
 def _members(kind: type[Any]) -> Sequence[tuple[str, Any]]:

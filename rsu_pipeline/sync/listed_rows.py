@@ -7,6 +7,7 @@ what was sent.
 import datetime as dt
 import re
 from collections.abc import Callable
+from functools import partial
 from typing import TypeVar
 
 import msgspec
@@ -28,6 +29,8 @@ def race_row(race: Race) -> tuple[dict[str, object], list[str]]:
     payload = _payload(race.raw, faults, without="events")
     if race.timezone and values.zone(race.timezone) is None:
         faults.append(f"timezone: {words(race.timezone, LONGEST_NAMED)!r} is not known; US Eastern is used")
+    elif not race.timezone and any(_needs_zone(event) for event in race.decoded_events()[0]):
+        faults.append("timezone: missing; US Eastern is used for the times of its events")
     row: dict[str, object] = {
         "race_id": race.race_id,
         "address": race.address,
@@ -37,7 +40,8 @@ def race_row(race: Race) -> tuple[dict[str, object], list[str]]:
     for name in "name description url external_race_url external_results_url logo_url fb_page_id fb_event_id".split():
         row[name] = _optional_text(getattr(race, name))
     for name in "last_date last_end_date next_date next_end_date created last_modified".split():
-        row[name] = _optional(name, getattr(race, name), lambda text: values.wall_time(text).isoformat(), faults)
+        zone = values.EASTERN if name in ("created", "last_modified") else None
+        row[name] = _time(name, getattr(race, name), partial(values.wall_time, zone=zone), faults)
     for name in "is_draft_race is_private_race is_registration_open real_time_notifications_enabled".split():
         row[name] = _optional(name, getattr(race, name), values.flag, faults)
     return _without_nul(row), faults
@@ -46,13 +50,13 @@ def race_row(race: Race) -> tuple[dict[str, object], list[str]]:
 def event_row(event: Event, race: Race) -> tuple[dict[str, object], list[str]]:
     """An event as a row of `runsignup_events`, its times also as instants, and what of it did not fit."""
     faults = list(event.faults)
-    zone = values.zone(race.timezone) or values.EASTERN
+    zone = values.zone(race.timezone)
     row: dict[str, object] = {
         "event_id": event.event_id,
         "race_id": race.race_id,
         "race_event_days_id": _fitting("race_event_days_id", event.race_event_days_id, faults),
-        "is_bundle": bool(event.sub_event_ids),
-        "sub_event_ids": [id for id in event.sub_event_ids or [] if _fitting("sub_event_ids", id, faults) is not None],
+        "is_bundle": bool(parts := _sub_events(event, faults)),
+        "sub_event_ids": parts,
         "gone_at": None,
         "payload": _payload(event.raw, faults),
         "distance": _distance(event.distance),
@@ -63,12 +67,13 @@ def event_row(event: Event, race: Race) -> tuple[dict[str, object], list[str]]:
     for name in "volunteer require_dob require_phone".split():
         row[name] = _optional(name, getattr(event, name), values.flag, faults)
     for name, derived in (("start_time", "starts_at"), ("end_time", "ends_at"), ("registration_opens", None)):
-        wall = _optional(name, getattr(event, name), values.wall_time, faults)
-        row[name] = wall.isoformat() if wall else None
+        sent = getattr(event, name)
+        # Where the zone is not known, a time with an offset stays as written: its instant is known all the same.
+        row[name] = _time(name, sent, partial(values.wall_time, zone=zone), faults)
         if derived:
-            row[derived] = _instant(name, wall, zone, faults)
-    base = _optional("age_calc_base_date", event.age_calc_base_date, values.date, faults)
-    row["age_calc_base_date"] = base.isoformat() if base else None
+            instant = partial(values.instant_in, zone=zone or values.EASTERN)
+            row[derived] = row[name] and _time(name, sent, instant, faults)
+    row["age_calc_base_date"] = _time("age_calc_base_date", event.age_calc_base_date, values.date, faults)
     return _without_nul(row), faults
 
 
@@ -82,12 +87,25 @@ def _optional(name: str, value: object, parse: Callable[[str], T], faults: list[
         return None
 
 
-def _instant(name: str, wall: dt.datetime | None, zone: dt.tzinfo, faults: list[str]) -> str | None:
-    try:
-        return values.instant(wall, zone).isoformat() if wall else None
-    except ValueError as error:
-        faults.append(f"{name}: {error}")
+def _time(name: str, value: object, parse: Callable[[str], dt.date], faults: list[str]) -> str | None:
+    """Return a date or time in ISO form; None, with the reason, for one that cannot be read."""
+    if value is not None and values.is_blank_date(str(value)):
         return None
+    time = _optional(name, value, parse, faults)
+    return time.isoformat() if time else None
+
+
+def _needs_zone(event: Event) -> bool:
+    """Return whether the instant of a time of an event depends on the zone of its race."""
+    try:
+        return any(not values.has_offset(str(text)) for text in (event.start_time, event.end_time) if text)
+    except ValueError:
+        return False
+
+
+def _sub_events(event: Event, faults: list[str]) -> list[int]:
+    sent = event.sub_event_ids if isinstance(event.sub_event_ids, list) else []
+    return [event_id for event_id in sent if _fitting("sub_event_ids", event_id, faults) is not None]
 
 
 def _fitting(name: str, value: int | None, faults: list[str]) -> int | None:

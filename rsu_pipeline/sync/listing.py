@@ -171,7 +171,9 @@ def _wants_detail(race: Race, detail_as_of: dt.datetime | None, now: dt.datetime
     and only if an edition may lie ahead: those of races that are past are history's business."""
     try:
         changed = (
-            detail_as_of is None or race.last_modified is None or values.wall_time(race.last_modified) != detail_as_of
+            detail_as_of is None
+            or race.last_modified is None
+            or values.wall_time(str(race.last_modified), values.EASTERN) != detail_as_of
         )
     except ValueError:
         changed = True
@@ -188,7 +190,7 @@ def _may_lie_ahead(race: Race, now: dt.datetime) -> bool:
 
 
 def _starts_after(event: Event, horizon: dt.datetime) -> bool:
-    times = [text for text in (event.start_time, event.end_time) if text]
+    times = [str(text) for text in (event.start_time, event.end_time) if text]
     try:
         return not times or max(values.wall_time(text) for text in times) >= horizon
     except ValueError:

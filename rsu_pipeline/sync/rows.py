@@ -6,6 +6,7 @@ what was sent.
 
 import datetime as dt
 import hashlib
+import re
 from collections.abc import Callable
 from functools import lru_cache
 from operator import attrgetter
@@ -26,7 +27,7 @@ T = TypeVar("T")
 
 NULL = r"\N"
 NULL_BYTES = NULL.encode()
-RULES = b"1"
+RULES = b"2"
 """Goes into every digest, and is changed whenever `staged` makes something else of the same row: so that rows read by
 other rules are staged again."""
 LONGEST_INDEXED = 1000
@@ -60,6 +61,8 @@ ADDITIONAL = (
     "imported",
 )
 
+_CLOCK = re.compile(r"(?:[01]?\d|2[0-3]):[0-5]\d(?::[0-5]\d)?", re.ASCII)
+"""The time of a day, of a wall time whose parts can be looked up apart."""
 _ESCAPES = (("\\", r"\\"), ("\t", r"\t"), ("\n", r"\n"), ("\r", r"\r"), ("\x00", "\ufffd"))
 _SPACES = ((b"\t", rb"\t"), (b"\n", rb"\n"), (b"\r", rb"\r"))
 _ACTIVE = rb"\N" + b"\t" + rb"\N" + b"\t" + rb"\N"
@@ -175,27 +178,48 @@ def _indexed(name: str, value: object, faults: list[str]) -> object:
     """Text of a column with an index of its own; blank is none."""
     if value is None or value == "":
         return value if name == "email" else None
-    text = str(value)
+    text = _bib(str(value)) if name == "bib_num" else str(value)
     if len(text) * 4 > LONGEST_INDEXED and len(text.encode()) > LONGEST_INDEXED:
         faults.append(f"{name}: longer than {LONGEST_INDEXED} bytes")
         return None
-    return text
+    return text or None
+
+
+def _bib(text: str) -> str:
+    """Return a bib that is a number as its digits, whatever its script, the white space around it or a fraction of zeros; any
+    other as sent, but for a blank one."""
+    if text.isascii() and text.isdigit():
+        return text
+    number = values.plain(text).removesuffix(".0").removesuffix(".00")
+    return number if number.isascii() and number.isdigit() else text if text.strip() else ""
 
 
 def _epoch(name: str, value: int | str | None, faults: list[str]) -> int | None:
     if isinstance(value, str):
-        value = int(value) if value.isascii() and value.isdigit() and len(value) <= len(str(LATEST_EPOCH)) else -1
+        value = _seconds(values.plain(value))
     if value is None or 0 <= value <= LATEST_EPOCH:
         return value
     faults.append(f"{name}: not a time in Unix seconds")
     return None
 
 
-def _parsed(name: str, value: str | None, parse: Callable[[str], str], faults: list[str]) -> str | None:
-    if not value:
+def _seconds(text: str) -> int | None:
+    """Return Unix seconds that came as text, digits or Eastern wall time; None for nothing, -1 for what is none."""
+    if text.isdigit():
+        return int(text) if len(text) <= len(str(LATEST_EPOCH)) else -1
+    if values.is_blank_date(text):
         return None
     try:
-        return parse(value)
+        return int(values.eastern_time(text).timestamp())
+    except ValueError:
+        return -1
+
+
+def _parsed(name: str, value: str | int | None, parse: Callable[[str], str], faults: list[str]) -> str | None:
+    if not value or values.is_blank_date(text := str(value)):
+        return None
+    try:
+        return parse(text)
     except ValueError as error:
         faults.append(f"{name}: {error}")
         return None
@@ -209,7 +233,7 @@ def _iso_date(text: str) -> str:
 def _iso_time(text: str) -> str:
     """Eastern wall time; as for the instant that PostgreSQL makes of it, the years 1 and 9999 are refused."""
     day, _, clock = text.partition(" ")
-    if "/" in day and clock:
+    if "/" in day and _CLOCK.fullmatch(clock):
         # Hardly two registrations share a minute of all years; days and minutes of a day come again and again.
         return f"{_iso_wall(day)[:10]} {_iso_wall(f'1/1/2000 {clock}')[11:]}"
     return _iso_wall(text)
@@ -217,7 +241,7 @@ def _iso_time(text: str) -> str:
 
 @lru_cache(maxsize=16384)
 def _iso_wall(text: str) -> str:
-    wall = values.wall_time(text)
+    wall = values.wall_time(text, values.EASTERN)
     if not dt.MINYEAR < wall.year < dt.MAXYEAR:
         raise ValueError("time out of range")
     return wall.isoformat(" ")
@@ -294,6 +318,9 @@ def _amount(name: str, amount: str | int | float | None, faults: list[str]) -> s
         return "null"
     try:
         return format(values.money(str(amount)), "f")
+    except values.OtherCurrencyError as error:
+        faults.append(f"{name}: {error}")
+        return _encode(str(amount)).decode()
     except ValueError as error:
         faults.append(f"{name}: {error}")
         return "null"

@@ -94,7 +94,7 @@ UNKNOWN = [
     b'[{"participants":[{"registration_id":1}]}]',
     b'{"participants":[]}',
     b'[{"event":{"event_id":10},"participants":{}}]',
-    b'[{"event":{"event_id":10},"participants":{"0":{"registration_id":1}}}]',
+    b'[{"event":{"event_id":10},"participants":{"0":{"registration_id":1},"first":{"registration_id":2}}}]',
     b'[{"event":{"event_id":10},"participants":"none"}]',
     b'[{"event":{"event_id":10,"participants":7}}]',
     b'[{"event":{"event_id":10},"participants":[]},{"error":{"error_code":5}}]',

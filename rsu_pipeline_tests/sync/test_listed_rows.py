@@ -103,7 +103,7 @@ def test_a_race_and_its_event_come_out_as_they_went_in(stage: Stage) -> None:
 def test_an_events_start_is_an_instant_in_its_races_zone(stage: Stage, zone: str | None, wall: str, epoch: int) -> None:
     _, (event,), faults = store(stage, RACE_ROW | {"timezone": zone, "events": [EVENT | {"start_time": wall}]})
     assert event["starts_at"].timestamp() == epoch
-    assert bool(faults) == (zone == "Mars/Olympus")
+    assert bool(faults) == (zone in (None, "Mars/Olympus"))
 
 
 @pytest.mark.parametrize(
@@ -114,8 +114,8 @@ def test_an_events_start_is_an_instant_in_its_races_zone(stage: Stage, zone: str
         ({"start_time": "soon"}, "starts_at", None, "start_time"),
         ({"race_event_days_id": 2**63}, "race_event_days_id", None, "race_event_days_id"),
         ({"sub_event_ids": [2**63, 5]}, "sub_event_ids", [5], "sub_event_ids"),
-        ({"sub_event_ids": "5,6"}, "sub_event_ids", [], "sub_event_ids"),
-        ({"volunteer": "yes"}, "volunteer", None, "volunteer"),
+        ({"sub_event_ids": "5,x"}, "sub_event_ids", [], "sub_event_ids"),
+        ({"volunteer": "maybe"}, "volunteer", None, "volunteer"),
         ({"age_calc_base_date": "2026-02-30"}, "age_calc_base_date", None, "age_calc_base_date"),
         ({"distance": "٣ Miles"}, "distance", None, None),
         ({"distance": "99999999999 Miles"}, "distance", Decimal("9999999.00"), None),

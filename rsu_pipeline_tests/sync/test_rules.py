@@ -33,7 +33,11 @@ MEMBERS: dict[str, list[Any]] = {
     "new_registration_id": [None, 91000018],
     "unknown_to_us": ["\x00", {"a": [1, 2.50, 1e3]}],
 }
-KNOWN = {b"1": "680dd7f57b6a934c646741d94d359b1754d1e8c5c962e8ee8070f3dd6d4ffa16"}
+KNOWN = {
+    b"1": "680dd7f57b6a934c646741d94d359b1754d1e8c5c962e8ee8070f3dd6d4ffa16",
+    # Times with AM, PM or an offset, amounts in other currencies, numbers as text.
+    b"2": "0501b0fc3811808217db57d9cd1c3e9cf7ffb4aecbb0ca1d46c2dc722dba0f48",
+}
 """What the rows below come to under each name that the rules had; a new one is added, none is changed."""
 
 
