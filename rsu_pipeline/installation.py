@@ -9,7 +9,7 @@ from functools import cached_property, lru_cache
 
 from rsu_pipeline import settings as configuration
 from rsu_pipeline.settings import Settings
-from rsu_pipeline.warehouse import database, embedded, sealing
+from rsu_pipeline.warehouse import database, embedded, schema_version, sealing
 
 
 @dataclass(frozen=True)
@@ -25,10 +25,21 @@ class Installation:
 
     @cached_property
     def migrated_database_url(self) -> str:
-        """The same, with the schema brought up to date. Raises DatabaseError, EmbeddedError."""
-        with database.session(self.database_url, purpose="migrate") as conn:
-            database.migrate(conn)
+        """The same, once the schema is known to be this program's: looked at once in a process, and never changed.
+
+        An embedded database that is still empty gets its schema: we made it, and nobody else is there to.
+        Raises SchemaVersionError, DatabaseError, EmbeddedError.
+        """
+        with database.session(self.database_url, purpose="schema check") as conn:
+            if not self.settings.database_url and schema_version.read_version(conn).is_empty:
+                database.migrate(conn)
+            schema_version.require_current(conn, self.database_url)
         return self.database_url
+
+    def migrate(self) -> list[str]:
+        """Bring the schema up to date and return the names of the migrations applied. Raises DatabaseError, EmbeddedError."""
+        with database.session(self.database_url, purpose="migrate") as conn:
+            return database.migrate(conn)
 
     @cached_property
     def sealer(self) -> sealing.Sealer:

@@ -14,7 +14,7 @@ import psycopg2.extensions
 from psycopg2.extensions import connection as Connection
 
 from rsu_pipeline import installation
-from rsu_pipeline.warehouse import credentials, database, pg_binaries
+from rsu_pipeline.warehouse import credentials, database, pg_binaries, schema_version
 from rsu_pipeline.warehouse.sealing import SecretKeyError
 
 MARK = b"PGDMP"
@@ -39,24 +39,31 @@ def export_(file: Path, force: bool) -> None:
 
     It can be done while everything runs, and FILE is of one moment. The key that opens the secrets is not in it: keep
     secret.key of RSU_HOME, or RSU_SECRET_KEY, apart. FILE holds personal data; only you can read it.
+
+    A database of an older or newer version is exported as it is, so that a backup can be made before an upgrade.
     """
     if file.exists() and not force:
         raise click.UsageError(f"{file} is there already: choose another name, or --force to write over it.")
     if not file.absolute().parent.is_dir():
         raise click.UsageError(f"There is no folder {file.absolute().parent}: make it, or choose another.")
-    url = installation.current().migrated_database_url
+    url = installation.current().database_url
     arguments, environment = connection(url)
     part = file.with_name(f"{file.name}.part")
+    with database.session(url, purpose="export") as conn:
+        found = schema_version.read_version(conn)
+        if found.applied is None:
+            raise schema_version.SchemaVersionError(
+                f"The database at {database.place(url)} {schema_version.find_gap(found)} There is nothing to export yet."
+            )
+        program = _program("pg_dump", conn)
     part.unlink(missing_ok=True)
     part.touch(mode=0o600)
-    with database.session(url, purpose="export") as conn:
-        program = _program("pg_dump", conn)
-        command = [program, *arguments, "--format=custom", "--no-owner", "--no-privileges", "--file", str(part)]
-        try:
-            _run(command, environment, "Writing", part)
-        except BaseException:
-            part.unlink(missing_ok=True)
-            raise
+    command = [program, *arguments, "--format=custom", "--no-owner", "--no-privileges", "--file", str(part)]
+    try:
+        _run(command, environment, "Writing", part)
+    except BaseException:
+        part.unlink(missing_ok=True)
+        raise
     part.replace(file)
     click.echo(
         f"Wrote {file} ({file.stat().st_size / 1e6:,.1f} MB). The key of the secrets is not in it:"

@@ -35,7 +35,8 @@ FORESEEN = (
 
 @contextmanager
 def hub(purpose: str) -> Iterator[Connection]:
-    """A session at the hub's database, its schema up to date; the caller commits."""
+    """Open a session at the hub's database; the caller commits. Raises SchemaVersionError where the schema is not this
+    program's."""
     with database.session(installation.current().migrated_database_url, purpose=purpose) as conn:
         yield conn
 

@@ -11,6 +11,7 @@ from rsu_pipeline import installation
 from rsu_pipeline.commands import backup
 from rsu_pipeline.commands.common import hub, show_json
 from rsu_pipeline.warehouse import adoption, database, pg_binaries, roles
+from rsu_pipeline.warehouse.schema_version import SchemaVersionError
 
 
 @click.group()
@@ -20,10 +21,11 @@ def db() -> None:
 
 @db.command()
 def migrate() -> None:
-    """Bring the schema up to date. Safe to repeat; `rsu up` does it too."""
-    here = installation.current()
-    with database.session(here.database_url, purpose="migrate") as conn:
-        applied = database.migrate(conn)
+    """Bring the schema up to date. Safe to repeat; `rsu up` does it too, and nothing else does.
+
+    Make a backup first: `rsu db export` works on the older schema.
+    """
+    applied = installation.current().migrate()
     click.echo(f"Applied {', '.join(applied)}." if applied else "The schema is up to date.")
 
 
@@ -97,14 +99,16 @@ def roles_(prefix: str | None, dry_run: bool) -> None:
 @db.command(context_settings={"ignore_unknown_options": True})
 @click.argument("arguments", nargs=-1, type=click.UNPROCESSED)
 def psql(arguments: tuple[str, ...]) -> None:
-    """Open psql on the hub's database; further ARGUMENTS are psql's.
+    """Open psql on the hub's database, whatever its version; further ARGUMENTS are psql's.
 
     \b
     rsu db psql
     rsu db psql -c "SELECT count(*) FROM runsignup_participants"
     """
-    with hub("psql"):
-        pass
+    try:
+        _ = installation.current().migrated_database_url
+    except SchemaVersionError as error:
+        click.echo(f"{error} psql opens it as it is.", err=True)
     arguments_of_place, environment = backup.connection(installation.current().database_url)
     program = shutil.which("psql") or str(pg_binaries.psql_path(pg_binaries.wheel_binaries()))
     command = [program, *arguments_of_place, *arguments]

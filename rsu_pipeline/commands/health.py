@@ -21,7 +21,7 @@ from rsu_pipeline import installation
 from rsu_pipeline.alerts import causes
 from rsu_pipeline.commands.common import show_json
 from rsu_pipeline.settings import Settings, SettingsError
-from rsu_pipeline.warehouse import database, embedded, liveness
+from rsu_pipeline.warehouse import database, embedded, liveness, schema_version
 from rsu_pipeline.warehouse.embedded_cluster import Cluster
 from rsu_pipeline.warehouse.embedded_keeper import data_lock, try_lock
 
@@ -140,10 +140,7 @@ def _database(settings: Settings, asked: Collection[str]) -> Iterator[Reason]:
         with database.session(url, purpose="health") as conn:
             with conn.cursor() as cur:
                 cur.execute(f"SET statement_timeout = {int(CALL_SECONDS * 1000)}")
-            gap = liveness.schema_gap(conn)
-            if gap:
-                yield "database", f"The schema at {database.place(url)} {gap}: `rsu db migrate` brings it up to date."
-                return
+            schema_version.require_current(conn, url)
             if "daemon" in asked:
                 yield from (("daemon", sentence) for sentence in daemon_trouble(liveness.daemon_silence(conn)))
             if "watch" in asked:

@@ -40,6 +40,8 @@ DEMO_FILES = ("code.sock", "dagster", "logs", "sandbox.state", "secret.key", "wo
 def up(verbose: bool) -> None:
     """Start the web UI and the daemon, and the embedded PostgreSQL if RSU_DATABASE_URL is not set.
 
+    The database's schema is brought up to date first, as by `rsu db migrate`.
+
     Ctrl-C stops everything it started. The web UI is at http://127.0.0.1:3000 (RSU_UI_PORT), for this machine only.
     """
     here = installation.current()
@@ -132,7 +134,9 @@ def _serve(
     ui = f"http://127.0.0.1:{settings.ui_port}"
     _refuse_taken_port(settings.ui_port, "the web UI", "RSU_UI_PORT")
     click.echo(f"Database: {'RSU_DATABASE_URL' if settings.database_url else 'embedded PostgreSQL'}, starting ...")
-    url = here.migrated_database_url
+    url = here.database_url
+    if applied := here.migrate():
+        click.echo(f"Applied {', '.join(applied)}.")
     _ = here.sealer  # the key file is made now, and a bad key refused before anything runs
     click.echo(f"Database ready at {database.place(url)}.")
     environment = {

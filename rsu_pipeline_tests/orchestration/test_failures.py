@@ -11,6 +11,8 @@ import pytest
 
 from rsu_pipeline import installation
 from rsu_pipeline.orchestration.failures import plain_failures
+from rsu_pipeline.orchestration.resources import WarehouseResource
+from rsu_pipeline.orchestration.sensors import new_credentials
 from rsu_pipeline.warehouse import credentials, database
 from rsu_pipeline_tests.hub import Hub
 from rsu_pipeline_tests.orchestration.runs import Failed, Run, sync_partner, use_environment
@@ -104,6 +106,29 @@ def test_a_database_that_is_away_is_one_sentence_without_its_password(
     failed = failure(run, "partner_events")
     assert failed.description.startswith("Cannot use PostgreSQL at 127.0.0.1:9/hub: ")
     assert "canary-password" not in failed.text
+
+
+def test_a_database_of_another_version_is_one_sentence_and_is_left_alone(
+    hub: Hub, instance: dg.DagsterInstance, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    hub.execute("DELETE FROM schema_migrations WHERE version = (SELECT max(version) FROM schema_migrations)")
+    left = hub.value("SELECT max(version) FROM schema_migrations")
+    needed = database.migrations()[-1][0]
+    installation.current.cache_clear()
+    sentence = f" is at version {left}, this program needs {needed}: run `rsu db migrate`."
+    failed = failure(sync_partner(instance, hub.partners[1]), "partner_events")
+    assert failed.description.startswith("The database at 127.0.0.1:") and failed.description.endswith(sentence)
+    with (
+        pytest.raises(dg.Failure) as tick,
+        dg.build_sensor_context(instance, resources={"warehouse": WarehouseResource()}) as context,
+    ):
+        new_credentials(context)
+    assert str(tick.value.description).endswith(sentence)
+    assert hub.value("SELECT max(version) FROM schema_migrations") == left
+
+    hub.execute("INSERT INTO schema_migrations VALUES (9000, '9000_future.sql', 'x')")
+    failed = failure(sync_partner(instance, hub.partners[1]), "partner_events")
+    assert f"is at version 9000, newer than this program, which knows {needed}: " in failed.description
 
 
 def test_a_database_that_goes_away_in_the_middle_is_one_sentence(hub: Hub, instance: dg.DagsterInstance) -> None:

@@ -13,7 +13,7 @@ import pytest
 
 from rsu_pipeline.commands.db import db
 from rsu_pipeline.settings import project_root
-from rsu_pipeline.warehouse import database, privacy, retention, roles, start_lists
+from rsu_pipeline.warehouse import database, privacy, retention, roles, schema_version, start_lists
 from rsu_pipeline.warehouse.database import DatabaseError
 from rsu_pipeline.warehouse.roles import RolesError
 from rsu_pipeline_tests.commands.shell import refusal, rsu
@@ -91,7 +91,8 @@ def test_the_writer_syncs_reads_history_and_cleans_up(hub: Hub, logins: Logins) 
     hub.assert_equal()
     hub.history()
     with database.session(hub.url, purpose="tests") as conn:
-        assert database.migrate(conn) == [], "at every start the pipeline looks whether there are migrations to do"
+        schema_version.require_current(conn, hub.url)
+        assert database.migrate(conn) == [], "`rsu up` looks whether there are migrations to do"
         now = dt.datetime.now(dt.UTC)
         start_lists.rebuild(conn, 1, now)
         conn.commit()
