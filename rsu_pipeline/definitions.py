@@ -9,6 +9,7 @@ from rsu_pipeline.orchestration import (
     alerts,
     batch,
     checks,
+    fixed,
     fleet_checks,
     jobs,
     race_day,
@@ -50,8 +51,14 @@ def build_definitions(resources: Mapping[str, Any] | None = None) -> dg.Definiti
         ],
         schedules=[schedules.race_proximity, schedules.nightly, fleet_checks.fleet_check, retention.nightly_retention],
         sensors=[sensors.new_credentials, sensors.history, race_day.race_day, race_day.bib_changes, alerts.alerts],
-        resources={"warehouse": WarehouseResource(), "runsignup": RunSignupResource(), **(resources or {})},
-        executor=dg.in_process_executor,
+        resources={
+            "warehouse": WarehouseResource(),
+            "runsignup": RunSignupResource(),
+            "io_manager": fixed.NoStoredValues(),
+            **(resources or {}),
+        },
+        executor=fixed.EXECUTOR,
+        loggers=fixed.LOGGERS,
     )
 
 

@@ -150,11 +150,11 @@ def test_each_asset_depends_on_the_one_before() -> None:
 
 
 def test_resources_can_be_replaced() -> None:
-    other = WarehouseResource(url=NOWHERE)
+    other = WarehouseResource()
     built = build_definitions({"warehouse": other})
     resources = built.resources or {}
     assert resources["warehouse"] is other
-    assert set(resources) == {"warehouse", "runsignup"}
+    assert set(resources) == {"warehouse", "runsignup", "io_manager"}
 
 
 def test_a_fresh_interpreter_loads_them_silently_without_network_disk_database_or_pandas(tmp_path: Path) -> None:

@@ -28,7 +28,7 @@ def run_here(job: str, key: str, *, lane: str, launched_by: str, ops: dict[str, 
             partition_key=key,
             instance=instance,
             raise_on_error=False,
-            run_config={"ops": ops, "loggers": {"console": {"config": {"log_level": "CRITICAL"}}}},
+            run_config={"ops": ops, "loggers": {"quiet": {}}},
             tags={"lane": lane, "partner": key, "launched_by": launched_by},
         )
     numbers: dict[str, Any] = {}

@@ -13,6 +13,7 @@ from rsu_pipeline.orchestration.assets.start_lists import NAME as START_LISTS
 from rsu_pipeline.orchestration.failures import FORESEEN
 from rsu_pipeline.orchestration.lanes import lane_of
 from rsu_pipeline.orchestration.resources import RunSignupResource, WarehouseResource
+from rsu_pipeline.orchestration.run_config import Number, fields_of, read_config
 from rsu_pipeline.settings import BudgetSettings
 from rsu_pipeline.sync import partner as sync
 from rsu_pipeline.sync.desk import Desk
@@ -29,7 +30,7 @@ class BatchConfig(dg.Config):
     """Which partners, and what of each."""
 
     partners: list[str] = Field(description="Partition keys of the partners to sync.")
-    races: dict[str, list[int]] = Field(
+    races: dict[str, list[Number]] = Field(
         default={}, description="By partition key the races to read, beside any never read; a partner left out: all."
     )
     relist: list[str] = Field(default=[], description="Partition keys of the partners whose listing is to be read too.")
@@ -52,11 +53,10 @@ def partners_at_once(budget: BudgetSettings) -> int:
     return at_once if budget.in_flight_scope == "all" else max(at_once, SIDE_BY_SIDE)
 
 
-@dg.op
-def sync_partners(
-    context: dg.OpExecutionContext, config: BatchConfig, warehouse: WarehouseResource, runsignup: RunSignupResource
-) -> None:
+@dg.op(config_schema=fields_of(BatchConfig))
+def sync_partners(context: dg.OpExecutionContext, warehouse: WarehouseResource, runsignup: RunSignupResource) -> None:
     """Syncs partners side by side, one more than may call at once; one partner's failure leaves the others."""
+    config = read_config(BatchConfig, context.op_config)
 
     with_lists = context.instance.get_materialized_partitions(dg.AssetKey(START_LISTS))
 

@@ -11,6 +11,7 @@ from rsu_pipeline.orchestration.assets.sync import participants
 from rsu_pipeline.orchestration.failures import plain_failures
 from rsu_pipeline.orchestration.partitions import timing_partner
 from rsu_pipeline.orchestration.resources import WarehouseResource
+from rsu_pipeline.orchestration.run_config import NO_CONFIG
 from rsu_pipeline.warehouse import backfill, credentials, cursors, proof
 from rsu_pipeline.warehouse import start_lists as lists
 
@@ -20,7 +21,7 @@ SAMPLE = 20
 warnings.filterwarnings("ignore", "Specifying a partitions_def on an AssetCheckSpec", dg.PreviewWarning)
 
 
-@dg.asset_check(asset=participants, partitions_def=timing_partner)
+@dg.asset_check(asset=participants, partitions_def=timing_partner, config_schema=NO_CONFIG)
 def equals_runsignup(context: dg.AssetCheckExecutionContext, warehouse: WarehouseResource) -> dg.AssetCheckResult:
     """Each event holds what its last full read was sent: as many registrations, of the same content; but for events whose
     rows or removals are held back, which `no_quarantined_rows` and an alert tell of."""
@@ -46,7 +47,7 @@ def equals_runsignup(context: dg.AssetCheckExecutionContext, warehouse: Warehous
     )
 
 
-@dg.asset_check(asset=participants, partitions_def=timing_partner)
+@dg.asset_check(asset=participants, partitions_def=timing_partner, config_schema=NO_CONFIG)
 def no_quarantined_rows(context: dg.AssetCheckExecutionContext, warehouse: WarehouseResource) -> dg.AssetCheckResult:
     """Every registration came through whole: none is held back, none has a member that did not fit."""
     with plain_failures(), warehouse.connect("no_quarantined_rows") as conn:
@@ -65,7 +66,7 @@ def no_quarantined_rows(context: dg.AssetCheckExecutionContext, warehouse: Wareh
     )
 
 
-@dg.asset_check(asset=participant_history, partitions_def=timing_partner)
+@dg.asset_check(asset=participant_history, partitions_def=timing_partner, config_schema=NO_CONFIG)
 def history_complete(context: dg.AssetCheckExecutionContext, warehouse: WarehouseResource) -> dg.AssetCheckResult:
     """Every past event that was asked for is stored, or RunSignup has nothing to give of it; no race fails."""
     with plain_failures(), warehouse.connect("history_complete") as conn:
@@ -94,7 +95,7 @@ def history_complete(context: dg.AssetCheckExecutionContext, warehouse: Warehous
     )
 
 
-@dg.asset_check(asset=start_lists, partitions_def=timing_partner)
+@dg.asset_check(asset=start_lists, partitions_def=timing_partner, config_schema=NO_CONFIG)
 def no_duplicate_bibs(context: dg.AssetCheckExecutionContext, warehouse: WarehouseResource) -> dg.AssetCheckResult:
     """No two entrants of an event have one bib, nor two persons in different events of a race on one day. An error when one
     of the events starts within 24 hours."""
@@ -117,7 +118,7 @@ def no_duplicate_bibs(context: dg.AssetCheckExecutionContext, warehouse: Warehou
     )
 
 
-@dg.asset_check(asset=start_lists, partitions_def=timing_partner)
+@dg.asset_check(asset=start_lists, partitions_def=timing_partner, config_schema=NO_CONFIG)
 def every_entrant_has_a_bib(
     context: dg.AssetCheckExecutionContext, warehouse: WarehouseResource
 ) -> dg.AssetCheckResult:

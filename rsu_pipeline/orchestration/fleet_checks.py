@@ -13,6 +13,7 @@ from rsu_pipeline.orchestration.assets.fleet import fleet_health
 from rsu_pipeline.orchestration.batch import partners_at_once
 from rsu_pipeline.orchestration.failures import plain_failures
 from rsu_pipeline.orchestration.resources import WarehouseResource
+from rsu_pipeline.orchestration.run_config import NO_CONFIG
 from rsu_pipeline.sync import health as judging
 from rsu_pipeline.sync.watch import CALL_SECONDS
 from rsu_pipeline.warehouse import facts, health
@@ -23,7 +24,7 @@ ROUTINE_RUNS = 2
 ERROR, WARN = dg.AssetCheckSeverity.ERROR, dg.AssetCheckSeverity.WARN
 
 
-@dg.asset_check(asset=fleet_health)
+@dg.asset_check(asset=fleet_health, config_schema=NO_CONFIG)
 def every_partner_fresh(warehouse: WarehouseResource) -> dg.AssetCheckResult:
     """Every event ahead was read within twice its interval and ten minutes. An error when one starts within 24 hours."""
     now = dt.datetime.now(dt.UTC)
@@ -55,7 +56,7 @@ def every_partner_fresh(warehouse: WarehouseResource) -> dg.AssetCheckResult:
     )
 
 
-@dg.asset_check(asset=fleet_health)
+@dg.asset_check(asset=fleet_health, config_schema=NO_CONFIG)
 def no_duplicate_registrations(warehouse: WarehouseResource) -> dg.AssetCheckResult:
     """Every registration of a partner is one row, and the unique index sees to it."""
     with plain_failures(), warehouse.connect("no_duplicate_registrations") as conn:
@@ -73,7 +74,7 @@ def no_duplicate_registrations(warehouse: WarehouseResource) -> dg.AssetCheckRes
     )
 
 
-@dg.asset_check(asset=fleet_health)
+@dg.asset_check(asset=fleet_health, config_schema=NO_CONFIG)
 def bib_log_replays(warehouse: WarehouseResource) -> dg.AssetCheckResult:
     """The first bib and the log, in order, give today's bib of every registration that has a log."""
     with plain_failures(), warehouse.connect("bib_log_replays") as conn:
@@ -91,7 +92,7 @@ def bib_log_replays(warehouse: WarehouseResource) -> dg.AssetCheckResult:
     )
 
 
-@dg.asset_check(asset=fleet_health)
+@dg.asset_check(asset=fleet_health, config_schema=NO_CONFIG)
 def budget_is_enough(warehouse: WarehouseResource) -> dg.AssetCheckResult:
     """The calls that every partner's plan needs in the next hour are within its limit, and all visits find their turn. An
     error when visits do not fit; a warning when only the looks on race day have to come more slowly than
@@ -121,7 +122,7 @@ def budget_is_enough(warehouse: WarehouseResource) -> dg.AssetCheckResult:
     )
 
 
-@dg.asset_check(asset=fleet_health)
+@dg.asset_check(asset=fleet_health, config_schema=NO_CONFIG)
 def credentials_work(warehouse: WarehouseResource) -> dg.AssetCheckResult:
     """No partner's key and secret are refused by RunSignup, or entered by half; partners that have none are not synced."""
     with plain_failures(), warehouse.connect("credentials_work") as conn:
@@ -139,7 +140,7 @@ def credentials_work(warehouse: WarehouseResource) -> dg.AssetCheckResult:
     )
 
 
-@dg.asset_check(asset=fleet_health)
+@dg.asset_check(asset=fleet_health, config_schema=NO_CONFIG)
 def events_equal_runsignup(warehouse: WarehouseResource) -> dg.AssetCheckResult:
     """Each partner's events ahead hold what their last full read was sent: as many registrations, of the same content; but
     for those whose rows or removals are held back, which `no_rows_held_back` and an alert tell of."""
@@ -159,7 +160,7 @@ def events_equal_runsignup(warehouse: WarehouseResource) -> dg.AssetCheckResult:
     )
 
 
-@dg.asset_check(asset=fleet_health)
+@dg.asset_check(asset=fleet_health, config_schema=NO_CONFIG)
 def no_rows_held_back(warehouse: WarehouseResource) -> dg.AssetCheckResult:
     """No registration of any partner is held back; those stored with a member left out are counted."""
     with plain_failures(), warehouse.connect("no_rows_held_back") as conn:

@@ -17,6 +17,7 @@ from rsu_pipeline.orchestration import report
 from rsu_pipeline.orchestration.assets.start_lists import NAME as START_LISTS
 from rsu_pipeline.orchestration.failures import plain_failures
 from rsu_pipeline.orchestration.resources import RunSignupResource, WarehouseResource
+from rsu_pipeline.orchestration.run_config import fields_of, read_config
 from rsu_pipeline.orchestration.schedules import ACTIVE
 from rsu_pipeline.settings import Settings
 from rsu_pipeline.sync import watch as watching
@@ -40,15 +41,14 @@ SENSOR_CALL_SECONDS = 10.0
 class WatchConfig(dg.Config):
     """Which part of the fleet, and for how long."""
 
-    shard: int = Field(default=0, ge=0, description="Number of the shard, from 0; see RSU_WATCH_SHARDS.")
-    seconds: float = Field(default=600.0, gt=0, description="Length of the slice; its successor takes over.")
+    shard: int = Field(default=0, ge=0, lt=100, description="Number of the shard, from 0; see RSU_WATCH_SHARDS.")
+    seconds: float = Field(default=600.0, gt=0, le=7200, description="Length of the slice; its successor takes over.")
 
 
-@dg.op
-def watch_races(
-    context: dg.OpExecutionContext, config: WatchConfig, warehouse: WarehouseResource, runsignup: RunSignupResource
-) -> None:
+@dg.op(config_schema=fields_of(WatchConfig))
+def watch_races(context: dg.OpExecutionContext, warehouse: WarehouseResource, runsignup: RunSignupResource) -> None:
     """Looks at the races in their window until the slice ends or none is left; waits for its predecessor to end."""
+    config = read_config(WatchConfig, context.op_config)
     here = installation.current()
     began = time.monotonic()
     with (

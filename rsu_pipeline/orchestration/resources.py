@@ -2,41 +2,39 @@
 
 from collections.abc import Callable, Generator, Iterator
 from contextlib import AbstractContextManager, ExitStack, contextmanager, suppress
-from dataclasses import replace
 from typing import Any
 
 import dagster as dg
 from psycopg2.extensions import connection as Connection
-from pydantic import Field
 
 from rsu_pipeline import installation
 from rsu_pipeline.orchestration.failures import FORESEEN
 from rsu_pipeline.orchestration.lanes import lane_of
+from rsu_pipeline.orchestration.run_config import check_run_config
 from rsu_pipeline.settings import Settings
 from rsu_pipeline.sync.desk import Desk, open_desk
 from rsu_pipeline.warehouse import budget, database, sessions
 
 
 class WarehouseResource(dg.ConfigurableResource[Any]):
-    """The hub's PostgreSQL."""
-
-    url: str = Field(
-        default="",
-        description="libpq URL of the hub's database; empty: RSU_DATABASE_URL, else the embedded PostgreSQL.",
-    )
+    """The hub's PostgreSQL. Its address is the installation's: no run can configure it."""
 
     @contextmanager
     def yield_for_execution(self, context: dg.InitResourceContext) -> Generator["WarehouseResource", None, None]:
-        """A run keeps a session open from its first step to its last, by which it is known to be alive (recovery)."""
+        """A run keeps a session open from its first step to its last, by which it is known to be alive (recovery).
+
+        Its config is checked before that, once more: not every run passes the run coordinator. Raises RunRefused.
+        """
         with ExitStack() as stack:
             if context.run is not None:
+                check_run_config(context.run.run_config)
                 with suppress(*FORESEEN):  # the first step says in a sentence what is wrong
                     stack.enter_context(self.connect(sessions.purpose_of(context.run.run_id)))
             yield self
 
     def address(self) -> str:
         """libpq URL, with the schema up to date. Raises DatabaseError."""
-        return self.url or installation.current().migrated_database_url
+        return installation.current().migrated_database_url
 
     @contextmanager
     def connect(self, purpose: str) -> Iterator[Connection]:
@@ -46,14 +44,11 @@ class WarehouseResource(dg.ConfigurableResource[Any]):
 
 
 class RunSignupResource(dg.ConfigurableResource[Any]):
-    """RunSignup, called with a partner's credential inside the call budget."""
-
-    base_url: str = Field(default="", description="Base URL of the API; empty: RSU_API_BASE_URL.")
+    """RunSignup, called with a partner's credential inside the call budget. No run can configure where or how."""
 
     def settings(self) -> Settings:
-        """The installation's settings, with this resource's base URL where it has one."""
-        settings = installation.current().settings
-        return replace(settings, api=replace(settings.api, base_url=self.base_url)) if self.base_url else settings
+        """The installation's settings."""
+        return installation.current().settings
 
     @contextmanager
     def desk(

@@ -26,6 +26,7 @@ from rsu_pipeline import installation
 from rsu_pipeline import settings as configuration
 from rsu_pipeline.orchestration.failures import plain_failures
 from rsu_pipeline.orchestration.resources import WarehouseResource
+from rsu_pipeline.orchestration.run_config import NO_CONFIG
 from rsu_pipeline.warehouse import privacy
 from rsu_pipeline.warehouse import retention as hub
 
@@ -47,7 +48,7 @@ EVENTS = SqlEventLogStorageTable.c
 CHECKS = AssetCheckExecutionsTable.c
 
 
-@dg.op
+@dg.op(config_schema=NO_CONFIG)
 def delete_old(context: dg.OpExecutionContext, warehouse: WarehouseResource) -> None:
     """Deletes what is older than it is kept; counts are in the metadata."""
     now = dt.datetime.now(dt.UTC)

@@ -7,6 +7,7 @@ import dagster as dg
 from dagster._core.run_coordinator import QueuedRunCoordinator, SubmitRunContext
 
 from rsu_pipeline.orchestration.lanes import LANE_TAG, RULES, lane_of_run
+from rsu_pipeline.orchestration.run_config import check_run_config
 
 PARTNER_TAG = "partner"
 PARTITION_TAG = "dagster/partition"
@@ -17,6 +18,7 @@ class LaneCoordinator(QueuedRunCoordinator[dg.DagsterInstance]):
 
     def submit_run(self, context: SubmitRunContext) -> dg.DagsterRun:
         run = context.dagster_run
+        check_run_config(run.run_config)
         if run.status == dg.DagsterRunStatus.NOT_STARTED:  # else it was submitted before, and is stamped
             # Before it is queued: the daemon may take it from there at once.
             self._instance.add_run_tags(run.run_id, stamps(run))

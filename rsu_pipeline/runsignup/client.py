@@ -12,8 +12,9 @@ from urllib.parse import quote, quote_plus
 
 import tenacity
 
+from rsu_pipeline.display import sanitize_for_display
 from rsu_pipeline.runsignup import envelopes, transport
-from rsu_pipeline.runsignup.errors import ApiError, Cause, Remedy, cause_of_code, words
+from rsu_pipeline.runsignup.errors import ApiError, Cause, Remedy, cause_of_code
 from rsu_pipeline.runsignup.paging import TEMPLATE_REGISTRATION_ID, NextPage, next_page
 from rsu_pipeline.runsignup.payloads import Race, Registration, RowUnreadable, decode_race, decode_registration
 from rsu_pipeline.runsignup.transport import Answer
@@ -320,7 +321,11 @@ class Client:
             detail = detail.replace(secret, "•••")
         # Changed and cut only now: half a secret would not be found.
         return ApiError(
-            error.cause, words(detail, LONGEST_DETAIL), where=where, code=error.code, retry_after=error.retry_after
+            error.cause,
+            sanitize_for_display(detail, LONGEST_DETAIL),
+            where=where,
+            code=error.code,
+            retry_after=error.retry_after,
         )
 
     def _enough(self, state: tenacity.RetryCallState) -> bool:

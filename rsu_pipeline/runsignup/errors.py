@@ -79,16 +79,6 @@ def cause_of_code(code: int | None) -> Cause:
     return _CAUSE_OF_CODE.get(code, Cause.REFUSED) if code is not None else Cause.REFUSED
 
 
-_MARKUP = str.maketrans("<>[]`", "‹›()'")
-
-
-def words(text: str, most: int) -> str:
-    """Text from outside as part of a sentence: at most so many characters, all of them printable, on one line, and none that
-    HTML or Markdown takes for markup. A sentence goes to terminals, logs, messages and the web UI alike."""
-    cut = text if len(text) <= most else text[: most - 1] + "…"
-    return "".join(one if one.isprintable() else " " if one.isspace() else "\ufffd" for one in cut).translate(_MARKUP)
-
-
 class ApiError(Exception):
     """A call to RunSignup failed for good, retries included.
 

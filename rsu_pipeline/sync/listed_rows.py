@@ -12,8 +12,8 @@ from typing import TypeVar
 
 import msgspec
 
+from rsu_pipeline.display import sanitize_for_display
 from rsu_pipeline.runsignup import values
-from rsu_pipeline.runsignup.errors import words
 from rsu_pipeline.runsignup.mending import without_nul
 from rsu_pipeline.runsignup.payloads import Event, Race, members_of
 
@@ -28,7 +28,9 @@ def race_row(race: Race) -> tuple[dict[str, object], list[str]]:
     faults = list(race.faults)
     payload = _payload(race.raw, faults, without="events")
     if race.timezone and values.zone(race.timezone) is None:
-        faults.append(f"timezone: {words(race.timezone, LONGEST_NAMED)!r} is not known; US Eastern is used")
+        faults.append(
+            f"timezone: {sanitize_for_display(race.timezone, LONGEST_NAMED)!r} is not known; US Eastern is used"
+        )
     elif not race.timezone and any(_needs_zone(event) for event in race.decoded_events()[0]):
         faults.append("timezone: missing; US Eastern is used for the times of its events")
     row: dict[str, object] = {
@@ -124,7 +126,7 @@ def _payload(raw: bytes, faults: list[str], *, without: str = "") -> dict[str, o
         try:
             kept[name] = msgspec.json.decode(member)
         except msgspec.DecodeError:
-            faults.append(f"{words(name, LONGEST_NAMED)}: cannot be kept in the payload")
+            faults.append(f"{sanitize_for_display(name, LONGEST_NAMED)}: cannot be kept in the payload")
     return kept
 
 

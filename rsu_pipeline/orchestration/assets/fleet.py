@@ -11,6 +11,7 @@ from rsu_pipeline import installation
 from rsu_pipeline.orchestration.assets.sync import KINDS
 from rsu_pipeline.orchestration.failures import plain_failures
 from rsu_pipeline.orchestration.resources import WarehouseResource
+from rsu_pipeline.orchestration.run_config import NO_CONFIG
 from rsu_pipeline.orchestration.tables import OPERATORS
 from rsu_pipeline.reports import fleet_plots, plots
 from rsu_pipeline.settings import Settings
@@ -28,7 +29,13 @@ COLUMNS = (
 
 
 # In the group of the others: the web UI folds groups where there are several, and its lineage would show no asset at all.
-@dg.asset(group_name="runsignup", kinds=KINDS, owners=[OPERATORS], tags={"lane": "routine"})
+@dg.asset(
+    group_name="runsignup",
+    kinds=KINDS,
+    owners=[OPERATORS],
+    tags={"lane": "routine"},
+    config_schema=NO_CONFIG,
+)
 def fleet_health(warehouse: WarehouseResource) -> dg.MaterializeResult[None]:
     """All timing partners at once, as the hub stands now: how fresh, how far, what fails, what it costs.
 

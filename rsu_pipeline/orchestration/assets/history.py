@@ -9,6 +9,7 @@ from rsu_pipeline.orchestration.assets.sync import KINDS, partner_events
 from rsu_pipeline.orchestration.failures import plain_failures
 from rsu_pipeline.orchestration.partitions import timing_partner
 from rsu_pipeline.orchestration.resources import RunSignupResource, WarehouseResource
+from rsu_pipeline.orchestration.run_config import fields_of, read_config
 from rsu_pipeline.orchestration.tables import OPERATORS, shown
 from rsu_pipeline.sync import backfill
 from rsu_pipeline.warehouse import backfill as requests
@@ -37,10 +38,10 @@ class HistoryConfig(dg.Config):
     deps=[partner_events],
     tags={"lane": "backfill"},
     metadata=shown("runsignup_participants"),
+    config_schema=fields_of(HistoryConfig),
 )
 def participant_history(
     context: dg.AssetExecutionContext,
-    config: HistoryConfig,
     warehouse: WarehouseResource,
     runsignup: RunSignupResource,
 ) -> dg.MaterializeResult[None]:
@@ -50,6 +51,7 @@ def participant_history(
     RunSignup answered with nothing, and which it no longer gives out. One run reads for some minutes (RSU_HISTORY_SLICE);
     the sensor `history` starts the next until nothing is left, and `history_complete` is red until then.
     """
+    config = read_config(HistoryConfig, context.op_execution_context.op_config)
     with plain_failures(), runsignup.desk_of_run(warehouse, context, patience=PATIENCE) as desk:
         if not config.go_on or requests.request_of(desk.conn, desk.partner_id) is None:
             requests.ask(desk.conn, desk.partner_id, since_year=config.since_year, anew=config.anew)

@@ -9,6 +9,7 @@ from rsu_pipeline.orchestration.failures import plain_failures
 from rsu_pipeline.orchestration.partitions import timing_partner
 from rsu_pipeline.orchestration.report import LONGEST_NAME
 from rsu_pipeline.orchestration.resources import WarehouseResource
+from rsu_pipeline.orchestration.run_config import NO_CONFIG
 from rsu_pipeline.orchestration.tables import OPERATORS
 from rsu_pipeline.reports import page, plots
 from rsu_pipeline.warehouse import credentials, reports
@@ -23,6 +24,7 @@ SAMPLE = 20
     owners=[OPERATORS],
     deps=[participants],
     tags={"lane": "routine"},
+    config_schema=NO_CONFIG,
 )
 def registration_report(context: dg.AssetExecutionContext, warehouse: WarehouseResource) -> dg.MaterializeResult[None]:
     """How a partner's events ahead are filling: registrations by day, bib coverage over time, amounts paid.

@@ -9,6 +9,7 @@ from rsu_pipeline.orchestration.assets.sync import KINDS, participants
 from rsu_pipeline.orchestration.failures import plain_failures
 from rsu_pipeline.orchestration.partitions import timing_partner
 from rsu_pipeline.orchestration.resources import WarehouseResource
+from rsu_pipeline.orchestration.run_config import NO_CONFIG
 from rsu_pipeline.orchestration.tables import OPERATORS, SCORING, shown
 from rsu_pipeline.warehouse import credentials
 from rsu_pipeline.warehouse import start_lists as lists
@@ -25,6 +26,7 @@ NAME = "start_lists"
     deps=[participants],
     tags={"lane": "routine"},
     metadata=shown("start_list_entries"),
+    config_schema=NO_CONFIG,
 )
 def start_lists(context: dg.AssetExecutionContext, warehouse: WarehouseResource) -> dg.MaterializeResult[None]:
     """Who starts where with which bib, and what is wrong with it: for scoring.

@@ -7,6 +7,7 @@ from rsu_pipeline.orchestration import report
 from rsu_pipeline.orchestration.failures import plain_failures
 from rsu_pipeline.orchestration.partitions import timing_partner
 from rsu_pipeline.orchestration.resources import RunSignupResource, WarehouseResource
+from rsu_pipeline.orchestration.run_config import NO_CONFIG, Number, fields_of, read_config
 from rsu_pipeline.orchestration.tables import OPERATORS, shown
 from rsu_pipeline.sync import listing
 from rsu_pipeline.sync import partner as sync
@@ -21,9 +22,10 @@ class SyncConfig(dg.Config):
     incremental_days: float | None = Field(
         default=None,
         ge=0,
+        le=3650,
         description="Days after which an event is read in full again; empty: RSU_INCREMENTAL_DAYS (7).",
     )
-    race_ids: list[int] = Field(default=[], description="Only these races of the partner; empty: all.")
+    race_ids: list[Number] = Field(default=[], description="Only these races of the partner; empty: all.")
     confirm_removals: bool = Field(
         default=False, description="Mark registrations as removed even where so many are gone that a person was asked."
     )
@@ -36,6 +38,7 @@ class SyncConfig(dg.Config):
     owners=[OPERATORS],
     tags={"lane": "routine"},
     metadata=shown("runsignup_events"),
+    config_schema=NO_CONFIG,
 )
 def partner_events(
     context: dg.AssetExecutionContext, warehouse: WarehouseResource, runsignup: RunSignupResource
@@ -58,6 +61,7 @@ def partner_events(
     deps=[partner_events],
     tags={"lane": "routine"},
     metadata=shown("future_events"),
+    config_schema=NO_CONFIG,
 )
 def future_events(
     context: dg.AssetExecutionContext, warehouse: WarehouseResource, runsignup: RunSignupResource
@@ -80,10 +84,10 @@ def future_events(
     deps=[future_events],
     tags={"lane": "routine"},
     metadata=shown("runsignup_participants"),
+    config_schema=fields_of(SyncConfig),
 )
 def participants(
     context: dg.AssetExecutionContext,
-    config: SyncConfig,
     warehouse: WarehouseResource,
     runsignup: RunSignupResource,
 ) -> dg.MaterializeResult[None]:
@@ -93,6 +97,7 @@ def participants(
     cleared after an event's first load are rows of `runsignup_bib_changes`. Races that fail are named once the others
     are stored.
     """
+    config = read_config(SyncConfig, context.op_execution_context.op_config)
     with plain_failures(), runsignup.desk_of_run(warehouse, context) as desk:
         plan = sync.make_plan(
             desk,

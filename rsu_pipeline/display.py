@@ -1,0 +1,13 @@
+"""Text from outside the program, made safe to repeat in messages."""
+
+_MARKUP = str.maketrans("<>[]`", "‹›()'")
+
+
+def sanitize_for_display(text: str, max_chars: int) -> str:
+    """Return text from outside as part of a sentence: short, printable and on one line.
+
+    A sentence goes to terminals, logs, messages and the web UI alike. So characters that HTML or Markdown reads as markup
+    are replaced, and control characters too.
+    """
+    cut = text if len(text) <= max_chars else text[: max_chars - 1] + "…"
+    return "".join(one if one.isprintable() else " " if one.isspace() else "\ufffd" for one in cut).translate(_MARKUP)
