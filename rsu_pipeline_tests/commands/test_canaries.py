@@ -19,13 +19,13 @@ import psycopg2.extensions
 import pytest
 import requests
 
-from rsu_pipeline.commands import backup
 from rsu_pipeline.sandbox.process import SandboxProcess
 from rsu_pipeline.settings import project_root
 from rsu_pipeline.warehouse import credentials, database
 from rsu_pipeline_tests.commands.shell import environment, rsu
 from rsu_pipeline_tests.commands.started import Started, free_port, gone
 from rsu_pipeline_tests.hub import SECRET_KEY, Hub
+from rsu_pipeline_tests.warehouse.dumps import dump
 
 CANARY_KEY, CANARY_SECRET, CANARY_ALERT = (
     "canaryKEY/4711+x=",
@@ -87,20 +87,6 @@ def captured(port: int, home: Path) -> str:
         key = json.dumps([path.parent.parent.name, "compute_logs", path.stem])
         texts.append(ask(port, f"{{ capturedLogs(logKey: {key}) {{ stdout stderr }} }}"))
     return "\n".join(texts)
-
-
-def dump(url: str) -> str:
-    """The whole database, Dagster's tables too, as SQL."""
-    arguments, variables = backup.connection(url)
-    with database.session(url, purpose="tests") as conn:
-        program = backup._program("pg_dump", conn)
-    return subprocess.run(
-        [program, *arguments, "--inserts"],
-        env=variables,
-        capture_output=True,
-        text=True,
-        check=True,
-    ).stdout
 
 
 def environments(mark: str) -> dict[str, str]:

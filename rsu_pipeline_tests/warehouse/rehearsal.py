@@ -119,7 +119,7 @@ FETCHED = dt.datetime(2026, 3, 1, 4, 30)
 PARTICIPANTS = (
     "race_id event_id registration_id user_id first_name middle_name last_name email dob gender phone address"
     " profile_image_url bib_num chip_num registration_date team_info payment_info additional_data fetched_date"
-    " timing_partner_id last_modified"
+    " timing_partner_id last_modified credentials_used"
 ).split()
 FEES = (
     "race_fee offline_payment_amount processing_fee processing_fee_paid_by_user processing_fee_paid_by_race partner_fee"
@@ -127,6 +127,8 @@ FEES = (
 ).split()
 TEAM = "team_id team_name team_type_id team_type team_gender team_bib_num".split()
 ADDITIONAL = "usatf_discount_additional_field giveaway giveaway_option_id imported".split()
+_OWNER = ("timing_partner_id", "credentials_used")
+"""Of a race and an event: whose it is, and the key that read it, in clear."""
 ADDRESS = "street city state zipcode country_code".split()
 
 
@@ -176,9 +178,10 @@ def _races(cur: Cursor, world: World) -> None:
         row = race_object(race, world.editions_of(race), now)
         race_row: list[Any] = [race.id, row["name"], row["description"], row["timezone"], _json(row["address"])]
         race_row += [_wall(row[name]) for name in ("next_date", "last_date", "created", "last_modified")]
-        races.append([*race_row, row["is_private_race"] == "T", row["url"], min(race.partners)])
+        owner = min(race.partners)
+        races.append([*race_row, row["is_private_race"] == "T", row["url"], owner, world.partners[owner].key])
     names = "race_id name description timezone address next_date last_date created last_modified is_private_race url"
-    _copy(cur, "runsignup_races", [*names.split(), "timing_partner_id"], races)
+    _copy(cur, "runsignup_races", [*names.split(), *_OWNER], races)
     events = []
     for event in world.events.values():
         race = world.races[event.race_id]
@@ -186,9 +189,10 @@ def _races(cur: Cursor, world: World) -> None:
         number = re.match(r"[\d.]+", row["distance"] or "")
         event_row: list[Any] = [event.id, race.id, row["name"], _wall(row["start_time"]), _wall(row["end_time"])]
         event_row += [_wall(row["registration_opens"]), row["event_type"], number and number[0]]
-        events.append([*event_row, row["volunteer"] == "T", min(race.partners)])
+        owner = min(race.partners)
+        events.append([*event_row, row["volunteer"] == "T", owner, world.partners[owner].key])
     names = "event_id race_id name start_time end_time registration_opens event_type distance volunteer"
-    _copy(cur, "runsignup_events", [*names.split(), "timing_partner_id"], events)
+    _copy(cur, "runsignup_events", [*names.split(), *_OWNER], events)
 
 
 def _participants(cur: Cursor, world: World) -> Copy:
@@ -265,6 +269,7 @@ def _old_row(world: World, record: Record) -> list[Any]:
         FETCHED,
         min(race.partners),
         dt.datetime.fromtimestamp(record.modified, dt.UTC).replace(tzinfo=None),
+        world.partners[min(race.partners)].key,
     ]
 
 

@@ -52,6 +52,8 @@ class Report:
             "rows": self.facts.rows,
             "moved": self.facts.moving,
             "credentials_in_clear": self.facts.clear_secrets,
+            "other_credentials_in_clear": [vars(item) for item in self.facts.other_credentials],
+            "keys_in_clear_elsewhere": self.facts.keys_elsewhere,
             "seconds": round(self.seconds, 1),
         }
 

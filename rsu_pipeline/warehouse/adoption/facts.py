@@ -6,7 +6,8 @@ from typing import Any
 
 from psycopg2.extensions import cursor as Cursor
 
-from rsu_pipeline.warehouse.adoption import rows
+from rsu_pipeline.warehouse.adoption import keys, rows
+from rsu_pipeline.warehouse.adoption.keys import OtherCredential
 from rsu_pipeline.warehouse.adoption.shape import Shape, ident
 from rsu_pipeline.warehouse.credentials import PROVIDER
 
@@ -55,6 +56,14 @@ class Facts:
     """Dated events whose race names no zone that PostgreSQL knows."""
     clear_secrets: int = 0
     """RunSignup credentials with a key or secret in clear."""
+    keys_used: dict[str, int] = field(default_factory=dict)
+    """Rows by table whose credentials_used is not empty."""
+    keys_elsewhere: dict[str, int] = field(default_factory=dict)
+    """Rows by table that hold a partner's key elsewhere."""
+    not_searched: list[str] = field(default_factory=list)
+    """Tables that were not searched for keys."""
+    other_credentials: list[OtherCredential] = field(default_factory=list)
+    """Credentials in clear of other providers."""
 
 
 def column_of(shape: Shape, table: str, name: str) -> str | None:
@@ -103,6 +112,8 @@ def count(cur: Cursor, found: Shape, wanted: Shape) -> Facts:
         )
     if rows.BIB in found.tables["runsignup_participants"].columns:
         facts.blank_bibs = value(f"SELECT count(*) FROM runsignup_participants WHERE {rows.BIB} !~ '\\S'")
+    facts.keys_used = keys.count_used(value, found)
+    facts.keys_elsewhere, facts.not_searched = keys.find_elsewhere(cur, found)
     _count_credentials(cur, value, found, facts)
     return facts
 
@@ -146,3 +157,4 @@ def _count_credentials(cur: Cursor, value: Any, found: Shape, facts: Facts) -> N
         f" (SELECT {key} FROM providers WHERE lower({name}) = '{PROVIDER}')"
         " AND (principal NOT LIKE 'sealed:%' OR secret NOT LIKE 'sealed:%')"
     )
+    facts.other_credentials = keys.other_credentials(cur, str(key), str(name), PROVIDER)

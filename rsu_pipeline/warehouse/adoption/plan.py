@@ -4,6 +4,7 @@ from collections import Counter
 
 from rsu_pipeline.warehouse.adoption import rows
 from rsu_pipeline.warehouse.adoption.facts import ADOPTED, STAND_INS, Facts
+from rsu_pipeline.warehouse.adoption.keys import KEY_COLUMN, key_steps
 from rsu_pipeline.warehouse.adoption.refusals import refuse_rows, refuse_shape
 from rsu_pipeline.warehouse.adoption.shape import Shape, ident
 from rsu_pipeline.warehouse.adoption.steps import Phase, Refused, Step, counted, listing
@@ -22,9 +23,17 @@ def plan(found: Shape, wanted: Shape, facts: Facts, zone: str) -> list[Step]:
     for name in ADOPTED:
         if name in found.tables:
             staying = facts.rows[name] - facts.moving.get(name, Counter()).total()
-            blanks = facts.blank_bibs if name == "runsignup_participants" else 0
-            lagging = name in facts.lagging
-            steps += table_steps(found, wanted, name, zone, staying, lagging=lagging, blank_bibs=blanks)
+            steps += table_steps(
+                found,
+                wanted,
+                name,
+                zone,
+                staying,
+                lagging=name in facts.lagging,
+                blank_bibs=facts.blank_bibs if name == "runsignup_participants" else 0,
+                keys_used=facts.keys_used.get(name, 0),
+            )
+    steps += key_steps(found, facts.keys_elsewhere, facts.not_searched, facts.other_credentials)
     steps += _moving(found, facts)
     steps += _instants(found, facts)
     steps += _new_tables(found, wanted)
@@ -53,7 +62,8 @@ def _moving(found: Shape, facts: Facts) -> list[Step]:
         if moving := facts.moving.get(table):
             reasons = "; ".join(f"{number:,}: {reason}" for reason, number in moving.items())
             sentence = f"{counted(moving.total(), 'row')} moved to {rows.MOVED} ({reasons})"
-            steps.append(Step(table, Phase.MOVING, sentence, (rows.move(table, judgement),), moving.total()))
+            emptied = KEY_COLUMN if table in facts.keys_used else None
+            steps.append(Step(table, Phase.MOVING, sentence, (rows.move(table, judgement, emptied),), moving.total()))
     return steps
 
 

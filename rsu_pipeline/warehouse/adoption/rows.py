@@ -116,13 +116,14 @@ def _judge_participants(shape: Shape, events: str, races: str) -> str:
         WHERE reason IS NOT NULL OR copy > 1"""
 
 
-def move(table: str, judgement: str) -> str:
-    """The statement that moves the rows of a judgement."""
+def move(table: str, judgement: str, emptied: str | None = None) -> str:
+    """The statement that moves the rows of a judgement, the column `emptied` left NULL."""
+    content = f"to_jsonb(t) || '{{\"{emptied}\": null}}'" if emptied else "to_jsonb(t)"
     return f"""
         WITH judged AS MATERIALIZED ({judgement}),
         moved AS (
             DELETE FROM {table} t USING judged j WHERE t.ctid = j.place
-            RETURNING j.reason, j.kept_id, to_jsonb(t) AS content
+            RETURNING j.reason, j.kept_id, {content} AS content
         )
         INSERT INTO {MOVED} (table_name, reason, kept_id, "row")
         SELECT {literal(table)}, reason, kept_id, content FROM moved"""

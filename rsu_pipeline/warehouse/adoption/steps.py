@@ -16,16 +16,17 @@ class Phase(IntEnum):
     VIEWS_DOWN = 1
     KEYS_DOWN = 2
     COLUMNS = 3
-    MOVING = 4
-    FILLING = 5
-    NEW_TABLES = 6
-    ROWS = 7
-    KEYS = 8
-    INDEXES = 9
-    FOREIGN_KEYS = 10
-    TRIGGERS = 11
-    VIEWS = 12
-    LAST = 13
+    KEYS_OUT = 4
+    MOVING = 5
+    FILLING = 6
+    NEW_TABLES = 7
+    ROWS = 8
+    KEYS = 9
+    INDEXES = 10
+    FOREIGN_KEYS = 11
+    TRIGGERS = 12
+    VIEWS = 13
+    LAST = 14
 
 
 @dataclass(frozen=True)

@@ -7,6 +7,7 @@ sends is widened: `varchar(n)` to `text`, `integer` to `bigint`. Both read as be
 import re
 
 from rsu_pipeline.warehouse.adoption.facts import STAND_INS, sequence_of
+from rsu_pipeline.warehouse.adoption.keys import KEY_COLUMN
 from rsu_pipeline.warehouse.adoption.rows import BIB, NO_BLANK, fills
 from rsu_pipeline.warehouse.adoption.shape import Column, Constraint, Shape, Table, ident, literal
 from rsu_pipeline.warehouse.adoption.steps import Phase, Refused, Step, counted, listing
@@ -77,15 +78,24 @@ def idle_columns(theirs: Table, ours: Table) -> list[str]:
 
 
 def table_steps(
-    found: Shape, wanted: Shape, name: str, zone: str, rows: int = 0, *, lagging: bool = False, blank_bibs: int = 0
+    found: Shape,
+    wanted: Shape,
+    name: str,
+    zone: str,
+    rows: int = 0,
+    *,
+    lagging: bool = False,
+    blank_bibs: int = 0,
+    keys_used: int = 0,
 ) -> list[Step]:
     """Everything a table lacks; nothing for one that is as it should be. `lagging` tells that the sequence of its
-    numbers is behind the highest, `blank_bibs` how many of its rows have a bib without a character."""
+    numbers is behind the highest, `blank_bibs` how many of its rows have a bib without a character, `keys_used` how many
+    have an API key in credentials_used."""
     theirs, ours = found.tables[name], wanted.tables[name]
     return [
         *_foreign_keys_down(theirs, ours, wanted),
         *_columns(theirs, ours),
-        *_rewrite(theirs, ours, zone, rows, blank_bibs),
+        *_rewrite(theirs, ours, zone, rows, blank_bibs, keys_used),
         *_keys(found, theirs, ours),
         *([_catch_up(theirs)] if lagging else []),
         *_indexes(found, theirs, ours),
@@ -126,17 +136,18 @@ def _columns(theirs: Table, ours: Table) -> list[Step]:
     return [_alter(ours.name, Phase.COLUMNS, "; ".join(sentences), clauses)]
 
 
-def _rewrite(theirs: Table, ours: Table, zone: str, rows: int, blank_bibs: int) -> list[Step]:
+def _rewrite(theirs: Table, ours: Table, zone: str, rows: int, blank_bibs: int, keys_used: int) -> list[Step]:
     """Wider types and new columns' values in one statement, so that a table is rewritten at most once. A rewrite fires
     no trigger of the older program and leaves no dead row, as an UPDATE of every row would."""
     wider = widened(theirs, ours)
     filled = {name: sql for name, sql in fills(theirs, zone).items() if name in ours.columns} if rows else {}
-    if not wider and not filled and not blank_bibs:
-        return []
     # A blank would pass for a bib, and the first sync would log that it was cleared.
-    blanks = {BIB: f" USING {NO_BLANK}"} if blank_bibs else {}
-    clauses = [f"ALTER COLUMN {ident(name)} TYPE {kind}{blanks.pop(name, '')}" for name, kind in wider.items()]
-    clauses += [f"ALTER COLUMN {ident(name)} TYPE {theirs.columns[name].type}{sql}" for name, sql in blanks.items()]
+    using = {BIB: f" USING {NO_BLANK}"} if blank_bibs else {}
+    using |= {KEY_COLUMN: " USING NULL"} if keys_used else {}
+    if not wider and not filled and not using:
+        return []
+    clauses = [f"ALTER COLUMN {ident(name)} TYPE {kind}{using.pop(name, '')}" for name, kind in wider.items()]
+    clauses += [f"ALTER COLUMN {ident(name)} TYPE {theirs.columns[name].type}{sql}" for name, sql in using.items()]
     clauses += [
         f"ALTER COLUMN {ident(name)} TYPE {ours.columns[name].type} USING {sql}" for name, sql in filled.items()
     ]
@@ -146,6 +157,9 @@ def _rewrite(theirs: Table, ours: Table, zone: str, rows: int, blank_bibs: int) 
     ]
     sentences += [f"{listing(list(filled))} filled for its {counted(rows, 'row')}"] if filled else []
     sentences += [f"{BIB} NULL instead of blank in {counted(blank_bibs, 'row')}"] if blank_bibs else []
+    sentences += (
+        [f"{KEY_COLUMN} emptied in {counted(keys_used, 'row')}: it held an API key in clear"] if keys_used else []
+    )
     step = _alter(ours.name, Phase.FILLING, "; ".join(sentences), clauses)
     numbered = [theirs.columns[name].default or "" for name in wider]
     sequences = [_widen_sequence(default) for default in numbered if default.startswith("nextval(")]

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import pytest
 
 from rsu_pipeline.sandbox.scales import build
+from rsu_pipeline.sandbox.world import World
 from rsu_pipeline_tests.conftest import at
 from rsu_pipeline_tests.servers import execute
 from rsu_pipeline_tests.warehouse import rehearsal
@@ -18,10 +19,11 @@ _names = itertools.count(1)
 
 @dataclass(frozen=True)
 class Old:
-    """A database to copy: its name, what is in it, and the moment of its world (Unix seconds)."""
+    """A database to copy: its name, what is in it, its world and the moment of that (Unix seconds)."""
 
     name: str
     copy: rehearsal.Copy
+    world: World
     now: float
 
 
@@ -30,7 +32,8 @@ def old_template(server: str) -> Old:
     """The older program's database with the world `small` in it, to be copied."""
     name, now = "rsu_old_template", time.time()
     execute(server, f"CREATE DATABASE {name}")
-    return Old(name, rehearsal.make(at(server, name), build("small", SEED, now)), now)
+    world = build("small", SEED, now)
+    return Old(name, rehearsal.make(at(server, name), world), world, now)
 
 
 @pytest.fixture

@@ -1,6 +1,7 @@
 """Looking at a database before and after: its catalog and its rows, told independently of the code under test."""
 
 import json
+from collections.abc import Iterable
 from typing import Any
 
 from rsu_pipeline.warehouse import adoption, database
@@ -73,12 +74,16 @@ def contents(url: str, tables: tuple[str, ...] = TABLES) -> dict[str, list[str]]
     }
 
 
-def older_contents(url: str, before: dict[str, list[str]]) -> dict[str, list[str]]:
-    """The same after adoption, of the columns there were before, with the rows that were moved."""
-    found = {}
+def assert_kept(url: str, before: dict[str, list[str]]) -> None:
+    """After adoption every row is there or moved, with the values of every column it had, but for the keys."""
     for table, old in before.items():
-        names = json.loads(old[0]).keys() if old else ()
+        names = json.loads(old[0]).keys() - {"credentials_used"} if old else ()
         now = rows(url, f"SELECT to_jsonb(t) FROM {table} t")
         now += rows(url, f"SELECT row FROM adopted_rows WHERE table_name = '{table}'")
-        found[table] = sorted(json.dumps({name: row[name] for name in names}, sort_keys=True) for (row,) in now)
-    return found
+        assert {row.get("credentials_used") for (row,) in now} <= {None}, table
+        were = [json.loads(text) for text in old]
+        assert _texts([row for (row,) in now], names) == _texts(were, names), table
+
+
+def _texts(found: list[dict[str, Any]], names: Iterable[str]) -> list[str]:
+    return sorted(json.dumps({name: row[name] for name in names}, sort_keys=True) for row in found)

@@ -5,7 +5,7 @@ from collections.abc import Callable
 import pytest
 
 from rsu_pipeline.warehouse import credentials, database, history
-from rsu_pipeline_tests.warehouse.adoption.looking import adopt, catalog, contents, older_contents
+from rsu_pipeline_tests.warehouse.adoption.looking import adopt, assert_kept, catalog, contents
 from rsu_pipeline_tests.warehouse.sessions import rows
 
 PROVIDERS = (
@@ -102,7 +102,7 @@ def test_a_shape_is_adopted_whole_and_keeps_what_it_had(
     before = contents(url, tuple(there))
     rehearsed = adopt(url, dry_run=True)
     assert adopt(url).steps == rehearsed.steps
-    assert older_contents(url, before) == before
+    assert_kept(url, before)
     adopted, fresh = catalog(url), catalog(database_url)
     lacking = {part: sorted(_accepted(fresh[part] - adopted[part])) for part in fresh}
     assert lacking == {part: [] for part in fresh}
