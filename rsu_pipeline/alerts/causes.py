@@ -25,6 +25,7 @@ TITLES = {
     "run_failed": "a run failed",
     "run_stuck": "a run hangs",
     "credential_rejected": "RunSignup refuses a credential",
+    "access_denied": "RunSignup denies access to a race",
     "removals_held_back": "a mass removal waits to be confirmed",
     "partner_stale": "a partner is not read",
     "budget_short": "calls are short",
@@ -40,6 +41,7 @@ def find(conn: Connection, settings: Settings, now: dt.datetime) -> list[Problem
     """Everything that the hub's database and the settings tell. What Dagster knows of its runs is not in it."""
     return [
         *_rejected(conn),
+        *_access_denied(conn, now),
         *_held_back(conn),
         *_stale(conn, settings, now),
         *_budget_short(conn, settings),
@@ -61,6 +63,18 @@ def _rejected(conn: Connection) -> Iterator[Problem]:
             str(partner_id),
             key,
             f"{_name(partner_id, key)}: RunSignup refuses the key and secret, nothing is synced.",
+        )
+
+
+def _access_denied(conn: Connection, now: dt.datetime) -> Iterator[Problem]:
+    for partner_id, key, race_id, event_id, since in alerts.access_denied(conn, now):
+        what = f"race {race_id}" if event_id is None else f"race {race_id}, event {event_id}"
+        yield Problem(
+            "access_denied",
+            f"{partner_id}:{race_id}:{event_id or ''}",
+            key,
+            f"{key}: RunSignup denies access to {what} since {since:%Y-%m-%d %H:%M} UTC. Its registrations are not read."
+            " The partner's other races are.",
         )
 
 

@@ -8,8 +8,8 @@ from rich.table import Column, Table
 
 from rsu_pipeline import installation
 from rsu_pipeline.commands.common import hub, show_json, show_table
+from rsu_pipeline.sync import access
 from rsu_pipeline.sync import desk as desks
-from rsu_pipeline.sync import listing
 from rsu_pipeline.warehouse import credentials
 
 
@@ -126,11 +126,18 @@ def _check(name: str) -> None:
         say=click.echo,
         retry_rejected=True,
     ) as desk:
-        works = listing.check_access(desk)
-    if works is None:
+        verdict = access.check_access(desk)
+    if verdict is None:
         click.echo("RunSignup lists no race with an event for this credential, so access cannot be told.")
-    elif works:
+    elif verdict is access.Verdict.WORKS:
         click.echo("The credential works: one of its races was read.")
+    elif verdict is access.Verdict.UNDECIDED:
+        click.echo(
+            "The race that was asked refuses access, and no other race tells whether it is the race or the credential:"
+            " check the key, or ask the race's director for access.",
+            err=True,
+        )
+        sys.exit(1)
     else:
         click.echo(
             "RunSignup refuses the credential: check key and secret, and enter them with `rsu partners add`.", err=True

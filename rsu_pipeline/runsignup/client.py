@@ -204,16 +204,6 @@ class Client:
             "removed-participants", race_id, event_ids, params, after, REMOVED_PAGE_SIZE, modified_after
         )
 
-    def has_access(self, race_id: int, event_id: int) -> bool:
-        """Whether this credential may read a race's registrations. `/races` cannot tell: it ignores a wrong key."""
-        try:
-            self.participants_page(race_id, [event_id], after=0, size=1)
-        except ApiError as error:
-            if error.cause is Cause.NO_ACCESS:
-                return False
-            raise
-        return True
-
     def _registrations(
         self,
         feed: str,
@@ -371,10 +361,9 @@ def _cause_of_status(status: int) -> Cause:
         return Cause.THROTTLED
     if status == 408:
         return Cause.TIMEOUT
-    if status >= 500:
+    # Without RunSignup's error object a 401 or 403 is a gateway's word, not RunSignup's on this credential.
+    if status >= 500 or status in (401, 403):
         return Cause.SERVER
-    if status in (401, 403):
-        return Cause.NO_ACCESS
     return cause_of_code(None)
 
 

@@ -52,7 +52,7 @@ class Fault(msgspec.Struct, forbid_unknown_fields=True):
     """A fault that waits for the next `times` matching calls (0: for all until cleared).
 
     Every filter that is not None must hold. `after_page` True strikes only calls that
-    carry after_registration_id, so only pages after the first. `seconds` is how long
+    carry after_registration_id, so only pages after the first. `event_id` strikes calls that request it. `seconds` is how long
     a hanging or dribbling fault lasts, in real time.
 
     `raw` answers with `body` (base64), `status` and `headers`. `date` sends the true answer with `message` as its
@@ -64,6 +64,7 @@ class Fault(msgspec.Struct, forbid_unknown_fields=True):
     times: int = 1
     endpoint: Literal["races", "race", "participants", "removed"] | None = None
     race_id: int | None = None
+    event_id: int | None = None
     partner: int | None = None
     after_page: bool = False
     seconds: float | None = None
@@ -109,6 +110,7 @@ def _strikes(fault: Fault, call: Call, partner: int | None) -> bool:
     return (
         fault.endpoint in (None, call.endpoint)
         and fault.race_id in (None, call.race_id)
+        and (fault.event_id is None or str(fault.event_id) in call.query.get("event_id", "").split(","))
         and fault.partner in (None, partner)
         and (not fault.after_page or "after_registration_id" in call.query)
     )

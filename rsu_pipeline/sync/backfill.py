@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 from rsu_pipeline.runsignup.errors import ApiError, BudgetExhausted, Cause, Remedy
-from rsu_pipeline.sync import listing, partner
+from rsu_pipeline.sync import access, listing, partner
 from rsu_pipeline.sync.desk import Desk
 from rsu_pipeline.sync.partner import SyncOutcome
 from rsu_pipeline.sync.plan import PlannedRead
@@ -82,6 +82,7 @@ def run_slice(desk: Desk, seconds: float, *, clock: Callable[[], float] = time.m
     """
     began, calls = clock(), desk.ledger.calls
     done = Slice()
+    refusals = access.Refusals(desk, access.stored_candidates(desk))
     backfill.begin_slice(desk.conn, desk.partner_id, if_it_dies=IF_A_SLICE_DIES)
     try:
         _list(desk)
@@ -90,13 +91,13 @@ def run_slice(desk: Desk, seconds: float, *, clock: Callable[[], float] = time.m
                 break
             if done.races and database.give_way(desk.conn, desk.partner_id):
                 desk.say("gave way to another sync of this partner between two races")
-            _visit(desk, race, done)
+            _visit(desk, race, done, refusals)
     except BudgetExhausted as error:
         done.out_of_budget = error.frees_in
     finally:
         done.calls = desk.ledger.calls - calls
         done.seconds = clock() - began
-    partner.renew_proof(desk, done.sync)
+    partner.conclude(desk, done.sync, refusals)
     _end(desk, done)
     return done
 
@@ -108,7 +109,7 @@ def _list(desk: Desk) -> None:
         backfill.note_listed(desk.conn, desk.partner_id)
 
 
-def _visit(desk: Desk, race: PastRace, done: Slice) -> None:
+def _visit(desk: Desk, race: PastRace, done: Slice, refusals: access.Refusals) -> None:
     """One race; its failure is recorded. Raises BudgetExhausted, and what ends the slice."""
     done.races += 1
     try:
@@ -119,10 +120,9 @@ def _visit(desk: Desk, race: PastRace, done: Slice) -> None:
         _fail(desk, race, error, done)
         if error.remedy is Remedy.FAIL_CONFIGURATION:
             raise
-        # Every race so far refused: is it the credential? A listing proves nothing, a race does.
-        all_refused = error.cause is Cause.NO_ACCESS and done.races == len(done.problems)
-        if all_refused and done.races == listing.CHECK_TRIES and listing.check_access(desk) is False:
-            listing.reject(desk, str(error))
+        refusals.note(race.race_id, error)
+        if not done.sync.has_read:
+            refusals.decide(early=True)
 
 
 def _to_do(desk: Desk) -> list[PastRace]:
@@ -160,13 +160,16 @@ def _read(desk: Desk, race: PastRace, events: Sequence[PastEvent], done: Slice) 
     """One pass over these events; edition by edition where its first call is refused. Raises ApiError, once every edition
     was tried."""
     result = _outcome(race, events)
-    groups = editions(events)
+    groups: list[list[PastEvent]] = editions(events)
     failed: list[tuple[list[PastEvent], ApiError]] = []
     try:
         _pass(desk, result, done)
     except ApiError as error:
         if error.cause not in _OF_ONE_EDITION or result.pages:
             raise
+        if error.cause is Cause.EVENT_NOT_FOUND:
+            # One unknown event refuses the whole request, its own edition included.
+            groups = [[event] for event in events]
         failed = [(groups[0], error)] if len(groups) == 1 else _one_by_one(desk, race, groups, done)
     recent = [why for group, why in failed if not _is_unavailable(desk, race, group, why)]
     if recent:

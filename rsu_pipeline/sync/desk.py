@@ -11,10 +11,8 @@ from rsu_pipeline.runsignup.client import Client, Credential
 from rsu_pipeline.runsignup.errors import BudgetExhausted
 from rsu_pipeline.settings import Settings, SyncSettings
 from rsu_pipeline.warehouse import budget, credentials, database
+from rsu_pipeline.warehouse.fleet import REJECTED_RETRY_AFTER
 from rsu_pipeline.warehouse.sealing import Sealer
-
-RETRY_REJECTED_AFTER = dt.timedelta(hours=1)
-"""A refused credential is not tried again for so long, unless it changes."""
 
 
 class CredentialRejected(RuntimeError):
@@ -81,7 +79,7 @@ def open_desk(
 ) -> Iterator[Desk]:
     """A desk for the partner with this partition key or number, holding the partner's lock for the block.
 
-    Raises PartnerError, PartnerBusy, CredentialRejected (at once, when refused within the last hour and not changed
+    Raises PartnerError, PartnerBusy, CredentialRejected (at once, when rejected within REJECTED_RETRY_AFTER and not changed
     since; `retry_rejected` asks anyway), SecretKeyError, DatabaseError. `patience` as in desk_on.
     """
     short = run_id[:8]
@@ -191,9 +189,9 @@ def client_for(settings: Settings, credential: credentials.OpenCredential, ledge
 
 
 def _refuse_rejected(partner: credentials.Partner, now: dt.datetime) -> None:
-    if partner.rejected_at is not None and now - partner.rejected_at < RETRY_REJECTED_AFTER:
+    if partner.rejected_at is not None and now - partner.rejected_at < REJECTED_RETRY_AFTER:
         raise CredentialRejected(
             f"RunSignup refused the credential of partner {partner.key or partner.partner_id} at"
-            f" {partner.rejected_at:%Y-%m-%d %H:%M} UTC ({partner.rejected_reason}); it is tried again an hour later, or"
-            " at once when it changes: `rsu partners add` or `rsu partners check`."
+            f" {partner.rejected_at:%Y-%m-%d %H:%M} UTC ({partner.rejected_reason}); it is tried again at the next"
+            " visit, or at once when it changes: `rsu partners add` or `rsu partners check`."
         )

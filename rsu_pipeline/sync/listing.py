@@ -2,20 +2,17 @@
 
 import datetime as dt
 import time
-from collections.abc import Container, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import NoReturn
 
 from rsu_pipeline.runsignup import values
 from rsu_pipeline.runsignup.client import RacePage
 from rsu_pipeline.runsignup.errors import ApiError, Remedy
 from rsu_pipeline.runsignup.payloads import Event, Race
+from rsu_pipeline.sync import access
 from rsu_pipeline.sync.desk import CredentialRejected, Desk
 from rsu_pipeline.sync.listed_rows import event_row, race_row
-from rsu_pipeline.warehouse import credentials, events, history
-
-CHECK_TRIES = 3
-"""Races tried before a credential is taken for refused: a partner may have lost one and kept the others."""
+from rsu_pipeline.warehouse import events, history
 
 
 @dataclass
@@ -58,14 +55,14 @@ def _refresh(desk: Desk, outcome: EventsOutcome) -> None:
     known = events.known_races(desk.conn, desk.partner_id)
     desk.conn.rollback()
     pages = [desk.client.races_page(1)]
-    if not pages[0].is_last:
-        # To a wrong key RunSignup lists everybody's races: seen before all of those are read.
-        _prove_access(desk, pages[0].races, known)
+    # To a wrong key RunSignup lists everybody's races, which is seen before all of those are read.
+    is_verified = not pages[0].is_last and access.verify_listing(desk, pages[0].races, known)
     while not pages[-1].is_last:
         pages.append(desk.client.races_page(len(pages) + 1))
     listed = _distinct(pages)
     outcome.problems += [row.reason for page in pages for row in page.unreadable]
-    _prove_access(desk, listed, known)
+    if not is_verified:
+        access.verify_listing(desk, listed, known)
     _store(desk, listed, outcome)
     outcome.races = len(listed)
     # A row that cannot be read may be any race of the listing.
@@ -91,52 +88,6 @@ def refresh_race(desk: Desk, race_id: int, outcome: EventsOutcome) -> None:
     if not unreadable:
         outcome.events_gone += events.mark_detail(desk.conn, race_id, present)
     desk.conn.commit()
-
-
-def reject(desk: Desk, reason: str) -> NoReturn:
-    """Records that RunSignup refuses the partner's credential, and raises CredentialRejected."""
-    credentials.mark_rejected(desk.conn, desk.credential_id, reason)
-    raise CredentialRejected(
-        f"RunSignup refuses the credential of partner {desk.key} ({reason}): enter the right key and secret with"
-        " `rsu partners add`."
-    )
-
-
-def _prove_access(desk: Desk, listed: Sequence[Race], known: Container[int]) -> None:
-    """`/races` ignores a wrong key and answers with the public list, so a listing that brings races not seen before is
-    believed only if one of them can be read: one call more, each time races are new. An earlier proof does not do, since
-    a key can be revoked at any moment. Raises CredentialRejected."""
-    new = [race for race in listed if race.race_id not in known]
-    if new and access_works(desk, new) is False:
-        reject(desk, "no race of its listing can be read")
-
-
-def access_works(desk: Desk, races: Sequence[Race]) -> bool | None:
-    """Whether one of the first few of these races with an event can be read; None when none has an event. Records
-    success."""
-    answer: bool | None = None
-    tried = 0
-    for race in races:
-        decoded, _ = race.decoded_events()
-        if not decoded:
-            continue
-        if desk.client.has_access(race.race_id, decoded[0].event_id):
-            credentials.mark_verified(desk.conn, desk.credential_id)
-            return True
-        answer = False
-        tried += 1
-        if tried == CHECK_TRIES:
-            break
-    return answer
-
-
-def check_access(desk: Desk) -> bool | None:
-    """Whether the partner's credential can read one of its races; None when it has no race with an event to tell by.
-    Records the answer. Raises ApiError."""
-    works = access_works(desk, desk.client.races_page(1).races)
-    if works is False:
-        credentials.mark_rejected(desk.conn, desk.credential_id, "no race of its listing can be read")
-    return works
 
 
 def _distinct(pages: Sequence[RacePage]) -> list[Race]:

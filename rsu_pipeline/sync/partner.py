@@ -8,12 +8,13 @@ import datetime as dt
 import time
 from collections import deque
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from rsu_pipeline.runsignup.errors import ApiError, BudgetExhausted, Cause, Remedy
+from rsu_pipeline.sync import access
 from rsu_pipeline.sync import plan as planning
 from rsu_pipeline.sync.desk import Desk
-from rsu_pipeline.sync.listing import EventsOutcome, refresh_events, refresh_race, reject
+from rsu_pipeline.sync.listing import EventsOutcome, refresh_events, refresh_race
 from rsu_pipeline.sync.plan import Plan, PlannedRead
 from rsu_pipeline.sync.reading import ReadOutcome, read_race
 from rsu_pipeline.warehouse import credentials, cursors, database, events, history
@@ -63,6 +64,11 @@ class SyncOutcome:
     not_read: int = 0
 
     @property
+    def has_read(self) -> bool:
+        """Whether one race could be read."""
+        return any(read.error is None for read in self.reads)
+
+    @property
     def unequal_events(self) -> list[int]:
         """Events whose stored rows are not what a full read was sent."""
         return [event_id for read in self.reads for event_id in read.unequal]
@@ -70,7 +76,7 @@ class SyncOutcome:
     @property
     def failures(self) -> list[str]:
         """One sentence for each race that failed, and for each whose removals were held back."""
-        failed = [f"race {read.read.race_id}: {read.error}" for read in self.reads if read.error]
+        failed = [f"{_named(read)}: {read.error}" for read in self.reads if read.error]
         held = [
             f"race {read.read.race_id}: removals held back ({item}); confirm with confirm_removals"
             for read in self.reads
@@ -92,11 +98,12 @@ def sync_participants(
     races whoever waits for the partner is let in. `with_removed` false leaves the removed registrations for a later
     sync; `quiet` leaves reads that found nothing out of the history; `on_read` is told after each.
 
-    Raises CredentialRejected when every race refused the credential, ApiError when the installation itself is refused,
-    each after what came before is stored.
+    Raises CredentialRejected when the refusals of races tell about the credential (see `access`), ApiError when the
+    installation itself is refused, each after what came before is stored.
     """
     started, calls = time.monotonic(), desk.ledger.calls
     outcome = SyncOutcome()
+    refusals = access.Refusals(desk)
     waiting = deque(plan.reads)
     while waiting:
         if outcome.reads and database.give_way(desk.conn, desk.partner_id):
@@ -111,9 +118,15 @@ def sync_participants(
                 keep(desk, outcome, result, error)
             break
         except ApiError as error:
+            if parts := split(result, error):
+                waiting.extendleft(reversed(parts))
+                continue
+            refusals.note(result.read.race_id, error)
             keep(desk, outcome, result, error)
             if error.remedy is Remedy.FAIL_CONFIGURATION:
                 raise
+            if not outcome.has_read:
+                refusals.decide(early=True)
         else:
             keep(desk, outcome, result, None, quiet=quiet)
             if result.resumed:
@@ -121,7 +134,7 @@ def sync_participants(
         on_read(len(outcome.reads), len(outcome.reads) + len(waiting), result)
     outcome.calls = desk.ledger.calls - calls
     outcome.seconds = time.monotonic() - started
-    _judge_credential(desk, outcome)
+    conclude(desk, outcome, refusals)
     return outcome
 
 
@@ -185,8 +198,11 @@ def keep(desk: Desk, outcome: SyncOutcome, result: ReadOutcome, error: ApiError 
     read, counts = result.read, result.counts
     if error is None:
         events.set_access(desk.conn, desk.partner_id, read.race_id, "granted")
+        events.forget_refused(desk.conn, desk.partner_id, read.event_ids)
     elif error.cause is Cause.NO_ACCESS:
         events.set_access(desk.conn, desk.partner_id, read.race_id, "denied")
+    elif error.cause is Cause.EVENT_NOT_FOUND and len(read.event_ids) == 1:
+        events.note_refused(desk.conn, desk.partner_id, read.event_ids, str(error))
     if error is not None and read.mode == "incremental" and error.cause in _HEALED_BY_FULL:
         cursors.ask_for_full(
             desk.conn, desk.partner_id, read.event_ids, f"incremental read failed: {error.cause.value}"
@@ -212,21 +228,22 @@ def keep(desk: Desk, outcome: SyncOutcome, result: ReadOutcome, error: ApiError 
     desk.say(_line(result))
 
 
-def _judge_credential(desk: Desk, outcome: SyncOutcome) -> None:
-    """Every race refused: it is the credential. One race read: it works."""
-    refused = [
-        read for read in outcome.reads if isinstance(read.error, ApiError) and read.error.cause is Cause.NO_ACCESS
-    ]
-    if outcome.reads and len(refused) == len(outcome.reads):
-        reject(desk, str(refused[0].error))
-    else:
-        renew_proof(desk, outcome)
+def split(result: ReadOutcome, error: ApiError) -> list[PlannedRead]:
+    """Return the parts in which to repeat a pass that RunSignup refuses for one event among several, empty when there are
+    none. RunSignup answers 301 for the whole request, so halving finds the event with the fewest calls."""
+    read, ids = result.read, result.read.event_ids
+    if error.cause is not Cause.EVENT_NOT_FOUND or len(ids) < 2 or result.pages:
+        return []
+    return [replace(read, event_ids=part) for part in (ids[: len(ids) // 2], ids[len(ids) // 2 :])]
 
 
-def renew_proof(desk: Desk, outcome: SyncOutcome) -> None:
-    """One race read: the credential works, which is recorded where the last proof is old or a refusal stands."""
-    if any(read.error is None for read in outcome.reads) and _is_stale(desk):
-        credentials.mark_verified(desk.conn, desk.credential_id)
+def conclude(session: Desk, outcome: SyncOutcome, refusals: access.Refusals) -> None:
+    """Update what is known of the credential at the end of a sync: one race read shows that it works, refusals alone may
+    tell that it is rejected. Raises CredentialRejected."""
+    if not outcome.has_read:
+        refusals.decide()
+    elif _is_stale(session):
+        credentials.mark_verified(session.conn, session.credential_id)
 
 
 def _is_stale(desk: Desk) -> bool:
@@ -234,9 +251,16 @@ def _is_stale(desk: Desk) -> bool:
     return rejected is not None or verified is None or desk.now() - verified >= VERIFIED_FOR
 
 
+def _named(result: ReadOutcome) -> str:
+    """Return the race by number, with the event where RunSignup refused that event alone."""
+    race = f"race {result.read.race_id}"
+    is_of_event = isinstance(result.error, ApiError) and result.error.cause is Cause.EVENT_NOT_FOUND
+    return f"{race}, event {result.read.event_ids[0]}" if is_of_event and len(result.read.event_ids) == 1 else race
+
+
 def _line(result: ReadOutcome) -> str:
     read, counts = result.read, result.counts
-    head = f"race {read.race_id} {read.race_name[:LONGEST_NAME]!r}, {read.mode} ({read.reason})"
+    head = f"{_named(result)} {read.race_name[:LONGEST_NAME]!r}, {read.mode} ({read.reason})"
     if result.error:
         return f"{head}: FAILED, {result.error}"
     went_on = ", went on where an earlier run stopped" if result.resumed else ""

@@ -5,6 +5,7 @@ by itself what is gone and heals whatever an incremental read cannot see.
 """
 
 import datetime as dt
+import itertools
 from collections.abc import Container, Mapping, Sequence
 from dataclasses import dataclass, field
 
@@ -138,8 +139,11 @@ def _reads(planned: Sequence[PlannedEvent], cursors: Mapping[int, EventCursor]) 
     reads = []
     modes: tuple[Mode, ...] = ("full", "incremental")
     for race_id, items in by_race.items():
-        for mode in modes:
-            group = [item for item in items if item.mode == mode]
+        # One refused event would refuse the whole request, so each is requested apart, after the others.
+        groups = [[item for item in items if item.event.refused_at is None]]
+        groups += [[item] for item in items if item.event.refused_at is not None]
+        for of_group, mode in itertools.product(groups, modes):
+            group = [item for item in of_group if item.mode == mode]
             if not group:
                 continue
             ids = tuple(sorted(item.event.event_id for item in group))

@@ -33,6 +33,8 @@ BUDGET_SHARE = 0.9
 """The share of a credential's hour that the watch plans with; the rest is for full reads, retries and others."""
 LOOK_FOR_RACES_EVERY = 15.0
 """Seconds between two looks at which races are in their window."""
+REFUSED_EVENT_RETRY_AFTER = dt.timedelta(minutes=15)
+"""How long an event that RunSignup refuses is left out of the polls of its race."""
 PATIENCE = 15.0
 """Seconds a look waits for a sync that holds the partner to give way between two races."""
 
@@ -273,7 +275,14 @@ def plan_for_look(desk: Desk, race_id: int) -> Plan:
         for event in events.events_of(desk.conn, desk.partner_id)
         if event.race_id == race_id and cadence.tier(event.starts_at, event.ends_at, now) == "window"
     ]
+    # An event that RunSignup refuses is left to the visits, so that the others cost one call a poll.
+    near = [event for event in near if not _is_refused(event, now)] or near
     held = cursors.event_cursors(desk.conn, desk.partner_id)
     desk.conn.rollback()
     return planning.plan([replace(event, denied=False) for event in near], held, now,
                          incremental_days=desk.settings.incremental_days)  # fmt: skip
+
+
+def _is_refused(event: events.StoredEvent, now: dt.datetime) -> bool:
+    """Return whether RunSignup refused the event a short time ago."""
+    return event.refused_at is not None and now - event.refused_at < REFUSED_EVENT_RETRY_AFTER

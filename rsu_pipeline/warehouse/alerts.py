@@ -233,6 +233,29 @@ def race_reads(conn: Connection) -> dict[tuple[int, int], dt.datetime | None]:
         return {(partner_id, race_id): read_at for partner_id, race_id, read_at in cur.fetchall()}
 
 
+def access_denied(conn: Connection, now: dt.datetime) -> list[tuple[int, str, int, int | None, dt.datetime]]:
+    """Upcoming races and events that RunSignup refuses to a credential that works otherwise: partner, its partition key,
+    race, event (None for the whole race), since when."""
+    with conn.cursor() as cur:
+        cur.execute(
+            f"""
+            SELECT t.timing_partner_id, t.partition_key, l.race_id, NULL::bigint, l.access_changed_at
+            FROM {_WORKING} JOIN partner_races l USING (timing_partner_id)
+            WHERE {_WORKS} AND l.access = 'denied' AND l.unlisted_at IS NULL AND EXISTS (
+                SELECT FROM runsignup_events e WHERE e.race_id = l.race_id AND e.gone_at IS NULL
+                    AND coalesce(greatest(e.starts_at, e.ends_at) > %(now)s - interval '1 hour', true))
+            UNION ALL
+            SELECT t.timing_partner_id, t.partition_key, e.race_id, e.event_id, x.refused_at
+            FROM {_WORKING} JOIN refused_events x USING (timing_partner_id) JOIN runsignup_events e USING (event_id)
+            WHERE {_WORKS} AND e.gone_at IS NULL
+                AND coalesce(greatest(e.starts_at, e.ends_at) > %(now)s - interval '1 hour', true)
+            ORDER BY 1, 3, 4
+            """,
+            {"provider": PROVIDER, "now": now},
+        )
+        return cur.fetchall()
+
+
 def calls_used(conn: Connection) -> list[tuple[int, str, int]]:
     """Calls of the last hour of each partner's credential that works: partner, its partition key, calls."""
     with conn.cursor() as cur:

@@ -31,7 +31,8 @@ class Written:
 @dataclass(frozen=True)
 class StoredEvent:
     """What planning needs of an event. `starts_at` and `ends_at` are instants; `denied` tells that the partner's
-    credential could not read the race at the last attempt, `listed` that RunSignup still lists the race for it."""
+    credential could not read the race at the last attempt, `listed` that RunSignup still lists the race for it,
+    `refused_at` when RunSignup last refused this event while it answered for others of the race."""
 
     event_id: int
     race_id: int
@@ -43,6 +44,19 @@ class StoredEvent:
     is_bundle: bool
     denied: bool
     listed: bool
+    refused_at: dt.datetime | None = None
+
+
+@dataclass(frozen=True)
+class AccessCandidate:
+    """A race by which a credential can be tried, with an event to ask for. `was_readable` says that the partner's last
+    attempt at it succeeded, `is_upcoming` that an event of it is not over."""
+
+    race_id: int
+    event_id: int
+    was_readable: bool
+    is_upcoming: bool
+    starts_at: dt.datetime | None
 
 
 def store_races(conn: Connection, partner_id: int, key: str, races: Sequence[Mapping[str, object]]) -> Written:
@@ -157,16 +171,52 @@ def set_access(conn: Connection, partner_id: int, race_id: int, access: str) -> 
         return bool(cur.rowcount)
 
 
+def access_candidates(conn: Connection, partner_id: int, now: dt.datetime) -> list[AccessCandidate]:
+    """Return the partner's listed races that have an event, each with the event that starts last."""
+    with conn.cursor() as cur:
+        cur.execute(
+            """
+            SELECT DISTINCT ON (e.race_id) e.race_id, e.event_id, l.access = 'granted',
+                coalesce(greatest(e.starts_at, e.ends_at) > %s - interval '1 hour', true), e.starts_at
+            FROM partner_races l JOIN runsignup_events e USING (race_id)
+            WHERE l.timing_partner_id = %s AND l.unlisted_at IS NULL AND e.gone_at IS NULL
+            ORDER BY e.race_id, greatest(e.starts_at, e.ends_at) DESC NULLS FIRST, e.event_id
+            """,
+            (now, partner_id),
+        )
+        return [AccessCandidate(*row) for row in cur.fetchall()]
+
+
+def note_refused(conn: Connection, partner_id: int, event_ids: Sequence[int], reason: str) -> None:
+    """Record that RunSignup refuses these events whenever they are requested."""
+    with conn.cursor() as cur:
+        cur.execute(
+            "INSERT INTO refused_events (timing_partner_id, event_id, reason) SELECT %s, unnest(%s::bigint[]), %s"
+            " ON CONFLICT (timing_partner_id, event_id) DO UPDATE SET refused_at = now(), reason = excluded.reason",
+            (partner_id, list(event_ids), reason[:500]),
+        )
+
+
+def forget_refused(conn: Connection, partner_id: int, event_ids: Sequence[int]) -> None:
+    """Record that these events could be read."""
+    with conn.cursor() as cur:
+        cur.execute(
+            "DELETE FROM refused_events WHERE timing_partner_id = %s AND event_id = ANY (%s::bigint[])",
+            (partner_id, list(event_ids)),
+        )
+
+
 def events_of(conn: Connection, partner_id: int) -> list[StoredEvent]:
     """Every event of the partner's races that RunSignup still has, past ones too."""
     with conn.cursor() as cur:
         cur.execute(
             """
             SELECT e.event_id, e.race_id, coalesce(r.name, ''), coalesce(e.name, ''), e.starts_at, e.ends_at,
-                coalesce(e.volunteer, false), e.is_bundle, l.access = 'denied', l.unlisted_at IS NULL
+                coalesce(e.volunteer, false), e.is_bundle, l.access = 'denied', l.unlisted_at IS NULL, x.refused_at
             FROM partner_races l
             JOIN runsignup_races r USING (race_id)
             JOIN runsignup_events e USING (race_id)
+            LEFT JOIN refused_events x ON x.timing_partner_id = l.timing_partner_id AND x.event_id = e.event_id
             WHERE l.timing_partner_id = %s AND e.gone_at IS NULL
             ORDER BY e.starts_at NULLS FIRST, e.race_id, e.event_id
             """,

@@ -7,16 +7,20 @@ from psycopg2.extensions import connection as Connection
 
 from rsu_pipeline.warehouse.credentials import PROVIDER
 
-# Partners that are to be synced: switched on, with a credential that RunSignup did not refuse within the hour.
+REJECTED_RETRY_AFTER = dt.timedelta(minutes=5)
+"""How long a rejected credential is left alone unless it changes. The next visit then asks again, so that access which
+returns on a race morning is noticed within minutes."""
+
+# Partners that are to be synced: switched on, with a credential that RunSignup did not reject just now.
 ACTIVE = """
 FROM timing_partners t
 JOIN partner_provider_credentials c USING (timing_partner_id)
 JOIN providers v ON v.provider_id = c.provider_id AND lower(v.name) = %(provider)s
 """
-IS_ACTIVE = r"""
+IS_ACTIVE = rf"""
 t.disabled_at IS NULL AND t.partition_key IS NOT NULL
     AND c.principal ~ '\S' AND c.secret ~ '\S'
-    AND (c.rejected_at IS NULL OR c.rejected_at < %(now)s - interval '1 hour')
+    AND (c.rejected_at IS NULL OR c.rejected_at < %(now)s - interval '{REJECTED_RETRY_AFTER.total_seconds():.0f} seconds')
 """
 
 

@@ -74,6 +74,18 @@ FAULTS = [
         "1-acme: RunSignup refuses",
     ),
     Fault(
+        "access_denied",
+        do("UPDATE partner_races SET access = 'denied', access_changed_at = %s", NOW),
+        do("UPDATE partner_races SET access = 'granted'"),
+        "1-acme: RunSignup denies access to race 5 since 2026-10-03 12:00 UTC",
+    ),
+    Fault(
+        "access_denied",
+        do("INSERT INTO refused_events VALUES (1, 50, %s, 'code 301')", NOW),
+        do("DELETE FROM refused_events"),
+        "1-acme: RunSignup denies access to race 5, event 50",
+    ),
+    Fault(
         "removals_held_back",
         do("UPDATE event_cursors SET needs_full = 'removals held back, waiting to be confirmed'"),
         do("UPDATE event_cursors SET needs_full = NULL"),

@@ -70,7 +70,7 @@ def test_a_refused_credential_fails_at_once_the_second_time_and_works_when_enter
         calls = hub.value("SELECT count(*) FROM api_calls")
         again = failure(sync_partner(instance, key), "partner_events")
         assert again.description.startswith(f"RunSignup refused the credential of partner {key} at ")
-        assert "it is tried again an hour later, or at once when it changes" in again.description
+        assert "it is tried again at the next visit, or at once when it changes" in again.description
         assert hub.value("SELECT count(*) FROM api_calls") == calls
         assert hub.stored(3) == {}
     finally:

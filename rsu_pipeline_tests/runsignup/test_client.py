@@ -177,20 +177,6 @@ def test_removed_rows_are_read_from_either_place_once(api: Api, mangled: bool, p
     assert page.next.is_last
 
 
-@pytest.mark.parametrize("code", [6, 7])
-def test_access_is_told_by_a_call_for_registrations(api: Api, code: int) -> None:
-    assert client(api.url, CountingLedger(), api.credential).has_access(api.race_id, api.event_ids[0]) is True
-    api.admin.switch(wrong_key_code=code)
-    stranger = client(api.url, CountingLedger(), Credential("no-such-key", "no-such-secret"))
-    assert stranger.has_access(api.race_id, api.event_ids[0]) is False
-
-
-def test_a_missing_race_is_no_answer_to_the_question_of_access(api: Api) -> None:
-    with pytest.raises(ApiError) as caught:
-        client(api.url, CountingLedger(), api.credential).has_access(999_999_999, 1)
-    assert caught.value.cause is Cause.RACE_NOT_FOUND
-
-
 def test_an_unreadable_row_is_handed_over_as_sent_and_the_rest_of_its_page_read() -> None:
     bad = [b'{"registration_id":"x","event_id":1}', b'{"registration_id":6,"event_id":"y"}', b"17", b'"\\ud800"']
     good = [b'{"registration_id":%d,"event_id":1}' % number for number in (5, 7, 8)]
@@ -223,8 +209,8 @@ def test_another_race_than_the_one_asked_for_is_refused() -> None:
     [
         ("204 No Content", Cause.REFUSED),
         ("400 Bad", Cause.REFUSED),
-        ("401 Who", Cause.NO_ACCESS),
-        ("403 No", Cause.NO_ACCESS),
+        ("401 Who", Cause.SERVER),
+        ("403 No", Cause.SERVER),
         ("404 Where", Cause.REFUSED),
         ("408 Slow", Cause.TIMEOUT),
         ("429 Many", Cause.THROTTLED),

@@ -37,8 +37,8 @@ SpoilPartner = Callable[[Fleet], None]
         pytest.param(lambda put: put.sql("UPDATE partner_provider_credentials SET secret = ' \t'"), id="blank secret"),
         pytest.param(lambda put: put.sql("UPDATE partner_provider_credentials SET principal = ''"), id="blank key"),
         pytest.param(
-            lambda put: put.sql("UPDATE partner_provider_credentials SET rejected_at = %s", NOW - 59 * MINUTE),
-            id="refused within the hour",
+            lambda put: put.sql("UPDATE partner_provider_credentials SET rejected_at = %s", NOW - 4 * MINUTE),
+            id="rejected just now",
         ),
         pytest.param(
             lambda put: put.sql(

@@ -1,0 +1,232 @@
+"""What a refusal means: for the one race that was refused, or for the partner's whole credential.
+
+RunSignup answers a wrong key and lost access to a single race alike (code 7, seen in recorded exchanges). So one refusal
+concerns one race. A credential is rejected only when several races refuse that tell about it, none can be read, and no
+other race of the partner answers either. The listing, syncs, the watch and backfills all decide here.
+"""
+
+import datetime as dt
+import enum
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass, field
+from typing import NoReturn
+
+from rsu_pipeline.runsignup import values
+from rsu_pipeline.runsignup.errors import ApiError, BudgetExhausted, Cause, Remedy
+from rsu_pipeline.runsignup.payloads import Event, Race
+from rsu_pipeline.sync import cadence
+from rsu_pipeline.sync.desk import CredentialRejected, Desk
+from rsu_pipeline.warehouse import credentials, events
+from rsu_pipeline.warehouse.events import AccessCandidate
+
+MAX_REFUSALS = 3
+"""Refusals after which no further race is asked."""
+MAX_FAILURES = 3
+"""Answers that tell nothing (server errors, unknown events) after which no further race is asked."""
+MIN_TELLING_REFUSALS = 2
+"""A partner may have lost one race and kept the others, so a sample of one never rejects a credential."""
+VERIFIED_RECENTLY = dt.timedelta(minutes=10)
+"""How long a read that succeeded outweighs the refusal of one race. It keeps the watch from asking other races at each
+poll of a race that it may not read."""
+
+
+class Verdict(enum.Enum):
+    """What is known of a credential after some races were asked."""
+
+    WORKS = "works"
+    REJECTED = "rejected"
+    UNDECIDED = "undecided"
+
+
+@dataclass
+class Evidence:
+    """What asking races brought: the first one that could be read, those that refused, and errors that tell nothing.
+
+    `is_exhausted` says that every candidate was asked.
+    """
+
+    readable: int | None = None
+    refused: list[AccessCandidate] = field(default_factory=list)
+    failures: list[ApiError] = field(default_factory=list)
+    is_exhausted: bool = True
+
+
+def judge(evidence: Evidence) -> Verdict:
+    """Return what the evidence says about the credential.
+
+    A race tells about it when it could be read before or is upcoming: RunSignup may refuse old editions for their age.
+    Races that could not be asked leave the question open.
+    """
+    if evidence.readable is not None:
+        return Verdict.WORKS
+    telling = [race for race in evidence.refused if race.was_readable or race.is_upcoming]
+    if len(telling) >= MIN_TELLING_REFUSALS and not evidence.failures:
+        return Verdict.REJECTED
+    return Verdict.UNDECIDED
+
+
+def probe_order(candidates: Collection[AccessCandidate], now: dt.datetime) -> list[AccessCandidate]:
+    """Return the races in the order in which to ask them: upcoming before past, readable before unknown, near before far."""
+
+    def rank(race: AccessCandidate) -> tuple[bool, bool, float]:
+        distance = abs((race.starts_at - now).total_seconds()) if race.starts_at else float("inf")
+        return (not race.is_upcoming, not race.was_readable, distance)
+
+    return sorted(candidates, key=rank)
+
+
+def stored_candidates(session: Desk) -> list[AccessCandidate]:
+    """Return the partner's listed races that have an event to ask with, as stored now."""
+    found = events.access_candidates(session.conn, session.partner_id, session.now())
+    session.conn.rollback()
+    return found
+
+
+def verify_listing(session: Desk, listed: Sequence[Race], known: Collection[int]) -> bool:
+    """Check that a listing is the partner's own; record and return whether a race could be read.
+
+    `/races` ignores a wrong key and answers with the public list. So a listing that brings races not seen before is
+    believed only if a race can be read. One new race that cannot be read never discards the others.
+
+    Raises:
+        CredentialRejected: when several upcoming or formerly readable races refuse and none can be read.
+        ApiError: when there are more new races than were asked, and every answer was a failure.
+    """
+    new = [race for race in listed if race.race_id not in known]
+    if not new:
+        return False
+    unseen = [found for race in new if (found := _candidate(race, session.now()))]
+    evidence = find_readable_race(session, [*stored_candidates(session), *unseen])
+    verdict = judge(evidence)
+    if verdict is Verdict.REJECTED:
+        mark_credential_rejected(session, "no race of its listing can be read")
+    if verdict is Verdict.UNDECIDED and evidence.failures and not evidence.is_exhausted:
+        raise evidence.failures[0]
+    return verdict is Verdict.WORKS
+
+
+def check_access(session: Desk) -> Verdict | None:
+    """Ask for the listing and then for races; record and return the verdict, None when no race has an event to ask with.
+
+    Raises:
+        ApiError: when the listing or every race asked failed.
+    """
+    listed = session.client.races_page(1).races
+    stored = {race.race_id: race for race in stored_candidates(session)}
+    unseen = [found for race in listed if race.race_id not in stored and (found := _candidate(race, session.now()))]
+    candidates = [*stored.values(), *unseen]
+    if not candidates:
+        return None
+    evidence = find_readable_race(session, candidates)
+    verdict = judge(evidence)
+    if verdict is Verdict.UNDECIDED and evidence.failures and not evidence.refused:
+        raise evidence.failures[0]
+    if verdict is Verdict.REJECTED:
+        credentials.mark_rejected(session.conn, session.credential_id, "no race of its listing can be read")
+    return verdict
+
+
+class Refusals:
+    """The races that refused in one sync or slice, and what is concluded from them, once.
+
+    `candidates` are the partner's races as stored before a refusal is recorded; by default they are read at the first
+    one.
+    """
+
+    def __init__(self, session: Desk, candidates: Sequence[AccessCandidate] = ()) -> None:
+        self._session = session
+        self._candidates = candidates
+        self._reason = ""
+        self._race_ids: set[int] = set()
+        self._is_decided = False
+
+    def note(self, race_id: int, error: ApiError) -> None:
+        """Note an error of a race; only a refusal of access counts."""
+        if error.cause is not Cause.NO_ACCESS:
+            return
+        self._candidates = self._candidates or stored_candidates(self._session)
+        self._reason = self._reason or str(error)
+        self._race_ids.add(race_id)
+
+    def decide(self, *, early: bool = False) -> None:
+        """Decide about the credential after refusals, no race having been read. `early` decides only once so many refused
+        that asking the partner's other races would spend calls for nothing.
+
+        Raises:
+            CredentialRejected: when the refusals tell about the credential and no other race can be read.
+        """
+        if not self._race_ids or self._is_decided or (early and len(self._race_ids) < MAX_REFUSALS):
+            return
+        self._is_decided = True
+        if len(self._race_ids) < MIN_TELLING_REFUSALS and _is_verified_recently(self._session):
+            return
+        try:
+            evidence = find_readable_race(
+                self._session, [race for race in self._candidates if race.race_id not in self._race_ids]
+            )
+        except BudgetExhausted:
+            self._session.say("no call is left to tell whether the credential still works")
+            return
+        evidence.refused += [race for race in self._candidates if race.race_id in self._race_ids]
+        if judge(evidence) is Verdict.REJECTED:
+            mark_credential_rejected(self._session, self._reason)
+
+
+def _is_verified_recently(session: Desk) -> bool:
+    verified = session.partner.verified_at
+    return session.partner.rejected_at is None and verified is not None and session.now() - verified < VERIFIED_RECENTLY
+
+
+def find_readable_race(session: Desk, candidates: Collection[AccessCandidate]) -> Evidence:
+    """Ask races, one call each, until one can be read, some refused, or some failed. Record a success.
+
+    Raises:
+        ApiError: when the installation itself is refused, or the call budget is used up.
+    """
+    evidence = Evidence()
+    for race in probe_order(candidates, session.now()):
+        if len(evidence.refused) == MAX_REFUSALS or len(evidence.failures) == MAX_FAILURES:
+            evidence.is_exhausted = False
+            break
+        try:
+            session.client.participants_page(race.race_id, [race.event_id], after=0, size=1)
+        except ApiError as error:
+            if error.remedy in (Remedy.WAIT_FOR_BUDGET, Remedy.FAIL_CONFIGURATION):
+                raise
+            if error.cause is Cause.NO_ACCESS:
+                evidence.refused.append(race)
+            else:
+                evidence.failures.append(error)
+            continue
+        credentials.mark_verified(session.conn, session.credential_id)
+        evidence.readable = race.race_id
+        break
+    return evidence
+
+
+def mark_credential_rejected(session: Desk, reason: str) -> NoReturn:
+    """Record that RunSignup rejects the partner's credential, and raise CredentialRejected."""
+    credentials.mark_rejected(session.conn, session.credential_id, reason)
+    raise CredentialRejected(
+        f"RunSignup refuses the credential of partner {session.key} ({reason}): enter the right key and secret with"
+        " `rsu partners add`."
+    )
+
+
+def _candidate(race: Race, now: dt.datetime) -> AccessCandidate | None:
+    """Return a listed race as something to ask, None when it has no event."""
+    decoded, _ = race.decoded_events()
+    if not decoded:
+        return None
+    event = max(decoded, key=lambda item: _starts(item) or dt.datetime.min.replace(tzinfo=dt.UTC))
+    starts_at = _starts(event)
+    is_upcoming = starts_at is None or starts_at + cadence.AFTER >= now
+    return AccessCandidate(race.race_id, event.event_id, False, is_upcoming, starts_at)
+
+
+def _starts(event: Event) -> dt.datetime | None:
+    """Return an event's start as if its zone were UTC, which is near enough to order by."""
+    try:
+        return values.wall_time(event.start_time).replace(tzinfo=dt.UTC) if event.start_time else None
+    except ValueError:
+        return None
