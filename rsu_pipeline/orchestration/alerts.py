@@ -12,6 +12,7 @@ from rsu_pipeline.alerts.look import look
 from rsu_pipeline.orchestration.failures import plain_failures
 from rsu_pipeline.orchestration.lanes import lane_of_run
 from rsu_pipeline.orchestration.resources import WarehouseResource
+from rsu_pipeline.orchestration.run_tags import PARTITION_TAG
 from rsu_pipeline.settings import Settings
 from rsu_pipeline.warehouse import alerts as kept
 from rsu_pipeline.warehouse.alerts import Alert, Problem
@@ -36,7 +37,6 @@ QUEUED_FOR = dt.timedelta(minutes=30)
 # Dagster's tags of a failed run: whether it will be retried by itself, and by which run it was.
 WILL_RETRY_TAG = "dagster/will_retry"
 RETRIED_BY_TAG = "dagster/auto_retry_run_id"
-PARTITION_TAG = "dagster/partition"
 
 
 @dg.sensor(

@@ -35,11 +35,32 @@ def lane_of_run(run: dg.DagsterRun) -> Lane:
     """The lane a run is tagged with, `routine` where the tag names none; without a tag, by what the run is for."""
     if LANE_TAG in run.tags:
         return _named(run.tags[LANE_TAG]) or "routine"
+    return lane_of_purpose(run)
+
+
+def lane_of_purpose(run: dg.DagsterRun) -> Lane:
+    """Return the lane that follows from what a run is for."""
     if "watch" in run.job_name:
         return "race_day"
     if "dagster/backfill" in run.tags or HISTORY in (run.asset_selection or ()):
         return "backfill"
     return "routine"
+
+
+def permitted_lane(run: dg.DagsterRun, *, is_automatic: bool) -> Lane:
+    """Return the lane that a run gets when it is queued.
+
+    A lane is a share of the calls, so its tag can make a run less urgent than what it is for, and never more. Only the
+    first sync of a partner is more urgent than other syncs, and only where the daemon submits it. A watch is always of
+    race day: a slower one would keep the place of the one that is needed.
+    """
+    purpose = lane_of_purpose(run)
+    named = _named(run.tags.get(LANE_TAG, ""))
+    if named is None or purpose == "race_day":
+        return purpose
+    if named == "new_partner" and purpose == "routine" and is_automatic:
+        return named
+    return min(purpose, named, key=lambda lane: RULES[lane].priority)
 
 
 def lane_of(context: dg.AssetExecutionContext | dg.OpExecutionContext) -> Lane:

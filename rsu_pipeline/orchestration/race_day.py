@@ -18,13 +18,13 @@ from rsu_pipeline.orchestration.assets.start_lists import NAME as START_LISTS
 from rsu_pipeline.orchestration.failures import plain_failures
 from rsu_pipeline.orchestration.resources import RunSignupResource, WarehouseResource
 from rsu_pipeline.orchestration.run_config import fields_of, read_config
+from rsu_pipeline.orchestration.run_tags import SHARD_TAG
 from rsu_pipeline.orchestration.schedules import ACTIVE
 from rsu_pipeline.settings import Settings
 from rsu_pipeline.sync import watch as watching
 from rsu_pipeline.sync.watch import PartnerWatched
 from rsu_pipeline.warehouse import bibs, credentials, database, fleet, start_lists
 
-SHARD_TAG = "watch_shard"
 LOOK_SECONDS = 30
 """How often race_day looks. Every tick of a sensor costs a quarter of a second of processor time, work or none."""
 BIBS_SECONDS = 20

@@ -1,4 +1,4 @@
-"""Stamps every run with its partner, lane and priority on its way into the queue, however it was launched.
+"""Checks and tags every run on its way into the queue, however it was launched.
 
 Tags of jobs and assets would not do: runs launched from an asset's page, and those of backfills, ignore a job's tags.
 """
@@ -6,11 +6,11 @@ Tags of jobs and assets would not do: runs launched from an asset's page, and th
 import dagster as dg
 from dagster._core.run_coordinator import QueuedRunCoordinator, SubmitRunContext
 
-from rsu_pipeline.orchestration.lanes import LANE_TAG, RULES, lane_of_run
-from rsu_pipeline.orchestration.run_config import check_run_config
+from rsu_pipeline.display import sanitize_for_display
+from rsu_pipeline.orchestration.run_config import MAX_SHOWN_CHARS, RunRefused, check_run_config
+from rsu_pipeline.orchestration.run_tags import PARENT_TAG, REFUSED, coordinator_tags, refused_tags
 
-PARTNER_TAG = "partner"
-PARTITION_TAG = "dagster/partition"
+SHOWN_TAGS = 5
 
 
 class LaneCoordinator(QueuedRunCoordinator[dg.DagsterInstance]):
@@ -18,23 +18,24 @@ class LaneCoordinator(QueuedRunCoordinator[dg.DagsterInstance]):
 
     def submit_run(self, context: SubmitRunContext) -> dg.DagsterRun:
         run = context.dagster_run
-        check_run_config(run.run_config)
         if run.status == dg.DagsterRunStatus.NOT_STARTED:  # else it was submitted before, and is stamped
+            # The web server passes on the request of the browser, the daemon has none.
+            is_automatic = getattr(context.workspace, "source", None) is None
+            self._check(run, is_automatic=is_automatic)
             # Before it is queued: the daemon may take it from there at once.
-            self._instance.add_run_tags(run.run_id, stamps(run))
+            self._instance.add_run_tags(run.run_id, coordinator_tags(run, is_automatic=is_automatic))
         return super().submit_run(context)
 
-
-def stamps(run: dg.DagsterRun) -> dict[str, str]:
-    """The tags a run gets. The lane is the one knob: priority and longest runtime follow from it, also where a run
-    launched again brings those of another lane along."""
-    lane = lane_of_run(run)
-    rules = RULES[lane]
-    tags = {
-        LANE_TAG: lane,
-        "dagster/priority": str(rules.priority),
-        "dagster/max_runtime": str(rules.max_runtime),
-    }
-    if partition := run.tags.get(PARTITION_TAG):
-        tags[PARTNER_TAG] = partition
-    return tags
+    def _check(self, run: dg.DagsterRun, *, is_automatic: bool) -> None:
+        """Check config and tags of a run that is not queued yet. Raises RunRefused, and leaves the run without effect."""
+        parent = self._instance.get_run_by_id(run.tags[PARENT_TAG]) if PARENT_TAG in run.tags else None
+        refused = refused_tags(run.tags, parent.tags if parent else {}, is_automatic=is_automatic)
+        try:
+            check_run_config(run.run_config)
+            if refused:
+                names = ", ".join(sanitize_for_display(name, MAX_SHOWN_CHARS) for name in refused[:SHOWN_TAGS])
+                raise RunRefused(f"This run has tags that are not allowed: {names}. Remove them.")
+        except RunRefused:
+            # The run exists, failed. Sensors do not take it for theirs, and it is not retried.
+            self._instance.add_run_tags(run.run_id, {name: REFUSED for name in refused} | {"dagster/max_retries": "0"})
+            raise

@@ -11,10 +11,10 @@ from rsu_pipeline.orchestration.failures import plain_failures
 from rsu_pipeline.orchestration.jobs import backfill_history, sync_partner
 from rsu_pipeline.orchestration.lanes import HISTORY
 from rsu_pipeline.orchestration.resources import WarehouseResource
+from rsu_pipeline.orchestration.run_tags import FIRST_SYNC_TAG
 from rsu_pipeline.orchestration.schedules import ACTIVE
 from rsu_pipeline.warehouse import backfill, credentials
 
-FIRST_SYNC_TAG = "first_sync"
 RETRY_SECONDS = 60.0
 """How long after a first sync that ended without a trace it is asked for again; doubles with each, up to an hour."""
 

@@ -18,7 +18,8 @@ from dagster_graphql.test.utils import execute_dagster_graphql
 from rsu_pipeline.definitions import defs
 from rsu_pipeline.orchestration import partitions
 from rsu_pipeline.orchestration.lanes import RULES, lane_of_run
-from rsu_pipeline.orchestration.run_coordinator import LaneCoordinator, stamps
+from rsu_pipeline.orchestration.run_coordinator import LaneCoordinator
+from rsu_pipeline.orchestration.run_tags import coordinator_tags
 from rsu_pipeline.settings import project_root
 from rsu_pipeline.warehouse.budget import LANES
 from rsu_pipeline_tests.hub import Hub
@@ -39,6 +40,11 @@ def run(job: str = "sync_partner", *, assets: Sequence[str] = (), **tags: str) -
     )
 
 
+def given(launched: dg.DagsterRun, *, is_automatic: bool = False) -> dict[str, str]:
+    """The tags that the coordinator gives a run."""
+    return coordinator_tags(launched, is_automatic=is_automatic)
+
+
 @pytest.mark.parametrize(
     ("launched", "lane"),
     [
@@ -56,19 +62,27 @@ def run(job: str = "sync_partner", *, assets: Sequence[str] = (), **tags: str) -
 )
 def test_without_a_tag_the_lane_follows_from_what_the_run_is_for(launched: dg.DagsterRun, lane: str) -> None:
     assert lane_of_run(launched) == lane
-    assert stamps(launched)["lane"] == lane
+    assert given(launched)["lane"] == lane
 
 
 @pytest.mark.parametrize("lane", LANES)
-def test_a_lane_already_set_wins(lane: str) -> None:
-    for launched in (run("watch", lane=lane), run(lane=lane, **BACKFILL), run(lane=lane)):
-        assert stamps(launched)["lane"] == lane
+def test_a_lane_that_is_set_can_make_a_run_less_urgent_and_not_more(lane: str) -> None:
+    assert given(run("watch", lane=lane))["lane"] == "race_day"
+    assert given(run(lane=lane))["lane"] == ("backfill" if lane == "backfill" else "routine")
+    assert given(run(lane=lane, **BACKFILL))["lane"] == "backfill"
+
+
+def test_only_the_daemon_gives_a_sync_the_lane_of_new_partners() -> None:
+    assert given(run(lane="new_partner"), is_automatic=True)["lane"] == "new_partner"
+    assert given(run(lane="race_day"), is_automatic=True)["lane"] == "routine"
+    assert given(run(lane="new_partner", **BACKFILL), is_automatic=True)["lane"] == "backfill"
 
 
 @pytest.mark.parametrize("text", ["", "Race_Day", "fast", "routine ", "0"])
-def test_a_lane_that_is_none_is_routine_and_is_corrected(text: str) -> None:
+def test_a_lane_that_is_none_is_corrected(text: str) -> None:
     assert lane_of_run(run("watch", lane=text)) == "routine"
-    assert stamps(run("watch", lane=text))["lane"] == "routine"
+    assert given(run("watch", lane=text))["lane"] == "race_day"
+    assert given(run(lane=text))["lane"] == "routine"
 
 
 def test_race_day_goes_before_new_partners_before_routine_before_backfill() -> None:
@@ -84,8 +98,9 @@ def test_race_day_goes_before_new_partners_before_routine_before_backfill() -> N
 def test_priority_and_longest_runtime_are_the_lanes_also_where_a_run_brings_others_along() -> None:
     for lane, rules in RULES.items():
         brought = {"lane": lane, "dagster/priority": "99", "dagster/max_runtime": "1"}
-        given = stamps(dg.DagsterRun(job_name="sync_partner", tags=brought))
-        assert (given["dagster/priority"], given["dagster/max_runtime"]) == (
+        job = "watch" if lane == "race_day" else "sync_partner"
+        tags = given(dg.DagsterRun(job_name=job, tags=brought), is_automatic=True)
+        assert (tags["dagster/priority"], tags["dagster/max_runtime"]) == (
             str(rules.priority),
             str(rules.max_runtime),
         )
@@ -93,8 +108,9 @@ def test_priority_and_longest_runtime_are_the_lanes_also_where_a_run_brings_othe
 
 def test_a_run_of_one_partition_is_its_partners_and_others_are_nobodys() -> None:
     one = dg.DagsterRun(job_name="sync_partner", tags={"dagster/partition": "7-acme", "partner": "stale"})
-    assert stamps(one)["partner"] == "7-acme"
-    assert "partner" not in stamps(run("sync_batch"))
+    assert given(one)["partner"] == "7-acme"
+    assert "partner" not in given(run("sync_batch"))
+    assert given(run("sync_batch", partner="7-acme"))["partner"] == ""
 
 
 def next_to_start(instance: dg.DagsterInstance) -> list[dg.DagsterRun]:
@@ -198,7 +214,7 @@ def test_runs_launched_from_the_web_ui_a_backfill_or_again_after_a_crash_are_sta
         metadata = {"tags": [*metadata["tags"], {"key": "lane", "value": "race_day"}]}
         asked = {**asked, "selector": {**where, "pipelineName": "sync_partner"}, "executionMetadata": metadata}
         urgent = ask(LAUNCH, asked)["run"]["runId"]
-        assert tags_of(urgent) == {"lane": "race_day", "partner": key, "dagster/priority": "30"}
+        assert tags_of(urgent) == {"lane": "routine", "partner": key, "dagster/priority": "10"}
 
         # Two partitions chosen make a backfill, whose runs the daemon launches.
         keys = [{"path": ["partner_events"]}, {"path": ["future_events"]}]
@@ -219,7 +235,7 @@ def test_runs_launched_from_the_web_ui_a_backfill_or_again_after_a_crash_are_sta
         records = hub_instance.get_run_records(dg.RunsFilter(run_ids=[urgent]))
         list(consume_new_runs_for_automatic_reexecution(context, records, logging.getLogger("tests")))
         (retry,) = hub_instance.get_runs(dg.RunsFilter(tags={"dagster/parent_run_id": urgent}))
-        assert tags_of(retry.run_id) == {"lane": "race_day", "partner": key, "dagster/priority": "30"}
+        assert tags_of(retry.run_id) == {"lane": "routine", "partner": key, "dagster/priority": "10"}
 
 
 def test_an_asset_takes_its_lanes_share_of_the_budget_from_the_runs_tag(

@@ -1,0 +1,115 @@
+"""The tags of a run: which ones a run may bring along, and which ones the run coordinator sets.
+
+Whoever launches a run can tag it, and Dagster, its launchers and our sensors act on tags: `dagster-k8s/config` chooses the
+image and the command of a run's pod, `.dagster/grpc_info` the server that is called to stop it, `dagster/max_retries` how
+often it is repeated, `dagster/run_key` and `first_sync` whether a sensor thinks that its run exists. So a tag with a
+namespace (a "/") is refused unless it is listed here. Tags without one are labels, except ours.
+"""
+
+from collections.abc import Mapping
+from typing import Any
+
+import dagster as dg
+
+from rsu_pipeline.orchestration.lanes import LANE_TAG, RULES, permitted_lane
+
+PARTNER_TAG = "partner"
+PARTITION_TAG = "dagster/partition"
+SHARD_TAG = "watch_shard"
+FIRST_SYNC_TAG = "first_sync"
+PARENT_TAG = "dagster/parent_run_id"
+REFUSED = "refused"
+"""What a refused tag is overwritten with, so that nothing finds the run by it."""
+
+FREE = frozenset(
+    {
+        ".dagster/repository",
+        "dagster/code_location",
+        "dagster/from_ui",
+        # What the run is about.
+        PARTITION_TAG,
+        "dagster/partition_set",
+        "dagster/asset_partition_range_start",
+        "dagster/asset_partition_range_end",
+        "dagster/step_selection",
+        "dagster/solid_selection",
+        # Which run it repeats. RETRY_NUMBER is only shown: Dagster counts the runs themselves.
+        PARENT_TAG,
+        "dagster/root_run_id",
+        "dagster/is_resume_retry",
+        "dagster/is_asset_resume_retry",
+        "dagster/retry_number",
+        # Overwritten by `coordinator_tags`, or by the launcher before it reads them.
+        "dagster/priority",
+        "dagster/max_runtime",
+        ".dagster/grpc_info",
+        "dagster-celery/task_id",
+        "dagster/image",
+    }
+)
+"""Tags with a namespace that any run may have."""
+OF_AUTOMATION = frozenset(
+    {
+        "dagster/sensor_name",
+        "dagster/schedule_name",
+        "dagster/tick",
+        "dagster/run_key",
+        ".dagster/scheduled_execution_time",
+        "dagster/backfill",
+        "dagster/parent_backfill_id",
+        "dagster/root_backfill_id",
+        FIRST_SYNC_TAG,
+    }
+)
+"""Tags that the daemon sets. A run launched by a person has them only where it repeats a run that has the same."""
+OF_LAUNCHERS = {".dagster/grpc_info": "{}", "dagster-celery/task_id": ""}
+"""Where a launcher put the process of a run. A repeated run has its parent's until it is launched itself."""
+
+
+def refused_tags(tags: Mapping[str, str], parent: Mapping[str, str], *, is_automatic: bool) -> list[str]:
+    """Return the names of the tags that a run may not have.
+
+    Args:
+        tags: The tags of the run.
+        parent: The tags of the run that it repeats, empty when it repeats none.
+        is_automatic: Whether the daemon submits it: a sensor, a schedule, a backfill or an automatic retry.
+    """
+    # A backfill is launched by a person, with tags of their choice, though the daemon submits its runs.
+    by_sensor = is_automatic and "dagster/backfill" not in tags
+    of_backfill = is_automatic and "dagster/backfill" in tags
+
+    def is_allowed(name: str, value: str) -> bool:
+        if name in OF_AUTOMATION:
+            return (
+                by_sensor or (of_backfill and name.endswith(("backfill", "backfill_id"))) or parent.get(name) == value
+            )
+        return name in FREE or "/" not in name
+
+    return sorted(name for name, value in tags.items() if not is_allowed(name, value))
+
+
+def coordinator_tags(run: dg.DagsterRun, *, is_automatic: bool) -> dict[str, str]:
+    """Return the tags that the coordinator sets, whatever the run brings along.
+
+    The lane decides the priority and the longest runtime. The partner and the shard are those that the run works at.
+    """
+    lane = permitted_lane(run, is_automatic=is_automatic)
+    rules = RULES[lane]
+    tags = {
+        LANE_TAG: lane,
+        "dagster/priority": str(rules.priority),
+        "dagster/max_runtime": str(rules.max_runtime),
+        **{name: empty for name, empty in OF_LAUNCHERS.items() if name in run.tags},
+    }
+    partition = run.tags.get(PARTITION_TAG)
+    if partition or PARTNER_TAG in run.tags:
+        tags[PARTNER_TAG] = partition or ""
+    if run.job_name == "watch":
+        tags[SHARD_TAG] = str(_value(run.run_config, "ops", "watch_races", "config", "shard") or 0)
+    return tags
+
+
+def _value(config: Any, *path: str) -> Any:
+    for name in path:
+        config = config.get(name) if isinstance(config, Mapping) else None
+    return config
