@@ -63,6 +63,7 @@ lock:  ## Make every lock anew from pyproject.toml (needs uv).
 	@command -v uv >/dev/null || { echo "make $(or $(MAKECMDGOALS),lock) needs uv, which is not on the PATH: docs/dependencies.md says more."; exit 2; }
 	uv pip compile pyproject.toml $(LOCK_OPTIONS) $(UPGRADE) -o requirements.txt
 	uv pip compile pyproject.toml $(LOCK_OPTIONS) $(UPGRADE) -c requirements.txt --extra dev -o requirements-dev.txt
+	sed -n '/^setuptools==/,/[^\\]$$/p' requirements-dev.txt > requirements-build.txt
 	echo 'dagster-celery[redis]==$(DAGSTER_LIBRARIES)' \
 		| uv pip compile pyproject.toml - $(LOCK_OPTIONS) $(UPGRADE) -c requirements.txt -o deploy/celery/requirements.txt
 	echo 'dagster-k8s==$(DAGSTER_LIBRARIES)' \

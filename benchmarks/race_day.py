@@ -1,6 +1,6 @@
 """How soon a bib is here, in real time and as an installation runs: `rsu up`, its daemon, its sensor, its watch.
 
-    python -m benchmarks.race_day [--minutes 10] [--idle-minutes 2] [--json FILE]
+    python -m benchmarks.race_day [--minutes 10] [--idle-minutes 2] [--embedded] [--json FILE]
 
 Two measurements of one installation with servers of its own, 13 partners with 3 races each. Idle: every race is far off,
 nothing is due. Race day: every race is in its window, a call takes 700 ms, 1000 calls an hour for each credential and 2
@@ -19,6 +19,7 @@ from collections import Counter
 from pathlib import Path
 from typing import Any
 
+from benchmarks.footprint import disk_growth, pss_mb
 from benchmarks.installation import Installation, installed
 from benchmarks.measure import cpu_of
 from rsu_pipeline.sandbox.process import SandboxProcess
@@ -53,8 +54,9 @@ def idle(here: Installation, minutes: float) -> Figures:
     # The last runs' processes take some seconds to go.
     time.sleep(15)
     began, since = time.monotonic(), here.value("SELECT extract(epoch FROM now())::float")
-    with here.measuring() as cpu:
+    with here.measuring() as cpu, disk_growth(here.conn) as disk:
         time.sleep(minutes * 60)
+        memory = pss_mb(parent_of(here.conn.get_backend_pid()))
     seconds = time.monotonic() - began
     ticks: dict[str, list[float]] = {}
     for name, millis in here.rows(_TICKS, since):
@@ -69,6 +71,8 @@ def idle(here: Installation, minutes: float) -> Figures:
         },
         "cpu_seconds": cpu,
         "share_of_a_core": round(sum(cpu.values()) / seconds, 4),
+        "disk": disk,
+        "postgresql_pss_mb": memory,
     }
 
 
@@ -99,7 +103,7 @@ def race_day(here: Installation, sandbox: SandboxProcess, minutes: float) -> Fig
     since = here.value("SELECT extract(epoch FROM now())::float")
     postmaster = parent_of(here.conn.get_backend_pid())
     servers = cpu_with_children(postmaster), cpu_of(sandbox.process.pid)
-    with here.measuring() as cpu:
+    with here.measuring() as cpu, disk_growth(here.conn) as disk:
         until, following = time.monotonic() + minutes * 60, time.monotonic()
         for bib, (number, registration_id) in enumerate(registrations, start=5001):
             following += rng.expovariate(1 / EVERY)
@@ -110,6 +114,7 @@ def race_day(here: Installation, sandbox: SandboxProcess, minutes: float) -> Fig
             admin.bib(registration_id, bib)
             made.append(Made(at, number, registration_id, "bib", str(bib)))
         time.sleep(max(0.0, until - time.monotonic()))
+        memory = pss_mb(postmaster)
     stats = admin.stats()
     used = cpu_with_children(postmaster) - servers[0], cpu_of(sandbox.process.pid) - servers[1]
     here.until("every bib is here", lambda: not judge.noticed(here.conn, made)[1], seconds=PATIENCE, or_else=False)
@@ -134,6 +139,8 @@ def race_day(here: Installation, sandbox: SandboxProcess, minutes: float) -> Fig
         "runs_started": dict(here.rows(_RUNS, since)),
         "cpu_seconds": cpu | {"PostgreSQL": round(used[0], 1), "sandbox": round(used[1], 1)},
         "peak_mib_of_a_run": here.peak_mib_of_a_run,
+        "disk": disk,
+        "postgresql_pss_mb": memory,
     }
 
 
@@ -159,13 +166,16 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--minutes", type=float, default=10.0, help="of race day")
     parser.add_argument("--idle-minutes", type=float, default=2.0, help="with nothing due, before it")
+    parser.add_argument("--embedded", action="store_true", help="use the server that `rsu up` brings along")
     parser.add_argument("--json", type=Path, metavar="FILE")
     options = parser.parse_args()
     figures: Figures = {"cores": os.cpu_count()}
     with tempfile.TemporaryDirectory(prefix="rsu-race-day-") as name:
         folder = Path(name)
         try:
-            url = judge.server_with_commit_times(folder / "postgres", embedded.machine_binaries())
+            url = judge.server_with_commit_times(
+                folder / "postgres", None if options.embedded else embedded.machine_binaries()
+            )
             with SandboxProcess.start(spec=SPEC, seed=7) as sandbox, installed(url, sandbox, folder) as here:
                 print("Waiting for the daemon's first syncs ...", flush=True)
                 here.until("every race is read", lambda: here.value("SELECT count(*) FROM event_cursors") == RACES)

@@ -56,8 +56,13 @@ def export_(file: Path, force: bool) -> None:
                 f"The database at {database.place(url)} {schema_version.find_gap(found)} There is nothing to export yet."
             )
         program = _program("pg_dump", conn)
-    part.unlink(missing_ok=True)
-    part.touch(mode=0o600)
+    try:
+        part.unlink(missing_ok=True)
+        part.touch(mode=0o600)
+    except OSError as error:
+        raise click.UsageError(
+            f"{file.absolute()} cannot be written ({error.strerror}): choose a folder that this user may write to."
+        ) from None
     command = [program, *arguments, "--format=custom", "--no-owner", "--no-privileges", "--file", str(part)]
     try:
         _run(command, environment, "Writing", part)

@@ -1,5 +1,6 @@
 """`rsu db`: the hub's database."""
 
+import math
 import shutil
 import subprocess
 import sys
@@ -10,7 +11,7 @@ import psycopg2.errors
 from rsu_pipeline import installation
 from rsu_pipeline.commands import backup
 from rsu_pipeline.commands.common import hub, show_json
-from rsu_pipeline.warehouse import adoption, database, pg_binaries, roles
+from rsu_pipeline.warehouse import adoption, database, pg_binaries, reachability, roles
 from rsu_pipeline.warehouse.schema_version import SchemaVersionError
 
 
@@ -20,12 +21,27 @@ def db() -> None:
 
 
 @db.command()
-def migrate() -> None:
+@click.option(
+    "--wait",
+    "wait_seconds",
+    type=click.FloatRange(min=0),
+    is_flag=False,
+    flag_value=math.inf,
+    metavar="[SECONDS]",
+    help="Wait for a database that cannot be reached yet: without SECONDS as long as it takes.",
+)
+def migrate(wait_seconds: float | None) -> None:
     """Bring the schema up to date. Safe to repeat; `rsu up` does it too, and nothing else does.
 
-    Make a backup first: `rsu db export` works on the older schema.
+    Make a backup first: `rsu db export` works on the older schema. With --wait, a server that is not up yet is waited
+    for. A wrong password and the like still fail at once.
     """
-    applied = installation.current().migrate()
+    here = installation.current()
+    if wait_seconds is not None:
+        reachability.wait_until_reachable(
+            here.database_url, timeout_seconds=wait_seconds, log=lambda line: click.echo(line, err=True)
+        )
+    applied = here.migrate()
     click.echo(f"Applied {', '.join(applied)}." if applied else "The schema is up to date.")
 
 

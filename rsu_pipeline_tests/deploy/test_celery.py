@@ -4,6 +4,7 @@ The story is played once, its facts are asserted one by one. It needs redis-serv
 """
 
 import os
+import re
 import shutil
 import signal
 import socket
@@ -26,7 +27,7 @@ from rsu_pipeline.processes import members
 from rsu_pipeline.sandbox.process import SandboxProcess
 from rsu_pipeline_tests.commands.started import free_port, without_ours
 from rsu_pipeline_tests.conftest import at
-from rsu_pipeline_tests.deploy.deployed import DEPLOY, ROOT
+from rsu_pipeline_tests.deploy.deployed import DEPLOY, ROOT, document
 from rsu_pipeline_tests.hub import Hub
 
 MISSING = [
@@ -287,6 +288,18 @@ def play(stage: Stage) -> Story:
         "SELECT credential_id, count(*) AS calls FROM api_calls WHERE granted_at > now() - interval '1 hour' GROUP BY 1"
     )
     return seen
+
+
+def test_a_worker_carries_as_many_runs_as_may_go_at_once() -> None:
+    """One declaration: the unit and the guide give no number, and the worker takes dagster.yaml's."""
+    program = "from dagster_celery.app import app; print(app.conf.worker_concurrency, app.conf.broker_url)"
+    broker = "redis://127.0.0.1:9/0"
+    environment = without_ours() | {"PYTHONPATH": str(DEPLOY / "celery"), "RSU_CELERY_BROKER": broker}
+    done = subprocess.run([sys.executable, "-c", program], env=environment, capture_output=True, text=True, check=True)
+    runs = document("dagster.yaml")["concurrency"]["runs"]["max_concurrent_runs"]
+    assert done.stdout.split() == [str(runs), broker]
+    started = [(DEPLOY / "celery" / "rsu-worker.service").read_text(), (ROOT / "docs" / "deploy.md").read_text()]
+    assert all("--queues dagster" in text and not re.search(r"--concurrency[ =]\d", text) for text in started)
 
 
 def test_the_installation_syncs_all_its_partners_through_the_workers(story: Story) -> None:

@@ -143,13 +143,22 @@ class TestDockerfile:
         assert any(line.startswith("HEALTHCHECK ") and '"rsu", "health"' in line for line in last_stage)
         assert not any(line.startswith(("ARG ", "ENV ")) and "SECRET" in line for line in lines)
 
-    def test_what_builds_the_package_is_found_in_the_lock(self) -> None:
-        script = next(line for line in self.lines() if "build.txt" in line).split("sed -n '")[1].split("'")[0]
-        done = subprocess.run(
-            ["sed", "-n", script, ROOT / "requirements-dev.txt"], capture_output=True, text=True, check=True
-        )
-        assert re.match(r"setuptools==\S+ \\\n    --hash=sha256:", done.stdout)
-        assert "==" not in done.stdout.split("\n", 1)[1], "more than setuptools"
+
+def test_what_builds_the_package_is_pinned_and_is_all_that_the_guides_use() -> None:
+    build, development = ((ROOT / name).read_text() for name in ("requirements-build.txt", "requirements-dev.txt"))
+    assert re.match(r"setuptools==\S+ \\\n    --hash=sha256:", build)
+    assert build.count("==") == 1
+    assert build in development, "make the locks anew with `make lock`"
+    guides = {
+        path.name: path.read_text() for path in [ROOT / "README.md", ROOT / "Makefile", *(ROOT / "docs").glob("*.md")]
+    }
+    found = [line for text in guides.values() for line in re.findall(r"pip install [^&\n]*", text) if "-e ." in line]
+    assert len(found) >= 3
+    for line in found:
+        assert {"--no-deps", "--no-build-isolation"} <= set(line.split()), line
+    # Without isolation the tools must be there first.
+    deploy = guides["deploy.md"]
+    assert deploy.count("-r requirements-build.txt") == deploy.count("--no-build-isolation -e .")
 
 
 def test_the_chart_is_told_of_classes_that_are_there() -> None:

@@ -1,4 +1,4 @@
-"""The units' own commands, in their order, as processes: all is well, and each ends in time when it is told to.
+"""The units' own commands, in their order, as processes: the database comes late, all is well, and each ends in time.
 
 What systemd adds, its sandbox and its cgroups, is not here; see test_systemd.py.
 """
@@ -8,16 +8,16 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import closing
 from dataclasses import dataclass, field
 from pathlib import Path
 
-import psycopg2
 import pytest
 
+from rsu_pipeline.warehouse import embedded, pg_binaries, reachability
 from rsu_pipeline_tests.commands.started import free_port, without_ours
 from rsu_pipeline_tests.conftest import at
 from rsu_pipeline_tests.deploy.deployed import DEPLOY, INSTALLED, ROOT, unit
+from rsu_pipeline_tests.servers import execute
 
 BIN = Path(sys.executable).parent
 
@@ -27,19 +27,22 @@ class Seen:
     """Exit code and output of what was waited for, by unit and setting; seconds each service took to end."""
 
     outcomes: dict[str, tuple[int, str]] = field(default_factory=dict)
+    waited: str = ""
+    """What the migration logged while nobody listened at the database's port."""
     ended: dict[str, float] = field(default_factory=dict)
 
 
 @pytest.fixture(scope="module")
-def seen(server: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Seen]:
+def seen(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Seen]:
     folder = tmp_path_factory.mktemp("units")
+    postgres = folder / "postgres"
+    server = embedded.ensure_running(postgres, pg_binaries.machine_binaries())
     (folder / "workspace.yaml").write_text(
         (DEPLOY / "systemd" / "workspace.yaml").read_text().replace("/run/rsu", str(folder))
     )
     port = str(free_port())
-    with closing(psycopg2.connect(server)) as conn, conn.cursor() as cur:
-        conn.autocommit = True
-        cur.execute("CREATE DATABASE rsu_units")
+    execute(server, "CREATE DATABASE rsu_units")
+    embedded.release(postgres)
     environment = without_ours() | {
         "RSU_HOME": str(folder / "home"),
         "DAGSTER_HOME": str(ROOT),
@@ -68,8 +71,24 @@ def seen(server: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Seen
         )
         result.outcomes[f"{name} {key}"] = (done.returncode, done.stdout + done.stderr)
 
+    def migrate_while_the_database_comes_late() -> None:
+        log = folder / "migrate.log"
+        with log.open("w") as stream, subprocess.Popen(
+            command("rsu-migrate.service", "ExecStart"), env=environment, cwd=ROOT, stdout=stream, stderr=stream
+        ) as process:  # fmt: skip
+            deadline = time.monotonic() + 60
+            while "Waiting for the database" not in log.read_text():
+                assert process.poll() is None and time.monotonic() < deadline, log.read_text()
+                time.sleep(0.2)
+            time.sleep(2 * reachability.RETRY_SECONDS)
+            assert process.poll() is None, log.read_text()
+            result.waited = log.read_text()
+            assert embedded.ensure_running(postgres, pg_binaries.machine_binaries()) == server
+            code = process.wait(60)
+        result.outcomes["rsu-migrate.service ExecStart"] = (code, log.read_text())
+
     try:
-        once("rsu-migrate.service", "ExecStart")
+        migrate_while_the_database_comes_late()
         for name in ("rsu-code.service", "rsu-web.service", "rsu-daemon.service"):
             services[name] = subprocess.Popen(
                 command(name, "ExecStart"),
@@ -92,6 +111,16 @@ def seen(server: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Seen
             if process.poll() is None:
                 process.kill()
                 process.wait()
+        embedded.release(postgres)
+        embedded.destroy(postgres)
+
+
+def test_a_database_that_comes_late_delays_the_start_and_then_everything_comes_up(seen: Seen) -> None:
+    assert seen.waited.count("Waiting for the database") == 1, seen.waited
+    assert "Applied 0001" in seen.outcomes["rsu-migrate.service ExecStart"][1], seen.outcomes
+    (command,) = unit("rsu-migrate.service")["Service"]["ExecStart"]
+    assert command.endswith(" db migrate --wait")
+    assert unit("rsu-migrate.service")["Service"]["TimeoutStartSec"] == ["infinity"]
 
 
 def test_the_units_bring_up_an_installation_that_is_healthy(seen: Seen) -> None:
