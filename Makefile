@@ -42,6 +42,7 @@ docs: setup  ## Draw anew what the documentation takes from the schema, the rule
 	$(BIN)/python -m rsu_pipeline_tests.docs.drawn
 	$(BIN)/python -m rsu_pipeline_tests.docs.capacity
 	$(BIN)/python -m rsu_pipeline_tests.docs.licences
+	$(BIN)/python -m rsu_pipeline_tests.docs.attacks
 
 bench: setup .venv-bench/installed  ## Measure beside the floor, dlt and pandas, latency, growth, the watch; draw docs/performance.md (an hour).
 	mkdir -p build/bench

@@ -26,7 +26,7 @@ from rsu_pipeline.warehouse import credentials, database, sealing
 KINDS = (
     ("run", ("execute_run", "spawn_main")),
     ("code server", ("api grpc", "resource_tracker")),
-    ("web UI", ("dagster-webserver",)),
+    ("web UI", ("orchestration.webserver",)),
     ("daemon", ("dagster-daemon",)),
     ("rsu up", ("rsu up",)),
 )

@@ -5,6 +5,7 @@ Nothing else reads settings from
 sentence naming the variable, and which never repeats a secret value.
 """
 
+import ipaddress
 import os
 import re
 from collections.abc import Mapping
@@ -16,6 +17,7 @@ from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 DEFAULT_API_BASE_URL = "https://api.runsignup.com/rest"
 LOOPBACK_HOSTS = frozenset({"127.0.0.1", "localhost", "::1"})
+USUAL_PORTS = {"http": "80", "https": "443"}
 
 InFlightScope = Literal["all", "credential"]
 
@@ -135,6 +137,31 @@ class AlertSettings:
 
 
 @dataclass(frozen=True, kw_only=True)
+class UiSettings:
+    """Where the web UI listens and under which names it answers."""
+
+    address: str = "127.0.0.1"
+    """IP address to listen on. Another one than loopback needs `is_behind_proxy`."""
+    origins: tuple[str, ...] = ()
+    """Origins of the page beside those on loopback, such as https://hub.example.com."""
+    is_behind_proxy: bool = False
+    """Whether only a proxy with a login, or the port that a container publishes on loopback, leads to the address."""
+
+    def check_address(self, address: str) -> None:
+        """Raise SettingsError where people of other machines would reach a UI that has no login."""
+        try:
+            is_loopback = ipaddress.ip_address(address).is_loopback
+        except ValueError:  # a name, which may lead anywhere
+            is_loopback = address == "localhost"
+        if not (is_loopback or self.is_behind_proxy):
+            raise SettingsError(
+                f"The web UI has no login, so it does not listen on {address}, which other machines reach. Leave it at"
+                " 127.0.0.1 and put a proxy with TLS and passwords before it (deploy/proxy/nginx.conf), or use an SSH"
+                " tunnel: docs/security.md says how."
+            )
+
+
+@dataclass(frozen=True, kw_only=True)
 class Settings:
     """All settings, with defaults for every one."""
 
@@ -146,6 +173,7 @@ class Settings:
     """Fernet keys that seal partners' secrets, the newest first; empty means the key file in `home`."""
     timezone: ZoneInfo = field(default_factory=lambda: ZoneInfo("America/New_York"))
     ui_port: int = 3000
+    ui: UiSettings = UiSettings()
     api: ApiSettings = ApiSettings()
     budget: BudgetSettings = BudgetSettings()
     sync: SyncSettings = SyncSettings()
@@ -154,6 +182,14 @@ class Settings:
     history: HistorySettings = HistorySettings()
     privacy: PrivacySettings = PrivacySettings()
     alerts: AlertSettings = AlertSettings()
+
+    @property
+    def ui_url(self) -> str:
+        """Where this machine reaches the web UI."""
+        address = ipaddress.ip_address(self.ui.address)
+        if address.is_unspecified:
+            return f"http://127.0.0.1:{self.ui_port}"
+        return f"http://{address}:{self.ui_port}" if address.version == 4 else f"http://[{address}]:{self.ui_port}"
 
 
 def project_root() -> Path:
@@ -179,6 +215,11 @@ def load(environ: Mapping[str, str] | None = None) -> Settings:
         secret_keys=tuple(key.strip() for key in (read.text("RSU_SECRET_KEY") or "").split(",") if key.strip()),
         timezone=read.zone("RSU_TIMEZONE", default.timezone),
         ui_port=ui_port,
+        ui=UiSettings(
+            address=_ip_address(read.text("RSU_UI_ADDRESS") or default.ui.address),
+            origins=_ui_origins(read.text("RSU_UI_HOSTS") or ""),
+            is_behind_proxy=_yes_or_no("RSU_UI_BEHIND_PROXY", read.text("RSU_UI_BEHIND_PROXY") or "no"),
+        ),
         api=ApiSettings(
             base_url=_base_url(read.text("RSU_API_BASE_URL") or default.api.base_url),
             connect_timeout=read.number("RSU_CONNECT_TIMEOUT", default.api.connect_timeout, low=0.1, high=600),
@@ -314,6 +355,39 @@ def _alert_link(text: str) -> str:
             "RSU_ALERT_LINK must be a plain address of the web UI such as https://hub.example.com, without user or query."
         )
     return text.rstrip("/")
+
+
+def _ip_address(text: str) -> str:
+    try:
+        return str(ipaddress.ip_address(text))
+    except ValueError:
+        raise SettingsError("RSU_UI_ADDRESS must be an IP address of this machine such as 127.0.0.1.") from None
+
+
+def _ui_origins(text: str) -> tuple[str, ...]:
+    """Return the origins that the names stand for. A name is reached by https unless it is written with http://."""
+    found = []
+    for part in re.split(r"[\s,]+", text.lower()):
+        if not part:
+            continue
+        match = re.fullmatch(
+            r"(?:(https?)://)?([a-z0-9](?:[a-z0-9.-]*[a-z0-9])?|\[[0-9a-f:.]+\])(?::([0-9]{1,5}))?", part
+        )
+        if match is None:
+            raise SettingsError(
+                "RSU_UI_HOSTS must hold names of the web UI such as hub.example.com or hub.example.com:8443, with commas"
+                " between them and http:// before a name that is reached without TLS."
+            )
+        scheme, name, port = match[1] or "https", match[2], match[3]
+        # A browser leaves the usual port out of Host and Origin.
+        found.append(f"{scheme}://{name}" + (f":{port}" if port and port != USUAL_PORTS[scheme] else ""))
+    return tuple(dict.fromkeys(found))
+
+
+def _yes_or_no(name: str, text: str) -> bool:
+    if text not in ("yes", "no"):
+        raise SettingsError(f"{name} is {text!r}, but must be 'yes' or 'no'.")
+    return text == "yes"
 
 
 def _database_url(text: str | None) -> str | None:

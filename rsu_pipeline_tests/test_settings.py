@@ -266,3 +266,50 @@ def test_whatever_a_variable_holds_it_is_taken_or_refused_by_name(name: str, tex
         load({name: text})
     except SettingsError as error:
         assert name in str(error)
+
+
+def test_names_of_the_web_ui_become_origins() -> None:
+    text = "hub.example.com, Look.Example.com:8443 http://hub.internal:80,https://x:443,[::1]:8443,"
+    assert load({"RSU_UI_HOSTS": text}).ui.origins == (
+        "https://hub.example.com",
+        "https://look.example.com:8443",
+        "http://hub.internal",
+        "https://x",
+        "https://[::1]:8443",
+    )
+
+
+@pytest.mark.parametrize("text", ["*", "*.example.com", "https://hub.example.com/", "ftp://x", "a:b", "a@b", "-x"])
+def test_a_name_of_the_web_ui_that_is_none_is_refused(text: str) -> None:
+    with pytest.raises(SettingsError, match="RSU_UI_HOSTS must hold names"):
+        load({"RSU_UI_HOSTS": text})
+
+
+@pytest.mark.parametrize("address", ["0.0.0.0", "192.168.1.5", "::", "hub.example.com"])  # noqa: S104
+def test_an_address_that_others_reach_is_refused_unless_it_is_behind_a_proxy(address: str) -> None:
+    for open_ui in (load({}).ui, load({"RSU_UI_BEHIND_PROXY": "no"}).ui):
+        with pytest.raises(SettingsError, match=r"no login.*deploy/proxy/nginx.conf.*SSH tunnel.*docs/security.md"):
+            open_ui.check_address(address)
+    load({"RSU_UI_BEHIND_PROXY": "yes"}).ui.check_address(address)
+
+
+def test_loopback_needs_no_proxy() -> None:
+    for address in ("127.0.0.1", "127.0.0.2", "::1", "localhost"):
+        load({}).ui.check_address(address)
+
+
+def test_an_address_or_an_answer_that_is_none_is_refused() -> None:
+    with pytest.raises(SettingsError, match="RSU_UI_ADDRESS must be an IP address"):
+        load({"RSU_UI_ADDRESS": "hub"})
+    with pytest.raises(SettingsError, match=r"RSU_UI_BEHIND_PROXY is 'perhaps', but must be 'yes' or 'no'."):
+        load({"RSU_UI_BEHIND_PROXY": "perhaps"})
+
+
+def test_this_machine_finds_the_web_ui_wherever_it_listens() -> None:
+    for address, url in (
+        ("127.0.0.1", "http://127.0.0.1:3000"),
+        ("0.0.0.0", "http://127.0.0.1:3000"),  # noqa: S104
+        ("192.168.1.5", "http://192.168.1.5:3000"),
+        ("::1", "http://[::1]:3000"),
+    ):
+        assert load({"RSU_UI_ADDRESS": address}).ui_url == url

@@ -11,6 +11,7 @@ import time
 from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import click
 import psycopg2
@@ -51,7 +52,7 @@ Reason = tuple[str, str]
 @click.command()
 @click.option("--json", "as_json", is_flag=True, help="For programs.")
 @click.option("--only", type=click.Choice(CHECKS), multiple=True, help="Only this; may be given several times.")
-@click.option("--web", metavar="URL", help="Where the web UI answers; else 127.0.0.1 at RSU_UI_PORT.")
+@click.option("--web", metavar="URL", help="Where the web UI answers; else RSU_UI_ADDRESS at RSU_UI_PORT.")
 @click.option(
     "--code", metavar="HOST:PORT|SOCKET", help="Where the code server listens; else where `rsu up` had it listen last."
 )
@@ -80,7 +81,7 @@ def health(
     while True:
         began = time.monotonic()
         address = code or _address_of_up(settings.home)  # each time: `rsu up` may just be writing it
-        reasons = find(settings, chosen, web or f"http://127.0.0.1:{settings.ui_port}", address, free_gb)
+        reasons = find(settings, chosen, web, address, free_gb)
         if not reasons or time.monotonic() >= deadline:
             break
         time.sleep(1)
@@ -98,13 +99,15 @@ def health(
         sys.exit(1)
 
 
-def find(settings: Settings, chosen: Collection[str], web: str, code: str | None, free_gb: float) -> list[Reason]:
+def find(
+    settings: Settings, chosen: Collection[str], web: str | None, code: str | None, free_gb: float
+) -> list[Reason]:
     """Everything that is not as it should be, in the order of the checks. The groups are asked at the same time."""
     asked = set(chosen)
     groups = {
         "database": lambda: _database(settings, asked & AT_DATABASE),
         "code": lambda: _code(code),
-        "web": lambda: _web(web, asked & AT_WEB),
+        "web": lambda: _web(web or settings.ui_url, _own_page(web), asked & AT_WEB),
         "disk": lambda: _disk(settings.home, free_gb),
     }
     members = {"database": AT_DATABASE, "web": AT_WEB}
@@ -200,9 +203,18 @@ def _code(address: str | None) -> Iterator[Reason]:
         yield "code", f"The code server at {address} says that it is not serving."
 
 
-def _web(url: str, asked: Collection[str]) -> Iterator[Reason]:
+def _own_page(web: str | None) -> dict[str, str]:
+    """The headers by which the web UI knows a request of its own page (docs/security.md)."""
+    if web is None:
+        return {"Host": "localhost"}
+    parts = urlsplit(web)
+    return {"Origin": f"{parts.scheme}://{parts.netloc}"}
+
+
+def _web(url: str, headers: Mapping[str, str], asked: Collection[str]) -> Iterator[Reason]:
     with requests.Session() as session:
         session.trust_env = False
+        session.headers.update(headers)
         try:
             if "web" in asked and not session.get(f"{url}/server_info", timeout=CALL_SECONDS).ok:
                 yield "web", f"The web UI at {url} answers with an error."

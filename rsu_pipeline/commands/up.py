@@ -1,5 +1,6 @@
 """`rsu up` and `rsu demo`: everything an installation needs, in the foreground, until Ctrl-C."""
 
+import errno
 import json
 import os
 import shlex
@@ -131,8 +132,8 @@ def _serve(
     settings = here.settings
     root = configuration.project_root()
     os.chdir(root)
-    ui = f"http://127.0.0.1:{settings.ui_port}"
-    _refuse_taken_port(settings.ui_port, "the web UI", "RSU_UI_PORT")
+    settings.ui.check_address(settings.ui.address)
+    _refuse_taken_port(settings.ui_port, "the web UI", "RSU_UI_PORT", settings.ui.address)
     click.echo(f"Database: {'RSU_DATABASE_URL' if settings.database_url else 'embedded PostgreSQL'}, starting ...")
     url = here.database_url
     if applied := here.migrate():
@@ -171,16 +172,18 @@ def _serve(
         Child(
             "web",
             [
-                str(scripts / "dagster-webserver"),
+                sys.executable,
+                "-m",
+                "rsu_pipeline.orchestration.webserver",
                 "-h",
-                "127.0.0.1",
+                settings.ui.address,
                 "-p",
                 str(settings.ui_port),
                 "-w",
                 str(workspace),
             ],
             env=environment | WITHHELD,
-            ready=lambda: _answers(f"{ui}/server_info"),
+            ready=lambda: _answers(f"{settings.ui_url}/server_info", Host="localhost"),
             ready_timeout=120,
             restart=True,
         ),
@@ -216,7 +219,7 @@ def _serve(
             for child in dagster:
                 supervisor.start(child)
             click.echo(
-                f"\n  Web UI: {ui}\n\n{hint}\nLogs: {settings.home / 'logs'}. Ctrl-C stops everything.".replace(
+                f"\n  Web UI: {settings.ui_url}\n\n{hint}\nLogs: {settings.home / 'logs'}. Ctrl-C stops everything.".replace(
                     "\n\n\n", "\n\n"
                 )
             )
@@ -282,26 +285,30 @@ def _tell_when_synced(url: str) -> None:
             time.sleep(1)
 
 
-def _get(url: str) -> requests.Response:
+def _get(url: str, **headers: str) -> requests.Response:
     """An answer of this machine, not of a proxy that the environment names."""
     with requests.Session() as session:
         session.trust_env = False
-        return session.get(url, timeout=5)
+        return session.get(url, headers=headers, timeout=5)
 
 
-def _answers(url: str) -> bool:
+def _answers(url: str, **headers: str) -> bool:
     try:
-        return _get(url).status_code == 200
+        return _get(url, **headers).status_code == 200
     except requests.RequestException:
         return False
 
 
-def _refuse_taken_port(port: int, what: str, variable: str) -> None:
-    with closing(socket.socket()) as probe:
+def _refuse_taken_port(port: int, what: str, variable: str, address: str = "127.0.0.1") -> None:
+    with closing(socket.socket(socket.AF_INET6 if ":" in address else socket.AF_INET)) as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
-            probe.bind(("127.0.0.1", port))
-        except OSError:
+            probe.bind((address, port))
+        except OSError as error:
+            if error.errno != errno.EADDRINUSE:
+                raise SettingsError(
+                    f"{what[0].upper()}{what[1:]} cannot listen on {address}: {error.strerror}."
+                ) from None
             raise SettingsError(
                 f"Port {port} for {what} is in use: set {variable} to another one, or end what uses it."
             ) from None

@@ -22,11 +22,11 @@ def find_chromium() -> str:
 
 
 @contextmanager
-def started(path: str) -> Iterator[Browser]:
+def started(path: str, *options: str) -> Iterator[Browser]:
     """A browser without a window that talks to this machine, not to a proxy that the environment names."""
     with sync_playwright() as playwright:
         # Chromium's own sandbox does not work for root, and the pages are ours.
-        browser = playwright.chromium.launch(executable_path=path, args=["--no-sandbox", "--no-proxy-server"])
+        browser = playwright.chromium.launch(executable_path=path, args=["--no-sandbox", "--no-proxy-server", *options])
         try:
             yield browser
         finally:

@@ -44,7 +44,8 @@ def chromium() -> str:
 
 @pytest.fixture(scope="package")
 def browser(chromium: str) -> Iterator[Browser]:
-    with browsers.started(chromium) as browser:
+    # A name that a stranger may have pointed at this machine.
+    with browsers.started(chromium, "--host-resolver-rules=MAP evil.test 127.0.0.1") as browser:
         yield browser
 
 

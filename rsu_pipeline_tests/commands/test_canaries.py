@@ -103,11 +103,12 @@ def environments(mark: str) -> dict[str, str]:
 def read_only_ui(hub: Hub) -> str:
     """What the second UI of docs/security.md says to who would delete a run."""
     port = free_port()
-    program = Path(sys.executable).with_name("dagster-webserver")
     workspace = Path(hub.environment["RSU_HOME"]) / "workspace.yaml"
     process = subprocess.Popen(
         [
-            program,
+            sys.executable,
+            "-m",
+            "rsu_pipeline.orchestration.webserver",
             "--read-only",
             "-h",
             "127.0.0.1",
@@ -275,12 +276,12 @@ def test_the_second_ui_refuses_what_the_first_would_do(seen: Seen) -> None:
     assert "RunNotFoundError" in seen.texts["the UI"]
 
 
-@pytest.mark.parametrize("program", ["dagster-webserver", "dagster-daemon", "rsu_pipeline.guard"])
+@pytest.mark.parametrize("program", ["orchestration.webserver", "dagster-daemon", "rsu_pipeline.guard"])
 def test_who_needs_no_secret_is_given_none(seen: Seen, program: str) -> None:
     found = [text for arguments, text in seen.environments.items() if program in arguments]
     assert found
     # Dagster's tables are in the database.
-    needed = {"the database's password"} if program.startswith("dagster") else set()
+    needed = {"the database's password"} if program != "rsu_pipeline.guard" else set()
     for text in found:
         assert {what for what, needle in seen.needles.items() if needle in text} - needed == set()
 

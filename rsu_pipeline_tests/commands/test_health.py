@@ -91,7 +91,7 @@ def story(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Story]:
         others = ask(*(f"--only={check}" for check in health.CHECKS if check != "daemon"))
         stop("dagster api grpc")
         code = ask("--only", "code")
-        stop("dagster-webserver")
+        stop("orchestration.webserver")
         web = ask("--only", "web")
         server = postmaster(Cluster(home / "postgres", None).data)
         assert server is not None

@@ -267,7 +267,7 @@ def test_ctrl_c_stops_everything_the_demo_started(story: Story) -> None:
 
 def assert_whole(family: list[str]) -> None:
     """Every part of the demo ran, and was found: else finding none of them later would prove nothing."""
-    for part in ("rsu demo", "rsu_pipeline.sandbox", "dagster-webserver", "dagster-daemon", "dagster api grpc"):
+    for part in ("rsu demo", "rsu_pipeline.sandbox", "orchestration.webserver", "dagster-daemon", "dagster api grpc"):
         assert any(part in line for line in family), f"{part} is not among {family}"
 
 

@@ -127,7 +127,17 @@ class Stage:
             )  # fmt: skip
         self.until("the code server listens", lambda: (self.folder / "code.sock").exists(), 120)
         self.start(
-            "web", "head", BIN / "dagster-webserver", "-h", "127.0.0.1", "-p", str(self.port), "-w", "workspace.yaml"
+            "web",
+            "head",
+            BIN / "python",
+            "-m",
+            "rsu_pipeline.orchestration.webserver",
+            "-h",
+            "127.0.0.1",
+            "-p",
+            str(self.port),
+            "-w",
+            "workspace.yaml",
         )
         self.start("daemon", "head", BIN / "dagster-daemon", "run", "-w", "workspace.yaml")
         for worker in WORKERS:

@@ -36,8 +36,10 @@ def test_every_command_exists_and_takes_its_options(
     if command[0] in ("python", "/bin/sh", "/opt/rsu-pipeline/deploy/backup"):
         # A module that becomes the command after it, or a script with the rsu program and its arguments.
         if "-m" in command:
-            assert command[command.index("-m") + 1] == "rsu_pipeline.orchestration.recovery", where
-            command = command[3:]
+            module, command = command[command.index("-m") + 1], command[3:]
+            assert module in ("rsu_pipeline.orchestration.recovery", "rsu_pipeline.orchestration.webserver"), where
+            if module.endswith("webserver"):
+                command = ["dagster-webserver", *command]  # takes its options
         else:
             assert any(Path(part).name == "backup" for part in command), where
             assert "rsu" in command, where
@@ -52,7 +54,7 @@ def test_every_command_exists_and_takes_its_options(
 def test_units_and_compose_and_chart_have_the_same_code_started() -> None:
     """Every way to run it has the same three processes."""
     joined = [" ".join(command) for _, command in commands()]
-    for part in ("dagster api grpc", "dagster-webserver", "recovery dagster-daemon run"):
+    for part in ("dagster api grpc", "rsu_pipeline.orchestration.webserver", "recovery dagster-daemon run"):
         assert sum(part in line for line in joined) == 2, part
     (deployment,) = document("deploy/kubernetes/values.yaml")["dagster-user-deployments"]["deployments"]
     assert deployment["dagsterApiGrpcArgs"] == ["--location-name", "rsu_pipeline", "-m", "rsu_pipeline.definitions"]

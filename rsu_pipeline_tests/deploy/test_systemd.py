@@ -42,9 +42,7 @@ def test_systemd_finds_nothing_wrong(installed: Path) -> None:
 
 def test_systemd_would_find_a_mistake(installed: Path) -> None:
     path = installed / "rsu-web.service"
-    path.write_text(
-        path.read_text().replace("dagster-webserver -h", "no-such-program -h").replace("Restart=", "Restrat=")
-    )
+    path.write_text(path.read_text().replace("/python -m", "/no-such-program -m").replace("Restart=", "Restrat="))
     done = analyze(installed, "verify", "--man=no", path)
     assert "no-such-program" in done.stderr
     assert "Restrat" in done.stderr
