@@ -1,6 +1,5 @@
 """`rsu db export` and `rsu db import`: the whole hub as one file, for a backup or a move to another machine."""
 
-import os
 import re
 import shutil
 import subprocess
@@ -10,11 +9,10 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import click
-import psycopg2.extensions
 from psycopg2.extensions import connection as Connection
 
 from rsu_pipeline import installation
-from rsu_pipeline.warehouse import credentials, database, pg_binaries, schema_version
+from rsu_pipeline.warehouse import addresses, credentials, database, pg_binaries, schema_version
 from rsu_pipeline.warehouse.sealing import SecretKeyError
 
 MARK = b"PGDMP"
@@ -22,13 +20,9 @@ MARK = b"PGDMP"
 
 
 def connection(url: str) -> tuple[list[str], dict[str, str]]:
-    """Arguments and environment with which PostgreSQL's programs find the hub's database. The password travels in the
-    environment: an argument would show in the list of processes."""
-    parts = psycopg2.extensions.parse_dsn(url)
-    password = parts.pop("password", None)
-    return ["--dbname", psycopg2.extensions.make_dsn(**parts)], dict(os.environ) | (
-        {"PGPASSWORD": str(password)} if password else {}
-    )
+    """Arguments and environment with which pg_dump and pg_restore find the hub's database."""
+    conninfo, environment = addresses.parse(url).for_programs()
+    return ["--dbname", conninfo], environment
 
 
 @click.command("export")

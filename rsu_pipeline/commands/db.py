@@ -11,7 +11,7 @@ import psycopg2.errors
 from rsu_pipeline import installation
 from rsu_pipeline.commands import backup
 from rsu_pipeline.commands.common import hub, show_json
-from rsu_pipeline.warehouse import adoption, database, pg_binaries, reachability, roles
+from rsu_pipeline.warehouse import addresses, adoption, database, pg_binaries, reachability, roles
 from rsu_pipeline.warehouse.schema_version import SchemaVersionError
 
 
@@ -125,9 +125,9 @@ def psql(arguments: tuple[str, ...]) -> None:
         _ = installation.current().migrated_database_url
     except SchemaVersionError as error:
         click.echo(f"{error} psql opens it as it is.", err=True)
-    arguments_of_place, environment = backup.connection(installation.current().database_url)
+    conninfo, environment = addresses.parse(installation.current().database_url).for_psql()
     program = shutil.which("psql") or str(pg_binaries.psql_path(pg_binaries.wheel_binaries()))
-    command = [program, *arguments_of_place, *arguments]
+    command = [program, "--dbname", conninfo, *arguments]
     sys.stdout.flush()
     # Not replaced by exec: this process holds the embedded server open while psql runs.
     process = subprocess.Popen(command, env=environment)  # noqa: S603 - the operator's own psql

@@ -15,14 +15,13 @@ from urllib.parse import urlsplit
 
 import click
 import psycopg2
-import psycopg2.extensions
 import requests
 
 from rsu_pipeline import installation
 from rsu_pipeline.alerts import causes
 from rsu_pipeline.commands.common import show_json
 from rsu_pipeline.settings import Settings, SettingsError
-from rsu_pipeline.warehouse import database, embedded, liveness, schema_version
+from rsu_pipeline.warehouse import addresses, database, embedded, liveness, schema_version
 from rsu_pipeline.warehouse.embedded_cluster import Cluster
 from rsu_pipeline.warehouse.embedded_keeper import data_lock, try_lock
 
@@ -272,6 +271,6 @@ def _refuse_unreadable(settings: Settings) -> None:
     if settings.database_url is None:
         return
     try:
-        psycopg2.extensions.parse_dsn(settings.database_url)
-    except psycopg2.ProgrammingError as error:
-        raise SettingsError(database.unreachable(settings.database_url, error)) from None
+        addresses.parse(settings.database_url)
+    except database.DatabaseError as error:
+        raise SettingsError(str(error)) from None

@@ -2,21 +2,27 @@
 
 Dagster's classes do the work; those here only find the address and the folder, so that `dagster dev`, the commands and
 the tests need no more configuration than the pipeline itself.
+
+SQLAlchemy gets an address of its own, `postgresql+hub:///N`, and a dialect that connects as the hub does everywhere: with
+every form of RSU_DATABASE_URL, the settings made and checked, in Dagster's schema. It holds for every engine that
+dagster-postgres makes, and none of them has the password.
 """
 
 import os
 import threading
 from collections.abc import Mapping
 from typing import Any, Self
-from urllib.parse import quote
 
 import dagster as dg
+import psycopg2
 from dagster._core.storage.local_compute_log_manager import LocalComputeLogManager
 from dagster._core.storage.root import LocalArtifactStorage
 from dagster._serdes import ConfigurableClassData
 from dagster_postgres import DagsterPostgresStorage
 from sqlalchemy import create_engine
-from sqlalchemy.engine import Engine
+from sqlalchemy.dialects import registry
+from sqlalchemy.dialects.postgresql.psycopg2 import PGDialect_psycopg2
+from sqlalchemy.engine import URL, Engine
 
 from rsu_pipeline import installation
 from rsu_pipeline.warehouse import database
@@ -28,6 +34,32 @@ _engines_lock = threading.Lock()
 _in_place: set[str] = set()
 """Addresses at which this process has found or made Dagster's tables. Every tick of a sensor or schedule makes an instance
 of its own, and looking again cost 30 ms of processor time each."""
+_addresses: list[str] = []
+"""RSU_DATABASE_URL by the number in SQLAlchemy's address; only tests have more than one in a process."""
+
+
+class HubDialect(PGDialect_psycopg2):
+    """SQLAlchemy's psycopg2 dialect on the hub's sessions."""
+
+    supports_statement_cache = True
+
+    def __init__(self, **options: Any) -> None:
+        # Looking for the type hstore would cost each connection a query.
+        super().__init__(use_native_hstore=False, **options)  # type: ignore[no-untyped-call]
+
+    def create_connect_args(self, url: URL) -> tuple[list[str], dict[str, Any]]:
+        return [url.database or ""], {}
+
+    def connect(self, *arguments: Any, **options: Any) -> Any:
+        """Return a session in Dagster's schema. Raises psycopg2.OperationalError when there is none now, which
+        dagster-postgres tries again."""
+        try:
+            return database.connect(_addresses[int(arguments[0])], purpose="dagster", schema=SCHEMA)
+        except database.UnreachableError as error:
+            raise psycopg2.OperationalError(str(error)) from None
+
+
+registry.register("postgresql.hub", __name__, HubDialect.__name__)
 
 
 class HubStorage(DagsterPostgresStorage):
@@ -43,11 +75,11 @@ class HubStorage(DagsterPostgresStorage):
         is_new = address not in _in_place
         storage = cls(
             inst_data=inst_data,
-            postgres_url=storage_url(address) if is_new else _with_schema(address),
+            postgres_url=_make_schema(address) if is_new else sqlalchemy_url(address),
             should_autocreate_tables=is_new and config_value.get("should_autocreate_tables", True),
         )
         _in_place.add(address)
-        engine = _engine(_with_schema(address))
+        engine = _engine(sqlalchemy_url(address))
         parts: tuple[Any, ...] = (storage.run_storage, storage.event_log_storage, storage.schedule_storage)
         for part in parts:
             part._engine = engine  # there is no public way
@@ -78,8 +110,16 @@ class HomeFiles(LocalArtifactStorage):
         return cls(base_dir=str(installation.current().settings.home / "dagster"), inst_data=inst_data)
 
 
-def storage_url(database_url: str) -> str:
-    """The hub's address with Dagster's schema as search path; makes the schema when it is not there."""
+def sqlalchemy_url(database_url: str) -> str:
+    """Return SQLAlchemy's address of Dagster's schema in this database."""
+    with _engines_lock:
+        if database_url not in _addresses:
+            _addresses.append(database_url)
+        return f"postgresql+hub:///{_addresses.index(database_url)}"
+
+
+def _make_schema(database_url: str) -> str:
+    """Make Dagster's schema when it is not there, and return its address."""
     with database.session(database_url, purpose="dagster schema") as conn, conn.cursor() as cur:
         # Looked up first: a role that may not create schemas can still use the one it was given.
         cur.execute("SELECT to_regnamespace(%s) IS NULL", (SCHEMA,))
@@ -88,7 +128,7 @@ def storage_url(database_url: str) -> str:
             cur.execute("SELECT pg_advisory_xact_lock(%s, %s)", _SCHEMA_LOCK)
             cur.execute(f"CREATE SCHEMA IF NOT EXISTS {SCHEMA}")
         conn.commit()
-    return _with_schema(database_url)
+    return sqlalchemy_url(database_url)
 
 
 def _engine(url: str) -> Engine:
@@ -104,7 +144,3 @@ def _engine(url: str) -> Engine:
                 url, isolation_level="AUTOCOMMIT", pool_size=2, max_overflow=-1, pool_recycle=600, pool_pre_ping=True
             )
         return _engines[key]
-
-
-def _with_schema(database_url: str) -> str:
-    return f"{database_url}{'&' if '?' in database_url else '?'}options={quote(f'-csearch_path={SCHEMA}')}"

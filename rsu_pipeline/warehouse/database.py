@@ -6,20 +6,23 @@ database, never a password.
 
 import hashlib
 import os
-import re
 import socket
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from importlib import resources
 
 import psycopg2
+import psycopg2.errors
 import psycopg2.extensions
 from psycopg2.extensions import connection as Connection
 
+from rsu_pipeline.warehouse import addresses, poolers, session_settings
+from rsu_pipeline.warehouse.addresses import DatabaseError as DatabaseError
+from rsu_pipeline.warehouse.addresses import place as place
+from rsu_pipeline.warehouse.addresses import unreachable as unreachable
+
 OLDEST_SERVER = 130000
 """PostgreSQL 13 in libpq's numbering."""
-LOCK_TIMEOUT_MS = 30_000
-IDLE_IN_TRANSACTION_TIMEOUT_MS = 600_000
 
 # Two-part advisory lock keys: what is locked, and which one of them.
 _MIGRATIONS_LOCK = (0x525355, 0)
@@ -33,97 +36,65 @@ LOOK_SECONDS = 20.0
 GIVE_WAY_SECONDS = 300.0
 """How long a sync that gave way waits to have its partner back."""
 
+_pools_of_sessions: set[str] = set()
+"""Addresses of poolers that this process has found to pool sessions."""
 
-class DatabaseError(RuntimeError):
-    """The database cannot be used; one sentence: what is wrong, where, what to do."""
+
+class UnreachableError(DatabaseError):
+    """There is no connection to the database now."""
 
 
 class PartnerBusy(RuntimeError):
     """Another session is syncing this partner; the text says which."""
 
 
-def connect(url: str, *, purpose: str) -> Connection:
-    """A session at the hub's database. `purpose` is shown in pg_stat_activity. Raises DatabaseError."""
-    name = f"rsu {purpose} {socket.gethostname()}:{os.getpid()}"[:63]
+def connect(url: str, *, purpose: str, schema: str | None = None) -> Connection:
+    """Return a session at the hub's database, its tables in the hub's schema or in another `schema`. `purpose` is shown in
+    pg_stat_activity.
+
+    Raises DatabaseError, and of its kind UnreachableError when there is no connection.
+    """
+    address = addresses.parse(url)
+    name = f"rsu {purpose} {socket.gethostname()}:{os.getpid()}".encode("ascii", "replace").decode()[:63]
+    conninfo = address.for_psycopg2(name)
+    conn: Connection | None = None
     try:
-        conn = psycopg2.connect(
-            url,
-            application_name=name,
-            connect_timeout=10,
-            keepalives_idle=30,
-            keepalives_interval=10,
-            keepalives_count=3,
-            options=(
-                f"-c lock_timeout={LOCK_TIMEOUT_MS} -c idle_in_transaction_session_timeout={IDLE_IN_TRANSACTION_TIMEOUT_MS}"
-                # A machine that lost its power says no farewell: its session, with its partner's lock, ends after a minute.
-                " -c tcp_keepalives_idle=30 -c tcp_keepalives_interval=10 -c tcp_keepalives_count=3"
-                # 64 MB lets the merge of a page keep its hash in memory; jit costs more than it saves on such statements.
-                " -c work_mem=64MB -c jit=off -c timezone=UTC"
-                # The ledger and the migrations lock in one statement and look in the next, which must see what is new.
-                r" -c default_transaction_isolation=read\ committed"
-            ),
-        )
-    except psycopg2.Error as error:
-        raise DatabaseError(unreachable(url, error)) from None
-    if conn.server_version < OLDEST_SERVER:
-        version = conn.server_version // 10000
-        conn.close()
-        raise DatabaseError(f"PostgreSQL {version} at {place(url)} is too old: 13 is the oldest supported.")
+        conn = addresses.open_connection(conninfo)
+        where = place(url)
+        if conn.server_version < OLDEST_SERVER:
+            version = conn.server_version // 10000
+            raise DatabaseError(f"PostgreSQL {version} at {where} is too old: 13 is the oldest supported.")
+        pid = session_settings.apply_settings(conn, where, name, search_path=address.search_path, schema=schema)
+        if poolers.is_pooled(conn, pid) and url not in _pools_of_sessions:
+            poolers.require_sessions(conn, conninfo, where)
+            _pools_of_sessions.add(url)
+    except BaseException as error:
+        if conn is not None:
+            conn.close()
+        if isinstance(error, (psycopg2.Error, UnicodeDecodeError)):
+            raise UnreachableError(addresses.unreachable(url, error)) from None
+        raise
     return conn
-
-
-def place(url: str) -> str:
-    """host:port/database of a URL, for people."""
-    parts = _parts(url)
-    if parts is None:
-        return "the address in RSU_DATABASE_URL"
-    return f"{parts.get('host', 'localhost')}:{parts.get('port', '5432')}/{parts.get('dbname', '')}"
-
-
-def unreachable(url: str, error: psycopg2.Error) -> str:
-    """One sentence on why a connection failed."""
-    if _parts(url) is None:
-        return (
-            "RSU_DATABASE_URL cannot be read as a PostgreSQL address: use postgresql://user:password@host:5432/hub, with"
-            " %40 for an @ in the password and %2F for a slash."
-        )
-    reason = _reason(url, error)
-    return f"Cannot use PostgreSQL at {place(url)}: {reason}. Check that it runs and that RSU_DATABASE_URL is right."
-
-
-def _reason(url: str, error: psycopg2.Error) -> str:
-    """What libpq says last, without its hints (which it indents), without the address and without the password."""
-    lines = [line.strip() for line in str(error).splitlines() if line.strip() and not line.startswith("\t")]
-    reason = lines[-1].rstrip(".") if lines else type(error).__name__
-    reason = re.sub(r"^connection to server .*? failed: (?:FATAL:\s+)?", "", reason)
-    password = (_parts(url) or {}).get("password")
-    return reason.replace(password, "•••") if password else reason
-
-
-def _parts(url: str) -> dict[str, str] | None:
-    """What an address says; None when it cannot be read, or when a bare @ or slash in its password has put a piece of
-    the password where host, port or database belong."""
-    try:
-        parts = {name: str(value) for name, value in psycopg2.extensions.parse_dsn(url).items()}
-    except psycopg2.ProgrammingError:
-        return None
-    misplaced = "@" in parts.get("host", "") + parts.get("dbname", "")
-    return None if misplaced or not re.fullmatch(r"[\d,]*", parts.get("port", "")) else parts
 
 
 @contextmanager
 def session(url: str, *, purpose: str) -> Iterator[Connection]:
     """A connection for the length of a block; what was not committed is rolled back. Raises DatabaseError when there is
-    none to be had, or when it is lost within the block."""
+    none to be had, when it is lost within the block, or when the server refuses it a table or any change."""
     with closing(connect(url, purpose=purpose)) as conn:
         try:
             yield conn
+        except (psycopg2.errors.InsufficientPrivilege, psycopg2.errors.ReadOnlySqlTransaction) as error:
+            raise DatabaseError(
+                f"PostgreSQL at {place(url)} refuses role {conn.info.user}: {(error.diag.message_primary or '').strip()}."
+                " docs/security.md says which roles the hub needs; `rsu db roles` makes them."
+            ) from error
         except (psycopg2.OperationalError, psycopg2.InterfaceError) as error:
             if not conn.closed:
                 raise
             raise DatabaseError(
-                f"The connection to PostgreSQL at {place(url)} was lost: {_reason(url, error)}. What was not committed is"
-                " rolled back; run the same again once the server is there."
+                f"The connection to PostgreSQL at {place(url)} was lost: {addresses.explain(url, error)}. What was not"
+                " committed is rolled back; run the same again once the server is there."
             ) from error
 
 

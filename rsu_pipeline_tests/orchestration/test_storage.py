@@ -8,12 +8,15 @@ from pathlib import Path
 
 import dagster as dg
 import pytest
+from dagster_postgres import PostgresRunStorage
+from sqlalchemy import text
 
 from rsu_pipeline.orchestration import partitions
-from rsu_pipeline.orchestration.storage import storage_url
 from rsu_pipeline.warehouse import database
 from rsu_pipeline_tests.hub import SECRET_KEY, Hub
 from rsu_pipeline_tests.orchestration.runs import sync_partner, use_environment
+from rsu_pipeline_tests.servers import execute
+from rsu_pipeline_tests.warehouse.sessions import rows
 
 # Makes the instance when the file appears, so that several do it at the same moment.
 START = """
@@ -105,10 +108,26 @@ def test_processes_that_start_at_the_same_moment_share_one_storage(
         assert sorted(instance.get_dynamic_partitions(partitions.NAME)) == names
 
 
-def test_the_storage_address_keeps_what_the_hubs_address_says(empty_database: str) -> None:
-    assert storage_url(empty_database) == f"{empty_database}?options=-csearch_path%3Ddagster"
-    with_options = f"{empty_database}?application_name=hub"
-    assert storage_url(with_options) == f"{with_options}&options=-csearch_path%3Ddagster"
+def test_dagsters_tables_are_in_their_schema_whatever_address_and_environment_say(
+    empty_database: str, dagster_home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    execute(empty_database, "CREATE SCHEMA elsewhere")
+    url = f"{empty_database}?options=-csearch_path%3Delsewhere&client_encoding=LATIN1"
+    use_environment(monkeypatch, {"RSU_DATABASE_URL": url, "RSU_HOME": str(tmp_path / "home")})
+    monkeypatch.setenv("PGOPTIONS", "-c search_path=public -c timezone=America/Denver")
+    with dg.DagsterInstance.from_config(str(dagster_home)) as instance:
+        instance.optimize_for_webserver(statement_timeout=5000, pool_recycle=60, max_overflow=5)
+        instance.add_dynamic_partitions(partitions.NAME, ["1-zo\u00eb"])
+        found = tables(url)
+        storage = instance.run_storage
+        assert isinstance(storage, PostgresRunStorage)
+        assert "password" not in str(storage.postgres_url)
+        with storage.connect() as conn:
+            settings = [conn.execute(text(f"SHOW {name}")).scalar() for name in ("client_encoding", "timezone")]
+    assert found["public"] == set()
+    assert {"runs", "event_logs", "job_ticks"} <= found["dagster"]
+    assert settings == ["UTF8", "UTC"]
+    assert rows(url, "SELECT partition FROM dagster.dynamic_partitions") == [("1-zo\u00eb",)]
 
 
 def test_runs_on_it_are_stored_and_nothing_that_is_kept_or_printed_holds_a_secret(

@@ -10,7 +10,7 @@ import psycopg2
 from psycopg2.extensions import connection as Connection
 from psycopg2.extensions import cursor as Cursor
 
-from rsu_pipeline.warehouse import database
+from rsu_pipeline.warehouse import addresses, database
 from rsu_pipeline.warehouse.adoption.facts import ADOPTED, Facts, count
 from rsu_pipeline.warehouse.adoption.plan import lacking, plan
 from rsu_pipeline.warehouse.adoption.refusals import refuse_shape
@@ -62,7 +62,8 @@ def server_zone(url: str) -> str:
     """The time zone of the server's sessions by default, in which the older program's `now()` was. Raises
     DatabaseError."""
     try:
-        with closing(psycopg2.connect(url, connect_timeout=10)) as conn, conn.cursor() as cur:
+        conninfo = addresses.parse(url).for_psycopg2("rsu adopt")
+        with closing(addresses.open_connection(conninfo)) as conn, conn.cursor() as cur:
             cur.execute("SHOW timezone")
             return str((cur.fetchone() or ("UTC",))[0])
     except psycopg2.Error as error:
