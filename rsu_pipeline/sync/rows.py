@@ -27,9 +27,10 @@ T = TypeVar("T")
 
 NULL = r"\N"
 NULL_BYTES = NULL.encode()
-RULES = b"2"
-"""Goes into every digest, and is changed whenever `staged` makes something else of the same row: so that rows read by
-other rules are staged again."""
+RULES = b"3"
+"""Goes into every digest, and is changed whenever `staged` makes something else of the same row, or the way from a line
+to the table changes: so that rows read by other rules are staged again. Since 3 the session's client encoding is certain:
+rows of before may have been stored with each character as several others, under a digest that is right."""
 LONGEST_INDEXED = 1000
 """Bytes that a member with an index of its own may have; PostgreSQL refuses entries of some 2,700 bytes."""
 LARGEST_REMEMBERED = 4096

@@ -37,6 +37,8 @@ KNOWN = {
     b"1": "680dd7f57b6a934c646741d94d359b1754d1e8c5c962e8ee8070f3dd6d4ffa16",
     # Times with AM, PM or an offset, amounts in other currencies, numbers as text.
     b"2": "0501b0fc3811808217db57d9cd1c3e9cf7ffb4aecbb0ca1d46c2dc722dba0f48",
+    # The same lines, sent in an encoding that is certain.
+    b"3": "0501b0fc3811808217db57d9cd1c3e9cf7ffb4aecbb0ca1d46c2dc722dba0f48",
 }
 """What the rows below come to under each name that the rules had; a new one is added, none is changed."""
 

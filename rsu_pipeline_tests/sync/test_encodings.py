@@ -1,0 +1,84 @@
+"""Names are stored as they were sent whatever else says how a session is encoded, and rows stored otherwise are repaired."""
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from rsu_pipeline.sync import rows
+from rsu_pipeline.warehouse import database
+from rsu_pipeline_tests.hub import Hub
+
+SPEC = {
+    "partners": 1,
+    "races_per_partner": 1,
+    "events_per_race": 2,
+    "registrations_per_event": 15,
+    "start_in_hours": 400,
+}
+NAMES = {"first_name": "Zo\u00eb", "last_name": "M\u00fcller-\u0141ukasiewicz"}
+
+
+@pytest.fixture
+def hub(make_hub: Callable[..., Hub]) -> Hub:
+    """A hub with one registration whose name is not ASCII, that has read nothing yet."""
+    made = make_hub(spec=SPEC, seed=7)
+    made.sandbox.admin.edit(key_of(made), NAMES)
+    return made
+
+
+def key_of(hub: Hub) -> int:
+    return int(min(row["registration_id"] for row in hub.sandbox.admin.truth(1)["active"]))
+
+
+def name_in(hub: Hub) -> tuple[str, str]:
+    (row,) = hub.rows(
+        "SELECT first_name, last_name FROM runsignup_participants WHERE registration_id = %s", key_of(hub)
+    )
+    return row["first_name"], row["last_name"]
+
+
+@pytest.mark.parametrize("source", ["environment", "address", "role", "database"])
+def test_names_are_stored_as_sent_whatever_encoding_is_asked_for(hub: Hub, source: str) -> None:
+    name = hub.url.rsplit("/", 1)[1]
+    with pytest.MonkeyPatch.context() as patch:
+        if source == "environment":
+            patch.setenv("PGCLIENTENCODING", "LATIN1")
+        elif source == "address":
+            hub.url += "?client_encoding=LATIN1"
+        else:
+            whose = "ROLE CURRENT_USER IN DATABASE" if source == "role" else "DATABASE"
+            hub.execute(f"ALTER {whose} {name} SET client_encoding = 'LATIN1'")
+        assert hub.sync(full=True).failures == []
+    assert name_in(hub) == tuple(NAMES.values())
+    hub.assert_equal()
+
+
+def test_rows_that_were_stored_in_another_encoding_are_repaired_by_the_next_full_read(
+    hub: Hub, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    connect = database.connect
+
+    def connect_as_before(url: str, **options: Any) -> Any:
+        conn = connect(url, **options)
+        conn.set_client_encoding("LATIN1")
+        return conn
+
+    with monkeypatch.context() as before:
+        before.setattr(database, "connect", connect_as_before)
+        before.setattr(rows, "RULES", b"1")
+        broken = hub.sync(full=True)
+        assert broken.failures == [] and broken.unequal_events == [], "and it was called equal"
+    assert name_in(hub)[0] == "Zo\u00c3\u00ab"
+    sealed = "SELECT count(*) FROM runsignup_participants WHERE seal IS NOT NULL"
+    assert hub.value(sealed) == 30
+
+    with monkeypatch.context() as before:
+        before.setattr(rows, "RULES", b"1")
+        assert hub.sync(full=True).counts.updated == 0, "which is why the rules have another name"
+
+    counts = hub.sync(full=True).counts
+    assert counts.updated >= 1
+    assert name_in(hub) == tuple(NAMES.values())
+    hub.assert_equal()
+    assert hub.sync(full=True).counts.updated == 0
