@@ -55,7 +55,8 @@ def wait_until_reachable(
             database.connect(url, purpose="wait").close()
         except DatabaseError as error:
             reason, waited = str(error), clock() - began
-            if is_permanent(reason) or waited >= timeout_seconds:
+            is_passing = isinstance(error, database.UnreachableError) and not is_permanent(reason)
+            if not is_passing or waited >= timeout_seconds:
                 raise
             if reason != logged or waited - logged_at >= LOG_SECONDS:
                 log(f"Waiting for the database ({waited:.0f} s so far). {reason}")
