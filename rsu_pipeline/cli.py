@@ -20,7 +20,7 @@ from rsu_pipeline.commands import (
     sync,
     up,
 )
-from rsu_pipeline.commands.common import FORESEEN
+from rsu_pipeline.commands.common import FORESEEN, describe_database_error
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
@@ -72,6 +72,12 @@ def main() -> None:
         sys.exit(130)
     except FORESEEN as error:
         click.echo(f"Error: {error}", err=True)
+        sys.exit(2)
+    except Exception as error:
+        sentence = describe_database_error(error)
+        if sentence is None:
+            raise
+        click.echo(f"Error: {sentence}", err=True)
         sys.exit(2)
 
 

@@ -19,6 +19,7 @@ from dagster._core.storage.local_compute_log_manager import LocalComputeLogManag
 from dagster._core.storage.root import LocalArtifactStorage
 from dagster._serdes import ConfigurableClassData
 from dagster_postgres import DagsterPostgresStorage
+from psycopg2.extensions import connection as Connection
 from sqlalchemy import create_engine
 from sqlalchemy.dialects import registry
 from sqlalchemy.dialects.postgresql.psycopg2 import PGDialect_psycopg2
@@ -128,7 +129,28 @@ def _make_schema(database_url: str) -> str:
             cur.execute("SELECT pg_advisory_xact_lock(%s, %s)", _SCHEMA_LOCK)
             cur.execute(f"CREATE SCHEMA IF NOT EXISTS {SCHEMA}")
         conn.commit()
+        _check_rights(conn)
     return sqlalchemy_url(database_url)
+
+
+def _check_rights(conn: Connection) -> None:
+    """Check that the role may use Dagster's tables. Raises DatabaseError.
+
+    Dagster itself would show the refusal of each query with a traceback.
+    """
+    with conn.cursor() as cur:
+        cur.execute(
+            "SELECT count(*) FROM pg_class WHERE relnamespace = to_regnamespace(%s) AND relkind IN ('r', 'p') AND NOT"
+            " (has_table_privilege(oid, 'SELECT') AND has_table_privilege(oid, 'INSERT')"
+            " AND has_table_privilege(oid, 'UPDATE') AND has_table_privilege(oid, 'DELETE'))",
+            (SCHEMA,),
+        )
+        (count,) = cur.fetchone() or (0,)
+    if count:
+        raise database.DatabaseError(
+            f"Role {conn.info.user} may not use {count} tables of schema {SCHEMA}: run `rsu db roles` as an administrator, and"
+            " grant this role the writer."
+        )
 
 
 def _engine(url: str) -> Engine:

@@ -18,7 +18,7 @@ from typing import IO
 
 import psycopg2
 
-from rsu_pipeline.warehouse import embedded_keeper
+from rsu_pipeline.warehouse import addresses, embedded_keeper
 from rsu_pipeline.warehouse.embedded_keeper import data_lock, open_file, postmaster, try_lock
 from rsu_pipeline.warehouse.pg_binaries import (
     SYSTEM_FOLDER,
@@ -265,7 +265,8 @@ class Cluster:
     def _problem(self) -> str | None:
         """Why the server does not answer right now, or None if it does. Raises EmbeddedError if it never will."""
         try:
-            psycopg2.connect(self._url(), connect_timeout=5).close()
+            address = addresses.parse(f"{self._url()}?connect_timeout=5")
+            addresses.open_connection(address.for_psycopg2("rsu embedded")).close()
         except psycopg2.OperationalError as error:
             problem = last_line(str(error))
             refused = "authentication failed" in problem or "no password supplied" in problem

@@ -108,6 +108,21 @@ def test_a_database_that_is_away_is_one_sentence_without_its_password(
     assert "canary-password" not in failed.text
 
 
+def test_a_role_that_may_only_read_is_one_sentence(
+    hub: Hub, instance: dg.DagsterInstance, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    hub.execute("CREATE ROLE only_reads LOGIN PASSWORD 'canary-password'")
+    hub.execute("GRANT SELECT ON ALL TABLES IN SCHEMA public TO only_reads")
+    try:
+        guest = re.sub(r"//[^@]*@", "//only_reads:canary-password@", hub.url)
+        use_environment(monkeypatch, hub.environment | {"RSU_DATABASE_URL": guest})
+        failed = failure(sync_partner(instance, hub.partners[1]), "partner_events")
+        assert "refuses role only_reads: permission denied for " in failed.description
+        assert "canary-password" not in failed.text
+    finally:
+        hub.execute("DROP OWNED BY only_reads; DROP ROLE only_reads")
+
+
 def test_a_database_of_another_version_is_one_sentence_and_is_left_alone(
     hub: Hub, instance: dg.DagsterInstance, monkeypatch: pytest.MonkeyPatch
 ) -> None:

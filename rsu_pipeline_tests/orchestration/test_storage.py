@@ -1,6 +1,7 @@
 """The instance that dagster.yaml describes: in the hub's database and home, usable at once, holding no secret."""
 
 import os
+import re
 import subprocess
 import sys
 import time
@@ -16,6 +17,7 @@ from rsu_pipeline.warehouse import database
 from rsu_pipeline_tests.hub import SECRET_KEY, Hub
 from rsu_pipeline_tests.orchestration.runs import sync_partner, use_environment
 from rsu_pipeline_tests.servers import execute
+from rsu_pipeline_tests.warehouse.pgbouncer import pgbouncer
 from rsu_pipeline_tests.warehouse.sessions import rows
 
 # Makes the instance when the file appears, so that several do it at the same moment.
@@ -128,6 +130,44 @@ def test_dagsters_tables_are_in_their_schema_whatever_address_and_environment_sa
     assert {"runs", "event_logs", "job_ticks"} <= found["dagster"]
     assert settings == ["UTF8", "UTC"]
     assert rows(url, "SELECT partition FROM dagster.dynamic_partitions") == [("1-zo\u00eb",)]
+
+
+def test_dagsters_tables_are_in_their_schema_through_a_pooler(
+    empty_database: str, dagster_home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # The usual remedy for a pooler that refuses start-up options is to have it drop them.
+    with pgbouncer(empty_database, pool_mode="session", more="ignore_startup_parameters = options\n") as url:
+        use_environment(monkeypatch, {"RSU_DATABASE_URL": url, "RSU_HOME": str(tmp_path / "home")})
+        with dg.DagsterInstance.from_config(str(dagster_home)) as instance:
+            instance.add_dynamic_partitions(partitions.NAME, ["1-a"])
+            assert instance.get_dynamic_partitions(partitions.NAME) == ["1-a"]
+    found = tables(empty_database)
+    assert found["public"] == set()
+    assert {"runs", "event_logs", "job_ticks"} <= found["dagster"]
+
+
+def test_a_role_that_may_not_use_dagsters_tables_gets_one_sentence(
+    empty_database: str, dagster_home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    home = {"RSU_HOME": str(tmp_path / "home")}
+    use_environment(monkeypatch, home | {"RSU_DATABASE_URL": empty_database})
+    dg.DagsterInstance.from_config(str(dagster_home)).dispose()
+    execute(empty_database, "CREATE ROLE no_dagster LOGIN PASSWORD 'only-for-tests'")
+    guest = re.sub(r"//[^@]*@", "//no_dagster:only-for-tests@", empty_database)
+    try:
+        use_environment(monkeypatch, home | {"RSU_DATABASE_URL": guest})
+        for missing, right in (
+            ("may not use [0-9]+ tables of schema dagster", "GRANT USAGE ON SCHEMA dagster TO no_dagster"),
+            (
+                "may not use [0-9]+ tables of schema dagster",
+                "GRANT SELECT ON ALL TABLES IN SCHEMA dagster TO no_dagster",
+            ),
+        ):
+            with pytest.raises(database.DatabaseError, match=missing):
+                dg.DagsterInstance.from_config(str(dagster_home))
+            execute(empty_database, right)
+    finally:
+        execute(empty_database, "DROP OWNED BY no_dagster; DROP ROLE no_dagster")
 
 
 def test_runs_on_it_are_stored_and_nothing_that_is_kept_or_printed_holds_a_secret(

@@ -12,7 +12,7 @@ from sqlalchemy import create_engine, text
 
 from rsu_pipeline import settings
 from rsu_pipeline.orchestration.storage import sqlalchemy_url
-from rsu_pipeline.warehouse import addresses, database
+from rsu_pipeline.warehouse import addresses, adoption, database
 from rsu_pipeline.warehouse.database import DatabaseError
 from rsu_pipeline_tests.commands.shell import refusal, rsu
 from rsu_pipeline_tests.warehouse.own_server import PASSWORD, USER, OwnServer, own_server
@@ -154,6 +154,14 @@ def test_a_standby_is_refused(words: dict[str, str]) -> None:
     told = sentence(f"postgresql://{USER}@{words['socket']}:{words['standby']}/postgres")
     assert "is a standby, which only reads" in told
     assert "target_session_attrs=read-write" in told
+
+
+def test_the_servers_time_zone_is_read_whatever_the_environment_says(words: dict[str, str]) -> None:
+    url = f"postgresql://{USER}@{words['socket']}:{words['port']}/hub"
+    rows(url, "ALTER DATABASE hub SET timezone = 'America/Chicago'")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("PGTZ", "Asia/Tokyo")
+        assert adoption.server_zone(url) == "America/Chicago"
 
 
 def test_a_service_that_is_not_there_is_named(words: dict[str, str], monkeypatch: pytest.MonkeyPatch) -> None:
