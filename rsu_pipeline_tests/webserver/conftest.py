@@ -9,15 +9,16 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import suppress
+from contextlib import closing, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import psycopg2
 import pytest
 import requests
+from psycopg2.extensions import connection as Connection
 
 from rsu_pipeline.settings import project_root
-from rsu_pipeline.warehouse import database
 from rsu_pipeline_tests.commands.started import Started, free_port, gone, without_ours
 from rsu_pipeline_tests.conftest import at
 from rsu_pipeline_tests.hub import SECRET_KEY
@@ -42,16 +43,23 @@ START = "mutation($selector: SensorSelector!) { startSensor(sensorSelector: $sel
 class Installation:
     """What is attacked, and what it has in its database."""
 
-    url: str
+    conn: Connection
+    settings: dict[str, str]
     targets: dict[str, Target]
     ids: dict[str, str] = field(default_factory=dict)
 
     @property
     def state(self) -> tuple[object, ...]:
         """What an attack could have changed in Dagster's tables."""
-        with database.session(self.url, purpose="tests") as conn, conn.cursor() as cur:
-            cur.execute(STATE)
-            return tuple(cur.fetchone() or ())
+        return self.row(STATE)
+
+    def row(self, query: str) -> tuple[object, ...]:
+        """The first row of a query."""
+        with self.conn.cursor() as cur:
+            cur.execute(query)
+            found = cur.fetchone()
+        assert found, query
+        return tuple(found)
 
     def start_sensor(self) -> None:
         """What most attacks stop."""
@@ -91,11 +99,15 @@ def installation(server: str, template: str, tmp_path_factory: pytest.TempPathFa
             "Dagster's own web UI answers",
             lambda: requests.get(f"http://127.0.0.1:{ports['plain']}/server_info", timeout=5).ok,
         )
-        with proxy.running(
-            folder, ports["https"], ports["http"], {proxy.HUB: ports["hub"], proxy.LOOK: ports["plain"]}
+        upstreams = {proxy.HUB: ports["hub"], proxy.LOOK: ports["plain"]}
+        with (
+            proxy.running(folder, ports["https"], ports["http"], upstreams),
+            closing(psycopg2.connect(url)) as conn,
         ):
+            conn.autocommit = True
             found = Installation(
-                url,
+                conn,
+                settings,
                 {
                     "plain": Target(ports["plain"], f"127.0.0.1:{ports['plain']}"),
                     "hub": Target(ports["hub"], f"127.0.0.1:{ports['hub']}"),
@@ -126,11 +138,7 @@ def _ids(installation: Installation, home: Path) -> dict[str, str]:
     installation.start_sensor()
     sensor = hub.query(SENSOR, selector=SELECTOR)["sensorOrError"]
     hub.query(LAUNCH)
-    with database.session(installation.url, purpose="tests") as conn, conn.cursor() as cur:
-        cur.execute("SELECT run_id FROM dagster.runs ORDER BY id DESC LIMIT 1")
-        found = cur.fetchone()
-    assert found, "no run was launched"
-    (run,) = found
+    run = str(installation.row("SELECT run_id FROM dagster.runs ORDER BY id DESC LIMIT 1")[0])
     printed = home / "dagster" / "logs" / run / "compute_logs" / "x.out"
     printed.parent.mkdir(parents=True)
     printed.write_text(PRINTED)

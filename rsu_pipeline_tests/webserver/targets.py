@@ -15,8 +15,8 @@ from websockets.sync.client import connect
 from rsu_pipeline_tests.webserver.attacks import REVEALING, Attack
 
 TIMEOUT_SECONDS = 20.0
-QUIET_SECONDS = 1.0
-"""A websocket that sends nothing for so long sends no more."""
+QUIET_SECONDS = 0.5
+"""A websocket that sends nothing for so long after its first message sends no more."""
 
 
 @dataclass(frozen=True)
@@ -105,7 +105,8 @@ class Target:
                     for message in messages:
                         opened.send(message)
                     while True:
-                        received += str(opened.recv(QUIET_SECONDS)).encode()
+                        wait = QUIET_SECONDS if received else TIMEOUT_SECONDS
+                        received += str(opened.recv(wait)).encode()
                 except (TimeoutError, WebSocketException):
                     pass
         except InvalidHandshake as error:
