@@ -19,6 +19,7 @@ from rsu_pipeline import installation
 from rsu_pipeline.sandbox.process import SandboxProcess
 from rsu_pipeline.warehouse import database, embedded, pg_binaries
 from rsu_pipeline_tests.hub import Hub
+from rsu_pipeline_tests.installation import real_servers
 from rsu_pipeline_tests.servers import execute
 
 _names = itertools.count(1)
@@ -33,6 +34,9 @@ hypothesis.settings.register_profile(
 )
 hypothesis.settings.load_profile("no_timing")
 
+CHOSEN = os.environ.get("RSU_TEST_SERVER")
+"""The major of the server that all tests run on, 13 to 18; unless set, the machine's or the wheel's."""
+
 LONG = (
     "proof/test_can_fail",
     "orchestration/test_recovery",
@@ -41,6 +45,7 @@ LONG = (
     "proof/test_resumes",
     "commands/test_canaries",
     "deploy/",
+    "installation/test_real_servers",
     "commands/test_up",
     "commands/test_health",
 )
@@ -61,7 +66,9 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 def server() -> Iterator[str]:
     """libpq URL of a PostgreSQL server's maintenance database."""
     folder = Path(tempfile.mkdtemp(prefix="rsu-tests-"))
-    url = embedded.ensure_running(folder / "postgres", pg_binaries.machine_binaries())
+    folder.chmod(0o711)  # under root the server runs as another account
+    programs = real_servers.reachable_programs(int(CHOSEN), folder) if CHOSEN else pg_binaries.machine_binaries()
+    url = embedded.ensure_running(folder / "postgres", programs)
     # Spares the disk at each commit. Only a crash of the server could tell, and tests of that have servers of their own.
     execute(url, "ALTER ROLE CURRENT_USER SET synchronous_commit = off")
     yield url

@@ -1,22 +1,22 @@
 """`rsu db export` and `rsu db import`: the whole hub as one file, for a backup or a move to another machine."""
 
-import re
+import itertools
 import shutil
 import subprocess
 import sys
+import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Collection
+from contextlib import suppress
 from pathlib import Path
+from typing import IO, cast
 
 import click
 from psycopg2.extensions import connection as Connection
 
 from rsu_pipeline import installation
-from rsu_pipeline.warehouse import addresses, credentials, database, pg_binaries, schema_version
+from rsu_pipeline.warehouse import addresses, client_programs, credentials, database, schema_version
 from rsu_pipeline.warehouse.sealing import SecretKeyError
-
-MARK = b"PGDMP"
-"""How a file of pg_dump's custom format begins."""
 
 
 def connection(url: str) -> tuple[list[str], dict[str, str]]:
@@ -49,7 +49,8 @@ def export_(file: Path, force: bool) -> None:
             raise schema_version.SchemaVersionError(
                 f"The database at {database.place(url)} {schema_version.find_gap(found)} There is nothing to export yet."
             )
-        program = _program("pg_dump", conn)
+        server = client_programs.Server.of(conn)
+    program = client_programs.choose_pg_dump(client_programs.find_programs("pg_dump"), server)
     try:
         part.unlink(missing_ok=True)
         part.touch(mode=0o600)
@@ -57,7 +58,7 @@ def export_(file: Path, force: bool) -> None:
         raise click.UsageError(
             f"{file.absolute()} cannot be written ({error.strerror}): choose a folder that this user may write to."
         ) from None
-    command = [program, *arguments, "--format=custom", "--no-owner", "--no-privileges", "--file", str(part)]
+    command = [str(program.path), *arguments, "--format=custom", "--no-owner", "--no-privileges", "--file", str(part)]
     try:
         _run(command, environment, "Writing", part)
     except BaseException:
@@ -79,8 +80,9 @@ def import_(file: Path) -> None:
     `rsu up` goes on where the other machine stopped. Never run both: each would spend the other's calls.
     """
     with file.open("rb") as stream:
-        if stream.read(len(MARK)) != MARK:
-            raise click.UsageError(f"{file} is not a file of `rsu db export`.")
+        dump_format = client_programs.read_format(stream.read(16))
+    if dump_format is None:
+        raise click.UsageError(f"{file} is not a file of `rsu db export`.")
     url = installation.current().database_url
     arguments, environment = connection(url)
     with database.session(url, purpose="import") as conn:
@@ -88,9 +90,15 @@ def import_(file: Path) -> None:
             raise click.UsageError(
                 f"The database at {database.place(url)} has {tables} tables already; import into an empty one."
             )
-        program = _program("pg_restore", conn)
-        command = [program, *arguments, "--no-owner", "--no-privileges", "--exit-on-error", "--single-transaction"]
-        _run([*command, str(file)], environment, "Reading", None)
+        server, settings = client_programs.Server.of(conn), _settings(conn)
+        found = client_programs.find_programs("pg_restore")
+        program = client_programs.choose_pg_restore(found, server, dump_format)
+        restore = [str(program.path), "--no-owner", "--no-privileges", "--exit-on-error"]
+        if program.major > server.major:
+            psql = [str(program.path.with_name("psql")), *arguments, "--no-psqlrc", "--quiet", "--set=ON_ERROR_STOP=1"]
+            _restore_through_psql([*restore, "--file=-", str(file)], psql, environment, settings)
+        else:
+            _run([*restore, *arguments, "--single-transaction", str(file)], environment, "Reading", None)
         database.migrate(conn)
         present = [partner for partner in credentials.partners(conn) if partner.credential_id]
         closed = [str(partner.key or partner.partner_id) for partner in present if not _opens(conn, partner.partner_id)]
@@ -127,20 +135,47 @@ def _tables(conn: Connection) -> int:
     return int(count)
 
 
-def _program(name: str, conn: Connection) -> str:
-    """A program of PostgreSQL's that knows the server: of its version or newer."""
-    server = conn.server_version // 10_000
-    found: Sequence[str | None] = (shutil.which(name), str(pg_binaries.wheel_binaries() / name))
-    for program in found:
-        if program and Path(program).exists():
-            told = subprocess.run([program, "--version"], capture_output=True, text=True, check=False).stdout  # noqa: S603
-            match = re.search(r"(\d+)(?:\.\d+)*", told)
-            if match and int(match[1]) >= server:
-                return program
-    raise database.DatabaseError(
-        f"The server is PostgreSQL {server}, and there is no {name} of that version or newer: install PostgreSQL's"
-        f" client programs of version {server}."
-    )
+def _settings(conn: Connection) -> set[str]:
+    """Return the names of the settings that the server knows."""
+    with conn.cursor() as cur:
+        cur.execute("SELECT name FROM pg_settings")
+        names = {str(name) for (name,) in cur.fetchall()}
+    conn.rollback()
+    return names
+
+
+def _restore_through_psql(
+    restore: list[str], psql: list[str], environment: dict[str, str], settings: Collection[str]
+) -> None:
+    """Run pg_restore's script through psql, without the settings that the server does not know.
+
+    The transaction is ours: psql takes the end of its input for a reason to commit, however pg_restore ended.
+    Raises DatabaseError with the first error of either.
+    """
+    with (
+        tempfile.TemporaryFile("w+") as complaints,
+        subprocess.Popen(restore, stdout=subprocess.PIPE, stderr=complaints) as source,  # noqa: S603 - PostgreSQL's own
+        subprocess.Popen(  # noqa: S603
+            psql, env=environment, stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, stderr=complaints
+        ) as target,
+    ):
+        script, commands = cast(IO[bytes], source.stdout), cast(IO[bytes], target.stdin)
+        with suppress(BrokenPipeError):  # psql has ended, and says why
+            commands.write(b"BEGIN;\n")
+            for line in itertools.islice(script, client_programs.FIRST_LINES):
+                if client_programs.is_known_setting(line, settings):
+                    commands.write(line)
+            shutil.copyfileobj(script, commands, 1 << 20)
+            if source.wait() == 0:
+                commands.write(b"COMMIT;\n")
+        with suppress(BrokenPipeError):
+            commands.close()
+        # One that waits for its output to be read would wait for ever.
+        script.close()
+        codes = (source.wait(), target.wait())
+        complaints.seek(0)
+        if any(codes):
+            raise database.DatabaseError(_failure("pg_restore", complaints.read()))
 
 
 def _run(command: list[str], environment: dict[str, str], verb: str, growing: Path | None) -> None:
@@ -162,9 +197,12 @@ def _run(command: list[str], environment: dict[str, str], verb: str, growing: Pa
         click.echo("", err=True)
     _, complaint = process.communicate()
     if process.returncode:
-        lines = (
-            [line for line in complaint.splitlines() if "error:" in line]
-            or complaint.splitlines()
-            or ["no reason given"]
-        )
-        raise database.DatabaseError(f"{Path(command[0]).name} failed, and nothing was changed: {lines[0][:300]}")
+        raise database.DatabaseError(_failure(Path(command[0]).name, complaint))
+
+
+def _failure(name: str, complaint: str) -> str:
+    """Return the sentence on a program that failed, with the first error that it wrote."""
+    lines = [line for line in complaint.splitlines() if "error:" in line.lower()]
+    return (
+        f"{name} failed, and nothing was changed: {(lines or complaint.splitlines() or ['no reason given'])[0][:300]}"
+    )

