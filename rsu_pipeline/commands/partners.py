@@ -53,8 +53,8 @@ def add(name: str, key: str | None, scheme: str, no_check: bool) -> None:
         # Covers bytes that are no UTF-8, too: Python has them as lone surrogates, which do not print.
         if not text.strip().replace("\xa0", " ").isprintable():
             raise click.UsageError(f"The {what} holds characters that do not print.")
-    sealer = installation.current().sealer
     with hub("partners add") as conn:
+        sealer = installation.current().sealer  # makes the key file, so only once the database is known to do
         partner_id = credentials.add(
             conn, sealer, name=name.strip(), principal=key.strip(), secret=secret.strip(), scheme=scheme
         )
