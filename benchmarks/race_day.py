@@ -157,7 +157,7 @@ WHERE create_timestamp > to_timestamp(%s) AT TIME ZONE 'UTC' AND tick_body::json
 """
 _LOOKED_AT = "SELECT count(DISTINCT race_id) FROM api_calls WHERE lane = 'race_day' AND settled_at IS NOT NULL"
 _CALLS = """
-SELECT credential_id, count(*) FROM api_calls
+SELECT api_key_id, count(*) FROM api_calls
 WHERE granted_at BETWEEN to_timestamp(%s) AND to_timestamp(%s) GROUP BY 1
 """
 

@@ -8,7 +8,7 @@ from psycopg2.extensions import connection as Connection
 
 from rsu_pipeline.settings import LOOPBACK_HOSTS, Settings
 from rsu_pipeline.sync import cadence, watch
-from rsu_pipeline.warehouse import alerts, budget, fleet
+from rsu_pipeline.warehouse import alerts, budget, duplicate_partners, fleet
 from rsu_pipeline.warehouse.alerts import Problem
 
 STALE_AFTER = dt.timedelta(hours=8)
@@ -33,6 +33,7 @@ TITLES = {
     "duplicate_bibs": "a bib is given twice",
     "dead_watch": "a race in its window is not watched",
     "history_failing": "past editions cannot be read",
+    "api_key_shared": "two partners have one API key",
 }
 """Every kind there is, in the order they are told in, and how its message is headed."""
 
@@ -49,6 +50,7 @@ def find(conn: Connection, settings: Settings, now: dt.datetime) -> list[Problem
         *_duplicate_bibs(conn, now),
         *dead_watch(conn, settings, now),
         *_history_failing(conn),
+        *_api_key_shared(conn),
     ]
 
 
@@ -107,14 +109,15 @@ def _stale(conn: Connection, settings: Settings, now: dt.datetime) -> Iterator[P
 
 def _budget_short(conn: Connection, settings: Settings) -> Iterator[Problem]:
     limit = max(1, int(settings.budget.calls_per_hour * budget.LANES["routine"]))
-    for partner_id, key, used in alerts.calls_used(conn):
+    for partner_ids, keys, used in alerts.calls_used(conn):
         left = max(0, limit - used)
         if left < BUDGET_LEFT * limit:
+            sharing = f", which share one API key: {left}" if len(keys) > 1 else f": {left}"
             yield Problem(
                 "budget_short",
-                str(partner_id),
-                key,
-                f"{key}: {left} of {limit} calls of this hour are left for routine syncs.",
+                str(partner_ids[0]),
+                keys[0],
+                f"{' and '.join(keys)}{sharing} of {limit} calls of this hour are left for routine syncs.",
             )
 
 
@@ -160,7 +163,7 @@ def dead_watch(conn: Connection, settings: Settings, now: dt.datetime) -> Iterat
         )
         # A race that comes into its window was read a quarter of an hour before.
         since = max(reads[its] or opened, opened)
-        if now - since > max(WATCH_DEAD_AFTER, 3 * _between_looks(watched, race.partner_id, settings)):
+        if now - since > max(WATCH_DEAD_AFTER, 3 * _between_looks(watched, race.call_budget_id, settings)):
             yield Problem(
                 "dead_watch",
                 f"{race.partner_id}:{race.race_id}",
@@ -169,11 +172,11 @@ def dead_watch(conn: Connection, settings: Settings, now: dt.datetime) -> Iterat
             )
 
 
-def _between_looks(watched: Sequence[watch.WatchedRace], partner_id: int, settings: Settings) -> dt.timedelta:
-    """How often the watch looks at a race of this partner when all is well; seldom, where it has many and few calls."""
+def _between_looks(watched: Sequence[watch.WatchedRace], call_budget_id: int, settings: Settings) -> dt.timedelta:
+    """How often the watch looks at a race of this API key when all is well; seldom, where it has many and few calls."""
     seconds = watch.interval(
         watched,
-        partner_id,
+        call_budget_id,
         target=settings.watch.interval,
         removed_every=settings.watch.removed_every,
         calls_per_hour=settings.budget.calls_per_hour,
@@ -189,4 +192,16 @@ def _history_failing(conn: Connection) -> Iterator[Problem]:
             f"{partner_id}:{race_id}",
             key,
             f"{_name(partner_id, key)}: past editions of race {race_id} failed {failures} times in a row.",
+        )
+
+
+def _api_key_shared(conn: Connection) -> Iterator[Problem]:
+    for group in duplicate_partners.shared_api_keys(conn, intended=False):
+        names = " and ".join(item.label for item in group)
+        yield Problem(
+            "api_key_shared",
+            str(group[0].partner_id),
+            group[0].partition_key,
+            f"{names} have the same API key: they share its calls, and its registrations are stored for each. Enter each"
+            " partner's own key with `rsu partners add`, or the same one with --shared-key if that is meant.",
         )

@@ -1,12 +1,13 @@
 """`rsu secrets`: the key that seals partners' secrets."""
 
+import math
 import sys
 
 import click
 
 from rsu_pipeline import installation
 from rsu_pipeline.commands.common import hub
-from rsu_pipeline.warehouse import credentials, sealing
+from rsu_pipeline.warehouse import api_keys, credentials, sealing
 
 VARIABLE = "RSU_SECRET_KEY"
 
@@ -49,6 +50,14 @@ def rotate(finish: bool) -> None:
             # Nobody may seal with a key that is being dropped.
             with credentials.keys_alone(conn):
                 done = credentials.reseal(conn, sealer)
+                minutes = api_keys.minutes_until_forgotten(conn)
+                if minutes is not None and sealer.key_count > 1:
+                    raise sealing.SecretKeyError(
+                        "An API key that no partner has any more made calls within the last hour, which count if it is"
+                        f" entered again: run `rsu secrets rotate --finish` again in {math.ceil(minutes)} minutes."
+                    )
+                api_keys.delete_unused(conn)
+                conn.commit()
                 dropped = sealer.key_count - 1
                 if in_file and dropped:
                     sealing.write_keys(key_file, sealing.keys_of(key_file)[:1])

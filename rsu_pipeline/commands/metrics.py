@@ -23,7 +23,7 @@ _OF_A_PARTNER: tuple[tuple[str, str, Callable[[PartnerHealth], float | None]], .
     ("races_ahead", "Races with events ahead.", lambda p: p.races_ahead),
     ("events_ahead", "Events ahead.", lambda p: p.events_ahead),
     ("open_failures", "Races, listings and past editions that failed at their last try.", lambda p: p.failures),
-    ("calls_last_hour", "Calls granted in the last 60 minutes.", lambda p: p.calls),
+    ("calls_last_hour", "Calls in the last 60 minutes with its API key, whoever else has it.", lambda p: p.calls),
     ("registrations", "Active registrations stored.", lambda p: p.registrations),
     ("rows_changed_24h", "Registrations written in the last 24 hours.", lambda p: p.changed),
     ("rows_held_back", "Registrations in quarantine that are not stored.", lambda p: p.held_back),
@@ -56,8 +56,8 @@ def registry(conn: Connection, settings: Settings, now: dt.datetime) -> "Collect
 
     of_fleet("status_timestamp_seconds", "When these figures were read.", now.timestamp())
     of_fleet("partners", "Timing partners that are to be synced.", len(partners))
-    of_fleet("calls_per_hour_limit", "Calls an hour that each credential may make.", budget.limit)
-    of_fleet("partners_short_of_calls", "Partners whose plan needs more calls than that.", len(budget.short))
+    of_fleet("calls_per_hour_limit", "Calls an hour that each API key may make.", budget.limit)
+    of_fleet("partners_short_of_calls", "Partners whose API key needs more calls than that.", len(budget.short))
     for name, help_, value_of in _OF_A_PARTNER:
         gauge = Gauge(f"{PREFIX}{name}", help_, ["partner"], registry=found)
         for item in partners:

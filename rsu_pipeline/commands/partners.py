@@ -36,8 +36,13 @@ def partners() -> None:
     show_default=True,
     help="api_key: key and secret as RunSignup issues them to timers. The others send the secret in a header.",
 )
+@click.option(
+    "--shared-key",
+    is_flag=True,
+    help="Accept an API key that another partner has; both share its calls, and its registrations are stored for each.",
+)
 @click.option("--no-check", is_flag=True, help="Do not try the credential at RunSignup now.")
-def add(name: str, key: str | None, scheme: str, no_check: bool) -> None:
+def add(name: str, key: str | None, scheme: str, shared_key: bool, no_check: bool) -> None:
     """Add the partner NAME, or give it a new key and secret.
 
     The secret is read from RSU_PARTNER_SECRET, from standard input when that is not a terminal, or asked for. It is
@@ -56,7 +61,13 @@ def add(name: str, key: str | None, scheme: str, no_check: bool) -> None:
     with hub("partners add") as conn:
         sealer = installation.current().sealer  # makes the key file, so only once the database is known to do
         partner_id = credentials.add(
-            conn, sealer, name=name.strip(), principal=key.strip(), secret=secret.strip(), scheme=scheme
+            conn,
+            sealer,
+            name=name.strip(),
+            principal=key.strip(),
+            secret=secret.strip(),
+            scheme=scheme,
+            shares_api_key=shared_key,
         )
         conn.commit()
         partner = credentials.partner(conn, str(partner_id))

@@ -16,7 +16,7 @@ from rsu_pipeline.orchestration.resources import WarehouseResource
 from rsu_pipeline.orchestration.run_config import NO_CONFIG
 from rsu_pipeline.sync import health as judging
 from rsu_pipeline.sync.watch import CALL_SECONDS
-from rsu_pipeline.warehouse import facts, health
+from rsu_pipeline.warehouse import duplicate_partners, facts, health
 
 SAMPLE = 20
 ROUTINE_RUNS = 2
@@ -94,21 +94,21 @@ def bib_log_replays(warehouse: WarehouseResource) -> dg.AssetCheckResult:
 
 @dg.asset_check(asset=fleet_health, config_schema=NO_CONFIG)
 def budget_is_enough(warehouse: WarehouseResource) -> dg.AssetCheckResult:
-    """The calls that every partner's plan needs in the next hour are within its limit, and all visits find their turn. An
+    """The calls that every partner's plan needs in the next hour are within its API key's limit, and all visits find their turn. An
     error when visits do not fit; a warning when only the looks on race day have to come more slowly than
     RSU_WATCH_INTERVAL."""
     now, settings = dt.datetime.now(dt.UTC), installation.current().settings
     with plain_failures(), warehouse.connect("budget_is_enough") as conn:
         reads = health.event_reads(conn, now)
     found = judging.budget(judging.calls_needed(reads, now, settings), settings)
-    # Where each credential has places in flight of its own, it is in their runs that visits wait for each other.
+    # Where each API key has places in flight of its own, it is in their runs that visits wait for each other.
     side_by_side = ROUTINE_RUNS * partners_at_once(settings.budget)
     fitting = found.flight_limit or int(side_by_side * 3600 / CALL_SECONDS)
     return _result(
         not found.short and found.routine <= fitting,
         ERROR if found.starved or found.routine > fitting else WARN,
         {
-            "calls_needed_max": math.ceil(found.needs[0].calls) if found.needs else 0,
+            "calls_needed_max": math.ceil(found.most),
             "calls_limit": found.limit,
             "partners": len(found.needs),
             "partners_short": len(found.short),
@@ -173,6 +173,35 @@ def no_rows_held_back(warehouse: WarehouseResource) -> dg.AssetCheckResult:
     )
 
 
+@dg.asset_check(asset=fleet_health)
+def no_shared_api_keys(warehouse: WarehouseResource) -> dg.AssetCheckResult:
+    """No two partners that are switched on have the same API key, unless they were entered with --shared-key. Such partners
+    share the calls of the key, and registrations are stored for each of them."""
+    with plain_failures(), warehouse.connect("no_shared_api_keys") as conn:
+        unintended = duplicate_partners.shared_api_keys(conn, intended=False)
+        shared = duplicate_partners.shared_api_keys(conn, intended=True)
+    return _result(
+        not unintended,
+        WARN,
+        {"api_keys_shared": len(shared), "api_keys_shared_unintended": len(unintended)},
+        [{"partners": [item.label for item in group]} for group in unintended[:SAMPLE]],
+    )
+
+
+@dg.asset_check(asset=fleet_health)
+def no_similar_partner_names(warehouse: WarehouseResource) -> dg.AssetCheckResult:
+    """No two partners that are switched on have names that are equal but for case, blanks or the form of their
+    characters."""
+    with plain_failures(), warehouse.connect("no_similar_partner_names") as conn:
+        similar = duplicate_partners.similar_names(conn)
+    return _result(
+        not similar,
+        WARN,
+        {"names_similar": len(similar), "partners": sum(len(group) for group in similar)},
+        [{"partners": [item.label for item in group]} for group in similar[:SAMPLE]],
+    )
+
+
 def _result(
     passed: bool, severity: dg.AssetCheckSeverity, numbers: dict[str, int | float], sample: Sequence[dict[str, Any]]
 ) -> dg.AssetCheckResult:
@@ -193,6 +222,8 @@ FLEET_CHECKS = (
     credentials_work,
     events_equal_runsignup,
     no_rows_held_back,
+    no_shared_api_keys,
+    no_similar_partner_names,
 )
 
 check_fleet = dg.define_asset_job(

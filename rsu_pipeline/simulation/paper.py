@@ -60,7 +60,7 @@ class Look:
 @dataclass(frozen=True)
 class Paper:
     """The figures of so many partners. `shards` is how many processes watch, `calls_an_hour` counts the busiest
-    credential, `cores` is what the looks need."""
+    API key, `cores` is what the looks need."""
 
     partners: int
     races: int
@@ -77,7 +77,8 @@ class Paper:
 
 def fleet(partners: int, races: int) -> list[WatchedRace]:
     return [
-        WatchedRace(1 + number % partners, str(1 + number % partners), 1 + number) for number in range(partners * races)
+        WatchedRace(1 + number % partners, str(1 + number % partners), 1 + number % partners, 1 + number)
+        for number in range(partners * races)
     ]
 
 
@@ -106,7 +107,7 @@ def looks(races: list[WatchedRace], rules: Rules, *, until: float, call_time: Ca
         key = race.partner_id, race.race_id
         due_at[key] = now + interval(
             races,
-            race.partner_id,
+            race.call_budget_id,
             target=rules.target,
             removed_every=rules.removed_every,
             calls_per_hour=rules.calls_per_hour,

@@ -119,7 +119,9 @@ class Clients:
         if kept is None or kept[0] != credential:
             if kept is not None:
                 kept[2].close()
-            ledger = budget.Ledger(self._ledger_conn, credential.credential_id, self._lane, limits(self._settings))
+            ledger = budget.Ledger(
+                self._ledger_conn, credential.credential_id, credential.api_key_id, self._lane, limits(self._settings)
+            )
             kept = (credential, ledger, client_for(self._settings, credential, ledger))
             self._kept[credential.credential_id] = kept
         return kept[1], kept[2]

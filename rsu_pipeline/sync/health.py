@@ -1,6 +1,7 @@
 """What is late, and what the next hour will cost: pure functions of what was read, the settings and the present."""
 
 import datetime as dt
+from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from itertools import groupby
@@ -90,10 +91,12 @@ def shares(found: Iterable[Freshness]) -> dict[str, float]:
 @dataclass(frozen=True)
 class Need:
     """Calls that a partner's plan needs in the next hour: `routine` for listing and visits, `watch` for looks at races in
-    their window as often as they should be. The watch makes do with fewer, and bibs are seen later."""
+    their window as often as they should be. The watch makes do with fewer, and bibs are seen later. Partners with the same
+    `call_budget_id` have one API key, whose limit is for all of them."""
 
     partner_id: int
     key: str
+    call_budget_id: int
     routine: float
     watch: float
 
@@ -106,12 +109,14 @@ def calls_needed(reads: Sequence[EventRead], now: dt.datetime, settings: Setting
     """An estimate for each partner with events ahead, the most needing first: each race by the nearest tier it has within
     the hour, and a full read for whatever is due one or enters its window. Reads are in order of partner and race."""
     found = []
-    for (partner_id, key), own in groupby(reads, key=lambda read: (read.partner_id, read.key)):
+    for (partner_id, key, call_budget_id), own in groupby(
+        reads, lambda read: (read.partner_id, read.key, read.call_budget_id)
+    ):
         routine, watch = 3600 / settings.cadence.later, 0.0
         for _, group in groupby(own, key=lambda read: read.race_id):
             its_routine, its_watch = _calls_for_race(list(group), now, settings)
             routine, watch = routine + its_routine, watch + its_watch
-        found.append(Need(partner_id, key, routine, watch))
+        found.append(Need(partner_id, key, call_budget_id, routine, watch))
     return sorted(found, key=lambda need: need.calls, reverse=True)
 
 
@@ -130,12 +135,13 @@ def _calls_for_race(events: list[EventRead], now: dt.datetime, settings: Setting
 
 @dataclass(frozen=True)
 class Budget:
-    """What the next hour needs beside what it may have. `short` are partners that need more than their limit, `starved`
-    those of them whose visits alone do; `flight_limit` is how many calls fit into the places in flight, None where each
-    credential has its own."""
+    """What the next hour needs beside what it may have. `short` are partners whose API key needs more than its limit,
+    `starved` those of them whose visits alone do; `most` is what the API key that needs the most does; `flight_limit` is
+    how many calls fit into the places in flight, None where each API key has its own."""
 
     limit: int
     needs: list[Need]
+    most: float
     short: list[Need]
     starved: list[Need]
     flight_limit: int | None
@@ -157,11 +163,19 @@ class Budget:
 def budget(needs: list[Need], settings: Settings) -> Budget:
     """The needs judged by the settings."""
     own = settings.budget
+    calls: dict[int, float] = defaultdict(float)
+    routine: dict[int, float] = defaultdict(float)
+    for need in needs:
+        calls[need.call_budget_id] += need.calls
+        routine[need.call_budget_id] += need.routine
+    starved = {number for number, count in routine.items() if count > _routine(own.calls_per_hour)}
+    short = starved | {number for number, count in calls.items() if count > own.calls_per_hour}
     return Budget(
         own.calls_per_hour,
         needs,
-        [need for need in needs if need.calls > own.calls_per_hour or need.routine > _routine(own.calls_per_hour)],
-        [need for need in needs if need.routine > _routine(own.calls_per_hour)],
+        max(calls.values(), default=0.0),
+        [need for need in needs if need.call_budget_id in short],
+        [need for need in needs if need.call_budget_id in starved],
         int(own.max_in_flight * 3600 / CALL_SECONDS) if own.in_flight_scope == "all" else None,
     )
 

@@ -30,7 +30,7 @@ from rsu_pipeline.warehouse.staging import Counts
 CALL_SECONDS = 1.4
 """How long a call is taken to last where none has been measured: the slow end of what was seen at RunSignup."""
 BUDGET_SHARE = 0.9
-"""The share of a credential's hour that the watch plans with; the rest is for full reads, retries and others."""
+"""The share of an API key's hour that the watch plans with; the rest is for full reads, retries and others."""
 LOOK_FOR_RACES_EVERY = 15.0
 """Seconds between two looks at which races are in their window."""
 REFUSED_EVENT_RETRY_AFTER = dt.timedelta(minutes=15)
@@ -41,27 +41,28 @@ PATIENCE = 15.0
 
 @dataclass(frozen=True)
 class WatchedRace:
-    """A race in its window."""
+    """A race in its window. Races with the same `call_budget_id` are polled with one API key."""
 
     partner_id: int
     key: str
+    call_budget_id: int
     race_id: int
 
 
 def watched(
     races: Sequence[fleet.FleetRace], now: dt.datetime, *, shard: int = 0, shards: int = 1
 ) -> list[WatchedRace]:
-    """The races in their window at `now`, of the partners that fall to this shard."""
+    """The races in their window at `now`, of the API keys that fall to this shard: who plans a key's calls sees them all."""
     return [
-        WatchedRace(race.partner_id, race.key, race.race_id)
+        WatchedRace(race.partner_id, race.key, race.call_budget_id, race.race_id)
         for race in races
-        if race.partner_id % shards == shard and cadence.race_tier(race.times, now) == "window"
+        if race.call_budget_id % shards == shard and cadence.race_tier(race.times, now) == "window"
     ]
 
 
 def interval(
     races: Sequence[WatchedRace],
-    partner_id: int,
+    call_budget_id: int,
     *,
     target: float,
     removed_every: int,
@@ -69,9 +70,9 @@ def interval(
     in_flight: int,
     call_seconds: float = CALL_SECONDS,
 ) -> float:
-    """Seconds between two looks at a race of this partner: the target, or longer where the partner's calls for an hour
-    or the calls in flight would not do for it."""
-    own = sum(race.partner_id == partner_id for race in races)
+    """Seconds between two looks at a race of this API key: the target, or longer where the key's calls for an hour or the
+    calls in flight would not do for it."""
+    own = sum(race.call_budget_id == call_budget_id for race in races)
     calls_a_look = 1 + 1 / removed_every
     for_budget = own * calls_a_look * 3600 / (calls_per_hour * BUDGET_SHARE)
     for_flight = len(races) * calls_a_look * call_seconds / in_flight
@@ -197,7 +198,7 @@ class Watch:
             self._busy.add(race.partner_id)
             self._due_at[race.partner_id, race.race_id] = now + interval(
                 self._races,
-                race.partner_id,
+                race.call_budget_id,
                 target=self._settings.watch.interval,
                 removed_every=self._settings.watch.removed_every,
                 calls_per_hour=self._settings.budget.calls_per_hour,

@@ -256,13 +256,21 @@ def access_denied(conn: Connection, now: dt.datetime) -> list[tuple[int, str, in
         return cur.fetchall()
 
 
-def calls_used(conn: Connection) -> list[tuple[int, str, int]]:
-    """Calls of the last hour of each partner's credential that works: partner, its partition key, calls."""
+def calls_used(conn: Connection) -> list[tuple[list[int], list[str], int]]:
+    """Calls of the last hour with each API key that works: the partners that have it, their partition keys, calls."""
     with conn.cursor() as cur:
         cur.execute(
-            f"SELECT t.timing_partner_id, t.partition_key, count(*) FROM {_WORKING}"
-            " JOIN api_calls a ON a.credential_id = c.partner_provider_credential_id"
-            f" WHERE {_WORKS} AND a.granted_at > statement_timestamp() - interval '1 hour' GROUP BY 1, 2 ORDER BY 1",
+            f"""
+            WITH used AS (
+                SELECT coalesce(api_key_id, -credential_id) AS call_budget_id, count(*) AS calls FROM api_calls
+                WHERE granted_at > statement_timestamp() - interval '1 hour' GROUP BY 1
+            )
+            SELECT array_agg(t.timing_partner_id ORDER BY t.timing_partner_id),
+                array_agg(t.partition_key::text ORDER BY t.timing_partner_id), u.calls
+            FROM {_WORKING}
+            JOIN used u ON u.call_budget_id = coalesce(c.api_key_id, -c.partner_provider_credential_id)
+            WHERE {_WORKS} GROUP BY u.call_budget_id, u.calls ORDER BY 1
+            """,
             {"provider": PROVIDER},
         )
         return cur.fetchall()

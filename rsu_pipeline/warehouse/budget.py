@@ -1,5 +1,5 @@
-"""The call ledger: no more than the set calls per hour and credential, and no more than the set calls in flight, over
-all processes and machines, retries counted.
+"""The call ledger: no more than the set calls per hour and API key, however many partners have the key, and no more than
+the set calls in flight, over all processes and machines, retries counted.
 
 A grant is a row of `api_calls`, counted and inserted under an advisory lock: the lock in one statement, the count in
 the next (which then sees every grant before it), the insert, the commit, and only then the call. Time is the database
@@ -42,7 +42,7 @@ class NoCallLeft(RuntimeError):
 
 @dataclass(frozen=True)
 class Limits:
-    """What is allowed. `all_credentials` tells whether `max_in_flight` counts over all credentials or each alone."""
+    """What is allowed. `all_credentials` tells whether `max_in_flight` counts over all API keys or for each alone."""
 
     calls_per_hour: int
     max_in_flight: int
@@ -50,12 +50,14 @@ class Limits:
 
 
 class Ledger:
-    """Grants for one credential and lane, taken on a connection of its own; one thread at a time."""
+    """Grants for one credential and lane, taken on a connection of its own; one thread at a time. They count against the
+    credential's API key, together with those of every other credential that has it."""
 
     def __init__(
         self,
         conn: Connection,
         credential_id: int,
+        api_key_id: int,
         lane: Lane,
         limits: Limits,
         *,
@@ -63,6 +65,7 @@ class Ledger:
     ) -> None:
         self._conn = conn
         self._credential_id = credential_id
+        self._api_key_id = api_key_id
         self._lane: Lane = lane
         self._limits = limits
         self._sleep = sleep
@@ -71,7 +74,7 @@ class Ledger:
 
     @property
     def lane_limit(self) -> int:
-        """Calls an hour this lane may bring the credential to; never less than one."""
+        """Calls an hour this lane may bring the API key to; never less than one."""
         return max(1, int(self._limits.calls_per_hour * LANES[self._lane]))
 
     def take(self, endpoint: str, race_id: int | None) -> int:
@@ -102,17 +105,17 @@ class Ledger:
 
     def left(self) -> int:
         """Calls this lane has left in the present hour."""
-        return max(0, self.lane_limit - calls_this_hour(self._conn, self._credential_id))
+        return max(0, self.lane_limit - calls_this_hour(self._conn, self._api_key_id))
 
     def _try(self, endpoint: str, race_id: int | None, *, places: int) -> int | None:
-        key = 0 if self._limits.all_credentials else self._credential_id
+        key = 0 if self._limits.all_credentials else self._api_key_id
         try:
             with self._conn.cursor() as cur:
                 cur.execute("SELECT pg_advisory_xact_lock(%s, %s)", (_LEDGER_LOCK_CLASS, key))
                 cur.execute(
                     _COUNT,
                     {
-                        "credential": self._credential_id,
+                        "api_key": self._api_key_id,
                         "all": self._limits.all_credentials,
                         "stuck": STUCK_SECONDS,
                         "abandoned": ABANDONED_SECONDS,
@@ -125,9 +128,9 @@ class Ledger:
                 if in_flight >= places:
                     return None
                 cur.execute(
-                    "INSERT INTO api_calls (credential_id, lane, endpoint, race_id) VALUES (%s, %s, %s, %s)"
-                    " RETURNING api_call_id",
-                    (self._credential_id, self._lane, endpoint, race_id),
+                    "INSERT INTO api_calls (credential_id, api_key_id, lane, endpoint, race_id)"
+                    " VALUES (%s, %s, %s, %s, %s) RETURNING api_call_id",
+                    (self._credential_id, self._api_key_id, self._lane, endpoint, race_id),
                 )
                 (grant,) = cur.fetchone() or (None,)
             self._conn.commit()
@@ -145,7 +148,7 @@ _COUNT = """
 WITH hour AS (
     SELECT granted_at, row_number() OVER (ORDER BY granted_at DESC) AS nth
     FROM api_calls
-    WHERE credential_id = %(credential)s AND granted_at > statement_timestamp() - interval '1 hour'
+    WHERE api_key_id = %(api_key)s AND granted_at > statement_timestamp() - interval '1 hour'
 )
 SELECT
     (SELECT count(*) FROM hour),
@@ -153,7 +156,7 @@ SELECT
     (SELECT count(*) FROM api_calls c
      WHERE c.settled_at IS NULL
         AND c.granted_at > statement_timestamp() - make_interval(secs => %(stuck)s)
-        AND (%(all)s OR c.credential_id = %(credential)s)
+        AND (%(all)s OR c.api_key_id = %(api_key)s)
         AND (c.granted_at > statement_timestamp() - make_interval(secs => %(abandoned)s)
             -- A later session may have been given the number of one that is gone.
             OR EXISTS (SELECT FROM pg_stat_activity a
@@ -161,12 +164,12 @@ SELECT
 """
 
 
-def calls_this_hour(conn: Connection, credential_id: int) -> int:
-    """Calls granted to a credential in the last 60 minutes, over all lanes."""
+def calls_this_hour(conn: Connection, api_key_id: int) -> int:
+    """Calls granted with an API key in the last 60 minutes, over all partners and lanes."""
     with conn.cursor() as cur:
         cur.execute(
-            "SELECT count(*) FROM api_calls WHERE credential_id = %s AND granted_at > statement_timestamp() - interval '1 hour'",
-            (credential_id,),
+            "SELECT count(*) FROM api_calls WHERE api_key_id = %s AND granted_at > statement_timestamp() - interval '1 hour'",
+            (api_key_id,),
         )
         (count,) = cur.fetchone() or (0,)
     conn.rollback()

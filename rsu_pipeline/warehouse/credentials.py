@@ -4,13 +4,14 @@ import datetime as dt
 import re
 import unicodedata
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 
 import psycopg2
 import psycopg2.errors
 from psycopg2.extensions import connection as Connection
 
+from rsu_pipeline.warehouse import api_keys, duplicate_partners
 from rsu_pipeline.warehouse.sealing import PREFIX, Sealer, SecretKeyError
 
 PROVIDER = "runsignup"
@@ -49,9 +50,10 @@ class Partner:
 
 @dataclass(frozen=True)
 class OpenCredential:
-    """A credential with its key and secret in clear; never printed."""
+    """A credential with its key and secret in clear; never printed. Calls are counted by `api_key_id`."""
 
     credential_id: int
+    api_key_id: int
     scheme: str
     principal: str = field(repr=False)
     secret: str = field(repr=False)
@@ -121,11 +123,21 @@ def ensure_key(conn: Connection, partner_id: int) -> str:
     return str(key)
 
 
-def add(conn: Connection, sealer: Sealer, *, name: str, principal: str, secret: str, scheme: str = "api_key") -> int:
+def add(
+    conn: Connection,
+    sealer: Sealer,
+    *,
+    name: str,
+    principal: str,
+    secret: str,
+    scheme: str = "api_key",
+    shares_api_key: bool = False,
+) -> int:
     """Makes a partner with a credential, or gives an existing partner of exactly this name a new one. Raises
-    PartnerError."""
+    PartnerError; also when another partner has this API key, unless `shares_api_key`, or nearly this name."""
     if len(name) > LONGEST_NAME:
         raise PartnerError(f"A partner's name has at most {LONGEST_NAME} characters; this one has {len(name)}.")
+    seal_all(conn, sealer)  # a key entered by SQL a moment ago is known then
     with conn.cursor() as cur:
         cur.execute("SELECT timing_partner_id FROM timing_partners WHERE company_name = %s", (name,))
         found = cur.fetchall()
@@ -134,24 +146,73 @@ def add(conn: Connection, sealer: Sealer, *, name: str, principal: str, secret: 
         if found:
             partner_id = int(found[0][0])
         else:
+            _refuse_similar_name(conn, name)
             cur.execute("INSERT INTO timing_partners (company_name) VALUES (%s) RETURNING timing_partner_id", (name,))
             (partner_id,) = cur.fetchone() or (0,)
         _hold_keys(conn)
+        present = _stored_api_key(conn, sealer, partner_id, principal)
+        api_key_id = api_keys.number_of(conn, sealer, principal)
+        if api_key_id != present and not shares_api_key:
+            _refuse_shared_key(conn, api_key_id, partner_id)
         cur.execute(
             """
-            INSERT INTO partner_provider_credentials (provider_id, timing_partner_id, principal, secret, credential_type)
-            SELECT provider_id, %s, %s, %s, %s FROM providers WHERE lower(name) = %s
+            INSERT INTO partner_provider_credentials
+                (provider_id, timing_partner_id, principal, secret, credential_type, shares_api_key)
+            SELECT provider_id, %s, %s, %s, %s, %s FROM providers WHERE lower(name) = %s
             ON CONFLICT (timing_partner_id, provider_id) DO UPDATE SET principal = excluded.principal,
                 secret = excluded.secret, credential_type = excluded.credential_type,
-                verified_at = NULL, rejected_at = NULL, rejected_reason = NULL, entered_at = now()
+                verified_at = NULL, rejected_at = NULL, rejected_reason = NULL, entered_at = now(),
+                shares_api_key = excluded.shares_api_key
+                    OR partner_provider_credentials.shares_api_key AND partner_provider_credentials.api_key_id = %s
+            RETURNING partner_provider_credential_id
             """,
-            (partner_id, sealer.seal(principal), sealer.seal(secret), scheme, PROVIDER),
+            (partner_id, sealer.seal(principal), sealer.seal(secret), scheme, shares_api_key, PROVIDER, api_key_id),
         )
         if cur.rowcount != 1:
             raise PartnerError(f"Table providers has {cur.rowcount} rows named RunSignup, but must have one.")
+        (credential_id,) = cur.fetchone() or (0,)
+        api_keys.assign(conn, credential_id, api_key_id)
         cur.execute("UPDATE timing_partners SET disabled_at = NULL WHERE timing_partner_id = %s", (partner_id,))
     ensure_key(conn, partner_id)
     return partner_id
+
+
+def _stored_api_key(conn: Connection, sealer: Sealer, partner_id: int, principal: str) -> int | None:
+    """Return the number of the API key that the partner has now. One that no secret key decrypts any more is replaced by
+    `principal`, which may be the same key: its calls of this hour go on counting."""
+    with conn.cursor() as cur:
+        cur.execute(
+            f"SELECT principal, api_key_id FROM partner_provider_credentials {_RUNSIGNUP}"
+            " AND timing_partner_id = %(partner)s AND api_key_id IS NOT NULL",
+            {"provider": PROVIDER, "partner": partner_id},
+        )
+        row = cur.fetchone()
+    if row is None:
+        return None
+    try:
+        sealer.open(row[0])
+    except SecretKeyError:
+        api_keys.succeed(conn, sealer, row[1], principal)
+    return int(row[1])
+
+
+def _refuse_similar_name(conn: Connection, name: str) -> None:
+    other = duplicate_partners.similar_to(conn, name)
+    if other is not None:
+        raise PartnerError(
+            f"There is a partner named {other.name!r} ({other.label}), and {name!r} differs from it in case, blanks or the"
+            " form of its characters only: write the name exactly so to change its credential."
+        )
+
+
+def _refuse_shared_key(conn: Connection, api_key_id: int, partner_id: int) -> None:
+    others = duplicate_partners.partners_with(conn, api_key_id, but=partner_id)
+    if others:
+        raise PartnerError(
+            f"{others[0].label} has this API key already. RunSignup counts the calls of a key, not of a partner, and its"
+            " registrations would be stored twice: enter the partner's own key, or add --shared-key if both are meant to"
+            " have this one."
+        )
 
 
 _RUNSIGNUP = "WHERE provider_id IN (SELECT provider_id FROM providers WHERE lower(name) = %(provider)s)"
@@ -206,27 +267,27 @@ def reseal(conn: Connection, sealer: Sealer, *, batch: int = 100) -> Resealed:
         with conn.cursor() as cur:
             _hold_keys(conn)
             cur.execute(
-                "SELECT partner_provider_credential_id, timing_partner_id, principal, secret"
+                "SELECT partner_provider_credential_id, timing_partner_id, principal, secret, api_key_id"
                 f" FROM partner_provider_credentials {_RUNSIGNUP} AND partner_provider_credential_id > %(last)s"
                 " ORDER BY 1 LIMIT %(batch)s FOR UPDATE",
                 {"provider": PROVIDER, "last": last, "batch": batch},
             )
             rows = cur.fetchall()
-            for credential_id, partner_id, principal, secret in rows:
+            for credential_id, partner_id, principal, secret, number in rows:
                 try:
                     anew = [_anew(text, sealer) for text in (principal, secret)]
                 except SecretKeyError:
                     closed.append(int(partner_id))
                     continue
-                if anew == [principal, secret]:
-                    unchanged += 1
-                    continue
-                cur.execute(
-                    "UPDATE partner_provider_credentials SET principal = %s, secret = %s"
-                    " WHERE partner_provider_credential_id = %s",
-                    (*anew, credential_id),
-                )
-                sealed += 1
+                is_newest = anew == [principal, secret]
+                if not is_newest:
+                    _store(conn, credential_id, *anew)
+                if number is not None and principal:
+                    # Also of one that is encrypted with the newest key: its fingerprint may be older.
+                    number = api_keys.refresh_fingerprint(conn, sealer, number, sealer.open(principal))
+                    api_keys.assign(conn, credential_id, number)
+                unchanged += is_newest
+                sealed += not is_newest
         conn.commit()
         if not rows:
             return Resealed(sealed, unchanged, closed)
@@ -240,22 +301,32 @@ def _anew(text: str | None, sealer: Sealer) -> str | None:
     return sealer.seal(sealer.open(text))
 
 
+def _store(conn: Connection, credential_id: int, principal: str | None, secret: str | None) -> None:
+    """Store a credential's sealed values. Its API key is unknown then, until it is assigned."""
+    with conn.cursor() as cur:
+        cur.execute(
+            "UPDATE partner_provider_credentials SET principal = %s, secret = %s WHERE partner_provider_credential_id = %s",
+            (principal, secret, credential_id),
+        )
+
+
 def seal_all(conn: Connection, sealer: Sealer) -> int:
     """Seals every key and secret for RunSignup that stands in clear, and returns how many credentials had one. What
-    other programs keep for other providers is left alone."""
-    in_clear = (
-        f"SELECT partner_provider_credential_id, principal, secret FROM partner_provider_credentials {_RUNSIGNUP}"
-        " AND (principal NOT LIKE %(sealed)s OR secret NOT LIKE %(sealed)s)"
+    other programs keep for other providers is left alone. A credential whose API key has no number gets it."""
+    unfinished = (
+        "SELECT partner_provider_credential_id, principal, secret, api_key_id"
+        f" FROM partner_provider_credentials {_RUNSIGNUP} AND (principal NOT LIKE %(sealed)s OR secret NOT LIKE %(sealed)s"
+        r" OR api_key_id IS NULL AND principal ~ '\S')"
     )
     parameters = {"sealed": PREFIX + "%", "provider": PROVIDER}
     with conn.cursor() as cur:
-        cur.execute(in_clear, parameters)
+        cur.execute(unfinished, parameters)
         if not cur.fetchall():
             return 0
         _hold_keys(conn)
-        cur.execute(f"{in_clear} FOR UPDATE", parameters)
+        cur.execute(f"{unfinished} ORDER BY 1 FOR UPDATE", parameters)
         count = 0
-        for credential_id, principal, secret in cur.fetchall():
+        for credential_id, principal, secret, number in cur.fetchall():
             sealed = [
                 # Blank is no secret, and stays blank: sealed it would pass for one.
                 text if not text or not text.strip() or text.startswith(PREFIX) else sealer.seal(text.strip())
@@ -263,12 +334,17 @@ def seal_all(conn: Connection, sealer: Sealer) -> int:
             ]
             if sealed != [principal, secret]:
                 count += 1
-                cur.execute(
-                    "UPDATE partner_provider_credentials SET principal = %s, secret = %s"
-                    " WHERE partner_provider_credential_id = %s",
-                    (*sealed, credential_id),
-                )
+                _store(conn, credential_id, *sealed)
+            if sealed[0] != principal or number is None:
+                _assign_number(conn, sealer, credential_id, sealed[0])
     return count
+
+
+def _assign_number(conn: Connection, sealer: Sealer, credential_id: int, sealed: str | None) -> None:
+    """Number the API key of a credential, unless it is blank or no secret key decrypts it."""
+    if sealed and sealed.startswith(PREFIX):
+        with suppress(SecretKeyError):
+            api_keys.assign(conn, credential_id, api_keys.number_of(conn, sealer, sealer.open(sealed)))
 
 
 def open_credential(conn: Connection, sealer: Sealer, partner_id: int) -> OpenCredential:
@@ -285,7 +361,7 @@ def _open(conn: Connection, sealer: Sealer, partner_id: int) -> OpenCredential:
     with conn.cursor() as cur:
         cur.execute(
             "SELECT c.partner_provider_credential_id, coalesce(nullif(lower(c.credential_type), ''), 'api_key'),"
-            " c.principal, c.secret FROM partner_provider_credentials c JOIN providers v USING (provider_id)"
+            " c.principal, c.secret, c.api_key_id FROM partner_provider_credentials c JOIN providers v USING (provider_id)"
             r" WHERE c.timing_partner_id = %s AND lower(v.name) = %s AND c.principal ~ '\S' AND c.secret ~ '\S'",
             (partner_id, PROVIDER),
         )
@@ -293,12 +369,15 @@ def _open(conn: Connection, sealer: Sealer, partner_id: int) -> OpenCredential:
     conn.commit()
     if row is None:
         raise PartnerError(f"Partner {partner_id} has no RunSignup credential: add one with `rsu partners add`.")
-    credential_id, scheme, principal, secret = row
+    credential_id, scheme, principal, secret, api_key_id = row
     if scheme not in ("api_key", "rsu_api_key", "sp_api_key"):
         raise PartnerError(
             f"Partner {partner_id} has credential_type {scheme!r}: use api_key, rsu_api_key or sp_api_key."
         )
-    return OpenCredential(credential_id, scheme, sealer.open(principal), sealer.open(secret))
+    clear = sealer.open(principal), sealer.open(secret)
+    if api_key_id is None:
+        raise SecretKeyError(f"The API key of partner {partner_id} is being changed: run it again in a moment.")
+    return OpenCredential(credential_id, api_key_id, scheme, *clear)
 
 
 def mark_verified(conn: Connection, credential_id: int) -> None:

@@ -24,6 +24,10 @@ t.disabled_at IS NULL AND t.partition_key IS NOT NULL
 """
 
 
+CALL_BUDGET = "coalesce(c.api_key_id, -c.timing_partner_id)"
+"""The call budget a credential draws on: its API key's number, or minus the partner's while the key has none."""
+
+
 @dataclass(frozen=True)
 class FleetPartner:
     """A partner that is to be synced. `listed_at` is when a run last read its listing or tried, `failed` whether the last
@@ -38,10 +42,12 @@ class FleetPartner:
 @dataclass(frozen=True)
 class FleetRace:
     """A race of such a partner. `times` are its events' (start, end) instants, those that are over left out; `tried_at`
-    is when a run last read each of these events or tried, `failed` whether the race's last try failed."""
+    is when a run last read each of these events or tried, `failed` whether the race's last try failed. Partners with the
+    same `call_budget_id` share one API key and its calls."""
 
     partner_id: int
     key: str
+    call_budget_id: int
     race_id: int
     times: tuple[tuple[dt.datetime | None, dt.datetime | None], ...]
     tried_at: tuple[dt.datetime | None, ...]
@@ -73,11 +79,11 @@ def races_to_read(conn: Connection, now: dt.datetime) -> list[FleetRace]:
     with conn.cursor() as cur:
         cur.execute(
             f"""
-            SELECT r.timing_partner_id, r.partition_key, r.race_id, r.starts, r.ends, r.event_ids, r.read_at,
+            SELECT r.timing_partner_id, r.partition_key, r.call_budget_id, r.race_id, r.starts, r.ends, r.event_ids, r.read_at,
                 tried.finished_at, tried.event_ids,
                 coalesce(tried.status = 'failed' AND coalesce(tried.finished_at > r.last_read_at, true), false)
             FROM (
-                SELECT t.timing_partner_id, t.partition_key, l.race_id,
+                SELECT t.timing_partner_id, t.partition_key, min({CALL_BUDGET}) AS call_budget_id, l.race_id,
                     array_agg(e.starts_at ORDER BY e.event_id) AS starts, array_agg(e.ends_at ORDER BY e.event_id) AS ends,
                     array_agg(e.event_id ORDER BY e.event_id) AS event_ids,
                     -- The watch's looks are told by the cursors only: those that find nothing leave no history.
@@ -106,6 +112,7 @@ def races_to_read(conn: Connection, now: dt.datetime) -> list[FleetRace]:
             FleetRace(
                 partner_id,
                 key,
+                call_budget_id,
                 race_id,
                 tuple(zip(starts, ends, strict=True)),
                 tuple(
@@ -114,7 +121,7 @@ def races_to_read(conn: Connection, now: dt.datetime) -> list[FleetRace]:
                 ),
                 failed,
             )
-            for partner_id, key, race_id, starts, ends, event_ids, reads, tried_at, tried, failed in (
-                (*row[:8], row[8] or (), row[9]) for row in cur.fetchall()
+            for partner_id, key, call_budget_id, race_id, starts, ends, event_ids, reads, tried_at, tried, failed in (
+                (*row[:9], row[9] or (), row[10]) for row in cur.fetchall()
             )
         ]

@@ -9,6 +9,7 @@ from psycopg2.extensions import connection as Connection
 
 from rsu_pipeline.warehouse.backfill import PAST_EVENTS
 from rsu_pipeline.warehouse.credentials import PROVIDER
+from rsu_pipeline.warehouse.fleet import CALL_BUDGET
 
 CredentialState = Literal["off", "none", "incomplete", "refused", "untried", "works"]
 
@@ -18,7 +19,8 @@ class PartnerHealth:
     """A partner in figures. `credential` is off for a partner that is switched off, incomplete for one whose key or secret
     is blank. `failures` counts what failed at its last try: races with events ahead, the listing, and past editions.
     `changed` and the bibs are of the last 24 hours, bib seconds run from RunSignup's change to the row here; they are None
-    where nothing changed. `past_events` is None when no history was asked for."""
+    where nothing changed. `past_events` is None when no history was asked for. `calls` are those of the last hour with the
+    partner's API key: partners with the same `call_budget_id` share the key, and have the same."""
 
     partner_id: int
     key: str | None
@@ -27,6 +29,7 @@ class PartnerHealth:
     events_ahead: int
     last_sync: dt.datetime | None
     failures: int
+    call_budget_id: int | None
     calls: int
     registrations: int
     changed: int
@@ -106,7 +109,8 @@ SELECT t.timing_partner_id, t.partition_key,
         WHEN c.verified_at IS NULL THEN 'untried' ELSE 'works' END,
     coalesce(r.races, 0), coalesce(r.events, 0)::bigint, greatest(good.finished_at, r.last_read_at),
     coalesce(r.failures, 0) + coalesce(f.failures, 0) + (listed.status IS NOT DISTINCT FROM 'failed')::int,
-    calls.n, coalesce(s.active, 0), coalesce(s.changed, 0), coalesce(q.held_back, 0), coalesce(q.with_faults, 0),
+    CASE WHEN c.timing_partner_id IS NOT NULL THEN {CALL_BUDGET} END, calls.n,
+    coalesce(s.active, 0), coalesce(s.changed, 0), coalesce(q.held_back, 0), coalesce(q.with_faults, 0),
     coalesce(b.bibs, 0), b.p95, b.slowest,
     CASE WHEN h.timing_partner_id IS NOT NULL THEN coalesce(p.events, 0) END,
     CASE WHEN h.timing_partner_id IS NOT NULL THEN coalesce(p.settled, 0) END,
@@ -131,7 +135,9 @@ LEFT JOIN LATERAL (
 ) listed ON true
 CROSS JOIN LATERAL (
     SELECT count(*) AS n FROM api_calls a
-    WHERE a.credential_id = c.partner_provider_credential_id AND a.granted_at > %(now)s - interval '1 hour'
+    WHERE (a.api_key_id = c.api_key_id
+        OR a.api_key_id IS NULL AND a.credential_id = c.partner_provider_credential_id)
+        AND a.granted_at > %(now)s - interval '1 hour'
 ) calls
 ORDER BY t.timing_partner_id
 """
@@ -147,10 +153,12 @@ def partners(conn: Connection, now: dt.datetime) -> list[PartnerHealth]:
 @dataclass(frozen=True)
 class EventRead:
     """An event ahead of a partner that is meant to be synced. `read_at` is None when it was never read to its end,
-    `known_since` is when both the event and the present credential were known."""
+    `known_since` is when both the event and the present credential were known. Partners with the same `call_budget_id` share
+    one API key and its calls."""
 
     partner_id: int
     key: str
+    call_budget_id: int
     race_id: int
     event_id: int
     starts_at: dt.datetime | None
@@ -162,7 +170,7 @@ class EventRead:
 
 
 _EVENT_READS = f"""
-SELECT t.timing_partner_id, t.partition_key, l.race_id, e.event_id, e.starts_at, e.ends_at, k.last_read_at,
+SELECT t.timing_partner_id, t.partition_key, {CALL_BUDGET}, l.race_id, e.event_id, e.starts_at, e.ends_at, k.last_read_at,
     greatest(l.listed_at, e.created_at AT TIME ZONE current_setting('TimeZone'), c.entered_at),
     coalesce(k.registrations, 0), k.event_id IS NULL OR k.needs_full IS NOT NULL
 FROM timing_partners t

@@ -62,7 +62,7 @@ def record(
 @dataclass(frozen=True)
 class PartnerStatus:
     """A partner at a glance. `last_sync` is when a run last read something without failing; `last_error` is the newest
-    failure since then, if any."""
+    failure since then, if any. `calls_this_hour` are those with the partner's API key, whoever else has it."""
 
     partner_id: int
     key: str | None
@@ -95,7 +95,8 @@ def partner_status(conn: Connection) -> list[PartnerStatus]:
                  WHERE q.timing_partner_id = t.timing_partner_id AND q.resolved_at IS NULL),
                 good.finished_at, bad.reason, bad.finished_at,
                 (SELECT count(*) FROM api_calls a JOIN partner_provider_credentials c
-                    ON c.partner_provider_credential_id = a.credential_id
+                    ON c.api_key_id = a.api_key_id
+                        OR a.api_key_id IS NULL AND c.partner_provider_credential_id = a.credential_id
                  WHERE c.timing_partner_id = t.timing_partner_id AND a.granted_at > now() - interval '1 hour')
             FROM timing_partners t
             LEFT JOIN LATERAL (

@@ -6,6 +6,8 @@ open with the old key, new ones are sealed with the new. A process that runs not
 seals or opens; a changed environment needs its restart.
 """
 
+import base64
+import hmac
 import os
 import re
 import tempfile
@@ -14,6 +16,8 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from cryptography.fernet import Fernet, InvalidToken, MultiFernet
+from cryptography.hazmat.primitives.hashes import SHA256
+from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 
 PREFIX = "sealed:"
 _KEY = re.compile(r"[A-Za-z0-9_-]{43}=")
@@ -40,7 +44,7 @@ class Sealer:
             )
         self._newest = Fernet(keys[0])
         self._fernet = MultiFernet([Fernet(key) for key in keys])
-        self._count = len(keys)
+        self._fingerprint_keys = [_fingerprint_key(key) for key in keys]
 
     def _refresh(self) -> None:
         """Takes over keys that have changed since; those of the environment cannot."""
@@ -49,7 +53,7 @@ class Sealer:
     def key_count(self) -> int:
         """How many keys there are; more than one while a rotation is under way."""
         self._refresh()
-        return self._count
+        return len(self._fingerprint_keys)
 
     def seal(self, clear: str) -> str:
         self._refresh()
@@ -65,6 +69,14 @@ class Sealer:
                 f"A stored secret opens with no key of {self._source}: put the key it was sealed with back, or enter the"
                 " partner's key and secret again."
             ) from None
+
+    def fingerprints(self, clear: str) -> list[str]:
+        """Return the keyed digests of a value under each key, the newest first.
+
+        Without one of the keys nobody can tell whether a value has a given digest.
+        """
+        self._refresh()
+        return [hmac.digest(key, clear.encode(), "sha256").hex() for key in self._fingerprint_keys]
 
     def is_newest(self, sealed: str) -> bool:
         """Whether a value was sealed with the newest key."""
@@ -174,6 +186,12 @@ def _mark(key_file: Path) -> tuple[int, ...]:
     """What tells one state of the file from another."""
     stat = key_file.stat()
     return (stat.st_ino, stat.st_mtime_ns, stat.st_size, stat.st_mode)
+
+
+def _fingerprint_key(key: str) -> bytes:
+    """Derive a key for digests that is of no use for decrypting."""
+    derivation = HKDF(algorithm=SHA256(), length=32, salt=None, info=b"rsu-pipeline fingerprint")
+    return derivation.derive(base64.urlsafe_b64decode(key))
 
 
 def _token(sealed: str) -> bytes:

@@ -9,10 +9,12 @@ import pytest
 from rsu_pipeline import settings as configuration
 from rsu_pipeline.alerts import causes
 from rsu_pipeline.alerts.look import look
+from rsu_pipeline.warehouse import credentials, sealing
 from rsu_pipeline_tests.alerts.notifier import CANARY, Notifier
 from rsu_pipeline_tests.warehouse.fleet_rows import HOUR, MINUTE, NOW, Fleet
 
 Change = Callable[[Fleet], None]
+SEALER = sealing.Sealer([sealing.new_key()], source="tests")
 REAL = {"RSU_API_BASE_URL": "https://api.example.com/rest"}
 
 
@@ -66,6 +68,15 @@ def do(statement: str, *parameters: object) -> Change:
     return lambda put: put.sql(statement, *parameters)
 
 
+def share_api_key(put: Fleet) -> None:
+    """A second partner, entered by SQL with the first one's API key."""
+    put.sql("DELETE FROM partner_provider_credentials WHERE timing_partner_id = 2")
+    put.sql("DELETE FROM timing_partners WHERE timing_partner_id = 2")
+    put.partner(2)
+    put.sql("UPDATE partner_provider_credentials SET shares_api_key = false")
+    credentials.seal_all(put.conn, SEALER)
+
+
 FAULTS = [
     Fault(
         "credential_rejected",
@@ -96,6 +107,12 @@ FAULTS = [
     Fault("budget_short", calls, do("DELETE FROM api_calls"), "50 of 900 calls"),
     Fault("duplicate_bibs", list_with(2), list_with(0), "event 50: 2 entrants", start=20 * HOUR),
     Fault("dead_watch", read(6 * MINUTE), read(4 * MINUTE), "race 5 is in its window", start=2 * HOUR),
+    Fault(
+        "api_key_shared",
+        share_api_key,
+        do("UPDATE partner_provider_credentials SET shares_api_key = true"),
+        "1-acme and 2-acme have the same API key",
+    ),
     Fault("history_failing", history(4), history(3), "race 5 failed 4 times"),
 ]
 
@@ -230,4 +247,18 @@ def test_a_missing_registration_is_told_once_and_its_end_once(put: Fleet, notifi
         [],
         ["Cleared: the caller registration is missing"],
         [],
+    ]
+
+
+def test_calls_of_partners_that_share_an_api_key_are_short_together(put: Fleet) -> None:
+    put.partner(1)
+    put.partner(2)
+    credentials.seal_all(put.conn, SEALER)
+    put.sql(
+        "INSERT INTO api_calls (credential_id, lane, endpoint) SELECT c.partner_provider_credential_id, 'routine', 'races'"
+        " FROM partner_provider_credentials c, generate_series(1, 425)"
+    )
+    found = [item for item in causes.find(put.conn, configuration.load({}), NOW) if item.kind == "budget_short"]
+    assert [(item.key, item.sentence) for item in found] == [
+        ("1", "1-acme and 2-acme, which share one API key: 50 of 900 calls of this hour are left for routine syncs.")
     ]

@@ -37,7 +37,7 @@ def reads(partners: int, races: int, ahead: dt.timedelta) -> list[EventRead]:
     """Races that start so far ahead, all of them read in full some time ago."""
     ago = NOW - dt.timedelta(hours=1)
     return [
-        EventRead(partner, f"{partner}-acme", race, race, NOW + ahead, None, ago, ago, 300, False)
+        EventRead(partner, f"{partner}-acme", partner, race, race, NOW + ahead, None, ago, ago, 300, False)
         for partner in range(1, partners + 1)
         for race in range(partner * races, (partner + 1) * races)
     ]

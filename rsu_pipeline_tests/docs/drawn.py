@@ -19,7 +19,7 @@ FILE = Path(__file__).resolve().parents[2] / "docs" / "data-model.md"
 COMMAND = "make docs"
 
 GROUPS: dict[str, tuple[str, ...]] = {
-    "partners": ("timing_partners", "providers", "partner_provider_credentials"),
+    "partners": ("timing_partners", "providers", "partner_provider_credentials", "runsignup_api_keys"),
     "races": ("runsignup_races", "partner_races", "runsignup_events", "unified_events"),
     "registrations": ("runsignup_participants", "unified_participants", "quarantined_rows"),
     "bibs": ("runsignup_bib_changes", "bib_changes_handled"),
@@ -61,6 +61,7 @@ JOINS = (
     ("read_passes", ("timing_partner_id", "race_id"), "partner_races"),
     ("sync_history", ("timing_partner_id", "race_id"), "partner_races"),
     ("api_calls", ("credential_id",), "partner_provider_credentials"),
+    ("api_calls", ("api_key_id",), "runsignup_api_keys"),
     ("alerts", ("partner",), "timing_partners"),
 )
 """Table, columns and the table they point into, where no foreign key says so."""

@@ -26,7 +26,7 @@ NUMBERS = {
 }  # fmt: skip
 CHECKS = {
     "every_partner_fresh", "no_duplicate_registrations", "bib_log_replays", "budget_is_enough", "credentials_work",
-    "events_equal_runsignup", "no_rows_held_back",
+    "events_equal_runsignup", "no_rows_held_back", "no_shared_api_keys", "no_similar_partner_names",
 }  # fmt: skip
 _names = itertools.count(1)
 
@@ -166,6 +166,14 @@ INSERT INTO quarantined_rows (timing_partner_id, race_id, registration_id, is_st
 VALUES (2, 1, 77, false, 'unreadable', 'x', '{"email": "jo@example.org"}'),
     (2, 1, 78, true, 'dob: not a date', 'y', '{}')
 """
+SHARED_KEY = """
+UPDATE partner_provider_credentials SET api_key_id = (
+    SELECT api_key_id FROM partner_provider_credentials WHERE timing_partner_id = 1) WHERE timing_partner_id = 2
+"""
+OWN_KEY = """
+UPDATE partner_provider_credentials c SET api_key_id = (
+    SELECT min(api_key_id) FROM api_calls WHERE credential_id = c.partner_provider_credential_id)
+"""
 LOST_ENTRY = f"""
 {NO_TRIGGERS} DELETE FROM runsignup_bib_changes WHERE new_bib = '9001'
 """
@@ -260,6 +268,27 @@ LOST_ENTRY_BACK = f"""
             {"rows_held_back": 1, "rows_with_faults": 1, "partners": 1},
             {"partner": 2, "registration_id": 77},
             id="a row is held back",
+        ),
+        pytest.param(
+            "no_shared_api_keys",
+            sql(SHARED_KEY),
+            sql(OWN_KEY),
+            "WARN",
+            {"api_keys_shared": 1, "api_keys_shared_unintended": 1},
+            {},
+            id="two partners have one API key",
+        ),
+        pytest.param(
+            "no_similar_partner_names",
+            sql(
+                "INSERT INTO timing_partners (timing_partner_id, company_name)"
+                " SELECT 99, upper(company_name) || '  ' FROM timing_partners WHERE timing_partner_id = 2"
+            ),
+            sql("DELETE FROM timing_partners WHERE timing_partner_id = 99"),
+            "WARN",
+            {"names_similar": 1, "partners": 2},
+            {},
+            id="a partner's name differs in its case alone",
         ),
     ],
 )

@@ -15,7 +15,7 @@ def test_defaults_statements_and_the_ledgers_hour_follow_the_fast_clock(empty_da
     with database.session(empty_database, purpose="tests") as conn, conn.cursor() as cur:
         database.migrate(conn)
         limits = budget.Limits(calls_per_hour=1, max_in_flight=2)
-        ledger = budget.Ledger(conn, 1, "race_day", limits)
+        ledger = budget.Ledger(conn, 1, 1, "race_day", limits)
         ledger.settle(ledger.take("participants", 1), status=200, error=None, size=0, rows=0)
         with pytest.raises(budget.NoCallLeft):
             ledger.take("participants", 1)

@@ -91,7 +91,9 @@ def race(
 ) -> FleetRace:
     """A race that starts so long after NOW and was tried so long before."""
     times = ((None if start is None else NOW + start, None),)
-    return FleetRace(number, f"{number}-acme", race_id, times, (None if tried is None else NOW - tried,), failed)
+    return FleetRace(
+        number, f"{number}-acme", number, race_id, times, (None if tried is None else NOW - tried,), failed
+    )
 
 
 @pytest.mark.parametrize(
@@ -132,7 +134,7 @@ def test_a_look_half_an_interval_early_counts_so_that_no_read_slips_to_the_next(
 def test_each_event_of_a_race_is_judged_by_its_own_tier() -> None:
     # One event is at its start and looked at by the watch; the other, tomorrow's, was read ten minutes ago.
     times = ((NOW, None), (NOW + 20 * HOUR, None))
-    two = FleetRace(1, "1-acme", 10, times, (NOW - dt.timedelta(seconds=20), NOW - 10 * MINUTE), False)
+    two = FleetRace(1, "1-acme", 1, 10, times, (NOW - dt.timedelta(seconds=20), NOW - 10 * MINUTE), False)
     assert cadence.due([partner()], [two], NOW, EVERY) == []
     (visit,) = cadence.due([partner()], [replace(two, tried_at=(NOW, NOW - 15 * MINUTE))], NOW, EVERY)
     assert (visit.race_ids, visit.tier) == ((10,), "day")

@@ -25,6 +25,7 @@ def event(
     known: dt.timedelta = 90 * DAY,
     end: dt.timedelta | None = None,
     partner: int = 1,
+    budget: int | None = None,
     race: int = 10,
     number: int = 100,
     rows: int = 0,
@@ -34,6 +35,7 @@ def event(
     return EventRead(
         partner,
         f"{partner}-acme",
+        partner if budget is None else budget,
         race,
         number,
         None if start is None else NOW + start,
@@ -173,13 +175,26 @@ def test_without_a_watch_the_window_is_visited() -> None:
 def test_a_partner_is_short_of_calls_above_the_limit_and_starved_when_visits_alone_are_above_their_share(
     routine: float, watch: float, short: int, starved: int
 ) -> None:
-    found = health.budget([health.Need(1, "1-acme", routine, watch)], SETTINGS)
+    found = health.budget([health.Need(1, "1-acme", 1, routine, watch)], SETTINGS)
     assert (found.limit, len(found.short), len(found.starved)) == (1000, short, starved)
     assert found.is_enough is (short == 0)
 
 
+def test_partners_with_one_api_key_share_its_calls() -> None:
+    apart = [health.Need(number, f"{number}-acme", number, 0.0, 600.0) for number in (1, 2)]
+    assert health.budget(apart, SETTINGS).most == 600 and health.budget(apart, SETTINGS).is_enough
+    shared = [dataclasses.replace(need, call_budget_id=7) for need in apart]
+    found = health.budget(shared, SETTINGS)
+    assert (found.most, found.short, found.starved) == (1200, shared, [])
+    # Neither needs more than its share alone.
+    starved = [dataclasses.replace(need, routine=500.0) for need in shared]
+    assert health.budget(starved, SETTINGS).starved == starved
+    reads = [event(2 * HOUR, partner=1, budget=7), event(2 * HOUR, partner=2, budget=7)]
+    assert [need.call_budget_id for need in health.calls_needed(reads, NOW, SETTINGS)] == [7, 7]
+
+
 def test_calls_in_flight_have_to_do_for_the_visits_of_all() -> None:
-    many = [health.Need(number, f"{number}-acme", 6.0, 200.0) for number in range(1000)]
+    many = [health.Need(number, f"{number}-acme", number, 6.0, 200.0) for number in range(1000)]
     assert health.budget(many[:800], SETTINGS).is_enough
     found = health.budget(many, SETTINGS)
     assert (found.short, found.flight_limit, found.is_flight_enough, found.is_enough) == ([], 5142, False, False)

@@ -4,6 +4,7 @@ import datetime as dt
 import threading
 import time
 from collections.abc import Callable
+from dataclasses import replace
 
 import pytest
 from hypothesis import given
@@ -15,13 +16,16 @@ from rsu_pipeline.sync.desk import Desk
 from rsu_pipeline.sync.plan import Plan
 from rsu_pipeline.sync.watch import Watch, WatchedRace
 from rsu_pipeline.warehouse import budget, database
+from rsu_pipeline.warehouse.fleet import FleetRace
 from rsu_pipeline_tests.hub import Hub
 
 MakeHub = Callable[..., Hub]
 
 
 def races(*partners: int) -> list[WatchedRace]:
-    return [WatchedRace(partner, f"{partner}-acme", number) for number, partner in enumerate(partners, start=1)]
+    return [
+        WatchedRace(partner, f"{partner}-acme", partner, number) for number, partner in enumerate(partners, start=1)
+    ]
 
 
 def interval(fleet: list[WatchedRace], calls_per_hour: int = 1000, target: float = 20, in_flight: int = 2) -> float:
@@ -43,6 +47,24 @@ def test_the_interval_never_outspends_the_hour(own: int, others: int, calls: int
     assert seconds >= target
 
 
+def test_partners_with_one_api_key_are_polled_within_its_calls() -> None:
+    apart = races(*[1] * 20, *[2] * 20)
+    shared = [replace(race, call_budget_id=1) for race in apart]
+    assert interval(apart, calls_per_hour=100) == interval(races(*[1] * 20), calls_per_hour=100)
+    assert interval(shared, calls_per_hour=100) == interval(races(*[1] * 40), calls_per_hour=100)
+
+
+def test_partners_with_one_api_key_are_in_one_shard() -> None:
+    now = dt.datetime.now(dt.UTC)
+    # The numbers of two API keys, and of a partner whose API key is not known yet.
+    fleet = [
+        FleetRace(partner, str(partner), budget, partner, ((now, None),), (None,), False)
+        for partner, budget in ((1, 7), (2, 7), (3, 8), (4, -4))
+    ]
+    found = [{race.partner_id for race in watch.watched(fleet, now, shard=shard, shards=2)} for shard in range(2)]
+    assert found == [{3, 4}, {1, 2}]
+
+
 @given(st.lists(st.integers(1, 5), min_size=1, max_size=20), st.data())
 def test_the_race_due_first_is_next_and_a_busy_partners_race_never(partners: list[int], data: st.DataObject) -> None:
     fleet = races(*partners)
@@ -59,10 +81,8 @@ def test_the_race_due_first_is_next_and_a_busy_partners_race_never(partners: lis
 
 
 def test_every_partner_is_in_exactly_one_shard(make_hub: MakeHub) -> None:
-    from rsu_pipeline.warehouse.fleet import FleetRace
-
     now = dt.datetime.now(dt.UTC)
-    fleet = [FleetRace(number, str(number), number, ((now, None),), (None,), False) for number in range(1, 30)]
+    fleet = [FleetRace(number, str(number), number, number, ((now, None),), (None,), False) for number in range(1, 30)]
     found = [race.partner_id for shard in range(4) for race in watch.watched(fleet, now, shard=shard, shards=4)]
     assert sorted(found) == list(range(1, 30))
 

@@ -7,9 +7,12 @@ import json
 import subprocess
 import sys
 import time
+from contextlib import closing
+from dataclasses import replace
 from typing import Any
 
 from rsu_pipeline import settings as configuration
+from rsu_pipeline.runsignup.errors import BudgetExhausted
 from rsu_pipeline.sync import desk
 from rsu_pipeline.warehouse import budget, credentials, database
 from rsu_pipeline.warehouse.sealing import Sealer
@@ -17,11 +20,13 @@ from rsu_pipeline.warehouse.sealing import Sealer
 
 def main(order: dict[str, Any]) -> None:
     with database.session(order["url"], purpose="ledger worker") as conn:
-        limits = budget.Limits(order["calls_per_hour"], order["max_in_flight"])
-        ledger = budget.Ledger(conn, order["credential"], order["lane"], limits)
+        limits = budget.Limits(
+            order["calls_per_hour"], order["max_in_flight"], all_credentials=order.get("all_credentials", True)
+        )
+        ledger = budget.Ledger(conn, order["credential"], order["api_key"], order["lane"], limits)
         print("ready", flush=True)
         sys.stdin.readline()
-        result = {"exhaust": exhaust, "hold": hold, "call": call}[order["do"]](order, ledger)
+        result = {"exhaust": exhaust, "hold": hold, "call": call, "spend": spend}[order["do"]](order, ledger)
         print(json.dumps(result), flush=True)
 
 
@@ -54,6 +59,24 @@ def call(order: dict[str, Any], ledger: budget.Ledger) -> dict[str, Any]:
     races = sum(len(client.races_page(1).races) for _ in range(order["calls"]))
     client.close()
     return {"calls": ledger.calls, "races": races}
+
+
+def spend(order: dict[str, Any], _ledger: budget.Ledger) -> dict[str, Any]:
+    """Makes real calls with a partner's credential until its API key has none left. With `by_credential` the ledger makes the
+    mistake of counting each credential alone."""
+    settings = configuration.load(order["environment"])
+    sealer = Sealer(settings.secret_keys, source="RSU_SECRET_KEY")
+    with database.session(order["url"], purpose="ledger worker") as conn:
+        credential = credentials.open_credential(conn, sealer, order["partner"])
+        if order["by_credential"]:
+            credential = replace(credential, api_key_id=credential.credential_id)
+        with closing(desk.Clients(settings, conn, order["lane"])) as clients:
+            ledger, client = clients.of(credential)
+            try:
+                while True:
+                    client.races_page(1)
+            except BudgetExhausted:
+                return {"calls": ledger.calls}
 
 
 # For the test that started it.

@@ -59,10 +59,11 @@ def ledger_on(
     in_flight: int = 100,
     lane: Lane = "race_day",
     credential: int = 1,
+    api_key: int | None = None,
     **more: Any,
 ) -> Ledger:
     limits = Limits(hour, in_flight, all_credentials=more.pop("all_credentials", True))
-    return Ledger(conn, credential, lane, limits, **{"sleep": no_waiting} | more)
+    return Ledger(conn, credential, api_key or credential, lane, limits, **{"sleep": no_waiting} | more)
 
 
 def take_all(ledger: Ledger) -> tuple[int, NoCallLeft]:
@@ -88,6 +89,7 @@ def start() -> Iterator[Callable[..., Worker]]:
 
     def make(url: str, do: str, **order: Any) -> Worker:
         full = {"url": url, "do": do, "credential": 1, "lane": "race_day", "calls_per_hour": 1000, "max_in_flight": 2}
+        full["api_key"] = order.get("credential", 1)
         command = [sys.executable, "-m", "rsu_pipeline_tests.warehouse.ledger_worker", json.dumps(full | order)]
         started.append(subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True))
         return started[-1]
@@ -147,6 +149,46 @@ def test_eight_processes_never_have_more_than_two_calls_in_flight_at_runsignup(
         hub.value("SELECT count(*) FROM api_calls WHERE status = 200 AND error IS NULL AND bytes > 0") == 15 * PROCESSES
     )
     assert hub.value(AT_ONCE) == 2
+
+
+@pytest.mark.parametrize("scope", ["all", "credential"])
+def test_the_limit_holds_exactly_for_an_api_key_that_partners_share(
+    make_hub: Callable[..., Hub], start: Callable[..., Worker], scope: str
+) -> None:
+    calls, most = spend_shared_key(make_hub, start, scope=scope)
+    assert calls == 40
+    assert most <= 2
+
+
+def test_counting_by_credential_would_be_found(make_hub: Callable[..., Hub], start: Callable[..., Worker]) -> None:
+    calls, _ = spend_shared_key(make_hub, start, scope="all", by_credential=True)
+    assert calls == 80
+
+
+def spend_shared_key(
+    make_hub: Callable[..., Hub], start: Callable[..., Worker], *, scope: str, by_credential: bool = False
+) -> tuple[int, int]:
+    """Four processes of two partners with one API key make calls until none is left: how many RunSignup saw, and how many at
+    once."""
+    hub = make_hub(scale="small", latency_ms=5)
+    environment = hub.environment | {"RSU_CALLS_PER_HOUR": "40", "RSU_IN_FLIGHT_SCOPE": scope}
+    shared = hub.sandbox.admin.partners()[0]
+    hub.execute(
+        "UPDATE partner_provider_credentials SET principal = %s, secret = %s WHERE timing_partner_id = 2",
+        shared["key"],
+        shared["secret"],
+    )
+    hub.sandbox.admin.reset_stats()
+    workers = [
+        start(hub.url, "spend", partner=1 + number % 2, environment=environment, by_credential=by_credential)
+        for number in range(4)
+    ]
+    begin(*workers)
+    told = answers(workers)
+    stats = hub.sandbox.admin.stats()
+    assert sum(answer["calls"] for answer in told) == stats["calls"] == hub.value("SELECT count(*) FROM api_calls")
+    assert {entry["key_tail"] for entry in stats["log"]} == {shared["key"][-4:]}
+    return stats["calls"], stats["max_in_flight"]
 
 
 def test_a_killed_process_gives_its_place_back_but_not_its_call(
@@ -262,11 +304,14 @@ def test_backfill_stops_first_and_race_day_last(conn: Connection) -> None:
             ledger_on(conn, hour=20, lane=lane).take("participants", 1)
 
 
-def test_each_credential_has_an_hour_of_its_own(conn: Connection) -> None:
+def test_each_api_key_has_an_hour_of_its_own(conn: Connection) -> None:
     assert take_all(ledger_on(conn, hour=5, credential=1))[0] == 5
     assert take_all(ledger_on(conn, hour=5, credential=2))[0] == 5
     assert budget.calls_this_hour(conn, 1) == budget.calls_this_hour(conn, 2) == 5
     assert budget.calls_this_hour(conn, 3) == 0
+    with pytest.raises(NoCallLeft):
+        ledger_on(conn, hour=5, credential=3, api_key=2).take("participants", 1)
+    assert ledger_on(conn, hour=5, credential=1, api_key=3).left() == 5
 
 
 def test_a_lane_gets_its_share_and_never_less_than_one_call(conn: Connection) -> None:
@@ -305,7 +350,9 @@ def test_a_ledger_sees_the_grant_of_whoever_had_the_lock_before(database_url: st
         while sql(conn, "SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND NOT granted") == [(0,)]:
             assert time.monotonic() < deadline
             time.sleep(0.01)
-        cur.execute("INSERT INTO api_calls (credential_id, lane, endpoint) VALUES (1, 'race_day', 'races')")
+        cur.execute(
+            "INSERT INTO api_calls (credential_id, api_key_id, lane, endpoint) VALUES (1, 1, 'race_day', 'races')"
+        )
         first.commit()
     thread.join(30)
     assert len(refusals) == 1
@@ -315,12 +362,14 @@ def test_a_ledger_sees_the_grant_of_whoever_had_the_lock_before(database_url: st
 # In flight
 
 
-def test_places_in_flight_count_over_all_credentials_or_for_each_alone(conn: Connection) -> None:
+def test_places_in_flight_count_over_all_api_keys_or_for_each_alone(conn: Connection) -> None:
     ledger_on(conn, in_flight=1, credential=1).take("participants", 1)
     with pytest.raises(NoPlace):
         ledger_on(conn, in_flight=1, credential=2).take("participants", 1)
     with pytest.raises(NoPlace):
         ledger_on(conn, in_flight=1, credential=1, all_credentials=False).take("participants", 1)
+    with pytest.raises(NoPlace):
+        ledger_on(conn, in_flight=1, credential=2, api_key=1, all_credentials=False).take("participants", 1)
     other = ledger_on(conn, in_flight=1, credential=2, all_credentials=False)
     other.settle(other.take("participants", 1), status=200, error=None, size=0, rows=0)
 

@@ -42,8 +42,8 @@ def sql(conn: Connection, statement: str, *parameters: object) -> list[tuple[obj
     return found
 
 
-def added(conn: Connection, name: str = "Juniper Timing", secret: str = CLEAR_SECRET) -> int:
-    partner_id = credentials.add(conn, SEALER, name=name, principal=CLEAR_KEY, secret=secret)
+def added(conn: Connection, name: str = "Juniper Timing", secret: str = CLEAR_SECRET, key: str = CLEAR_KEY) -> int:
+    partner_id = credentials.add(conn, SEALER, name=name, principal=key, secret=secret)
     conn.commit()
     return partner_id
 
@@ -252,8 +252,8 @@ def test_spaces_around_a_key_entered_by_sql_are_not_part_of_it(conn: Connection)
 
 
 def test_sealing_is_done_once(conn: Connection) -> None:
+    added(conn, "Larch Timing", key="another")
     sql(conn, BY_SQL)
-    added(conn, "Larch Timing")
     assert credentials.seal_all(conn, SEALER) == 1
     conn.commit()
     before = sql(conn, "SELECT * FROM partner_provider_credentials ORDER BY 1")
@@ -324,7 +324,7 @@ def test_a_proof_clears_a_refusal(conn: Connection) -> None:
 
 def test_a_partner_awaits_its_first_sync_until_a_run_has_tried_and_again_after_a_new_key(conn: Connection) -> None:
     added(conn)
-    off = added(conn, "Larch Timing")
+    off = added(conn, "Larch Timing", key="another")
     credentials.set_disabled(conn, off, True)
     sql(conn, "INSERT INTO timing_partners (company_name) VALUES ('No Credential')")
 

@@ -5,7 +5,7 @@ import itertools
 
 import pytest
 
-from rsu_pipeline.warehouse import backfill, facts, health
+from rsu_pipeline.warehouse import alerts, backfill, credentials, facts, health, history, sealing
 from rsu_pipeline.warehouse.health import EventRead, PartnerHealth
 from rsu_pipeline_tests.warehouse import thousand
 from rsu_pipeline_tests.warehouse.fleet_rows import HOUR, MINUTE, NOW, Fleet
@@ -47,7 +47,7 @@ def test_each_partner_has_one_row_in_order_of_number_with_nothing_where_there_is
     put.partner(1)
     assert health.partners(put.conn, NOW) == [
         PartnerHealth(
-            number, f"{number}-acme", "untried", 0, 0, None, 0, 0, 0, 0, 0, 0, 0, None, None, None, None, None
+            number, f"{number}-acme", "untried", 0, 0, None, 0, -number, 0, 0, 0, 0, 0, 0, None, None, None, None, None
         )
         for number in (1, 2)
     ]
@@ -129,6 +129,22 @@ def test_calls_of_the_last_hour_and_rows_are_counted_for_each_partner(put: Fleet
     registration(put, 2, 1)
     found = {item.partner_id: (item.calls, item.registrations, item.changed) for item in health.partners(put.conn, NOW)}
     assert found == {1: (1, 2, 2), 2: (0, 1, 1)}
+
+
+def test_calls_are_those_with_the_partners_api_key_whoever_else_has_it(put: Fleet) -> None:
+    standing(put)  # both partners with the API key `key`
+    credentials.seal_all(put.conn, sealing.Sealer([sealing.new_key()], source="tests"))
+    put.sql(
+        "INSERT INTO api_calls (credential_id, api_key_id, lane, endpoint)"
+        " SELECT partner_provider_credential_id, api_key_id, 'routine', 'races'"
+        " FROM partner_provider_credentials, generate_series(1, 5)"
+    )
+    now = dt.datetime.now(dt.UTC)
+    one, two = health.partners(put.conn, now)
+    assert (one.calls, two.calls) == (10, 10) and one.call_budget_id == two.call_budget_id
+    assert [row.calls_this_hour for row in history.partner_status(put.conn)] == [10, 10]
+    assert {read.call_budget_id for read in health.event_reads(put.conn, now)} <= {one.call_budget_id}
+    assert alerts.calls_used(put.conn) == [([1, 2], ["1-acme", "2-acme"], 10)]
 
 
 def test_bibs_of_the_last_day_tell_how_long_they_took(put: Fleet) -> None:

@@ -84,9 +84,9 @@ def _numbers(
         "quarantined": sum(item.held_back for item in synced),
         "rows_with_faults": sum(item.with_faults for item in synced),
         "bibs_24h": sum(item.bibs for item in partners),
-        "calls_this_hour": sum(item.calls for item in partners),
+        "calls_this_hour": sum({item.call_budget_id: item.calls for item in partners}.values()),
         "calls_this_hour_max": max((item.calls for item in partners), default=0),
-        "calls_needed_max": math.ceil(budget.needs[0].calls) if budget.needs else 0,
+        "calls_needed_max": math.ceil(budget.most),
         "calls_limit": settings.budget.calls_per_hour,
         "histories_open": sum(item.history_complete is False for item in synced),
     }

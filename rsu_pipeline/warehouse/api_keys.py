@@ -1,0 +1,115 @@
+"""Which credentials have the same RunSignup API key, without any of them in clear.
+
+RunSignup limits calls by API key, so the call ledger counts by API key. Each key is a row of `runsignup_api_keys` with a
+number that stays, and a fingerprint that only a holder of the installation's secret key can compute. The key's text alone
+decides: `api_key` and `rsu_api_key` are two ways of sending a key, and one limit is the safe assumption for both.
+
+While several secret keys are in use, a fingerprint is looked up under each of them. A new one is written under the oldest,
+which every process has. `refresh_fingerprint` moves it to the newest when credentials are encrypted with it.
+"""
+
+from psycopg2.extensions import connection as Connection
+
+from rsu_pipeline.warehouse.sealing import Sealer
+
+
+def number_of(conn: Connection, sealer: Sealer, api_key: str) -> int:
+    """Return the number under which calls with this API key are counted."""
+    found = find(conn, sealer, api_key)
+    if found is not None:
+        return found
+    with conn.cursor() as cur:
+        # DO UPDATE, so that the row of a session that was faster is returned as well.
+        cur.execute(
+            "INSERT INTO runsignup_api_keys (fingerprint) VALUES (%s)"
+            " ON CONFLICT (fingerprint) DO UPDATE SET fingerprint = excluded.fingerprint RETURNING api_key_id",
+            (sealer.fingerprints(api_key)[-1],),
+        )
+        (number,) = cur.fetchone() or (0,)
+    return int(number)
+
+
+def find(conn: Connection, sealer: Sealer, api_key: str) -> int | None:
+    """Return the number of this API key, or None if it was never stored."""
+    with conn.cursor() as cur:
+        cur.execute(
+            "SELECT min(api_key_id) FROM runsignup_api_keys WHERE fingerprint = ANY (%s)",
+            (sealer.fingerprints(api_key),),
+        )
+        (number,) = cur.fetchone() or (None,)
+    return None if number is None else int(number)
+
+
+def assign(conn: Connection, credential_id: int, number: int) -> None:
+    """Record that a credential has this API key, and count its calls of the last hour that name none."""
+    with conn.cursor() as cur:
+        cur.execute(
+            "UPDATE partner_provider_credentials SET api_key_id = %s"
+            " WHERE partner_provider_credential_id = %s AND api_key_id IS DISTINCT FROM %s",
+            (number, credential_id, number),
+        )
+        cur.execute(
+            "UPDATE api_calls SET api_key_id = %s WHERE credential_id = %s AND api_key_id IS NULL"
+            " AND granted_at > clock_timestamp() - interval '1 hour'",
+            (number, credential_id),
+        )
+
+
+def succeed(conn: Connection, sealer: Sealer, number: int, api_key: str) -> None:
+    """Have an API key take over the number, and so the calls, of one that no secret key decrypts any more.
+
+    It may be the same key. Does nothing if this API key has a number already.
+    """
+    if find(conn, sealer, api_key) is None:
+        with conn.cursor() as cur:
+            cur.execute(
+                "UPDATE runsignup_api_keys SET fingerprint = %s WHERE api_key_id = %s",
+                (sealer.fingerprints(api_key)[-1], number),
+            )
+
+
+def refresh_fingerprint(conn: Connection, sealer: Sealer, number: int, api_key: str) -> int:
+    """Store the fingerprint under the newest secret key and return the number of the API key.
+
+    Another number is returned if a process that had the newest secret key alone stored the same API key. Both become one,
+    with the calls of both.
+    """
+    newest = sealer.fingerprints(api_key)[0]
+    with conn.cursor() as cur:
+        cur.execute("SELECT api_key_id FROM runsignup_api_keys WHERE fingerprint = %s", (newest,))
+        (other,) = cur.fetchone() or (None,)
+        if other is None:
+            cur.execute("UPDATE runsignup_api_keys SET fingerprint = %s WHERE api_key_id = %s", (newest, number))
+        elif other != number:
+            for table in ("partner_provider_credentials", "api_calls"):
+                cur.execute(f"UPDATE {table} SET api_key_id = %s WHERE api_key_id = %s", (other, number))
+            cur.execute("DELETE FROM runsignup_api_keys WHERE api_key_id = %s", (number,))
+            return int(other)
+    return number
+
+
+def minutes_until_forgotten(conn: Connection) -> float | None:
+    """Return how long the calls of API keys without a credential still count, in minutes. None if there are none.
+
+    Their fingerprints cannot be moved to another secret key, so that key would come back as a new one.
+    """
+    with conn.cursor() as cur:
+        cur.execute(
+            "SELECT extract(epoch FROM max(a.granted_at) + interval '1 hour' - clock_timestamp()) / 60 FROM api_calls a"
+            f" WHERE a.granted_at > clock_timestamp() - interval '1 hour' AND a.api_key_id IN ({_UNUSED})"
+        )
+        (minutes,) = cur.fetchone() or (None,)
+    return None if minutes is None else float(minutes)
+
+
+def delete_unused(conn: Connection) -> int:
+    """Delete the fingerprints of API keys that no credential has, and return how many."""
+    with conn.cursor() as cur:
+        cur.execute(f"DELETE FROM runsignup_api_keys WHERE api_key_id IN ({_UNUSED})")
+        return cur.rowcount
+
+
+_UNUSED = """
+SELECT k.api_key_id FROM runsignup_api_keys k
+WHERE NOT EXISTS (SELECT FROM partner_provider_credentials c WHERE c.api_key_id = k.api_key_id)
+"""

@@ -1,0 +1,92 @@
+"""Partners that may be one and the same: those with one API key, and those whose names look alike."""
+
+import unicodedata
+from collections import defaultdict
+from dataclasses import dataclass
+
+from psycopg2.extensions import connection as Connection
+
+
+@dataclass(frozen=True)
+class NamedPartner:
+    """A partner with its partition key, which is None until it is onboarded."""
+
+    partner_id: int
+    partition_key: str | None
+    name: str
+
+    @property
+    def label(self) -> str:
+        """Return what the partner is called in messages."""
+        return self.partition_key or f"partner {self.partner_id}"
+
+
+def fold_name(name: str) -> str:
+    """Return what is left of a name without its case, blanks, invisible characters and Unicode form."""
+    # Twice, since folding the case can leave a form that is not normalised.
+    folded = unicodedata.normalize("NFKC", unicodedata.normalize("NFKC", name).casefold())
+    visible = "".join(" " if character.isspace() else character for character in folded if not _is_invisible(character))
+    return " ".join(visible.split())
+
+
+def _is_invisible(character: str) -> bool:
+    return unicodedata.category(character) in ("Cf", "Cc") and not character.isspace()
+
+
+def similar_to(conn: Connection, name: str) -> NamedPartner | None:
+    """Return a partner whose name looks like this one but is another, the oldest first."""
+    folded = fold_name(name)
+    return next((item for item in _partners(conn) if item.name != name and fold_name(item.name) == folded), None)
+
+
+def similar_names(conn: Connection) -> list[list[NamedPartner]]:
+    """Return the groups of partners that are switched on and whose names look alike or are equal."""
+    groups: dict[str, list[NamedPartner]] = defaultdict(list)
+    for item in _partners(conn, only_enabled=True):
+        groups[fold_name(item.name)].append(item)
+    return [group for group in groups.values() if len(group) > 1]
+
+
+def _partners(conn: Connection, *, only_enabled: bool = False) -> list[NamedPartner]:
+    with conn.cursor() as cur:
+        cur.execute(
+            "SELECT timing_partner_id, partition_key, company_name FROM timing_partners"
+            " WHERE company_name IS NOT NULL AND (disabled_at IS NULL OR NOT %s) ORDER BY timing_partner_id",
+            (only_enabled,),
+        )
+        return [NamedPartner(*row) for row in cur.fetchall()]
+
+
+def partners_with(conn: Connection, api_key_id: int, *, but: int) -> list[NamedPartner]:
+    """Return the other partners that have this API key, and let nobody enter it meanwhile."""
+    with conn.cursor() as cur:
+        cur.execute("SELECT FROM runsignup_api_keys WHERE api_key_id = %s FOR NO KEY UPDATE", (api_key_id,))
+        cur.execute(
+            "SELECT timing_partner_id, partition_key, company_name FROM timing_partners"
+            " JOIN partner_provider_credentials USING (timing_partner_id)"
+            " WHERE api_key_id = %s AND timing_partner_id <> %s ORDER BY timing_partner_id",
+            (api_key_id, but),
+        )
+        return [NamedPartner(*row) for row in cur.fetchall()]
+
+
+def shared_api_keys(conn: Connection, *, intended: bool) -> list[list[NamedPartner]]:
+    """Return the groups of partners that are switched on and have one API key.
+
+    With `intended` false, only groups in which more than one partner is not marked as sharing its key on purpose.
+    """
+    with conn.cursor() as cur:
+        cur.execute(
+            """
+            SELECT array_agg(timing_partner_id ORDER BY timing_partner_id),
+                array_agg(partition_key::text ORDER BY timing_partner_id),
+                array_agg(company_name::text ORDER BY timing_partner_id)
+            FROM timing_partners JOIN partner_provider_credentials USING (timing_partner_id)
+            WHERE disabled_at IS NULL AND api_key_id IS NOT NULL
+            GROUP BY api_key_id
+            HAVING count(*) > 1 AND (%s OR count(*) FILTER (WHERE NOT shares_api_key) > 1)
+            ORDER BY 1
+            """,
+            (intended,),
+        )
+        return [[NamedPartner(*item) for item in zip(*group, strict=True)] for group in cur.fetchall()]
