@@ -23,7 +23,7 @@ from rsu_pipeline import settings as configuration
 from rsu_pipeline.installation import Installation
 from rsu_pipeline.processes import Child, ChildFailed, Supervisor
 from rsu_pipeline.settings import SettingsError
-from rsu_pipeline.warehouse import credentials, database, embedded, history
+from rsu_pipeline.warehouse import credentials, database, embedded, history, server_lock
 
 DEMO_PORT = 8765
 """Where the demo's RunSignup listens, unless RSU_DEMO_PORT says otherwise."""
@@ -136,6 +136,7 @@ def _serve(
     _refuse_taken_port(settings.ui_port, "the web UI", "RSU_UI_PORT", settings.ui.address)
     click.echo(f"Database: {'RSU_DATABASE_URL' if settings.database_url else 'embedded PostgreSQL'}, starting ...")
     url = here.database_url
+    server_lock.hold(url, report=lambda line: click.echo(f"Warning: {line}", err=True))
     if applied := here.migrate():
         click.echo(f"Applied {', '.join(applied)}.")
     _ = here.sealer  # the key file is made now, and a bad key refused before anything runs

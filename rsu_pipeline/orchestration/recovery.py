@@ -22,7 +22,7 @@ from dagster._core.launcher.default_run_launcher import DefaultRunLauncher
 from dagster._serdes import ConfigurableClassData
 
 from rsu_pipeline import installation, settings
-from rsu_pipeline.warehouse import database, sessions
+from rsu_pipeline.warehouse import database, server_lock, sessions
 
 GONE = (
     "The process of this run is gone: it has no session at the database. It was killed, or its machine or its daemon"
@@ -107,6 +107,8 @@ def main(command: Sequence[str]) -> None:
     if ended:
         print(f"Ended {len(ended)} runs whose process is gone: {', '.join(ended)}", flush=True)  # noqa: T201
     if command:
+        # Dagster's own sessions take their name from here; `rsu up` does not start beside them.
+        os.environ["PGAPPNAME"] = server_lock.daemon_name()
         os.execvp(command[0], list(command))  # noqa: S606 - the daemon, as `rsu up` asks
 
 
