@@ -1,6 +1,7 @@
 """`rsu db export` and `rsu db import`: the whole hub as one file, for a backup or a move to another machine."""
 
 import itertools
+import re
 import shutil
 import subprocess
 import sys
@@ -93,6 +94,7 @@ def import_(file: Path) -> None:
         server, settings = client_programs.Server.of(conn), _settings(conn)
         found = client_programs.find_programs("pg_restore")
         program = client_programs.choose_pg_restore(found, server, dump_format)
+        _refuse_what_is_no_hub_of_ours(file, program)
         restore = [str(program.path), "--no-owner", "--no-privileges", "--exit-on-error"]
         if program.major > server.major:
             psql = [str(program.path.with_name("psql")), *arguments, "--no-psqlrc", "--quiet", "--set=ON_ERROR_STOP=1"]
@@ -108,6 +110,27 @@ def import_(file: Path) -> None:
             f" put the other machine's secret.key at {_key_file()}, or set RSU_SECRET_KEY."
         )
     click.echo(f"Everything is in: {len(present)} partners, whose secrets open. `rsu up` goes on from here.")
+
+
+def _refuse_what_is_no_hub_of_ours(file: Path, pg_restore: client_programs.ClientProgram) -> None:
+    """Raise UsageError for a dump of another program's database, or of a newer version of this one."""
+    command = [str(pg_restore.path), "--data-only", "--table=schema_migrations", "--file=-", str(file)]
+    done = subprocess.run(command, capture_output=True, text=True, errors="replace", check=False)  # noqa: S603 - PostgreSQL's own
+    if done.returncode:
+        raise database.DatabaseError(_failure("pg_restore", done.stderr))
+    # The data of a table are lines of columns with tabs between them: a number, a name, a digest and a time.
+    versions = [int(number) for number in re.findall(r"^(\d+)\t.*\.sql\t", done.stdout, re.MULTILINE)]
+    known = database.migrations()[-1][0]
+    if not versions:
+        raise click.UsageError(
+            f"{file} holds no hub of this program. Another program's database is restored with pg_restore and taken over with"
+            " `rsu db adopt`."
+        )
+    if max(versions) > known:
+        raise click.UsageError(
+            f"{file} was written by a newer program: its schema is at version {max(versions)}, this program knows {known}."
+            " Install the newer program first."
+        )
 
 
 def _opens(conn: Connection, partner_id: int) -> bool:

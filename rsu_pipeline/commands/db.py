@@ -128,6 +128,12 @@ def psql(arguments: tuple[str, ...]) -> None:
     with database.session(url, purpose="psql") as conn:
         server = client_programs.Server.of(conn)
     program = client_programs.choose_psql(client_programs.find_programs("psql"), server)
+    if program.major < server.major:
+        click.echo(
+            f"The server is PostgreSQL {server.major} and psql is of version {program.major}, so some of psql's own commands"
+            f" may fail: {client_programs.package_hint(server.major)}.",
+            err=True,
+        )
     conninfo, environment = addresses.parse(url).for_psql()
     command = [str(program.path), "--dbname", conninfo, *arguments]
     sys.stdout.flush()

@@ -1,5 +1,6 @@
 """Nothing migrates a database unasked: every command meets an older, a newer and an empty database."""
 
+import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -7,7 +8,7 @@ import click
 import pytest
 
 from rsu_pipeline.cli import rsu as program
-from rsu_pipeline.warehouse import database, embedded
+from rsu_pipeline.warehouse import client_programs, database, embedded
 from rsu_pipeline_tests.commands.shell import refusal, rows, rsu
 from rsu_pipeline_tests.hub import SECRET_KEY
 from rsu_pipeline_tests.servers import execute
@@ -121,7 +122,7 @@ def test_an_older_database_is_exported_as_it_is_and_comes_back_migrated(
     assert rows(there, "SELECT company_name FROM timing_partners") == [("Larch Timing",)]
 
 
-def test_a_newer_database_is_refused_but_exported(settings: Settings, tmp_path: Path) -> None:
+def test_a_newer_database_is_refused_but_exported(settings: Settings, empty_database: str, tmp_path: Path) -> None:
     rows(settings, "INSERT INTO schema_migrations VALUES (9000, '9000_future.sql', 'x')")
     place = settings["RSU_DATABASE_URL"].rsplit("@", 1)[1]
     for command in (("db", "roles"), ("status",), ("sync",), ("partners", "list")):
@@ -132,7 +133,26 @@ def test_a_newer_database_is_refused_but_exported(settings: Settings, tmp_path: 
     assert "version 9000" in refusal(rsu("db", "migrate", settings=settings))
     file = tmp_path / "newer.dump"
     assert rsu("db", "export", str(file), settings=settings).returncode == 0
-    assert file.stat().st_size > 0
+    there = settings | {"RSU_DATABASE_URL": empty_database}
+    assert refusal(rsu("db", "import", str(file), settings=there)) == (
+        f"{file} was written by a newer program: its schema is at version 9000, this program knows {NEEDED}. Install the"
+        " newer program first."
+    )
+    assert rows(there, "SELECT count(*) FROM pg_tables WHERE schemaname = 'public'") == [(0,)]
+
+
+def test_another_programs_dump_is_refused_and_changes_nothing(
+    server: str, database_url: str, empty_database: str, tmp_path: Path
+) -> None:
+    rows({"RSU_DATABASE_URL": database_url}, "DROP TABLE schema_migrations")
+    with database.session(server, purpose="tests") as conn:
+        programs = client_programs.find_programs("pg_dump")
+        program = client_programs.choose_pg_dump(programs, client_programs.Server.of(conn))
+    file = tmp_path / "older.dump"
+    subprocess.run([program.path, "--format=custom", "--file", file, "--dbname", database_url], check=True)
+    settings = {"RSU_DATABASE_URL": empty_database, "RSU_HOME": str(tmp_path / "home")}
+    assert "holds no hub of this program" in refusal(rsu("db", "import", str(file), settings=settings))
+    assert rows(settings, "SELECT count(*) FROM pg_tables WHERE schemaname = 'public'") == [(0,)]
 
 
 def test_an_empty_database_stays_empty_and_the_sentence_says_what_fills_it(empty_database: str, tmp_path: Path) -> None:
