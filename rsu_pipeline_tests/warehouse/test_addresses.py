@@ -102,10 +102,10 @@ def test_a_form_of_address_works_everywhere(
 def sentence(url: str) -> str:
     with pytest.raises(DatabaseError) as caught:
         database.connect(url, purpose="tests")
-    told = str(caught.value)
-    assert "\n" not in told
-    assert PASSWORD not in told
-    return told
+    message = str(caught.value)
+    assert "\n" not in message
+    assert PASSWORD not in message
+    return message
 
 
 @pytest.mark.parametrize(
@@ -121,9 +121,9 @@ def sentence(url: str) -> str:
 def test_an_address_that_asks_for_what_the_hub_has_not_is_refused(
     words: dict[str, str], query: str, reason: str
 ) -> None:
-    told = sentence(f"postgresql://{USER}@{words['socket']}:{words['port']}/hub?{query}")
-    assert told.startswith("RSU_DATABASE_URL ")
-    assert reason in told
+    message = sentence(f"postgresql://{USER}@{words['socket']}:{words['port']}/hub?{query}")
+    assert message.startswith("RSU_DATABASE_URL ")
+    assert reason in message
 
 
 def test_a_certificate_that_is_not_there_is_named(words: dict[str, str]) -> None:
@@ -143,17 +143,17 @@ def test_a_server_that_is_not_who_it_says_is_refused_with_the_reason(words: dict
 
 def test_each_of_several_hosts_is_named_with_its_reason(words: dict[str, str]) -> None:
     hosts = f"127.0.0.1:1,localhost:{words['port']},localhost:{words['standby']}"
-    told = sentence(f"postgresql://{USER}:not-it@{hosts}/hub?target_session_attrs=primary")
-    assert f"127.0.0.1:1,localhost:{words['port']},localhost:{words['standby']}/hub" in told
-    assert "port 1 failed: Connection refused" in told
-    assert "password authentication failed" in told
-    assert "not-it" not in told
+    message = sentence(f"postgresql://{USER}:not-it@{hosts}/hub?target_session_attrs=primary")
+    assert f"127.0.0.1:1,localhost:{words['port']},localhost:{words['standby']}/hub" in message
+    assert "port 1 failed: Connection refused" in message
+    assert "password authentication failed" in message
+    assert "not-it" not in message
 
 
 def test_a_standby_is_refused(words: dict[str, str]) -> None:
-    told = sentence(f"postgresql://{USER}@{words['socket']}:{words['standby']}/postgres")
-    assert "is a standby, which only reads" in told
-    assert "target_session_attrs=read-write" in told
+    message = sentence(f"postgresql://{USER}@{words['socket']}:{words['standby']}/postgres")
+    assert "is a standby, which only reads" in message
+    assert "target_session_attrs=read-write" in message
 
 
 def test_the_servers_time_zone_is_read_whatever_the_environment_says(words: dict[str, str]) -> None:
@@ -166,14 +166,14 @@ def test_the_servers_time_zone_is_read_whatever_the_environment_says(words: dict
 
 def test_a_service_that_is_not_there_is_named(words: dict[str, str], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PGSERVICEFILE", words["services"])
-    told = sentence("postgresql:///hub?service=nowhere")
-    assert 'definition of service "nowhere" not found' in told
+    message = sentence("postgresql:///hub?service=nowhere")
+    assert 'definition of service "nowhere" not found' in message
 
 
 def test_a_pair_of_keys_and_values_is_no_address() -> None:
-    told = refusal(rsu("status", settings={"RSU_DATABASE_URL": "host=localhost dbname=hub password=tops3cret"}))
-    assert told.startswith("RSU_DATABASE_URL must start with postgresql://")
-    assert PASSWORD not in told
+    message = refusal(rsu("status", settings={"RSU_DATABASE_URL": "host=localhost dbname=hub password=tops3cret"}))
+    assert message.startswith("RSU_DATABASE_URL must start with postgresql://")
+    assert PASSWORD not in message
 
 
 def test_a_role_without_rights_gets_one_sentence(words: dict[str, str], tmp_path: Path) -> None:
