@@ -22,6 +22,7 @@ from dagster._core.launcher.default_run_launcher import DefaultRunLauncher
 from dagster._serdes import ConfigurableClassData
 
 from rsu_pipeline import installation, settings
+from rsu_pipeline.orchestration.failures import FORESEEN
 from rsu_pipeline.warehouse import database, server_lock, sessions
 
 GONE = (
@@ -102,8 +103,11 @@ def _runs_alive() -> set[str]:
 
 def main(command: Sequence[str]) -> None:
     os.environ.setdefault("DAGSTER_HOME", str(settings.project_root()))
-    with dg.DagsterInstance.get() as instance:
-        ended = end_dead_runs(instance)
+    try:
+        with dg.DagsterInstance.get() as instance:
+            ended = end_dead_runs(instance)
+    except FORESEEN as error:
+        sys.exit(f"Error: {error}")
     if ended:
         print(f"Ended {len(ended)} runs whose process is gone: {', '.join(ended)}", flush=True)  # noqa: T201
     if command:

@@ -26,7 +26,7 @@ from sqlalchemy.dialects.postgresql.psycopg2 import PGDialect_psycopg2
 from sqlalchemy.engine import URL, Engine
 
 from rsu_pipeline import installation
-from rsu_pipeline.warehouse import database
+from rsu_pipeline.warehouse import database, server_lock
 
 SCHEMA = "dagster"
 _SCHEMA_LOCK = (0x525355, 1)
@@ -54,8 +54,10 @@ class HubDialect(PGDialect_psycopg2):
     def connect(self, *arguments: Any, **options: Any) -> Any:
         """Return a session in Dagster's schema. Raises psycopg2.OperationalError when there is none now, which
         dagster-postgres tries again."""
+        is_daemon = os.environ.get("PGAPPNAME", "").startswith(f"{server_lock.DAEMON} ")
+        purpose = "daemon" if is_daemon else "dagster"
         try:
-            return database.connect(_addresses[int(arguments[0])], purpose="dagster", schema=SCHEMA)
+            return database.connect(_addresses[int(arguments[0])], purpose=purpose, schema=SCHEMA)
         except database.UnreachableError as error:
             raise psycopg2.OperationalError(str(error)) from None
 

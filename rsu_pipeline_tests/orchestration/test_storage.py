@@ -10,10 +10,11 @@ from pathlib import Path
 import dagster as dg
 import pytest
 from dagster_postgres import PostgresRunStorage
-from sqlalchemy import text
+from sqlalchemy import create_engine, text
 
 from rsu_pipeline.orchestration import partitions
-from rsu_pipeline.warehouse import database
+from rsu_pipeline.orchestration.storage import sqlalchemy_url
+from rsu_pipeline.warehouse import database, server_lock
 from rsu_pipeline_tests.hub import SECRET_KEY, Hub
 from rsu_pipeline_tests.orchestration.runs import sync_partner, use_environment
 from rsu_pipeline_tests.servers import execute
@@ -130,6 +131,23 @@ def test_dagsters_tables_are_in_their_schema_whatever_address_and_environment_sa
     assert {"runs", "event_logs", "job_ticks"} <= found["dagster"]
     assert settings == ["UTF8", "UTC"]
     assert rows(url, "SELECT partition FROM dagster.dynamic_partitions") == [("1-zo\u00eb",)]
+
+
+def test_a_daemons_sessions_show_what_they_are(
+    empty_database: str, dagster_home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    use_environment(monkeypatch, {"RSU_DATABASE_URL": empty_database, "RSU_HOME": str(tmp_path / "home")})
+    names = "SELECT DISTINCT application_name FROM pg_stat_activity WHERE application_name ~ '^rsu da'"
+    with dg.DagsterInstance.from_config(str(dagster_home)) as instance:
+        instance.get_dynamic_partitions(partitions.NAME)
+        assert [name.split()[:2] for (name,) in rows(empty_database, names)] == [["rsu", "dagster"]]
+    monkeypatch.setenv("PGAPPNAME", server_lock.daemon_name())
+    engine = create_engine(sqlalchemy_url(empty_database))
+    with engine.connect() as conn:
+        assert conn.execute(text("SHOW application_name")).scalar() == server_lock.daemon_name()
+        with pytest.raises(database.DatabaseError, match=r"A Dagster daemon .* is at work on this database"):
+            server_lock._acquire(empty_database, 0.0)
+    engine.dispose()
 
 
 def test_dagsters_tables_are_in_their_schema_through_a_pooler(
