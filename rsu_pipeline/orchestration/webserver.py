@@ -3,7 +3,7 @@
     python -m rsu_pipeline.orchestration.webserver [options of dagster-webserver]
 
 Takes the options of `dagster-webserver`, --read-only and --path-prefix included. Address and port are those of
-RSU_UI_ADDRESS and RSU_UI_PORT unless -h and -p say otherwise. What is refused, and why, is in request_rules.py.
+RSU_UI_ADDRESS and RSU_UI_PORT unless -h and -p give others. request_rules.py has what is refused, and why.
 
 What of Dagster this touches (test_webserver.py checks that it is there):
 
@@ -111,6 +111,7 @@ def serve(
 
 
 def main(arguments: Sequence[str]) -> None:
+    """Run Dagster's command with `serve` in the place of its own server."""
     os.environ.setdefault("DAGSTER_HOME", str(configuration.project_root()))
     cli.host_dagster_ui_with_workspace_process_context = serve
     try:

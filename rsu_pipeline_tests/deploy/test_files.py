@@ -60,6 +60,33 @@ def test_units_and_compose_and_chart_have_the_same_code_started() -> None:
     assert deployment["dagsterApiGrpcArgs"] == ["--location-name", "rsu_pipeline", "-m", "rsu_pipeline.definitions"]
 
 
+def test_the_image_has_the_guarded_web_ui_in_place_of_dagsters(tmp_path: Path) -> None:
+    """Dagster's chart starts it by its usual name."""
+    (line,) = re.findall(
+        r"^RUN (printf .*)$", re.sub(r"\\\n\s*", "", (DEPLOY / "Dockerfile").read_text()), re.MULTILINE
+    )
+    (tmp_path / "python").symlink_to(sys.executable)
+    subprocess.run(["sh", "-c", line.replace("/opt/rsu/bin", str(tmp_path))], check=True)
+    script = (tmp_path / "dagster-webserver").read_text()
+    assert "-m rsu_pipeline.orchestration.webserver " in script
+    (tmp_path / "dagster-webserver").write_text(script.replace(str(tmp_path / "python"), sys.executable))
+    done = subprocess.run(
+        [tmp_path / "dagster-webserver", "--help"], capture_output=True, text=True, timeout=120, check=False
+    )
+    assert "Usage: dagster-webserver" in done.stdout, done.stderr
+
+
+def test_only_a_container_listens_for_others_and_a_probe_asks_by_a_name_that_is_known() -> None:
+    name = "RSU_UI_BEHIND_PROXY"
+    services = compose()["services"]
+    assert [one for one, service in services.items() if name in service.get("environment", {})] == ["web"]
+    web = document("deploy/kubernetes/values.yaml")["dagsterWebserver"]
+    assert {"name": name, "value": "yes"} in web["env"]
+    assert {"name": "Host", "value": "localhost"} in web["readinessProbe"]["httpGet"]["httpHeaders"]
+    for path in (DEPLOY / "systemd").iterdir():
+        assert name not in path.read_text(), path
+
+
 def test_the_instance_is_the_same_everywhere_but_for_what_carries_the_runs() -> None:
     ours = document("dagster.yaml")
     celery = document("deploy/celery/dagster.yaml")

@@ -111,6 +111,21 @@ def test_the_web_ui_alone_is_not_started_for_others_either(installation: Install
     assert done.stderr.strip().splitlines()[-1].startswith("Error: The web UI has no login")
 
 
+def test_a_database_that_is_away_is_one_sentence(tmp_path: Path) -> None:
+    away = {"RSU_DATABASE_URL": "postgresql://rsu@127.0.0.1:9/rsu", "RSU_HOME": str(tmp_path), "RSU_UI_PORT": "3000"}
+    done = subprocess.run(
+        [*SERVE, "-m", "rsu_pipeline.definitions"],
+        env=environment(**away),
+        capture_output=True,
+        text=True,
+        timeout=180,
+        check=False,
+    )
+    assert done.returncode == 2, done.stderr
+    assert "Traceback" not in done.stderr, done.stderr
+    assert "Error: " in done.stderr
+
+
 def test_health_asks_the_web_ui_under_each_of_its_names(installation: Installation) -> None:
     hub = installation.targets["hub"]
     for arguments in ((), ("--web", f"http://localhost:{hub.port}")):
