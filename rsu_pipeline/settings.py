@@ -63,6 +63,9 @@ class SyncSettings:
     """How a sync decides and reads."""
 
     incremental_days: float = 7.0
+    event_hours: float = 6.0
+    """Hours that an event without an end is taken to last. Most road marathons close their course after about six. The
+    full reads after the end, at once and a day later, cover longer ones."""
     """Days after which a race is read in full again."""
     page_size: int = 2500
     """Registrations asked for in one call; 2500 is RunSignup's maximum."""
@@ -236,6 +239,7 @@ def load(environ: Mapping[str, str] | None = None) -> Settings:
             in_flight_scope=_scope(read.text("RSU_IN_FLIGHT_SCOPE") or default.budget.in_flight_scope),
         ),
         sync=SyncSettings(
+            event_hours=read.number("RSU_EVENT_HOURS", default.sync.event_hours, low=1, high=72),
             incremental_days=read.number("RSU_INCREMENTAL_DAYS", default.sync.incremental_days, low=0, high=3650),
             page_size=read.integer("RSU_PAGE_SIZE", default.sync.page_size, low=1, high=2500),
             cursor_overlap=read.integer("RSU_CURSOR_OVERLAP", default.sync.cursor_overlap, low=10, high=86400),

@@ -14,9 +14,8 @@ from typing import NoReturn
 from rsu_pipeline.runsignup import values
 from rsu_pipeline.runsignup.errors import ApiError, BudgetExhausted, Cause, Remedy
 from rsu_pipeline.runsignup.payloads import Event, Race
-from rsu_pipeline.sync import cadence
 from rsu_pipeline.sync.desk import CredentialRejected, Desk
-from rsu_pipeline.warehouse import credentials, events
+from rsu_pipeline.warehouse import credentials, event_times, events
 from rsu_pipeline.warehouse.events import AccessCandidate
 
 MAX_REFUSALS = 3
@@ -220,7 +219,7 @@ def _candidate(race: Race, now: dt.datetime) -> AccessCandidate | None:
         return None
     event = max(decoded, key=lambda item: _starts(item) or dt.datetime.min.replace(tzinfo=dt.UTC))
     starts_at = _starts(event)
-    is_upcoming = starts_at is None or starts_at + cadence.AFTER >= now
+    is_upcoming = starts_at is None or starts_at + event_times.POST_EVENT_GRACE >= now
     return AccessCandidate(race.race_id, event.event_id, False, is_upcoming, starts_at)
 
 

@@ -9,6 +9,12 @@ from dataclasses import dataclass
 from typing import Literal
 
 from rsu_pipeline.settings import CadenceSettings
+from rsu_pipeline.warehouse.event_times import (
+    CLOSING_READ_WITHIN,
+    CORRECTIONS_AFTER,
+    FIRST_READ_WITHIN,
+    POST_EVENT_GRACE,
+)
 from rsu_pipeline.warehouse.fleet import FleetPartner, FleetRace
 
 Tier = Literal["undated", "later", "day", "window", "over"]
@@ -18,18 +24,42 @@ WINDOW_BEFORE = dt.timedelta(hours=4)
 LONGEST_WATCHED = dt.timedelta(days=3)
 """An event longer than this is a virtual one, open for weeks: it is watched on its first day, then read like one that
 starts within the day."""
-AFTER = dt.timedelta(hours=1)
-"""How long after its start, or its end where it has one, an event is still synced: late bibs and corrections."""
 LAST_LOOK = dt.timedelta(minutes=10)
 """How long before its start an event is read in full once more."""
 LAST_WEEK = dt.timedelta(days=7)
 
 
 def over_at(starts_at: dt.datetime | None, ends_at: dt.datetime | None) -> dt.datetime | None:
-    """From when on an event is synced no more: an hour after its end, or after its start when it has no end. An end
-    before the start is taken for a slip. None when nothing is known: such an event is never over."""
+    """Return when an event is over: some time after its end, or after its start where that is later (an end before the
+    start is a slip). None when nothing is known: such an event is never over."""
     times = [time for time in (starts_at, ends_at) if time is not None]
-    return max(times) + AFTER if times else None
+    return max(times) + POST_EVENT_GRACE if times else None
+
+
+def closing_read(
+    starts_at: dt.datetime | None, ends_at: dt.datetime | None, last_full_at: dt.datetime | None, now: dt.datetime
+) -> str | None:
+    """Return why an event that is over is still owed a full read, None when it is not.
+
+    The clock alone never settles an event: a read that began after it was over does, and one a day later picks up
+    corrections. Until then the event is due, whatever time has passed, within the year that RunSignup answers for.
+
+    Args:
+        starts_at: start of the event.
+        ends_at: its end, RunSignup's or the assumed one.
+        last_full_at: when the last complete read of all its registrations began, None when there was none.
+        now: the present.
+    """
+    end = over_at(starts_at, ends_at)
+    if end is None or now < end or now - end >= CLOSING_READ_WITHIN:
+        return None
+    if last_full_at is None:
+        return "first read, after it was over" if now - end < FIRST_READ_WITHIN else None
+    if last_full_at < end:
+        return "final read after it was over"
+    if last_full_at < end + CORRECTIONS_AFTER <= now:
+        return "once more a day after it was over, for corrections"
+    return None
 
 
 def tier(starts_at: dt.datetime | None, ends_at: dt.datetime | None, now: dt.datetime) -> Tier:
@@ -42,25 +72,29 @@ def tier(starts_at: dt.datetime | None, ends_at: dt.datetime | None, now: dt.dat
         return "over"
     start = starts_at or ends_at or end
     if now >= start - WINDOW_BEFORE:
-        is_virtual = end - start > LONGEST_WATCHED + AFTER
+        is_virtual = end - start > LONGEST_WATCHED + POST_EVENT_GRACE
         return "day" if is_virtual and now >= start + DAY_BEFORE else "window"
     return "day" if now >= start - DAY_BEFORE else "later"
 
 
-def interval(tier: Tier, every: CadenceSettings, *, failed: bool) -> dt.timedelta | None:
-    """How long after its last read an event of this tier is due; None for one that is over. An event in its window is the
-    watch's business, and due here all the same, should the watch not run."""
-    if tier == "over":
-        return None
-    seconds = {"undated": every.later, "later": every.later, "day": every.day, "window": every.window}[tier]
+def interval(tier: Tier, every: CadenceSettings, *, failed: bool) -> dt.timedelta:
+    """Return how long after its last read an event of this tier is due; one that is over only while it is owed a closing
+    read. An event in its window is the watch's business, and due here all the same, should the watch not run."""
+    seconds = {
+        "undated": every.later,
+        "later": every.later,
+        "day": every.day,
+        "window": every.window,
+        "over": every.later,
+    }[tier]
     return dt.timedelta(seconds=min(seconds, every.after_failure) if failed else seconds)
 
 
-_NEAREST_FIRST: tuple[Tier, ...] = ("window", "day", "later", "undated", "over")
+_NEAREST_FIRST: tuple[Tier, ...] = ("window", "day", "over", "later", "undated")
 
 
 def race_tier(times: Sequence[tuple[dt.datetime | None, dt.datetime | None]], now: dt.datetime) -> Tier:
-    """A race is as near as the nearest of its events; over when all are."""
+    """Return the tier of the most urgent of a race's events; one owed a closing read comes before distant ones."""
     return min((tier(start, end, now) for start, end in times), key=_NEAREST_FIRST.index, default="over")
 
 
@@ -87,16 +121,17 @@ def due(
     listing like an event that is far off. `early` is how much sooner a thing counts as due: half the time between two
     looks, lest each read slip to the look after."""
 
-    def is_due(its_tier: Tier, tried_at: dt.datetime | None, failed: bool) -> bool:
-        pause = interval(its_tier, every, failed=failed)
-        return pause is not None and (tried_at is None or now - tried_at >= pause - early)
+    def is_due(its_tier: Tier, tried_at: dt.datetime | None, failed: bool, over: dt.datetime | None = None) -> bool:
+        if tried_at is None or (its_tier == "over" and over is not None and tried_at < over):
+            return True
+        return now - tried_at >= interval(its_tier, every, failed=failed) - early
 
     tiers: dict[str, list[tuple[Tier, int]]] = {}
     for race in races:
         due_tiers = [
             its_tier
             for (start, end), tried_at in zip(race.times, race.tried_at, strict=True)
-            if is_due(its_tier := tier(start, end, now), tried_at, race.failed)
+            if is_due(its_tier := tier(start, end, now), tried_at, race.failed, over_at(start, end))
         ]
         if due_tiers:
             nearest_due = min(due_tiers, key=_NEAREST_FIRST.index)

@@ -10,6 +10,7 @@ from rsu_pipeline.settings import CadenceSettings, Settings
 from rsu_pipeline.sync import cadence
 from rsu_pipeline.sync.cadence import Tier
 from rsu_pipeline.sync.watch import CALL_SECONDS
+from rsu_pipeline.warehouse import event_times
 from rsu_pipeline.warehouse.budget import LANES
 from rsu_pipeline.warehouse.health import EventRead
 
@@ -36,16 +37,15 @@ class Freshness:
 
 
 def freshness(reads: Iterable[EventRead], now: dt.datetime, every: CadenceSettings) -> list[Freshness]:
-    """Each event that is not over, the most overdue first. An event may wait for twice its interval and ten minutes; the
+    """Each event that is due for reads, the most overdue first. An event may wait for twice its interval and ten minutes; the
     shorter interval of a nearer tier counts from when it came into that tier, not from a read before."""
     found = []
     for read in reads:
         tier = cadence.tier(read.starts_at, read.ends_at, now)
         since = read.read_at or read.known_since
         waits = [
-            (now - max(since, begun), 2 * pause + GRACE)
+            (now - max(since, begun), 2 * cadence.interval(passed, every, failed=False) + GRACE)
             for passed, begun in _tiers_until(tier, read)
-            if (pause := cadence.interval(passed, every, failed=False)) is not None
         ]
         if waits:
             overdue = max(wait - allowed for wait, allowed in waits)
@@ -60,8 +60,13 @@ _EVER = dt.datetime.min.replace(tzinfo=dt.UTC)
 def _tiers_until(tier: Tier, read: EventRead) -> list[tuple[Tier, dt.datetime]]:
     """The tiers an event has come through, each with its beginning."""
     start = read.starts_at or read.ends_at
-    if tier in ("over", "undated") or start is None:
+    if tier == "undated" or start is None:
         return [(tier, _EVER)]
+    if tier == "over":
+        # The closing read is due once the event is over, and once more a day later.
+        over = cadence.over_at(read.starts_at, read.ends_at) or start
+        is_final = read.read_at is not None and read.read_at >= over
+        return [(tier, over + (event_times.CORRECTIONS_AFTER if is_final else dt.timedelta(0)))]
     tiers: list[tuple[Tier, dt.datetime]] = [("later", _EVER)]
     if tier in ("day", "window"):
         tiers.append(("day", start - cadence.DAY_BEFORE))
@@ -130,7 +135,7 @@ def _calls_for_race(events: list[EventRead], now: dt.datetime, settings: Setting
     if tier == "window" and settings.watch.bib_poll == "watch":
         return float(full), (1 + 1 / settings.watch.removed_every) * 3600 / settings.watch.interval
     pause = cadence.interval(tier, settings.cadence, failed=False)
-    return full + (CALLS_A_VISIT * HOUR / pause if pause else 0.0), 0.0
+    return full + CALLS_A_VISIT * HOUR / pause, 0.0
 
 
 @dataclass(frozen=True)

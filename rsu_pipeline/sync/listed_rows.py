@@ -49,8 +49,12 @@ def race_row(race: Race) -> tuple[dict[str, object], list[str]]:
     return _without_nul(row), faults
 
 
-def event_row(event: Event, race: Race) -> tuple[dict[str, object], list[str]]:
-    """An event as a row of `runsignup_events`, its times also as instants, and what of it did not fit."""
+def event_row(event: Event, race: Race, *, assumed_hours: float) -> tuple[dict[str, object], list[str]]:
+    """Return an event as a row of `runsignup_events`, its times also as instants, and what of it did not fit.
+
+    `ends_at` is RunSignup's end. Where there is none, as nearly always, or where it lies before the start, it is assumed:
+    `assumed_hours` after the start, and a day after a start at 00:00, which names the day and not the hour.
+    """
     faults = list(event.faults)
     zone = values.zone(race.timezone)
     row: dict[str, object] = {
@@ -75,6 +79,7 @@ def event_row(event: Event, race: Race) -> tuple[dict[str, object], list[str]]:
         if derived:
             instant = partial(values.instant_in, zone=zone or values.EASTERN)
             row[derived] = row[name] and _time(name, sent, instant, faults)
+    row["ends_at"] = _ends_at(row["starts_at"], row["ends_at"], str(row["start_time"]), assumed_hours)
     row["age_calc_base_date"] = _time("age_calc_base_date", event.age_calc_base_date, values.date, faults)
     return _without_nul(row), faults
 
@@ -95,6 +100,17 @@ def _time(name: str, value: object, parse: Callable[[str], dt.date], faults: lis
         return None
     time = _optional(name, value, parse, faults)
     return time.isoformat() if time else None
+
+
+def _ends_at(starts_at: object, ends_at: object, start_time: str, assumed_hours: float) -> object:
+    """Return the end as an ISO instant: the one sent, or the assumed one where that is missing or before the start."""
+    if starts_at is None:
+        return ends_at
+    start = dt.datetime.fromisoformat(str(starts_at))
+    if ends_at is not None and dt.datetime.fromisoformat(str(ends_at)) >= start:
+        return ends_at
+    is_all_day = start_time.endswith("T00:00:00")
+    return (start + (dt.timedelta(days=1) if is_all_day else dt.timedelta(hours=assumed_hours))).isoformat()
 
 
 def _needs_zone(event: Event) -> bool:

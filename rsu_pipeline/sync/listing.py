@@ -105,7 +105,7 @@ def _store(desk: Desk, races: Sequence[Race], outcome: EventsOutcome) -> tuple[l
         decoded, failed = race.decoded_events()
         unreadable += failed
         for event in decoded:
-            row, faults = event_row(event, race)
+            row, faults = event_row(event, race, assumed_hours=desk.settings.event_hours)
             event_rows.append(row)
             present.append(event.event_id)
             outcome.problems += [f"event {event.event_id}: {fault}" for fault in faults]

@@ -74,8 +74,10 @@ def plan(
     full_read_up_to_rows: int = 0,
     force_full: bool = False,
 ) -> Plan:
-    """The events that are not over, each with its next read, and the reads that brings. The nearest race is read first;
-    of one race, what is read in full first."""
+    """Return the events that are upcoming or owed a closing read, each with its next read, and the reads that brings.
+
+    The nearest race is read first. Of one race, what is read in full comes first.
+    """
     planned: list[PlannedEvent] = []
     rows_of_race: dict[int, int] = {}
     for event in events:
@@ -83,14 +85,19 @@ def plan(
         rows_of_race[event.race_id] = rows_of_race.get(event.race_id, 0) + (cursor.registrations if cursor else 0)
     for event in events:
         tier = cadence.tier(event.starts_at, event.ends_at, now)
+        cursor = cursors.get(event.event_id)
+        closing = cadence.closing_read(event.starts_at, event.ends_at, cursor.last_full_at if cursor else None, now)
         # A race that is neither listed nor readable any more is lost; its rows stay.
-        if tier == "over" or (event.denied and not event.listed):
+        if (tier == "over" and closing is None) or (event.denied and not event.listed):
+            continue
+        if closing is not None:
+            planned.append(PlannedEvent(event, tier, "full", closing))
             continue
         small = full_read_up_to_rows >= rows_of_race[event.race_id] and full_read_up_to_rows > 0
         mode, reason = decide(
             event,
             tier,
-            cursors.get(event.event_id),
+            cursor,
             now,
             incremental_days=incremental_days,
             force=force_full,

@@ -8,6 +8,7 @@ from psycopg2.extensions import connection as Connection
 
 from rsu_pipeline.warehouse.credentials import PROVIDER
 from rsu_pipeline.warehouse.cursors import REMOVALS_HELD_BACK
+from rsu_pipeline.warehouse.event_times import IS_UPCOMING
 
 CLEAR_OWED = dt.timedelta(days=7)
 """How long it is tried to tell that a cause is over."""
@@ -204,7 +205,7 @@ def readings(conn: Connection, now: dt.datetime) -> list[Reading]:
                 JOIN runsignup_events e ON e.race_id = l.race_id
                 LEFT JOIN event_cursors k ON k.timing_partner_id = l.timing_partner_id AND k.event_id = e.event_id
                 WHERE {_WORKS} AND l.access <> 'denied' AND l.unlisted_at IS NULL AND e.gone_at IS NULL
-                    AND coalesce(greatest(e.starts_at, e.ends_at) > %(now)s - interval '1 hour', true)
+                    AND {IS_UPCOMING}
             ),
             near AS (
                 SELECT DISTINCT ON (timing_partner_id) timing_partner_id, race_id, read_at FROM ahead
@@ -243,12 +244,12 @@ def access_denied(conn: Connection, now: dt.datetime) -> list[tuple[int, str, in
             FROM {_WORKING} JOIN partner_races l USING (timing_partner_id)
             WHERE {_WORKS} AND l.access = 'denied' AND l.unlisted_at IS NULL AND EXISTS (
                 SELECT FROM runsignup_events e WHERE e.race_id = l.race_id AND e.gone_at IS NULL
-                    AND coalesce(greatest(e.starts_at, e.ends_at) > %(now)s - interval '1 hour', true))
+                    AND {IS_UPCOMING})
             UNION ALL
             SELECT t.timing_partner_id, t.partition_key, e.race_id, e.event_id, x.refused_at
             FROM {_WORKING} JOIN refused_events x USING (timing_partner_id) JOIN runsignup_events e USING (event_id)
             WHERE {_WORKS} AND e.gone_at IS NULL
-                AND coalesce(greatest(e.starts_at, e.ends_at) > %(now)s - interval '1 hour', true)
+                AND {IS_UPCOMING}
             ORDER BY 1, 3, 4
             """,
             {"provider": PROVIDER, "now": now},
@@ -285,7 +286,7 @@ def duplicate_bibs(conn: Connection, now: dt.datetime) -> list[tuple[int, str | 
             " JOIN timing_partners t USING (timing_partner_id) JOIN runsignup_events e ON e.event_id = s.event_id"
             " WHERE t.disabled_at IS NULL AND s.duplicate_bibs > 0"
             " AND e.starts_at BETWEEN %(now)s - interval '24 hours' AND %(now)s + interval '24 hours'"
-            " AND greatest(e.starts_at, e.ends_at) + interval '1 hour' > %(now)s ORDER BY 1, 3, 4",
+            f" AND {IS_UPCOMING} ORDER BY 1, 3, 4",
             {"now": now},
         )
         return cur.fetchall()

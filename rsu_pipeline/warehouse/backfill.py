@@ -9,6 +9,7 @@ from psycopg2.extensions import connection as Connection
 
 from rsu_pipeline.warehouse import fleet
 from rsu_pipeline.warehouse.credentials import PROVIDER
+from rsu_pipeline.warehouse.event_times import OVER_AT
 
 EventState = Literal["loaded", "empty", "unavailable"]
 
@@ -171,21 +172,21 @@ def end_slice(conn: Connection, partner_id: int, *, wait: float, finished: bool)
     conn.commit()
 
 
-# Past as cadence.AFTER has it; years by the event's own calendar. An event that was read while it lay ahead was kept
-# current until it was over, and counts as read.
-PAST_EVENTS = """
+# Years are by the event's own calendar. An event counts as read only when a complete read began after it was over. What
+# RunSignup no longer gives out stays so.
+PAST_EVENTS = f"""
 FROM partner_races l
 JOIN history_requests q USING (timing_partner_id)
 JOIN runsignup_events e ON e.race_id = l.race_id AND e.gone_at IS NULL
-    AND greatest(e.starts_at, e.ends_at) <= %(now)s - interval '1 hour'
+    AND {OVER_AT} <= %(now)s
     AND (q.since_year IS NULL OR extract(year FROM coalesce(e.start_time, e.end_time)) >= q.since_year)
 LEFT JOIN history_events d ON d.timing_partner_id = l.timing_partner_id AND d.event_id = e.event_id
-    AND (q.anew_from IS NULL OR d.read_at >= q.anew_from)
+    AND (q.anew_from IS NULL OR d.read_at >= q.anew_from) AND (d.state = 'unavailable' OR d.read_at >= {OVER_AT})
 LEFT JOIN event_cursors k ON k.timing_partner_id = l.timing_partner_id AND k.event_id = e.event_id
-    AND q.anew_from IS NULL
+    AND k.last_full_at >= {OVER_AT} AND q.anew_from IS NULL
 """
-"""SQL: every past event (e) that was asked for (q), with what was found of it: d where it was read for history, k where it
-was read before."""
+"""SQL: every past event (e) that was asked for (q), with what was found of it: d where it was read for history, k where a sync
+read it after it was over."""
 # Of one partner, or of all where `partner` is NULL; of one race, or of all where `race` is.
 _RACES_LEFT = f"""
 left_over AS (

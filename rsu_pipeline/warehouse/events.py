@@ -7,6 +7,8 @@ from dataclasses import dataclass
 
 from psycopg2.extensions import connection as Connection
 
+from rsu_pipeline.warehouse.event_times import IS_UPCOMING
+
 RACE_COLUMNS = (
     "race_id name description last_date last_end_date next_date next_end_date created last_modified is_draft_race"
     " is_private_race is_registration_open real_time_notifications_enabled url external_race_url external_results_url"
@@ -175,14 +177,14 @@ def access_candidates(conn: Connection, partner_id: int, now: dt.datetime) -> li
     """Return the partner's listed races that have an event, each with the event that starts last."""
     with conn.cursor() as cur:
         cur.execute(
-            """
+            f"""
             SELECT DISTINCT ON (e.race_id) e.race_id, e.event_id, l.access = 'granted',
-                coalesce(greatest(e.starts_at, e.ends_at) > %s - interval '1 hour', true), e.starts_at
+                {IS_UPCOMING}, e.starts_at
             FROM partner_races l JOIN runsignup_events e USING (race_id)
-            WHERE l.timing_partner_id = %s AND l.unlisted_at IS NULL AND e.gone_at IS NULL
+            WHERE l.timing_partner_id = %(partner)s AND l.unlisted_at IS NULL AND e.gone_at IS NULL
             ORDER BY e.race_id, greatest(e.starts_at, e.ends_at) DESC NULLS FIRST, e.event_id
             """,
-            (now, partner_id),
+            {"partner": partner_id, "now": now},
         )
         return [AccessCandidate(*row) for row in cur.fetchall()]
 

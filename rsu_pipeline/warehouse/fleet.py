@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from psycopg2.extensions import connection as Connection
 
 from rsu_pipeline.warehouse.credentials import PROVIDER
+from rsu_pipeline.warehouse.event_times import IS_UPCOMING, NEEDS_CLOSING_READ
 
 REJECTED_RETRY_AFTER = dt.timedelta(minutes=5)
 """How long a rejected credential is left alone unless it changes. The next visit then asks again, so that access which
@@ -41,9 +42,12 @@ class FleetPartner:
 
 @dataclass(frozen=True)
 class FleetRace:
-    """A race of such a partner. `times` are its events' (start, end) instants, those that are over left out; `tried_at`
-    is when a run last read each of these events or tried, `failed` whether the race's last try failed. Partners with the
-    same `call_budget_id` share one API key and its calls."""
+    """A race of such a partner.
+
+    `times` are the (start, end) instants of its events that are due for reads: upcoming ones, and those that are over and
+    owed a closing read. `tried_at` is when a run last read each of these events or tried, `failed` whether the race's last
+    try failed. Partners with the same `call_budget_id` share one API key and its calls.
+    """
 
     partner_id: int
     key: str
@@ -75,7 +79,7 @@ def partners_to_sync(conn: Connection, now: dt.datetime) -> list[FleetPartner]:
 
 
 def races_to_read(conn: Connection, now: dt.datetime) -> list[FleetRace]:
-    """Every race of those partners that has an event which is not over at `now`."""
+    """Every race of those partners that has an event which is upcoming at `now`, or over and owed a closing read."""
     with conn.cursor() as cur:
         cur.execute(
             f"""
@@ -94,8 +98,7 @@ def races_to_read(conn: Connection, now: dt.datetime) -> list[FleetRace]:
                 JOIN runsignup_events e ON e.race_id = l.race_id
                 LEFT JOIN event_cursors k ON k.timing_partner_id = l.timing_partner_id AND k.event_id = e.event_id
                 WHERE {IS_ACTIVE} AND NOT (l.access = 'denied' AND l.unlisted_at IS NOT NULL) AND e.gone_at IS NULL
-                    -- As cadence.AFTER has it. An event that is over is read no more, and its cursor would look neglected.
-                    AND coalesce(greatest(e.starts_at, e.ends_at) > %(now)s - interval '1 hour', true)
+                    AND ({IS_UPCOMING} OR {NEEDS_CLOSING_READ})
                 GROUP BY t.timing_partner_id, l.race_id
             ) r
             LEFT JOIN LATERAL (

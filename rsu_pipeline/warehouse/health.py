@@ -9,6 +9,7 @@ from psycopg2.extensions import connection as Connection
 
 from rsu_pipeline.warehouse.backfill import PAST_EVENTS
 from rsu_pipeline.warehouse.credentials import PROVIDER
+from rsu_pipeline.warehouse.event_times import IS_UPCOMING, NEEDS_CLOSING_READ
 from rsu_pipeline.warehouse.fleet import CALL_BUDGET
 
 CredentialState = Literal["off", "none", "incomplete", "refused", "untried", "works"]
@@ -48,10 +49,10 @@ class PartnerHealth:
         return self.key is not None and self.credential in ("refused", "untried", "works")
 
 
-# As fleet.races_to_read has it: events that are not over, of races that are listed or can be read.
-_AHEAD = """
+# As fleet.races_to_read has it: events that are due for reads, of races that are listed or can be read.
+_AHEAD = f"""
 NOT (l.access = 'denied' AND l.unlisted_at IS NOT NULL) AND e.gone_at IS NULL
-    AND coalesce(greatest(e.starts_at, e.ends_at) > %(now)s - interval '1 hour', true)
+    AND ({IS_UPCOMING} OR {NEEDS_CLOSING_READ})
 """
 _CREDENTIAL = """
 (SELECT c.*, c.principal ~ '\\S' AND c.secret ~ '\\S' AS is_complete
@@ -184,7 +185,7 @@ ORDER BY t.timing_partner_id, l.race_id, e.event_id
 
 
 def event_reads(conn: Connection, now: dt.datetime) -> list[EventRead]:
-    """Every event that is not over at `now`, of every partner that is meant to be synced."""
+    """Every event that is upcoming at `now` or owed a closing read, of every partner that is meant to be synced."""
     with conn.cursor() as cur:
         cur.execute(_EVENT_READS, {"provider": PROVIDER, "now": now})
         return [EventRead(*row) for row in cur.fetchall()]

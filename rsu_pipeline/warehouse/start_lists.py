@@ -22,6 +22,8 @@ from dataclasses import dataclass
 import psycopg2
 from psycopg2.extensions import connection as Connection
 
+from rsu_pipeline.warehouse.event_times import OVER_AT
+
 KEPT_AFTER = dt.timedelta(days=2)
 """How long an event that is over keeps its list."""
 _BUILD_LOCK_CLASS = 0x525359
@@ -214,12 +216,9 @@ def _parameters(partner_id: int | None, now: dt.datetime) -> dict[str, object]:
     return {"partner": partner_id, "now": now, "kept": KEPT_AFTER}
 
 
-# Over as cadence.AFTER has it.
-_OVER_AT = "greatest(e.starts_at, e.ends_at) + interval '1 hour'"
-
 _LISTS = f"""
 SELECT s.timing_partner_id, s.event_id, coalesce(r.name, ''), coalesce(e.name, ''), e.start_time,
-    coalesce(abs(extract(epoch FROM e.starts_at - %(now)s)) <= 86400 AND {_OVER_AT} > %(now)s, false),
+    coalesce(abs(extract(epoch FROM e.starts_at - %(now)s)) <= 86400 AND {OVER_AT} > %(now)s, false),
     s.entrants, s.with_bib, s.without_bib, s.duplicate_bibs, s.bibs_in_other_events, s.out_of_range, s.in_two_events,
     s.lowest_bib, s.highest_bib, s.built_at
 FROM start_lists s JOIN runsignup_events e USING (event_id) JOIN runsignup_races r ON r.race_id = s.race_id
@@ -236,8 +235,8 @@ wanted AS MATERIALIZED (
         FROM runsignup_participants p WHERE p.timing_partner_id = %(partner)s AND p.event_id = e.event_id) h
     WHERE l.timing_partner_id = %(partner)s AND e.gone_at IS NULL AND e.volunteer IS NOT TRUE
         AND NOT (l.access = 'denied' AND l.unlisted_at IS NOT NULL)
-        AND CASE WHEN {_OVER_AT} <= %(now)s
-            THEN {_OVER_AT} > %(now)s - %(kept)s AND EXISTS (SELECT FROM event_cursors c
+        AND CASE WHEN {OVER_AT} <= %(now)s
+            THEN {OVER_AT} > %(now)s - %(kept)s AND EXISTS (SELECT FROM event_cursors c
                 WHERE c.timing_partner_id = l.timing_partner_id AND c.event_id = e.event_id)
             ELSE EXISTS (SELECT FROM future_events f
                 WHERE f.timing_partner_id = l.timing_partner_id AND f.event_id = e.event_id) END

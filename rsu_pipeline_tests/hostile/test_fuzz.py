@@ -109,7 +109,7 @@ def read_each(raws: Sequence[bytes]) -> None:
         json.dumps(row)
         events, unreadable = race.decoded_events()
         for event in events:
-            row, wrong = event_row(event, race)
+            row, wrong = event_row(event, race, assumed_hours=6)
             json.dumps(row)
             faults += wrong
         assert all(text.isprintable() and len(text) < 300 for text in faults + unreadable), faults + unreadable

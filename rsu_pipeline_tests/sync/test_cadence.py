@@ -107,7 +107,10 @@ def race(
         (24 * HOUR + MINUTE, 15 * MINUTE, False),
         (4 * HOUR, 4 * MINUTE, False),
         (4 * HOUR, 5 * MINUTE, True),
-        (-HOUR, 9 * HOUR, False),
+        (-HOUR, 9 * HOUR, True),
+        (-2 * HOUR, 59 * MINUTE, False),
+        (-2 * HOUR, 61 * MINUTE, True),
+        (-9 * HOUR, 4 * HOUR, True),
         (None, 4 * HOUR, True),
         (None, 3 * HOUR, False),
     ],
@@ -191,7 +194,7 @@ def test_the_nearest_partner_comes_first_then_who_has_most_to_read_and_each_once
 )
 def test_a_start_is_read_in_the_races_own_zone(zone: str, hours_behind: int) -> None:
     event = Event(event_id=1, start_time="10/4/2026 07:30", raw=b"{}")
-    row, faults = event_row(event, Race(race_id=1, timezone=zone))
+    row, faults = event_row(event, Race(race_id=1, timezone=zone), assumed_hours=6)
     expected = dt.datetime(2026, 10, 4, 7, 30, tzinfo=dt.UTC) + dt.timedelta(hours=hours_behind)
     assert (row["starts_at"], faults) == (expected.isoformat(), [])
     assert row["start_time"] == "2026-10-04T07:30:00"
@@ -206,13 +209,15 @@ def test_a_start_is_read_in_the_races_own_zone(zone: str, hours_behind: int) -> 
     ],
 )
 def test_daylight_saving_is_applied_on_the_mornings_it_changes(wall: str, utc: str) -> None:
-    row, _ = event_row(Event(event_id=1, start_time=wall, raw=b"{}"), Race(race_id=1, timezone="America/New_York"))
+    row, _ = event_row(
+        Event(event_id=1, start_time=wall, raw=b"{}"), Race(race_id=1, timezone="America/New_York"), assumed_hours=6
+    )
     assert row["starts_at"] == utc
 
 
 def test_an_unknown_zone_is_told_and_eastern_used() -> None:
     race = Race(race_id=1, timezone="America/Nowhere", raw=b"{}")
     _, faults = race_row(race)
-    row, _ = event_row(Event(event_id=1, start_time="10/4/2026 07:30", raw=b"{}"), race)
+    row, _ = event_row(Event(event_id=1, start_time="10/4/2026 07:30", raw=b"{}"), race, assumed_hours=6)
     assert faults == ["timezone: 'America/Nowhere' is not known; US Eastern is used"]
     assert row["starts_at"] == "2026-10-04T11:30:00+00:00"

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from rsu_pipeline.settings import BudgetSettings, CadenceSettings, Settings, WatchSettings
-from rsu_pipeline.sync import cadence, health
+from rsu_pipeline.sync import health
 from rsu_pipeline.warehouse.health import EventRead
 
 NOW = dt.datetime(2026, 10, 3, 12, 0, tzinfo=dt.UTC)
@@ -92,9 +92,11 @@ def test_an_event_never_read_waits_from_when_it_was_known() -> None:
     assert overdue(event(60 * HOUR, None, known=9 * HOUR)) == 50 * MINUTE
 
 
-def test_an_event_that_is_over_is_never_late_and_the_latest_comes_first() -> None:
+def test_an_event_that_is_over_is_late_once_its_closing_read_is_and_the_latest_comes_first() -> None:
+    assert overdue(event(-9 * HOUR, 9 * DAY)) == -10 * MINUTE
+    assert overdue(event(-10 * HOUR, 9 * DAY)) == 50 * MINUTE
+    assert overdue(event(-10 * HOUR, 8 * HOUR)) < dt.timedelta(0)
     reads = [
-        event(-2 * HOUR, 9 * DAY, number=1),
         event(60 * HOUR, 10 * HOUR, number=2),
         event(2 * HOUR, 9 * HOUR, number=3),
         event(60 * HOUR, HOUR, partner=2, number=4),
@@ -118,14 +120,9 @@ def test_whoever_waits_longer_is_never_less_late(
     start: dt.timedelta | None, end: dt.timedelta | None, read: dt.timedelta
 ) -> None:
     found = [health.freshness([event(start, wait, end=end)], NOW, EVERY) for wait in (read, read + HOUR)]
-    is_over = (
-        cadence.tier(NOW + start if start is not None else None, NOW + end if end is not None else None, NOW) == "over"
-    )
-    assert [len(items) for items in found] == ([0, 0] if is_over else [1, 1])
-    if not is_over:
-        assert found[0][0].overdue <= found[1][0].overdue
-        # Never red when read within ten minutes.
-        assert found[0][0].overdue < dt.timedelta(0) or read > 10 * MINUTE
+    assert found[0][0].overdue <= found[1][0].overdue
+    # Never red when read within ten minutes.
+    assert found[0][0].overdue < dt.timedelta(0) or read > 10 * MINUTE
 
 
 # The next hour's calls

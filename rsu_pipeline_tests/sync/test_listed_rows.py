@@ -1,5 +1,6 @@
 """Races and their events, as PostgreSQL then holds them."""
 
+import datetime as dt
 import json
 import math
 from decimal import Decimal
@@ -21,7 +22,7 @@ def store(stage: Stage, race: Row, *, key: str = "1-test") -> tuple[Row, list[Ro
     decoded = decode_race(json.dumps(race).encode())
     row, faults = race_row(decoded)
     found, unreadable = decoded.decoded_events()
-    pairs = [event_row(event, decoded) for event in found]
+    pairs = [event_row(event, decoded, assumed_hours=6) for event in found]
     faults += unreadable + [fault for _, wrong in pairs for fault in wrong]
     try:
         with stage.conn.cursor(cursor_factory=psycopg2.extras.RealDictCursor) as cur:
@@ -84,7 +85,8 @@ def test_a_race_and_its_event_come_out_as_they_went_in(stage: Stage) -> None:
     assert event["payload"] == EVENT
     assert str(event["start_time"]) == "2026-10-04 07:30:00"
     assert event["starts_at"].timestamp() == 1791117000
-    assert (event["ends_at"], event["distance"], event["distance_text"]) == (None, Decimal("13.10"), "13.1 Miles")
+    assert (event["end_time"], event["ends_at"]) == (None, event["starts_at"] + dt.timedelta(hours=6))
+    assert (event["distance"], event["distance_text"]) == (Decimal("13.10"), "13.1 Miles")
     assert (event["volunteer"], event["require_dob"], event["require_phone"]) == (False, True, None)
     assert (str(event["age_calc_base_date"]), event["is_bundle"], event["sub_event_ids"]) == ("2026-12-31", False, [])
 
@@ -141,7 +143,7 @@ def test_a_number_no_computer_holds_costs_a_race_that_member_only(stage: Stage) 
     assert "odd" not in json.loads(json.dumps(row["payload"]))
     assert [text.split(":")[0] for text in faults] == ["odd"]
     event = json.dumps(EVENT | {"odd": "X"}).encode().replace(b'"X"', b"9" * 5000)
-    row, faults = event_row(decode_event(event), decode_race(raw))
+    row, faults = event_row(decode_event(event), decode_race(raw), assumed_hours=6)
     assert [text.split(":")[0] for text in faults] == ["odd"]
 
 

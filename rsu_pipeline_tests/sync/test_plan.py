@@ -106,9 +106,15 @@ def test_a_new_event_in_a_known_race_is_read_in_full_and_the_others_incrementall
     ]
 
 
-def test_events_that_are_over_are_left_out_and_undated_ones_kept() -> None:
-    made = plan([event(1, start=-2 * HOUR), event(2, start=None)], {}, NOW)
+def test_events_that_are_over_and_settled_are_left_out_and_undated_ones_kept() -> None:
+    events = [event(1, start=-2 * HOUR), event(2, start=None), event(3, start=-9 * 24 * HOUR)]
+    made = plan(events, {1: cursor(1, full=HOUR / 2)}, NOW)
     assert [item.event.event_id for item in made.events] == [2]
+
+
+def test_an_event_that_is_over_is_read_in_full_until_a_read_began_after_it() -> None:
+    made = plan([event(1, start=-2 * HOUR)], {1: cursor(1, full=1.2 * HOUR)}, NOW)
+    assert [(read.mode, read.reason) for read in made.reads] == [("full", "final read after it was over")]
 
 
 def test_a_lost_race_is_left_out_and_a_denied_one_tried() -> None:
