@@ -93,11 +93,12 @@ def test_a_listing_was_last_tried_when_the_newest_row_of_no_race_says(put: Fleet
 # Races
 
 
-def test_events_that_are_over_are_left_out_and_undated_ones_kept(put: Fleet) -> None:
+def test_events_that_are_over_and_settled_are_left_out_and_undated_ones_kept(put: Fleet) -> None:
     put.partner(1)
     for race_id in (10, 11, 12, 13, 14, 15):
         put.race(race_id, 1)
-    put.event(100, 10, -61 * MINUTE)
+    put.event(100, 10, -3 * HOUR)
+    put.cursor(1, 100, HOUR)
     put.event(110, 11, -59 * MINUTE)
     put.event(120, 12)
     put.event(130, 13, -50 * HOUR, 2 * HOUR)
@@ -114,7 +115,7 @@ HOURS = st.none() | st.sampled_from([-1.0, 0.0]) | st.floats(-60, 60).map(lambda
 
 @settings(max_examples=25, suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
 @given(st.lists(st.tuples(HOURS, HOURS), min_size=1, max_size=8))
-def test_a_race_is_there_exactly_when_an_event_is_not_over(
+def test_a_race_is_there_exactly_when_an_event_is_upcoming_or_owed_a_read(
     put: Fleet, times: list[tuple[float | None, float | None]]
 ) -> None:
     put.partner(1)
@@ -125,10 +126,14 @@ def test_a_race_is_there_exactly_when_an_event_is_not_over(
     def at(hours: float | None) -> dt.datetime | None:
         return None if hours is None else NOW + dt.timedelta(hours=hours)
 
-    ahead = tuple((at(start), at(end)) for start, end in times if cadence.tier(at(start), at(end), NOW) != "over")
+    due = tuple(
+        (at(start), at(end))
+        for start, end in times
+        if cadence.tier(at(start), at(end), NOW) != "over" or cadence.closing_read(at(start), at(end), None, NOW)
+    )
     found = put.races()
     put.conn.rollback()
-    assert [race.times for race in found.values()] == ([ahead] if ahead else [])
+    assert [race.times for race in found.values()] == ([due] if due else [])
 
 
 def test_events_gone_at_runsignup_do_not_count(put: Fleet) -> None:

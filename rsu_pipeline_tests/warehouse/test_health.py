@@ -26,7 +26,7 @@ def standing(put: Fleet) -> None:
     put.race(10, 1, 2)
     put.race(11, 1)
     put.event(100, 10, 48 * HOUR)
-    put.event(101, 10, -48 * HOUR)
+    put.event(101, 10, -480 * HOUR)
     put.event(110, 11)
 
 
