@@ -7,8 +7,8 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Collection
-from contextlib import suppress
+from collections.abc import Collection, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO, cast
 
@@ -26,6 +26,17 @@ def connection(url: str) -> tuple[list[str], dict[str, str]]:
     return ["--dbname", conninfo], environment
 
 
+@contextmanager
+def _plain_refusals(file: Path) -> Iterator[None]:
+    """Turn what the file system refuses into one sentence about the file."""
+    try:
+        yield
+    except OSError as error:
+        raise click.UsageError(
+            f"{file.absolute()} cannot be written ({error.strerror}): choose a folder that this user may write to."
+        ) from None
+
+
 @click.command("export")
 @click.argument("file", type=click.Path(dir_okay=False, path_type=Path))
 @click.option("--force", is_flag=True, help="Write over FILE when it is there.")
@@ -37,13 +48,14 @@ def export_(file: Path, force: bool) -> None:
 
     A database of an older or newer version is exported as it is, so that a backup can be made before an upgrade.
     """
-    if file.exists() and not force:
-        raise click.UsageError(f"{file} is there already: choose another name, or --force to write over it.")
-    if not file.absolute().parent.is_dir():
-        raise click.UsageError(f"There is no folder {file.absolute().parent}: make it, or choose another.")
+    part = file.with_name(f"{file.name}.part")
+    with _plain_refusals(file):
+        if file.exists() and not force:
+            raise click.UsageError(f"{file} is there already: choose another name, or --force to write over it.")
+        if not file.absolute().parent.is_dir():
+            raise click.UsageError(f"There is no folder {file.absolute().parent}: make it, or choose another.")
     url = installation.current().database_url
     arguments, environment = connection(url)
-    part = file.with_name(f"{file.name}.part")
     with database.session(url, purpose="export") as conn:
         found = schema_version.read_version(conn)
         if found.applied is None:
@@ -52,13 +64,9 @@ def export_(file: Path, force: bool) -> None:
             )
         server = client_programs.Server.of(conn)
     program = client_programs.choose_pg_dump(client_programs.find_programs("pg_dump"), server)
-    try:
+    with _plain_refusals(file):
         part.unlink(missing_ok=True)
         part.touch(mode=0o600)
-    except OSError as error:
-        raise click.UsageError(
-            f"{file.absolute()} cannot be written ({error.strerror}): choose a folder that this user may write to."
-        ) from None
     command = [str(program.path), *arguments, "--format=custom", "--no-owner", "--no-privileges", "--file", str(part)]
     try:
         _run(command, environment, "Writing", part)

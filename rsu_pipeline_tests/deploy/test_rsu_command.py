@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from rsu_pipeline_tests.commands.shell import SCRIPT, environment
+from rsu_pipeline_tests.commands.shell import SCRIPT, environment, refusal, rsu
 from rsu_pipeline_tests.deploy.deployed import DEPLOY, INSTALLED
 
 SHOW = "import json, os, sys; print(json.dumps([os.getcwd(), sys.argv[1:], dict(os.environ)]))"
@@ -94,3 +94,10 @@ def test_a_relative_file_lands_where_the_caller_is(database_url: str, tmp_path: 
     command = install(tmp_path, f"RSU_DATABASE_URL={database_url}\n", SCRIPT)
     subprocess.run([command, "db", "export", "x.dump"], cwd=folder, env=environment(), check=True, capture_output=True)
     assert (folder / "x.dump").read_bytes().startswith(b"PGDMP")
+
+
+def test_a_place_that_may_not_be_written_is_refused_in_one_sentence(database_url: str, tmp_path: Path) -> None:
+    """Such as /root, where `rsu` runs as another user."""
+    settings = {"RSU_DATABASE_URL": database_url, "RSU_HOME": str(tmp_path)}
+    sentence = refusal(rsu("db", "export", "/proc/x.dump", settings=settings))
+    assert sentence.startswith("/proc/x.dump cannot be written (")
