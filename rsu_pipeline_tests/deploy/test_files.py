@@ -168,7 +168,7 @@ class TestDockerfile:
             for install in re.findall(r"pip install [^&]*", line):
                 assert "--require-hashes" in install or "--no-index" in install, install
         last_stage = lines[max(n for n, line in enumerate(lines) if line.startswith("FROM ")) :]
-        assert "USER rsu" in last_stage
+        assert "USER 10001:10001" in last_stage, "Kubernetes' runAsNonRoot takes numbers only"
         assert any(line.startswith("HEALTHCHECK ") and '"rsu", "health"' in line for line in last_stage)
         assert not any(line.startswith(("ARG ", "ENV ")) and "SECRET" in line for line in lines)
 
