@@ -1,5 +1,8 @@
 """Text from outside the program, made safe to repeat in messages."""
 
+MAX_NAME_CHARS = 60
+"""Characters of a name, key or setting that a message repeats."""
+
 _MARKUP = str.maketrans("<>[]`", "‹›()'")
 
 

@@ -15,6 +15,8 @@ from typing import Literal
 from urllib.parse import urlsplit
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
+from rsu_pipeline.display import MAX_NAME_CHARS, sanitize_for_display
+
 DEFAULT_API_BASE_URL = "https://api.runsignup.com/rest"
 LOOPBACK_HOSTS = frozenset({"127.0.0.1", "localhost", "::1"})
 USUAL_PORTS = {"http": "80", "https": "443"}
@@ -274,6 +276,10 @@ def load(environ: Mapping[str, str] | None = None) -> Settings:
     )
 
 
+def _shown(text: str) -> str:
+    return sanitize_for_display(text, MAX_NAME_CHARS)
+
+
 class _Reader:
     """Typed access to environment variables; an empty variable counts as not set."""
 
@@ -290,9 +296,9 @@ class _Reader:
         try:
             value = float(text)
         except ValueError:
-            raise SettingsError(f"{name} is {text!r}, but must be a number from {low:g} to {high:g}.") from None
+            raise SettingsError(f"{name} is {_shown(text)!r}, but must be a number from {low:g} to {high:g}.") from None
         if not low <= value <= high:
-            raise SettingsError(f"{name} is {text}, but must be from {low:g} to {high:g}.")
+            raise SettingsError(f"{name} is {_shown(text)}, but must be from {low:g} to {high:g}.")
         return value
 
     def integer(self, name: str, default: int, *, low: int, high: int) -> int:
@@ -308,14 +314,16 @@ class _Reader:
         try:
             return ZoneInfo(text)
         except (ZoneInfoNotFoundError, ValueError, OSError):
-            raise SettingsError(f"{name} is {text!r}, but must be a time zone such as America/New_York.") from None
+            raise SettingsError(
+                f"{name} is {_shown(text)!r}, but must be a time zone such as America/New_York."
+            ) from None
 
 
 def _home(text: str) -> Path:
     try:
         return Path(text).expanduser().resolve()
     except (RuntimeError, ValueError, OSError) as error:
-        raise SettingsError(f"RSU_HOME is {text!r}, which cannot be used as a folder ({error}).") from None
+        raise SettingsError(f"RSU_HOME is {_shown(text)!r}, which cannot be used as a folder ({error}).") from None
 
 
 def _base_url(text: str) -> str:
@@ -390,7 +398,7 @@ def _ui_origins(text: str) -> tuple[str, ...]:
 
 def _yes_or_no(name: str, text: str) -> bool:
     if text not in ("yes", "no"):
-        raise SettingsError(f"{name} is {text!r}, but must be 'yes' or 'no'.")
+        raise SettingsError(f"{name} is {_shown(text)!r}, but must be 'yes' or 'no'.")
     return text == "yes"
 
 
@@ -408,7 +416,7 @@ def _bib_poll(text: str) -> BibPoll:
         return "watch"
     if text == "sensor":
         return "sensor"
-    raise SettingsError(f"RSU_BIB_POLL is {text!r}, but must be 'watch' or 'sensor'.")
+    raise SettingsError(f"RSU_BIB_POLL is {_shown(text)!r}, but must be 'watch' or 'sensor'.")
 
 
 def _scope(text: str) -> InFlightScope:
@@ -416,4 +424,4 @@ def _scope(text: str) -> InFlightScope:
         return "all"
     if text == "credential":
         return "credential"
-    raise SettingsError(f"RSU_IN_FLIGHT_SCOPE is {text!r}, but must be 'all' or 'credential'.")
+    raise SettingsError(f"RSU_IN_FLIGHT_SCOPE is {_shown(text)!r}, but must be 'all' or 'credential'.")

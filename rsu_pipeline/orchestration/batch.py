@@ -8,12 +8,13 @@ import dagster as dg
 from pydantic import Field
 
 from rsu_pipeline import installation
+from rsu_pipeline.display import MAX_NAME_CHARS, sanitize_for_display
 from rsu_pipeline.orchestration import report
 from rsu_pipeline.orchestration.assets.start_lists import NAME as START_LISTS
 from rsu_pipeline.orchestration.failures import FORESEEN
 from rsu_pipeline.orchestration.lanes import lane_of
 from rsu_pipeline.orchestration.resources import RunSignupResource, WarehouseResource
-from rsu_pipeline.orchestration.run_config import Number, fields_of, read_config
+from rsu_pipeline.orchestration.run_config import Number, PartitionKey, fields_of, read_config
 from rsu_pipeline.settings import BudgetSettings
 from rsu_pipeline.sync import partner as sync
 from rsu_pipeline.sync.desk import Desk
@@ -29,11 +30,13 @@ SIDE_BY_SIDE = 8
 class BatchConfig(dg.Config):
     """Which partners, and what of each."""
 
-    partners: list[str] = Field(description="Partition keys of the partners to sync.")
+    partners: list[PartitionKey] = Field(description="Partition keys of the partners to sync.")
     races: dict[str, list[Number]] = Field(
         default={}, description="By partition key the races to read, beside any never read; a partner left out: all."
     )
-    relist: list[str] = Field(default=[], description="Partition keys of the partners whose listing is to be read too.")
+    relist: list[PartitionKey] = Field(
+        default=[], description="Partition keys of the partners whose listing is to be read too."
+    )
 
 
 @dataclass
@@ -81,21 +84,22 @@ def sync_partners(context: dg.OpExecutionContext, warehouse: WarehouseResource, 
         try:
             for future in as_completed(waiting):
                 key = waiting[future]
+                shown = sanitize_for_display(key, MAX_NAME_CHARS)
                 try:
                     told = future.result()
                 except FORESEEN as error:
-                    failed.append(f"{key}: {error}")
+                    failed.append(f"{shown}: {error}")
                     continue
                 except Exception as error:  # a bug of ours, raised below once the others are told
                     bug = error
-                    failed.append(f"{key}: {type(error).__name__}, see below")
+                    failed.append(f"{shown}: {type(error).__name__}, see below")
                     continue
                 for event in _materializations(key, told):
                     context.log_event(event)
                 if trouble := report.trouble(told.visited.sync):
-                    failed.append(f"{key}: {trouble}")
+                    failed.append(f"{shown}: {trouble}")
                 if told.not_built:
-                    failed.append(f"{key}: its start lists could not be built: {told.not_built}")
+                    failed.append(f"{shown}: its start lists could not be built: {told.not_built}")
         finally:
             # A run that is terminated leaves out the partners whose turn has not come.
             pool.shutdown(wait=False, cancel_futures=True)

@@ -173,7 +173,7 @@ def no_rows_held_back(warehouse: WarehouseResource) -> dg.AssetCheckResult:
     )
 
 
-@dg.asset_check(asset=fleet_health)
+@dg.asset_check(asset=fleet_health, config_schema=NO_CONFIG)
 def no_shared_api_keys(warehouse: WarehouseResource) -> dg.AssetCheckResult:
     """No two partners that are switched on have the same API key, unless they were entered with --shared-key. Such partners
     share the calls of the key, and registrations are stored for each of them."""
@@ -188,7 +188,7 @@ def no_shared_api_keys(warehouse: WarehouseResource) -> dg.AssetCheckResult:
     )
 
 
-@dg.asset_check(asset=fleet_health)
+@dg.asset_check(asset=fleet_health, config_schema=NO_CONFIG)
 def no_similar_partner_names(warehouse: WarehouseResource) -> dg.AssetCheckResult:
     """No two partners that are switched on have names that are equal but for case, blanks or the form of their
     characters."""

@@ -15,10 +15,8 @@ from typing import Annotated, Any, TypeVar
 import dagster as dg
 from pydantic import Field, ValidationError
 
-from rsu_pipeline.display import sanitize_for_display
+from rsu_pipeline.display import MAX_NAME_CHARS, sanitize_for_display
 
-MAX_SHOWN_CHARS = 60
-"""Characters of a name or path from outside that a message repeats."""
 MAX_DEPTH = 20
 """Nesting of run config. What this project declares is seven deep."""
 MAX_VALUES = 100_000
@@ -30,6 +28,9 @@ NO_CONFIG: dict[str, Any] = {}
 
 Number = Annotated[int, Field(ge=1, le=2**31 - 1)]
 """A number of RunSignup's that fits the columns which hold it."""
+
+PartitionKey = Annotated[str, Field(min_length=1, max_length=255, pattern=r"^[^\x00-\x1f\x7f]*$")]
+"""A partner's partition key, or a text that is none."""
 
 C = TypeVar("C", bound=dg.Config)
 
@@ -51,8 +52,8 @@ def read_config(config_class: type[C], values: Mapping[str, Any]) -> C:
         first = error.errors(include_input=False, include_url=False, include_context=False)[0]
         place = ".".join(str(part) for part in first["loc"])
         raise dg.Failure(
-            f"The config field {sanitize_for_display(place, MAX_SHOWN_CHARS)!r} cannot be used:"
-            f" {sanitize_for_display(first['msg'], MAX_SHOWN_CHARS)}. Correct it and launch the run again.",
+            f"The config field {sanitize_for_display(place, MAX_NAME_CHARS)!r} cannot be used:"
+            f" {sanitize_for_display(first['msg'], MAX_NAME_CHARS)}. Correct it and launch the run again.",
             allow_retries=False,
         ) from None
 
@@ -90,7 +91,7 @@ def _walk(value: Any, path: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str, .
 
 
 def _shown(path: tuple[str, ...]) -> str:
-    return sanitize_for_display(".".join(path), MAX_SHOWN_CHARS)
+    return sanitize_for_display(".".join(path), MAX_NAME_CHARS)
 
 
 def _plain_field(field: dg.Field) -> dg.Field:

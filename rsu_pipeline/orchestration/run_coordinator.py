@@ -6,8 +6,8 @@ Tags of jobs and assets would not do: runs launched from an asset's page, and th
 import dagster as dg
 from dagster._core.run_coordinator import QueuedRunCoordinator, SubmitRunContext
 
-from rsu_pipeline.display import sanitize_for_display
-from rsu_pipeline.orchestration.run_config import MAX_SHOWN_CHARS, RunRefused, check_run_config
+from rsu_pipeline.display import MAX_NAME_CHARS, sanitize_for_display
+from rsu_pipeline.orchestration.run_config import RunRefused, check_run_config
 from rsu_pipeline.orchestration.run_tags import PARENT_TAG, REFUSED, coordinator_tags, refused_tags
 
 SHOWN_TAGS = 5
@@ -33,7 +33,7 @@ class LaneCoordinator(QueuedRunCoordinator[dg.DagsterInstance]):
         try:
             check_run_config(run.run_config)
             if refused:
-                names = ", ".join(sanitize_for_display(name, MAX_SHOWN_CHARS) for name in refused[:SHOWN_TAGS])
+                names = ", ".join(sanitize_for_display(name, MAX_NAME_CHARS) for name in refused[:SHOWN_TAGS])
                 raise RunRefused(f"This run has tags that are not allowed: {names}. Remove them.")
         except RunRefused:
             # The run exists, failed. Sensors do not take it for theirs, and it is not retried.

@@ -10,6 +10,7 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
+from rsu_pipeline.display import sanitize_for_display
 from rsu_pipeline.runsignup.errors import ApiError, BudgetExhausted, Cause, Remedy
 from rsu_pipeline.sync import access, listing, partner
 from rsu_pipeline.sync.desk import Desk
@@ -244,7 +245,7 @@ def _fail(desk: Desk, race: PastRace, error: ApiError, done: Slice) -> None:
 
 
 def _named(race: PastRace) -> str:
-    return f"race {race.race_id} {race.name[: partner.LONGEST_NAME]!r}"
+    return f"race {race.race_id} {sanitize_for_display(race.name, partner.LONGEST_NAME)!r}"
 
 
 def _end(desk: Desk, done: Slice) -> None:

@@ -10,6 +10,7 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 
+from rsu_pipeline.display import sanitize_for_display
 from rsu_pipeline.runsignup.errors import ApiError, BudgetExhausted, Cause, Remedy
 from rsu_pipeline.sync import access
 from rsu_pipeline.sync import plan as planning
@@ -260,7 +261,7 @@ def _named(result: ReadOutcome) -> str:
 
 def _line(result: ReadOutcome) -> str:
     read, counts = result.read, result.counts
-    head = f"{_named(result)} {read.race_name[:LONGEST_NAME]!r}, {read.mode} ({read.reason})"
+    head = f"{_named(result)} {sanitize_for_display(read.race_name, LONGEST_NAME)!r}, {read.mode} ({read.reason})"
     if result.error:
         return f"{head}: FAILED, {result.error}"
     went_on = ", went on where an earlier run stopped" if result.resumed else ""

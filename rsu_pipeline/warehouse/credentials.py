@@ -11,12 +11,15 @@ import psycopg2
 import psycopg2.errors
 from psycopg2.extensions import connection as Connection
 
+from rsu_pipeline.display import MAX_NAME_CHARS, sanitize_for_display
 from rsu_pipeline.warehouse import api_keys, duplicate_partners
 from rsu_pipeline.warehouse.sealing import PREFIX, Sealer, SecretKeyError
 
 PROVIDER = "runsignup"
 """Name of the provider, in lower case; its number differs between installations."""
 LONGEST_NAME = 255
+MAX_SCHEME_CHARS = 12
+"""Characters of an unknown credential_type that a message repeats. It may be a secret in the wrong column."""
 
 
 class PartnerError(ValueError):
@@ -91,7 +94,8 @@ def partner(conn: Connection, name: str) -> Partner:
         )
         row = cur.fetchone()
     if row is None:
-        raise PartnerError(f"There is no partner {name!r}: `rsu partners list` shows them.")
+        shown = sanitize_for_display(name, MAX_NAME_CHARS)
+        raise PartnerError(f"There is no partner {shown!r}: `rsu partners list` shows them.")
     return Partner(*row)
 
 
@@ -142,7 +146,8 @@ def add(
         cur.execute("SELECT timing_partner_id FROM timing_partners WHERE company_name = %s", (name,))
         found = cur.fetchall()
         if len(found) > 1:
-            raise PartnerError(f"There are {len(found)} partners named {name!r}: change the credential by SQL.")
+            shown = sanitize_for_display(name, MAX_NAME_CHARS)
+            raise PartnerError(f"There are {len(found)} partners named {shown!r}: change the credential by SQL.")
         if found:
             partner_id = int(found[0][0])
         else:
@@ -371,8 +376,9 @@ def _open(conn: Connection, sealer: Sealer, partner_id: int) -> OpenCredential:
         raise PartnerError(f"Partner {partner_id} has no RunSignup credential: add one with `rsu partners add`.")
     credential_id, scheme, principal, secret, api_key_id = row
     if scheme not in ("api_key", "rsu_api_key", "sp_api_key"):
+        shown = sanitize_for_display(scheme, MAX_SCHEME_CHARS)
         raise PartnerError(
-            f"Partner {partner_id} has credential_type {scheme!r}: use api_key, rsu_api_key or sp_api_key."
+            f"Partner {partner_id} has credential_type {shown!r}: use api_key, rsu_api_key or sp_api_key."
         )
     clear = sealer.open(principal), sealer.open(secret)
     if api_key_id is None:

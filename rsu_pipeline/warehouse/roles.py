@@ -15,6 +15,7 @@ from dataclasses import dataclass
 
 from psycopg2.extensions import connection as Connection
 
+from rsu_pipeline.display import MAX_NAME_CHARS, sanitize_for_display
 from rsu_pipeline.warehouse import database
 
 KINDS = ("owner", "writer", "reader", "start_lists")
@@ -48,8 +49,9 @@ class Step:
 def names(prefix: str) -> dict[str, str]:
     """The roles' names by kind. Raises RolesError."""
     if not re.fullmatch(rf"(?!pg_)[a-z_][a-z0-9_]{{0,{LONGEST_PREFIX - 1}}}", prefix):
+        shown = sanitize_for_display(prefix, MAX_NAME_CHARS)
         raise RolesError(
-            f"The roles' prefix is {prefix!r}, but must be up to {LONGEST_PREFIX} small letters, digits and underscores, and"
+            f"The roles' prefix is {shown!r}, but must be up to {LONGEST_PREFIX} small letters, digits and underscores, and"
             " begin with a letter other than pg_: give one with --prefix."
         )
     return {kind: f"{prefix}_{kind}" for kind in KINDS}

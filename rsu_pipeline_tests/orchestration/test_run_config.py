@@ -6,6 +6,7 @@ import dagster as dg
 import pytest
 
 from rsu_pipeline.definitions import defs
+from rsu_pipeline.orchestration import partitions
 from rsu_pipeline.orchestration.batch import BatchConfig
 from rsu_pipeline.orchestration.run_config import MAX_VALUES, RunRefused, check_run_config, fields_of, read_config
 from rsu_pipeline_tests.hub import Hub
@@ -140,3 +141,34 @@ def test_a_run_that_passed_no_coordinator_is_refused_where_it_starts(
     assert "RunRefused" in text
     assert hub.environment["RSU_SECRET_KEY"] not in text
     assert len(hub.rows("SELECT 1 FROM api_calls")) == calls
+
+
+HOSTILE = "<img src=x onerror=1>[x](http://evil.test)\u202e" + "x" * 150
+
+
+def test_a_partition_key_from_outside_is_repeated_short_and_without_markup(
+    hub: Hub, hub_instance: dg.DagsterInstance
+) -> None:
+    hub_instance.add_dynamic_partitions(partitions.NAME, [HOSTILE])
+    batch = defs.resolve_job_def("sync_batch").execute_in_process(
+        instance=hub_instance,
+        run_config={"ops": {"sync_partners": {"config": {"partners": [HOSTILE]}}}},
+        raise_on_error=False,
+    )
+    one = defs.resolve_job_def("sync_partner").execute_in_process(
+        instance=hub_instance, partition_key=HOSTILE, run_config={}, raise_on_error=False
+    )
+    for outcome in (batch, one):
+        assert not outcome.success
+        (failure, *_) = [event.step_failure_data for event in outcome.all_events if event.is_step_failure]
+        description = str(failure.user_failure_data and failure.user_failure_data.description)
+        assert "There is no partner" in description
+        assert not set("<>[]\u202e") & set(description)
+        assert len(description) < 300
+
+
+def test_a_partition_key_that_holds_control_characters_or_is_too_long_is_refused() -> None:
+    for key in ("1-a\x00", "1-a\nb", "x" * 256, ""):
+        with pytest.raises(dg.Failure) as caught:
+            read_config(BatchConfig, {"partners": [key]})
+        assert str(caught.value.description).startswith("The config field 'partners.0' cannot be used")
