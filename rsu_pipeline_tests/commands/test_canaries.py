@@ -22,6 +22,7 @@ import requests
 from rsu_pipeline.sandbox.process import SandboxProcess
 from rsu_pipeline.settings import project_root
 from rsu_pipeline.warehouse import credentials, database
+from rsu_pipeline_tests.commands.leaks import ask, captured, written
 from rsu_pipeline_tests.commands.shell import environment, rsu
 from rsu_pipeline_tests.commands.started import Started, free_port, gone
 from rsu_pipeline_tests.hub import SECRET_KEY, Hub
@@ -64,12 +65,6 @@ class Seen:
     environments: dict[str, str]
 
 
-def ask(port: int, question: str) -> str:
-    with requests.Session() as session:
-        session.trust_env = False
-        return session.post(f"http://127.0.0.1:{port}/graphql", json={"query": question}, timeout=30).text
-
-
 def statuses(port: int) -> dict[str, set[str]]:
     """How runs ended, by partition key."""
     results = json.loads(ask(port, QUESTIONS["runs"]))["data"]["runsOrError"]["results"]
@@ -78,15 +73,6 @@ def statuses(port: int) -> dict[str, set[str]]:
         tags = {tag["key"]: tag["value"] for tag in run["tags"]}
         found.setdefault(tags.get("dagster/partition", ""), set()).add(run["status"])
     return found
-
-
-def captured(port: int, home: Path) -> str:
-    """What runs printed, as the web UI shows it."""
-    texts = []
-    for path in sorted((home / "dagster" / "logs").glob("*/compute_logs/*.err")):
-        key = json.dumps([path.parent.parent.name, "compute_logs", path.stem])
-        texts.append(ask(port, f"{{ capturedLogs(logKey: {key}) {{ stdout stderr }} }}"))
-    return "\n".join(texts)
 
 
 def environments(mark: str) -> dict[str, str]:
@@ -131,16 +117,6 @@ def read_only_ui(hub: Hub) -> str:
     finally:
         process.terminate()
         process.wait(30)
-
-
-def written(folder: Path) -> dict[str, str]:
-    """Every file below a folder."""
-    found = {}
-    for path in sorted(folder.rglob("*")):
-        with suppress(OSError):
-            if path.is_file():
-                found[str(path.relative_to(folder))] = path.read_bytes().decode(errors="replace")
-    return found
 
 
 @pytest.fixture(scope="module")
