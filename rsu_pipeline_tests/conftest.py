@@ -87,12 +87,25 @@ def template(server: str) -> str:
 
 
 @pytest.fixture
-def empty_database(server: str) -> Iterator[str]:
+def make_empty_database(server: str) -> Iterator[Callable[[], str]]:
+    """Makes empty databases; gives the libpq URL of each."""
+    made: list[str] = []
+
+    def make() -> str:
+        name = f"rsu_empty_{next(_names)}"
+        execute(server, f"CREATE DATABASE {name}")
+        made.append(name)
+        return at(server, name)
+
+    yield make
+    for name in made:
+        execute(server, f"DROP DATABASE {name} WITH (FORCE)")
+
+
+@pytest.fixture
+def empty_database(make_empty_database: Callable[[], str]) -> str:
     """libpq URL of a new, empty database."""
-    name = f"rsu_empty_{next(_names)}"
-    execute(server, f"CREATE DATABASE {name}")
-    yield at(server, name)
-    execute(server, f"DROP DATABASE {name} WITH (FORCE)")
+    return make_empty_database()
 
 
 @pytest.fixture

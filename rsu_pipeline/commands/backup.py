@@ -109,6 +109,8 @@ def import_(file: Path) -> None:
             _restore_through_psql([*restore, "--file=-", str(file)], psql, environment, settings)
         else:
             _run([*restore, *arguments, "--single-transaction", str(file)], environment, "Reading", None)
+    # Another session, since it finds the tables in the schema that the file has them in.
+    with database.session(url, purpose="import") as conn:
         database.migrate(conn)
         present = [partner for partner in credentials.partners(conn) if partner.credential_id]
         closed = [str(partner.key or partner.partner_id) for partner in present if not _opens(conn, partner.partner_id)]

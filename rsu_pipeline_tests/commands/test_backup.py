@@ -10,6 +10,7 @@ from rsu_pipeline.sandbox.process import SandboxProcess
 from rsu_pipeline.warehouse.sealing import new_key
 from rsu_pipeline_tests.commands.shell import arguments_of_all, refusal, rows, rsu
 from rsu_pipeline_tests.hub import SECRET_KEY, Hub
+from rsu_pipeline_tests.servers import execute
 
 
 @pytest.fixture
@@ -62,6 +63,28 @@ def test_another_machine_goes_on_from_the_file_alone(hub: Hub, empty_database: s
     )
     # Only the race that had failed is read; everything else goes on from its cursors.
     assert len(full) == 1 and set(full.values()) == {1}
+
+
+def test_tables_are_found_in_the_schema_that_the_file_has_them_in(
+    empty_database: str, make_empty_database: Callable[[], str], tmp_path: Path
+) -> None:
+    file, schemas = tmp_path / "hub.dump", "SELECT DISTINCT schemaname FROM pg_tables WHERE tablename = 'event_cursors'"
+    home = {"RSU_HOME": str(tmp_path / "home"), "RSU_SECRET_KEY": SECRET_KEY}
+    execute(empty_database, "CREATE SCHEMA hub")
+    here = home | {"RSU_DATABASE_URL": f"{empty_database}?options=-csearch_path%3Dhub"}
+    assert rsu("db", "migrate", settings=here).returncode == 0
+    assert rsu("db", "export", str(file), settings=here).returncode == 0
+    there = home | {"RSU_DATABASE_URL": make_empty_database()}
+    done = rsu("db", "import", str(file), settings=there)
+    assert done.returncode == 0, done.stderr
+    assert rows(there, schemas) == [("hub",)]
+
+    elsewhere = make_empty_database()
+    execute(elsewhere, "CREATE SCHEMA apart")
+    apart = home | {"RSU_DATABASE_URL": f"{elsewhere}?options=-csearch_path%3Dapart"}
+    text = refusal(rsu("db", "import", str(file), settings=apart))
+    assert "are in schema hub, and a session's search path leads to schema apart" in text
+    assert rows(home | {"RSU_DATABASE_URL": elsewhere}, schemas) == [("hub",)]
 
 
 def test_without_the_key_everything_is_in_and_the_sentence_says_what_is_missing(

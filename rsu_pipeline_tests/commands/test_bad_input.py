@@ -4,7 +4,11 @@ import re
 from pathlib import Path
 
 import pytest
+import sqlalchemy.exc
+from sqlalchemy import create_engine
 
+from rsu_pipeline.commands.common import describe_database_error
+from rsu_pipeline.orchestration.storage import sqlalchemy_url
 from rsu_pipeline_tests.commands.shell import refusal, rows, rsu
 
 Settings = dict[str, str]
@@ -121,3 +125,14 @@ def test_what_cannot_be_entered_is_refused_and_nothing_is_stored(
     text = refusal(rsu("partners", "add", name, "--key", key, settings=untouched, stdin=secret))
     assert text.startswith(said)
     assert rows(untouched, "SELECT count(*) FROM timing_partners") == [(0,)]
+
+
+def test_a_lost_database_is_one_sentence_also_through_other_libraries() -> None:
+    engine = create_engine(sqlalchemy_url(f"postgresql://u:{PASSWORD}@127.0.0.1:1/hub"))
+    with pytest.raises(sqlalchemy.exc.OperationalError) as caught:
+        engine.connect()
+    text = describe_database_error(caught.value)
+    assert text is not None
+    assert "Cannot use PostgreSQL at 127.0.0.1:1/hub: Connection refused" in text
+    assert PASSWORD not in text
+    assert describe_database_error(ValueError("of ours")) is None
