@@ -223,7 +223,8 @@ class Hub:
             assert bibs[change["registration_id"]] == change["old_bib"], change
             bibs[change["registration_id"]] = change["new_bib"]
         for key, row in self.stored(partner).items():
-            assert bibs[key] == row["bib_num"], (key, bibs[key], row["bib_num"])
+            bib = row["bib_num"] or (row["team_info"] or {}).get("team_bib_num")
+            assert bibs[key] == (None if bib in (None, "") else str(bib)), (key, bibs[key], bib)
 
 
 FIELDS = (

@@ -11,7 +11,19 @@ from rich.table import Column, Table
 from rsu_pipeline.commands.common import hub, show_json, show_table
 from rsu_pipeline.warehouse import credentials, start_lists
 
-COLUMNS = ("bib", "first_name", "last_name", "age", "gender", "city", "state", "team", "problems", "registration_id")
+COLUMNS = (
+    "bib",
+    "first_name",
+    "last_name",
+    "age",
+    "gender",
+    "city",
+    "state",
+    "team",
+    "problems",
+    "registration_id",
+    "bib_source",
+)
 
 
 @click.command("start-list")

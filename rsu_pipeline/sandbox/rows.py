@@ -42,7 +42,7 @@ def _members(row: Row) -> str:
 
 
 @lru_cache(maxsize=64)
-def _team(number: int | None, numeric_bib: bool) -> str:
+def _team(number: int | None) -> str:
     if number is None:
         names = ("team_id", "team_name", "team_type_id", "team_type", "team_gender", "team_bib_num")
         return _members(dict.fromkeys(names))
@@ -53,7 +53,7 @@ def _team(number: int | None, numeric_bib: bool) -> str:
             "team_type_id": 7,
             "team_type": "Corporate / Club",
             "team_gender": "O",
-            "team_bib_num": 9000 + number if numeric_bib else f"T{number}",
+            "team_bib_num": None,
         }
     )
 
@@ -106,7 +106,7 @@ def _generated(record: Record, event: Event, race: Race, seed: int) -> tuple[byt
         f'"transaction_id":{transaction},"bib_num":{"null" if bib is None else bib},'
         f'"chip_num":{chip},"age":{"null" if age is None else age},'
         f'"registration_date":"{registered}",'
-        f'{_team(team, bool(more & 8))},"last_modified":{record.modified},'
+        f'{_team(team)},"last_modified":{record.modified},'
         f'"imported":"{"T" if imported else "F"}",{amounts},'
         f"{_giveaway(None if volunteer else (more >> 16) % 7)}}}"
     )

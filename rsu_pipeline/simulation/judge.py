@@ -119,8 +119,8 @@ def differences(conn: Connection, admin: AdminClient, partner: int, partner_id: 
     truth = admin.truth(partner)
     with conn.cursor() as cur:
         cur.execute(
-            "SELECT registration_id, event_id, bib_num, first_bib, removed_reason, removed_at IS NOT NULL, payload::text"
-            " FROM runsignup_participants WHERE timing_partner_id = %s",
+            "SELECT registration_id, event_id, rsu_bib(bib_num, team_info), first_bib, removed_reason,"
+            " removed_at IS NOT NULL, payload::text FROM runsignup_participants WHERE timing_partner_id = %s",
             (partner_id,),
         )
         held = {row[0]: row[1:] for row in cur.fetchall()}
@@ -161,7 +161,8 @@ def _wrong(row: Mapping[str, Any], stored: Sequence[Any]) -> str:
     event_id, bib, payload = stored[0], stored[1], json.loads(stored[5])
     if event_id != row["event_id"]:
         return "event"
-    if bib != (None if row["bib_num"] is None else str(row["bib_num"])):
+    counts = row["bib_num"] if row["bib_num"] is not None else row.get("team_bib_num")
+    if bib != (None if counts is None else str(counts)):
         return "bib"
     theirs = {name: value for name, value in row.items() if not name.startswith("_")}
     return ", ".join(name for name in sorted(theirs.keys() | payload.keys()) if theirs.get(name) != payload.get(name))

@@ -91,7 +91,7 @@ def replay(conn: Connection, sample: int) -> Replay:
                 FROM log l LEFT JOIN runsignup_participants p USING (timing_partner_id, registration_id)
                 WHERE p.id IS NULL
                     OR l.old_bib IS DISTINCT FROM CASE WHEN l.is_first THEN p.first_bib ELSE l.before END
-                    OR (l.is_last AND p.removed_at IS NULL AND l.new_bib IS DISTINCT FROM p.bib_num)
+                    OR (l.is_last AND p.removed_at IS NULL AND l.new_bib IS DISTINCT FROM rsu_bib(p.bib_num, p.team_info))
                 GROUP BY l.timing_partner_id, l.registration_id
             ), shown AS (
                 SELECT t.partition_key AS partner, w.registration_id, w.bib_change_id

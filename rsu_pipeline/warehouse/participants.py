@@ -194,6 +194,8 @@ _NAMES = ", ".join(COLUMNS)
 _NEW = ", ".join(f"i.{name}" for name in COLUMNS)
 _HELD = ", ".join(f"t.{name}" for name in COLUMNS)
 _CHANGES = ", ".join(f"{name} = excluded.{name}" for name in COLUMNS if name != "registration_id")
+_BIB = "rsu_bib({0}.bib_num, {0}.team_info)"
+"""SQL for the bib that counts for a registration, which the bib log is of."""
 _DERIVED = "registered_at, last_modified"
 _DERIVATION = (
     "i.registration_date AT TIME ZONE 'America/New_York',"
@@ -209,8 +211,8 @@ WITH hashed AS MATERIALIZED (
 ),
 counted AS ({proof.add_to_counts(f"SELECT event_id, hash FROM hashed WHERE %(full)s AND {_UPTO}")}),
 compared AS MATERIALIZED (
-    SELECT i.registration_id, i.race_id, i.event_id, i.bib_num, i.last_modified_epoch, s.hash # s.digest AS seal,
-        t.id AS held_id, t.bib_num AS held_bib, t.removed_at IS NOT NULL AS was_removed,
+    SELECT i.registration_id, i.race_id, i.event_id, {_BIB.format("i")} AS bib, i.last_modified_epoch,
+        s.hash # s.digest AS seal, t.id AS held_id, {_BIB.format("t")} AS held_bib, t.removed_at IS NOT NULL AS was_removed,
         t.id IS NOT NULL AND t.removed_at IS NULL AND NOT ({_NEW}) IS DISTINCT FROM ({_HELD}) AS is_same,
         coalesce(t.removed_at IS NOT NULL AND i.last_modified_epoch < t.removed_epoch, false) AS is_stale,
         greatest(t.source_at, c.last_read_at) AS held_at, c.first_loaded_at IS NOT NULL AS is_loaded
@@ -228,7 +230,7 @@ sealed AS (
 ),
 written AS (
     INSERT INTO runsignup_participants ({_NAMES}, {_DERIVED}, timing_partner_id, first_bib, source_at, credentials_used, seal)
-    SELECT {_NEW}, {_DERIVATION}, %(partner)s, CASE WHEN NOT v.is_loaded THEN i.bib_num END,
+    SELECT {_NEW}, {_DERIVATION}, %(partner)s, CASE WHEN NOT v.is_loaded THEN v.bib END,
         to_timestamp(%(server_time)s), %(key)s, v.seal
     FROM compared v JOIN participants_stage i USING (registration_id)
     WHERE NOT v.is_stale AND NOT v.is_same
@@ -243,10 +245,10 @@ logged AS (
     INSERT INTO runsignup_bib_changes (timing_partner_id, race_id, event_id, registration_id, kind, old_bib, new_bib,
         modified_epoch, last_seen_old, first_seen_new, run_id)
     SELECT %(partner)s, v.race_id, v.event_id, v.registration_id,
-        CASE WHEN v.held_bib IS NULL THEN 'assigned' WHEN v.bib_num IS NULL THEN 'cleared' ELSE 'changed' END,
-        v.held_bib, v.bib_num, v.last_modified_epoch, v.held_at, to_timestamp(%(server_time)s), %(run)s
+        CASE WHEN v.held_bib IS NULL THEN 'assigned' WHEN v.bib IS NULL THEN 'cleared' ELSE 'changed' END,
+        v.held_bib, v.bib, v.last_modified_epoch, v.held_at, to_timestamp(%(server_time)s), %(run)s
     FROM compared v JOIN written USING (registration_id)
-    WHERE v.held_bib IS DISTINCT FROM v.bib_num AND (v.held_id IS NOT NULL OR v.is_loaded)
+    WHERE v.held_bib IS DISTINCT FROM v.bib AND (v.held_id IS NOT NULL OR v.is_loaded)
     RETURNING 1
 ),
 unmissed AS (
@@ -297,7 +299,7 @@ marked AS (
 inserted AS (
     INSERT INTO runsignup_participants ({_NAMES}, {_DERIVED}, timing_partner_id, first_bib, source_at, credentials_used,
         removed_at, removed_reason, removed_epoch, new_registration_id)
-    SELECT {_NEW}, {_DERIVATION}, %(partner)s, i.bib_num, to_timestamp(%(server_time)s), %(key)s,
+    SELECT {_NEW}, {_DERIVATION}, %(partner)s, {_BIB.format("i")}, to_timestamp(%(server_time)s), %(key)s,
         coalesce(to_timestamp(i.removed_epoch), to_timestamp(%(server_time)s)), i.removed_reason, i.removed_epoch,
         i.new_registration_id
     FROM compared i WHERE i.held_id IS NULL

@@ -14,7 +14,7 @@ def registrations(conn: Connection, partner_id: int) -> Rows:
         """
         SELECT p.registration_id, p.event_id, coalesce(r.name, '') AS race, coalesce(e.name, '') AS event,
             p.registration_date::date AS registered_on, p.first_seen_at::date AS first_seen_on,
-            p.first_bib IS NOT NULL AS came_with_bib, p.bib_num IS NOT NULL AS has_bib,
+            p.first_bib IS NOT NULL AS came_with_bib, rsu_bib(p.bib_num, p.team_info) IS NOT NULL AS has_bib,
             CASE WHEN jsonb_typeof(p.payment_info -> 'amount_paid') = 'number'
                 THEN (p.payment_info ->> 'amount_paid')::float END AS amount_paid
         FROM future_events f

@@ -27,6 +27,7 @@ import requests
 
 from rsu_pipeline.sandbox.process import SandboxProcess
 from rsu_pipeline.sync.partner import SyncOutcome
+from rsu_pipeline.warehouse import database, facts, start_lists
 from rsu_pipeline_tests.hub import Hub
 
 Row = dict[str, Any]
@@ -251,6 +252,24 @@ class Field(Hub):
         """Return registration, old and new bib of each logged change, in order."""
         rows = self.rows("SELECT * FROM runsignup_bib_changes ORDER BY bib_change_id")
         return [(row["registration_id"], row["old_bib"], row["new_bib"]) for row in rows]
+
+    def start_list(self, partner: int = 1) -> dict[int, Row]:
+        """Return the entrants of a partner's start lists as they are, by registration."""
+        rows = self.rows("SELECT * FROM start_list WHERE timing_partner_id = %s", partner)
+        return {row["registration_id"]: row for row in rows}
+
+    def rebuild_lists(self, partner: int = 1) -> None:
+        """Rebuild a partner's start lists."""
+        with database.session(self.url, purpose="tests") as conn:
+            start_lists.rebuild(conn, partner, dt.datetime.fromtimestamp(self.runsignup.now(), dt.UTC))
+            conn.commit()
+
+    def assert_log_replays(self) -> None:
+        """Assert that the check `bib_log_replays` is green and that the replayed log gives today's bibs."""
+        with database.session(self.url, purpose="tests") as conn:
+            assert facts.replay(conn, 5).wrong == 0
+        for partner in self.partners:
+            self.assert_bib_log_replays(partner)
 
     def reasons(self) -> dict[int, str]:
         """Return why something of a registration was not taken over, by registration."""

@@ -2,6 +2,7 @@
 
 import datetime as dt
 import itertools
+import json
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -113,16 +114,29 @@ def test_a_row_has_what_scoring_needs(put: Lists) -> None:
         (dt.date(2004, 2, 29), dt.date(2028, 2, 28), 23),
         (dt.date(2004, 2, 29), dt.date(2028, 2, 29), 24),
         (dt.date(2026, 10, 3), dt.date(2026, 10, 3), 0),
-        # Born after the race: the birth date is wrong, and the age RunSignup sent is all there is.
-        (dt.date(2027, 1, 1), dt.date(2026, 10, 3), 50),
-        (None, dt.date(2026, 10, 3), 50),
+        # Born after the race: the birth date is wrong.
+        (dt.date(2027, 1, 1), dt.date(2026, 10, 3), None),
+        (None, dt.date(2026, 10, 3), None),
     ],
 )
-def test_the_age_is_that_on_race_day(put: Lists, born: dt.date | None, day: dt.date, age: int) -> None:
+def test_an_age_that_runsignup_did_not_send_is_that_on_race_day(
+    put: Lists, born: dt.date | None, day: dt.date, age: int | None
+) -> None:
     put.event(1, start=dt.datetime.combine(day, dt.time(9)))
-    number = put.enter(1, dob=born, age=50)
+    computed, sent = put.enter(1, dob=born, age=None), put.enter(1, dob=born, age=50)
     put.build()
-    assert put.entries()[number]["age"] == age
+    assert (put.entries()[computed]["age"], put.entries()[sent]["age"]) == (age, 50)
+
+
+def test_an_age_is_computed_on_the_day_that_the_event_names(put: Lists) -> None:
+    put.event(1, start=dt.datetime(2027, 6, 15, 7))
+    number = put.enter(1, dob=dt.date(1987, 12, 30), age=None)
+    put.build()
+    assert put.entries()[number]["age"] == 39
+    put.sql("UPDATE runsignup_events SET age_calc_base_date = '2027-12-31'")
+    assert not put.is_current()
+    put.build()
+    assert put.entries()[number]["age"] == 40 and put.figures()[1]["age_day"] == dt.date(2027, 12, 31)
 
 
 def test_race_day_is_the_races_own_and_not_that_of_utc(put: Lists) -> None:
@@ -158,6 +172,67 @@ def test_a_bib_twice_in_an_event_is_told_of_both(put: Lists) -> None:
     put.build()
     assert put.problems() == {key: ["duplicate_bib"] for key in same}
     assert put.figures()[1]["duplicate_bibs"] == 3
+
+
+def team(number: int, bib: object, name: str = "Mill Pond") -> str:
+    return json.dumps({"team_id": number, "team_name": name, "team_bib_num": bib})
+
+
+def test_members_of_a_team_share_its_bib_and_others_do_not(put: Lists) -> None:
+    put.event(1)
+    put.event(2)
+    members = {put.enter(1, team_info=team(7, 501)) for _ in range(3)}
+    # The team's bib written into a member's own is still the team's.
+    members.add(put.enter(1, "501", team_info=team(7, 501)))
+    own = put.enter(1, "12", team_info=team(7, 501))
+    put.build()
+    assert put.problems() == {}
+    assert {put.entries()[number]["bib"] for number in members} == {"501"}
+    assert sorted(put.entries()[number]["bib_source"] for number in members) == ["registration", "team", "team", "team"]
+    assert (put.entries()[own]["bib"], put.figures()[1]["with_bib"], put.figures()[1]["without_bib"]) == ("12", 5, 0)
+    other_team = put.enter(1, team_info=team(8, "501", "Other"))
+    put.build()
+    assert put.problems() == {number: ["duplicate_bib"] for number in members | {other_team}}
+    put.change(other_team, team_info=team(8, " ", "Other"))
+    elsewhere = put.enter(2, "501")
+    put.build()
+    assert put.problems() == {number: ["bib_in_other_event"] for number in members | {elsewhere}} | {
+        other_team: ["no_bib"]
+    }
+
+
+def test_a_bib_on_the_row_of_the_bundle_alone_is_that_of_its_events(put: Lists) -> None:
+    for event_id in (1, 2):
+        put.event(event_id)
+    put.event(4, bundle_of=(1, 2))
+    put.enter(4, "12", user_id=5)
+    one, two = put.enter(1, user_id=5), put.enter(2, user_id=5)
+    # A bib that RunSignup gives beats one given here; one of the entry itself beats the bundle's.
+    third = put.enter(1, local_bib="99", user_id=6)
+    put.enter(4, "13", user_id=6)
+    fourth = put.enter(2, "15", user_id=7)
+    put.enter(4, "14", user_id=7)
+    # Two bundles with a bib each: nobody knows which counts.
+    fifth = put.enter(1, user_id=8)
+    twice = {put.enter(4, "16", user_id=8), put.enter(4, "17", user_id=8)}
+    put.build()
+    found = {number: (row["bib"], row["bib_source"]) for number, row in put.entries().items()}
+    assert found[one] == found[two] == ("12", "bundle")
+    assert (found[third], found[fourth], found[fifth]) == (("13", "bundle"), ("15", "registration"), (None, None))
+    assert put.problems() == {fifth: ["no_bib"]} and twice <= found.keys()
+    assert [row["bib_source"] for row in put.rows("SELECT * FROM start_list WHERE registration_id = %s", one)] == [
+        "bundle"
+    ]
+
+
+def test_a_team_that_took_a_bundle_shares_its_bib_there_too(put: Lists) -> None:
+    put.event(1)
+    put.event(4, bundle_of=(1,))
+    for user_id in (5, 6):
+        put.enter(4, user_id=user_id, team_info=team(7, 501))
+        put.enter(1, user_id=user_id)
+    put.build()
+    assert put.problems() == {} and {row["bib"] for row in put.entries().values()} == {"501"}
 
 
 def test_a_bib_of_another_person_in_another_event_of_the_day_is_told(put: Lists) -> None:
