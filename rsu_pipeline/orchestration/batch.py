@@ -10,15 +10,16 @@ from pydantic import Field
 from rsu_pipeline import installation
 from rsu_pipeline.display import MAX_NAME_CHARS, sanitize_for_display
 from rsu_pipeline.orchestration import report
-from rsu_pipeline.orchestration.assets.start_lists import NAME as START_LISTS
+from rsu_pipeline.orchestration.assets.sync import START_LISTS
 from rsu_pipeline.orchestration.failures import FORESEEN
 from rsu_pipeline.orchestration.lanes import lane_of
 from rsu_pipeline.orchestration.resources import RunSignupResource, WarehouseResource
 from rsu_pipeline.orchestration.run_config import Number, PartitionKey, fields_of, read_config
 from rsu_pipeline.settings import BudgetSettings
+from rsu_pipeline.sync import lists
 from rsu_pipeline.sync import partner as sync
 from rsu_pipeline.sync.desk import Desk
-from rsu_pipeline.warehouse import start_lists
+from rsu_pipeline.warehouse.start_lists import NotBuilt
 
 PATIENCE = 30.0
 """Seconds to wait for a partner: the watch has it for a moment at each look, a backfill until its next race."""
@@ -72,7 +73,8 @@ def sync_partners(context: dg.OpExecutionContext, warehouse: WarehouseResource, 
             say=lambda line: context.log.info(f"{key}: {line}"),
             patience=PATIENCE,
         ) as desk:
-            visited = sync.visit(desk, race_ids=config.races.get(key), relist=key in config.relist)
+            with lists.rebuilt_on_failure(desk):
+                visited = sync.visit(desk, race_ids=config.races.get(key), relist=key in config.relist)
             told = Told(visited, desk.ledger.left(), {})
             _build_lists(desk, told, anyway=key not in with_lists)
             return told
@@ -115,13 +117,11 @@ def _build_lists(desk: Desk, told: Told, *, anyway: bool) -> None:
     """Builds the partner's start lists where a registration or an event of theirs has changed since they were built."""
     events = told.visited.events
     relisted = events is not None and bool(events.races_written + events.events_written + events.events_gone)
-    if anyway or relisted or not start_lists.is_current(desk.conn, desk.partner_id, desk.now()):
-        built = start_lists.try_rebuild(desk.conn, desk.partner_id, desk.now())
-        if isinstance(built, start_lists.NotBuilt):
-            told.not_built = built.reason
-        else:
-            told.lists = report.start_lists_metadata(desk.conn, desk.partner_id, built, desk.now())
-    desk.conn.commit()
+    built = lists.rebuild(desk, anyway=anyway or relisted)
+    if isinstance(built, NotBuilt):
+        told.not_built = built.reason
+    elif built is not None:
+        told.lists = report.start_lists_metadata(desk.conn, desk.partner_id, built, desk.now())
 
 
 def _materializations(key: str, told: Told) -> Iterator[dg.AssetMaterialization]:

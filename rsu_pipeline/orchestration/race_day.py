@@ -14,7 +14,7 @@ from pydantic import Field
 from rsu_pipeline import installation
 from rsu_pipeline import settings as configuration
 from rsu_pipeline.orchestration import report
-from rsu_pipeline.orchestration.assets.start_lists import NAME as START_LISTS
+from rsu_pipeline.orchestration.assets.sync import START_LISTS
 from rsu_pipeline.orchestration.failures import plain_failures
 from rsu_pipeline.orchestration.resources import RunSignupResource, WarehouseResource
 from rsu_pipeline.orchestration.run_config import fields_of, read_config
@@ -63,22 +63,22 @@ def watch_races(context: dg.OpExecutionContext, warehouse: WarehouseResource, ru
         # the one before, until one gave up and left a gap.
         left = max(0.0, config.seconds - (time.monotonic() - began))
         context.log.info(f"shard {config.shard}: watching for {left:.0f} s")
-        done = watching.Watch(
+        watched = watching.Watch(
             warehouse.address(),
             here.sealer,
             runsignup.settings(),
             run_id=context.run_id,
             say=context.log.info,
             shard=config.shard,
-        ).run(left)
-        # New bibs were told meanwhile by bib_changes; this is for the names, newcomers and removals of the slice.
-        lists = {
-            key: told
-            for key, partner in done.items()
-            if not partner.counts.is_unchanged
-            and (told := _lists(conn, credentials.partner(conn, key).partner_id, context.log.warning, anyway=False))
-        }
-        conn.commit()
+        )
+        try:
+            done = watched.run(left)
+        except Exception:
+            # A bug that met one race: the others were read.
+            if not conn.closed:
+                _lists_of_slice(conn, watched.done, context.log.warning)
+            raise
+        lists = _lists_of_slice(conn, done, context.log.warning)
     for key, partner in sorted(done.items()):
         context.log_event(dg.AssetMaterialization("participants", partition=key, metadata=_metadata(partner)))
         if key in lists:
@@ -92,6 +92,21 @@ def watch_races(context: dg.OpExecutionContext, warehouse: WarehouseResource, ru
 @dg.job(description="Watches the races in their window, for one slice.")
 def watch() -> None:
     watch_races()
+
+
+def _lists_of_slice(
+    conn: Connection, done: Mapping[str, PartnerWatched], warn: Callable[[str], None]
+) -> dict[str, report.Metadata]:
+    """Rebuild the start lists of the partners for whom a slice brought anything; return what is reported, by partition key. New
+    bibs were handled meanwhile by bib_changes; this is for names, newcomers and removals."""
+    found = {
+        key: lists
+        for key, partner in done.items()
+        if not partner.counts.is_unchanged
+        and (lists := _lists(conn, credentials.partner(conn, key).partner_id, warn, anyway=partner.lists_rebuilt))
+    }
+    conn.commit()
+    return found
 
 
 def _trouble(done: Mapping[str, PartnerWatched]) -> list[str]:

@@ -17,7 +17,7 @@ from psycopg2.extensions import connection as Connection
 
 from rsu_pipeline.runsignup.errors import ApiError
 from rsu_pipeline.settings import Settings
-from rsu_pipeline.sync import cadence, partner
+from rsu_pipeline.sync import cadence, lists, partner
 from rsu_pipeline.sync import plan as planning
 from rsu_pipeline.sync.desk import Clients, CredentialRejected, Desk, desk_on
 from rsu_pipeline.sync.plan import Plan
@@ -26,11 +26,14 @@ from rsu_pipeline.warehouse.credentials import PartnerError
 from rsu_pipeline.warehouse.database import PartnerBusy
 from rsu_pipeline.warehouse.sealing import Sealer, SecretKeyError
 from rsu_pipeline.warehouse.staging import Counts
+from rsu_pipeline.warehouse.start_lists import NotBuilt
 
 CALL_SECONDS = 1.4
 """How long a call is taken to last where none has been measured: the slow end of what was seen at RunSignup."""
 BUDGET_SHARE = 0.9
 """The share of an API key's hour that the watch plans with; the rest is for full reads, retries and others."""
+LISTS_EVERY = 60.0
+"""Seconds between two rebuilds of a partner's start lists by its polls."""
 LOOK_FOR_RACES_EVERY = 15.0
 """Seconds between two looks at which races are in their window."""
 REFUSED_EVENT_RETRY_AFTER = dt.timedelta(minutes=15)
@@ -96,12 +99,13 @@ def next_look(
 @dataclass
 class PartnerWatched:
     """What a slice did for one partner. `busy` counts looks put off because another sync held the partner, `trouble` has
-    a sentence for each race whose last look failed."""
+    a sentence for each race whose last look failed, `lists_rebuilt` tells that start lists were rebuilt."""
 
     counts: Counts = field(default_factory=Counts)
     looks: int = 0
     calls: int = 0
     busy: int = 0
+    lists_rebuilt: bool = False
     trouble: dict[int, str] = field(default_factory=dict)
 
 
@@ -141,6 +145,8 @@ class Watch:
         self._done: dict[str, PartnerWatched] = {}
         self._call_seconds: float | None = None
         self._bug: Exception | None = None
+        self._lists_behind: set[int] = set()
+        self._lists_at: dict[int, float] = {}
 
     def run(self, seconds: float) -> dict[str, PartnerWatched]:
         """Looks at races for so many seconds, or until none is in its window. Raises DatabaseError; and a bug that met
@@ -153,6 +159,11 @@ class Watch:
         if self._bug is not None:
             bug, self._bug = self._bug, None
             raise bug
+        return self._done
+
+    @property
+    def done(self) -> dict[str, PartnerWatched]:
+        """Return what was done so far, by partition key; also once `run` raised."""
         return self._done
 
     def _work(self, until: float) -> None:
@@ -228,6 +239,9 @@ class Watch:
                     desk, plan_for_look(desk, race.race_id), with_removed=with_removed, quiet=True
                 )
                 seconds = self._clock() - began
+                if not outcome.counts.is_unchanged:
+                    self._lists_behind.add(race.partner_id)
+                self._rebuild_lists(desk, done)
         except PartnerBusy:
             done.busy += 1
             return
@@ -260,6 +274,21 @@ class Watch:
                 f"{race.key}, race {race.race_id}: {counts.inserted} new, {counts.updated + counts.reactivated} changed,"
                 f" {counts.removed} removed, {counts.bib_changes} bib changes"
             )
+
+    def _rebuild_lists(self, desk: Desk, done: PartnerWatched) -> None:
+        """Rebuild the partner's start lists for what its polls brought, once in LISTS_EVERY. New bibs do not wait for it: the
+        sensor bib_changes takes them over."""
+        partner_id, now = desk.partner_id, self._clock()
+        last = self._lists_at.get(partner_id, float("-inf"))
+        if partner_id not in self._lists_behind or now - last < LISTS_EVERY:
+            return
+        self._lists_behind.discard(partner_id)
+        self._lists_at[partner_id] = now
+        built = lists.rebuild(desk)
+        if isinstance(built, NotBuilt):
+            self._say(f"{desk.key}: start lists could not be built: {built.reason}")
+        elif built is not None:
+            done.lists_rebuilt = True
 
     def _trouble(self, done: PartnerWatched, race: WatchedRace, problem: str) -> None:
         """Notes what is wrong with a race, and says it when it is new; the race is tried again at its next turn."""

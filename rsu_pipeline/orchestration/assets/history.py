@@ -5,13 +5,13 @@ from pydantic import Field
 
 from rsu_pipeline import installation
 from rsu_pipeline.orchestration import report
-from rsu_pipeline.orchestration.assets.sync import KINDS, partner_events
+from rsu_pipeline.orchestration.assets.sync import KINDS, partner_events, rebuild_lists
 from rsu_pipeline.orchestration.failures import plain_failures
 from rsu_pipeline.orchestration.partitions import timing_partner
 from rsu_pipeline.orchestration.resources import RunSignupResource, WarehouseResource
 from rsu_pipeline.orchestration.run_config import fields_of, read_config
 from rsu_pipeline.orchestration.tables import OPERATORS, shown
-from rsu_pipeline.sync import backfill
+from rsu_pipeline.sync import backfill, lists
 from rsu_pipeline.warehouse import backfill as requests
 
 PATIENCE = 60.0
@@ -56,6 +56,10 @@ def participant_history(
         if not config.go_on or requests.request_of(desk.conn, desk.partner_id) is None:
             requests.ask(desk.conn, desk.partner_id, since_year=config.since_year, anew=config.anew)
             desk.conn.commit()
-        done = backfill.run_slice(desk, installation.current().settings.history.slice_seconds)
+        with lists.rebuilt_on_failure(desk):
+            done = backfill.run_slice(desk, installation.current().settings.history.slice_seconds)
         progress = requests.progress(desk.conn, desk.partner_id, desk.now())
+        # An event that is over for less than two days is past and has a list.
+        if not_built := rebuild_lists(context, desk):
+            raise dg.Failure(not_built, allow_retries=False)
         return dg.MaterializeResult(metadata=report.history_metadata(done, progress, desk.ledger))

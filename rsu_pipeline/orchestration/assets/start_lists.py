@@ -5,7 +5,7 @@ import datetime as dt
 import dagster as dg
 
 from rsu_pipeline.orchestration import report
-from rsu_pipeline.orchestration.assets.sync import KINDS, participants
+from rsu_pipeline.orchestration.assets.sync import KINDS, START_LISTS, participants
 from rsu_pipeline.orchestration.failures import plain_failures
 from rsu_pipeline.orchestration.partitions import timing_partner
 from rsu_pipeline.orchestration.resources import WarehouseResource
@@ -14,11 +14,9 @@ from rsu_pipeline.orchestration.tables import OPERATORS, SCORING, shown
 from rsu_pipeline.warehouse import credentials
 from rsu_pipeline.warehouse import start_lists as lists
 
-NAME = "start_lists"
-
 
 @dg.asset(
-    name=NAME,
+    name=START_LISTS,
     partitions_def=timing_partner,
     group_name="runsignup",
     kinds=KINDS,
@@ -36,7 +34,7 @@ def start_lists(context: dg.AssetExecutionContext, warehouse: WarehouseResource)
     differ are written.
     """
     now = dt.datetime.now(dt.UTC)
-    with plain_failures(), warehouse.connect(NAME) as conn:
+    with plain_failures(), warehouse.connect(START_LISTS) as conn:
         partner = credentials.partner(conn, context.partition_key)
         built = lists.rebuild(conn, partner.partner_id, now)
         conn.commit()

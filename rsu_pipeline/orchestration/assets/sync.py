@@ -9,10 +9,14 @@ from rsu_pipeline.orchestration.partitions import timing_partner
 from rsu_pipeline.orchestration.resources import RunSignupResource, WarehouseResource
 from rsu_pipeline.orchestration.run_config import NO_CONFIG, Number, fields_of, read_config
 from rsu_pipeline.orchestration.tables import OPERATORS, shown
-from rsu_pipeline.sync import listing
+from rsu_pipeline.sync import listing, lists
 from rsu_pipeline.sync import partner as sync
+from rsu_pipeline.sync.desk import Desk
+from rsu_pipeline.warehouse.start_lists import NotBuilt
 
 KINDS = {"python", "postgres"}
+START_LISTS = "start_lists"
+"""Name of the asset that follows `participants`."""
 
 
 class SyncConfig(dg.Config):
@@ -98,7 +102,7 @@ def participants(
     are stored.
     """
     config = read_config(SyncConfig, context.op_execution_context.op_config)
-    with plain_failures(), runsignup.desk_of_run(warehouse, context) as desk:
+    with plain_failures(), runsignup.desk_of_run(warehouse, context) as desk, lists.rebuilt_on_failure(desk):
         plan = sync.make_plan(
             desk,
             incremental_days=config.incremental_days,
@@ -107,6 +111,27 @@ def participants(
         )
         outcome = sync.sync_participants(desk, plan, confirm_removals=config.confirm_removals)
         metadata = report.sync_metadata(plan, outcome, desk.ledger.left())
-    if trouble := report.trouble(outcome):
+        trouble = report.trouble(outcome)
+        # The asset start_lists does it, unless it is skipped since this one fails, or is no part of the run.
+        if trouble or not _will_run(context, START_LISTS):
+            trouble = "; ".join(filter(None, (trouble, rebuild_lists(context, desk))))
+    if trouble:
         raise dg.Failure(trouble, metadata=metadata, allow_retries=False)
     return dg.MaterializeResult(metadata=metadata)
+
+
+def _will_run(context: dg.AssetExecutionContext, asset: str) -> bool:
+    """Return whether the run has a step of this asset, which has the asset's name."""
+    steps, assets = context.run.step_keys_to_execute, context.run.asset_selection
+    return (steps is None or asset in steps) and (not assets or dg.AssetKey(asset) in assets)
+
+
+def rebuild_lists(context: dg.AssetExecutionContext, desk: Desk) -> str:
+    """Rebuild the partner's start lists and report them to their asset; return why that failed, for the run's failure."""
+    built = lists.rebuild(desk)
+    if isinstance(built, NotBuilt):
+        return f"its start lists could not be built: {built.reason}"
+    if built is not None:
+        metadata = report.start_lists_metadata(desk.conn, desk.partner_id, built, desk.now())
+        context.log_event(dg.AssetMaterialization(START_LISTS, partition=desk.key, metadata=dict(metadata)))
+    return ""
