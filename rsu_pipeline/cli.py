@@ -4,6 +4,7 @@ import sys
 
 import click
 
+from rsu_pipeline import private_files
 from rsu_pipeline.commands import (
     alerts,
     backfill,
@@ -62,6 +63,7 @@ for command in (
 
 def main() -> None:
     """Runs the command line; a foreseen failure is one sentence and exit code 2."""
+    private_files.set_umask()
     try:
         rsu.main(standalone_mode=False)
     except click.ClickException as error:

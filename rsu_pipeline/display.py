@@ -13,4 +13,13 @@ def sanitize_for_display(text: str, max_chars: int) -> str:
     are replaced, and control characters too.
     """
     cut = text if len(text) <= max_chars else text[: max_chars - 1] + "…"
-    return "".join(one if one.isprintable() else " " if one.isspace() else "\ufffd" for one in cut).translate(_MARKUP)
+    return make_printable(cut).translate(_MARKUP)
+
+
+def make_printable(text: str) -> str:
+    """Return text from outside on one line, of characters that print.
+
+    Control characters, escape sequences and marks that change the direction of writing can steer a terminal or disguise
+    what is next to them.
+    """
+    return "".join(one if one.isprintable() else " " if one.isspace() else "\ufffd" for one in text)

@@ -3,10 +3,10 @@
 import sys
 
 import click
-from rich.table import Column, Table
+from rich.table import Column
 
 from rsu_pipeline import installation
-from rsu_pipeline.commands.common import hub, show_json, show_table
+from rsu_pipeline.commands.common import DisplayTable, hub, show_json, show_table
 from rsu_pipeline.warehouse import alerts as kept
 
 
@@ -52,7 +52,7 @@ def list_(as_json: bool) -> None:
     if not found:
         click.echo("Nothing is open.")
         return
-    table = Table(Column("kind", no_wrap=True), "what", Column("since (UTC)", no_wrap=True), "told", box=None)
+    table = DisplayTable(Column("kind", no_wrap=True), "what", Column("since (UTC)", no_wrap=True), "told", box=None)
     for alert in found:
         table.add_row(
             alert.kind,

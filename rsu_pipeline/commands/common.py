@@ -10,10 +10,12 @@ import click
 import psycopg2
 import psycopg2.errors
 from psycopg2.extensions import connection as Connection
-from rich.console import Console
+from rich.console import Console, RenderableType
+from rich.style import StyleType
 from rich.table import Table
 
 from rsu_pipeline import installation, settings
+from rsu_pipeline.display import make_printable
 from rsu_pipeline.runsignup.errors import ApiError
 from rsu_pipeline.settings import SettingsError
 from rsu_pipeline.sync.desk import CredentialRejected
@@ -77,6 +79,17 @@ def find_dagster() -> None:
     """Has Dagster find its instance, where dagster.yaml is."""
     os.environ.setdefault("DAGSTER_HOME", str(settings.project_root()))
     os.chdir(settings.project_root())
+
+
+class DisplayTable(Table):
+    """A table of text from outside, no cell of which steers the terminal."""
+
+    def add_row(
+        self, *renderables: RenderableType | None, style: StyleType | None = None, end_section: bool = False
+    ) -> None:
+        """Add a row of cells, each on one line and of characters that print."""
+        cells = (make_printable(one) if isinstance(one, str) else one for one in renderables)
+        super().add_row(*cells, style=style, end_section=end_section)
 
 
 def show_table(table: Table) -> None:

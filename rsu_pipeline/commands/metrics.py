@@ -35,6 +35,8 @@ _OF_A_PARTNER: tuple[tuple[str, str, Callable[[PartnerHealth], float | None]], .
     ("past_events_settled", "Past events read, or no longer given out.", lambda p: p.past_events_settled),
 )
 PREFIX = "rsu_partner_"
+PUBLIC_MODE = 0o644
+"""Of the file: Prometheus' node exporter reads it as another user, and only numbers and partition keys are in it."""
 
 
 def _timestamp(moment: dt.datetime | None) -> float | None:
@@ -97,5 +99,6 @@ def write(found: "CollectorRegistry", target: str) -> None:
         return
     try:
         write_to_textfile(target, found)
+        Path(target).chmod(PUBLIC_MODE)
     except OSError as error:
         raise click.UsageError(f"Cannot write {Path(target)}: {error.strerror}.") from None

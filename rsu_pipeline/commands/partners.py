@@ -4,10 +4,10 @@ import os
 import sys
 
 import click
-from rich.table import Column, Table
+from rich.table import Column
 
 from rsu_pipeline import installation
-from rsu_pipeline.commands.common import hub, show_json, show_table
+from rsu_pipeline.commands.common import DisplayTable, hub, show_json, show_table
 from rsu_pipeline.sync import access
 from rsu_pipeline.sync import desk as desks
 from rsu_pipeline.warehouse import credentials
@@ -96,7 +96,7 @@ def list_(as_json: bool) -> None:
     if not found:
         click.echo("No partner yet: `rsu partners add NAME` enters one.")
         return
-    table = Table(Column("partner", no_wrap=True), "name", "credential", "last proved", box=None)
+    table = DisplayTable(Column("partner", no_wrap=True), "name", "credential", "last proved", box=None)
     for partner in found:
         table.add_row(
             partner.key or str(partner.partner_id),

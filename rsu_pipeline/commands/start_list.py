@@ -6,9 +6,10 @@ import io
 import re
 
 import click
-from rich.table import Column, Table
+from rich.table import Column
 
-from rsu_pipeline.commands.common import hub, show_json, show_table
+from rsu_pipeline.commands.common import DisplayTable, hub, show_json, show_table
+from rsu_pipeline.display import make_printable
 from rsu_pipeline.warehouse import credentials, start_lists
 
 COLUMNS = (
@@ -64,18 +65,15 @@ def as_text(entries: list[start_lists.Entry]) -> str:
 
 
 # Anybody can register with such a name, and a spreadsheet runs a cell that begins so, also in the wide forms that some take
-# for the same. Where it takes tabs, semicolons or line ends for the end of a cell, what follows them begins one.
-_FORMULA = re.compile("(^|[;\\t\\r\\n])(\\s*)([=+\\-@＝＋－＠])")
+# for the same. Where it takes semicolons for the end of a cell, what follows them begins one.
+_FORMULA = re.compile("(^|;)(\\s*)([=+\\-@＝＋－＠])")
 
 
 def _cell(value: object) -> object:
-    """A value as a cell. A text that a spreadsheet would take for a formula has an apostrophe before it."""
+    """A value as a cell, on one line. A text that a spreadsheet would take for a formula has an apostrophe before it."""
     if isinstance(value, list):
         value = ", ".join(value)
-    if isinstance(value, str):
-        value = _FORMULA.sub(r"\1'\2\3", value)
-        return f"'{value}" if value.startswith(("\t", "\r", "\n")) else value
-    return value
+    return _FORMULA.sub(r"\1'\2\3", make_printable(value)) if isinstance(value, str) else value
 
 
 def _head(found: start_lists.StartList) -> str:
@@ -88,10 +86,10 @@ def _head(found: start_lists.StartList) -> str:
         (found.in_two_events, "in two events"),
     ):
         text += f", {number:,} {words}" if number else ""
-    return _shown(text)
+    return make_printable(text)
 
 
-def _table(entries: list[start_lists.Entry]) -> Table:
+def _table(entries: list[start_lists.Entry]) -> DisplayTable:
     columns = (
         Column("bib", justify="right"),
         "name",
@@ -101,19 +99,17 @@ def _table(entries: list[start_lists.Entry]) -> Table:
         "state",
         "team",
     )
-    table = Table(*columns, "problems", "registration", box=None)
+    table = DisplayTable(*columns, "problems", "registration", box=None)
     for entry in entries:
         table.add_row(
-            _shown(entry.bib),
-            _shown(entry.name),
+            entry.bib,
+            entry.name,
             "" if entry.age is None else str(entry.age),
-            *map(_shown, (entry.gender, entry.city, entry.state, entry.team)),
+            entry.gender,
+            entry.city,
+            entry.state,
+            entry.team,
             ", ".join(problem.replace("_", " ") for problem in entry.problems),
             str(entry.registration_id),
         )
     return table
-
-
-def _shown(text: str | None) -> str:
-    """Without what would steer a terminal."""
-    return "".join(character if character.isprintable() else "\ufffd" for character in text or "")

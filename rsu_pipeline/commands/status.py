@@ -3,11 +3,11 @@
 import datetime as dt
 
 import click
-from rich.table import Column, Table
+from rich.table import Column
 
 from rsu_pipeline import installation
 from rsu_pipeline.commands import metrics
-from rsu_pipeline.commands.common import hub, show_json, show_table
+from rsu_pipeline.commands.common import DisplayTable, hub, show_json, show_table
 from rsu_pipeline.commands.partners import state
 from rsu_pipeline.warehouse import backfill, credentials, history
 
@@ -49,7 +49,7 @@ def status(as_json: bool, target: str | None) -> None:
     if not rows:
         click.echo("No partner yet: `rsu partners add NAME` enters one.")
         return
-    table = Table(
+    table = DisplayTable(
         Column("partner", no_wrap=True),
         "credential",
         "events",

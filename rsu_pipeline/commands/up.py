@@ -18,7 +18,7 @@ import click
 import psycopg2
 import requests
 
-from rsu_pipeline import installation
+from rsu_pipeline import installation, private_files
 from rsu_pipeline import settings as configuration
 from rsu_pipeline.installation import Installation
 from rsu_pipeline.processes import Child, ChildFailed, Supervisor
@@ -79,7 +79,7 @@ def demo(fresh: bool, show_environment: bool, verbose: bool) -> None:
     _refuse_taken_port(here.settings.ui_port, "the web UI", "RSU_UI_PORT")
     if fresh:
         _forget(here.settings.home)
-    here.settings.home.mkdir(parents=True, exist_ok=True)
+    private_files.make_folder(here.settings.home)
     sandbox = Child(
         "sandbox",
         [sys.executable, "-m", "rsu_pipeline.sandbox", "--port", str(port), "--scale", "small", "--seed", str(DEMO_SEED),
@@ -135,6 +135,7 @@ def _serve(
     settings.ui.check_address(settings.ui.address)
     _refuse_taken_port(settings.ui_port, "the web UI", "RSU_UI_PORT", settings.ui.address)
     click.echo(f"Database: {'RSU_DATABASE_URL' if settings.database_url else 'embedded PostgreSQL'}, starting ...")
+    private_files.close_folder(settings.home)
     url = here.database_url
     server_lock.hold(url, report=lambda line: click.echo(f"Warning: {line}", err=True))
     if applied := here.migrate():

@@ -25,7 +25,7 @@ from sqlalchemy.dialects import registry
 from sqlalchemy.dialects.postgresql.psycopg2 import PGDialect_psycopg2
 from sqlalchemy.engine import URL, Engine
 
-from rsu_pipeline import installation
+from rsu_pipeline import installation, private_files
 from rsu_pipeline.warehouse import database, server_lock
 
 SCHEMA = "dagster"
@@ -90,7 +90,8 @@ class HubStorage(DagsterPostgresStorage):
 
 
 class HomeLogs(LocalComputeLogManager):
-    """What runs print, in the home folder's `dagster/logs`."""
+    """What runs print, in the home folder's `dagster/logs`. Every process with Dagster's instance has it, and so the umask
+    that keeps these and all other files from other users."""
 
     @classmethod
     def config_type(cls) -> Mapping[str, Any]:
@@ -98,6 +99,7 @@ class HomeLogs(LocalComputeLogManager):
 
     @classmethod
     def from_config_value(cls, inst_data: ConfigurableClassData | None, config_value: Mapping[str, Any]) -> Self:
+        private_files.set_umask()
         return cls(base_dir=str(installation.current().settings.home / "dagster" / "logs"), inst_data=inst_data)
 
 

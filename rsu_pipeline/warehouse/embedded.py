@@ -17,6 +17,7 @@ import threading
 import time
 from pathlib import Path
 
+from rsu_pipeline import private_files
 from rsu_pipeline.warehouse.embedded_cluster import Cluster, remove_tree
 from rsu_pipeline.warehouse.embedded_keeper import data_lock, exclusive, stop_server, try_lock
 from rsu_pipeline.warehouse.pg_binaries import (
@@ -114,9 +115,9 @@ def destroy(folder: Path) -> None:
 def _prepare(folder: Path) -> None:
     """Make the folder, open to nobody else. Raises EmbeddedError if it is somebody else's, OSError."""
     if not folder.exists():
-        folder.mkdir(parents=True)
+        private_files.make_folder(folder.parent)
         # Under root the server's account has to pass through; the files inside are closed one by one.
-        folder.chmod(0o711 if os.geteuid() == 0 else 0o700)
+        private_files.make_folder(folder)
     if os.geteuid() not in (0, folder.stat().st_uid):
         raise EmbeddedError(f"The folder {folder} belongs to another user: run as that user or use another folder.")
 

@@ -19,6 +19,8 @@ from cryptography.fernet import Fernet, InvalidToken, MultiFernet
 from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 
+from rsu_pipeline import private_files
+
 PREFIX = "sealed:"
 _KEY = re.compile(r"[A-Za-z0-9_-]{43}=")
 
@@ -161,7 +163,7 @@ def _readable(key_file: Path) -> Iterator[None]:
 
 def _make(key_file: Path) -> None:
     if not key_file.exists():
-        key_file.parent.mkdir(parents=True, exist_ok=True)
+        private_files.make_folder(key_file.parent)
         # Written beside and linked into place, so that two first starts agree on one key and none reads half of it.
         with _draft(key_file, [new_key()]) as draft, suppress(FileExistsError):
             os.link(draft, key_file)

@@ -35,6 +35,7 @@ class Started:
                 cwd=folder,
                 stdout=stream,
                 stderr=subprocess.STDOUT,
+                umask=0,  # files are private whatever the umask
             )
 
     @property

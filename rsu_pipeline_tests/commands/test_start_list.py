@@ -20,7 +20,7 @@ NASTY = {
     "-2": "'-2",
     "@SUM(A1)": "'@SUM(A1)",
     'Ann "Bo", Ltd': 'Ann "Bo", Ltd',
-    "two\nlines": "two\nlines",
+    "two\nlines": "two lines",
     "Zoë 李 😀": "Zoë 李 😀",
     "a=b": "a=b",
 }

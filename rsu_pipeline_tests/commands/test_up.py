@@ -4,6 +4,7 @@ A start takes its time, so one story is played once and its facts are asserted o
 """
 
 import json
+import os
 import shutil
 import signal
 import socket
@@ -110,6 +111,7 @@ class Story:
     exit_code: int
     left_by_interrupt: list[str]
     output: list[str]
+    exposed: list[str]
     up: "UpSeen"
 
 
@@ -122,6 +124,9 @@ class UpSeen:
     exit_code: int
     left: list[str]
     output: str
+    exposed: list[str]
+    pid: int
+    beside: "subprocess.CompletedProcess[str]"
 
 
 @pytest.fixture(scope="module")
@@ -175,6 +180,7 @@ def story(server: str) -> Iterator[Story]:
         sync = json.loads(shell(f"{RSU} sync --partner 1 --json"))
         again.until("the daemon is at work", lambda: daemons_run(ui))
         at_second, kept, family_interrupted = stored(home), newcomers(port), again.family()
+        exposed = open_to_others(home)
         exit_code = again.end(signal.SIGINT)
         yield Story(
             home=home,
@@ -191,6 +197,7 @@ def story(server: str) -> Iterator[Story]:
             exit_code=exit_code,
             left_by_interrupt=gone(again, home),
             output=[demo.output, again.output],
+            exposed=exposed,
             up=up_seen,
         )
     finally:
@@ -215,8 +222,30 @@ def _play_up(server: str, start: Callable[[str, Mapping[str, str]], Started], fo
     with closing(psycopg2.connect(url)) as conn, conn.cursor() as cur:
         cur.execute("SELECT schemaname, tablename FROM pg_tables")
         tables = set(cur.fetchall())
+    # From another folder, as from another machine.
+    beside = subprocess.run(
+        [RSU, "up"],
+        env=without_ours()
+        | {"RSU_DATABASE_URL": url, "RSU_UI_PORT": str(free_port()), "RSU_HOME": str(folder / "beside")},
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+    exposed = open_to_others(folder / "up")
     exit_code = serving.end(signal.SIGTERM)
-    return UpSeen(tables, elsewhere, exit_code, gone(serving, None), serving.output)
+    pid = serving.process.pid
+    return UpSeen(tables, elsewhere, exit_code, gone(serving, None), serving.output, exposed, pid, beside)
+
+
+def open_to_others(home: Path) -> list[str]:
+    """Files and folders that another user may do anything with."""
+    modes = {path: path.lstat().st_mode for path in (home, *home.rglob("*")) if not path.is_symlink()}
+    if os.geteuid() == 0:
+        # The account of the embedded PostgreSQL passes through to its data.
+        for path in (home, home / "postgres"):
+            if path in modes:
+                modes[path] &= ~0o011
+    return [f"{path.relative_to(home)}: {mode & 0o7777:o}" for path, mode in modes.items() if mode & 0o077]
 
 
 def test_the_demo_makes_every_partition_of_every_asset_green_by_itself(story: Story) -> None:
@@ -286,6 +315,18 @@ def test_up_migrates_the_given_database_and_serves_this_machine_only(story: Stor
     assert story.up.exit_code == 0
     assert story.up.left == []
     assert "embedded" not in story.up.output
+
+
+def test_a_second_up_on_the_database_is_refused_and_names_the_first(story: Story) -> None:
+    beside = story.up.beside
+    assert (beside.returncode, len(beside.stderr.splitlines())) == (2, 1)
+    assert f"host {socket.gethostname()}, process {story.up.pid}, since 20" in beside.stderr
+    assert story.up.exit_code == 0, "the first is not disturbed"
+
+
+def test_every_file_of_an_installation_is_its_owners_alone_whatever_the_umask(story: Story) -> None:
+    assert story.up.exposed == []
+    assert story.exposed == []
 
 
 def test_a_fresh_demo_that_cannot_start_forgets_nothing(tmp_path: Path) -> None:

@@ -38,13 +38,15 @@ CELLS = {
     "+1": "'+1",
     "-1": "'-1",
     "@SUM(A1)": "'@SUM(A1)",
-    "\t=1": "'\t=1",
-    "\r=1": "'\r'=1",
+    "\t=1": "' =1",
+    "\r=1": "' =1",
     "＝1+1": "'＝1+1",
     "＠x": "'＠x",
     "x;=1+1": "x;'=1+1",
-    "x\t@y": "x\t'@y",
-    "x\n-1": "x\n'-1",
+    "x\t@y": "x @y",
+    "x\n-1": "x -1",
+    "x\x1b[31m": "x\ufffd[31m",
+    "x\u202ey": "x\ufffdy",
     "x;y": "x;y",
     'a"b,c': 'a"b,c',
     "Jean-Luc": "Jean-Luc",
@@ -231,6 +233,24 @@ def test_the_command_line_and_its_table_show_one_line_for_each_thing(evil: Hub) 
 
         partner.sync_participants(desk, partner.make_plan(desk, force_full=True))
     assert len(told) == 3 and all(line.isprintable() for line in told), told
+
+
+def test_a_company_name_and_a_credentials_error_steer_no_terminal(evil: Hub) -> None:
+    evil.execute("UPDATE timing_partners SET company_name = %s, partition_key = %s", EVIL, "1-\x1b[31mx")
+    evil.execute("UPDATE partner_provider_credentials SET rejected_at = now(), rejected_reason = %s", EVIL)
+    evil.execute(
+        "INSERT INTO sync_history (timing_partner_id, race_id, status, reason, finished_at, operation_type)"
+        " VALUES (1, 1, 'failed', %s, now(), 'participants')",
+        EVIL,
+    )
+    for command in (("partners", "list"), ("status",), ("alerts", "list")):
+        done = rsu(*command, settings=evil.environment)
+        assert done.returncode in (0, 1), done.stderr
+        assert all(line.isprintable() for line in done.stdout.splitlines()), command
+        assert not [line for line in done.stdout.splitlines() if line.startswith("2026-01-01")], command
+    assert "onerror" in rsu("partners", "list", settings=evil.environment).stdout
+    again = rsu("partners", "add", EVIL.upper().strip(), "--key", "k", settings=evil.environment, stdin="s\n")
+    assert again.returncode == 2 and all(line.isprintable() for line in again.stderr.splitlines())
 
 
 def test_a_message_names_numbers_only_and_no_service_is_given_markup(evil: Hub) -> None:

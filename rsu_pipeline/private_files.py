@@ -1,0 +1,51 @@
+"""Files for their owner alone, whatever the umask of whoever started the program.
+
+The folder of an installation has the secret key, logs, and what runs printed. Dagster and PostgreSQL write there too, with the
+umask they inherit.
+"""
+
+import os
+from contextlib import suppress
+from pathlib import Path
+
+UMASK = 0o077
+_POSTGRES = "postgres"
+"""The embedded PostgreSQL's folder, which has accounts and modes of its own."""
+
+
+def set_umask() -> int:
+    """Have this process and those it starts make private files only. Return the umask until now."""
+    return os.umask(UMASK)
+
+
+def make_folder(home: Path) -> None:
+    """Make the folder of an installation where it is missing.
+
+    Root's embedded PostgreSQL runs as another account, which has to pass through the folder, but cannot list it.
+    """
+    if not home.exists():
+        home.mkdir(parents=True, exist_ok=True)
+        home.chmod(_allowed())
+
+
+def close_folder(home: Path) -> None:
+    """Make the folder of an installation, and take the rights of others away from what is there already."""
+    make_folder(home)
+    _restrict(home, _allowed())
+    for folder, folders, files in os.walk(home):
+        if Path(folder) == home and _POSTGRES in folders:
+            folders.remove(_POSTGRES)
+        for name in folders + files:
+            _restrict(Path(folder, name), 0o700)
+
+
+def _allowed() -> int:
+    return 0o711 if os.geteuid() == 0 else 0o700
+
+
+def _restrict(path: Path, allowed: int) -> None:
+    # What belongs to another user, or is gone by now, is not ours to change.
+    with suppress(OSError):
+        mode = path.lstat().st_mode & 0o7777
+        if not path.is_symlink() and mode & ~allowed & 0o077:
+            path.chmod(mode & ~0o077 | mode & allowed)
