@@ -103,7 +103,6 @@ UNKNOWN = [
     b'{"error":"denied"}',
     b'{"error":[]}',
     b'{"error":{"error_code":"seven"}}',
-    b'{"\xff":1}',
     b'[{"event":{"event_id":10,"x":' + b"[" * 50_000 + b"]" * 50_000 + b"}}]",
 ]
 
@@ -125,6 +124,7 @@ NOT_JSON = [
     (b"Service busy", "something else"),
     (b"\xef\xbb\xbf[]", "something else"),
     (b"\xff\xfe", "something else"),
+    (b'{"\xff":1}', "malformed"),
 ]
 
 
