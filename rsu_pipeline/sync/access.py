@@ -219,7 +219,7 @@ def _candidate(race: Race, now: dt.datetime) -> AccessCandidate | None:
         return None
     event = max(decoded, key=lambda item: _starts(item) or dt.datetime.min.replace(tzinfo=dt.UTC))
     starts_at = _starts(event)
-    is_upcoming = starts_at is None or starts_at + event_times.POST_EVENT_GRACE >= now
+    is_upcoming = starts_at is None or starts_at >= now - event_times.POST_EVENT_GRACE
     return AccessCandidate(race.race_id, event.event_id, False, is_upcoming, starts_at)
 
 
