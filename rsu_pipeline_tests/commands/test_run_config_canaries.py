@@ -172,6 +172,10 @@ def attacked(module_database: str, tmp_path_factory: pytest.TempPathFactory) -> 
                 answers[job, field, variable] = ask(port, ATTACK, {"params": params})
                 if variable == "RSU_SECRET_KEY" and job in ("__ASSET_JOB", "sync_batch"):
                     shown[f"plan {job} {field}"] = ask(port, PLAN, {"params": selector, "config": config})
+            for name, value in TAGS.items():
+                shown[f"tag {name}"] = launch_with_tag(port, name, value)
+            for name, question in EVALUATIONS.items():
+                shown[f"evaluation of {name}"] = ask(port, question)
             for asset, config in BACKFILLED.items():
                 backfill = {
                     "assetSelection": [{"path": [asset]}],
@@ -201,6 +205,24 @@ def attacked(module_database: str, tmp_path_factory: pytest.TempPathFactory) -> 
 LOCATIONS = "{ workspaceOrError { ... on Workspace { locationEntries { locationOrLoadError {" + (
     " ... on RepositoryLocation { repositories { pipelines { name } } } } } } } }"
 )
+TAGS = {
+    "dagster-k8s/config": '{"container_config": {"env": [{"name": "X", "value": "1"}]}}',
+    "dagster/max_retries": "1000",
+    "dagster/run_key": "watch:0:after:x",
+    "first_sync": "first:1-nobody:x",
+    "lane": "race_day",
+}
+SELECTOR = '{repositoryName: "__repository__", repositoryLocationName: "rsu_pipeline", %s}'
+EVALUATIONS = {
+    "a sensor": "mutation { sensorDryRun(selectorData: "
+    + SELECTOR % 'sensorName: "new_credentials"'
+    + """, cursor: "{env: RSU_SECRET_KEY}") { __typename ... on DryRunInstigationTick {
+        evaluationResult { runRequests { runConfigYaml } error { message stack } } } ... on PythonError { message stack } } }""",
+    "a schedule": "mutation { scheduleDryRun(selectorData: "
+    + SELECTOR % 'scheduleName: "nightly"'
+    + """, timestamp: 1796083200.0) { __typename ... on DryRunInstigationTick {
+        evaluationResult { runRequests { runConfigYaml } error { message stack } } } ... on PythonError { message stack } } }""",
+}
 BACKFILLED = {
     # Refused by the schema, and by the coordinator: Dagster lets a materialization configure ops that it does not have.
     "participants": {"participants": {"config": {"race_ids": [{"env": "RSU_SECRET_KEY"}]}}},
@@ -212,6 +234,17 @@ PENDING = ("REQUESTED", "CANCELING", "FAILING", "COMPLETING")
 def backfills(port: int) -> list[dict[str, Any]]:
     found: list[dict[str, Any]] = json.loads(ask(port, BACKFILLS))["data"]["partitionBackfillsOrError"]["results"]
     return found
+
+
+def launch_with_tag(port: int, name: str, value: str) -> str:
+    """Launches a check of the fleet, which takes no config and reads nothing from RunSignup."""
+    params = {
+        "selector": {**REPOSITORY, "pipelineName": "check_fleet"},
+        "mode": "default",
+        "runConfigData": {},
+        "executionMetadata": {"tags": [{"key": name, "value": value}]},
+    }
+    return ask(port, ATTACK, {"params": params})
 
 
 def wait_for_backfills(port: int) -> None:
@@ -269,6 +302,23 @@ def test_no_run_with_a_reference_has_begun(attacked: Attacked) -> None:
     assert begun == []
     refused = [run for run in attacked.runs if "env:" in run["runConfigYaml"]]
     assert refused, "otherwise the coordinator was not reached"
+
+
+def test_a_launch_from_the_web_ui_cannot_pass_for_a_sensors_nor_take_race_days_lane(attacked: Attacked) -> None:
+    for name in TAGS.keys() - {"lane"}:
+        assert "RunRefused" in attacked.texts[f"tag {name}"], name
+        assert name in attacked.texts[f"tag {name}"]
+    launched = json.loads(attacked.texts["tag lane"])["data"]["launchPipelineExecution"]["run"]["runId"]
+    (run,) = [run for run in attacked.runs if run["runId"] == launched]
+    assert {"key": "lane", "value": "routine"} in run["tags"]
+
+
+def test_evaluations_of_sensors_and_schedules_go_well_and_make_no_use_of_what_is_sent(attacked: Attacked) -> None:
+    for name in EVALUATIONS:
+        assert "DryRunInstigationTick" in attacked.texts[f"evaluation of {name}"], attacked.texts[
+            f"evaluation of {name}"
+        ]
+        assert '"error":null' in attacked.texts[f"evaluation of {name}"].replace(" ", "")
 
 
 def test_dagsters_own_commands_are_refused_too(attacked: Attacked) -> None:
