@@ -3,13 +3,14 @@
 import subprocess
 
 from rsu_pipeline.commands import backup
-from rsu_pipeline.warehouse import database
+from rsu_pipeline.warehouse import client_programs, database
 
 
 def dump(url: str) -> str:
     """Return every table of every schema, Dagster's too, as pg_dump writes it."""
     arguments, variables = backup.connection(url)
     with database.session(url, purpose="tests") as conn:
-        program = backup._program("pg_dump", conn)
-    command = [program, *arguments, "--inserts"]
+        server = client_programs.Server.of(conn)
+    program = client_programs.choose_pg_dump(client_programs.find_programs("pg_dump"), server)
+    command = [program.path, *arguments, "--inserts"]
     return subprocess.run(command, env=variables, capture_output=True, text=True, check=True).stdout
