@@ -1,6 +1,7 @@
 """Names are stored as they were sent whatever else says how a session is encoded, and rows stored otherwise are repaired."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
 from typing import Any
 
 import pytest
@@ -54,9 +55,9 @@ def test_names_are_stored_as_sent_whatever_encoding_is_asked_for(hub: Hub, sourc
     hub.assert_equal()
 
 
-def test_rows_that_were_stored_in_another_encoding_are_repaired_by_the_next_full_read(
-    hub: Hub, monkeypatch: pytest.MonkeyPatch
-) -> None:
+@pytest.fixture
+def as_before(monkeypatch: pytest.MonkeyPatch) -> Callable[[], AbstractContextManager[None]]:
+    """Sessions and rules as they were: the client's encoding is what somebody set, and nothing checks it."""
     connect = database.connect
 
     def connect_as_before(url: str, **options: Any) -> Any:
@@ -64,17 +65,28 @@ def test_rows_that_were_stored_in_another_encoding_are_repaired_by_the_next_full
         conn.set_client_encoding("LATIN1")
         return conn
 
-    with monkeypatch.context() as before:
-        before.setattr(database, "connect", connect_as_before)
-        before.setattr(rows, "RULES", b"1")
+    @contextmanager
+    def before() -> Iterator[None]:
+        with monkeypatch.context() as patch:
+            patch.setattr(database, "connect", connect_as_before)
+            patch.setattr(rows, "RULES", b"1")
+            yield
+
+    return before
+
+
+def test_rows_that_were_stored_in_another_encoding_are_repaired_by_the_next_full_read(
+    hub: Hub, monkeypatch: pytest.MonkeyPatch, as_before: Callable[[], AbstractContextManager[None]]
+) -> None:
+    with as_before():
         broken = hub.sync(full=True)
         assert broken.failures == [] and broken.unequal_events == [], "and it was called equal"
     assert name_in(hub)[0] == "Zo\u00c3\u00ab"
     sealed = "SELECT count(*) FROM runsignup_participants WHERE seal IS NOT NULL"
     assert hub.value(sealed) == 30
 
-    with monkeypatch.context() as before:
-        before.setattr(rows, "RULES", b"1")
+    with monkeypatch.context() as right_session:
+        right_session.setattr(rows, "RULES", b"1")
         assert hub.sync(full=True).counts.updated == 0, "which is why the rules have another name"
 
     counts = hub.sync(full=True).counts
@@ -82,3 +94,17 @@ def test_rows_that_were_stored_in_another_encoding_are_repaired_by_the_next_full
     assert name_in(hub) == tuple(NAMES.values())
     hub.assert_equal()
     assert hub.sync(full=True).counts.updated == 0
+
+
+def test_past_editions_that_were_stored_in_another_encoding_are_repaired_by_a_backfill_from_the_start(
+    make_hub: Callable[..., Hub], as_before: Callable[[], AbstractContextManager[None]]
+) -> None:
+    hub = make_hub(scale="small", seed=7)
+    broken = "SELECT count(*) FROM runsignup_participants WHERE first_name = 'Zo\u00c3\u00ab'"
+    hub.sync()
+    with as_before():
+        assert hub.history().finished
+    assert hub.value(broken) > 0
+    assert hub.history(anew=True).finished
+    assert hub.value(broken) == 0
+    hub.assert_equal(past_too=True)
