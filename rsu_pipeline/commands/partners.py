@@ -4,13 +4,14 @@ import os
 import sys
 
 import click
+from psycopg2.extensions import connection as Connection
 from rich.table import Column
 
 from rsu_pipeline import installation
 from rsu_pipeline.commands.common import DisplayTable, hub, show_json, show_table
 from rsu_pipeline.sync import access
 from rsu_pipeline.sync import desk as desks
-from rsu_pipeline.warehouse import credentials
+from rsu_pipeline.warehouse import credentials, duplicate_partners
 
 
 @click.group()
@@ -90,6 +91,7 @@ def list_(as_json: bool) -> None:
     """Show every partner and the state of its credential."""
     with hub("partners list") as conn:
         found = credentials.partners(conn)
+        shared = shared_api_keys(conn)
     if as_json:
         show_json([vars(partner) | {"state": state(partner)} for partner in found])
         return
@@ -105,6 +107,14 @@ def list_(as_json: bool) -> None:
             f"{partner.verified_at:%Y-%m-%d %H:%M}" if partner.verified_at else "never",
         )
     show_table(table)
+    for line in shared:
+        click.echo(line)
+
+
+def shared_api_keys(conn: Connection) -> list[str]:
+    """Return a sentence on each API key that several partners have."""
+    groups = duplicate_partners.shared_api_keys(conn, intended=True)
+    return [f"{' and '.join(item.label for item in group)} share one API key and its calls." for group in groups]
 
 
 def state(partner: credentials.Partner) -> str:

@@ -8,7 +8,7 @@ from rich.table import Column
 from rsu_pipeline import installation
 from rsu_pipeline.commands import metrics
 from rsu_pipeline.commands.common import DisplayTable, hub, show_json, show_table
-from rsu_pipeline.commands.partners import state
+from rsu_pipeline.commands.partners import shared_api_keys, state
 from rsu_pipeline.warehouse import backfill, credentials, history
 
 
@@ -33,6 +33,7 @@ def status(as_json: bool, target: str | None) -> None:
         rows = history.partner_status(conn)
         histories = backfill.progress_of_all(conn, dt.datetime.now(dt.UTC))
         states = {partner.partner_id: state(partner) for partner in credentials.partners(conn)}
+        shared = shared_api_keys(conn)
     if as_json:
         show_json(
             [
@@ -76,6 +77,8 @@ def status(as_json: bool, target: str | None) -> None:
             (row.last_error or "")[:60],
         )
     show_table(table)
+    for line in shared:
+        click.echo(line)
 
 
 def _history(found: backfill.Progress | None) -> str:

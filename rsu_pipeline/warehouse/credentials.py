@@ -146,8 +146,7 @@ def add(
         cur.execute("SELECT timing_partner_id FROM timing_partners WHERE company_name = %s", (name,))
         found = cur.fetchall()
         if len(found) > 1:
-            shown = sanitize_for_display(name, MAX_NAME_CHARS)
-            raise PartnerError(f"There are {len(found)} partners named {shown!r}: change the credential by SQL.")
+            raise PartnerError(f"There are {len(found)} partners named {_shown(name)!r}: change the credential by SQL.")
         if found:
             partner_id = int(found[0][0])
         else:
@@ -205,9 +204,13 @@ def _refuse_similar_name(conn: Connection, name: str) -> None:
     other = duplicate_partners.similar_to(conn, name)
     if other is not None:
         raise PartnerError(
-            f"There is a partner named {other.name!r} ({other.label}), and {name!r} differs from it in case, blanks or the"
-            " form of its characters only: write the name exactly so to change its credential."
+            f"There is a partner named {_shown(other.name)!r} ({other.label}), and {_shown(name)!r} differs from it in case,"
+            " blanks or the form of its characters only: write the name exactly so to change its credential."
         )
+
+
+def _shown(name: str) -> str:
+    return sanitize_for_display(name, MAX_NAME_CHARS)
 
 
 def _refuse_shared_key(conn: Connection, api_key_id: int, partner_id: int) -> None:

@@ -6,6 +6,8 @@ from dataclasses import dataclass
 
 from psycopg2.extensions import connection as Connection
 
+from rsu_pipeline.display import MAX_NAME_CHARS, sanitize_for_display
+
 
 @dataclass(frozen=True)
 class NamedPartner:
@@ -18,7 +20,8 @@ class NamedPartner:
     @property
     def label(self) -> str:
         """Return what the partner is called in messages."""
-        return self.partition_key or f"partner {self.partner_id}"
+        key = sanitize_for_display(self.partition_key or "", MAX_NAME_CHARS)
+        return key or f"partner {self.partner_id}"
 
 
 def fold_name(name: str) -> str:

@@ -181,3 +181,20 @@ def test_names_are_shown_as_they_are(settings: Settings) -> None:
 def test_an_empty_list_says_how_to_begin(settings: Settings) -> None:
     for command in (("partners", "list"), ("status",)):
         assert rsu(*command, settings=settings).stdout == "No partner yet: `rsu partners add NAME` enters one.\n"
+
+
+def test_a_key_that_another_partner_has_is_refused_unless_it_is_meant_and_then_shown(
+    settings: Settings, sandbox: SandboxProcess
+) -> None:
+    key, secret = access(sandbox)
+    assert add(settings, key, secret, "--no-check").returncode == 0
+    text = refusal(add(settings, key, secret, "--no-check", name="Birch Timing"))
+    assert text.startswith("1-juniper-timing has this API key already.") and "--shared-key" in text
+    assert key not in text and secret not in text
+    assert "share one API key" not in rsu("partners", "list", settings=settings).stdout
+    assert add(settings, key, secret, "--no-check", "--shared-key", name="Birch Timing").returncode == 0
+    for command in (("partners", "list"), ("status",)):
+        shown = rsu(*command, settings=settings).stdout
+        assert shown.endswith("1-juniper-timing and 3-birch-timing share one API key and its calls.\n")
+    text = refusal(add(settings, "another", secret, "--no-check", name="juniper  TIMING"))
+    assert text.startswith("There is a partner named 'Juniper Timing' (1-juniper-timing)")

@@ -111,6 +111,25 @@ def test_what_an_old_key_still_sealed_is_sealed_anew_before_that_key_goes(in_fil
     assert opens(in_file, new) == [True] * 8
 
 
+def test_an_old_key_is_kept_while_the_calls_of_an_api_key_without_a_partner_count(in_file: Settings) -> None:
+    rows(
+        in_file,
+        "INSERT INTO api_calls (credential_id, api_key_id, lane, endpoint)"
+        " SELECT 1, api_key_id, 'routine', 'races' FROM partner_provider_credentials WHERE timing_partner_id = 1",
+    )
+    rsu("secrets", "rotate", settings=in_file)
+    with database.session(in_file["RSU_DATABASE_URL"], purpose="tests") as conn:
+        sealer = sealing.load_sealer((), key_file(in_file))
+        credentials.add(conn, sealer, name="Timer 1", principal="key-8", secret="secret-8")
+        conn.commit()
+    text = refusal(rsu("secrets", "rotate", "--finish", settings=in_file))
+    assert "run `rsu secrets rotate --finish` again in 60 minutes" in text
+    assert len(keys(in_file)) == 2
+    rows(in_file, "UPDATE api_calls SET granted_at = granted_at - interval '1 hour'")
+    assert "Dropped 1 old keys" in rsu("secrets", "rotate", "--finish", settings=in_file).stdout
+    assert rows(in_file, "SELECT count(*) FROM runsignup_api_keys") == [(7,)]
+
+
 def test_a_process_at_work_never_fails_over_rotations_and_takes_each_key_over(in_file: Settings) -> None:
     opener = subprocess.Popen(
         [sys.executable, "-c", OPENER],
