@@ -214,7 +214,8 @@ def test_no_delete_cascades_any_more(old_database: str) -> None:
     cascading = rows(
         old_database,
         "SELECT conrelid::regclass::text FROM pg_constraint WHERE contype = 'f' AND confdeltype NOT IN ('a', 'r')"
-        " AND conrelid::regclass::text NOT LIKE 'pass_%'",
+        # Notes of reads under way and of what RunSignup refused are read anew, and hold up nobody's delete.
+        " AND conrelid::regclass::text NOT LIKE 'pass_%' AND conrelid::regclass::text <> 'refused_events'",
     )
     assert cascading == []
     with pytest.raises(psycopg2.errors.ForeignKeyViolation):
