@@ -75,6 +75,8 @@ def store_races(conn: Connection, partner_id: int, key: str, races: Sequence[Map
 
 def store_events(conn: Connection, partner_id: int, key: str, events: Sequence[Mapping[str, object]]) -> Written:
     """Upserts events (dicts of EVENT_COLUMNS); their races must be there."""
+    with conn.cursor() as cur:
+        cur.execute(_WANT_CONTACT_AGAIN, {"rows": json.dumps(list(events))})
     return _upsert(conn, "runsignup_events", "event_id", EVENT_COLUMNS, events, partner_id, key)
 
 
@@ -239,3 +241,13 @@ def replace_plan(conn: Connection, partner_id: int, rows: Sequence[Mapping[str, 
             """,
             (partner_id, json.dumps(list(rows), default=str)),
         )
+
+
+# An incremental read would not bring what did not change at RunSignup.
+_WANT_CONTACT_AGAIN = """
+UPDATE event_cursors c SET needs_full = 'moved ahead after its contact data was purged'
+FROM contact_retention r, jsonb_populate_recordset(NULL::runsignup_events, %(rows)s::jsonb) i
+JOIN runsignup_events e USING (event_id)
+WHERE c.event_id = i.event_id AND greatest(e.start_time, e.end_time) < r.before
+    AND coalesce(greatest(i.start_time, i.end_time) >= r.before, true)
+"""

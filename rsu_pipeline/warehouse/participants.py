@@ -18,13 +18,14 @@ def merge_active(
     """Brings active registrations in: new ones inserted, changed ones updated, unchanged ones not touched, and every
     bib that changed after its event's first load logged by the same statement. A full pass counts what it was sent, up
     to registration id `upto`, for its proof."""
-    return stage_and(conn, lines, _MERGE_ACTIVE, params_of(source) | {"full": full, "upto": upto})
+    params = params_of(source) | {"full": full, "upto": upto}
+    return stage_and(conn, lines, _MERGE_ACTIVE, params, row_hash=proof.row_hash("t"))
 
 
 def merge_removed(conn: Connection, lines: Sequence[StagedLine], source: Source) -> tuple[Counts, list[Refused]]:
     """Marks removed registrations with their reason. A removal older than the active row held is ignored; of the same
     second, the removal wins unless this pass saw the registration active."""
-    return stage_and(conn, lines, _MERGE_REMOVED, params_of(source))
+    return stage_and(conn, lines, _MERGE_REMOVED, params_of(source), row_hash=proof.row_hash("t"))
 
 
 def held_as_sent(

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import psycopg2
 from psycopg2.extensions import connection as Connection
 
-from rsu_pipeline.warehouse import privacy
+from rsu_pipeline.warehouse import erasures
 from rsu_pipeline.warehouse.cursors import Mode
 
 COLUMNS = (
@@ -75,10 +75,10 @@ class Refused:
 
 
 def stage_and(
-    conn: Connection, lines: Sequence[StagedLine], merge: str, params: dict[str, object]
+    conn: Connection, lines: Sequence[StagedLine], merge: str, params: dict[str, object], *, row_hash: str
 ) -> tuple[Counts, list[Refused]]:
     """Stages lines and runs `merge` on them, which answers with Counts. Should PostgreSQL refuse, the bad lines are found
-    by halving and the rest go in."""
+    by halving and the rest go in. `row_hash` is SQL for the hash of a stored row `t`."""
     counts, refused = Counts(), []
     pending = [(0, list(lines))]
     while pending:
@@ -87,8 +87,7 @@ def stage_and(
             with conn.cursor() as cur:
                 cur.execute("SAVEPOINT page")
                 doubles = _stage(conn, part)
-                # To merge and proof RunSignup never sent what is not to be kept.
-                cur.execute(privacy.SUPPRESS_STAGED, params)
+                erasures.suppress_staged(cur, params, row_hash)
                 cur.execute(merge, params)
                 merged = Counts(*(cur.fetchone() or ()))
                 if merged.read:

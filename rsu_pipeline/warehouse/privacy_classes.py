@@ -1,0 +1,181 @@
+"""Declare what of a person each column holds, and generate the SQL that blanks it.
+
+Every column of a table that holds registrations is declared here once. A test fails for a column that is not, so a new column
+cannot survive an erasure unnoticed.
+"""
+
+import enum
+from dataclasses import dataclass
+
+
+class Privacy(enum.Enum):
+    """Who must not be recognised by a column, and when it goes."""
+
+    KEPT = "kept"
+    """Says nothing of a person: numbers of RunSignup, bibs, times, amounts."""
+    CONTACT = "contact"
+    """Reaches or identifies a person beyond the race: gone with a purge and with an erasure."""
+    PERSONAL = "personal"
+    """Says who took part: kept by a purge, since results do, and gone with an erasure."""
+
+
+_MONEY = (
+    "race_fee offline_payment_amount processing_fee processing_fee_paid_by_user processing_fee_paid_by_race partner_fee"
+    " affiliate_profit extra_fees amount_paid usatf_discount_amount_in_cents"
+)
+BARE = (
+    "registration_id event_id bib_num chip_num registration_date last_modified last_modified_ts removed_reason"
+    f" new_registration_id imported giveaway giveaway_option_id {_MONEY}"
+)
+"""Members of a payload that stay of an erased person's registration."""
+_WITH_NAME = (
+    f"{BARE} age team_id team_name team_type_id team_type team_gender team_bib_num rsu_transaction_id transaction_id"
+    " fundraiser_id fundraiser_charity_id fundraiser_charity_name team_fundraiser_id multi_race_bundle_id multi_race_bundle"
+)
+
+
+@dataclass(frozen=True)
+class Members:
+    """The members of a JSON object that stay: those named, and of the one named `part` what stays `of_part`."""
+
+    names: str
+    part: str = ""
+    of_part: "Members | None" = None
+
+    def kept(self, json: str, alias: str = "m") -> str:
+        """SQL: the object without any other member; NULL for what is none."""
+        value = f"{alias}.value"
+        if self.of_part:
+            rest = self.of_part.kept(value, f"{alias}m")
+            value = f"CASE {alias}.key WHEN '{self.part}' THEN {rest} ELSE {value} END"
+        return (
+            f"CASE WHEN jsonb_typeof({json}) = 'object' THEN (SELECT coalesce(jsonb_object_agg({alias}.key, {value}), '{{}}')"
+            f" FROM jsonb_each({json}) {alias} WHERE {alias}.key = ANY ({self._listed()})) END"
+        )
+
+    def exceeded(self, json: str) -> str:
+        """SQL: whether anything would go; a tenth of the work of taking it away. Not true for what is NULL."""
+        rest = f" OR {self.of_part.exceeded(f'({json} -> {self.part!r})')}" if self.of_part else ""
+        is_more = f"{json} - {self._listed()} <> '{{}}'{rest}"
+        return f"CASE WHEN jsonb_typeof({json}) = 'object' THEN {is_more} ELSE {json} <> 'null' END"
+
+    def _listed(self) -> str:
+        return f"'{{{','.join(f'{self.names} {self.part}'.split())}}}'::text[]"
+
+
+@dataclass(frozen=True)
+class Column:
+    """A column's class. Of JSON, `after_purge` and `after_erasure` are the members that stay where not all of it goes; of a
+    blanked column `type` is its SQL type, which NULL needs in a subquery."""
+
+    privacy: Privacy
+    after_purge: Members | None = None
+    after_erasure: Members | None = None
+    type: str = "text"
+
+
+_KEPT, _CONTACT, _PERSONAL = Column(Privacy.KEPT), Column(Privacy.CONTACT), Column(Privacy.PERSONAL)
+_TOWN = Members("city state country_code")
+_USER = Members("user_id first_name middle_name last_name gender", "address", _TOWN)
+
+REGISTRATION: dict[str, Column] = {
+    **dict.fromkeys("id race_id event_id timing_partner_id registration_id".split(), _KEPT),
+    "user_id": Column(Privacy.PERSONAL, type="bigint"),
+    **dict.fromkeys("first_name middle_name last_name gender".split(), _PERSONAL),
+    **dict.fromkeys("email phone profile_image_url".split(), _CONTACT),
+    "dob": Column(Privacy.CONTACT, type="date"),
+    "age": Column(Privacy.PERSONAL, type="integer"),
+    "address": Column(Privacy.CONTACT, after_purge=_TOWN, type="jsonb"),
+    # The bib of a relay is its members'; see _without_team.
+    "team_info": Column(Privacy.PERSONAL, type="jsonb"),
+    "payment_info": Column(Privacy.PERSONAL, after_erasure=Members(_MONEY), type="jsonb"),
+    "additional_data": Column(
+        Privacy.CONTACT, after_purge=Members(_WITH_NAME), after_erasure=Members(BARE), type="jsonb"
+    ),
+    "payload": Column(
+        Privacy.CONTACT, after_purge=Members(_WITH_NAME, "user", _USER), after_erasure=Members(BARE), type="jsonb"
+    ),
+    **dict.fromkeys("bib_num chip_num first_bib local_bib".split(), _KEPT),
+    **dict.fromkeys("registration_date registered_at last_modified last_modified_epoch".split(), _KEPT),
+    **dict.fromkeys("removed_at removed_reason removed_epoch new_registration_id".split(), _KEPT),
+    **dict.fromkeys("first_seen_at changed_at source_at credentials_used fetched_date created_at seal".split(), _KEPT),
+}
+"""Columns of `runsignup_participants`. `seal` is set to NULL with what it was made of."""
+
+START_LIST_ENTRY: dict[str, Column] = {
+    **dict.fromkeys("timing_partner_id registration_id event_id race_id bib bib_number bib_source".split(), _KEPT),
+    **dict.fromkeys("first_name last_name age gender city state team".split(), _PERSONAL),
+    **dict.fromkeys("problems changed_at".split(), _KEPT),
+}
+"""Columns of `start_list_entries`, which holds nothing of an event that is long over."""
+
+QUARANTINED_ROW: dict[str, Column] = {
+    **dict.fromkeys("quarantined_row_id timing_partner_id race_id registration_id is_stored row_digest".split(), _KEPT),
+    # Of a member's value only what the server says of one; a trigger replaces that.
+    "reason": _KEPT,
+    "row_text": _CONTACT,
+    **dict.fromkeys("first_seen_at last_seen_at resolved_at".split(), _KEPT),
+}
+"""Columns of `quarantined_rows`."""
+
+TABLES = {
+    "runsignup_participants": REGISTRATION,
+    "start_list_entries": START_LIST_ENTRY,
+    "quarantined_rows": QUARANTINED_ROW,
+}
+
+
+def _without_team(row: str) -> str:
+    """SQL: of a team only what its bib needs to count as its members': they would be duplicates of each other."""
+    team = f"{row}.team_info"
+    return (
+        f"CASE WHEN rsu_bib(NULL, {team}) IS NOT NULL THEN jsonb_build_object('team_id', {team} -> 'team_id',"
+        f" 'team_bib_num', {team} -> 'team_bib_num') END"
+    )
+
+
+def without_contact(row: str) -> dict[str, str]:
+    """SQL by column: what stays of a registration that is over."""
+    return {
+        name: column.after_purge.kept(f"{row}.{name}") if column.after_purge else "NULL"
+        for name, column in REGISTRATION.items()
+        if column.privacy is Privacy.CONTACT
+    }
+
+
+def holds_contact(row: str) -> str:
+    """SQL: whether any of these columns of a registration would be another."""
+    contact = {name: column for name, column in REGISTRATION.items() if column.privacy is Privacy.CONTACT}
+    whole = ", ".join(f"{row}.{name}" for name, column in contact.items() if column.after_purge is None)
+    beside = [column.after_purge.exceeded(f"{row}.{name}") for name, column in contact.items() if column.after_purge]
+    return f"(num_nonnulls({whole}) > 0 OR {' OR '.join(beside)})"
+
+
+def without_person(row: str) -> dict[str, str]:
+    """SQL by column: what stays of an erased person's registration."""
+    blank = {
+        name: column.after_erasure.kept(f"{row}.{name}") if column.after_erasure else "NULL"
+        for name, column in REGISTRATION.items()
+        if column.privacy is not Privacy.KEPT
+    }
+    return blank | {"team_info": _without_team(row)}
+
+
+def is_blanked_whole(name: str) -> bool:
+    """Return whether nothing of a column of a registration stays of an erased person."""
+    column = REGISTRATION[name]
+    return column.privacy is not Privacy.KEPT and column.after_erasure is None and name != "team_info"
+
+
+def entry_without_person() -> dict[str, str]:
+    """SQL by column: what stays of an erased person's place in a start list."""
+    return {name: "NULL" for name, column in START_LIST_ENTRY.items() if column.privacy is not Privacy.KEPT}
+
+
+def assignments(columns: dict[str, str]) -> str:
+    return ", ".join(f"{name} = {value}" for name, value in columns.items())
+
+
+def typed(name: str, value: str) -> str:
+    """SQL: a value with its column's type, which a NULL in a subquery needs."""
+    return f"NULL::{REGISTRATION[name].type}" if value == "NULL" else value
