@@ -226,6 +226,6 @@ def _candidate(race: Race, now: dt.datetime) -> AccessCandidate | None:
 def _starts(event: Event) -> dt.datetime | None:
     """Return an event's start as if its zone were UTC, which is near enough to order by."""
     try:
-        return values.wall_time(event.start_time).replace(tzinfo=dt.UTC) if event.start_time else None
+        return values.wall_time(str(event.start_time)).replace(tzinfo=dt.UTC) if event.start_time else None
     except ValueError:
         return None

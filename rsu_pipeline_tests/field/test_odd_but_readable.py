@@ -122,7 +122,7 @@ def test_a_date_of_zeros_is_no_date(field: Field) -> None:
         field.runsignup.enter(101, place, user={"dob": zero})
     field.sync()
     assert field.value(
-        "SELECT count(*) FROM runsignup_events WHERE num_nonnulls(ends_at, age_calc_base_date) = 0"
+        "SELECT count(*) FROM runsignup_events WHERE num_nonnulls(end_time, age_calc_base_date) = 0"
     ) == len(zeros)
     assert {row["dob"] for row in field.registrations().values()} == {None}
     assert (field.reported(), field.reasons()) == ("listing", {})
