@@ -185,7 +185,7 @@ def fills(table: Table, zone: str) -> dict[str, str]:
     found: dict[str, str] = {}
     if table.name == "runsignup_participants":
         # The bib log replays from first_bib, and its first entries are what changed since the older program last read.
-        found["first_bib"] = NO_BLANK
+        found["first_bib"] = f"coalesce({NO_BLANK}, {_team_bib(table)})"
         found["registered_at"] = f"registration_date AT TIME ZONE {EASTERN}"
         found["first_seen_at"] = "created_at"
         found["changed_at"] = "fetched_date"
@@ -203,6 +203,17 @@ def fills(table: Table, zone: str) -> dict[str, str]:
             members = ", ".join(f"{literal(column)}, {column}" for column in present)
             found[name] = f"CASE WHEN num_nonnulls({', '.join(present)}) > 0 THEN jsonb_build_object({members}) END"
     return {name: sql for name, sql in found.items() if name not in table.columns}
+
+
+def _team_bib(table: Table) -> str:
+    """A row's bib of its team as rsu_bib has it, which counts where the row has none of its own."""
+    if "team_info" in table.columns and table.columns["team_info"].type in ("json", "jsonb"):
+        source = "team_info ->> 'team_bib_num'"
+    elif "team_bib_num" in table.columns:
+        source = "team_bib_num::text"
+    else:
+        return "NULL::text"
+    return f"CASE WHEN octet_length({source}) <= 1000 THEN nullif(btrim({source}, E' \\t\\r\\n'), '') END"
 
 
 def _history_fills(table: Table, zone: str) -> dict[str, str]:

@@ -130,12 +130,16 @@ def test_orphans_are_moved_with_what_hangs_on_them(make_old: Callable[..., str])
 
 def test_new_columns_say_what_can_be_said_of_old_rows(make_old: Callable[..., str]) -> None:
     url = make_old(
-        "UPDATE runsignup_races SET timezone = 'Mars/Olympus' WHERE race_id = (SELECT min(race_id) FROM runsignup_races)"
+        "UPDATE runsignup_races SET timezone = 'Mars/Olympus' WHERE race_id = (SELECT min(race_id) FROM runsignup_races);"
+        """UPDATE runsignup_participants SET bib_num = NULL, team_info = '{"team_bib_num": 501}'
+            WHERE registration_id = (SELECT min(registration_id) FROM runsignup_participants)"""
     )
     report = adopt(url, zone="Europe/Berlin")
+    assert rows(url, "SELECT count(*) FROM runsignup_participants WHERE first_bib = '501'") == [(1,)]
     wrong = rows(
         url,
-        "SELECT count(*) FROM runsignup_participants WHERE removed_at IS NOT NULL OR first_bib IS DISTINCT FROM bib_num"
+        "SELECT count(*) FROM runsignup_participants WHERE removed_at IS NOT NULL"
+        " OR first_bib IS DISTINCT FROM rsu_bib(bib_num, team_info)"
         " OR registered_at IS DISTINCT FROM registration_date AT TIME ZONE 'America/New_York'"
         " OR changed_at IS DISTINCT FROM fetched_date AT TIME ZONE 'Europe/Berlin'"
         " OR first_seen_at IS DISTINCT FROM created_at AT TIME ZONE 'Europe/Berlin'",
