@@ -237,9 +237,9 @@ def backfills(port: int) -> list[dict[str, Any]]:
 
 
 def launch_with_tag(port: int, name: str, value: str) -> str:
-    """Launches a check of the fleet, which takes no config and reads nothing from RunSignup."""
+    """Launches a job that takes no config and reads nothing from RunSignup."""
     params = {
-        "selector": {**REPOSITORY, "pipelineName": "check_fleet"},
+        "selector": {**REPOSITORY, "pipelineName": "retention"},
         "mode": "default",
         "runConfigData": {},
         "executionMetadata": {"tags": [{"key": name, "value": value}]},
