@@ -107,6 +107,9 @@ def test_the_repository_holds_these_assets_jobs_and_sensors() -> None:
         "fleet_health:credentials_work",
         "fleet_health:events_equal_runsignup",
         "fleet_health:no_rows_held_back",
+        "fleet_health:no_shared_api_keys",
+        "fleet_health:no_similar_partner_names",
+        "fleet_health:no_foreign_writes",
     }
     sensor = repository.get_sensor_def("new_credentials")
     assert sensor.default_status is dg.DefaultSensorStatus.RUNNING
@@ -136,7 +139,7 @@ def test_the_fleets_health_is_one_asset_of_all_partners_checked_by_a_schedule_th
     assert (schedule.job_name, schedule.cron_schedule) == ("check_fleet", "*/30 * * * *")
     assert schedule.default_status is dg.DefaultScheduleStatus.RUNNING
     layer = defs.resolve_job_def("check_fleet").asset_layer
-    assert layer.selected_asset_keys == {key} and len(layer.asset_graph.asset_check_keys) == 7
+    assert layer.selected_asset_keys == {key} and len(layer.asset_graph.asset_check_keys) == 10
 
 
 def test_each_asset_depends_on_the_one_before() -> None:

@@ -8,7 +8,7 @@ from psycopg2.extensions import connection as Connection
 
 from rsu_pipeline.settings import LOOPBACK_HOSTS, Settings
 from rsu_pipeline.sync import cadence, watch
-from rsu_pipeline.warehouse import alerts, budget, duplicate_partners, fleet
+from rsu_pipeline.warehouse import alerts, budget, duplicate_partners, fleet, foreign_writes
 from rsu_pipeline.warehouse.alerts import Problem
 
 STALE_AFTER = dt.timedelta(hours=8)
@@ -34,6 +34,7 @@ TITLES = {
     "dead_watch": "a race in its window is not watched",
     "history_failing": "past editions cannot be read",
     "api_key_shared": "two partners have one API key",
+    "foreign_writes": "another program writes to the tables",
 }
 """Every kind there is, in the order they are told in, and how its message is headed."""
 
@@ -51,6 +52,7 @@ def find(conn: Connection, settings: Settings, now: dt.datetime) -> list[Problem
         *dead_watch(conn, settings, now),
         *_history_failing(conn),
         *_api_key_shared(conn),
+        *_foreign_writes(conn, now),
     ]
 
 
@@ -204,4 +206,14 @@ def _api_key_shared(conn: Connection) -> Iterator[Problem]:
             group[0].partition_key,
             f"{names} have the same API key: they share its calls, and its registrations are stored for each. Enter each"
             " partner's own key with `rsu partners add`, or the same one with --shared-key if that is meant.",
+        )
+
+
+def _foreign_writes(conn: Connection, now: dt.datetime) -> Iterator[Problem]:
+    for item in foreign_writes.open_writes(conn, now):
+        yield Problem(
+            "foreign_writes",
+            f"{item.table_name}:{item.operation}:{item.login}:{item.program}:{item.address}",
+            None,
+            item.sentence(),
         )

@@ -10,8 +10,9 @@ import psycopg2.errors
 from rsu_pipeline import installation
 from rsu_pipeline.commands import backup
 from rsu_pipeline.commands.common import hub, show_json
-from rsu_pipeline.warehouse import addresses, adoption, client_programs, database, reachability, roles
+from rsu_pipeline.warehouse import addresses, adoption, client_programs, database, reachability, read_only, roles
 from rsu_pipeline.warehouse.schema_version import SchemaVersionError
+from rsu_pipeline.warehouse.sealing import Sealer
 
 
 @click.group()
@@ -45,16 +46,21 @@ def migrate(wait_seconds: float | None) -> None:
 
 
 @db.command()
-@click.option("--dry-run", is_flag=True, help="Say what would be done, with counts of rows, and change nothing.")
+@click.option("--dry-run", is_flag=True, help="Do all of it, say what was done, with counts of rows, and roll it back.")
 @click.option("--json", "as_json", is_flag=True, help="Say it as JSON.")
-def adopt(dry_run: bool, as_json: bool) -> None:
+@click.option("--undo", is_flag=True, help="Go back: give the older program its tables as it knows them.")
+def adopt(dry_run: bool, as_json: bool, undo: bool) -> None:
     """Take over the database of the program before this one, in place: its tables stay, ours come beside.
 
     One transaction: it is done whole or not at all. Safe to repeat. Stop the programs that write to the database, and
     make a backup (pg_dump) first; docs/adopting.md tells more.
     """
-    url = installation.current().database_url
+    here = installation.current()
+    url = here.database_url
     place = database.place(url)
+    if undo:
+        _undo(url, here.sealer, dry_run=dry_run)
+        return
 
     def tell(report: adoption.Report) -> None:
         click.echo(f"{'Would do' if dry_run else 'Doing'} at {place}:")
@@ -69,22 +75,49 @@ def adopt(dry_run: bool, as_json: bool) -> None:
             tell=(lambda report: None) if as_json else tell,
             say=lambda line: click.echo(line, err=True),
         )
+        writers = read_only.list_writers(conn)
     if as_json:
-        show_json({"database": place, "dry_run": dry_run} | report.as_json())
+        show_json({"database": place, "dry_run": dry_run, "roles_that_may_write": writers} | report.as_json())
     elif not report.steps:
         click.echo("There is nothing to do: the database is this program's already.")
     elif dry_run:
-        click.echo("Nothing was changed.")
+        click.echo(
+            f"It works: all of it was done, which locked the tables for {report.locked_seconds:.0f} s, and rolled back."
+            " Nothing was changed."
+        )
     else:
         click.echo(
             f"Adopted in {report.seconds:.0f} s. `rsu up` goes on from here; the first sync of each partner is full."
         )
+    if writers and not as_json:
+        click.echo(
+            f"May write to the tables as well: {', '.join(writers)}. `rsu db roles --read-only ROLE` leaves the old program's"
+            " role nothing but reading."
+        )
+
+
+def _undo(url: str, sealer: Sealer, *, dry_run: bool) -> None:
+    with database.session(url, purpose="adopt") as conn:
+        notes = adoption.undo(conn, sealer, dry_run=dry_run, log=lambda line: click.echo(line, err=True))
+    for note in notes:
+        click.echo(f"  {note}")
+    click.echo(
+        "It works: all of it was done and rolled back. Nothing was changed."
+        if dry_run
+        else f"The tables at {database.place(url)} are the older program's again, keys and secrets in clear."
+    )
 
 
 @db.command("roles")
 @click.option("--prefix", metavar="NAME", help="How the roles' names begin. Default: the database's name.")
+@click.option(
+    "--read-only",
+    "reader",
+    metavar="ROLE",
+    help="Make no roles, but leave ROLE nothing but reading: the old program's.",
+)
 @click.option("--dry-run", is_flag=True, help="Say what would be done, and change nothing.")
-def roles_(prefix: str | None, dry_run: bool) -> None:
+def roles_(prefix: str | None, reader: str | None, dry_run: bool) -> None:
     """Make roles with no more rights than they need: PREFIX_owner, _writer, _reader, _start_lists.
 
     They cannot log in and have no password: grant them to those who do. docs/security.md has the commands. Run it as an
@@ -93,7 +126,11 @@ def roles_(prefix: str | None, dry_run: bool) -> None:
     here = installation.current()
     with hub("roles") as conn:
         try:
-            steps = roles.grant(conn, prefix or conn.info.dbname, dry_run=dry_run)
+            sentences = (
+                [read_only.make_read_only(conn, reader, dry_run=dry_run)]
+                if reader
+                else [step.sentence for step in roles.grant(conn, prefix or conn.info.dbname, dry_run=dry_run)]
+            )
         except roles.RolesError as error:
             raise click.UsageError(str(error)) from None
         except psycopg2.errors.InsufficientPrivilege as error:
@@ -107,8 +144,8 @@ def roles_(prefix: str | None, dry_run: bool) -> None:
                 " pipeline, and run it again."
             ) from None
     click.echo(f"{'Would do' if dry_run else 'Done'} at {database.place(here.database_url)}:")
-    for step in steps:
-        click.echo(f"  {step.sentence}")
+    for sentence in sentences:
+        click.echo(f"  {sentence}")
 
 
 @db.command(context_settings={"ignore_unknown_options": True})

@@ -21,12 +21,12 @@ from rsu_pipeline import installation
 from rsu_pipeline.alerts import causes
 from rsu_pipeline.commands.common import show_json
 from rsu_pipeline.settings import Settings, SettingsError
-from rsu_pipeline.warehouse import addresses, database, embedded, liveness, schema_version
+from rsu_pipeline.warehouse import addresses, database, embedded, foreign_writes, liveness, schema_version
 from rsu_pipeline.warehouse.embedded_cluster import Cluster
 from rsu_pipeline.warehouse.embedded_keeper import data_lock, try_lock
 
-CHECKS = ("database", "daemon", "watch", "code", "web", "location", "disk")
-AT_DATABASE = frozenset({"database", "daemon", "watch"})
+CHECKS = ("database", "daemon", "watch", "writes", "code", "web", "location", "disk")
+AT_DATABASE = frozenset({"database", "daemon", "watch", "writes"})
 AT_WEB = frozenset({"web", "location"})
 
 ANSWER_SECONDS = 4.0
@@ -66,6 +66,7 @@ def health(
     database   PostgreSQL answers, and its schema is this program's
     daemon     Dagster's daemon has shown that it lives
     watch      races in their window are looked at
+    writes     no other program writes to races, events and registrations
     code       the code server answers
     web        the web UI answers
     location   the web UI could load the project from the code server
@@ -148,6 +149,9 @@ def _database(settings: Settings, asked: Collection[str]) -> Iterator[Reason]:
             if "watch" in asked:
                 dead = causes.dead_watch(conn, settings, dt.datetime.now(dt.UTC))
                 yield from (("watch", problem.sentence) for problem in dead)
+            if "writes" in asked:
+                writes = foreign_writes.open_writes(conn, dt.datetime.now(dt.UTC))
+                yield from (("writes", item.sentence()) for item in writes)
     except (database.DatabaseError, embedded.EmbeddedError) as error:
         yield "database", str(error)
     except psycopg2.Error as error:

@@ -16,7 +16,7 @@ from rsu_pipeline.orchestration.resources import WarehouseResource
 from rsu_pipeline.orchestration.run_config import NO_CONFIG
 from rsu_pipeline.sync import health as judging
 from rsu_pipeline.sync.watch import CALL_SECONDS
-from rsu_pipeline.warehouse import duplicate_partners, facts, health
+from rsu_pipeline.warehouse import duplicate_partners, facts, foreign_writes, health
 
 SAMPLE = 20
 ROUTINE_RUNS = 2
@@ -76,17 +76,19 @@ def no_duplicate_registrations(warehouse: WarehouseResource) -> dg.AssetCheckRes
 
 @dg.asset_check(asset=fleet_health, config_schema=NO_CONFIG)
 def bib_log_replays(warehouse: WarehouseResource) -> dg.AssetCheckResult:
-    """The first bib and the log, in order, give today's bib of every registration that has a log."""
+    """The first bib and the log, in order, give today's bib of every registration; without an entry it is still the first."""
     with plain_failures(), warehouse.connect("bib_log_replays") as conn:
         found = facts.replay(conn, SAMPLE)
     return _result(
-        found.wrong == 0,
+        found.wrong + found.unlogged == 0,
         ERROR,
         {
             "bib_changes": found.changes,
             "registrations_with_log": found.registrations,
             "registrations_replayed": found.registrations - found.wrong,
             "registrations_wrong": found.wrong,
+            "registrations_without_log": found.without_log,
+            "registrations_changed_without_log": found.unlogged,
         },
         found.sample,
     )
@@ -202,6 +204,37 @@ def no_similar_partner_names(warehouse: WarehouseResource) -> dg.AssetCheckResul
     )
 
 
+@dg.asset_check(asset=fleet_health)
+def no_foreign_writes(warehouse: WarehouseResource) -> dg.AssetCheckResult:
+    """No other program wrote to races, events or registrations within a day, or since an upcoming event was last read in full;
+    and every registration is of a race that its partner has."""
+    with plain_failures(), warehouse.connect("no_foreign_writes") as conn:
+        found = foreign_writes.find(conn, dt.datetime.now(dt.UTC))
+    return _result(
+        not found.writes and not found.rows_of_no_partner,
+        ERROR,
+        {
+            "foreign_writers": len({(item.login, item.program, item.address) for item in found.writes}),
+            "foreign_transactions": sum(item.transactions for item in found.writes),
+            "events_to_read_again": found.events_waiting,
+            "registrations_of_no_partners_race": found.rows_of_no_partner,
+        },
+        [
+            {
+                "table": item.table_name,
+                "operation": item.operation,
+                "role": item.login,
+                "program": item.program,
+                "address": item.address,
+                "transactions": item.transactions,
+                "first_at": item.first_at.isoformat(),
+                "last_at": item.last_at.isoformat(),
+            }
+            for item in found.writes[:SAMPLE]
+        ],
+    )
+
+
 def _result(
     passed: bool, severity: dg.AssetCheckSeverity, numbers: dict[str, int | float], sample: Sequence[dict[str, Any]]
 ) -> dg.AssetCheckResult:
@@ -224,6 +257,7 @@ FLEET_CHECKS = (
     no_rows_held_back,
     no_shared_api_keys,
     no_similar_partner_names,
+    no_foreign_writes,
 )
 
 check_fleet = dg.define_asset_job(

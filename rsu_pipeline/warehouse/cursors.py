@@ -8,6 +8,8 @@ from typing import Literal
 
 from psycopg2.extensions import connection as Connection
 
+from rsu_pipeline.warehouse.foreign_writes import NEEDS_FULL
+
 Mode = Literal["full", "incremental", "history"]
 """Of a pass: `history` reads all registrations of past events, as `full` does of those ahead; of a race each mode has a
 pass of its own."""
@@ -60,8 +62,8 @@ def event_cursors(conn: Connection, partner_id: int) -> dict[int, EventCursor]:
     """The partner's cursors, by event."""
     with conn.cursor() as cur:
         cur.execute(
-            "SELECT event_id, modified_after, removed_after, first_loaded_at, last_full_at, last_read_at, needs_full, registrations"
-            " FROM event_cursors WHERE timing_partner_id = %s",
+            "SELECT event_id, modified_after, removed_after, first_loaded_at, last_full_at, last_read_at,"
+            f" coalesce(needs_full, {NEEDS_FULL}), registrations FROM event_cursors c WHERE timing_partner_id = %s",
             (partner_id,),
         )
         return {row[0]: EventCursor(*row) for row in cur.fetchall()}

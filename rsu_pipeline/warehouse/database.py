@@ -25,7 +25,7 @@ OLDEST_SERVER = 130000
 """PostgreSQL 13 in libpq's numbering."""
 
 # Two-part advisory lock keys: what is locked, and which one of them.
-_MIGRATIONS_LOCK = (0x525355, 0)
+MIGRATIONS_LOCK = (0x525355, 0)
 _PARTNER_LOCK_CLASS = 0x525356
 _WATCH_LOCK_CLASS = 0x525358
 
@@ -123,11 +123,16 @@ def migrate(conn: Connection) -> list[str]:
     return applied
 
 
+def lock_migrations(cur: psycopg2.extensions.cursor) -> None:
+    """Let nobody else change the schema until the transaction ends."""
+    cur.execute("SELECT pg_advisory_xact_lock(%s, %s)", MIGRATIONS_LOCK)
+
+
 def apply_migrations(conn: Connection) -> list[str]:
     """The work of `migrate` in the caller's transaction, in the schema its search path begins with."""
     applied: list[str] = []
     with conn.cursor() as cur:
-        cur.execute("SELECT pg_advisory_xact_lock(%s, %s)", _MIGRATIONS_LOCK)
+        lock_migrations(cur)
         cur.execute(
             "SELECT to_regclass('schema_migrations') IS NOT NULL, to_regclass('runsignup_participants') IS NOT NULL"
         )

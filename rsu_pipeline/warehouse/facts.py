@@ -67,17 +67,20 @@ def duplicates(conn: Connection, sample: int) -> Duplicates:
 
 @dataclass(frozen=True)
 class Replay:
-    """Bib changes in the log and the registrations they are of; those for which first bib and log do not give today's."""
+    """Bib changes in the log and the registrations they are of; those `wrong` for which first bib and log do not give today's;
+    active registrations without an entry, `unlogged` those of them whose bib is not the first."""
 
     changes: int
     registrations: int
     wrong: int
+    without_log: int
+    unlogged: int
     sample: Sample
 
 
 def replay(conn: Connection, sample: int) -> Replay:
     """Replays the bib log of all partners: each change begins with the bib before it, the first with the bib the row came
-    with, and the last leaves the bib that an active registration has."""
+    with, and the last leaves the bib that an active registration has. Without an entry the bib is still the first."""
     with conn.cursor() as cur:
         cur.execute(
             """
@@ -93,17 +96,29 @@ def replay(conn: Connection, sample: int) -> Replay:
                     OR l.old_bib IS DISTINCT FROM CASE WHEN l.is_first THEN p.first_bib ELSE l.before END
                     OR (l.is_last AND p.removed_at IS NULL AND l.new_bib IS DISTINCT FROM rsu_bib(p.bib_num, p.team_info))
                 GROUP BY l.timing_partner_id, l.registration_id
+            ), bare AS (
+                SELECT count(*) AS rows FROM runsignup_participants p
+                WHERE p.removed_at IS NULL AND NOT EXISTS (SELECT FROM log l
+                    WHERE l.timing_partner_id = p.timing_partner_id AND l.registration_id = p.registration_id)
+            ), unlogged AS MATERIALIZED (
+                SELECT p.timing_partner_id, p.registration_id FROM runsignup_participants p
+                WHERE p.removed_at IS NULL AND rsu_bib(p.bib_num, p.team_info) IS DISTINCT FROM p.first_bib
+                    AND NOT EXISTS (SELECT FROM log l
+                    WHERE l.timing_partner_id = p.timing_partner_id AND l.registration_id = p.registration_id)
             ), shown AS (
                 SELECT t.partition_key AS partner, w.registration_id, w.bib_change_id
-                FROM wrong w JOIN timing_partners t USING (timing_partner_id)
+                FROM (
+                    SELECT timing_partner_id, registration_id, bib_change_id FROM wrong
+                    UNION ALL SELECT timing_partner_id, registration_id, NULL FROM unlogged
+                ) w JOIN timing_partners t USING (timing_partner_id)
                 ORDER BY w.timing_partner_id, w.registration_id LIMIT %s
             )
             SELECT (SELECT count(*) FROM log), (SELECT count(*) FROM log WHERE is_first), (SELECT count(*) FROM wrong),
-                (SELECT coalesce(json_agg(shown), '[]') FROM shown)
+                (SELECT rows FROM bare), (SELECT count(*) FROM unlogged), (SELECT coalesce(json_agg(shown), '[]') FROM shown)
             """,
             (sample,),
         )
-        return Replay(*(cur.fetchone() or (0, 0, 0, [])))
+        return Replay(*(cur.fetchone() or (0, 0, 0, 0, 0, [])))
 
 
 @dataclass(frozen=True)

@@ -39,6 +39,7 @@ RULES = (
                 AND (n.finished_at, n.sync_history_id) > (t.finished_at, t.sync_history_id))""",
     ),
     Rule("quarantined_rows", "quarantined_row_id", 90, "resolved_at < %(before)s"),
+    Rule("foreign_writes", "foreign_write_id", 90, "last_at < %(before)s"),
     # Longer than a change may wait to be told, lest it be told twice.
     Rule("bib_changes_handled", "bib_change_id", 14, "handled_at < %(before)s"),
 )

@@ -103,7 +103,7 @@ def _steps(conn: Connection, roles: dict[str, str]) -> list[Step]:
         # The page that is read stands in a temporary table.
         Step(f"{writer} makes temporary tables", f"GRANT TEMPORARY ON DATABASE {_quoted(catalog)} TO {writer}"),
     ]
-    ours = _ours(conn)
+    ours = hub_relations(conn)
     handed = [f"ALTER {kind} {name} OWNER TO {owner}" for kind, name in ours if not _belongs(conn, kind, name, owner)]
     tables = [name for kind, name in ours if kind == "TABLE"]
     relations = [name for kind, name in ours if kind in ("TABLE", "VIEW")]
@@ -153,15 +153,16 @@ def _steps(conn: Connection, roles: dict[str, str]) -> list[Step]:
     return steps
 
 
-def _ours(conn: Connection) -> list[tuple[str, str]]:
+def hub_relations(conn: Connection) -> list[tuple[str, str]]:
     """Kind and name of everything that our migrations made; what other programs have in the schema is none of it."""
     made = [("TABLE", "schema_migrations")]
     for _, _, sql in database.migrations():
         made += _MADE.findall(sql)
     with conn.cursor() as cur:
-        cur.execute("SELECT to_regclass('adopted_rows') IS NOT NULL")
-        if (cur.fetchone() or (False,))[0]:
-            made.append(("TABLE", "adopted_rows"))
+        for name in ("adopted_rows", "adoption_record"):
+            cur.execute("SELECT to_regclass(%s) IS NOT NULL", (name,))
+            if (cur.fetchone() or (False,))[0]:
+                made.append(("TABLE", name))
     return made
 
 

@@ -41,7 +41,7 @@ def without_secrets(done: Done, world: World) -> str:
 
 def test_an_older_database_is_not_migrated_but_pointed_to_adoption(old: Settings) -> None:
     for command in (("db", "migrate"), ("up",), ("status",), ("sync",)):
-        assert "Adopt it with `rsu db adopt` (`--dry-run` shows what that does)" in refusal(rsu(*command, settings=old))
+        assert "`rsu db adopt` (`--dry-run` shows what that does)" in refusal(rsu(*command, settings=old))
     assert rows(old, "SELECT to_regclass('schema_migrations')") == [(None,)]
 
 
@@ -65,16 +65,23 @@ def test_adopting_is_told_done_and_not_repeated(old: Settings, world: World) -> 
     assert rsu("db", "migrate", settings=old).stdout == "The schema is up to date.\n"
     names = [(name,) for _, name, _ in database.migrations()]
     assert rows(old, "SELECT name FROM schema_migrations ORDER BY version") == names
+    back = rsu("db", "adopt", "--undo", settings=old)
+    assert back.returncode == 0, back.stderr
+    assert back.stdout.endswith("are the older program's again, keys and secrets in clear.\n")
+    assert rows(old, "SELECT to_regclass('schema_migrations')") == [(None,)]
+    without_secrets(back, world)
 
 
 def test_json_is_alone_on_standard_output(old: Settings, world: World) -> None:
     answers = []
+    rows(old, "GRANT UPDATE ON runsignup_participants TO PUBLIC")
     for arguments in (("--dry-run",), (), ()):
         done = rsu("db", "adopt", "--json", *arguments, settings=old)
         assert done.returncode == 0, done.stderr
         without_secrets(done, world)
         answers.append(json.loads(done.stdout))
     rehearsed, adopted, again = answers
+    assert adopted["roles_that_may_write"] == ["PUBLIC"]
     assert (rehearsed["dry_run"], adopted["dry_run"]) == (True, False)
     assert rehearsed["steps"] == adopted["steps"]
     assert adopted["rows"]["runsignup_participants"] == len(world.truth.active.items)

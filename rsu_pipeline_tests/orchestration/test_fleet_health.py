@@ -27,6 +27,7 @@ NUMBERS = {
 CHECKS = {
     "every_partner_fresh", "no_duplicate_registrations", "bib_log_replays", "budget_is_enough", "credentials_work",
     "events_equal_runsignup", "no_rows_held_back", "no_shared_api_keys", "no_similar_partner_names",
+    "no_foreign_writes",
 }  # fmt: skip
 _names = itertools.count(1)
 
@@ -174,6 +175,8 @@ OWN_KEY = """
 UPDATE partner_provider_credentials c SET api_key_id = (
     SELECT min(api_key_id) FROM api_calls WHERE credential_id = c.partner_provider_credential_id)
 """
+UNLOGGED = """id = (SELECT min(id) FROM runsignup_participants WHERE timing_partner_id = 2 AND removed_at IS NULL)"""
+STRANGE = "SET application_name = 'rsu tests';"
 LOST_ENTRY = f"""
 {NO_TRIGGERS} DELETE FROM runsignup_bib_changes WHERE new_bib = '9001'
 """
@@ -241,6 +244,35 @@ LOST_ENTRY_BACK = f"""
             {"bib_changes": 1, "registrations_wrong": 1},
             {"partner": 1},
             id="an entry was lost",
+        ),
+        pytest.param(
+            "bib_log_replays",
+            sql(f"UPDATE runsignup_participants SET bib_num = 'Z9' WHERE {UNLOGGED}"),
+            sql("UPDATE runsignup_participants SET bib_num = first_bib WHERE bib_num = 'Z9'"),
+            "ERROR",
+            {"registrations_changed_without_log": 1, "registrations_wrong": 0},
+            {"partner": 2},
+            id="a bib without an entry is not the first",
+        ),
+        pytest.param(
+            "no_foreign_writes",
+            sql(
+                f"SET application_name = 'old_sync.py'; UPDATE runsignup_participants SET phone = phone WHERE {UNLOGGED}"
+            ),
+            sql("DELETE FROM foreign_writes"),
+            "ERROR",
+            {"foreign_writers": 1, "foreign_transactions": 1},
+            {"table": "runsignup_participants", "program": "old_sync.py"},
+            id="another program wrote",
+        ),
+        pytest.param(
+            "no_foreign_writes",
+            sql(f"{STRANGE} UPDATE runsignup_participants SET race_id = -race_id WHERE {UNLOGGED}"),
+            sql(f"{STRANGE} UPDATE runsignup_participants SET race_id = -race_id WHERE race_id < 0"),
+            "ERROR",
+            {"registrations_of_no_partners_race": 1},
+            {},
+            id="a registration of a stranger's race",
         ),
         pytest.param(
             "credentials_work",

@@ -5,7 +5,7 @@ is wanted is read from the migrations themselves, run in a schema of their own w
 cannot drift apart. Tables keep their columns; what is ours comes beside.
 """
 
-from rsu_pipeline.warehouse.adoption.apply import Report, adopt, server_zone
+from rsu_pipeline.warehouse.adoption.apply import Report, adopt, server_zone, undo
 from rsu_pipeline.warehouse.adoption.plan import Refused, Step
 
-__all__ = ["Refused", "Report", "Step", "adopt", "server_zone"]
+__all__ = ["Refused", "Report", "Step", "adopt", "server_zone", "undo"]

@@ -1,8 +1,8 @@
 """The shell around the plan: one transaction, under the lock that migrations take, verified before it is committed."""
 
 import time
-from collections.abc import Callable
-from contextlib import closing
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from textwrap import shorten
 
@@ -10,15 +10,22 @@ import psycopg2
 from psycopg2.extensions import connection as Connection
 from psycopg2.extensions import cursor as Cursor
 
-from rsu_pipeline.warehouse import addresses, database
+from rsu_pipeline.warehouse import addresses, database, waiting
 from rsu_pipeline.warehouse.adoption.facts import ADOPTED, Facts, count
 from rsu_pipeline.warehouse.adoption.plan import lacking, plan
-from rsu_pipeline.warehouse.adoption.refusals import refuse_shape
+from rsu_pipeline.warehouse.adoption.refusals import adopted_tables, refuse_rights, refuse_shape
 from rsu_pipeline.warehouse.adoption.shape import Shape, ident, inspect
 from rsu_pipeline.warehouse.adoption.steps import Refused, Step, counted
+from rsu_pipeline.warehouse.adoption.undo import Undo, load_record
+from rsu_pipeline.warehouse.sealing import Sealer
 
 MIGRATED = "rsu_adoption"
 """The schema in which the migrations are run, to see what they make; gone at the end."""
+DRY_RUN_LOCK_SECONDS = 5
+"""How long a dry run waits for the tables."""
+_SHORT_LOCK_TIMEOUT = """
+SELECT set_config('lock_timeout', least(nullif(setting::int, 0), %s)::text, true) FROM pg_settings WHERE name = 'lock_timeout'
+"""
 
 
 @dataclass(frozen=True)
@@ -28,6 +35,8 @@ class Report:
     steps: tuple[Step, ...]
     facts: Facts
     seconds: float
+    locked_seconds: float = 0.0
+    """How long nobody else could use the tables."""
 
     def lines(self) -> list[str]:
         """The plan in sentences, table by table."""
@@ -55,6 +64,7 @@ class Report:
             "other_credentials_in_clear": [vars(item) for item in self.facts.other_credentials],
             "keys_in_clear_elsewhere": self.facts.keys_elsewhere,
             "seconds": round(self.seconds, 1),
+            "locked_seconds": round(self.locked_seconds, 1),
         }
 
 
@@ -78,16 +88,49 @@ def adopt(
     tell: Callable[[Report], None] = lambda report: None,
     say: Callable[[str], None] = lambda line: None,
 ) -> Report:
-    """Adopts the database, or with `dry_run` only plans to. `zone` is server_zone's; `tell` is given the plan before
-    anything is done, `say` a line as each step begins.
+    """Adopts the database. `dry_run` does the same and rolls it back, so that it finds whatever PostgreSQL would refuse.
+    `zone` is server_zone's; `tell` is given the plan before anything is done, `say` a line as each step begins.
 
     All of it is one transaction: whatever goes wrong, the database is as it was. Raises Refused for what is not
     understood, DatabaseError for what PostgreSQL refuses.
     """
     started = time.monotonic()
+    with _whole(conn, dry_run=dry_run), conn.cursor() as cur:
+        report = _adopt(conn, cur, zone, tell=tell, say=say)
+    ended = time.monotonic()
+    locked_at = report.seconds or ended
+    return Report(report.steps, report.facts, ended - started, ended - locked_at)
+
+
+def undo(
+    conn: Connection, sealer: Sealer, *, dry_run: bool = False, log: Callable[[str], None] = lambda line: None
+) -> list[str]:
+    """Give the older program its tables back, all in one transaction, and return what could not be as it was. `dry_run` does
+    the same and rolls it back. Raises Refused, DatabaseError."""
+    with _whole(conn, dry_run=dry_run), conn.cursor() as cur:
+        cur.execute("SELECT current_schema()")
+        (schema,) = cur.fetchone() or (None,)
+        cur.execute("SET LOCAL statement_timeout = 0")
+        database.lock_migrations(cur)
+        inspect(cur, str(schema))
+        load_record(cur)
+        wanted = _wanted(conn, cur)
+        inspect(cur, str(schema))
+        way = Undo(conn, cur, wanted, sealer, log)
+        cur.execute(f"DROP SCHEMA {MIGRATED} CASCADE")
+        way.run()
+    return way.notes
+
+
+@contextmanager
+def _whole(conn: Connection, *, dry_run: bool) -> Iterator[None]:
+    """Commit what is done in the block, or roll it back in a dry run and when it fails."""
     try:
-        with conn.cursor() as cur:
-            report = _adopt(conn, cur, zone, dry_run=dry_run, tell=tell, say=say)
+        if dry_run:
+            with conn.cursor() as cur:
+                # Whoever comes after it waits as long as it does.
+                cur.execute(_SHORT_LOCK_TIMEOUT, (DRY_RUN_LOCK_SECONDS * 1000,))
+        yield
         if dry_run:
             conn.rollback()
         else:
@@ -95,8 +138,8 @@ def adopt(
     except psycopg2.errors.LockNotAvailable as error:
         conn.rollback()
         raise database.DatabaseError(
-            "Other sessions use the tables, so that they cannot be changed, and nothing was: stop the programs that use the"
-            " database, and adopt again."
+            f"{waiting.describe_holders(conn, ADOPTED)}, so that adoption waited in vain and nothing was changed: stop what"
+            " uses the database, and run it again."
         ) from error
     except psycopg2.Error as error:
         if conn.closed:
@@ -107,48 +150,42 @@ def adopt(
     except BaseException:
         conn.rollback()
         raise
-    return Report(report.steps, report.facts, time.monotonic() - started)
 
 
 def _adopt(
-    conn: Connection,
-    cur: Cursor,
-    zone: str,
-    *,
-    dry_run: bool,
-    tell: Callable[[Report], None],
-    say: Callable[[str], None],
+    conn: Connection, cur: Cursor, zone: str, *, tell: Callable[[Report], None], say: Callable[[str], None]
 ) -> Report:
+    """Return the plan once it is done. Its `seconds` are the monotonic time from which the tables were locked."""
     cur.execute("SELECT current_schema()")
     (schema,) = cur.fetchone() or (None,)
     # A rewrite of the largest table may take longer than a role's statements usually may.
     cur.execute("SET LOCAL statement_timeout = 0")
-    if _is_migrated(inspect(cur, str(schema))):
+    found = inspect(cur, str(schema))
+    if _is_migrated(found):
         return Report((), Facts(), 0.0)
+    refuse_rights(found)
+    database.lock_migrations(cur)
     wanted = _wanted(conn, cur)
-    # The lock of the migrations is ours from here on.
     found = inspect(cur, str(schema))
     if _is_migrated(found):
         return Report((), Facts(), 0.0)
     refuse_shape(found, wanted)
-    if not dry_run:
-        say("waiting for the tables to be free")
-        names = ", ".join(ident(name) for name in ADOPTED if name in found.tables)
-        cur.execute(f"LOCK TABLE {names} IN ACCESS EXCLUSIVE MODE")
-        found = inspect(cur, found.schema)
-        refuse_shape(found, wanted)
+    say("waiting for the tables to be free")
+    cur.execute(f"LOCK TABLE {', '.join(map(ident, adopted_tables(found)))} IN ACCESS EXCLUSIVE MODE")
+    locked_at = time.monotonic()
+    found = inspect(cur, found.schema)
+    refuse_shape(found, wanted)
     say("counting rows")
     facts = count(cur, found, wanted)
     steps = plan(found, wanted, facts, zone)
-    report = Report(tuple(steps), facts, 0.0)
+    report = Report(tuple(steps), facts, locked_at)
     tell(report)
-    if not dry_run:
-        _apply(cur, steps, say)
-        cur.execute(f"DROP SCHEMA {MIGRATED} CASCADE")
-        say("comparing with a new database")
-        if rest := lacking(inspect(cur, found.schema), wanted):
-            what = f"{rest[0].subject} different from a new database's ({rest[0].sentence or 'comments'})"
-            raise Refused(f"Adoption would leave {what}, so nothing was changed.")
+    _apply(cur, steps, say)
+    cur.execute(f"DROP SCHEMA {MIGRATED} CASCADE")
+    say("comparing with a new database")
+    if rest := lacking(inspect(cur, found.schema), wanted):
+        what = f"{rest[0].subject} different from a new database's ({rest[0].sentence or 'comments'})"
+        raise Refused(f"Adoption would leave {what}, so nothing was changed.")
     return report
 
 
@@ -179,4 +216,15 @@ def _apply(cur: Cursor, steps: list[Step], say: Callable[[str], None]) -> None:
         if step.sentence:
             say(shorten(f"[{number}/{len(steps)}] {step.subject}: {step.sentence}", 100, placeholder=" …"))
         for statement in step.sql:
-            cur.execute(statement)
+            try:
+                cur.execute(statement)
+            except psycopg2.errors.LockNotAvailable:
+                raise
+            except psycopg2.Error as error:
+                if cur.connection.closed:
+                    raise
+                reason = (error.diag.message_primary or type(error).__name__).strip()
+                raise Refused(
+                    f"{step.subject} cannot be adopted ({step.sentence or step.phase.name}), and nothing was changed:"
+                    f" PostgreSQL says {reason!r}. Put right what it names, and adopt again."
+                ) from error

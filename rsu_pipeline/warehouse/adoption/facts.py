@@ -6,10 +6,13 @@ from typing import Any
 
 from psycopg2.extensions import cursor as Cursor
 
-from rsu_pipeline.warehouse.adoption import keys, rows
+from rsu_pipeline.warehouse.adoption import keys, readers, rows
 from rsu_pipeline.warehouse.adoption.keys import OtherCredential
 from rsu_pipeline.warehouse.adoption.shape import Shape, ident
+from rsu_pipeline.warehouse.adoption.steps import listing
 from rsu_pipeline.warehouse.credentials import PROVIDER
+
+SAMPLE = 5
 
 ADOPTED = {
     "timing_partners": ("timing_partner_id", "company_name"),
@@ -34,6 +37,17 @@ STAND_INS = {"providers": {"provider_id": "id", "name": "provider_name"}, "sync_
 ours is generated from it, so that both read alike for ever."""
 
 
+@dataclass(frozen=True)
+class Reference:
+    """So many `rows` of a table whose `columns` name a row of `target` that is to be moved. `sample` names some of these."""
+
+    table: str
+    columns: tuple[str, ...]
+    target: str
+    rows: int
+    sample: str
+
+
 @dataclass
 class Facts:
     """Counts. `rows` by table; `moving` by table and reason; `nulls` by (table, column); `repeated` by (table, columns):
@@ -46,6 +60,10 @@ class Facts:
     lost: dict[str, int] = field(default_factory=dict)
     lagging: set[str] = field(default_factory=set)
     """Tables whose sequence is behind the highest number."""
+    references: list[Reference] = field(default_factory=list)
+    """Foreign keys whose rows name rows that are to be moved."""
+    copies: dict[str, tuple[int, int]] = field(default_factory=dict)
+    """By column, older copies of a registration that have a value where the copy that stays has none, and another value."""
     links: int = 0
     """Pairs of a partner and a race it sees."""
     providers: list[str] = field(default_factory=list)
@@ -102,6 +120,8 @@ def count(cur: Cursor, found: Shape, wanted: Shape) -> Facts:
         cur.execute(f"SELECT reason, count(*)::int FROM ({judgement}) j GROUP BY reason ORDER BY reason")
         if moving := Counter(dict(cur.fetchall())):
             facts.moving[table] = moving
+    facts.references = _count_references(cur, found, wanted, facts)
+    facts.copies = readers.count_copies(cur, found)
     facts.links = value(f"SELECT count(*) FROM ({rows.links(found)}) l")
     if "start_time" in found.tables["runsignup_events"].columns:
         zoned = "timezone" in found.tables["runsignup_races"].columns
@@ -116,6 +136,30 @@ def count(cur: Cursor, found: Shape, wanted: Shape) -> Facts:
     facts.keys_elsewhere, facts.not_searched = keys.find_elsewhere(cur, found)
     _count_credentials(cur, value, found, facts)
     return facts
+
+
+def _count_references(cur: Cursor, found: Shape, wanted: Shape, facts: Facts) -> list[Reference]:
+    """Return the foreign keys that stand in the way of moving rows: a row that stays names one that goes. Keys of the older
+    program that cascade are taken away before."""
+    judged = rows.judgements(found)
+    references = []
+    for key in found.referrers:
+        is_taken_away = key.table in ADOPTED and key.target in wanted.tables and key.action in ("c", "n", "d")
+        if key.target not in facts.moving or is_taken_away:
+            continue
+        pairs = zip(key.columns, key.target_columns, strict=True)
+        join = " AND ".join(f"r.{ident(name)} = t.{ident(target)}" for name, target in pairs)
+        stays = f"r.ctid NOT IN (SELECT place FROM ({judged[key.table]}) o)" if key.table in facts.moving else "true"
+        cur.execute(
+            f"""
+            SELECT count(*), array_agg(DISTINCT concat_ws(' ', t.{ident(key.target_columns[0])}::text,
+                'older copy of id ' || j.kept_id)) FROM {key.table} r JOIN {ident(key.target)} t ON {join}
+            JOIN ({judged[key.target]}) j ON j.place = t.ctid WHERE {stays}"""
+        )
+        number, named = cur.fetchone() or (0, None)
+        if number:
+            references.append(Reference(key.table, key.columns, key.target, number, listing(named[:SAMPLE])))
+    return references
 
 
 def _count_keys(value: Any, found: Shape, wanted: Shape, table: str, facts: Facts) -> None:

@@ -3,12 +3,14 @@
 from collections import Counter
 
 from rsu_pipeline.warehouse.adoption import rows
-from rsu_pipeline.warehouse.adoption.facts import ADOPTED, STAND_INS, Facts
+from rsu_pipeline.warehouse.adoption.facts import ADOPTED, STAND_INS, Facts, sequence_of
 from rsu_pipeline.warehouse.adoption.keys import KEY_COLUMN, key_steps
-from rsu_pipeline.warehouse.adoption.refusals import refuse_rows, refuse_shape
+from rsu_pipeline.warehouse.adoption.readers import reader_steps
+from rsu_pipeline.warehouse.adoption.refusals import refuse_dependents, refuse_rows, refuse_shape
 from rsu_pipeline.warehouse.adoption.shape import Shape, ident
 from rsu_pipeline.warehouse.adoption.steps import Phase, Refused, Step, counted, listing
 from rsu_pipeline.warehouse.adoption.tables import table_steps
+from rsu_pipeline.warehouse.adoption.undo import RECORD, record_statements
 from rsu_pipeline.warehouse.adoption.views import view_steps
 
 __all__ = ["Refused", "Step", "lacking", "plan"]
@@ -18,6 +20,7 @@ def plan(found: Shape, wanted: Shape, facts: Facts, zone: str) -> list[Step]:
     """What is to be done, in order. `zone` is that of the server, in which the older program wrote its own times. Raises
     Refused for what is not understood."""
     refuse_shape(found, wanted)
+    refuse_dependents(found, wanted, facts)
     refuse_rows(found, facts)
     steps: list[Step] = []
     for name in ADOPTED:
@@ -35,11 +38,13 @@ def plan(found: Shape, wanted: Shape, facts: Facts, zone: str) -> list[Step]:
             )
     steps += key_steps(found, facts.keys_elsewhere, facts.not_searched, facts.other_credentials)
     steps += _moving(found, facts)
+    steps += reader_steps(found, wanted, facts.copies)
     steps += _instants(found, facts)
     steps += _new_tables(found, wanted)
     steps += _new_rows(found, facts)
     steps += view_steps(found, wanted)
     names = ", ".join(sorted(name for name in ADOPTED if name in found.tables))
+    steps.append(Step(RECORD, Phase.VIEWS_DOWN, "made, to go back by", record_statements(found)))
     steps.append(Step("statistics", Phase.LAST, "gathered anew", (f"ANALYZE {names}, partner_races",)))
     return sorted(steps, key=lambda step: step.phase)
 
@@ -97,6 +102,13 @@ def _new_tables(found: Shape, wanted: Shape) -> list[Step]:
     ]
 
 
+def _restart(sequence: str) -> str:
+    return (
+        f"DO $$ BEGIN EXECUTE format('ALTER SEQUENCE %s RESTART WITH %s', {sequence},"
+        f" coalesce(pg_sequence_last_value({sequence}), 0) + 1); END $$"
+    )
+
+
 def _new_rows(found: Shape, facts: Facts) -> list[Step]:
     steps = []
     if "providers" in found.tables and not facts.providers:
@@ -105,7 +117,11 @@ def _new_rows(found: Shape, facts: Facts) -> list[Step]:
             f"INSERT INTO providers ({name}, provider_type, api_base_url)"
             " VALUES ('RunSignup', 'registration', 'https://api.runsignup.com/rest')"
         )
-        steps.append(Step("providers", Phase.ROWS, "a row for RunSignup added", (insert,), 1))
+        # The number is taken from a sequence that is undone with the transaction, as nextval alone is not.
+        key = found.tables["providers"].primary_key()
+        default = found.tables["providers"].columns[key[0]].default or "" if len(key) == 1 else ""
+        restart = [_restart(sequence_of(default))] if default.startswith("nextval(") else []
+        steps.append(Step("providers", Phase.ROWS, "a row for RunSignup added", (*restart, insert), 1))
     fill = f"INSERT INTO partner_races (timing_partner_id, race_id) {rows.links(found)}"
     sentence = f"{counted(facts.links, 'row')}: who sees which race, from owners and registrations"
     steps.append(Step("partner_races", Phase.ROWS, sentence, (fill,), facts.links))

@@ -1,7 +1,9 @@
 """What adoption does not dare: each a sentence that names the table and the column."""
 
 from rsu_pipeline.warehouse.adoption.facts import ADOPTED, NEEDED, STAND_INS, Facts, column_of
-from rsu_pipeline.warehouse.adoption.shape import Shape, Table
+from rsu_pipeline.warehouse.adoption.keys import KEY_COLUMN
+from rsu_pipeline.warehouse.adoption.rows import BIB
+from rsu_pipeline.warehouse.adoption.shape import Shape, Table, ident
 from rsu_pipeline.warehouse.adoption.steps import Refused, counted
 from rsu_pipeline.warehouse.adoption.tables import idle_columns, widened
 from rsu_pipeline.warehouse.adoption.views import TELLTALE, refuse_unknown_columns
@@ -25,21 +27,69 @@ def refuse_shape(found: Shape, wanted: Shape) -> None:
             refuse_unknown_columns(found.views[name], ours)
         elif name in found.relations:
             raise Refused(f"{name} is not a plain view, as is expected: rename it, and adopt again.")
-    changing = {(name, column) for name in _adopted(found) for column in _changing(found, wanted, name)}
+    _refuse_heirs(found)
+
+
+def refuse_dependents(found: Shape, wanted: Shape, facts: Facts) -> None:
+    """Raises Refused when something hangs on what changes, which PostgreSQL then refuses to change."""
+    changing = {(name, column) for name in adopted_tables(found) for column in _changing(found, wanted, name, facts)}
     for reader, relation, column in found.readers:
         if reader not in TELLTALE and ((relation, column) in changing or relation in TELLTALE):
             place = f"column {relation}.{column}" if column else f"view {relation}"
             raise Refused(
                 f"View {reader} reads {place}, which adoption changes: drop the view, adopt, and make the view again."
             )
+    rewritten = {name for name, _ in changing}
+    for item in found.dependents:
+        is_rule = item.catalog == "pg_rewrite" and item.relation in ADOPTED
+        is_held = item.relation in rewritten if item.catalog == "row type" else (item.relation, item.column) in changing
+        if item.relation in TELLTALE or is_rule or is_held:
+            place = f"{item.relation}.{item.column}" if item.column else item.relation
+            raise Refused(
+                f"{item.what[:1].upper()}{item.what[1:]} hangs on {place}, which adoption changes: drop it, adopt, and"
+                " make it again."
+                if not is_rule
+                else f"{item.what[:1].upper()}{item.what[1:]} would change what this program writes: drop it, and adopt again."
+            )
 
 
-def _adopted(found: Shape) -> list[str]:
+def adopted_tables(found: Shape) -> list[str]:
+    """The tables of the older program that are there."""
     return [name for name in ADOPTED if name in found.tables]
 
 
-def _changing(found: Shape, wanted: Shape, name: str) -> set[str]:
-    return set(widened(found.tables[name], wanted.tables[name]))
+def _changing(found: Shape, wanted: Shape, name: str, facts: Facts) -> set[str]:
+    changing = set(widened(found.tables[name], wanted.tables[name]))
+    changing |= {KEY_COLUMN} if facts.keys_used.get(name) else set()
+    return changing | ({BIB} if facts.blank_bibs and name == "runsignup_participants" else set())
+
+
+def _refuse_heirs(found: Shape) -> None:
+    """A row of a child is read as the parent's, and no unique key spans both."""
+    for child, parent in found.heirs:
+        if child in ADOPTED or parent in ADOPTED:
+            raise Refused(
+                f"Table {child} inherits from {parent}, so that no key can hold for both: run ALTER TABLE {child} NO INHERIT"
+                f" {parent}, which keeps its columns and rows, and adopt again."
+            )
+
+
+def refuse_rights(found: Shape) -> None:
+    """Raises Refused when the session's role may not do what adoption does."""
+    for place, is_granted in found.rights.items():
+        if not is_granted:
+            raise Refused(
+                f"Role {found.user} may not create in {place.lower().split()[0]} {place.split(' ', 1)[1]}: run GRANT CREATE ON"
+                f" {place} TO {ident(found.user)} as its owner, and adopt again."
+            )
+    relations = [*adopted_tables(found), *(name for name in TELLTALE if name in found.views)]
+    for name in relations:
+        relation = found.tables.get(name) or found.views[name]
+        if not relation.is_owned:
+            raise Refused(
+                f"{name} belongs to role {relation.owner}, which {found.user} is not a member of: adopt as {relation.owner}, or"
+                f" run GRANT {ident(relation.owner)} TO {ident(found.user)}, and adopt again."
+            )
 
 
 def _refuse_table(found: Shape, wanted: Shape, name: str) -> None:
@@ -50,6 +100,17 @@ def _refuse_table(found: Shape, wanted: Shape, name: str) -> None:
     if name not in found.tables or found.tables[name].kind != "r":
         raise Refused(f"{name} is not a plain table, as is expected: rename it, and adopt again.")
     theirs, ours = found.tables[name], wanted.tables[name]
+    if theirs.has_row_security:
+        raise Refused(
+            f"Table {name} has row-level security, so that this program might not see every row: run ALTER TABLE {name}"
+            " DISABLE ROW LEVEL SECURITY, and adopt again."
+        )
+    for column in ours.columns:
+        if column in theirs.columns and theirs.columns[column].made == "generated":
+            raise Refused(
+                f"Column {name}.{column} is generated, so that this program could not write it: run ALTER TABLE {name} ALTER"
+                f" {column} DROP EXPRESSION, and adopt again."
+            )
     for key in ADOPTED[name]:
         if column_of(found, name, key) is None:
             raise Refused(f"Table {name} has no column {key}, without which it is not the table this program knows.")
@@ -113,12 +174,12 @@ def refuse_rows(found: Shape, facts: Facts) -> None:
                 f"Table {table} has {counted(number, 'row')} whose timing_partner_id or provider_id names nobody: correct"
                 " or delete them, and adopt again."
             )
-    for table, target, action in found.referrers:
-        if table not in ADOPTED and target in facts.moving and action in ("c", "n", "d"):
-            raise Refused(
-                f"Table {table} has a foreign key to {target} that cascades, and rows of {target} are to be moved: make it a"
-                " plain one, and adopt again."
-            )
+    for reference in facts.references:
+        raise Refused(
+            f"Table {reference.table} has {counted(reference.rows, 'row')} whose {', '.join(reference.columns)} names a row of"
+            f" {reference.target} that is to be moved ({reference.sample}): let them name another row or none, and adopt"
+            " again."
+        )
 
 
 def _moves_nulls(table: str, column: str) -> bool:

@@ -155,6 +155,8 @@ PAYMENT = tuple(
     "race_fee offline_payment_amount processing_fee processing_fee_paid_by_user processing_fee_paid_by_race partner_fee"
     " affiliate_profit extra_fees amount_paid rsu_transaction_id transaction_id".split()
 )
+AMOUNTS = PAYMENT[:-2]
+"""Those of them that are amounts of money."""
 ADDITIONAL = tuple(
     "usatf_discount_amount_in_cents usatf_discount_additional_field giveaway giveaway_option_id fundraiser_id"
     " fundraiser_charity_id fundraiser_charity_name team_fundraiser_id multi_race_bundle_id multi_race_bundle"
@@ -170,6 +172,19 @@ FLAT: Mapping[str, Mapping[str, tuple[str, ...]]] = {
     "runsignup_races": {"address": ADDRESS},
 }
 """JSONB columns of ours, and the flat columns that an older table may have in place of each."""
+
+
+def _typed(table: Table, column: str) -> str:
+    """A flat column as a member of JSON, typed as a sync types it: amounts and numbers of things are numbers. Text that is no
+    number stays text."""
+    is_text = table.columns[column].type == "text" or "character" in table.columns[column].type
+    if not is_text or not (column in AMOUNTS or column.endswith("_id")):
+        return column
+    pattern = r"^\s*-?\$?[0-9][0-9,]*(\.[0-9]+)?\s*$" if column in AMOUNTS else r"^[0-9]{1,18}$"
+    return (
+        rf"CASE WHEN {column} ~ {literal(pattern)} THEN to_jsonb(regexp_replace({column}, '[$,\s]', '', 'g')::numeric)"
+        f" ELSE to_jsonb({column}) END"
+    )
 
 
 def _wall(table: Table, column: str, zone: str) -> str:
@@ -200,7 +215,7 @@ def fills(table: Table, zone: str) -> dict[str, str]:
     for name, flat in FLAT.get(table.name, {}).items():
         present = [column for column in flat if column in table.columns]
         if name not in table.columns and present:
-            members = ", ".join(f"{literal(column)}, {column}" for column in present)
+            members = ", ".join(f"{literal(column)}, {_typed(table, column)}" for column in present)
             found[name] = f"CASE WHEN num_nonnulls({', '.join(present)}) > 0 THEN jsonb_build_object({members}) END"
     return {name: sql for name, sql in found.items() if name not in table.columns}
 

@@ -47,7 +47,8 @@ class Named:
 
 @dataclass
 class Table:
-    """A table, or what stands under its name: `kind` is pg_class.relkind, r for a plain table."""
+    """A table, or what stands under its name: `kind` is pg_class.relkind, r for a plain table. `is_owned` says whether the
+    session's role may act as the owner, `has_row_security` whether policies decide which rows are seen."""
 
     name: str
     kind: str
@@ -56,6 +57,9 @@ class Table:
     constraints: list[Constraint] = field(default_factory=list)
     indexes: list[Named] = field(default_factory=list)
     triggers: list[Named] = field(default_factory=list)
+    owner: str = ""
+    is_owned: bool = True
+    has_row_security: bool = False
 
     def primary_key(self) -> tuple[str, ...]:
         return next((key.columns for key in self.constraints if key.kind == "p"), ())
@@ -76,12 +80,36 @@ class View:
     grants: list[str] = field(default_factory=list)
     triggers: list[Named] = field(default_factory=list)
     reads: set[tuple[str, str]] = field(default_factory=set)
+    is_owned: bool = True
+
+
+@dataclass(frozen=True)
+class Referrer:
+    """A foreign key of any table on one here: `columns` of `table` name `target_columns` of `target`. `action` is the letter
+    of what a delete does."""
+
+    table: str
+    columns: tuple[str, ...]
+    target: str
+    target_columns: tuple[str, ...]
+    action: str
+
+
+@dataclass(frozen=True)
+class Dependent:
+    """What hangs on a relation here, or on one `column` of it: `what` as PostgreSQL describes it. `catalog` is that of the
+    dependent object."""
+
+    catalog: str
+    what: str
+    relation: str
+    column: str
 
 
 @dataclass
 class Shape:
     """A schema. `functions` are signatures; `readers` tells which views of any schema read which (relation, column) of
-    this one; `referrers` are foreign keys of any table on those here: (table, table here, what a delete does)."""
+    this one; `heirs` are (child, parent) pairs of inheriting tables; `rights` says what the role may create."""
 
     schema: str
     user: str
@@ -90,7 +118,10 @@ class Shape:
     relations: set[str] = field(default_factory=set)
     functions: list[str] = field(default_factory=list)
     readers: list[tuple[str, str, str]] = field(default_factory=list)
-    referrers: list[tuple[str, str, str]] = field(default_factory=list)
+    referrers: list[Referrer] = field(default_factory=list)
+    dependents: list[Dependent] = field(default_factory=list)
+    heirs: list[tuple[str, str]] = field(default_factory=list)
+    rights: dict[str, bool] = field(default_factory=dict)
 
 
 def ident(name: str) -> str:
@@ -114,13 +145,18 @@ def inspect(cur: Cursor, schema: str) -> Shape:
 
     ((user,),) = rows("SELECT current_user::text")
     shape = Shape(schema, user)
-    for name, kind, comment in rows(_RELATIONS):
+    owned = {}
+    for name, kind, comment, owner, is_owned, has_row_security in rows(_RELATIONS):
         shape.relations.add(name)
+        owned[name] = is_owned
         if kind in ("r", "p", "f"):
-            shape.tables[name] = Table(name, kind, comment)
+            shape.tables[name] = Table(
+                name, kind, comment, owner=owner, is_owned=is_owned, has_row_security=has_row_security
+            )
     for name, definition, comment, owner, options, relations in rows(_VIEWS):
         definition = definition.strip().rstrip(";")
         shape.views[name] = View(name, definition, comment, owner, options or "", tuple(relations or ()))
+        shape.views[name].is_owned = owned[name]
     for table, *column in rows(_COLUMNS):
         if table in shape.tables:
             shape.tables[table].columns[column[0]] = Column(*column)
@@ -144,13 +180,21 @@ def inspect(cur: Cursor, schema: str) -> Shape:
         if is_here and reader in shape.views:
             shape.views[reader].reads.add((relation, name))
         shape.readers.append((reader, relation, name))
-    shape.referrers = [(table, target, action) for table, target, action in rows(_REFERRERS)]
+    shape.referrers = [
+        Referrer(table, tuple(columns), target, tuple(target_columns), action)
+        for table, columns, target, target_columns, action in rows(_REFERRERS)
+    ]
+    shape.dependents = [Dependent(*row) for row in rows(_DEPENDENTS)]
+    shape.heirs = [(child, parent) for child, parent in rows(_HEIRS)]
+    ((catalog, may_create_schemas, may_create),) = rows(_RIGHTS)
+    shape.rights = {f"DATABASE {ident(catalog)}": may_create_schemas, f"SCHEMA {ident(schema)}": bool(may_create)}
     return shape
 
 
 _RELATIONS = """
-SELECT relname::text, relkind::text, obj_description(oid, 'pg_class') FROM pg_class
-WHERE relnamespace = to_regnamespace(quote_ident(%(schema)s)) ORDER BY relname
+SELECT relname::text, relkind::text, obj_description(oid, 'pg_class'), pg_get_userbyid(relowner)::text,
+    pg_has_role(relowner, 'USAGE'), relrowsecurity
+FROM pg_class WHERE relnamespace = to_regnamespace(quote_ident(%(schema)s)) ORDER BY relname
 """
 _VIEWS = """
 SELECT relname::text, pg_get_viewdef(oid), obj_description(oid, 'pg_class'), pg_get_userbyid(relowner)::text,
@@ -225,8 +269,50 @@ WHERE c.relnamespace = to_regnamespace(quote_ident(%(schema)s))
 ORDER BY 1, 3, 4
 """
 _REFERRERS = """
-SELECT k.conrelid::regclass::text, c.relname::text, k.confdeltype::text
+SELECT k.conrelid::regclass::text,
+    (SELECT array_agg(a.attname::text ORDER BY u.place) FROM unnest(k.conkey) WITH ORDINALITY u (number, place)
+     JOIN pg_attribute a ON a.attrelid = k.conrelid AND a.attnum = u.number),
+    c.relname::text,
+    (SELECT array_agg(a.attname::text ORDER BY u.place) FROM unnest(k.confkey) WITH ORDINALITY u (number, place)
+     JOIN pg_attribute a ON a.attrelid = k.confrelid AND a.attnum = u.number),
+    k.confdeltype::text
 FROM pg_constraint k JOIN pg_class c ON c.oid = k.confrelid
 WHERE k.contype = 'f' AND c.relnamespace = to_regnamespace(quote_ident(%(schema)s))
+ORDER BY 1, 3, 2
+"""
+_HEIRS = """
+SELECT i.inhrelid::regclass::text, i.inhparent::regclass::text
+FROM pg_inherits i JOIN pg_class c ON c.oid = i.inhrelid JOIN pg_class p ON p.oid = i.inhparent
+WHERE c.relkind = 'r' AND to_regnamespace(quote_ident(%(schema)s)) IN (c.relnamespace, p.relnamespace)
 ORDER BY 1, 2
+"""
+_RIGHTS = """
+SELECT current_database()::text, has_database_privilege(current_database(), 'CREATE'),
+    has_schema_privilege(to_regnamespace(quote_ident(%(schema)s)), 'CREATE')
+"""
+# What PostgreSQL will not change a column's type under, or drop a view under. A generated column hangs on its source by
+# itself up to PostgreSQL 14, and by its expression since. A row type hangs on what it is the type of.
+_DEPENDENTS = """
+SELECT d.classid::regclass::text, pg_describe_object(d.classid, d.objid, d.objsubid), c.relname::text,
+    coalesce(a.attname::text, '')
+FROM pg_depend d
+JOIN pg_class c ON d.refclassid = 'pg_class'::regclass AND c.oid = d.refobjid
+LEFT JOIN pg_attribute a ON a.attrelid = c.oid AND a.attnum = d.refobjsubid AND d.refobjsubid > 0
+WHERE c.relnamespace = to_regnamespace(quote_ident(%(schema)s)) AND c.relkind IN ('r', 'v') AND (
+    (d.classid IN ('pg_policy'::regclass, 'pg_proc'::regclass))
+    OR (d.classid IN ('pg_trigger'::regclass, 'pg_publication_rel'::regclass) AND d.refobjsubid > 0)
+    OR (d.classid = 'pg_rewrite'::regclass AND EXISTS (
+        SELECT FROM pg_rewrite r WHERE r.oid = d.objid AND r.rulename <> '_RETURN'))
+    OR (d.classid = 'pg_class'::regclass AND d.objid = d.refobjid AND d.objsubid > 0 AND d.refobjsubid > 0 AND EXISTS (
+        SELECT FROM pg_attribute g WHERE g.attrelid = d.objid AND g.attnum = d.objsubid AND g.attgenerated <> ''))
+    OR (d.classid = 'pg_attrdef'::regclass AND EXISTS (
+        SELECT FROM pg_attrdef f JOIN pg_attribute g ON g.attrelid = f.adrelid AND g.attnum = f.adnum
+        WHERE f.oid = d.objid AND g.attgenerated <> '' AND f.adnum <> d.refobjsubid)))
+UNION
+SELECT 'row type', pg_describe_object(d.classid, d.objid, d.objsubid), c.relname::text, ''
+FROM pg_class c JOIN pg_type y ON y.oid = c.reltype
+JOIN pg_depend d ON d.refclassid = 'pg_type'::regclass AND d.refobjid IN (y.oid, y.typarray)
+WHERE c.relnamespace = to_regnamespace(quote_ident(%(schema)s)) AND c.relkind IN ('r', 'v') AND d.deptype = 'n'
+    AND (c.relkind = 'v' OR d.classid <> 'pg_proc'::regclass)
+ORDER BY 3, 2, 4
 """

@@ -340,7 +340,7 @@ def test_a_failure_half_way_leaves_the_database_as_it_was(
 
     monkeypatch.setattr(apply, "plan", breaking)
     before = contents(old_database), catalog_without_migrations(old_database)
-    with pytest.raises(DatabaseError, match=r"cannot be adopted, and nothing was changed: division by zero\."):
+    with pytest.raises(DatabaseError, match=r"^x cannot be adopted \(x\), and nothing was changed: .*division by zero"):
         adopt(old_database)
     assert (contents(old_database), catalog_without_migrations(old_database)) == before
 
@@ -366,9 +366,82 @@ def test_tables_in_use_are_waited_for_and_then_left_alone(old_database: str) -> 
             with conn.cursor() as ours:
                 ours.execute("SET lock_timeout = '200ms'")
             conn.commit()
-            with pytest.raises(DatabaseError, match="stop the programs that use the database"):
-                apply.adopt(conn, zone="UTC")
+            held = r"\(rsu reader .*, role \w+, from .*\) holds runsignup_participants since .* UTC, so that adoption waited"
+            for dry_run in (True, False):
+                with pytest.raises(DatabaseError, match=held):
+                    apply.adopt(conn, zone="UTC", dry_run=dry_run)
     assert rows(old_database, "SELECT to_regclass('schema_migrations')") == [(None,)]
+
+
+def test_of_two_adopts_at_once_the_second_names_the_first(old_database: str) -> None:
+    with database.session(old_database, purpose="adopt") as first, first.cursor() as cur:
+        database.lock_migrations(cur)
+        with database.session(old_database, purpose="tests") as conn:
+            with conn.cursor() as ours:
+                ours.execute("SET lock_timeout = '200ms'")
+            conn.commit()
+            with pytest.raises(DatabaseError, match=r"\(rsu adopt .*\) holds the right to change the schema since"):
+                apply.adopt(conn, zone="UTC")
+    assert adopt(old_database).steps
+
+
+def test_the_dry_run_finds_what_postgresql_would_refuse(make_old: Callable[..., str]) -> None:
+    url = make_old(
+        "CREATE FUNCTION stop() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN RAISE 'not on a Sunday'; END $$;"
+        "CREATE TRIGGER stop BEFORE DELETE ON runsignup_participants FOR EACH ROW EXECUTE FUNCTION stop()"
+    )
+    before = contents(url), catalog_without_migrations(url)
+    for dry_run in (True, False):
+        with pytest.raises(
+            DatabaseError,
+            match=r"^runsignup_participants cannot be adopted \(.* rows moved to .*\), and .*not on a Sunday",
+        ):
+            adopt(url, dry_run=dry_run)
+    assert (contents(url), catalog_without_migrations(url)) == before
+
+
+def test_a_dry_run_takes_no_number_of_a_sequence_and_tells_how_long_it_locked(make_old: Callable[..., str]) -> None:
+    url = make_old("UPDATE providers SET name = 'Chrono' WHERE provider_id = 2")
+    for _ in range(2):
+        rehearsed = adopt(url, dry_run=True)
+        assert 0 < rehearsed.locked_seconds <= rehearsed.seconds
+    adopt(url)
+    assert rows(url, "SELECT provider_id FROM providers WHERE name = 'RunSignup'") == [(3,)]
+
+
+RIGHTS = {
+    "owns nothing": ((), r"timing_partners belongs to role \w+, which rsu_test_stranger is not a member of: adopt as "),
+    "may make no schema": (
+        ("REVOKE CREATE ON DATABASE {name} FROM rsu_test_stranger",),
+        r"may not create in database \S+:",
+    ),
+    "may make no table": (
+        ("REVOKE CREATE ON SCHEMA public FROM rsu_test_stranger, PUBLIC",),
+        r"may not create in schema ",
+    ),
+}
+
+
+@pytest.mark.parametrize("case", RIGHTS)
+def test_a_role_without_the_rights_is_told_which(make_old: Callable[..., str], server: str, case: str) -> None:
+    statements, sentence = RIGHTS[case]
+    rows(server, "DROP ROLE IF EXISTS rsu_test_stranger; CREATE ROLE rsu_test_stranger")
+    url = make_old()
+    name = url.rsplit("/", 1)[1]
+    try:
+        rows(url, f"GRANT ALL ON DATABASE {name} TO rsu_test_stranger; GRANT ALL ON SCHEMA public TO rsu_test_stranger")
+        for statement in statements:
+            rows(url, statement.format(name=name))
+        with database.session(url, purpose="tests") as conn:
+            with conn.cursor() as cur:
+                cur.execute("SET ROLE rsu_test_stranger")
+            conn.commit()
+            for dry_run in (True, False):
+                with pytest.raises(DatabaseError, match=sentence):
+                    apply.adopt(conn, zone="UTC", dry_run=dry_run)
+    finally:
+        rows(url, "DROP OWNED BY rsu_test_stranger")
+        rows(server, "DROP ROLE rsu_test_stranger")
 
 
 def catalog_without_migrations(url: str) -> dict[str, set[tuple[object, ...]]]:

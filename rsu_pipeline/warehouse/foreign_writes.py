@@ -1,0 +1,99 @@
+"""Writes of other programs to the hub's data, as triggers note them, and whether they are repaired.
+
+A full read repairs what another program wrote. So every upcoming event that was last read in full before such a write is read in
+full again, and the write is open until all are.
+"""
+
+import datetime as dt
+from dataclasses import dataclass
+
+from psycopg2.extensions import connection as Connection
+
+REASON = "another program wrote to the tables"
+"""Why an event is read in full."""
+SHOWN_FOR = dt.timedelta(days=1)
+"""How long a write is shown at least, however soon it is repaired."""
+REPEATED_AFTER = dt.timedelta(hours=1)
+"""How often an event is read in full at most while another program keeps writing."""
+
+NEEDS_FULL = f"""
+CASE WHEN c.last_full_at < least((SELECT max(last_at) FROM foreign_writes), now() - interval '{REPEATED_AFTER.seconds} seconds')
+    THEN '{REASON}' END
+"""
+"""SQL: why an event (c of event_cursors) must be read in full since another program wrote; NULL when it need not."""
+
+
+@dataclass(frozen=True)
+class ForeignWrite:
+    """One program's writes of one kind to a table that are open: see table foreign_writes."""
+
+    table_name: str
+    operation: str
+    login: str
+    program: str
+    address: str
+    transactions: int
+    first_at: dt.datetime
+    last_at: dt.datetime
+
+    def sentence(self) -> str:
+        """Return who wrote what and when, in words."""
+        program = self.program or "A program without a name"
+        return (
+            f"{program} (role {self.login}, from {self.address}) did {self.operation} on {self.table_name} in"
+            f" {self.transactions} transactions from {self.first_at:%Y-%m-%d %H:%M} to {self.last_at:%Y-%m-%d %H:%M} UTC."
+        )
+
+
+@dataclass(frozen=True)
+class Findings:
+    """Open writes, the newest first; upcoming events that wait for the full read which repairs them; registrations of a race
+    that their partner does not have, which no read repairs."""
+
+    writes: list[ForeignWrite]
+    events_waiting: int
+    rows_of_no_partner: int
+
+
+def open_writes(conn: Connection, now: dt.datetime) -> list[ForeignWrite]:
+    """Return the writes of the last day, and older ones while an upcoming event waits to be read in full since."""
+    with conn.cursor() as cur:
+        cur.execute(
+            """
+            SELECT table_name, operation, login, program, address, sum(transactions)::bigint, min(first_at), max(last_at)
+            FROM foreign_writes
+            WHERE last_at > %(since)s OR last_at > (
+                SELECT min(c.last_full_at) FROM event_cursors c JOIN future_events f USING (timing_partner_id, event_id)
+                JOIN timing_partners t USING (timing_partner_id)
+                WHERE t.disabled_at IS NULL AND (f.over_at IS NULL OR f.over_at > %(now)s))
+            GROUP BY 1, 2, 3, 4, 5 ORDER BY 8 DESC, 1, 2
+            """,
+            {"since": now - SHOWN_FOR, "now": now},
+        )
+        return [ForeignWrite(*row) for row in cur.fetchall()]
+
+
+def find(conn: Connection, now: dt.datetime) -> Findings:
+    """Return the open writes and what they leave to repair. Reads through the registrations."""
+    writes = open_writes(conn, now)
+    with conn.cursor() as cur:
+        cur.execute(
+            """
+            SELECT count(*) FROM event_cursors c JOIN future_events f USING (timing_partner_id, event_id)
+            JOIN timing_partners t USING (timing_partner_id)
+            WHERE t.disabled_at IS NULL AND (f.over_at IS NULL OR f.over_at > %s)
+                AND c.last_full_at < (SELECT max(last_at) FROM foreign_writes)
+            """,
+            (now,),
+        )
+        (waiting,) = cur.fetchone() or (0,)
+        cur.execute(
+            """
+            SELECT coalesce(sum(p.rows), 0)::bigint
+            FROM (SELECT timing_partner_id, race_id, count(*) AS rows FROM runsignup_participants GROUP BY 1, 2) p
+            WHERE NOT EXISTS (SELECT FROM partner_races l
+                WHERE l.timing_partner_id = p.timing_partner_id AND l.race_id = p.race_id)
+            """
+        )
+        (strangers,) = cur.fetchone() or (0,)
+    return Findings(writes, waiting, strangers)
