@@ -126,6 +126,20 @@ def test_containers_publish_for_this_machine_only_and_can_write_nowhere_else() -
         assert {"max-size", "max-file"} <= service["logging"]["options"].keys(), name
 
 
+def test_the_database_of_compose_has_its_files_where_every_version_of_the_image_allows_it() -> None:
+    """Until 17 the image has them in /var/lib/postgresql/data, from 18 on in /var/lib/postgresql/18/docker."""
+    postgres = compose()["services"]["postgres"]
+    place = postgres["environment"]["PGDATA"]
+    assert postgres["volumes"] == [f"database:{place}"]
+    assert not place.startswith("/var/lib/postgresql")
+    assert postgres["image"] == "postgres:${POSTGRES_VERSION:-16}"
+    client = re.search(r"^ARG POSTGRESQL_CLIENT=(\d+)$", (DEPLOY / "Dockerfile").read_text(), re.MULTILINE)
+    assert client and int(client[1]) >= 18, "the image's client is as new as the newest server"
+    # The server that prepares the database answers at its socket alone; the migration must not begin with it.
+    assert ["--host", "127.0.0.1"] == postgres["healthcheck"]["test"][2:4]
+    assert compose()["services"]["migrate"]["command"][:4] == ["rsu", "db", "migrate", "--wait"]
+
+
 def test_no_secret_is_written_down() -> None:
     for path in DEPLOY.rglob("*"):
         if path.is_file() and path.name != "requirements.txt" and path.suffix != ".pyc":
