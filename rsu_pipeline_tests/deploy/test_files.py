@@ -136,7 +136,7 @@ def test_the_database_of_compose_has_its_files_where_every_version_of_the_image_
     client = re.search(r"^ARG POSTGRESQL_CLIENT=(\d+)$", (DEPLOY / "Dockerfile").read_text(), re.MULTILINE)
     assert client and int(client[1]) >= 18, "the image's client is as new as the newest server"
     # The server that prepares the database answers at its socket alone; the migration must not begin with it.
-    assert ["--host", "127.0.0.1"] == postgres["healthcheck"]["test"][2:4]
+    assert postgres["healthcheck"]["test"][2:4] == ["--host", "127.0.0.1"]
     assert compose()["services"]["migrate"]["command"][:4] == ["rsu", "db", "migrate", "--wait"]
 
 
