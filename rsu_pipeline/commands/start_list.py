@@ -89,6 +89,11 @@ def _head(found: start_lists.StartList) -> str:
     return make_printable(text)
 
 
+def shown_bib(entry: start_lists.Entry) -> str:
+    """Return the bib for people; one that is not on the entrant's own row says where it is."""
+    return f"{entry.bib} ({entry.bib_source})" if entry.bib_source in ("team", "bundle") else entry.bib or ""
+
+
 def _table(entries: list[start_lists.Entry]) -> DisplayTable:
     columns = (
         Column("bib", justify="right"),
@@ -102,7 +107,7 @@ def _table(entries: list[start_lists.Entry]) -> DisplayTable:
     table = DisplayTable(*columns, "problems", "registration", box=None)
     for entry in entries:
         table.add_row(
-            entry.bib,
+            shown_bib(entry),
             entry.name,
             "" if entry.age is None else str(entry.age),
             entry.gender,

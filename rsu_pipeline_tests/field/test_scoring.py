@@ -2,6 +2,8 @@
 
 import datetime as dt
 
+from rsu_pipeline.commands.start_list import as_text, shown_bib
+from rsu_pipeline.warehouse import database, start_lists
 from rsu_pipeline_tests.field.scripted import Field
 
 RELAY = {"team_id": 7, "team_name": "Mill Pond Four", "team_type": "Relay", "team_bib_num": 501}
@@ -87,6 +89,11 @@ def test_a_bib_on_a_bundles_row_is_shown_in_its_events(field: Field) -> None:
     field.rebuild_lists()
     shown = {number: (row["bib"], row["bib_source"], row["problems"]) for number, row in field.start_list().items()}
     assert shown == {1010: ("88", "bundle", ""), 1020: ("88", "bundle", ""), 1030: ("88", "registration", "")}
+    now = dt.datetime.now(dt.UTC)
+    with database.session(field.url, purpose="tests") as conn:
+        (entry,) = start_lists.entries_of(conn, start_lists.list_of(conn, 101, now))
+    assert shown_bib(entry) == "88 (bundle)"
+    assert as_text([entry]).splitlines()[1].endswith(",1010,bundle")
     # The log is of what RunSignup holds, and there the bib is on one row.
     assert field.bib_log() == [(1030, None, "88")]
     field.assert_log_replays()
