@@ -204,7 +204,7 @@ def no_similar_partner_names(warehouse: WarehouseResource) -> dg.AssetCheckResul
     )
 
 
-@dg.asset_check(asset=fleet_health)
+@dg.asset_check(asset=fleet_health, config_schema=NO_CONFIG)
 def no_foreign_writes(warehouse: WarehouseResource) -> dg.AssetCheckResult:
     """No other program wrote to races, events or registrations within a day, or since an upcoming event was last read in full;
     and every registration is of a race that its partner has."""

@@ -89,8 +89,11 @@ def partners_at_work(instance: dg.DagsterInstance) -> set[str]:
             continue
         if partition := run.tags.get("dagster/partition"):
             keys.add(partition)
-        config: Any = run.run_config
-        keys.update(config.get("ops", {}).get("sync_partners", {}).get("config", {}).get("partners", []))
+        if (
+            run.job_name == sync_batch.name
+        ):  # only there it is a list of texts; other jobs ignore what is entered for it
+            config: Any = run.run_config
+            keys.update(config["ops"]["sync_partners"]["config"]["partners"])
     return keys
 
 

@@ -190,6 +190,14 @@ def test_a_run_is_at_work_until_it_has_ended(instance: dg.DagsterInstance) -> No
     assert partners_at_work(instance) == {status.value for status in used if status in NOT_FINISHED_STATUSES}
 
 
+def test_config_that_a_run_does_not_use_makes_no_partner_busy(instance: dg.DagsterInstance) -> None:
+    """Dagster lets a materialization be configured with ops that it does not have."""
+    odd: Any = [["1-acme"], "2-acme"]
+    active_run(instance, "__ASSET_JOB", partners=odd)
+    active_run(instance, "sync_batch", partners=["3-acme"])
+    assert partners_at_work(instance) == {"3-acme"}
+
+
 def test_a_backfill_that_lasts_for_hours_does_not_keep_its_partners_from_being_synced(
     instance: dg.DagsterInstance,
 ) -> None:
