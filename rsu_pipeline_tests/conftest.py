@@ -44,6 +44,7 @@ LONG = (
     "browser/",
     "proof/test_resumes",
     "commands/test_canaries",
+    "commands/test_run_config_canaries",
     "deploy/",
     "installation/test_real_servers",
     "commands/test_up",
