@@ -68,22 +68,29 @@ class UnreadableRow:
 
 @dataclass(frozen=True)
 class Page:
-    """One page of registrations. `server_time` is the answer's `Date` in Unix seconds."""
+    """One page of registrations.
+
+    `server_time` is the answer's `Date` in Unix seconds. `is_longest` says that no earlier page of this client had more
+    rows, so that nothing shows that the server gives out more than this at a time.
+    """
 
     rows: list[Registration]
     unreadable: list[UnreadableRow]
     next: NextPage
     server_time: int
+    is_longest: bool = True
 
 
 @dataclass(frozen=True)
 class RacePage:
-    """One page of `/races`."""
+    """One page of `/races`. `is_last` says that it shows the end of the listing, `is_short` that it had fewer races than
+    requested, which alone does not."""
 
     races: list[Race]
     unreadable: list[UnreadableRow]
     is_last: bool
     server_time: int
+    is_short: bool = False
 
 
 class Client:
@@ -120,6 +127,7 @@ class Client:
         self._params: dict[str, str] = {"format": "json"}
         self._listed: set[int] = set()
         self._listed_bytes = 0
+        self._longest_page = 0
         self._session = transport.Session()
         self._session.headers["Accept"] = "application/json"
         if credential.scheme == "api_key":
@@ -154,19 +162,20 @@ class Client:
                 races.append(decode_race(raw))
             except RowUnreadable as error:
                 unreadable.append(UnreadableRow(raw, str(error)))
-        is_last = len(raw_races) < RACES_PAGE_SIZE
-        self._see_to_an_end(page, {race.race_id for race in races}, len(answer.body), is_last)
-        return RacePage(races, unreadable, is_last, answer.server_time)
+        is_short = len(raw_races) < RACES_PAGE_SIZE
+        has_new = self._see_to_an_end(page, {race.race_id for race in races}, len(answer.body), is_short)
+        is_last = not raw_races or (is_short and page > 1 and not has_new)
+        return RacePage(races, unreadable, is_last, answer.server_time, is_short)
 
-    def _see_to_an_end(self, page: int, race_ids: set[int], size: int, is_last: bool) -> None:
-        """Raises ApiError when a listing goes on and on: a full page without a race that the pages before it lack, or more
-        than memory should hold."""
+    def _see_to_an_end(self, page: int, race_ids: set[int], size: int, is_short: bool) -> bool:
+        """Return whether a page has a race that the pages before it lack. Raises ApiError when a listing goes on and on: a
+        full page without such a race, or more than memory should hold."""
         if page == 1:
             self._listed, self._listed_bytes = set(), 0
         new = race_ids - self._listed
         self._listed |= race_ids
         self._listed_bytes += size
-        if page > 1 and not new and not is_last:
+        if page > 1 and not new and not is_short:
             raise ApiError(Cause.UNKNOWN_SHAPE, f"page {page} has no race that was not listed before", where="races")
         if self._listed_bytes > MAX_LISTING_BYTES:
             raise ApiError(
@@ -175,6 +184,7 @@ class Client:
                 " everybody's races",
                 where="races",
             )
+        return bool(new)
 
     def race(self, race_id: int) -> tuple[Race, int]:
         """A race with the events of all its editions, and the server's time."""
@@ -214,30 +224,15 @@ class Client:
         size: int,
         modified_after: int | None,
     ) -> Page:
-        """The page; of more events than one address holds, asked for in several calls."""
-        params |= {"results_per_page": str(size)}
+        """Return the page. The events must fit one address, see `split_by_address`."""
+        params |= {"results_per_page": str(size), "event_id": ",".join(map(str, event_ids))}
         # The first page is asked for without the keyset, as any caller would.
         if after:
             params["after_registration_id"] = str(after)
         if modified_after is not None:
             params["modified_after_timestamp"] = str(int(modified_after))
-        pages = [
-            self._part(feed, race_id, params | {"event_id": ids}, after, size) for ids in _in_one_address(event_ids)
-        ]
-        if len(pages) == 1:
-            return pages[0]
-        # As far as every part has been seen; what is above it comes again.
-        reached = [page.next.covered_to for page in pages if page.next.covered_to is not None]
-        return Page(
-            [row for page in pages for row in page.rows],
-            [row for page in pages for row in page.unreadable],
-            NextPage(min(reached, default=None)),
-            pages[0].server_time,
-        )
-
-    def _part(self, feed: str, race_id: int, params: dict[str, str], after: int, size: int) -> Page:
         elements, answer = self._call(feed, f"/race/{race_id}/{feed}", params, race_id, envelopes.participants)
-        sent, most = _count(elements), MOST_ROWS * (params["event_id"].count(",") + 1)
+        sent, most = _count(elements), MOST_ROWS * len(event_ids)
         if sent > most:
             raise ApiError(
                 Cause.UNKNOWN_SHAPE, f"{sent:,} rows where {size:,} were asked for", where=f"{feed} of race {race_id}"
@@ -260,7 +255,9 @@ class Client:
             following = next_page(ids_by_event.values(), unread=len(unreadable), after=after, size=size)
         except ApiError as error:
             raise ApiError(error.cause, error.detail, where=f"{feed} of race {race_id}") from None
-        return Page(rows, unreadable, following, answer.server_time)
+        is_longest = sent >= self._longest_page
+        self._longest_page = max(sent, self._longest_page)
+        return Page(rows, unreadable, following, answer.server_time, is_longest)
 
     def _call(
         self,
@@ -344,16 +341,20 @@ def _parse(answer: Answer, parse: Callable[[bytes], Any]) -> Any:
         raise
 
 
-def _in_one_address(event_ids: Sequence[int]) -> list[str]:
-    """The event ids as one address takes them, with commas between: mostly all of them."""
-    parts: list[str] = []
+def split_by_address(event_ids: Sequence[int]) -> list[tuple[int, ...]]:
+    """Split event ids into the fewest parts that each fit one address; mostly one. Each part is to be read by itself."""
+    parts: list[list[int]] = []
+    length = 0
     for event_id in event_ids:
         # In the address a comma is three characters.
-        if parts and len(parts[-1]) + 2 * parts[-1].count(",") + len(str(event_id)) + 3 <= LONGEST_EVENT_LIST:
-            parts[-1] += f",{event_id}"
+        added = len(str(event_id)) + 3
+        if parts and length + added <= LONGEST_EVENT_LIST:
+            parts[-1].append(event_id)
         else:
-            parts.append(str(event_id))
-    return parts or [""]
+            parts.append([event_id])
+            length = 0
+        length += added
+    return [tuple(part) for part in parts]
 
 
 def _cause_of_status(status: int) -> Cause:

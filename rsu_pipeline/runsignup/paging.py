@@ -11,10 +11,15 @@ TEMPLATE_REGISTRATION_ID = -1
 
 @dataclass(frozen=True)
 class NextPage:
-    """Where a pass stands after a page: `covered_to` is the last registration id up to which everything of the wanted
-    events has been seen, None when that is everything."""
+    """Where a pass stands after a page.
+
+    `covered_to` is the last registration id up to which everything of the wanted events has been seen, None when that is
+    everything. `is_short` says that the page had fewer rows than requested. RunSignup may answer with fewer than it has,
+    so a short page alone does not end a feed.
+    """
 
     covered_to: int | None
+    is_short: bool = False
 
     @property
     def is_last(self) -> bool:
@@ -25,12 +30,13 @@ def next_page(ids_by_event: Collection[Sequence[int]], *, unread: int, after: in
     """What follows a page asked for with `after_registration_id=after` and `results_per_page=size`.
 
     `ids_by_event` holds the registration ids of each event on the page, in the order sent; `unread` is the number of
-    rows besides, whose ids could not be read. A page shorter than asked is the last. Whether RunSignup cuts at `size`
-    all rows together or those of each event is not settled: an event that filled the page by itself may have been cut,
-    so the pass goes on from the lowest id that such an event reached, lest the others' rows be jumped over.
+    rows besides, whose ids could not be read. Only an empty page is the last. A short page goes on from its highest id.
+    Whether RunSignup cuts at `size` all rows together or those of each event is not settled: an event that filled the page
+    by itself may have been cut, so the pass goes on from the lowest id that such an event reached, lest the others' rows be
+    jumped over.
 
-    Raises ApiError when ids do not rise above `after` (a page sent again would loop for ever) or are not in order
-    (keyset paging would lose rows).
+    Raises ApiError when ids do not rise above `after` (a page sent again would loop for ever), are not in order (keyset
+    paging would lose rows), or when unreadable rows alone fill a page (they hide where it was cut).
     """
     for ids in ids_by_event:
         for previous, current in zip((after, *ids), ids, strict=False):
@@ -38,10 +44,12 @@ def next_page(ids_by_event: Collection[Sequence[int]], *, unread: int, after: in
                 raise ApiError(Cause.UNKNOWN_SHAPE, f"registration {current} again on the page after {after}")
             if current < previous:
                 raise ApiError(Cause.UNKNOWN_SHAPE, f"registration {current} after {previous}: rows are not in order")
-    if sum(map(len, ids_by_event)) + unread < size:
-        return NextPage(None)
+    if unread >= size:
+        raise ApiError(Cause.UNKNOWN_SHAPE, f"{unread} rows without a readable registration_id fill the page")
     if not ids_by_event:
-        raise ApiError(Cause.UNKNOWN_SHAPE, "a full page without a readable registration_id")
+        return NextPage(None)
+    if sum(map(len, ids_by_event)) + unread < size:
+        return NextPage(max(ids[-1] for ids in ids_by_event), is_short=True)
     # An unread row may be any event's.
     filled = [ids[-1] for ids in ids_by_event if len(ids) + unread >= size]
     return NextPage(min(filled) if filled else max(ids[-1] for ids in ids_by_event))

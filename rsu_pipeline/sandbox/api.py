@@ -93,7 +93,7 @@ class Api:
         else:
             races = [race for race in world.races.values() if not race.private and not race.draft]
         order, descending = sort_of(call, RACE_SORTS, world.switches, "race_id")
-        size = call.page_size(50, 1000)
+        size = call.page_size(50, world.switches.most_rows.get("races", 1000))
         offset = call.offset(size)
         try:
             first = parse_request_day(call.query.get("start_date") or "today", now)

@@ -57,7 +57,7 @@ def active_page(world: World, call: Call, event_ids: Sequence[int]) -> list[Reco
     order, descending = sort_of(call, ACTIVE_SORTS, world.switches, "registration_id")
     keep = _active_filter(world, call)
     key = None if order == "registration_id" else _active_key(world, order)
-    size = call.page_size(250, 2500)
+    size = call.page_size(250, world.switches.most_rows.get("participants", 2500))
     return _page(world, call, world.feed.active, event_ids, size, descending, keep, key)
 
 
@@ -69,7 +69,7 @@ def removed_page(world: World, call: Call, event_ids: Sequence[int]) -> list[Rem
         key = _removal_registered
     elif order == "last_modified":
         key = _removal_modified
-    size = call.page_size(250, 1000)
+    size = call.page_size(250, world.switches.most_rows.get("removed", 1000))
     return _page(world, call, world.feed.removed, event_ids, size, descending, None, key)
 
 

@@ -12,6 +12,8 @@ class Switches(msgspec.Struct, forbid_unknown_fields=True):
     """Which element carries the rows when several event ids are asked for."""
     visibility_delay: float = 0.0
     """Simulated seconds a mutation stays unseen, though its last_modified is the earlier time."""
+    most_rows: dict[Literal["races", "participants", "removed"], int] = {}
+    """Rows that a page of a feed has at the most, whatever is requested; a feed not named is not clamped."""
     latency_ms: float = 0.0
     """Real milliseconds each answer takes; the state is read half-way through."""
     max_in_flight: int = 2

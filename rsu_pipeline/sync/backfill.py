@@ -11,6 +11,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 from rsu_pipeline.display import sanitize_for_display
+from rsu_pipeline.runsignup.client import split_by_address
 from rsu_pipeline.runsignup.errors import ApiError, BudgetExhausted, Cause, Remedy
 from rsu_pipeline.sync import access, listing, partner
 from rsu_pipeline.sync.desk import Desk
@@ -151,8 +152,9 @@ def _race(desk: Desk, race: PastRace, done: Slice) -> None:
         unfinished = backfill.open_pass_events(desk.conn, desk.partner_id, race.race_id)
         first = [event for event in events if event.event_id in unfinished]
         for part in (first, [event for event in events if event not in first]):
-            if part:
-                _read(desk, race, part, done)
+            by_id = {event.event_id: event for event in part}
+            for ids in split_by_address(list(by_id)):
+                _read(desk, race, [by_id[event_id] for event_id in ids], done)
     backfill.note_success(desk.conn, desk.partner_id, race.race_id)
     desk.conn.commit()
 

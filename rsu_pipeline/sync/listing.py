@@ -56,8 +56,10 @@ def _refresh(desk: Desk, outcome: EventsOutcome) -> None:
     desk.conn.rollback()
     pages = [desk.client.races_page(1)]
     # To a wrong key RunSignup lists everybody's races, which is seen before all of those are read.
-    is_verified = not pages[0].is_last and access.verify_listing(desk, pages[0].races, known)
-    while not pages[-1].is_last:
+    is_verified = not pages[0].is_short and access.verify_listing(desk, pages[0].races, known)
+    expected = events.listed_races(desk.conn, desk.partner_id)
+    desk.conn.rollback()
+    while not _is_complete(pages, expected):
         pages.append(desk.client.races_page(len(pages) + 1))
     listed = _distinct(pages)
     outcome.problems += [row.reason for page in pages for row in page.unreadable]
@@ -88,6 +90,15 @@ def refresh_race(desk: Desk, race_id: int, outcome: EventsOutcome) -> None:
     if not unreadable:
         outcome.events_gone += events.mark_detail(desk.conn, race_id, present)
     desk.conn.commit()
+
+
+def _is_complete(pages: Sequence[RacePage], expected: set[int]) -> bool:
+    """Return whether the end of the listing is shown. RunSignup may answer with fewer races than requested, so a short page
+    ends it only if it brings exactly what is `expected`. Else one more page is asked for, which is empty."""
+    if pages[-1].is_last:
+        return True
+    found = {race.race_id for page in pages for race in page.races}
+    return pages[-1].is_short and bool(expected) and found == expected
 
 
 def _distinct(pages: Sequence[RacePage]) -> list[Race]:

@@ -9,6 +9,7 @@ import itertools
 from collections.abc import Container, Mapping, Sequence
 from dataclasses import dataclass, field
 
+from rsu_pipeline.runsignup.client import split_by_address
 from rsu_pipeline.sync import cadence
 from rsu_pipeline.warehouse.cursors import EventCursor, Mode
 from rsu_pipeline.warehouse.events import StoredEvent
@@ -153,9 +154,10 @@ def _reads(planned: Sequence[PlannedEvent], cursors: Mapping[int, EventCursor]) 
             group = [item for item in of_group if item.mode == mode]
             if not group:
                 continue
-            ids = tuple(sorted(item.event.event_id for item in group))
-            since = min(cursors[event_id].modified_after for event_id in ids) if mode == "incremental" else None
-            reads.append(PlannedRead(race_id, group[0].event.race_name, ids, mode, group[0].reason, since))
+            # A pass of more events than one address holds would request its parts again for every page of one of them.
+            for ids in split_by_address(sorted(item.event.event_id for item in group)):
+                since = min(cursors[event_id].modified_after for event_id in ids) if mode == "incremental" else None
+                reads.append(PlannedRead(race_id, group[0].event.race_name, ids, mode, group[0].reason, since))
     return reads
 
 

@@ -68,8 +68,7 @@ def read_race(
 def _read_active(
     desk: Desk, position: Position, outcome: ReadOutcome, confirm_removals: bool, with_removed: bool
 ) -> None:
-    # Before anything was loaded no row can be held already.
-    with_held = position.reads_all and cursors.is_any_loaded(desk.conn, desk.partner_id, position.event_ids)
+    loaded = cursors.loaded_events(desk.conn, desk.partner_id, position.event_ids) if position.reads_all else set()
     while True:
         page = desk.client.participants_page(
             position.race_id,
@@ -79,8 +78,10 @@ def _read_active(
             modified_after=position.modified_after,
         )
         source = _source(desk, position, page)
-        is_full, upto = position.reads_all, page.next.covered_to
-        held = _held_as_sent(desk, source, page, position.event_ids) if with_held else set()
+        is_last = page.next.is_last or _is_end_shown(desk, position, page, loaded)
+        is_full, upto = position.reads_all, None if is_last else page.next.covered_to
+        # Before anything was loaded no row can be held already.
+        held = _held_as_sent(desk, source, page, position.event_ids, upto) if loaded else set()
         merge = partial(participants.merge_active, full=is_full, upto=upto)
         taken = _take(desk, source, page, position.event_ids, merge, held)
         outcome.counts.add(taken.counts)
@@ -99,7 +100,7 @@ def _read_active(
         else:
             participants.note_seen(desk.conn, source, taken.seen)
         _step(position, page, outcome)
-        if page.next.is_last:
+        if is_last:
             break
         _commit(desk, position)
     since = _removed_cursor(desk, position) if position.reads_all or with_removed else None
@@ -111,7 +112,24 @@ def _read_active(
         _finish(desk, position, source, outcome, confirm_removals, with_removed=position.reads_all)
 
 
-def _held_as_sent(desk: Desk, source: Source, page: Page, event_ids: Sequence[int]) -> set[int]:
+def _is_end_shown(session: Desk, position: Position, page: Page, loaded: Collection[int]) -> bool:
+    """Return whether a short page of a full pass is the last though it is not empty.
+
+    RunSignup may answer with fewer rows than it has. The page ends the feed when every event was loaded before, nothing
+    stored lies above the page, and the server is known to give out more rows at a time than this page has. Anything else,
+    a first load or a changed row of an incremental pass, takes one call more, whose answer is empty.
+    """
+    return (
+        page.next.is_short
+        and page.next.covered_to is not None
+        and not page.is_longest
+        and position.reads_all
+        and len(loaded) == len(position.event_ids)
+        and not participants.is_any_above(session.conn, session.partner_id, position.event_ids, page.next.covered_to)
+    )
+
+
+def _held_as_sent(desk: Desk, source: Source, page: Page, event_ids: Sequence[int], upto: int | None) -> set[int]:
     """The registrations of a page that are held as they were sent; of one sent twice that is not to be told."""
     times_sent, wanted = Counter(row.registration_id for row in page.rows), set(event_ids)
     sent = [
@@ -119,7 +137,7 @@ def _held_as_sent(desk: Desk, source: Source, page: Page, event_ids: Sequence[in
         for row in page.rows
         if times_sent[row.registration_id] == 1 and row.event_id in wanted
     ]
-    return participants.held_as_sent(desk.conn, source, sent, upto=page.next.covered_to)
+    return participants.held_as_sent(desk.conn, source, sent, upto=upto)
 
 
 def _needs_removed(desk: Desk, position: Position, since: int | None) -> bool:

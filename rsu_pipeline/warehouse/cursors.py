@@ -69,15 +69,14 @@ def event_cursors(conn: Connection, partner_id: int) -> dict[int, EventCursor]:
         return {row[0]: EventCursor(*row) for row in cur.fetchall()}
 
 
-def is_any_loaded(conn: Connection, partner_id: int, event_ids: Sequence[int]) -> bool:
-    """Whether one of these events was ever read in full."""
+def loaded_events(conn: Connection, partner_id: int, event_ids: Sequence[int]) -> set[int]:
+    """Return those of these events that were ever read in full."""
     with conn.cursor() as cur:
         cur.execute(
-            "SELECT EXISTS (SELECT FROM event_cursors WHERE timing_partner_id = %s AND event_id = ANY (%s::bigint[]))",
+            "SELECT event_id FROM event_cursors WHERE timing_partner_id = %s AND event_id = ANY (%s::bigint[])",
             (partner_id, list(event_ids)),
         )
-        (found,) = cur.fetchone() or (False,)
-    return bool(found)
+        return {event_id for (event_id,) in cur.fetchall()}
 
 
 def open_pass(

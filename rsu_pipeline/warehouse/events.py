@@ -129,6 +129,15 @@ def known_races(conn: Connection, partner_id: int) -> set[int]:
         return {race_id for (race_id,) in cur.fetchall()}
 
 
+def listed_races(conn: Connection, partner_id: int) -> set[int]:
+    """Return the races that the partner's last listing had."""
+    with conn.cursor() as cur:
+        cur.execute(
+            "SELECT race_id FROM partner_races WHERE timing_partner_id = %s AND unlisted_at IS NULL", (partner_id,)
+        )
+        return {race_id for (race_id,) in cur.fetchall()}
+
+
 def details_as_of(conn: Connection, race_ids: Sequence[int]) -> dict[int, dt.datetime]:
     """Of these races those whose full detail was read, for whichever partner, with their `last_modified` then."""
     with conn.cursor() as cur:

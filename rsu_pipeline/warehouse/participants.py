@@ -146,6 +146,23 @@ def remove_missing(conn: Connection, source: Source, event_ids: Sequence[int]) -
         return int(cur.rowcount)
 
 
+def is_any_above(conn: Connection, partner_id: int, event_ids: Sequence[int], registration_id: int) -> bool:
+    """Return whether one of these events has an active registration with a higher id."""
+    with conn.cursor() as cur:
+        cur.execute(
+            """
+            SELECT EXISTS (
+                SELECT FROM runsignup_participants t
+                -- `+ 0` as in note_missing.
+                WHERE t.timing_partner_id + 0 = %s AND t.event_id = ANY (%s::bigint[]) AND t.removed_at IS NULL
+                    AND t.registration_id > %s)
+            """,
+            (partner_id, list(event_ids), registration_id),
+        )
+        (found,) = cur.fetchone() or (False,)
+    return bool(found)
+
+
 def active_count(conn: Connection, partner_id: int, event_ids: Sequence[int]) -> int:
     """Active registrations of these events."""
     with conn.cursor() as cur:

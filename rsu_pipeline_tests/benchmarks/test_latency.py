@@ -18,7 +18,7 @@ def test_both_nights_are_measured_and_their_seconds_add_up() -> None:
     found = latency.measure(SPEC, LATENCY, 2)
     assert (found.rows, found.events) == (180, 6)
     assert {name: [night.calls for night in nights] for name, nights in found.nights.items()} == {
-        "every row read again": [{"races": 3, "participants": 6}] * 2,
+        "every row read again": [{"races": 3, "participants": 12}] * 2,
         "as planned": [{"races": 3, "participants": 6, "removed": 6}] * 2,
     }
     for nights in found.nights.values():

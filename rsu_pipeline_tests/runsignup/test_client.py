@@ -6,6 +6,7 @@ import os
 import signal
 import time
 from collections.abc import Iterator
+from math import ceil
 from typing import Any
 from urllib.parse import parse_qsl, urlsplit
 
@@ -153,7 +154,7 @@ def test_every_layout_and_spelling_gives_every_registration_at_any_page_size(
         assert [page.unreadable for page in pages] == [[] for _ in pages]
         if "duplicate_row" not in switches:
             assert len(rows) == len(api.ids)
-            assert len(pages) == api.admin.stats()["calls"] == len(api.ids) // size + 1
+            assert len(pages) == api.admin.stats()["calls"] == ceil(len(api.ids) / size) + 1
 
 
 @pytest.mark.parametrize("switch", ["repeat_page", "unsorted"])
@@ -174,7 +175,7 @@ def test_removed_rows_are_read_from_either_place_once(api: Api, mangled: bool, p
     assert sorted(row.registration_id for row in page.rows) == sorted(api.removed)
     assert {row.event_id for row in page.rows} <= set(api.event_ids)
     assert {row.removed_reason for row in page.rows} == {"cleared"}
-    assert page.next.is_last
+    assert page.next.is_short and not page.next.is_last
 
 
 def test_an_unreadable_row_is_handed_over_as_sent_and_the_rest_of_its_page_read() -> None:
@@ -193,9 +194,9 @@ def test_an_unreadable_race_is_handed_over_as_sent_and_the_rest_of_the_listing_r
     body = b'{"races":[{"race":{"race_id":1}},{"race":{"race_id":null}},{"race":[]},{"race":{"race_id":2}}]}'
     with raw_server(lambda head: [http(body)]) as server:
         page = client(server.url, CountingLedger()).races_page(1)
-    assert [race.race_id for race in page.races] == [1, 2]
+    assert [race.race_id for race in page.races] == [1, 2] and page.is_short
     assert [row.raw for row in page.unreadable] == [b'{"race_id":null}', b"[]"]
-    assert page.is_last
+    assert not page.is_last
 
 
 def test_another_race_than_the_one_asked_for_is_refused() -> None:

@@ -1,0 +1,80 @@
+"""A short page is not the last page: RunSignup may answer with fewer rows than requested, on any feed, at any time."""
+
+from collections.abc import Callable
+
+import pytest
+
+from rsu_pipeline.sync import listing
+from rsu_pipeline.sync import partner as sync
+from rsu_pipeline_tests.hub import Hub
+
+MakeHub = Callable[..., Hub]
+SPEC = {
+    "partners": 1,
+    "races_per_partner": 9,
+    "events_per_race": 2,
+    "registrations_per_event": 9,
+    "start_in_hours": 400,
+}
+
+
+def changed(hub: Hub) -> None:
+    """Eight removals, eight bibs and two new registrations in every race."""
+    admin = hub.sandbox.admin
+    by_race: dict[int, list[int]] = {}
+    for key, row in sorted(hub.stored().items()):
+        by_race.setdefault(row["race_id"], []).append(key)
+    for registrations in list(by_race.values())[:3]:
+        for registration in registrations[:8]:
+            admin.remove(registration)
+        for number, registration in enumerate(registrations[8:16]):
+            admin.bib(registration, 100 + number)
+        admin.register(hub.stored()[registrations[0]]["event_id"], count=2)
+
+
+@pytest.mark.parametrize("rows", [7, 3, 2])
+def test_a_clamped_first_load_is_whole(make_hub: MakeHub, rows: int) -> None:
+    hub = make_hub(spec=SPEC, seed=3)
+    hub.sandbox.admin.switch(most_rows={"races": rows, "participants": rows, "removed": rows})
+    assert not hub.sync().failures
+    hub.assert_equal()
+    assert hub.value("SELECT count(*) FROM partner_races WHERE unlisted_at IS NULL") == 9
+
+
+@pytest.mark.parametrize("full", [False, True], ids=["incremental", "full"])
+@pytest.mark.parametrize("rows", [7, 3, 2])
+def test_pages_that_become_short_lose_and_remove_nothing(make_hub: MakeHub, rows: int, full: bool) -> None:
+    hub = make_hub(spec=SPEC, seed=3)
+    hub.sync()
+    changed(hub)
+    hub.sandbox.admin.switch(most_rows={"races": rows, "participants": rows, "removed": rows})
+    outcome = hub.sync(full=full)
+    assert not outcome.failures and not outcome.unequal_events
+    hub.assert_equal()
+    hub.assert_removals()
+    assert hub.value("SELECT count(*) FROM partner_races WHERE unlisted_at IS NULL") == 9
+    assert hub.value("SELECT count(*) FROM runsignup_participants WHERE removed_at IS NOT NULL") == 24
+
+
+def test_what_the_end_of_a_feed_costs(make_hub: MakeHub) -> None:
+    """A first load takes one call more; a full read again does not, but for the largest race met so far; an incremental
+    read without changes ends with its empty page."""
+    hub = make_hub(spec=SPEC | {"races_per_partner": 3, "events_per_race": 1}, seed=3)
+    hub.sync()
+    assert hub.value("SELECT count(*) FROM api_calls WHERE endpoint = 'participants'") == 1 + 3 * 2
+    with hub.desk() as desk:
+        plan = sync.make_plan(desk, force_full=True)
+        first = sync.sync_participants(desk, plan)
+        again = sync.sync_participants(desk, plan)
+        incremental = sync.sync_participants(desk, sync.make_plan(desk))
+    assert 3 < first.calls <= 6 and 3 < again.calls <= 6
+    assert incremental.calls == 6  # registrations and removals of each race, nothing changed
+
+
+def test_a_listing_that_brings_what_was_expected_takes_one_call(make_hub: MakeHub) -> None:
+    hub = make_hub(spec=SPEC, seed=3)
+    hub.sync()
+    hub.sandbox.admin.reset_stats()
+    with hub.desk() as desk:
+        listing.refresh_events(desk)
+    assert hub.sandbox.admin.stats()["by_endpoint"] == {"races": 1}
