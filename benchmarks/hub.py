@@ -53,6 +53,9 @@ class Expected:
     sizes: dict[int, int]
     rows: int = 0
     pages: int = 0
+    """Of all reads, where a short page is taken for the last, as the simple contenders do."""
+    closed_pages: int = 0
+    """Of all reads, where only an empty page is."""
     listing_pages: int = 0
     details: int = 0
     shared: int = 0
@@ -61,8 +64,8 @@ class Expected:
     def count(self) -> None:
         per_read = [sum(self.sizes[event_id] for event_id in read.event_ids) for read in self.reads]
         self.rows = sum(per_read)
-        # Only a short page is known to be the last.
         self.pages = sum(rows // PAGE_SIZE + 1 for rows in per_read)
+        self.closed_pages = sum(-(-rows // PAGE_SIZE) + 1 for rows in per_read)
 
 
 @dataclass
