@@ -126,7 +126,9 @@ def test_a_database_that_comes_late_delays_the_start_and_then_everything_comes_u
 def test_the_units_bring_up_an_installation_that_is_healthy(seen: Seen) -> None:
     assert {name: outcome[0] for name, outcome in seen.outcomes.items()} == dict.fromkeys(seen.outcomes, 0), seen
     assert len(seen.outcomes) == 3
-    assert seen.outcomes["rsu-health.service ExecStart"][1].startswith("Healthy: database, daemon, watch, writes, code, web")
+    assert seen.outcomes["rsu-health.service ExecStart"][1].startswith(
+        "Healthy: database, daemon, watch, writes, code, web"
+    )
 
 
 def test_every_service_ends_in_time_when_it_is_told_to(seen: Seen) -> None:
