@@ -166,7 +166,10 @@ def test_only_the_races_that_are_due_are_called_and_any_never_read(hub: Hub, ins
     admin.reset_stats()
     assert batch(instance, hub, 1, 2, races={first: [spared], second: []}, relist=[second]).success
     asked = set(calls(hub))
-    assert asked - {("races", 0), ("race", new)} == {
+    # A race that could be read before is asked, so that the new listing is known to be the partner's own.
+    verified = {("participants", race) for race in races(hub, 2) if race != new}
+    assert len(asked & verified) == 1
+    assert asked - verified - {("races", 0), ("race", new)} == {
         ("participants", spared),
         ("removed", spared),
         ("participants", new),
