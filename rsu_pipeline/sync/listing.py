@@ -87,7 +87,10 @@ def refresh_race(desk: Desk, race_id: int, outcome: EventsOutcome) -> None:
     race, _ = desk.client.race(race_id)
     outcome.details_read += 1
     present, unreadable = _store(desk, [race], outcome)
-    if not unreadable:
+    if not present and not unreadable and events.has_events(desk.conn, race_id):
+        # An answer without events is no evidence that all of them were deleted.
+        outcome.problems.append(f"race {race_id}: its detail has no events, those that are stored are kept")
+    elif not unreadable:
         outcome.events_gone += events.mark_detail(desk.conn, race_id, present)
     desk.conn.commit()
 

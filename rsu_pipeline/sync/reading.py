@@ -177,7 +177,7 @@ def _finish(
     refused: list[Missing] = []
     if position.reads_all:
         gone = participants.missing(desk.conn, desk.partner_id, position.race_id, position.mode)
-        refused = [item for item in gone if not confirm_removals and not _is_plausible(desk, item)]
+        refused = [] if confirm_removals else _implausible(desk, position, gone)
         allowed = [item.event_id for item in gone if item not in refused]
         if allowed:
             outcome.counts.removed += participants.remove_missing(desk.conn, source, allowed)
@@ -201,8 +201,21 @@ def _removed_cursor(desk: Desk, position: Position) -> int | None:
     return min(known) if len(known) == len(position.event_ids) else None
 
 
-def _is_plausible(desk: Desk, item: Missing) -> bool:
-    return item.missing <= max(desk.settings.mass_removal_floor, desk.settings.mass_removal_share * item.held)
+def _implausible(session: Desk, position: Position, gone: Sequence[Missing]) -> list[Missing]:
+    """Return the events whose removals wait for a person: too many of the event, of the whole pass, or of the whole partner
+    within a day. One empty answer takes a little from each of many small events, which only their sum shows."""
+    if not gone:
+        return []
+    total = sum(item.missing for item in gone)
+    held = participants.active_count(session.conn, session.partner_id, position.event_ids)
+    of_partner, recently = participants.removal_context(session.conn, session.partner_id)
+    if not _is_plausible(session, total, held) or not _is_plausible(session, total + recently, of_partner + recently):
+        return list(gone)
+    return [item for item in gone if not _is_plausible(session, item.missing, item.held)]
+
+
+def _is_plausible(session: Desk, missing: int, held: int) -> bool:
+    return missing <= max(session.settings.mass_removal_floor, session.settings.mass_removal_share * held)
 
 
 _Merged = tuple[Counts, list[Refused]]

@@ -160,6 +160,14 @@ def mark_unlisted(conn: Connection, partner_id: int, listed: Sequence[int]) -> i
         return int(cur.rowcount)
 
 
+def has_events(conn: Connection, race_id: int) -> bool:
+    """Return whether the race has an event that is not gone."""
+    with conn.cursor() as cur:
+        cur.execute("SELECT EXISTS (SELECT FROM runsignup_events WHERE race_id = %s AND gone_at IS NULL)", (race_id,))
+        (found,) = cur.fetchone() or (False,)
+    return bool(found)
+
+
 def mark_detail(conn: Connection, race_id: int, present: Sequence[int]) -> int:
     """Records that the race's full detail has been stored as of its present `last_modified`, and that events not in
     `present` are gone; returns how many are newly so."""

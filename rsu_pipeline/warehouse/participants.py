@@ -146,6 +146,19 @@ def remove_missing(conn: Connection, source: Source, event_ids: Sequence[int]) -
         return int(cur.rowcount)
 
 
+def removal_context(conn: Connection, partner_id: int) -> tuple[int, int]:
+    """Return how many active registrations the partner has, and how many went missing without a reason within a day."""
+    with conn.cursor() as cur:
+        cur.execute(
+            "SELECT count(*) FILTER (WHERE removed_at IS NULL),"
+            " count(*) FILTER (WHERE removed_reason = 'missing_upstream' AND changed_at > now() - interval '24 hours')"
+            " FROM runsignup_participants WHERE timing_partner_id = %s",
+            (partner_id,),
+        )
+        active, recently = cur.fetchone() or (0, 0)
+    return int(active), int(recently)
+
+
 def is_any_above(conn: Connection, partner_id: int, event_ids: Sequence[int], registration_id: int) -> bool:
     """Return whether one of these events has an active registration with a higher id."""
     with conn.cursor() as cur:

@@ -1,5 +1,6 @@
 """Removed, transferred and reactivated registrations."""
 
+import base64
 import itertools
 import json
 from collections.abc import Callable
@@ -8,6 +9,7 @@ from typing import Any
 import pytest
 
 from rsu_pipeline.runsignup.payloads import decode_registration
+from rsu_pipeline.sync import listing
 from rsu_pipeline.sync.rows import staged
 from rsu_pipeline.warehouse import database, participants
 from rsu_pipeline.warehouse.staging import Source
@@ -272,3 +274,48 @@ def test_a_registration_first_seen_removed_that_comes_back_with_another_bib_repl
     log = hub.rows("SELECT old_bib, new_bib FROM runsignup_bib_changes WHERE registration_id = 999999999")
     assert [(change["old_bib"], change["new_bib"]) for change in log] == [("12", "15")]
     hub.assert_bib_log_replays()
+
+
+def test_an_empty_answer_to_a_full_read_of_many_small_events_removes_nobody(make_hub: Callable[..., Hub]) -> None:
+    hub = make_hub(
+        spec={"partners": 1, "races_per_partner": 1, "events_per_race": 40, "registrations_per_event": 5,
+              "start_in_hours": 400},
+        seed=3,
+    )  # fmt: skip
+    hub.sync()
+    hub.sandbox.admin.fault("raw", 1, endpoint="participants", body="W10=")  # []
+    outcome = hub.sync(full=True)
+    assert outcome.counts.removed == 0 and "removals held back" in outcome.failures[0]
+    assert hub.value("SELECT count(*) FROM runsignup_participants WHERE removed_at IS NULL") == 200
+    assert not hub.sync().failures
+    hub.assert_equal()
+
+
+def test_empty_answers_for_many_small_races_remove_no_more_than_a_share_of_the_partner(
+    make_hub: Callable[..., Hub],
+) -> None:
+    hub = make_hub(
+        spec={"partners": 1, "races_per_partner": 10, "events_per_race": 1, "registrations_per_event": 5,
+              "start_in_hours": 400},
+        seed=3,
+    )  # fmt: skip
+    hub.sync()
+    hub.sandbox.admin.fault("raw", 0, endpoint="participants", body="W10=")
+    outcome = hub.sync(full=True)
+    assert outcome.counts.removed <= 10 and len(outcome.failures) >= 8
+    hub.sandbox.admin.clear_faults()
+    assert not hub.sync(full=True).failures
+    hub.assert_equal()
+
+
+@pytest.mark.parametrize("events", [None, []], ids=["no key", "empty list"])
+def test_a_detail_without_events_marks_none_of_them_gone(hub: Hub, events: list[object] | None) -> None:
+    race_id = hub.value("SELECT min(race_id) FROM runsignup_races")
+    detail = {"race": {"race_id": race_id, "name": "Race"} | ({} if events is None else {"events": events})}
+    body = base64.b64encode(json.dumps(detail).encode()).decode()
+    hub.execute("UPDATE runsignup_races SET detail_as_of = NULL")
+    hub.sandbox.admin.fault("raw", 1, endpoint="race", race_id=race_id, body=body)
+    with hub.desk() as desk:
+        outcome = listing.refresh_events(desk)
+    assert any("its detail has no events" in problem for problem in outcome.problems)
+    assert hub.value("SELECT count(*) FROM runsignup_events WHERE gone_at IS NOT NULL") == 0
