@@ -165,14 +165,21 @@ def make_hub(
     return make
 
 
+UMASK = os.umask(0o022)
+"""Of the process that runs the tests."""
+os.umask(UMASK)
+
+
 @pytest.fixture(autouse=True)
 def clean_environment(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """No test sees this machine's settings, nor another test's installation."""
+    """No test sees this machine's settings, nor another test's installation, nor the umask that a command has set."""
+    os.umask(UMASK)
     for name in list(os.environ):
         if name.startswith(("RSU_", "DAGSTER_")):
             monkeypatch.delenv(name)
     installation.current.cache_clear()
     yield
+    os.umask(UMASK)
     installation.current.cache_clear()
 
 

@@ -38,6 +38,10 @@ def next_page(ids_by_event: Collection[Sequence[int]], *, unread: int, after: in
     Raises ApiError when ids do not rise above `after` (a page sent again would loop for ever), are not in order (keyset
     paging would lose rows), or when unreadable rows alone fill a page (they hide where it was cut).
     """
+    is_short = sum(map(len, ids_by_event)) + unread < size
+    if is_short and ids_by_event and max(ids[-1] for ids in ids_by_event) == after and not unread:
+        # Everything again, up to the last id seen: whoever answers so ignores the keyset and had sent all it has.
+        return NextPage(None, is_short=True)
     for ids in ids_by_event:
         for previous, current in zip((after, *ids), ids, strict=False):
             if current <= after:
@@ -48,7 +52,7 @@ def next_page(ids_by_event: Collection[Sequence[int]], *, unread: int, after: in
         raise ApiError(Cause.UNKNOWN_SHAPE, f"{unread} rows without a readable registration_id fill the page")
     if not ids_by_event:
         return NextPage(None)
-    if sum(map(len, ids_by_event)) + unread < size:
+    if is_short:
         return NextPage(max(ids[-1] for ids in ids_by_event), is_short=True)
     # An unread row may be any event's.
     filled = [ids[-1] for ids in ids_by_event if len(ids) + unread >= size]

@@ -97,7 +97,7 @@ def wait_for(terminal: int, text: str) -> str:
 def test_no_option_or_argument_takes_a_secret(settings: Settings) -> None:
     command = partners.commands["add"]
     options = {name for parameter in command.params for name in parameter.opts}
-    assert options == {"name", "--key", "--scheme", "--no-check"}
+    assert options == {"name", "--key", "--scheme", "--no-check", "--shared-key"}
     assert [parameter.name for parameter in command.params if isinstance(parameter, click.Argument)] == ["name"]
     assert "No such option" in refusal(rsu("partners", "add", "X", "--secret", "s", settings=settings))
     assert "unexpected extra argument" in refusal(rsu("partners", "add", "X", "s", "--key", "k", settings=settings))

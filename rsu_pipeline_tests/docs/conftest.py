@@ -98,6 +98,10 @@ def terminal(
     """The environment of a shell in a checkout whose hub is a copy of the one that worked; key and secret are those that
     the prompts would ask for."""
     access = sandbox.admin.partners()[2]
+    url = copy(worked)
+    # A partner that is entered brings a key of its own.
+    with closing(psycopg2.connect(url)) as conn, conn, conn.cursor() as cur:
+        cur.execute("DELETE FROM partner_provider_credentials WHERE timing_partner_id = %s", (access["partner"],))
     (tmp_path / ".venv").symlink_to(sys.prefix)
     (tmp_path / "home").mkdir()
     (tmp_path / "home" / "secret.key").write_text(f"{SECRET_KEY}\n")
@@ -105,7 +109,7 @@ def terminal(
     return environment(
         PATH=f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
         RSU_HOME=str(tmp_path / "home"),
-        RSU_DATABASE_URL=copy(worked),
+        RSU_DATABASE_URL=url,
         RSU_API_BASE_URL=sandbox.api_url,
         RSU_CALL_BACKOFF="0.01",
         RSU_ALERT_URLS=notifier.url,

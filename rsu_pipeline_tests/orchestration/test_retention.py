@@ -278,6 +278,7 @@ def test_the_nightly_run_reports_what_it_deleted_and_leaves_bib_log_and_registra
         "tick_logs": 0,
         "sync_history": 0,
         "quarantined_rows": 0,
+        "foreign_writes": 0,
         "bib_changes_handled": 0,
         "read_passes": 0,
     }

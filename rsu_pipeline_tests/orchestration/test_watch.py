@@ -4,6 +4,7 @@ import itertools
 import re
 import threading
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -200,4 +201,6 @@ def test_the_sensors_ticks_give_each_race_its_turn_and_none_more_than_its_share(
     every = {row["race_id"] for partner in hub.partners for row in hub.truth(partner).values()}
     for _ in range(len(every) + 1):
         look(bib_changes, hub_instance)
-    assert sorted(call["race_id"] for call in looks(hub)) == sorted(every)
+    polled = Counter(call["race_id"] for call in looks(hub))
+    # A page, and where it is not empty another one that ends the feed.
+    assert polled.keys() == every and max(polled.values()) <= 2

@@ -103,7 +103,8 @@ def test_a_second_request_finds_nothing_to_read_and_one_for_anew_reads_all(hub: 
     hub.sandbox.admin.reset_stats()
     assert hub.history().finished and calls(hub) == {}
     assert hub.history(anew=True).events == 6
-    assert calls(hub) == {"participants": 2}
+    # A page a race, and another for what is not known to be the longest page yet.
+    assert 2 <= calls(hub)["participants"] <= 4
     hub.assert_equal(past_too=True)
     hub.assert_bib_log_replays()
 
@@ -138,7 +139,8 @@ def test_the_newest_race_comes_first_and_a_slice_ends_between_races(hub: Hub) ->
         admin.reset_stats()
         with hub.desk(lane="backfill") as desk:
             done = backfill.run_slice(desk, 1.0, clock=iter([0.0, 0.5, 99.0, 99.0]).__next__)
-        order += [call["race_id"] for call in admin.stats()["log"] if call["endpoint"] == "participants"]
+        pages = [call["race_id"] for call in admin.stats()["log"] if call["endpoint"] == "participants"]
+        order += dict.fromkeys(pages)
         if len(order) > 5:
             break
     assert order[0] == new_race and sorted(order) == races(hub)

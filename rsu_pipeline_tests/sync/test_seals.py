@@ -37,9 +37,9 @@ class Staged:
 def staged(monkeypatch: pytest.MonkeyPatch) -> Iterator[Staged]:
     counted, stage_and = Staged(), participants.stage_and
 
-    def counting(conn: Any, lines: Any, merge: str, params: Any) -> Any:
+    def counting(conn: Any, lines: Any, merge: str, params: Any, **more: Any) -> Any:
         counted.count(len(lines))
-        return stage_and(conn, lines, merge, params)
+        return stage_and(conn, lines, merge, params, **more)
 
     monkeypatch.setattr(participants, "stage_and", counting)
     yield counted

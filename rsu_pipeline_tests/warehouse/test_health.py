@@ -194,7 +194,7 @@ def test_the_progress_of_a_history_is_that_of_each_partners_own(put: Fleet) -> N
 
 def test_the_facts_of_an_empty_hub_hold(put: Fleet) -> None:
     assert facts.duplicates(put.conn, 5) == facts.Duplicates(0, 0, 0, True, [])
-    assert facts.replay(put.conn, 5) == facts.Replay(0, 0, 0, [])
+    assert facts.replay(put.conn, 5) == facts.Replay(0, 0, 0, 0, 0, [])
     assert facts.equality(put.conn, 5) == facts.Equality(0, 0, 0, 0, 0, [])
     assert facts.held_back(put.conn, 5) == facts.HeldBack(0, 0, 0, [])
 

@@ -16,6 +16,8 @@ HOLDS_NOBODY = {
     "providers": {"name"},
     "schema_migrations": {"name"},
     "sync_queue": {"payload"},
+    # Where a program wrote from, and which table.
+    "foreign_writes": {"address", "table_name"},
 }
 
 

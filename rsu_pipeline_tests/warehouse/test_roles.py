@@ -249,7 +249,7 @@ def test_other_programs_tables_keep_owner_and_rights(hub: Hub) -> None:
 
 def test_every_table_and_view_of_the_migrations_is_known(hub: Hub) -> None:
     with database.session(hub.url, purpose="tests") as conn:
-        made = {name for kind, name in roles._ours(conn) if kind != "FUNCTION"}
+        made = {name for kind, name in roles.hub_relations(conn) if kind != "FUNCTION"}
     there = {
         name
         for (name,) in rows(
@@ -269,7 +269,9 @@ def test_an_administrator_who_is_no_superuser_will_do(hub: Hub) -> None:
         hub.url,
         f"CREATE ROLE {admin} LOGIN CREATEROLE PASSWORD '{PASSWORD}'; ALTER DATABASE {catalog} OWNER TO {admin};"
         f"ALTER SCHEMA public OWNER TO {admin};"
-        + "".join(f"ALTER {kind} {name} OWNER TO {admin};" for kind, name in roles._ours(psycopg2.connect(hub.url))),
+        + "".join(
+            f"ALTER {kind} {name} OWNER TO {admin};" for kind, name in roles.hub_relations(psycopg2.connect(hub.url))
+        ),
     )
     url = re.sub(r"//[^@]*@", f"//{admin}:{PASSWORD}@", hub.url)
     try:
