@@ -117,7 +117,7 @@ def test_every_reason_of_removal_means_inactive(make_hub: MakeHub, reason: str) 
 def test_a_wrong_key_that_races_ignores_is_found_out_by_reading_a_race(make_hub: MakeHub) -> None:
     """Question: whether wrong keys are ignored on /races."""
 
-    hub = make_hub(scale="tiny", seed=7)
+    hub = make_hub(scale="small", seed=7)
     with database.session(hub.url, purpose="test") as conn:
         partner_id = credentials.add(conn, hub.sealer, name="Wrong", principal="nobody", secret="nothing")
         hub.partners[partner_id] = credentials.ensure_key(conn, partner_id)

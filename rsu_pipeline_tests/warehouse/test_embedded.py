@@ -139,7 +139,10 @@ def keeper_pid(folder: Path) -> int:
     """The process that has the keeper's lock, as the kernel tells it."""
     inode = (folder / "keeper.lock").stat().st_ino
     for entry in Path("/proc").glob("[0-9]*/cmdline"):
-        command = entry.read_bytes().split(b"\0")
+        try:
+            command = entry.read_bytes().split(b"\0")
+        except ProcessLookupError:
+            continue  # it ended meanwhile
         if any(part.endswith(b"embedded_keeper.py") for part in command) and os.fsencode(folder) in command:
             files = [target.stat().st_ino for target in (entry.parent / "fd").iterdir() if target.exists()]
             if inode in files:
