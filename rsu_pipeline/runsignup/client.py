@@ -255,7 +255,8 @@ class Client:
             following = next_page(ids_by_event.values(), unread=len(unreadable), after=after, size=size)
         except ApiError as error:
             raise ApiError(error.cause, error.detail, where=f"{feed} of race {race_id}") from None
-        if following.is_last and following.is_short:
+        if following.is_repetition:
+            # Stored and counted with the page before.
             rows = []
         is_longest = sent >= self._longest_page
         self._longest_page = max(sent, self._longest_page)

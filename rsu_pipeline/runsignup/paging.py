@@ -25,6 +25,11 @@ class NextPage:
     def is_last(self) -> bool:
         return self.covered_to is None
 
+    @property
+    def is_repetition(self) -> bool:
+        """Whether the page sent again what was seen before, and nothing else."""
+        return self.is_last and self.is_short
+
 
 def next_page(ids_by_event: Collection[Sequence[int]], *, unread: int, after: int, size: int) -> NextPage:
     """What follows a page asked for with `after_registration_id=after` and `results_per_page=size`.

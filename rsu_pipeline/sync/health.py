@@ -47,10 +47,9 @@ def freshness(reads: Iterable[EventRead], now: dt.datetime, every: CadenceSettin
             (now - max(since, begun), 2 * cadence.interval(passed, every, failed=False) + GRACE)
             for passed, begun in _tiers_until(tier, read)
         ]
-        if waits:
-            overdue = max(wait - allowed for wait, allowed in waits)
-            share = max(wait / allowed for wait, allowed in waits)
-            found.append(Freshness(read, tier, now - since, overdue, share))
+        overdue = max(wait - allowed for wait, allowed in waits)
+        share = max(wait / allowed for wait, allowed in waits)
+        found.append(Freshness(read, tier, now - since, overdue, share))
     return sorted(found, key=lambda item: item.overdue, reverse=True)
 
 

@@ -53,12 +53,11 @@ def refresh_events(desk: Desk) -> EventsOutcome:
 
 def _refresh(desk: Desk, outcome: EventsOutcome) -> None:
     known = events.known_races(desk.conn, desk.partner_id)
+    expected = events.listed_races(desk.conn, desk.partner_id)
     desk.conn.rollback()
     pages = [desk.client.races_page(1)]
     # To a wrong key RunSignup lists everybody's races, which is seen before all of those are read.
     is_verified = not pages[0].is_short and access.verify_listing(desk, pages[0].races, known)
-    expected = events.listed_races(desk.conn, desk.partner_id)
-    desk.conn.rollback()
     while not _is_complete(pages, expected):
         pages.append(desk.client.races_page(len(pages) + 1))
     listed = _distinct(pages)

@@ -123,7 +123,6 @@ def _is_end_shown(session: Desk, position: Position, page: Page, loaded: Collect
         page.next.is_short
         and page.next.covered_to is not None
         and not page.is_longest
-        and position.reads_all
         and len(loaded) == len(position.event_ids)
         and not participants.is_any_above(session.conn, session.partner_id, position.event_ids, page.next.covered_to)
     )
