@@ -10,6 +10,7 @@ import shutil
 import sys
 import tempfile
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import hypothesis
@@ -87,20 +88,27 @@ def template(server: str) -> str:
     return "rsu_template"
 
 
-@pytest.fixture
-def make_empty_database(server: str) -> Iterator[Callable[[], str]]:
-    """Makes empty databases; gives the libpq URL of each."""
+@contextmanager
+def _databases(server: str, prefix: str, template: str) -> Iterator[Callable[[], str]]:
+    """Make databases from a template, and drop them at the end."""
     made: list[str] = []
 
     def make() -> str:
-        name = f"rsu_empty_{next(_names)}"
-        execute(server, f"CREATE DATABASE {name}")
+        name = f"{prefix}_{next(_names)}"
+        execute(server, f"CREATE DATABASE {name} TEMPLATE {template}")
         made.append(name)
         return at(server, name)
 
     yield make
     for name in made:
         execute(server, f"DROP DATABASE {name} WITH (FORCE)")
+
+
+@pytest.fixture
+def make_empty_database(server: str) -> Iterator[Callable[[], str]]:
+    """Makes empty databases; gives the libpq URL of each."""
+    with _databases(server, "rsu_empty", "template1") as make:
+        yield make
 
 
 @pytest.fixture
@@ -112,17 +120,8 @@ def empty_database(make_empty_database: Callable[[], str]) -> str:
 @pytest.fixture
 def make_database(server: str, template: str) -> Iterator[Callable[[], str]]:
     """Makes databases with the schema in them; gives the libpq URL of each."""
-    made: list[str] = []
-
-    def make() -> str:
-        name = f"rsu_test_{next(_names)}"
-        execute(server, f"CREATE DATABASE {name} TEMPLATE {template}")
-        made.append(name)
-        return at(server, name)
-
-    yield make
-    for name in made:
-        execute(server, f"DROP DATABASE {name} WITH (FORCE)")
+    with _databases(server, "rsu_test", template) as make:
+        yield make
 
 
 @pytest.fixture
