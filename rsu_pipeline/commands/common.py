@@ -92,9 +92,14 @@ class DisplayTable(Table):
         super().add_row(*cells, style=style, end_section=end_section)
 
 
+def table_width() -> int | None:
+    """Return the width of a table in columns: the terminal's, None, or enough to cut nothing off where there is none."""
+    return None if sys.stdout.isatty() else 240
+
+
 def show_table(table: Table) -> None:
-    """Prints a table; names in it are text, never markup. Where no terminal sets a width, nothing is cut off."""
-    Console(markup=False, emoji=False, highlight=False, width=None if sys.stdout.isatty() else 240).print(table)
+    """Prints a table; names in it are text, never markup."""
+    Console(markup=False, emoji=False, highlight=False, width=table_width()).print(table)
 
 
 def show_json(value: object) -> None:

@@ -26,6 +26,7 @@ PURPOSE = {
     ("partners", "disable"): "off",
     ("partners", "enable"): "on again",
     ("partners", "list"): "Show every partner",
+    ("race-day",): "Show whether each race near its start is in sync, worst first.",
     ("report",): "Write how events ahead are filling",
     ("sandbox",): "RunSignup",
     ("secrets",): "The key that seals partners' secrets",
