@@ -18,6 +18,7 @@ from rsu_pipeline.orchestration import (
     sensors,
 )
 from rsu_pipeline.orchestration.assets import fleet, history, report, start_lists, sync
+from rsu_pipeline.orchestration.assets import race_day as race_day_assets
 from rsu_pipeline.orchestration.resources import RunSignupResource, WarehouseResource
 
 
@@ -32,6 +33,7 @@ def build_definitions(resources: Mapping[str, Any] | None = None) -> dg.Definiti
             history.participant_history,
             report.registration_report,
             fleet.fleet_health,
+            race_day_assets.race_day_board,
         ],
         asset_checks=[
             checks.equals_runsignup,
@@ -50,7 +52,14 @@ def build_definitions(resources: Mapping[str, Any] | None = None) -> dg.Definiti
             retention.retention,
         ],
         schedules=[schedules.race_proximity, schedules.nightly, fleet_checks.fleet_check, retention.nightly_retention],
-        sensors=[sensors.new_credentials, sensors.history, race_day.race_day, race_day.bib_changes, alerts.alerts],
+        sensors=[
+            sensors.new_credentials,
+            sensors.history,
+            race_day.race_day,
+            race_day.bib_changes,
+            race_day.race_day_board_refresh,
+            alerts.alerts,
+        ],
         resources={
             "warehouse": WarehouseResource(),
             "runsignup": RunSignupResource(),

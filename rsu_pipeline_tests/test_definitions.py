@@ -20,7 +20,7 @@ NOWHERE = "postgresql://nobody@127.0.0.1:9/none"
 
 SYNCED = {"partner_events", "future_events", "participants", "start_lists"}
 OF_A_PARTNER = {*SYNCED, "participant_history", "registration_report"}
-ASSETS = {*OF_A_PARTNER, "fleet_health"}
+ASSETS = {*OF_A_PARTNER, "fleet_health", "race_day_board"}
 
 # Loads the definitions where nothing is at hand, and tells what that took.
 LOAD = """
@@ -90,6 +90,7 @@ def test_the_repository_holds_these_assets_jobs_and_sensors() -> None:
         "new_credentials",
         "race_day",
         "bib_changes",
+        "race_day_board_refresh",
         "history",
         "alerts",
     }

@@ -1,4 +1,4 @@
-"""Race day: the job that watches, the sensor that keeps it running, and the sensor that tells of new bibs."""
+"""Race day: the job that watches, and the sensors that keep it running, tell of new bibs and refresh the board."""
 
 import datetime as dt
 import logging
@@ -14,6 +14,7 @@ from pydantic import Field
 from rsu_pipeline import installation
 from rsu_pipeline import settings as configuration
 from rsu_pipeline.orchestration import report
+from rsu_pipeline.orchestration.assets.race_day import board_metadata
 from rsu_pipeline.orchestration.assets.sync import START_LISTS
 from rsu_pipeline.orchestration.failures import plain_failures
 from rsu_pipeline.orchestration.resources import RunSignupResource, WarehouseResource
@@ -22,6 +23,7 @@ from rsu_pipeline.orchestration.run_tags import SHARD_TAG
 from rsu_pipeline.orchestration.schedules import ACTIVE
 from rsu_pipeline.settings import Settings
 from rsu_pipeline.sync import watch as watching
+from rsu_pipeline.sync.race_day import Urgency, read_board
 from rsu_pipeline.sync.watch import PartnerWatched
 from rsu_pipeline.warehouse import bibs, credentials, database, fleet, start_lists
 
@@ -29,6 +31,8 @@ LOOK_SECONDS = 30
 """How often race_day looks. Every tick of a sensor costs a quarter of a second of processor time, work or none."""
 BIBS_SECONDS = 20
 """How often new bibs are told; they are in the tables before."""
+BOARD_SECONDS = 60
+"""How often the board is refreshed. An operator who needs more has `rsu race-day --watch`."""
 SUCCESSOR_AHEAD = 60.0
 """Seconds before a slice ends that its successor is asked for: the look may be half a minute late, and a run takes some
 5 s to start, on a busy machine 20."""
@@ -216,6 +220,27 @@ def bib_changes(
     words = f"{total} bib changes of {len(new)} partners told: " + ", ".join(f"{item.key} {item.total}" for item in new)
     context.log.info(words)
     return dg.SensorResult(skip_reason=words + unread)
+
+
+@dg.sensor(
+    asset_selection=[dg.AssetKey("race_day_board")],
+    minimum_interval_seconds=BOARD_SECONDS,
+    default_status=dg.DefaultSensorStatus.RUNNING,
+    description="Refreshes the race-day board each minute while any race is on it, without a run.",
+)
+def race_day_board_refresh(context: dg.SensorEvaluationContext, warehouse: WarehouseResource) -> dg.SensorResult:
+    now = dt.datetime.now(dt.UTC)
+    with plain_failures(), warehouse.connect("race_day_board_refresh") as conn:
+        rows = read_board(conn, now, installation.current().settings)
+    # Once more after the last race has left the board, so that it does not stay on it.
+    was_empty = context.cursor == "empty"
+    cursor = "filled" if rows else "empty"
+    if not rows and was_empty:
+        return dg.SensorResult(skip_reason="no race in its window or starting within 24 hours", cursor=cursor)
+    blocked = sum(row.urgency is Urgency.BLOCKED for row in rows)
+    words = f"{len(rows)} races on the board, bibs of {blocked} do not arrive"
+    event = dg.AssetMaterialization("race_day_board", metadata=dict(board_metadata(rows, now)))
+    return dg.SensorResult(asset_events=[event], skip_reason=words, cursor=cursor)
 
 
 @lru_cache(maxsize=1)

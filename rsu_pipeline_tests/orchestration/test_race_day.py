@@ -11,7 +11,7 @@ import pytest
 
 from rsu_pipeline import installation
 from rsu_pipeline.definitions import build_definitions
-from rsu_pipeline.orchestration.race_day import bib_changes, race_day
+from rsu_pipeline.orchestration.race_day import bib_changes, race_day, race_day_board_refresh
 from rsu_pipeline.orchestration.resources import RunSignupResource, WarehouseResource
 from rsu_pipeline.warehouse import database, fleet
 from rsu_pipeline_tests.orchestration.queued import make, queue, report, start
@@ -159,7 +159,7 @@ def test_where_the_sensor_looks_by_itself_no_watch_runs(
     assert skipped(look(race_day, instance)) == "RSU_BIB_POLL is 'sensor': the sensor bib_changes looks by itself"
 
 
-@pytest.mark.parametrize("sensor", [race_day, bib_changes], ids=lambda sensor: sensor.name)
+@pytest.mark.parametrize("sensor", [race_day, bib_changes, race_day_board_refresh], ids=lambda sensor: sensor.name)
 def test_a_database_that_is_away_is_one_sentence(
     sensor: dg.SensorDefinition, instance: dg.DagsterInstance, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -256,3 +256,44 @@ def test_a_crash_between_telling_and_marking_tells_again_and_loses_nothing(
     assert skipped(look(bib_changes, instance)) == "1 bib changes of 1 partners told: 1-acme 1"
     assert len(told(instance)) == 2
     assert skipped(look(bib_changes, instance)) == "no new bib changes"
+
+
+# race_day_board_refresh
+
+
+def board_of(result: dg.SensorResult) -> dict[str, Any]:
+    """The metadata of the one materialization that a look brought."""
+    (event,) = result.asset_events
+    assert isinstance(event, dg.AssetMaterialization) and event.asset_key == dg.AssetKey("race_day_board")
+    return {name: value.value for name, value in event.metadata.items()}
+
+
+def test_the_board_is_refreshed_while_a_race_is_on_it_and_once_more_after(
+    put: Fleet, instance: dg.DagsterInstance
+) -> None:
+    race_in_window(put, 1)
+    result = look(race_day_board_refresh, instance)
+    assert skipped(result) == "1 races on the board, bibs of 1 do not arrive"
+    told = board_of(result)
+    assert (told["races"], told["races_in_window"], told["races_blocked"]) == (1, 1, 1)
+    put.sql("UPDATE runsignup_events SET gone_at = now()")
+    put.conn.commit()
+    result = look(race_day_board_refresh, instance)
+    assert (result.cursor, board_of(result)["races"]) == ("empty", 0)
+    with dg.build_sensor_context(
+        instance=instance, resources={"warehouse": WarehouseResource()}, cursor="empty"
+    ) as context:
+        result = race_day_board_refresh(context)
+    assert not result.asset_events and "no race in its window" in skipped(result)
+
+
+def test_the_board_is_an_asset_that_a_person_can_materialize(put: Fleet, instance: dg.DagsterInstance) -> None:
+    race_in_window(put, 1)
+    put.conn.commit()
+    done = (
+        build_definitions()
+        .resolve_implicit_global_asset_job_def()
+        .execute_in_process(instance=instance, asset_selection=[dg.AssetKey("race_day_board")])
+    )
+    (event,) = done.asset_materializations_for_node("race_day_board")
+    assert event.metadata["races"].value == 1
