@@ -208,6 +208,16 @@ class Hub:
                 theirs["new_registration_id"],
             ), row
 
+    def assert_proved_equal(self, partner: int = 1) -> None:
+        """The last full read of every event was proved equal, and none waits for another."""
+        rows = self.rows(
+            "SELECT event_id, needs_full, read_rows, stored_rows, read_hash = stored_hash AS is_same FROM event_cursors"
+            " WHERE timing_partner_id = %s AND (needs_full IS NOT NULL"
+            " OR (read_rows, read_hash) IS DISTINCT FROM (stored_rows, stored_hash))",
+            partner,
+        )
+        assert rows == [], "an event that equals RunSignup is not proved equal"
+
     def assert_bib_log_replays(self, partner: int = 1) -> None:
         """Replaying the log over the first load gives today's bibs, each change starting from the bib before it."""
         bibs = {

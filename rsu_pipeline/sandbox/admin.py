@@ -71,6 +71,11 @@ class OfRegistration(_Body):
     registration_id: int
 
 
+class Reactivate(_Body):
+    registration_id: int
+    last_modified: int | None = None
+
+
 class NewEvent(_Body):
     name: str
     race_id: int | None = None
@@ -136,7 +141,10 @@ class Admin:
             "swap_bibs": (SwapBibs, lambda body: self.world.swap_bibs(body.a, body.b)),
             "transfer": (Transfer, self._transfer),
             "remove": (Remove, lambda body: self.world.remove(body.registration_id, body.reason, body.silent)),
-            "reactivate": (OfRegistration, lambda body: self.world.reactivate(body.registration_id)),
+            "reactivate": (
+                Reactivate,
+                lambda body: self.world.reactivate(body.registration_id, body.last_modified),
+            ),
             "check_in": (OfRegistration, lambda body: self.world.check_in(body.registration_id)),
             "add_race": (AddRace, self._add_race),
             "add_event": (NewEvent, self._add_event),

@@ -105,8 +105,9 @@ class AdminClient:
     def remove(self, registration_id: int, reason: str = "removed", *, silent: bool = False) -> None:
         self._post("remove", registration_id=registration_id, reason=reason, silent=silent)
 
-    def reactivate(self, registration_id: int) -> None:
-        self._post("reactivate", registration_id=registration_id)
+    def reactivate(self, registration_id: int, *, last_modified: int | None = None) -> None:
+        """`last_modified` is the stamp it has from now on, by default the present second."""
+        self._post("reactivate", registration_id=registration_id, last_modified=last_modified)
 
     def check_in(self, registration_id: int) -> None:
         self._post("check_in", registration_id=registration_id)

@@ -261,11 +261,11 @@ class World:
         if not silent:
             self._show("removed", record.id, Removal(record, self.second, reason))
 
-    def reactivate(self, registration_id: int) -> None:
-        """Makes a removed registration active again under its id; it leaves the removed feed."""
+    def reactivate(self, registration_id: int, modified: int | None = None) -> None:
+        """Makes a removed registration active again under its id; it leaves the removed feed. `modified` is its stamp."""
         removal = _found(self.truth.removed.items, registration_id, "removed registration")
         record = removal.record.changed()
-        self._stamp(record, None)
+        self._stamp(record, modified)
         self._show("removed", record.id, None)
         self._show("active", record.id, record)
 

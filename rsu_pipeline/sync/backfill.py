@@ -221,6 +221,8 @@ def _pass(desk: Desk, result: ReadOutcome, done: Slice) -> None:
     done.events += len(result.read.event_ids)
     if result.resumed:
         _catch_up(desk, result.read, done)
+    if result.unsettled:
+        _pass(desk, ReadOutcome(partner.read_again(result)), done)
 
 
 def _catch_up(desk: Desk, read: PlannedRead, done: Slice) -> None:

@@ -130,6 +130,8 @@ def sync_participants(
                 refusals.decide(early=True)
         else:
             keep(desk, outcome, result, None, quiet=quiet)
+            if result.unsettled:
+                waiting.appendleft(read_again(result))
             if result.resumed:
                 waiting.appendleft(catch_up(desk, result.read))
         on_read(len(outcome.reads), len(outcome.reads) + len(waiting), result)
@@ -188,6 +190,12 @@ def catch_up(desk: Desk, read: PlannedRead) -> PlannedRead:
     since = min(held[event_id].modified_after for event_id in read.event_ids)
     reason = "changes since the interrupted pass began"
     return PlannedRead(read.race_id, read.race_name, read.event_ids, "incremental", reason, since)
+
+
+def read_again(result: ReadOutcome) -> PlannedRead:
+    """Return the read that settles the events of a resumed pass which were not proved equal: all of their pages once more."""
+    reason = "changed while an interrupted pass was under way"
+    return replace(result.read, event_ids=tuple(result.unsettled), reason=reason)
 
 
 def keep(desk: Desk, outcome: SyncOutcome, result: ReadOutcome, error: ApiError | None, *, quiet: bool = False) -> None:

@@ -25,7 +25,8 @@ from rsu_pipeline.warehouse.staging import Counts, Refused, Source, StagedLine
 @dataclass
 class ReadOutcome:
     """What one pass did. `refused` names events whose removals were held back because they were too many, `unequal`
-    those whose stored rows are not what a full pass was sent."""
+    those whose stored rows are not what a full pass was sent. Where the pass was resumed such events are `unsettled`
+    instead: they are to be read again, from their first page."""
 
     read: PlannedRead
     counts: Counts = field(default_factory=Counts)
@@ -35,6 +36,7 @@ class ReadOutcome:
     calls: int = 0
     refused: list[str] = field(default_factory=list)
     unequal: list[int] = field(default_factory=list)
+    unsettled: list[int] = field(default_factory=list)
     error: Exception | None = None
 
 
@@ -87,16 +89,16 @@ def _read_active(
         outcome.counts.add(taken.counts)
         if is_full:
             proof.count_held_back(desk.conn, source, taken.events_of_held_back)
-            # A row that cannot even be named may be any of those held: such a page shows nothing to be gone.
-            if not taken.nameless:
-                participants.note_missing(
-                    desk.conn,
-                    source,
-                    position.event_ids,
-                    after=position.after,
-                    upto=upto,
-                    seen=[row.registration_id for row in page.rows] + taken.held_back,
-                )
+            participants.note_missing(
+                desk.conn,
+                source,
+                position.event_ids,
+                after=position.after,
+                upto=upto,
+                seen=[row.registration_id for row in page.rows] + taken.held_back,
+                # A row that cannot even be named may be any of those held: such a page shows nothing to be gone.
+                is_certain=not taken.nameless,
+            )
         else:
             participants.note_seen(desk.conn, source, taken.seen)
         _step(position, page, outcome)
@@ -104,7 +106,7 @@ def _read_active(
             break
         _commit(desk, position)
     since = _removed_cursor(desk, position) if position.reads_all or with_removed else None
-    if _needs_removed(desk, position, since) if position.reads_all else with_removed:
+    if _needs_removed(desk, position, since, outcome) if position.reads_all else with_removed:
         position.feed, position.after = "removed", 0
         position.modified_after = since
         _commit(desk, position)
@@ -139,10 +141,11 @@ def _held_as_sent(desk: Desk, source: Source, page: Page, event_ids: Sequence[in
     return participants.held_as_sent(desk.conn, source, sent, upto=upto)
 
 
-def _needs_removed(desk: Desk, position: Position, since: int | None) -> bool:
-    """Whether a full pass has to ask for the removed registrations: to learn why what it misses is gone, or what an earlier
-    one missed `since` then that RunSignup did not name yet. One that misses nothing does without."""
-    if participants.missing(desk.conn, desk.partner_id, position.race_id, position.mode):
+def _needs_removed(desk: Desk, position: Position, since: int | None, outcome: ReadOutcome) -> bool:
+    """Whether a full pass has to ask for the removed registrations: to learn why what it misses is gone, what an earlier
+    one missed `since` then that RunSignup did not name yet, or whether what it brought back is removed after all. One that
+    misses nothing does without."""
+    if outcome.counts.reactivated or participants.missing(desk.conn, desk.partner_id, position.race_id, position.mode):
         return True
     return since is not None and participants.has_unexplained(desk.conn, desk.partner_id, position.event_ids, since)
 
@@ -155,7 +158,8 @@ def _read_removed(desk: Desk, position: Position, outcome: ReadOutcome, confirm_
         source = _source(desk, position, page)
         for row in page.rows:
             row.removed_reason = row.removed_reason or "removed"
-        outcome.counts.add(_take(desk, source, page, position.event_ids, participants.merge_removed).counts)
+        merge = partial(participants.merge_removed, overlap=desk.settings.cursor_overlap)
+        outcome.counts.add(_take(desk, source, page, position.event_ids, merge).counts)
         _step(position, page, outcome)
         if page.next.is_last:
             break
@@ -183,8 +187,9 @@ def _finish(
         outcome.refused = [f"event {item.event_id}: {item.missing} of {item.held} registrations" for item in refused]
     cursors.advance(desk.conn, position, overlap=desk.settings.cursor_overlap, with_removed=with_removed)
     if position.reads_all:
-        outcome.unequal = proof.compare(desk.conn, source, position.event_ids)
-        cursors.ask_for_full(desk.conn, desk.partner_id, outcome.unequal, "last full read was not proved equal")
+        unequal = proof.compare(desk.conn, source, position.event_ids, is_resumed=position.resumed)
+        cursors.ask_for_full(desk.conn, desk.partner_id, unequal, "last full read was not proved equal")
+        outcome.unequal, outcome.unsettled = ([], unequal) if position.resumed else (unequal, [])
         held_back = [item.event_id for item in refused]
         cursors.ask_for_full(desk.conn, desk.partner_id, held_back, cursors.REMOVALS_HELD_BACK)
     if position.mode == "history":

@@ -17,15 +17,27 @@ def merge_active(
 ) -> tuple[Counts, list[Refused]]:
     """Brings active registrations in: new ones inserted, changed ones updated, unchanged ones not touched, and every
     bib that changed after its event's first load logged by the same statement. A full pass counts what it was sent, up
-    to registration id `upto`, for its proof."""
+    to registration id `upto`, for its proof.
+
+    An incremental pass ignores a row older than its removal. A full pass does not: RunSignup has just listed the
+    registration as active, and a reactivation may leave the stamp as it was.
+    """
     params = params_of(source) | {"full": full, "upto": upto}
-    return stage_and(conn, lines, _MERGE_ACTIVE, params, row_hash=proof.row_hash("t"))
+    merge = f"{proof.supersede(_IS_STALE)}; {_MERGE_ACTIVE}"
+    return stage_and(conn, lines, merge, params, row_hash=proof.row_hash("t"))
 
 
-def merge_removed(conn: Connection, lines: Sequence[StagedLine], source: Source) -> tuple[Counts, list[Refused]]:
-    """Marks removed registrations with their reason. A removal older than the active row held is ignored; of the same
-    second, the removal wins unless this pass saw the registration active."""
-    return stage_and(conn, lines, _MERGE_REMOVED, params_of(source), row_hash=proof.row_hash("t"))
+def merge_removed(
+    conn: Connection, lines: Sequence[StagedLine], source: Source, *, overlap: int = 0
+) -> tuple[Counts, list[Refused]]:
+    """Marks removed registrations with their reason.
+
+    A removal older than the active row held is ignored. One of the same second wins unless the pass saw the registration
+    active, a full pass after that second. A removal that is older than a full pass by more than `overlap` seconds is
+    ignored where the pass saw the registration active: RunSignup had time enough to show it everywhere.
+    """
+    params = params_of(source) | {"full": source.mode != "incremental", "overlap": overlap}
+    return stage_and(conn, lines, _MERGE_REMOVED, params, row_hash=proof.row_hash("t"))
 
 
 def held_as_sent(
@@ -48,14 +60,16 @@ def note_missing(
     after: int,
     upto: int | None,
     seen: Sequence[int],
+    is_certain: bool = True,
 ) -> None:
     """After a page of a full pass: notes which active registrations of its id range the page did not have. Since pages
-    follow each other by id, the notes of all pages together are what the pass did not see."""
+    follow each other by id, the notes of all pages together are what the pass did not see. They count as missing only
+    where that `is_certain`."""
     with conn.cursor() as cur:
         cur.execute(
             """
             INSERT INTO pass_registrations (timing_partner_id, race_id, mode, registration_id, event_id, missing)
-            SELECT %(partner)s, %(race)s, %(mode)s, t.registration_id, e.id, true
+            SELECT %(partner)s, %(race)s, %(mode)s, t.registration_id, e.id, %(certain)s
             -- Event by event, and `+ 0`, so that no planner without statistics of a new partner takes the index on the
             -- partner's registrations, which reads through those of all its races.
             FROM unnest(%(events)s::bigint[]) AS e (id) CROSS JOIN LATERAL (
@@ -67,7 +81,8 @@ def note_missing(
             WHERE t.registration_id NOT IN (SELECT unnest(%(seen)s::bigint[]))
             ON CONFLICT DO NOTHING
             """,
-            params_of(source) | {"events": list(event_ids), "after": after, "upto": upto, "seen": _array(seen)},
+            params_of(source)
+            | {"events": list(event_ids), "after": after, "upto": upto, "seen": _array(seen), "certain": is_certain},
         )
 
 
@@ -216,7 +231,8 @@ WITH same AS MATERIALIZED (
 counted AS ({proof.add_to_counts(f"SELECT event_id, hash FROM same WHERE {_UPTO}")}),
 unmissed AS (
     DELETE FROM pass_registrations m USING same s
-    WHERE m.timing_partner_id = %(partner)s AND m.race_id = %(race)s AND m.registration_id = s.registration_id AND m.missing
+    WHERE m.timing_partner_id = %(partner)s AND m.race_id = %(race)s AND m.registration_id = s.registration_id
+        AND m.mode <> 'incremental'
 )
 SELECT registration_id FROM same
 """
@@ -233,7 +249,10 @@ _DERIVATION = (
     " to_timestamp(i.last_modified_epoch) AT TIME ZONE 'America/New_York'"
 )
 
-# A row is written only if it is new, differs, or comes back after a removal that is not newer than itself. Looking up each
+_IS_STALE = "(NOT %(full)s AND coalesce(t.removed_at IS NOT NULL AND i.last_modified_epoch < t.removed_epoch, false))"
+"""SQL: whether a staged row i is older than the removal held of it, t, and its pass is no evidence against that."""
+
+# A row is written only if it is new, differs, or comes back after a removal that is overruled. Looking up each
 # row by LATERAL keeps to the index whatever the planner believes of a table just filled; the wide columns are compared
 # and written straight from the stage, never put aside. A row that is the same but for its seal gets that and nothing else.
 _MERGE_ACTIVE = f"""
@@ -245,7 +264,7 @@ compared AS MATERIALIZED (
     SELECT i.registration_id, i.race_id, i.event_id, {_BIB.format("i")} AS bib, i.last_modified_epoch,
         s.hash # s.digest AS seal, t.id AS held_id, {_BIB.format("t")} AS held_bib, t.removed_at IS NOT NULL AS was_removed,
         t.id IS NOT NULL AND t.removed_at IS NULL AND NOT ({_NEW}) IS DISTINCT FROM ({_HELD}) AS is_same,
-        coalesce(t.removed_at IS NOT NULL AND i.last_modified_epoch < t.removed_epoch, false) AS is_stale,
+        {_IS_STALE} AS is_stale,
         greatest(t.source_at, c.last_read_at) AS held_at, c.first_loaded_at IS NOT NULL AS is_loaded
     FROM participants_stage i
     JOIN hashed s USING (registration_id)
@@ -285,7 +304,7 @@ logged AS (
 unmissed AS (
     DELETE FROM pass_registrations m USING participants_stage i
     WHERE m.timing_partner_id = %(partner)s AND m.race_id = i.race_id
-        AND m.registration_id = i.registration_id AND m.missing
+        AND m.registration_id = i.registration_id AND m.mode <> 'incremental'
 ),
 resolved AS (
     UPDATE quarantined_rows q SET resolved_at = now() FROM participants_stage i
@@ -300,10 +319,17 @@ FROM (SELECT count(*)::int AS n FROM participants_stage) staged,
     (SELECT count(*)::int AS n FROM compared WHERE is_stale) stale
 """
 
+# Of a full pass, what it did not note as unseen it saw; of an incremental one, what it noted.
+_SEEN = (
+    "CASE WHEN %(full)s THEN s.registration_id IS NULL AND t.event_id = ANY (p.event_ids)"
+    " ELSE s.registration_id IS NOT NULL END"
+)
+
 _MERGE_REMOVED = f"""
 WITH compared AS MATERIALIZED (
     SELECT i.*, t.id AS held_id, t.removed_at IS NULL AS was_active
     FROM participants_stage i
+    LEFT JOIN read_passes p ON p.timing_partner_id = %(partner)s AND p.race_id = %(race)s AND p.mode = %(mode)s
     LEFT JOIN LATERAL (
         SELECT * FROM runsignup_participants h
         WHERE h.timing_partner_id = %(partner)s AND h.registration_id = i.registration_id LIMIT 1) t ON true
@@ -311,9 +337,11 @@ WITH compared AS MATERIALIZED (
         AND s.registration_id = i.registration_id
     WHERE t.id IS NULL
         OR (t.removed_at IS NULL AND (
-            s.missing
-            OR i.removed_epoch > coalesce(t.last_modified_epoch, 0)
-            OR (s.registration_id IS NULL AND coalesce(i.removed_epoch >= coalesce(t.last_modified_epoch, 0), true))))
+            (%(full)s AND s.missing)
+            OR (i.removed_epoch > coalesce(t.last_modified_epoch, 0)
+                AND NOT (%(full)s AND {_SEEN} AND i.removed_epoch < p.first_page_at - %(overlap)s))
+            OR (coalesce(i.removed_epoch >= coalesce(t.last_modified_epoch, 0), true)
+                AND NOT ({_SEEN} AND (NOT %(full)s OR coalesce(i.removed_epoch < p.first_page_at, true))))))
         OR (t.removed_at IS NOT NULL AND coalesce(i.removed_epoch >= t.removed_epoch, true)
             AND (i.removed_reason, i.removed_epoch, i.new_registration_id)
                 IS DISTINCT FROM (t.removed_reason, t.removed_epoch, t.new_registration_id))
@@ -327,6 +355,7 @@ marked AS (
     WHERE t.id = i.held_id
     RETURNING i.was_active
 ),
+superseded AS ({proof.add_counts(proof.SUPERSEDED_BY_REMOVALS)}),
 inserted AS (
     INSERT INTO runsignup_participants ({_NAMES}, {_DERIVED}, timing_partner_id, first_bib, source_at, credentials_used,
         removed_at, removed_reason, removed_epoch, new_registration_id)

@@ -2,6 +2,10 @@
 
 A row's hash is of its content as text, taken by PostgreSQL from the staged row on one side and from the stored row on
 the other; the sum over an event does not depend on the order.
+
+A pass takes time, and an interrupted one is resumed over what other passes stored meanwhile. What RunSignup answered later
+takes the place of what the pass was sent: the sum follows each such row, by its old and its new hash. So the sum is that of
+RunSignup's latest word on every registration which the pass has come past, and equals what is stored unless storing failed.
 """
 
 from collections.abc import Sequence
@@ -23,12 +27,14 @@ def count_held_back(conn: Connection, source: Source, event_ids: Sequence[int]) 
         )
 
 
-def compare(conn: Connection, source: Source, event_ids: Sequence[int]) -> list[int]:
+def compare(conn: Connection, source: Source, event_ids: Sequence[int], *, is_resumed: bool) -> list[int]:
     """At the end of a full pass, cursors moved: notes for each event what was sent beside what is stored, and returns
-    the events for which they differ."""
+    the events for which they differ. Of a resumed pass a difference is not noted, since something else than storing may
+    explain it: such an event is to be read again."""
     with conn.cursor() as cur:
-        cur.execute(_COMPARE, params_of(source) | {"events": list(event_ids)})
-        return [event_id for event_id, equal in cur.fetchall() if not equal]
+        cur.execute(_COMPARE, params_of(source) | {"events": list(event_ids), "resumed": is_resumed})
+        equal = {event_id for event_id, is_equal in cur.fetchall() if is_equal}
+    return [event_id for event_id in event_ids if event_id not in equal]
 
 
 IS_EQUAL = "(c.read_rows, c.read_hash) = (c.stored_rows, c.stored_hash)"
@@ -82,12 +88,66 @@ def row_hash(alias: str) -> str:
 
 def add_to_counts(rows: str) -> str:
     """SQL that adds rows (event_id, hash) to what a pass was sent."""
+    return add_counts(f"SELECT %(mode)s AS mode, event_id, 1 AS n, hash FROM ({rows}) r")
+
+
+def add_counts(rows: str) -> str:
+    """Return SQL that adds rows (mode, event_id, n, hash) to what passes under way were sent; n is 1, or -1 to take one
+    away."""
     return f"""
 INSERT INTO pass_counts AS c (timing_partner_id, race_id, mode, event_id, rows, hash)
-SELECT %(partner)s, %(race)s, %(mode)s, event_id, count(*), sum(hash) FROM ({rows}) r GROUP BY event_id
+SELECT %(partner)s, %(race)s, mode, event_id, sum(n), sum(n * hash) FROM ({rows}) d GROUP BY mode, event_id
 ON CONFLICT (timing_partner_id, race_id, mode, event_id) DO UPDATE
 SET rows = c.rows + excluded.rows, hash = c.hash + excluded.hash
 """
+
+
+def supersede(is_stale: str) -> str:
+    """Return SQL to run before staged active rows are merged: they take the place of what other full passes under way were
+    sent of the same registrations. `is_stale` is SQL for a staged row i that its stored row t overrules."""
+    return add_counts(
+        f"""
+    SELECT p.mode, d.event_id, d.n, d.hash
+    FROM read_passes p CROSS JOIN LATERAL (
+        SELECT i.registration_id, i.event_id, 1 AS n, {row_hash("i")} AS hash
+        FROM participants_stage i LEFT JOIN LATERAL ({_STORED}) t ON true
+        WHERE NOT {is_stale}
+        UNION ALL
+        SELECT t.registration_id, t.event_id, -1, {row_hash("t")}
+        FROM participants_stage i CROSS JOIN LATERAL ({_STORED}) t
+        WHERE t.removed_at IS NULL AND {_is_counted("p", "t.registration_id")}
+    ) d
+    WHERE {_IS_OPEN} AND p.mode <> %(mode)s AND {_is_passed("p", "d.registration_id")} AND d.event_id = ANY (p.event_ids)"""
+    )
+
+
+def _is_passed(alias: str, registration_id: str) -> str:
+    """Return SQL: whether a pass has come past a registration id."""
+    return f"({alias}.feed = 'removed' OR {registration_id} <= {alias}.after_registration_id)"
+
+
+def _is_counted(alias: str, registration_id: str) -> str:
+    """Return SQL: whether a pass saw a stored active registration that it has come past."""
+    return f"""NOT EXISTS (SELECT FROM pass_registrations m
+            WHERE m.timing_partner_id = {alias}.timing_partner_id AND m.race_id = {alias}.race_id AND m.mode = {alias}.mode
+                AND m.registration_id = {registration_id})"""
+
+
+_IS_OPEN = "p.timing_partner_id = %(partner)s AND p.race_id = %(race)s AND p.mode <> 'incremental'"
+"""SQL: full passes over the race that are under way."""
+_STORED = """
+            SELECT * FROM runsignup_participants h
+            WHERE h.timing_partner_id = %(partner)s AND h.registration_id = i.registration_id LIMIT 1"""
+# The pass's own feed of removals counts only for what was removed after its first page. Where it names an older removal of
+# what the pass saw active, RunSignup's feeds disagree, and the event is read again.
+SUPERSEDED_BY_REMOVALS = f"""
+    SELECT p.mode, t.event_id, -1 AS n, {row_hash("t")} AS hash
+    FROM read_passes p
+    JOIN compared v ON v.was_active
+    JOIN runsignup_participants t ON t.id = v.held_id
+    WHERE {_IS_OPEN} AND {_is_passed("p", "t.registration_id")} AND t.event_id = ANY (p.event_ids)
+        AND {_is_counted("p", "t.registration_id")} AND (p.mode <> %(mode)s OR v.removed_epoch >= p.first_page_at)"""
+"""SQL: stored rows t that a page of removals (compared v) takes from what full passes under way were sent."""
 
 
 _COMPARE = f"""
@@ -114,5 +174,6 @@ SET read_rows = s.read_rows, read_hash = s.read_hash, stored_rows = s.stored_row
         ELSE c.proved_equal_at END
 FROM sides s
 WHERE c.timing_partner_id = %(partner)s AND c.event_id = s.event_id
+    AND (NOT %(resumed)s OR (s.read_rows, s.read_hash) = (s.stored_rows, s.stored_hash))
 RETURNING c.event_id, (s.read_rows, s.read_hash) = (s.stored_rows, s.stored_hash)
 """

@@ -154,11 +154,18 @@ class Convergence(RuleBasedStateMachine):
             self.admin.remove(row["registration_id"], silent=True)
             self.silent = True
 
-    @rule(pick=PICK)
-    def reactivate(self, pick: int) -> None:
+    @rule(pick=PICK, moves_stamp=st.booleans())
+    def reactivate(self, pick: int, moves_stamp: bool) -> None:
         removed = [row for row in self._truth()["removed"] if row["removed_reason"] in REASONS]
-        if removed:
-            self.admin.reactivate(removed[pick % len(removed)]["registration_id"])
+        if not removed:
+            return
+        row = removed[pick % len(removed)]
+        if moves_stamp:
+            self.admin.reactivate(row["registration_id"])
+        else:
+            # No feed of changes shows it.
+            self.admin.reactivate(row["registration_id"], last_modified=row["last_modified_ts"] - 500)
+            self.silent = True
 
     @rule(pick=PICK, hours=st.sampled_from([6, 100, 500]))
     def new_event(self, pick: int, hours: int) -> None:
@@ -254,6 +261,23 @@ class Convergence(RuleBasedStateMachine):
             patch.setattr(Client, "participants_page", page_then)
             self._sync(full=True)
 
+    @rule(
+        pick=PICK,
+        what=st.sampled_from(["remove", "edit", "bib", "register", "reactivate"]),
+        seconds=st.sampled_from([0, 1, 300]),
+        again=st.booleans(),
+    )
+    def resume_over_newer_reads(self, pick: int, what: str, seconds: int, again: bool) -> None:
+        """A full read breaks off after its first page, other reads bring what is newer, and the full read goes on."""
+        self.admin.fault("http_500", 2, endpoint="participants", partner=self.partner, after_page=True)
+        self._sync(full=True)
+        self.admin.clear_faults()
+        for _ in range(2 if again else 1):
+            self._meanwhile(what, pick)
+            self.admin.clock(advance=seconds)
+            self._sync()
+        self._sync(full=True)
+
     def _meanwhile(self, what: str, pick: int) -> None:
         if what == "second sync":
             with pytest.raises(PartnerBusy, match="is being synced by"):
@@ -264,6 +288,8 @@ class Convergence(RuleBasedStateMachine):
             self.edit(pick, "meanwhile")
         elif what == "bib":
             self.set_bib(pick, 7)
+        elif what == "reactivate":
+            self.reactivate(pick, False)
         else:
             self.register(pick, 1, None)
 
@@ -299,6 +325,7 @@ class Convergence(RuleBasedStateMachine):
             self.hub.assert_equal(self.partner)
             self.hub.assert_removals(self.partner)
             self.hub.assert_bib_log_replays(self.partner)
+            self.hub.assert_proved_equal(self.partner)
         finally:
             self.admin.switch(visibility_delay=0, layout="last")
             self.monkeypatch.undo()
