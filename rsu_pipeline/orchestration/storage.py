@@ -11,6 +11,7 @@ dagster-postgres makes, and none of them has the password.
 import os
 import threading
 from collections.abc import Mapping
+from functools import partial
 from typing import Any, Self
 
 import dagster as dg
@@ -20,7 +21,7 @@ from dagster._core.storage.root import LocalArtifactStorage
 from dagster._serdes import ConfigurableClassData
 from dagster_postgres import DagsterPostgresStorage
 from psycopg2.extensions import connection as Connection
-from sqlalchemy import create_engine
+from sqlalchemy import create_engine, event
 from sqlalchemy.dialects import registry
 from sqlalchemy.dialects.postgresql.psycopg2 import PGDialect_psycopg2
 from sqlalchemy.engine import URL, Engine
@@ -30,7 +31,7 @@ from rsu_pipeline.warehouse import database, server_lock
 
 SCHEMA = "dagster"
 _SCHEMA_LOCK = (0x525355, 1)
-_engines: dict[tuple[int, str], Engine] = {}
+_engines: dict[tuple[int, str, int | None], Engine] = {}
 _engines_lock = threading.Lock()
 _in_place: set[str] = set()
 """Addresses at which this process has found or made Dagster's tables. Every tick of a sensor or schedule makes an instance
@@ -82,11 +83,19 @@ class HubStorage(DagsterPostgresStorage):
             should_autocreate_tables=is_new and config_value.get("should_autocreate_tables", True),
         )
         _in_place.add(address)
-        engine = _engine(sqlalchemy_url(address))
+        url = sqlalchemy_url(address)
         parts: tuple[Any, ...] = (storage.run_storage, storage.event_log_storage, storage.schedule_storage)
         for part in parts:
-            part._engine = engine  # there is no public way
+            part._engine = _engine(url)  # there is no public way
+            # Dagster's own gives the web UI connections that are not tried before they are used: each that PostgreSQL has
+            # ended since is an answer with status 500.
+            part.optimize_for_webserver = partial(_limit_statements, part, url)
         return storage
+
+
+def _limit_statements(part: Any, url: str, statement_timeout: int, pool_recycle: int, max_overflow: int) -> None:
+    """Have a part of the storage end its statements after so many milliseconds, as the web UI wants them."""
+    part._engine = _engine(url, statement_timeout)
 
 
 class HomeLogs(LocalComputeLogManager):
@@ -157,16 +166,31 @@ def _check_rights(conn: Connection) -> None:
         )
 
 
-def _engine(url: str) -> Engine:
-    """This process's connections to Dagster's tables. dagster-postgres connects anew for every query, which was two
-    fifths of what an idle daemon used; as many connections as are wanted at once may be open, two are kept."""
-    key = (os.getpid(), url)
+def _engine(url: str, statement_timeout: int | None = None) -> Engine:
+    """Return this process's connections to Dagster's tables, each tried before it is used.
+
+    dagster-postgres connects anew for every query, which was two fifths of what an idle daemon used. As many connections as
+    are wanted at once may be open, two are kept.
+
+    Args:
+        url: SQLAlchemy's address of Dagster's schema.
+        statement_timeout: After how many milliseconds PostgreSQL ends a statement, None for the hub's own limit.
+    """
+    key = (os.getpid(), url, statement_timeout)
     with _engines_lock:
         if key not in _engines:
             # Only tests have a second installation in one process.
-            for other in [other for other in _engines if other[0] == key[0]]:
+            for other in [other for other in _engines if other[0] == key[0] and other[1] != url]:
                 _engines.pop(other).dispose()
             _engines[key] = create_engine(
                 url, isolation_level="AUTOCOMMIT", pool_size=2, max_overflow=-1, pool_recycle=600, pool_pre_ping=True
             )
+            if statement_timeout is not None:
+                event.listen(_engines[key], "connect", partial(_set_statement_timeout, statement_timeout))
         return _engines[key]
+
+
+def _set_statement_timeout(milliseconds: int, session: Connection, record: object) -> None:
+    with session.cursor() as cur:
+        cur.execute("SELECT set_config('statement_timeout', %s, false)", (str(milliseconds),))
+    session.commit()

@@ -225,3 +225,24 @@ def test_runs_on_it_are_stored_and_nothing_that_is_kept_or_printed_holds_a_secre
         secrets += [partner["key"], partner["secret"]]
     assert all(len(secret) > 8 for secret in secrets)
     assert [secret for secret in secrets if secret in everywhere] == []
+
+
+def test_the_web_uis_connections_are_tried_before_use_and_their_statements_limited(
+    empty_database: str, dagster_home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    use_environment(monkeypatch, {"RSU_DATABASE_URL": empty_database, "RSU_HOME": str(tmp_path / "home")})
+    end = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = current_database() AND pid <> pg_backend_pid()"
+    with dg.DagsterInstance.from_config(str(dagster_home)) as instance:
+        instance.optimize_for_webserver(statement_timeout=4321, pool_recycle=60, max_overflow=5)
+        storage = instance.run_storage
+        assert isinstance(storage, PostgresRunStorage)
+        for _ in range(2):
+            with storage.connect() as conn:
+                assert conn.execute(text("SHOW statement_timeout")).scalar() == "4321ms"
+            # Each of the three parts of the storage has connections.
+            assert (instance.get_runs(), instance.all_instigator_state(), list(instance.all_asset_keys())) == (
+                [],
+                [],
+                [],
+            )
+            assert rows(empty_database, end)

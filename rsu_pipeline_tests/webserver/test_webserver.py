@@ -143,3 +143,17 @@ def test_the_sensor_that_attacks_stop_can_be_stopped_by_its_own_page(installatio
     proxy = installation.targets["proxy"]
     assert proxy.query(STOP % installation.ids["SENSOR"])["stopSensor"] == {"__typename": "StopSensorMutationResult"}
     installation.start_sensor()
+
+
+def test_no_answer_is_an_error_after_postgresql_ended_the_sessions(installation: Installation) -> None:
+    hub = installation.targets["hub"]
+    ended = 0
+    for _ in range(5):
+        assert "runsOrError" in hub.query("{ runsOrError(limit: 1) { ... on Runs { results { id } } } }")
+        ended += int(str(installation.row(
+            "SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity"
+            " WHERE datname = current_database() AND application_name LIKE 'rsu dagster%'"
+        )[0]))  # fmt: skip
+        time.sleep(0.1)
+    assert ended >= 5
+    assert "runsOrError" in hub.query("{ runsOrError(limit: 1) { ... on Runs { results { id } } } }")
