@@ -42,6 +42,7 @@ LONG = (
     "proof/test_can_fail",
     "orchestration/test_recovery",
     "proof/test_converges",
+    "proof/test_season",
     "browser/",
     "proof/test_resumes",
     "commands/test_canaries",

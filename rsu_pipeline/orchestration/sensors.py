@@ -81,7 +81,7 @@ def _may_retry(ended_at: float | None, tries: int, now: float) -> bool:
 )
 def history(context: dg.SensorEvaluationContext, warehouse: WarehouseResource) -> dg.SensorResult:
     with plain_failures(), warehouse.connect("history") as conn:
-        waiting = backfill.waiting(conn)
+        waiting = backfill.waiting(conn, dt.datetime.now(dt.UTC))
     known = set(context.instance.get_dynamic_partitions(partitions.NAME)) if waiting else set()
     busy = _reading_history(context.instance) if waiting else set()
     free = [key for key in waiting if key in known and key not in busy]

@@ -116,6 +116,15 @@ class OfEvent(_Body):
     event_id: int
 
 
+class MoveToRace(_Body):
+    event_id: int
+    race_id: int
+
+
+class OfRace(_Body):
+    race_id: int
+
+
 class Access(_Body):
     partner: int
     race_id: int | None = None
@@ -145,13 +154,16 @@ class Admin:
                 Reactivate,
                 lambda body: self.world.reactivate(body.registration_id, body.last_modified),
             ),
+            "forget_removed": (OfRace, lambda body: self.world.forget_removed(body.race_id)),
             "check_in": (OfRegistration, lambda body: self.world.check_in(body.registration_id)),
             "add_race": (AddRace, self._add_race),
             "add_event": (NewEvent, self._add_event),
             "edit_race": (EditRace, self._edit_race),
             "edit_event": (EditEvent, self._edit_event),
             "move_event": (MoveEvent, self._move_event),
+            "move_to_race": (MoveToRace, lambda body: self.world.move_to_race(body.event_id, body.race_id)),
             "delete_event": (OfEvent, lambda body: self.world.delete_event(body.event_id)),
+            "delete_race": (OfRace, lambda body: self.world.delete_race(body.race_id)),
             "revoke": (Access, self._revoke),
             "grant": (Access, self._grant),
             "new_key": (Access, self._new_key),

@@ -185,7 +185,7 @@ class Gateway:
             length = len(body)
         elif fault and fault.kind == "short_body":
             body = body[: length // 2]
-        date = fault.message if fault and fault.kind == "date" else self.world.clock.header()
+        date = fault.message if fault and fault.kind == "date" else self._date()
         headers = [
             ("Server", "nginx"),
             *([("Date", date)] if date else []),
@@ -210,6 +210,11 @@ class Gateway:
             return
         # Sending waits until the network has taken what was sent before, so this ends the true transfer.
         await send({"type": "http.response.body", "body": b"", "more_body": False})
+
+    def _date(self) -> str:
+        """The `Date` header as the switch has it, empty for none."""
+        kind = self.world.switches.date_header
+        return {"true": self.world.clock.header(), "absent": "", "senseless": "yesterday noon"}[kind]
 
     async def _flood(self, fault: Fault, send: Send) -> None:
         headers = [(b"Content-Type", b"application/json"), (b"Connection", b"close")]

@@ -109,6 +109,9 @@ class AdminClient:
         """`last_modified` is the stamp it has from now on, by default the present second."""
         self._post("reactivate", registration_id=registration_id, last_modified=last_modified)
 
+    def forget_removed(self, race_id: int) -> None:
+        self._post("forget_removed", race_id=race_id)
+
     def check_in(self, registration_id: int) -> None:
         self._post("check_in", registration_id=registration_id)
 
@@ -171,8 +174,15 @@ class AdminClient:
     ) -> None:
         self._post("move_event", event_id=event_id, start_in_hours=start_in_hours, start_time=start_time)
 
+    def move_to_race(self, event_id: int, race_id: int) -> None:
+        """Makes an event with its registrations part of another race."""
+        self._post("move_to_race", event_id=event_id, race_id=race_id)
+
     def delete_event(self, event_id: int) -> None:
         self._post("delete_event", event_id=event_id)
+
+    def delete_race(self, race_id: int) -> None:
+        self._post("delete_race", race_id=race_id)
 
     def revoke(self, partner: int, race_id: int | None = None) -> None:
         self._post("revoke", partner=partner, race_id=race_id)

@@ -14,6 +14,8 @@ class Switches(msgspec.Struct, forbid_unknown_fields=True):
     """Simulated seconds a mutation stays unseen, though its last_modified is the earlier time."""
     most_rows: dict[Literal["races", "participants", "removed"], int] = {}
     """Rows that a page of a feed has at the most, whatever is requested; a feed not named is not clamped."""
+    date_header: Literal["true", "absent", "senseless"] = "true"
+    """What answers carry as their `Date`."""
     latency_ms: float = 0.0
     """Real milliseconds each answer takes; the state is read half-way through."""
     max_in_flight: int = 2

@@ -162,6 +162,24 @@ class World:
                 book.removed.drop(id)
         race.modified = self.second
 
+    def move_to_race(self, event_id: int, race_id: int) -> None:
+        """Makes an event with all its registrations part of another race."""
+        event, to = self.event(event_id), self.race(race_id)
+        old = self.races[event.race_id]
+        if old is to:
+            raise WorldError(f"Event {event_id} is of race {race_id} already.")
+        old.event_ids.remove(event_id)
+        to.event_ids.append(event_id)
+        event.race_id = race_id
+        old.modified = to.modified = self.second
+
+    def delete_race(self, race_id: int) -> None:
+        """Takes a race with its events and registrations away without a trace in any feed."""
+        race = self.race(race_id)
+        for event_id in list(race.event_ids):
+            self.delete_event(event_id)
+        del self.races[race_id]
+
     # Registrations.
 
     def record(self, registration_id: int) -> Record:
@@ -260,6 +278,13 @@ class World:
         self._show("active", record.id, None)
         if not silent:
             self._show("removed", record.id, Removal(record, self.second, reason))
+
+    def forget_removed(self, race_id: int) -> None:
+        """Empties the removed feed of a race for good."""
+        for event_id in self.race(race_id).event_ids:
+            for book in (self.truth, self.feed):
+                for id in book.removed.ids(event_id):
+                    book.removed.drop(id)
 
     def reactivate(self, registration_id: int, modified: int | None = None) -> None:
         """Makes a removed registration active again under its id; it leaves the removed feed. `modified` is its stamp."""

@@ -130,8 +130,9 @@ def _visit(desk: Desk, race: PastRace, done: Slice, refusals: access.Refusals) -
 def _to_do(desk: Desk) -> list[PastRace]:
     """The races with something left, but for those that failed and are not due yet."""
     races = backfill.races_left(desk.conn, desk.partner_id, desk.now())
+    # Retries are noted by the database's clock, so they are due by it.
+    now = backfill.database_now(desk.conn)
     desk.conn.rollback()
-    now = dt.datetime.now(dt.UTC)
     return [race for race in races if race.retry_at is None or race.retry_at <= now]
 
 
@@ -259,5 +260,5 @@ def _end(desk: Desk, done: Slice) -> None:
     wait = done.out_of_budget or 0.0
     if left and not wait and all(race.retry_at is not None for race in left):
         soonest = min(race.retry_at for race in left if race.retry_at is not None)
-        wait = max(0.0, (soonest - dt.datetime.now(dt.UTC)).total_seconds())
+        wait = max(0.0, (soonest - backfill.database_now(desk.conn)).total_seconds())
     backfill.end_slice(desk.conn, desk.partner_id, wait=wait, finished=done.finished)

@@ -129,7 +129,7 @@ def request_of(conn: Connection, partner_id: int) -> Request | None:
     return Request(*row) if row else None
 
 
-def waiting(conn: Connection) -> list[str]:
+def waiting(conn: Connection, now: dt.datetime) -> list[str]:
     """Partition keys of the partners whose next slice may begin, longest waiting first; not those switched off or
     without a working credential."""
     with conn.cursor() as cur:
@@ -139,9 +139,18 @@ def waiting(conn: Connection) -> list[str]:
             WHERE h.finished_at IS NULL AND h.not_before <= now() AND {fleet.IS_ACTIVE}
             ORDER BY h.not_before, t.timing_partner_id
             """,
-            {"provider": PROVIDER, "now": dt.datetime.now(dt.UTC)},
+            {"provider": PROVIDER, "now": now},
         )
         return [key for (key,) in cur.fetchall()]
+
+
+def database_now(conn: Connection) -> dt.datetime:
+    """Return the database's clock, by which slices and retries are timed."""
+    with conn.cursor() as cur:
+        cur.execute("SELECT clock_timestamp()")
+        ((now,),) = cur.fetchall()
+    found: dt.datetime = now
+    return found
 
 
 def begin_slice(conn: Connection, partner_id: int, *, if_it_dies: dt.timedelta) -> None:

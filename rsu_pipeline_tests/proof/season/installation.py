@@ -1,0 +1,181 @@
+"""What an installation does by itself, in simulated time and by the product's own decisions; and what an operator may ask.
+
+Dagster is left out: its schedules and sensors only turn these decisions into runs (see orchestration.schedules, sensors and
+batch), which tests of their own cover.
+"""
+
+import datetime as dt
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
+
+from psycopg2.extensions import connection as Connection
+
+from rsu_pipeline.runsignup.errors import ApiError
+from rsu_pipeline.settings import Settings
+from rsu_pipeline.sync import backfill, cadence, listing
+from rsu_pipeline.sync import partner as sync
+from rsu_pipeline.sync.desk import Clients, CredentialRejected, Desk, desk_on
+from rsu_pipeline.sync.partner import SyncOutcome
+from rsu_pipeline.sync.watch import Watch, watched
+from rsu_pipeline.warehouse import backfill as requests
+from rsu_pipeline.warehouse import budget, cursors, database, fleet
+from rsu_pipeline.warehouse.credentials import PartnerError
+from rsu_pipeline.warehouse.database import PartnerBusy
+from rsu_pipeline_tests.hub import Hub
+from rsu_pipeline_tests.proof.season.clocks import Clocks
+
+FORESEEN = (ApiError, CredentialRejected, PartnerBusy, PartnerError)
+"""Failures that a run reports and the next one mends."""
+PROXIMITY_EVERY = dt.timedelta(minutes=5)
+PAUSE_SECONDS = 5.0
+"""How far time goes on while the watch waits for its next poll."""
+
+
+class Installation:
+    """The work of one hub for some partners, over sessions that are kept for a while."""
+
+    def __init__(self, hub: Hub, clocks: Clocks, *, run_id: str = "season") -> None:
+        self._hub = hub
+        self._clocks = clocks
+        self._run_id = run_id
+        self._settings: Settings = hub.settings
+        self._open: dict[str, tuple[Connection, Connection, Clients]] = {}
+
+    def close(self) -> None:
+        """End the sessions."""
+        for conn, ledger_conn, clients in self._open.values():
+            clients.close()
+            ledger_conn.close()
+            conn.close()
+        self._open.clear()
+
+    def __enter__(self) -> "Installation":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    # The schedules.
+
+    def nightly(self) -> None:
+        """Visit every partner with its listing, as the schedule nightly does."""
+        with self._control() as conn:
+            keys = [partner.key for partner in fleet.partners_to_sync(conn, self._clocks.hub_now())]
+        for key in keys:
+            self._visit(key, race_ids=None, relist=True)
+
+    def proximity(self) -> None:
+        """Visit what is due, as the schedule race_proximity does."""
+        now = self._clocks.hub_now()
+        with self._control() as conn:
+            partners = fleet.partners_to_sync(conn, now)
+            races = fleet.races_to_read(conn, now)
+        for visit in cadence.due(partners, races, now, self._settings.cadence, early=PROXIMITY_EVERY / 2):
+            self._visit(visit.key, race_ids=list(visit.race_ids), relist=visit.relist)
+
+    def watch(self, seconds: float) -> None:
+        """Watch the races in their window for so many seconds, as the sensor race_day has it done."""
+        now = self._clocks.hub_now()
+        with self._control() as conn:
+            if not watched(fleet.races_to_read(conn, now), now):
+                return
+        Watch(
+            self._hub.url,
+            self._hub.sealer,
+            self._settings,
+            run_id=self._run_id,
+            say=lambda line: None,
+            now=self._clocks.hub_now,
+            clock=lambda: self._clocks.time,
+            pause=lambda _: self._clocks.advance(PAUSE_SECONDS),
+        ).run(seconds)
+
+    def go_on_with_backfills(self) -> None:
+        """Read a slice of each backfill that waits for one, as the sensor history has it done."""
+        with self._control() as conn:
+            waiting = requests.waiting(conn, self._clocks.hub_now())
+        for key in waiting:
+            with suppress(*FORESEEN), self._desk(key, lane="backfill") as desk:
+                backfill.run_slice(desk, 1e6)
+
+    # The operator.
+
+    def request_backfill(self, key: str) -> None:
+        """Ask for a partner's past editions, unless that was done before."""
+        with self._control() as conn:
+            partner_id = int(key.split("-")[0])
+            if requests.request_of(conn, partner_id) is None:
+                requests.ask(conn, partner_id)
+                conn.commit()
+
+    def sync(
+        self, key: str, *, race_ids: Sequence[int] = (), full: bool = False, confirm_removals: bool = False
+    ) -> SyncOutcome | None:
+        """Run job sync_partner, as `rsu sync` and the UI do; None when it failed."""
+        with suppress(*FORESEEN), self._desk(key) as desk:
+            listing.refresh_events(desk)
+            plan = sync.make_plan(desk, force_full=full, race_ids=race_ids)
+            return sync.sync_participants(desk, plan, confirm_removals=confirm_removals)
+        return None
+
+    def confirm_pending_removals(self, keys: Sequence[str]) -> None:
+        """Confirm what the hub asks to be confirmed, and nothing else."""
+        for key in keys:
+            with self._control() as conn, conn.cursor() as cur:
+                cur.execute(
+                    "SELECT DISTINCT race_id FROM event_cursors JOIN future_events USING (timing_partner_id, event_id, race_id)"
+                    " WHERE timing_partner_id = %s AND needs_full = %s",
+                    (int(key.split("-")[0]), cursors.REMOVALS_HELD_BACK),
+                )
+                race_ids = [race_id for (race_id,) in cur.fetchall()]
+            if race_ids:
+                self.sync(key, race_ids=race_ids, confirm_removals=True)
+
+    # How.
+
+    def _visit(self, key: str, *, race_ids: Sequence[int] | None, relist: bool) -> None:
+        with suppress(*FORESEEN), self._desk(key) as desk:
+            sync.visit(desk, race_ids=race_ids, relist=relist)
+
+    @contextmanager
+    def _control(self) -> Iterator[Connection]:
+        conn = self._sessions("routine")[0]
+        try:
+            yield conn
+        finally:
+            if not conn.closed:
+                conn.rollback()
+
+    @contextmanager
+    def _desk(self, key: str, *, lane: budget.Lane = "routine") -> Iterator[Desk]:
+        conn, _, clients = self._sessions(lane)
+        with desk_on(
+            conn,
+            clients,
+            self._hub.sealer,
+            self._settings,
+            key,
+            run_id=self._run_id,
+            say=lambda line: None,
+            now=self._clocks.hub_now,
+        ) as desk:
+            yield desk
+
+    def _sessions(self, lane: budget.Lane) -> tuple[Connection, Connection, Clients]:
+        if lane not in self._open:
+            conn = database.connect(self._hub.url, purpose=f"sync {self._run_id}")
+            ledger_conn = database.connect(self._hub.url, purpose=f"ledger {self._run_id}")
+            self._open[lane] = (conn, ledger_conn, Clients(self._settings, ledger_conn, lane))
+        return self._open[lane]
+
+
+def one_of(installation: Installation, work: str, key: str) -> Callable[[], object]:
+    """Return a piece of work by its name."""
+    return {
+        "nightly": installation.nightly,
+        "proximity": installation.proximity,
+        "watch": lambda: installation.watch(25),
+        "backfill": installation.go_on_with_backfills,
+        "sync": lambda: installation.sync(key),
+        "full sync": lambda: installation.sync(key, full=True),
+    }[work]

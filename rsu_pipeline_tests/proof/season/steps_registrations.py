@@ -1,0 +1,112 @@
+"""Steps of people at RunSignup: they register, get bibs, are corrected, move and leave; and the feeds misbehave."""
+
+from rsu_pipeline_tests.proof.season.programs import choice, number, pick, step
+from rsu_pipeline_tests.proof.season.world import World
+
+REASONS = ("cleared", "removed", "deferred")
+BIB = choice(None, *range(1, 10))
+
+
+class RegistrationSteps(World):
+    """See the module."""
+
+    @step(pick=pick, count=number(1, 4), bib=BIB)
+    def register(self, pick: int, count: int, bib: int | None) -> None:
+        if event := self.event(pick):
+            self.admin.register(event["event_id"], {"bib_num": bib}, count=count)
+
+    @step(pick=pick, name=choice("a", "Ä'c", "\\", "\t☃b"))
+    def edit(self, pick: int, name: str) -> None:
+        if row := self.registration(pick):
+            self.admin.edit(row["registration_id"], {"first_name": name})
+
+    @step(pick=pick, bib=BIB)
+    def set_bib(self, pick: int, bib: int | None) -> None:
+        if row := self.registration(pick):
+            self.admin.bib(row["registration_id"], bib)
+
+    @step(pick=pick, numbers=number(100, 900))
+    def check_in(self, pick: int, numbers: int) -> None:
+        """Everybody of an event gets a bib."""
+        if event := self.event(pick):
+            rows = [row for row in self.registrations() if row["event_id"] == event["event_id"]]
+            for number, row in enumerate(rows):
+                self.admin.bib(row["registration_id"], numbers + number)
+
+    @step(first=pick, second=pick)
+    def swap_bibs(self, first: int, second: int) -> None:
+        a, b = self.registration(first), self.registration(second)
+        if a and b and a["registration_id"] != b["registration_id"]:
+            self.admin.swap_bibs(a["registration_id"], b["registration_id"])
+
+    @step(pick=pick, into=pick, with_bib=choice(True, False), hide=choice(None, "new", "removed"))
+    def transfer(self, pick: int, into: int, with_bib: bool, hide: str | None) -> None:
+        row = self.registration(pick)
+        if row is None:
+            return
+        targets = [
+            event
+            for race in self.races()
+            if row["event_id"] in [event["event_id"] for event in race["events"]]
+            for event in race["events"]
+            if self.may_change(event, race)
+        ]
+        if targets:
+            event_id = targets[into % len(targets)]["event_id"]
+            self.late = max(self.late, 3)
+            new = self.admin.transfer(
+                row["registration_id"], event_id, transfer_bib=with_bib, hide=hide, hide_seconds=3
+            )
+            if row["registration_id"] in self.erased:
+                self.erased.add(new)
+
+    @step(pick=pick, reason=choice(*REASONS))
+    def remove(self, pick: int, reason: str) -> None:
+        if row := self.registration(pick):
+            self.admin.remove(row["registration_id"], reason)
+
+    @step(pick=pick)
+    def vanish(self, pick: int) -> None:
+        if row := self.registration(pick):
+            self.admin.remove(row["registration_id"], silent=True)
+
+    @step(pick=pick, keep_stamp=choice(True, False))
+    def reactivate(self, pick: int, keep_stamp: bool) -> None:
+        rows = [row for row in self.removed() if row["removed_reason"] in REASONS]
+        if rows:
+            row = rows[pick % len(rows)]
+            stamp = row["last_modified_ts"] - 60 if keep_stamp else None
+            self.admin.reactivate(row["registration_id"], last_modified=stamp)
+
+    @step(pick=pick, bib=number(1, 9), of_profile=choice(True, False))
+    def change_without_a_stamp(self, pick: int, bib: int, of_profile: bool) -> None:
+        if row := self.registration(pick):
+            fields: dict[str, object] = {"phone": f"312-555-010{bib}"} if of_profile else {"bib_num": bib}
+            self.admin.edit(row["registration_id"], fields, last_modified=row["last_modified"])
+
+    @step(pick=pick)
+    def forget_removed(self, pick: int) -> None:
+        """The removed feed of a race forgets."""
+        if race := self.race(pick):
+            self.admin.forget_removed(race["race_id"])
+
+    @step(seconds=choice(0, 3, 200, 900))
+    def see_late(self, seconds: int) -> None:
+        self.admin.switch(visibility_delay=seconds)
+        self.late = max(self.late, seconds)
+
+    @step(layout=choice("last", "own", "first"))
+    def lay_out(self, layout: str) -> None:
+        self.admin.switch(layout=layout)
+
+    @step(feed=choice("participants", "removed", "races"), rows=choice(2, 3, 1000))
+    def clamp_pages(self, feed: str, rows: int) -> None:
+        """From now on RunSignup gives out fewer rows at a time than requested."""
+        most = self._admin.switches()["most_rows"]
+        self.admin.switch(most_rows=most | {feed: rows})
+
+    @step(pick=pick)
+    def answer_empty(self, pick: int) -> None:
+        """The next answer with registrations of a race has none."""
+        if race := self.race(pick):
+            self.admin.fault("raw", 1, endpoint="participants", race_id=race["race_id"], body="W10=")
