@@ -39,6 +39,8 @@ class ApiSettings:
     """Seconds to wait for the next bytes of an answer."""
     total_timeout: float = 120.0
     """Seconds a whole call may take; a slowly dribbling answer is cut off here."""
+    race_day_timeout: float = 15.0
+    """The same for calls of the watch, and for all calls while a race is in its window, where this is shorter."""
     registration: str | None = field(default=None, repr=False)
     """`<id>.<token>` of the caller registration, mandatory at RunSignup from 2027-01-01."""
     registration_secret: str | None = field(default=None, repr=False)
@@ -230,6 +232,7 @@ def load(environ: Mapping[str, str] | None = None) -> Settings:
             connect_timeout=read.number("RSU_CONNECT_TIMEOUT", default.api.connect_timeout, low=0.1, high=600),
             read_timeout=read.number("RSU_READ_TIMEOUT", default.api.read_timeout, low=0.1, high=3600),
             total_timeout=read.number("RSU_TOTAL_TIMEOUT", default.api.total_timeout, low=0.1, high=3600),
+            race_day_timeout=read.number("RSU_RACE_DAY_TIMEOUT", default.api.race_day_timeout, low=1, high=3600),
             registration=registration,
             registration_secret=registration_secret,
             attempts=read.integer("RSU_CALL_ATTEMPTS", default.api.attempts, low=1, high=20),

@@ -51,6 +51,7 @@ NUMBERS: list[tuple[str, Callable[[Settings], Any], bool, float, float]] = [
     ("RSU_CONNECT_TIMEOUT", lambda s: s.api.connect_timeout, False, 0.1, 600),
     ("RSU_READ_TIMEOUT", lambda s: s.api.read_timeout, False, 0.1, 3600),
     ("RSU_TOTAL_TIMEOUT", lambda s: s.api.total_timeout, False, 0.1, 3600),
+    ("RSU_RACE_DAY_TIMEOUT", lambda s: s.api.race_day_timeout, False, 1, 3600),
     ("RSU_CALL_ATTEMPTS", lambda s: s.api.attempts, True, 1, 20),
     ("RSU_CALL_BACKOFF", lambda s: s.api.backoff, False, 0, 600),
     ("RSU_CALLS_PER_HOUR", lambda s: s.budget.calls_per_hour, True, 1, 1_000_000),

@@ -104,8 +104,9 @@ class Client:
         base_url: str,
         connect_timeout: float = 5.0,
         read_timeout: float = 30.0,
-        total_timeout: float = 120.0,
+        total_timeout: float | Callable[[], float] = 120.0,
         attempts: int = 4,
+        retry_timeouts: bool = True,
         backoff: float = 1.0,
         registration: str | None = None,
         registration_secret: str | None = None,
@@ -114,8 +115,9 @@ class Client:
         self._ledger = ledger
         self._base_url = base_url
         self._timeouts = (connect_timeout, read_timeout)
-        self._total_timeout = total_timeout
+        self._total_timeout = total_timeout if callable(total_timeout) else lambda: total_timeout
         self._attempts = attempts
+        self._attempts_by_cause = _ATTEMPTS_BY_CAUSE if retry_timeouts else _ATTEMPTS_BY_CAUSE | {Cause.TIMEOUT: 1}
         self._wait = tenacity.wait_exponential(multiplier=backoff, max=MAX_RETRY_AFTER) + tenacity.wait_random(
             0, backoff
         )
@@ -290,7 +292,7 @@ class Client:
         size = rows = 0
         try:
             answer = transport.fetch(
-                self._session, self._base_url + path, {**params, **self._params}, self._timeouts, self._total_timeout
+                self._session, self._base_url + path, {**params, **self._params}, self._timeouts, self._total_timeout()
             )
             status, size = answer.status, len(answer.body)
             parsed = _parse(answer, parse)
@@ -320,7 +322,9 @@ class Client:
 
     def _enough(self, state: tenacity.RetryCallState) -> bool:
         error = state.outcome.exception() if state.outcome else None
-        limit = _ATTEMPTS_BY_CAUSE.get(error.cause, self._attempts) if isinstance(error, ApiError) else self._attempts
+        limit = (
+            self._attempts_by_cause.get(error.cause, self._attempts) if isinstance(error, ApiError) else self._attempts
+        )
         return state.attempt_number >= min(limit, self._attempts)
 
     def _pause(self, state: tenacity.RetryCallState) -> float:

@@ -13,17 +13,15 @@ from rsu_pipeline.warehouse.event_times import (
     CLOSING_READ_WITHIN,
     CORRECTIONS_AFTER,
     FIRST_READ_WITHIN,
+    LONGEST_WATCHED,
     POST_EVENT_GRACE,
 )
+from rsu_pipeline.warehouse.event_times import DAY_BEFORE as DAY_BEFORE
+from rsu_pipeline.warehouse.event_times import WINDOW_BEFORE as WINDOW_BEFORE
 from rsu_pipeline.warehouse.fleet import FleetPartner, FleetRace
 
 Tier = Literal["undated", "later", "day", "window", "over"]
 
-DAY_BEFORE = dt.timedelta(hours=24)
-WINDOW_BEFORE = dt.timedelta(hours=4)
-LONGEST_WATCHED = dt.timedelta(days=3)
-"""An event longer than this is a virtual one, open for weeks: it is watched on its first day, then read like one that
-starts within the day."""
 LAST_LOOK = dt.timedelta(minutes=10)
 """How long before its start an event is read in full once more."""
 LAST_WEEK = dt.timedelta(days=7)

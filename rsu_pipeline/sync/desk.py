@@ -170,6 +170,8 @@ def limits(settings: Settings) -> budget.Limits:
         settings.budget.calls_per_hour,
         settings.budget.max_in_flight,
         all_credentials=settings.budget.in_flight_scope == "all",
+        call_seconds=settings.api.total_timeout,
+        race_day_call_seconds=settings.api.race_day_timeout,
     )
 
 
@@ -182,8 +184,10 @@ def client_for(settings: Settings, credential: credentials.OpenCredential, ledge
         base_url=api.base_url,
         connect_timeout=api.connect_timeout,
         read_timeout=api.read_timeout,
-        total_timeout=api.total_timeout,
+        total_timeout=lambda: ledger.call_seconds,
         attempts=api.attempts,
+        # The next poll is the retry, and the other races have their turn before it.
+        retry_timeouts=ledger.lane != "race_day",
         backoff=api.backoff,
         registration=api.registration,
         registration_secret=api.registration_secret,

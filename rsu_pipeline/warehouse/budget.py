@@ -5,6 +5,8 @@ A grant is a row of `api_calls`, counted and inserted under an advisory lock: th
 the next (which then sees every grant before it), the insert, the commit, and only then the call. Time is the database
 server's. A process killed with a call in flight gives its place back when its session ends; for a few seconds more the
 abandoned call still counts, since RunSignup may be busy with it yet.
+
+While a race is in its window, one place in flight is reserved for lane race_day, and the calls of all lanes are short.
 """
 
 import random
@@ -15,6 +17,8 @@ from typing import Literal
 
 import psycopg2
 from psycopg2.extensions import connection as Connection
+
+from rsu_pipeline.warehouse import fleet
 
 Lane = Literal["race_day", "new_partner", "routine", "backfill"]
 LANES: dict[Lane, float] = {"race_day": 1.0, "new_partner": 0.95, "routine": 0.9, "backfill": 0.7}
@@ -27,6 +31,14 @@ STUCK_SECONDS = 900.0
 
 BACKFILL_PATIENCE = 30.0
 """Seconds after which a backfill takes any free place in flight."""
+RESERVE_CHECK_SECONDS = 10.0
+"""How old the answer to whether a race is in its window may be."""
+ASK_AGAIN_SECONDS = 0.02
+"""How long a lane waits before it asks again for a place in flight, on average. Race day asks twice as often, and so goes
+first where several wait."""
+ASK_AGAIN_FOR_ONLY_PLACE_SECONDS = 0.5
+"""The same for the other lanes where there is a single place and a race is in its window, so that race day finds it free
+between two of their calls."""
 
 _LEDGER_LOCK_CLASS = 0x525357
 
@@ -42,11 +54,39 @@ class NoCallLeft(RuntimeError):
 
 @dataclass(frozen=True)
 class Limits:
-    """What is allowed. `all_credentials` tells whether `max_in_flight` counts over all API keys or for each alone."""
+    """What is allowed.
+
+    Attributes:
+        calls_per_hour: calls of an API key in any hour.
+        max_in_flight: calls at a time.
+        all_credentials: whether `max_in_flight` counts over all API keys or for each alone.
+        call_seconds: the longest that a call may take.
+        race_day_call_seconds: the same for lane race_day, and for all lanes while a race is in its window.
+    """
 
     calls_per_hour: int
     max_in_flight: int
     all_credentials: bool = True
+    call_seconds: float = 120.0
+    race_day_call_seconds: float = 15.0
+
+
+def has_place(lane: Lane, limits: Limits, in_flight: int, others: int, *, is_reserved: bool, steps_back: bool) -> bool:
+    """Return whether a lane may have a place in flight.
+
+    Args:
+        lane: who asks.
+        limits: what is allowed.
+        in_flight: calls in flight now, of all lanes.
+        others: those of them that are not race day's.
+        is_reserved: whether a race is in its window, so that the other lanes leave one place to race day.
+        steps_back: whether the lane leaves the last free place to the others.
+    """
+    most = limits.max_in_flight
+    but_one = max(1, most - 1)
+    if lane != "race_day" and is_reserved and others >= but_one:
+        return False
+    return in_flight < (but_one if steps_back else most)
 
 
 class Ledger:
@@ -66,33 +106,41 @@ class Ledger:
         self._conn = conn
         self._credential_id = credential_id
         self._api_key_id = api_key_id
-        self._lane: Lane = lane
+        self.lane: Lane = lane
         self._limits = limits
         self._sleep = sleep
+        self._is_reserved = False
+        self._reserve_checked_at = float("-inf")
         self.calls = 0
         """Calls granted to this object so far."""
 
     @property
     def lane_limit(self) -> int:
         """Calls an hour this lane may bring the API key to; never less than one."""
-        return max(1, int(self._limits.calls_per_hour * LANES[self._lane]))
+        return max(1, int(self._limits.calls_per_hour * LANES[self.lane]))
+
+    @property
+    def call_seconds(self) -> float:
+        """How long a call may take that is granted now."""
+        longest = self._limits.call_seconds
+        is_short = self.lane == "race_day" or self._has_reserve()
+        return min(longest, self._limits.race_day_call_seconds) if is_short else longest
 
     def take(self, endpoint: str, race_id: int | None) -> int:
         """Waits for a place in flight and returns the number of the grant. Raises NoCallLeft.
 
-        The last place is not for backfill until it has waited for BACKFILL_PATIENCE: its long pages would keep race day
-        waiting. Its runs go on side by side all the same, one writing while the other asks.
+        While a race is in its window, one place is race day's alone. A single place is for all lanes. The last place is not
+        for backfill until it has waited for BACKFILL_PATIENCE: its long pages would keep race day waiting. Its runs go on
+        side by side all the same, one writing while the other asks.
         """
         began = time.monotonic()
         while True:
-            steps_back = self._lane == "backfill" and time.monotonic() - began < BACKFILL_PATIENCE
-            grant = self._try(endpoint, race_id, places=max(1, self._limits.max_in_flight - steps_back))
+            steps_back = self.lane == "backfill" and time.monotonic() - began < BACKFILL_PATIENCE
+            grant = self._try(endpoint, race_id, steps_back=steps_back)
             if grant is not None:
                 self.calls += 1
                 return grant
-            # Race day asks twice as often, and so goes first where several wait.
-            pause = 0.01 if self._lane == "race_day" else 0.02
-            self._sleep(pause * (0.5 + random.random()))  # noqa: S311 - jitter
+            self._sleep(self._pause() * (0.5 + random.random()))  # noqa: S311 - jitter
 
     def settle(self, grant: int, *, status: int | None, error: str | None, size: int, rows: int) -> None:
         """Reports how a granted call ended and gives its place in flight back."""
@@ -107,8 +155,26 @@ class Ledger:
         """Calls this lane has left in the present hour."""
         return max(0, self.lane_limit - calls_this_hour(self._conn, self._api_key_id))
 
-    def _try(self, endpoint: str, race_id: int | None, *, places: int) -> int | None:
+    def _pause(self) -> float:
+        if self.lane == "race_day":
+            return ASK_AGAIN_SECONDS / 2
+        is_only_place = self._limits.max_in_flight == 1 and self._is_reserved
+        return ASK_AGAIN_FOR_ONLY_PLACE_SECONDS if is_only_place else ASK_AGAIN_SECONDS
+
+    def _has_reserve(self) -> bool:
+        """Return whether one place is race day's, as of a few seconds ago at most. It is so a longest call before a race
+        enters its window, so that no long call is in flight then."""
+        now = time.monotonic()
+        if now - self._reserve_checked_at >= RESERVE_CHECK_SECONDS:
+            key = None if self._limits.all_credentials else self._api_key_id
+            within = self._limits.call_seconds + RESERVE_CHECK_SECONDS
+            self._is_reserved = fleet.has_race_in_window(self._conn, key, within=within)
+            self._reserve_checked_at = now
+        return self._is_reserved
+
+    def _try(self, endpoint: str, race_id: int | None, *, steps_back: bool) -> int | None:
         key = 0 if self._limits.all_credentials else self._api_key_id
+        is_reserved = self.lane != "race_day" and self._has_reserve()
         try:
             with self._conn.cursor() as cur:
                 cur.execute("SELECT pg_advisory_xact_lock(%s, %s)", (_LEDGER_LOCK_CLASS, key))
@@ -122,15 +188,17 @@ class Ledger:
                         "limit": self.lane_limit,
                     },
                 )
-                used, frees_in, in_flight = cur.fetchone() or (0, None, 0)
+                used, frees_in, in_flight, others = cur.fetchone() or (0, None, 0, 0)
                 if used >= self.lane_limit:
-                    raise NoCallLeft(float(frees_in or 0.0), self._lane)
-                if in_flight >= places:
+                    raise NoCallLeft(float(frees_in or 0.0), self.lane)
+                if not has_place(
+                    self.lane, self._limits, in_flight, others, is_reserved=is_reserved, steps_back=steps_back
+                ):
                     return None
                 cur.execute(
                     "INSERT INTO api_calls (credential_id, api_key_id, lane, endpoint, race_id)"
                     " VALUES (%s, %s, %s, %s, %s) RETURNING api_call_id",
-                    (self._credential_id, self._api_key_id, self._lane, endpoint, race_id),
+                    (self._credential_id, self._api_key_id, self.lane, endpoint, race_id),
                 )
                 (grant,) = cur.fetchone() or (None,)
             self._conn.commit()
@@ -149,18 +217,22 @@ WITH hour AS (
     SELECT granted_at, row_number() OVER (ORDER BY granted_at DESC) AS nth
     FROM api_calls
     WHERE api_key_id = %(api_key)s AND granted_at > statement_timestamp() - interval '1 hour'
-)
-SELECT
-    (SELECT count(*) FROM hour),
-    (SELECT extract(epoch FROM granted_at + interval '1 hour' - statement_timestamp()) FROM hour WHERE nth = %(limit)s),
-    (SELECT count(*) FROM api_calls c
-     WHERE c.settled_at IS NULL
+),
+flight AS (
+    SELECT c.lane FROM api_calls c
+    WHERE c.settled_at IS NULL
         AND c.granted_at > statement_timestamp() - make_interval(secs => %(stuck)s)
         AND (%(all)s OR c.api_key_id = %(api_key)s)
         AND (c.granted_at > statement_timestamp() - make_interval(secs => %(abandoned)s)
             -- A later session may have been given the number of one that is gone.
             OR EXISTS (SELECT FROM pg_stat_activity a
-                WHERE a.pid = c.holder_pid AND coalesce(a.backend_start, c.granted_at) <= c.granted_at)))
+                WHERE a.pid = c.holder_pid AND coalesce(a.backend_start, c.granted_at) <= c.granted_at))
+)
+SELECT
+    (SELECT count(*) FROM hour),
+    (SELECT extract(epoch FROM granted_at + interval '1 hour' - statement_timestamp()) FROM hour WHERE nth = %(limit)s),
+    (SELECT count(*) FROM flight),
+    (SELECT count(*) FROM flight WHERE lane <> 'race_day')
 """
 
 

@@ -1,4 +1,4 @@
-"""When an event is upcoming, over, or still owed a closing read: one declaration, as constants and as SQL.
+"""When an event is upcoming, in its window, over, or still owed a closing read: one declaration, as constants and as SQL.
 
 `sync.cadence` decides the same in Python from the same constants, and a test compares both. `e` is a row of
 runsignup_events, `k` the partner's row of event_cursors for it, `%(now)s` the present.
@@ -17,6 +17,12 @@ CLOSING_READ_WITHIN = dt.timedelta(days=365)
 FIRST_READ_WITHIN = dt.timedelta(days=7)
 """How long after it was over an event that was never read is still read without a backfill. It covers an event that was
 added while the hub was down."""
+WINDOW_BEFORE = dt.timedelta(hours=4)
+"""How long before its start an event enters its window, in which the watch polls it."""
+DAY_BEFORE = dt.timedelta(hours=24)
+LONGEST_WATCHED = dt.timedelta(days=3)
+"""An event longer than this is a virtual one, open for weeks: it is watched on its first day, then read like one that
+starts within the day."""
 
 
 def _interval(span: dt.timedelta) -> str:
@@ -35,3 +41,12 @@ coalesce({OVER_AT} <= %(now)s AND {OVER_AT} > %(now)s - {_interval(CLOSING_READ_
         AND {OVER_AT} + {_interval(CORRECTIONS_AFTER)} <= %(now)s END, false)
 """
 """SQL: whether the event is over and owed a full read that begins after that."""
+
+
+def is_in_window(at: str) -> str:
+    """Return SQL for whether the event is in its window at the moment that the SQL `at` gives."""
+    start = "coalesce(e.starts_at, e.ends_at)"
+    return f"""
+({start} <= {at} + {_interval(WINDOW_BEFORE)} AND {OVER_AT} > {at}
+    AND ({start} > {at} - {_interval(DAY_BEFORE)} OR {OVER_AT} <= {start} + {_interval(LONGEST_WATCHED + POST_EVENT_GRACE)}))
+"""

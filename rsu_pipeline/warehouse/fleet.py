@@ -3,10 +3,11 @@
 import datetime as dt
 from dataclasses import dataclass
 
+from psycopg2.extensions import AsIs
 from psycopg2.extensions import connection as Connection
 
 from rsu_pipeline.warehouse.credentials import PROVIDER
-from rsu_pipeline.warehouse.event_times import IS_UPCOMING, NEEDS_CLOSING_READ
+from rsu_pipeline.warehouse.event_times import IS_UPCOMING, NEEDS_CLOSING_READ, is_in_window
 
 REJECTED_RETRY_AFTER = dt.timedelta(minutes=5)
 """How long a rejected credential is left alone unless it changes. The next visit then asks again, so that access which
@@ -24,6 +25,8 @@ t.disabled_at IS NULL AND t.partition_key IS NOT NULL
     AND (c.rejected_at IS NULL OR c.rejected_at < %(now)s - interval '{REJECTED_RETRY_AFTER.total_seconds():.0f} seconds')
 """
 
+# Races and events that are read: none that RunSignup refuses and no longer lists, and no event that is gone.
+IS_READ = "NOT (l.access = 'denied' AND l.unlisted_at IS NOT NULL) AND e.gone_at IS NULL"
 
 CALL_BUDGET = "coalesce(c.api_key_id, -c.timing_partner_id)"
 """The call budget a credential draws on: its API key's number, or minus the partner's while the key has none."""
@@ -97,7 +100,7 @@ def races_to_read(conn: Connection, now: dt.datetime) -> list[FleetRace]:
                 JOIN partner_races l USING (timing_partner_id)
                 JOIN runsignup_events e ON e.race_id = l.race_id
                 LEFT JOIN event_cursors k ON k.timing_partner_id = l.timing_partner_id AND k.event_id = e.event_id
-                WHERE {IS_ACTIVE} AND NOT (l.access = 'denied' AND l.unlisted_at IS NOT NULL) AND e.gone_at IS NULL
+                WHERE {IS_ACTIVE} AND {IS_READ}
                     AND ({IS_UPCOMING} OR {NEEDS_CLOSING_READ})
                 GROUP BY t.timing_partner_id, l.race_id
             ) r
@@ -128,3 +131,33 @@ def races_to_read(conn: Connection, now: dt.datetime) -> list[FleetRace]:
                 (*row[:9], row[9] or (), row[10]) for row in cur.fetchall()
             )
         ]
+
+
+def has_race_in_window(conn: Connection, api_key_id: int | None, *, within: float = 0.0) -> bool:
+    """Return whether any race that the watch polls is in its window, or enters it within so many seconds, by the
+    database's clock. Ends the transaction.
+
+    Args:
+        conn: a session at the hub's database.
+        api_key_id: the API key whose races count, None for all.
+        within: seconds.
+    """
+    now = "statement_timestamp()"
+    with conn.cursor() as cur:
+        cur.execute(
+            f"""
+            SELECT EXISTS (
+                SELECT
+                {ACTIVE}
+                JOIN partner_races l USING (timing_partner_id)
+                JOIN runsignup_events e ON e.race_id = l.race_id
+                WHERE {IS_ACTIVE} AND {IS_READ}
+                    AND (%(api_key)s::int IS NULL OR c.api_key_id = %(api_key)s)
+                    AND ({is_in_window(now)} OR {is_in_window(f"({now} + make_interval(secs => %(within)s))")})
+            )
+            """,
+            {"provider": PROVIDER, "now": AsIs(now), "api_key": api_key_id, "within": within},
+        )
+        (found,) = cur.fetchone() or (False,)
+    conn.rollback()
+    return bool(found)

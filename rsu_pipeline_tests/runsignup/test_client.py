@@ -310,6 +310,18 @@ def test_an_answer_that_dribbles_is_cut_off_long_before_its_end() -> None:
     assert [one.error for one in ledger.outcomes] == [Cause.TIMEOUT.value]
 
 
+@pytest.mark.parametrize(("retries", "calls"), [(True, 3), (False, 1)])
+def test_a_time_out_is_repeated_unless_the_next_poll_is_the_repetition(retries: bool, calls: int) -> None:
+    def hang(head: str) -> Iterator[bytes]:
+        time.sleep(0.5)
+        yield b""
+
+    ledger = CountingLedger()
+    with raw_server(hang) as server, pytest.raises(ApiError):
+        client(server.url, ledger, attempts=3, total_timeout=0.1, retry_timeouts=retries).races_page(1)
+    assert len(ledger.outcomes) == calls
+
+
 @pytest.mark.parametrize("framing", ["plain", "gzip", "chunked", "until closed"])
 def test_a_body_is_read_whole_however_it_is_framed_and_cut(framing: str) -> None:
     rows = b",".join(b'{"registration_id":%d,"event_id":1}' % number for number in range(1, 5001))

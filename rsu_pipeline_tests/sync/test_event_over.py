@@ -11,7 +11,7 @@ from rsu_pipeline.runsignup.payloads import Event, Race
 from rsu_pipeline.sync import cadence
 from rsu_pipeline.sync.listed_rows import event_row
 from rsu_pipeline.warehouse import database, fleet
-from rsu_pipeline.warehouse.event_times import IS_UPCOMING, NEEDS_CLOSING_READ
+from rsu_pipeline.warehouse.event_times import IS_UPCOMING, NEEDS_CLOSING_READ, is_in_window
 from rsu_pipeline_tests.hub import Hub
 
 MakeHub = Callable[..., Hub]
@@ -21,20 +21,20 @@ SPEC = {"partners": 1, "races_per_partner": 1, "events_per_race": 1, "registrati
 MOMENTS = st.none() | st.sampled_from(
     [
         NOW - hours * HOUR + dt.timedelta(seconds=seconds)
-        for hours in (-5, 0, 1, 2, 25, 26, 49, 24 * 7 + 1, 24 * 365 + 1)
+        for hours in (-5, -4, 0, 1, 2, 24, 25, 26, 49, 72, 73, 74, 24 * 7 + 1, 24 * 365 + 1)
         for seconds in (-1, 0, 1)
     ]
 )
 
 
 @given(st.lists(st.tuples(MOMENTS, MOMENTS, MOMENTS), min_size=1, max_size=200))
-def test_sql_and_python_agree_on_when_an_event_is_over_and_owed_a_read(
+def test_sql_and_python_agree_on_when_an_event_is_in_its_window_over_and_owed_a_read(
     server: str, cases: list[tuple[dt.datetime | None, dt.datetime | None, dt.datetime | None]]
 ) -> None:
     with database.session(server, purpose="test") as conn, conn.cursor() as cur:
         cur.execute(
             f"""
-            SELECT {IS_UPCOMING}, {NEEDS_CLOSING_READ}
+            SELECT {IS_UPCOMING}, {NEEDS_CLOSING_READ}, coalesce({is_in_window("%(now)s")}, false)
             FROM unnest(%(starts)s::timestamptz[], %(ends)s::timestamptz[]) WITH ORDINALITY AS e (starts_at, ends_at, nth)
             LEFT JOIN (SELECT nth, nth AS event_id, f AS last_full_at
                 FROM unnest(%(fulls)s::timestamptz[]) WITH ORDINALITY AS f (f, nth) WHERE f IS NOT NULL) k USING (nth)
@@ -52,6 +52,7 @@ def test_sql_and_python_agree_on_when_an_event_is_over_and_owed_a_read(
         (
             (over := cadence.over_at(start, end)) is None or over > NOW,
             cadence.closing_read(start, end, full, NOW) is not None,
+            cadence.tier(start, end, NOW) == "window",
         )
         for start, end, full in cases
     ]

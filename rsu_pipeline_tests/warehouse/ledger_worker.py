@@ -14,7 +14,7 @@ from typing import Any
 from rsu_pipeline import settings as configuration
 from rsu_pipeline.runsignup.errors import BudgetExhausted
 from rsu_pipeline.sync import desk
-from rsu_pipeline.warehouse import budget, credentials, database
+from rsu_pipeline.warehouse import budget, credentials, database, fleet
 from rsu_pipeline.warehouse.sealing import Sealer
 
 
@@ -50,7 +50,10 @@ def hold(order: dict[str, Any], ledger: budget.Ledger) -> dict[str, Any]:
 
 
 def call(order: dict[str, Any], ledger: budget.Ledger) -> dict[str, Any]:
-    """Makes so many real calls, as a sync makes them."""
+    """Makes so many real calls, as a sync makes them. Without `reserve` the ledger makes the mistake of giving race day's
+    place to anyone."""
+    if not order.get("reserve", True):
+        fleet.has_race_in_window = lambda *_, **__: False
     settings = configuration.load(order["environment"])
     sealer = Sealer(settings.secret_keys, source="RSU_SECRET_KEY")
     with database.session(order["url"], purpose="ledger worker") as conn:

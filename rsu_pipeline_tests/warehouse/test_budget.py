@@ -1,8 +1,6 @@
 """The call ledger, against real processes, a real database and a real HTTP server's own count."""
 
 import json
-import subprocess
-import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -80,24 +78,6 @@ def take_all(ledger: Ledger) -> tuple[int, NoCallLeft]:
 
 def backdate(conn: Connection, seconds: float, which: str = "true") -> None:
     sql(conn, f"UPDATE api_calls SET granted_at = clock_timestamp() - interval '{seconds} seconds' WHERE {which}")
-
-
-@pytest.fixture
-def start() -> Iterator[Callable[..., Worker]]:
-    """Starts a ledger worker; what is left of them is killed after the test."""
-    started: list[Worker] = []
-
-    def make(url: str, do: str, **order: Any) -> Worker:
-        full = {"url": url, "do": do, "credential": 1, "lane": "race_day", "calls_per_hour": 1000, "max_in_flight": 2}
-        full["api_key"] = order.get("credential", 1)
-        command = [sys.executable, "-m", "rsu_pipeline_tests.warehouse.ledger_worker", json.dumps(full | order)]
-        started.append(subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True))
-        return started[-1]
-
-    yield make
-    for worker in started:
-        worker.kill()
-        worker.communicate()
 
 
 # Many processes
