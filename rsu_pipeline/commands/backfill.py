@@ -14,7 +14,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rsu_pipeline.commands.common import chosen_partners, find_dagster, hub, show_json
 from rsu_pipeline.commands.runs import run_here
 from rsu_pipeline.warehouse import backfill as requests
-from rsu_pipeline.warehouse import credentials
+from rsu_pipeline.warehouse import backfill_cancellation, credentials
 
 LOOK_EVERY = 1.0
 DAEMON_SECONDS = 90.0
@@ -28,14 +28,21 @@ DAEMON_SECONDS = 90.0
 @click.option("--since", type=click.IntRange(1900, 2200), metavar="YEAR", help="Leave out events of earlier years.")
 @click.option("--restart", is_flag=True, help="Read again what was read before.")
 @click.option("--wait", is_flag=True, help="Stay until it is done, and show how far it is.")
+@click.option("--cancel", is_flag=True, help="Cancel it: no more is read until it is asked for again.")
 @click.option("--json", "as_json", is_flag=True, help="For programs: how far each partner is.")
-def backfill(names: tuple[str, ...], since: int | None, restart: bool, wait: bool, as_json: bool) -> None:
+def backfill(names: tuple[str, ...], since: int | None, restart: bool, wait: bool, cancel: bool, as_json: bool) -> None:
     """Read the registrations of past editions.
 
     It is read in slices of minutes that go behind everything else, goes on by itself until done, and can be asked for
-    again at any time: what is stored is not read twice. Exit code 1 when a race failed; it is tried again later.
+    again at any time: what is stored is not read twice. With --cancel it ends until then, like a run or a backfill that is
+    terminated in the web UI. Exit code 1 when a race failed; it is tried again later.
     """
+    if cancel and (wait or restart or since is not None):
+        raise click.UsageError("--cancel reads nothing: leave out --wait, --restart and --since.")
     chosen = chosen_partners(names)
+    if cancel:
+        _cancel(chosen, as_json=as_json)
+        return
     find_dagster()
     with hub("backfill") as conn:
         for partner in chosen:
@@ -66,7 +73,47 @@ def line(item: requests.Progress) -> str:
         text += f", {item.unavailable} events not to be had any more"
     if item.retry_at:
         text += f", {item.failing} races FAILED (tried again {item.retry_at:%Y-%m-%d %H:%M} UTC)"
+    if item.cancelled_at:
+        return f"{text}, cancelled at {item.cancelled_at:%Y-%m-%d %H:%M} UTC (`rsu backfill` resumes it)"
     return text + (", complete" if item.is_complete else "")
+
+
+def _cancel(chosen: Sequence[credentials.Partner], *, as_json: bool) -> None:
+    """Withdraw the partners' open requests, and terminate the runs that read them."""
+    now = dt.datetime.now(dt.UTC)
+    with hub("backfill") as conn:
+        numbers = {partner.partner_id for partner in chosen}
+        cancelled = [item for item in backfill_cancellation.open_requests(conn) if item.partner_id in numbers]
+        backfill_cancellation.cancel(conn, {item.partner_id: now for item in cancelled})
+        conn.commit()
+    find_dagster()
+    unreached = _terminate([item.key for item in cancelled], now) if cancelled else []
+    if as_json:
+        keys = {item.key for item in cancelled}
+        found = [item for item in _progress(chosen) if item.key in keys]
+        show_json({"partners": [vars(item) | {"is_complete": item.is_complete} for item in found]})
+        return
+    if not cancelled:
+        click.echo("No backfill of these partners is open: nothing to cancel.")
+        return
+    click.echo(
+        f"Cancelled the backfill of {len(cancelled)} partners ({', '.join(item.key for item in cancelled)})."
+        " What is stored stays. `rsu backfill` resumes it."
+    )
+    for run_id in unreached:
+        click.echo(f"Run {run_id[:8]} could not be terminated from here. It ends after the race that it reads.")
+
+
+def _terminate(keys: Sequence[str], at: dt.datetime) -> list[str]:
+    """Terminate the partners' runs and show the cancellation in the web UI. Return the runs that were not reached."""
+    import dagster as dg
+
+    from rsu_pipeline.orchestration import cancelled_runs
+
+    with dg.DagsterInstance.get() as instance:
+        for key in keys:
+            instance.report_runless_asset_event(cancelled_runs.observation(key, at))
+        return cancelled_runs.terminate_runs(instance, keys)
 
 
 def _prepare(keys: Sequence[str]) -> bool:
@@ -100,7 +147,7 @@ def _wait(chosen: Sequence[credentials.Partner], daemon: bool, *, silent: bool) 
             for item in found:
                 if bar:
                     bar.update(tasks[item.key], total=item.events, completed=item.settled)
-            open_ones = [item for item in found if item.finished_at is None and not _only_failed(item)]
+            open_ones = [item for item in found if item.is_open and not _only_failed(item)]
             if not open_ones:
                 return
             now = dt.datetime.now(dt.UTC)

@@ -88,6 +88,8 @@ def _history(found: backfill.Progress | None) -> str:
     if found.is_complete:
         return "complete"
     share = f"{found.settled / found.events:.0%}" if found.events else "0%"
+    if found.cancelled_at:
+        return f"{share}, cancelled at {found.cancelled_at:%Y-%m-%d %H:%M} UTC"
     return f"{share}, {found.failing} races fail" if found.failing else share
 
 

@@ -76,8 +76,9 @@ def history_complete(context: dg.AssetCheckExecutionContext, warehouse: Warehous
     if progress is None:
         return dg.AssetCheckResult(passed=True, metadata={"past_events": 0}, description="No history was asked for.")
     return dg.AssetCheckResult(
-        passed=progress.is_complete,
+        passed=progress.is_complete or progress.cancelled_at is not None,
         severity=dg.AssetCheckSeverity.ERROR if failing else dg.AssetCheckSeverity.WARN,
+        description=f"Cancelled at {progress.cancelled_at:%Y-%m-%d %H:%M} UTC." if progress.cancelled_at else None,
         metadata={
             "past_events": progress.events,
             "events_settled": progress.settled,

@@ -113,6 +113,7 @@ def history_metadata(done: Slice, progress: Progress | None, ledger: Ledger) -> 
     counts = done.sync.counts
     whole = {
         "complete": int(progress.is_complete),
+        "cancelled": int(progress.cancelled_at is not None),
         "races": progress.races,
         "races_done": progress.races_done,
         "races_failing": progress.failing,
@@ -132,6 +133,7 @@ def history_metadata(done: Slice, progress: Progress | None, ledger: Ledger) -> 
     }
     return {
         **{name: dg.MetadataValue.int(number) for name, number in (whole | this).items()},
+        **({"cancelled_at": dg.MetadataValue.timestamp(progress.cancelled_at)} if progress.cancelled_at else {}),
         "seconds": dg.MetadataValue.float(round(done.seconds, 3)),
         "hours_left_estimate": dg.MetadataValue.float(round(left / 3600, 2)),
         "problem_count": dg.MetadataValue.int(len(done.problems)),

@@ -2,19 +2,20 @@
 
 import datetime as dt
 import time
+from collections.abc import Mapping
 
 import dagster as dg
 
 from rsu_pipeline import installation
-from rsu_pipeline.orchestration import partitions
+from rsu_pipeline.orchestration import cancelled_runs, partitions
 from rsu_pipeline.orchestration.failures import plain_failures
 from rsu_pipeline.orchestration.jobs import backfill_history, sync_partner
-from rsu_pipeline.orchestration.lanes import HISTORY
 from rsu_pipeline.orchestration.resources import WarehouseResource
 from rsu_pipeline.orchestration.run_tags import FIRST_SYNC_TAG
 from rsu_pipeline.orchestration.schedules import ACTIVE
-from rsu_pipeline.warehouse import backfill, credentials
+from rsu_pipeline.warehouse import backfill, backfill_cancellation, credentials
 
+SHOWN_CANCELLED = 5
 RETRY_SECONDS = 60.0
 """How long after a first sync that ended without a trace it is asked for again; doubles with each, up to an hour."""
 
@@ -77,15 +78,22 @@ def _may_retry(ended_at: float | None, tries: int, now: float) -> bool:
     minimum_interval_seconds=60,
     default_status=dg.DefaultSensorStatus.RUNNING,
     description="Goes on with the history that was asked for, slice by slice until it is complete: a partner whose slice has"
-    " ended gets the next one, once calls are free again and races that failed may be retried.",
+    " ended gets the next one, once calls are free again and races that failed may be retried. A run that is terminated, or"
+    " a backfill that is cancelled, cancels it.",
 )
 def history(context: dg.SensorEvaluationContext, warehouse: WarehouseResource) -> dg.SensorResult:
+    now = dt.datetime.now(dt.UTC)
     with plain_failures(), warehouse.connect("history") as conn:
-        waiting = backfill.waiting(conn, dt.datetime.now(dt.UTC))
+        open_requests = backfill_cancellation.open_requests(conn)
+        conn.rollback()
+        found = cancelled_runs.cancelled_by_a_person(context.instance, open_requests, now)
+        backfill_cancellation.cancel(conn, found)
+        conn.commit()
+        waiting = backfill.waiting(conn, now)
+        cancelled = backfill_cancellation.cancelled_keys(conn)
     known = set(context.instance.get_dynamic_partitions(partitions.NAME)) if waiting else set()
     busy = _reading_history(context.instance) if waiting else set()
     free = [key for key in waiting if key in known and key not in busy]
-    now = dt.datetime.now(dt.UTC)
     requests = [
         dg.RunRequest(
             run_key=f"history:{key}:{now:%Y%m%dT%H%M%S}",
@@ -96,8 +104,24 @@ def history(context: dg.SensorEvaluationContext, warehouse: WarehouseResource) -
         for key in free
     ]
     words = f"{len(waiting)} partners have history to be read, {len(busy)} are at it, {len(requests)} slices asked for"
+    if cancelled:
+        words += f", {len(cancelled)} are cancelled ({', '.join(_cancelled_words(cancelled))})"
     context.log.info(words)
-    return dg.SensorResult(run_requests=requests, skip_reason=None if requests else words)
+    return dg.SensorResult(
+        run_requests=requests,
+        skip_reason=None if requests else words,
+        asset_events=[
+            cancelled_runs.observation(item.key, found[item.partner_id])
+            for item in open_requests
+            if item.partner_id in found
+        ],
+    )
+
+
+def _cancelled_words(cancelled: Mapping[str, dt.datetime]) -> list[str]:
+    """Return who was cancelled when, the last first."""
+    words = [f"{key} at {at:%Y-%m-%d %H:%M} UTC" for key, at in list(cancelled.items())[:SHOWN_CANCELLED]]
+    return words if len(words) == len(cancelled) else [*words, "..."]
 
 
 def _reading_history(instance: dg.DagsterInstance) -> set[str]:
@@ -105,6 +129,5 @@ def _reading_history(instance: dg.DagsterInstance) -> set[str]:
     return {
         run.tags["dagster/partition"]
         for run in instance.get_runs(dg.RunsFilter(statuses=ACTIVE))
-        if "dagster/partition" in run.tags
-        and (run.job_name == backfill_history.name or HISTORY in (run.asset_selection or ()))
+        if "dagster/partition" in run.tags and cancelled_runs.reads_history(run)
     }

@@ -18,7 +18,7 @@ from rsu_pipeline.sync.desk import Desk
 from rsu_pipeline.sync.partner import SyncOutcome
 from rsu_pipeline.sync.plan import PlannedRead
 from rsu_pipeline.sync.reading import ReadOutcome
-from rsu_pipeline.warehouse import backfill, database
+from rsu_pipeline.warehouse import backfill, backfill_cancellation, database
 from rsu_pipeline.warehouse.backfill import PastEvent, PastRace, Progress
 
 YEAR = dt.timedelta(days=365)
@@ -77,7 +77,7 @@ def is_old(events: Sequence[PastEvent], now: dt.datetime) -> bool:
 
 def run_slice(desk: Desk, seconds: float, *, clock: Callable[[], float] = time.monotonic) -> Slice:
     """Reads of the partner's history what so many seconds allow; a race begun is read to its end. A request begins with
-    the listing. Between two races whoever waits for the partner is let in.
+    the listing. Between two races whoever waits for the partner is let in, and a request that was cancelled ends the slice.
 
     Raises ApiError when the listing fails or the installation itself is refused, CredentialRejected when every race
     refuses the credential; what came before is stored.
@@ -89,7 +89,7 @@ def run_slice(desk: Desk, seconds: float, *, clock: Callable[[], float] = time.m
     try:
         _list(desk)
         for race in _to_do(desk):
-            if clock() - began >= seconds:
+            if clock() - began >= seconds or backfill_cancellation.cancelled_at(desk.conn, desk.partner_id):
                 break
             if done.races and database.give_way(desk.conn, desk.partner_id):
                 desk.say("gave way to another sync of this partner between two races")

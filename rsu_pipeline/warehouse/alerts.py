@@ -298,7 +298,7 @@ def failing_history(conn: Connection, more_than: int) -> list[tuple[int, str | N
         cur.execute(
             "SELECT t.timing_partner_id, t.partition_key, h.race_id, h.failures FROM history_races h"
             " JOIN timing_partners t USING (timing_partner_id) JOIN history_requests q USING (timing_partner_id)"
-            " WHERE t.disabled_at IS NULL AND q.finished_at IS NULL AND h.failures > %s ORDER BY 1, 3",
+            " WHERE t.disabled_at IS NULL AND q.finished_at IS NULL AND q.cancelled_at IS NULL AND h.failures > %s ORDER BY 1, 3",
             (more_than,),
         )
         return cur.fetchall()

@@ -18,7 +18,7 @@ EventState = Literal["loaded", "empty", "unavailable"]
 class Request:
     """A partner's history, asked for. Events of years before `since_year` are left out, what was read before `anew_from`
     is read again; `listed_at` is None until the partner's races were listed for it, `finished_at` while something is
-    left."""
+    left, `cancelled_at` unless the request was withdrawn."""
 
     partner_id: int
     since_year: int | None
@@ -28,6 +28,7 @@ class Request:
     not_before: dt.datetime
     slices: int
     finished_at: dt.datetime | None
+    cancelled_at: dt.datetime | None
 
 
 @dataclass(frozen=True)
@@ -64,6 +65,7 @@ class Progress:
     since_year: int | None
     requested_at: dt.datetime
     finished_at: dt.datetime | None
+    cancelled_at: dt.datetime | None
     not_before: dt.datetime
     races: int
     races_done: int
@@ -86,28 +88,49 @@ class Progress:
         return self.finished_at is not None and not self.failing
 
     @property
+    def is_open(self) -> bool:
+        """Return whether slices are still to be read."""
+        return self.finished_at is None and self.cancelled_at is None
+
+    @property
     def calls_left(self) -> int:
         """An estimate: what is left costs as many calls a race as what is done, and two where nothing is."""
         left = self.races - self.races_done
         return round(left * (self.calls / self.races_done if self.races_done and self.calls else 2))
 
 
-def ask(conn: Connection, partner_id: int, *, since_year: int | None = None, anew: bool = False) -> Request:
-    """Asks for a partner's history, in the caller's transaction. One asked for before goes on, over the years now given;
-    `anew` has everything read again."""
+_REQUEST = (
+    "timing_partner_id, since_year, requested_at, anew_from, listed_at, not_before, slices, finished_at, cancelled_at"
+)
+
+
+def ask(
+    conn: Connection,
+    partner_id: int,
+    *,
+    since_year: int | None = None,
+    anew: bool = False,
+    run_id: str | None = None,
+    backfill_id: str | None = None,
+) -> Request:
+    """Asks for a partner's history, in the caller's transaction. One asked for before goes on, over the years now given, one
+    that was cancelled too; `anew` has everything read again. `run_id` and `backfill_id` are Dagster's, of who asks."""
     with conn.cursor() as cur:
         cur.execute(
-            """
-            INSERT INTO history_requests AS h (timing_partner_id, since_year, anew_from)
-            VALUES (%(partner)s, %(since)s, CASE WHEN %(anew)s THEN clock_timestamp() END)
+            f"""
+            INSERT INTO history_requests AS h (timing_partner_id, since_year, anew_from, last_requested_at, run_id, backfill_id)
+            VALUES (%(partner)s, %(since)s, CASE WHEN %(anew)s THEN clock_timestamp() END, clock_timestamp(), %(run)s,
+                %(backfill)s)
             ON CONFLICT (timing_partner_id) DO UPDATE SET since_year = excluded.since_year,
                 requested_at = CASE WHEN %(anew)s OR h.finished_at IS NOT NULL THEN now() ELSE h.requested_at END,
                 slices = CASE WHEN %(anew)s OR h.finished_at IS NOT NULL THEN 0 ELSE h.slices END,
                 listed_at = CASE WHEN NOT %(anew)s AND h.finished_at IS NULL THEN h.listed_at END,
-                anew_from = coalesce(excluded.anew_from, h.anew_from), not_before = now(), finished_at = NULL
-            RETURNING timing_partner_id, since_year, requested_at, anew_from, listed_at, not_before, slices, finished_at
+                anew_from = coalesce(excluded.anew_from, h.anew_from), not_before = now(), finished_at = NULL,
+                cancelled_at = NULL, last_requested_at = excluded.last_requested_at, run_id = excluded.run_id,
+                backfill_id = excluded.backfill_id
+            RETURNING {_REQUEST}
             """,
-            {"partner": partner_id, "since": since_year, "anew": anew},
+            {"partner": partner_id, "since": since_year, "anew": anew, "run": run_id, "backfill": backfill_id},
         )
         request = Request(*(cur.fetchone() or ()))
         if anew:
@@ -120,11 +143,7 @@ def ask(conn: Connection, partner_id: int, *, since_year: int | None = None, ane
 def request_of(conn: Connection, partner_id: int) -> Request | None:
     """What was asked for of a partner; None when nothing was."""
     with conn.cursor() as cur:
-        cur.execute(
-            "SELECT timing_partner_id, since_year, requested_at, anew_from, listed_at, not_before, slices, finished_at"
-            " FROM history_requests WHERE timing_partner_id = %s",
-            (partner_id,),
-        )
+        cur.execute(f"SELECT {_REQUEST} FROM history_requests WHERE timing_partner_id = %s", (partner_id,))
         row = cur.fetchone()
     return Request(*row) if row else None
 
@@ -136,7 +155,7 @@ def waiting(conn: Connection, now: dt.datetime) -> list[str]:
         cur.execute(
             f"""
             SELECT t.partition_key {fleet.ACTIVE} JOIN history_requests h USING (timing_partner_id)
-            WHERE h.finished_at IS NULL AND h.not_before <= now() AND {fleet.IS_ACTIVE}
+            WHERE h.finished_at IS NULL AND h.cancelled_at IS NULL AND h.not_before <= now() AND {fleet.IS_ACTIVE}
             ORDER BY h.not_before, t.timing_partner_id
             """,
             {"provider": PROVIDER, "now": now},
@@ -247,7 +266,7 @@ WITH {_RACES_LEFT}, past AS (
     WHERE (%(partner)s::integer IS NULL OR l.timing_partner_id = %(partner)s)
     GROUP BY l.timing_partner_id
 )
-SELECT q.timing_partner_id, t.partition_key, q.since_year, q.requested_at, q.finished_at, q.not_before, seen.races,
+SELECT q.timing_partner_id, t.partition_key, q.since_year, q.requested_at, q.finished_at, q.cancelled_at, q.not_before, seen.races,
     seen.races - coalesce(o.races, 0), failed.races, failed.retry_at, coalesce(p.events, 0), coalesce(p.loaded, 0),
     coalesce(p.empty, 0), coalesce(p.unavailable, 0), coalesce(p.registrations, 0), calls.n
 FROM history_requests q

@@ -10,8 +10,10 @@ from rsu_pipeline.orchestration.failures import plain_failures
 from rsu_pipeline.orchestration.partitions import timing_partner
 from rsu_pipeline.orchestration.resources import RunSignupResource, WarehouseResource
 from rsu_pipeline.orchestration.run_config import fields_of, read_config
+from rsu_pipeline.orchestration.run_tags import PARENT_TAG
 from rsu_pipeline.orchestration.tables import OPERATORS, shown
 from rsu_pipeline.sync import backfill, lists
+from rsu_pipeline.sync.desk import Desk
 from rsu_pipeline.warehouse import backfill as requests
 
 PATIENCE = 60.0
@@ -49,13 +51,12 @@ def participant_history(
 
     One row of `runsignup_participants` is a registration; `history_events` tells which past events were read, which
     RunSignup answered with nothing, and which it no longer gives out. One run reads for some minutes (RSU_HISTORY_SLICE);
-    the sensor `history` starts the next until nothing is left, and `history_complete` is red until then.
+    the sensor `history` starts the next until nothing is left, and `history_complete` is red until then. Terminating a run,
+    or cancelling the backfill, cancels the request: it is resumed when it is launched again.
     """
     config = read_config(HistoryConfig, context.op_execution_context.op_config)
     with plain_failures(), runsignup.desk_of_run(warehouse, context, patience=PATIENCE) as desk:
-        if not config.go_on or requests.request_of(desk.conn, desk.partner_id) is None:
-            requests.ask(desk.conn, desk.partner_id, since_year=config.since_year, anew=config.anew)
-            desk.conn.commit()
+        _request(context, desk, config)
         with lists.rebuilt_on_failure(desk):
             done = backfill.run_slice(desk, installation.current().settings.history.slice_seconds)
         progress = requests.progress(desk.conn, desk.partner_id, desk.now())
@@ -63,3 +64,21 @@ def participant_history(
         if not_built := rebuild_lists(context, desk):
             raise dg.Failure(not_built, allow_retries=False)
         return dg.MaterializeResult(metadata=report.history_metadata(done, progress, desk.ledger))
+
+
+def _request(context: dg.AssetExecutionContext, desk: Desk, config: HistoryConfig) -> None:
+    """Make the partner's request, unless the run only continues one. A cancelled one is resumed by a run that a person repeats."""
+    tags = context.run.tags
+    made = requests.request_of(desk.conn, desk.partner_id) if config.go_on else None
+    is_repeated = PARENT_TAG in tags and "dagster/retry_number" not in tags
+    if made is not None and not (made.cancelled_at and is_repeated):
+        return
+    requests.ask(
+        desk.conn,
+        desk.partner_id,
+        since_year=made.since_year if made else config.since_year,
+        anew=config.anew,
+        run_id=context.run.run_id,
+        backfill_id=tags.get("dagster/backfill"),
+    )
+    desk.conn.commit()

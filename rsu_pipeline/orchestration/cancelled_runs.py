@@ -1,0 +1,101 @@
+"""Which backfills a person cancelled, by what Dagster knows of their runs, and the ends of their runs.
+
+A run ends as CANCELED in several ways. Dagster writes RUN_CANCELING before it only where somebody asked for it: Terminate in
+the web UI, a cancelled backfill, `rsu backfill --cancel`, and its own run monitor after the longest runtime. A run that
+is ended by a signal (`rsu up` stops, Ctrl-C on `rsu sync`) has no such event. So stopping the hub cancels no backfill.
+"""
+
+import datetime as dt
+from collections.abc import Collection, Sequence
+
+import dagster as dg
+from dagster._core.errors import DagsterUserCodeUnreachableError
+from dagster._core.execution.backfill import BulkActionStatus
+from dagster._core.storage.dagster_run import CANCELABLE_RUN_STATUSES
+
+from rsu_pipeline.orchestration.lanes import HISTORY
+from rsu_pipeline.warehouse.backfill_cancellation import OpenRequest
+
+HISTORY_JOB = "backfill_history"
+MAX_RUNTIME = "exceeding maximum runtime"
+"""In the message of the event with which Dagster's run monitor ends a run that takes too long."""
+MAX_CLOCK_DIFFERENCE = dt.timedelta(minutes=5)
+"""Between PostgreSQL and the machine that writes Dagster's records."""
+CANCELLED_BACKFILL = {BulkActionStatus.CANCELING, BulkActionStatus.CANCELED}
+FAILED_BACKFILL = {BulkActionStatus.FAILING, BulkActionStatus.FAILED}
+"""A backfill that fails in the daemon has its runs cancelled, and no person did."""
+
+
+def cancelled_by_a_person(
+    instance: dg.DagsterInstance, requests: Sequence[OpenRequest], now: dt.datetime
+) -> dict[int, dt.datetime]:
+    """Return when each of these requests was cancelled, by partner: by the backfill that asked for it, or by one of its runs."""
+    if not requests:
+        return {}
+    of_backfills = _cancelled_backfills(instance, {request.backfill_id for request in requests if request.backfill_id})
+    cancelled = {request.partner_id: now for request in requests if request.backfill_id in of_backfills}
+    since = min(request.last_requested_at for request in requests) - MAX_CLOCK_DIFFERENCE
+    by_key = {request.key: request for request in requests}
+    ended = dg.RunsFilter(statuses=[dg.DagsterRunStatus.CANCELING, dg.DagsterRunStatus.CANCELED], updated_after=since)
+    for run in instance.get_runs(ended):
+        request = by_key.get(run.tags.get("dagster/partition", ""))
+        if request is None or not reads_history(run) or _backfill_failed(instance, run):
+            continue
+        at = _person_cancelled_at(instance, run.run_id)
+        # A run that is cancelled as it starts may ask after that.
+        if at is not None and (at >= request.last_requested_at or run.run_id == request.run_id):
+            cancelled.setdefault(request.partner_id, at)
+    return cancelled
+
+
+def reads_history(run: dg.DagsterRun) -> bool:
+    """Return whether a run reads past editions."""
+    return run.job_name == HISTORY_JOB or HISTORY in (run.asset_selection or ())
+
+
+def terminate_runs(instance: dg.DagsterInstance, keys: Collection[str]) -> list[str]:
+    """Terminate the runs that do nothing but read the past editions of these partners. Return the ids of those not reached."""
+    unreached = []
+    for run in instance.get_runs(dg.RunsFilter(statuses=CANCELABLE_RUN_STATUSES)):
+        if run.tags.get("dagster/partition") not in keys or not reads_history(run) or _reads_more(run):
+            continue
+        try:
+            reached = instance.run_coordinator.cancel_run(run.run_id)
+        except DagsterUserCodeUnreachableError:
+            reached = False
+        if not reached:
+            unreached.append(run.run_id)
+    return unreached
+
+
+def observation(key: str, at: dt.datetime) -> dg.AssetObservation:
+    """Return what a partner's partition shows of its cancelled backfill."""
+    return dg.AssetObservation(
+        HISTORY,
+        partition=key,
+        description=f"The backfill was cancelled at {at:%Y-%m-%d %H:%M:%S} UTC. Launching it again resumes it.",
+        metadata={"cancelled_at": dg.MetadataValue.timestamp(at)},
+    )
+
+
+def _reads_more(run: dg.DagsterRun) -> bool:
+    return bool(run.asset_selection) and run.asset_selection != {HISTORY}
+
+
+def _cancelled_backfills(instance: dg.DagsterInstance, ids: Collection[str]) -> set[str]:
+    found = (instance.get_backfill(backfill_id) for backfill_id in ids)
+    return {backfill.backfill_id for backfill in found if backfill and backfill.status in CANCELLED_BACKFILL}
+
+
+def _backfill_failed(instance: dg.DagsterInstance, run: dg.DagsterRun) -> bool:
+    backfill_id = run.tags.get("dagster/backfill")
+    backfill = instance.get_backfill(backfill_id) if backfill_id else None
+    return backfill is not None and backfill.status in FAILED_BACKFILL
+
+
+def _person_cancelled_at(instance: dg.DagsterInstance, run_id: str) -> dt.datetime | None:
+    """Return when a person had the run cancelled; None where no one did."""
+    events = instance.all_logs(run_id, of_type=dg.DagsterEventType.RUN_CANCELING)
+    if not events or any(MAX_RUNTIME in event.message for event in events):
+        return None
+    return dt.datetime.fromtimestamp(min(event.timestamp for event in events), dt.UTC)
