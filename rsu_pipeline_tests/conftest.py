@@ -165,6 +165,19 @@ def make_hub(
     return make
 
 
+@pytest.fixture
+def own_server() -> Iterator[tuple[Path, str]]:
+    """A PostgreSQL that a test may stop: its folder and a database with the schema."""
+    folder = Path(tempfile.mkdtemp(prefix="rsu-outage-")) / "postgres"
+    url = embedded.ensure_running(folder)
+    with database.session(url, purpose="tests") as conn:
+        database.migrate(conn)
+    yield folder, url
+    embedded.release(folder)
+    embedded.destroy(folder)
+    shutil.rmtree(folder.parent, ignore_errors=True)
+
+
 UMASK = os.umask(0o022)
 """Of the process that runs the tests."""
 os.umask(UMASK)

@@ -1,6 +1,8 @@
 """A PostgreSQL server seen from outside: what makes and drops databases and roles."""
 
+import subprocess
 from contextlib import closing
+from pathlib import Path
 
 import psycopg2
 
@@ -11,3 +13,9 @@ def execute(url: str, statement: str) -> None:
         conn.autocommit = True
         with conn.cursor() as cur:
             cur.execute(statement)
+
+
+def stop_at_once(folder: Path) -> None:
+    """Stop an embedded server as a power cut would: no shutdown checkpoint, every session cut."""
+    pid = int((folder / "data" / "postmaster.pid").read_text().splitlines()[0])
+    subprocess.run(["kill", "-QUIT", str(pid)], check=True)

@@ -1,8 +1,10 @@
 """One run for many partners: idle ones are synced side by side, each reported to its own partition."""
 
-from collections.abc import Iterator, Mapping
-from concurrent.futures import ThreadPoolExecutor, as_completed
+import itertools
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass
+from functools import partial
 
 import dagster as dg
 from pydantic import Field
@@ -13,8 +15,10 @@ from rsu_pipeline.orchestration import report
 from rsu_pipeline.orchestration.assets.sync import START_LISTS
 from rsu_pipeline.orchestration.failures import FORESEEN
 from rsu_pipeline.orchestration.lanes import lane_of
+from rsu_pipeline.orchestration.outages import Outage
 from rsu_pipeline.orchestration.resources import RunSignupResource, WarehouseResource
 from rsu_pipeline.orchestration.run_config import Number, PartitionKey, fields_of, read_config
+from rsu_pipeline.orchestration.run_tags import PARENT_TAG
 from rsu_pipeline.settings import BudgetSettings
 from rsu_pipeline.sync import lists
 from rsu_pipeline.sync import partner as sync
@@ -24,6 +28,8 @@ from rsu_pipeline.warehouse.start_lists import NotBuilt
 PATIENCE = 30.0
 """Seconds to wait for a partner: the watch has it for a moment at each look, a backfill until its next race."""
 
+VISITED = dg.AssetKey("future_events")
+"""The asset that each visit of a partner materializes last."""
 SIDE_BY_SIDE = 8
 """Partners at a time where each credential has places in flight of its own."""
 
@@ -61,8 +67,18 @@ def partners_at_once(budget: BudgetSettings) -> int:
 def sync_partners(context: dg.OpExecutionContext, warehouse: WarehouseResource, runsignup: RunSignupResource) -> None:
     """Syncs partners side by side, one more than may call at once; one partner's failure leaves the others."""
     config = read_config(BatchConfig, context.op_config)
+    keys = list(dict.fromkeys(config.partners))
+    if not keys:
+        raise dg.Failure("This run names no partner: enter partition keys under `partners`.", allow_retries=False)
+    told_before = partners_told(context.instance, context.run.tags.get(PARENT_TAG))
+    left = [key for key in keys if key not in told_before]
+    if len(left) < len(keys):
+        context.log.info(
+            f"{len(keys) - len(left)} of {len(keys)} partners were visited by the run that this one repeats"
+        )
 
     with_lists = context.instance.get_materialized_partitions(dg.AssetKey(START_LISTS))
+    outage = Outage(warehouse.address())
 
     def visit(key: str) -> Told:
         with runsignup.desk(
@@ -81,36 +97,65 @@ def sync_partners(context: dg.OpExecutionContext, warehouse: WarehouseResource, 
 
     failed: list[str] = []
     bug: Exception | None = None
-    with ThreadPoolExecutor(max_workers=partners_at_once(installation.current().settings.budget)) as pool:
-        waiting = {pool.submit(visit, key): key for key in dict.fromkeys(config.partners)}
+    side_by_side = partners_at_once(installation.current().settings.budget)
+    for key, future in _visits(left, lambda key: outage.outlast(lambda: visit(key)), side_by_side):
+        shown = sanitize_for_display(key, MAX_NAME_CHARS)
         try:
-            for future in as_completed(waiting):
-                key = waiting[future]
-                shown = sanitize_for_display(key, MAX_NAME_CHARS)
-                try:
-                    told = future.result()
-                except FORESEEN as error:
-                    failed.append(f"{shown}: {error}")
-                    continue
-                except Exception as error:  # a bug of ours, raised below once the others are told
-                    bug = error
-                    failed.append(f"{shown}: {type(error).__name__}, see below")
-                    continue
-                for event in _materializations(key, told):
-                    context.log_event(event)
-                if trouble := report.trouble(told.visited.sync):
-                    failed.append(f"{shown}: {trouble}")
-                if told.not_built:
-                    failed.append(f"{shown}: its start lists could not be built: {told.not_built}")
+            told = future.result()
+        except FORESEEN as error:
+            failed.append(f"{shown}: {error}")
+            continue
+        except Exception as error:  # a bug of ours, raised below once the others are told
+            bug = error
+            failed.append(f"{shown}: {type(error).__name__}, see below")
+            continue
+        # The mark by which a partner counts as visited comes last: what was told before a loss is told again.
+        for event in _materializations(key, told):
+            outage.outlast(partial(context.log_event, event))
+        if trouble := report.trouble(told.visited.sync):
+            failed.append(f"{shown}: {trouble}")
+        if told.not_built:
+            failed.append(f"{shown}: its start lists could not be built: {told.not_built}")
+    if failed:
+        raise dg.Failure(
+            f"{len(failed)} of {len(keys)} partners are not up to date: {'; '.join(failed[: report.SAMPLE])}",
+            metadata={"partners": len(keys), "partners_failed": len(failed)},
+            allow_retries=False,
+        ) from bug
+
+
+def _visits(keys: Sequence[str], visit: Callable[[str], Told], side_by_side: int) -> Iterator[tuple[str, Future[Told]]]:
+    """Visit partners so many at a time, and yield each as it ends. What a visit did is let go of once it was told, so that
+    memory does not grow with the number of partners."""
+    following = iter(keys)
+    with ThreadPoolExecutor(max_workers=side_by_side) as pool:
+        waiting = {pool.submit(visit, key): key for key in itertools.islice(following, side_by_side)}
+        try:
+            while waiting:
+                for future in wait(waiting, return_when=FIRST_COMPLETED).done:
+                    key = waiting.pop(future)
+                    for another in itertools.islice(following, 1):
+                        waiting[pool.submit(visit, another)] = another
+                    yield key, future
         finally:
             # A run that is terminated leaves out the partners whose turn has not come.
             pool.shutdown(wait=False, cancel_futures=True)
-    if failed:
-        raise dg.Failure(
-            f"{len(failed)} of {len(config.partners)} partners are not up to date: {'; '.join(failed[: report.SAMPLE])}",
-            metadata={"partners": len(config.partners), "partners_failed": len(failed)},
-            allow_retries=False,
-        ) from bug
+
+
+def partners_told(instance: dg.DagsterInstance, run_id: str | None) -> set[str]:
+    """Return the partition keys of the partners that a batch has visited, and those before it that it repeats.
+
+    Each of them has a materialization of VISITED by the run; a partner whose visit raised has none.
+    """
+    told: set[str] = set()
+    while run_id is not None:
+        for record in instance.get_records_for_run(run_id, of_type=dg.DagsterEventType.ASSET_MATERIALIZATION).records:
+            event = record.event_log_entry.dagster_event
+            if event and event.asset_key == VISITED and event.partition:
+                told.add(event.partition)
+        run = instance.get_run_by_id(run_id)
+        run_id = run.tags.get(PARENT_TAG) if run else None
+    return told
 
 
 def _build_lists(desk: Desk, told: Told, *, anyway: bool) -> None:
@@ -134,11 +179,11 @@ def _materializations(key: str, told: Told) -> Iterator[dg.AssetMaterialization]
 
     if visited.events is not None:
         yield of("partner_events", report.events_metadata(visited.events, left))
-    yield of("future_events", report.plan_metadata(visited.plan))
     if not report.trouble(visited.sync):
         yield of("participants", report.sync_metadata(visited.plan, visited.sync, left))
     if told.lists:
         yield of(START_LISTS, told.lists)
+    yield of("future_events", report.plan_metadata(visited.plan))
 
 
 @dg.job(description="Syncs many partners in one run, each reported to its own partition.")

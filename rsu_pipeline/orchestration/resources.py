@@ -29,7 +29,7 @@ class WarehouseResource(dg.ConfigurableResource[Any]):
             if context.run is not None:
                 check_run_config(context.run.run_config)
                 with suppress(*FORESEEN):  # the first step says in a sentence what is wrong
-                    stack.enter_context(self.connect(sessions.purpose_of(context.run.run_id)))
+                    stack.enter_context(sessions.sign_of_life(self.address(), context.run.run_id))
             yield self
 
     def address(self) -> str:

@@ -6,7 +6,54 @@ nobody can look for a process on another machine. The partner's lock would not d
 it for a moment at a time.
 """
 
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import psycopg2
 from psycopg2.extensions import connection as Connection
+
+from rsu_pipeline.warehouse import database
+
+LOOK_SECONDS = 3.0
+"""How often a run looks whether its session is still there. The run monitor looks twice, 10 s apart at least."""
+
+
+@contextmanager
+def sign_of_life(url: str, run_id: str) -> Iterator[None]:
+    """Keep a session open by which a run is known to be alive, and open another where PostgreSQL ended it.
+
+    A restart of the server or an administrator ends sessions, not the run: without another one it would be taken for dead.
+    A server that is away is asked again until the block ends.
+
+    Raises:
+        DatabaseError: when there is no session to begin with.
+    """
+    conn = database.connect(url, purpose=purpose_of(run_id))
+    ended = threading.Event()
+    keeper = threading.Thread(target=_keep, args=(conn, url, run_id, ended), name="sign of life", daemon=True)
+    keeper.start()
+    try:
+        yield
+    finally:
+        ended.set()
+        keeper.join()
+
+
+def _keep(conn: Connection, url: str, run_id: str, ended: threading.Event) -> None:
+    try:
+        while not ended.wait(LOOK_SECONDS):
+            try:
+                if conn.closed:
+                    conn = database.connect(url, purpose=purpose_of(run_id))
+                with conn.cursor() as cur:
+                    cur.execute("SELECT 1")
+                conn.rollback()
+            except (psycopg2.Error, database.DatabaseError):
+                # Away, or ended: the next look opens another one.
+                conn.close()
+    finally:
+        conn.close()
 
 
 def purpose_of(run_id: str) -> str:

@@ -13,6 +13,7 @@ import pytest
 
 from rsu_pipeline import installation
 from rsu_pipeline.definitions import build_definitions
+from rsu_pipeline.orchestration.run_tags import PARENT_TAG
 from rsu_pipeline.sandbox.process import SandboxProcess
 from rsu_pipeline.sync import listing
 from rsu_pipeline.warehouse import database
@@ -329,3 +330,29 @@ def test_a_terminated_batch_leaves_out_the_partners_whose_turn_has_not_come(
     assert not run.success and run.told == {}
     # One more than may call had begun.
     assert len(hub.partners) > hub.value("SELECT count(DISTINCT credential_id) FROM api_calls") <= 2
+
+
+def test_a_batch_that_repeats_another_leaves_out_the_partners_that_it_visited(
+    hub: Hub, instance: dg.DagsterInstance
+) -> None:
+    first = batch(instance, hub, 1, relist=[hub.partners[1]])
+    assert first.success
+    run = next(iter(instance.get_run_records()))
+    hub.sandbox.admin.reset_stats()
+    job = build_definitions().resolve_job_def("sync_batch")
+    keys = list(hub.partners.values())
+    again = job.execute_in_process(
+        instance=instance,
+        run_config={"ops": {"sync_partners": {"config": {"partners": keys, "relist": keys}}}},
+        tags={PARENT_TAG: run.dagster_run.run_id},
+    )
+    assert {key for _, key in seen(instance, again.run_id, again.success).told} == set(keys) - {hub.partners[1]}
+    assert {call["partner"] for call in hub.sandbox.admin.stats()["log"]} == {2, 3}
+
+
+def test_a_batch_without_partners_is_refused_in_one_sentence(hub: Hub, instance: dg.DagsterInstance) -> None:
+    job = build_definitions().resolve_job_def("sync_batch")
+    config = {"ops": {"sync_partners": {"config": {"partners": []}}}}
+    outcome = job.execute_in_process(instance=instance, run_config=config, raise_on_error=False)
+    found = seen(instance, outcome.run_id, outcome.success)
+    assert not found.success and found.failure == "This run names no partner: enter partition keys under `partners`."

@@ -1,9 +1,6 @@
 """PostgreSQL or RunSignup away during a sync: said plainly, nothing half-written, mended by the next sync alone."""
 
-import shutil
-import subprocess
-import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +12,7 @@ from rsu_pipeline.runsignup.errors import ApiError, Cause
 from rsu_pipeline.sandbox.process import SandboxProcess
 from rsu_pipeline.warehouse import database, embedded, pg_binaries
 from rsu_pipeline_tests.hub import Hub
+from rsu_pipeline_tests.servers import stop_at_once
 
 SPEC = {
     "partners": 1,
@@ -23,25 +21,6 @@ SPEC = {
     "registrations_per_event": 10,
     "start_in_hours": 400,
 }
-
-
-@pytest.fixture
-def own_server() -> Iterator[tuple[Path, str]]:
-    """A PostgreSQL that a test may stop: its folder and a database with the schema."""
-    folder = Path(tempfile.mkdtemp(prefix="rsu-outage-")) / "postgres"
-    url = embedded.ensure_running(folder)
-    with database.session(url, purpose="tests") as conn:
-        database.migrate(conn)
-    yield folder, url
-    embedded.release(folder)
-    embedded.destroy(folder)
-    shutil.rmtree(folder.parent, ignore_errors=True)
-
-
-def stop_at_once(folder: Path) -> None:
-    """Stops the server as a power cut would: no shutdown checkpoint, every session cut."""
-    pid = int((folder / "data" / "postmaster.pid").read_text().splitlines()[0])
-    subprocess.run(["kill", "-QUIT", str(pid)], check=True)
 
 
 @pytest.mark.parametrize("page", [1, 3, 5])
