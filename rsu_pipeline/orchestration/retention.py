@@ -8,6 +8,7 @@ reported the newest of an asset's partition stays, however old it is, and so doe
 import datetime as dt
 import shutil
 import time
+import uuid
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -20,6 +21,7 @@ from dagster._core.storage.event_log.schema import (
     SqlEventLogStorageTable,
 )
 from dagster._core.storage.event_log.sql_event_log import SqlEventLogStorage
+from dagster._core.storage.runs.schema import RunsTable
 from psycopg2.extensions import connection as Connection
 
 from rsu_pipeline import installation
@@ -43,6 +45,8 @@ TICK_LOG_DAYS = 3
 RUNS_A_NIGHT = 10_000
 """A run takes some 10 ms to delete; what is left is for the next night."""
 BATCH = 1000
+DELETED_SILENT_FOR = dt.timedelta(hours=1)
+"""How long a run that was deleted has to have written nothing. Until then its process may still be at work."""
 
 EVENTS = SqlEventLogStorageTable.c
 CHECKS = AssetCheckExecutionsTable.c
@@ -55,6 +59,7 @@ def delete_old(context: dg.OpExecutionContext, warehouse: WarehouseResource) -> 
     began = time.monotonic()
     counts = delete_old_runs(context.instance, now)
     counts["events_without_run"] = delete_runless_events(context.instance, now)
+    counts["deleted_runs"] = delete_remains_of_deleted_runs(context.instance, now)
     counts["tick_logs"] = delete_tick_logs(installation.current().settings.home / "dagster" / "logs", now)
     with plain_failures(), warehouse.connect("retention") as conn:
         counts |= hub.delete_old(conn, now)
@@ -96,12 +101,30 @@ def delete_old_runs(instance: dg.DagsterInstance, now: dt.datetime) -> dict[str,
     old = [run for run in _ended_long_ago(instance, now) if run not in kept]
     for run_id in old[:RUNS_A_NIGHT]:
         # The run itself goes last: were this cut short, it would be found again the next night.
-        instance.compute_log_manager.delete_logs(prefix=[run_id])
-        instance.event_log_storage.delete_events(run_id)
-        with _events(instance).index_connection() as conn:
-            conn.execute(AssetCheckExecutionsTable.delete().where(CHECKS.run_id == run_id))
+        _delete_records(instance, run_id)
         instance.run_storage.delete_run(run_id)
     return {"runs": min(len(old), RUNS_A_NIGHT), "runs_left": max(0, len(old) - RUNS_A_NIGHT), "runs_kept": len(kept)}
+
+
+def delete_remains_of_deleted_runs(instance: dg.DagsterInstance, now: dt.datetime) -> int:
+    """Delete what runs wrote after they were deleted in the web UI: a process at work goes on writing. Return of how many runs.
+
+    Dagster deletes a run's events with it, the materializations among them, and these would have been among those. Events
+    without a run stay.
+    """
+    before = now - DELETED_SILENT_FOR
+    gone = _deleted_runs_with_records(instance, before) | _deleted_runs_with_logs(instance, before)
+    for run_id in sorted(gone)[:RUNS_A_NIGHT]:
+        _delete_records(instance, run_id)
+    return min(len(gone), RUNS_A_NIGHT)
+
+
+def _delete_records(instance: dg.DagsterInstance, run_id: str) -> None:
+    """Delete what a run wrote and printed, but not the run."""
+    instance.compute_log_manager.delete_logs(prefix=[run_id])
+    instance.event_log_storage.delete_events(run_id)
+    with _events(instance).index_connection() as conn:
+        conn.execute(AssetCheckExecutionsTable.delete().where(CHECKS.run_id == run_id))
 
 
 def newest_runs(instance: dg.DagsterInstance) -> set[str]:
@@ -158,6 +181,38 @@ def delete_tick_logs(folder: Path, now: dt.datetime) -> int:
             shutil.rmtree(path) if path.is_dir() else path.unlink(missing_ok=True)
             deleted += 1
     return deleted
+
+
+def _deleted_runs_with_records(instance: dg.DagsterInstance, before: dt.datetime) -> set[str]:
+    """Return the runs that do not exist and whose last event or answer of a check is older."""
+    found: set[str] = set()
+    for run_id, written_at in ((EVENTS.run_id, EVENTS.timestamp), (CHECKS.run_id, CHECKS.create_timestamp)):
+        query = (
+            sa.select(run_id)
+            .where(run_id != RUNLESS_RUN_ID)
+            .where(~sa.exists().where(RunsTable.c.run_id == run_id))
+            .group_by(run_id)
+            .having(sa.func.max(written_at) < before.replace(tzinfo=None))
+        )
+        with _events(instance).index_connection() as conn:
+            found.update(str(row[0]) for row in conn.execute(query))
+    return found
+
+
+def _deleted_runs_with_logs(instance: dg.DagsterInstance, before: dt.datetime) -> set[str]:
+    """Return the runs that do not exist and whose folder of what they printed has not changed since."""
+    folder = installation.current().settings.home / "dagster" / "logs"
+    old = {
+        path.name for path in folder.glob("*") if _is_run_id(path.name) and path.stat().st_mtime < before.timestamp()
+    }
+    return {run_id for run_id in old if not instance.has_run(run_id)}
+
+
+def _is_run_id(name: str) -> bool:
+    try:
+        return str(uuid.UUID(name)) == name
+    except ValueError:
+        return False
 
 
 def _ended_long_ago(instance: dg.DagsterInstance, now: dt.datetime) -> Iterator[str]:

@@ -2,6 +2,8 @@
 
 import datetime as dt
 import os
+import subprocess
+import time
 from pathlib import Path
 
 import dagster as dg
@@ -12,6 +14,7 @@ from rsu_pipeline.orchestration import retention
 from rsu_pipeline.orchestration.retention import KEEP_DAYS
 from rsu_pipeline.warehouse import database
 from rsu_pipeline.warehouse import retention as hub_retention
+from rsu_pipeline_tests.commands.started import RSU, without_ours
 from rsu_pipeline_tests.hub import Hub
 from rsu_pipeline_tests.orchestration.queued import make, queue, report, start
 from rsu_pipeline_tests.orchestration.runs import sync_partner
@@ -141,6 +144,46 @@ def test_what_sensors_reported_long_ago_goes_but_the_newest_of_each_partition(
     assert hub_instance.get_materialized_partitions(PARTICIPANTS) == {"1-a", "2-b"}
     orphans = "SELECT count(*) FROM dagster.asset_event_tags WHERE event_id NOT IN (SELECT id FROM dagster.event_logs)"
     assert hub.value(orphans) == 0
+
+
+def test_runs_that_were_deleted_at_work_leave_nothing(hub: Hub, hub_instance: dg.DagsterInstance) -> None:
+    kept = sync_partner(hub_instance, hub.partners[2]).run_id
+    hub_instance.report_runless_asset_event(dg.AssetMaterialization("participants", partition="2-b"))
+    hub.sandbox.admin.switch(latency_ms=1500)
+    shell = subprocess.Popen(
+        [RSU, "sync", "--partner", "1", "--quiet"], env=without_ours() | hub.environment, stdout=subprocess.DEVNULL
+    )
+    try:
+        deadline = time.monotonic() + 60
+        while not hub.value("SELECT count(*) FROM api_calls WHERE settled_at IS NULL"):
+            assert time.monotonic() < deadline
+            time.sleep(0.05)
+        (deleted,) = run_ids(hub_instance) - {kept}
+        hub_instance.delete_run(deleted)
+        hub.sandbox.admin.switch(latency_ms=0)
+        shell.wait(60)
+    finally:
+        hub.sandbox.admin.switch(latency_ms=0)
+        shell.kill()
+        shell.wait()
+    logs = Path(hub.environment["RSU_HOME"]) / "dagster" / "logs"
+    assert rows_of(hub, deleted)["event_logs"] > 0
+    assert (logs / deleted).is_dir()
+
+    # Not while it may still be at work.
+    assert retention.delete_remains_of_deleted_runs(hub_instance, NOW) == 0
+    assert retention.delete_remains_of_deleted_runs(hub_instance, NOW + dt.timedelta(hours=2)) == 1
+    assert not any(rows_of(hub, deleted).values())
+    assert not (logs / deleted).exists()
+    assert all(rows_of(hub, kept).values())
+    assert (logs / kept).is_dir()
+    assert hub_instance.get_materialized_partitions(PARTICIPANTS) == {hub.partners[2], "2-b"}
+    orphans = "SELECT count(*) FROM dagster.asset_event_tags WHERE event_id NOT IN (SELECT id FROM dagster.event_logs)"
+    assert hub.value(orphans) == 0
+    # The catalogue still shows the asset, and the next sync of the partner is its own again.
+    assert PARTICIPANTS in hub_instance.all_asset_keys()
+    assert sync_partner(hub_instance, hub.partners[1]).success
+    assert hub.partners[1] in hub_instance.get_materialized_partitions(PARTICIPANTS)
 
 
 def test_what_ticks_printed_long_ago_goes_and_what_runs_printed_does_not(tmp_path: Path) -> None:
@@ -275,6 +318,7 @@ def test_the_nightly_run_reports_what_it_deleted_and_leaves_bib_log_and_registra
         "runs_left": 0,
         "runs_kept": 1,
         "events_without_run": 0,
+        "deleted_runs": 0,
         "tick_logs": 0,
         "sync_history": 0,
         "quarantined_rows": 0,
