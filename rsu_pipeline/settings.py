@@ -76,6 +76,8 @@ class SyncSettings:
     cursor_overlap: int = 120
     """Seconds by which a cursor is set back, for clock skew and rows that become visible late. RunSignup advises at
     least 10."""
+    max_clock_skew: float = 120.0
+    """Seconds by which the clocks of hub, database and RunSignup may differ. The cursor's overlap covers as much."""
     mass_removal_share: float = 0.2
     """A full read that would remove more than this share of an event's registrations removes none."""
     mass_removal_floor: int = 5
@@ -248,6 +250,7 @@ def load(environ: Mapping[str, str] | None = None) -> Settings:
             incremental_days=read.number("RSU_INCREMENTAL_DAYS", default.sync.incremental_days, low=0, high=3650),
             page_size=read.integer("RSU_PAGE_SIZE", default.sync.page_size, low=1, high=2500),
             cursor_overlap=read.integer("RSU_CURSOR_OVERLAP", default.sync.cursor_overlap, low=10, high=86400),
+            max_clock_skew=read.number("RSU_MAX_CLOCK_SKEW", default.sync.max_clock_skew, low=10, high=300),
             mass_removal_share=read.number("RSU_MASS_REMOVAL_SHARE", default.sync.mass_removal_share, low=0, high=1),
             full_read_up_to_rows=read.integer(
                 "RSU_FULL_READ_UP_TO_ROWS", default.sync.full_read_up_to_rows, low=0, high=10_000_000

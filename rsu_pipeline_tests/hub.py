@@ -47,6 +47,10 @@ class Hub:
             **environment,
         }
         self.sealer = Sealer([SECRET_KEY], source="RSU_SECRET_KEY")
+        self.ahead = 0.0
+        """Seconds by which the hub's clock is ahead of the sandbox's, less than nothing for behind."""
+        self.database_ahead: float | None = None
+        """The same of the database's clock; None where it shows what the hub's does."""
         self.partners: dict[int, str] = {}
         """Partition key by the sandbox's number of the partner; our number of it is the same."""
         with database.session(url, purpose="tests") as conn:
@@ -71,8 +75,12 @@ class Hub:
         retry_rejected: bool = False,
         patience: float = 0.0,
     ) -> Iterator[Desk]:
-        """The desk of one of the sandbox's partners, judging tiers by the sandbox's clock."""
-        now = dt.datetime.fromtimestamp(self.sandbox.admin.clock(), dt.UTC)
+        """The desk of one of the sandbox's partners, judging tiers by the sandbox's clock, or one that is `ahead` of it."""
+        now = dt.datetime.fromtimestamp(self.sandbox.admin.clock() + self.ahead, dt.UTC)
+        database_now = None
+        if self.database_ahead is not None:
+            shown = now + dt.timedelta(seconds=self.database_ahead - self.ahead)
+            database_now = lambda: shown  # noqa: E731
         with open_desk(
             self.url,
             self.sealer,
@@ -82,6 +90,7 @@ class Hub:
             run_id=run_id,
             say=lambda line: None,
             now=lambda: now,
+            database_now=database_now,
             retry_rejected=retry_rejected,
             patience=patience,
         ) as desk:

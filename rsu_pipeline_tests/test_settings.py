@@ -59,6 +59,7 @@ NUMBERS: list[tuple[str, Callable[[Settings], Any], bool, float, float]] = [
     ("RSU_INCREMENTAL_DAYS", lambda s: s.sync.incremental_days, False, 0, 3650),
     ("RSU_PAGE_SIZE", lambda s: s.sync.page_size, True, 1, 2500),
     ("RSU_CURSOR_OVERLAP", lambda s: s.sync.cursor_overlap, True, 10, 86400),
+    ("RSU_MAX_CLOCK_SKEW", lambda s: s.sync.max_clock_skew, False, 10, 300),
     ("RSU_MASS_REMOVAL_SHARE", lambda s: s.sync.mass_removal_share, False, 0, 1),
     ("RSU_FULL_READ_UP_TO_ROWS", lambda s: s.sync.full_read_up_to_rows, True, 0, 10_000_000),
 ]

@@ -22,6 +22,7 @@ from rsu_pipeline.orchestration.run_config import fields_of, read_config
 from rsu_pipeline.orchestration.run_tags import SHARD_TAG
 from rsu_pipeline.orchestration.schedules import ACTIVE
 from rsu_pipeline.settings import Settings
+from rsu_pipeline.sync import clocks
 from rsu_pipeline.sync import watch as watching
 from rsu_pipeline.sync.race_day import Urgency, read_board
 from rsu_pipeline.sync.watch import PartnerWatched
@@ -141,14 +142,17 @@ def _metadata(partner: PartnerWatched) -> dict[str, dg.MetadataValue]:
     description="Keeps the watch running while any race is in its window: from 4 h before a start until an hour after.",
 )
 def race_day(context: dg.SensorEvaluationContext, warehouse: WarehouseResource) -> dg.SensorResult:
-    settings = installation.current().settings.watch
+    configured = installation.current().settings
+    settings = configured.watch
     if settings.bib_poll != "watch":
         return dg.SensorResult(skip_reason="RSU_BIB_POLL is 'sensor': the sensor bib_changes looks by itself")
     now = dt.datetime.now(dt.UTC)
     with plain_failures(), warehouse.connect("race_day") as conn:
-        races = fleet.races_to_read(conn, now)
+        moment, also = clocks.corrected(now, conn, configured.sync.max_clock_skew)
+        races = fleet.races_to_read(conn, moment, also)
     near = {
-        shard: watching.watched(races, now, shard=shard, shards=settings.shards) for shard in range(settings.shards)
+        shard: watching.watched(races, moment, shard=shard, shards=settings.shards, also=also)
+        for shard in range(settings.shards)
     }
     requests = [
         request

@@ -13,7 +13,7 @@ from rsu_pipeline.orchestration.batch import sync_batch
 from rsu_pipeline.orchestration.failures import plain_failures
 from rsu_pipeline.orchestration.lanes import lane_of_run
 from rsu_pipeline.orchestration.resources import WarehouseResource
-from rsu_pipeline.sync import cadence
+from rsu_pipeline.sync import cadence, clocks
 from rsu_pipeline.warehouse import fleet
 
 LOOK_EVERY = dt.timedelta(minutes=5)
@@ -37,12 +37,12 @@ ACTIVE = [
 def race_proximity(
     context: dg.ScheduleEvaluationContext, warehouse: WarehouseResource
 ) -> dg.RunRequest | dg.SkipReason:
-    now = context.scheduled_execution_time.astimezone(dt.UTC)
+    tick, settings = context.scheduled_execution_time.astimezone(dt.UTC), installation.current().settings
     with plain_failures(), warehouse.connect("race_proximity") as conn:
-        partners = fleet.partners_to_sync(conn, now)
-        races = fleet.races_to_read(conn, now)
-    every = installation.current().settings.cadence
-    visits = cadence.due(partners, races, now, every, early=LOOK_EVERY / 2)
+        now, also = clocks.corrected(tick, conn, settings.sync.max_clock_skew)
+        partners = fleet.partners_to_sync(conn, now, also)
+        races = fleet.races_to_read(conn, now, also)
+    visits = cadence.due(partners, races, now, settings.cadence, early=LOOK_EVERY / 2, also=also)
     busy = partners_at_work(context.instance)
     free = [visit for visit in visits if visit.key not in busy]
     if not free:
@@ -51,7 +51,7 @@ def race_proximity(
             f" {len(visits) - len(free)} of them at work"
         )
     return _batch(
-        f"race_proximity:{now:%Y%m%dT%H%M%S}",
+        f"race_proximity:{tick:%Y%m%dT%H%M%S}",
         [visit.key for visit in free],
         races={visit.key: list(visit.race_ids) for visit in free},
         relist=[visit.key for visit in free if visit.relist],
@@ -66,10 +66,11 @@ def race_proximity(
     description="Every night at 02:00 (RSU_TIMEZONE): events refreshed and every future event synced, all partners.",
 )
 def nightly(context: dg.ScheduleEvaluationContext, warehouse: WarehouseResource) -> dg.RunRequest | dg.SkipReason:
-    now = context.scheduled_execution_time.astimezone(dt.UTC)
+    tick = context.scheduled_execution_time.astimezone(dt.UTC)
     with plain_failures(), warehouse.connect("nightly") as conn:
-        keys = [partner.key for partner in fleet.partners_to_sync(conn, now)]
-        races = Counter(race.key for race in fleet.races_to_read(conn, now))
+        now, also = clocks.corrected(tick, conn, installation.current().settings.sync.max_clock_skew)
+        keys = [partner.key for partner in fleet.partners_to_sync(conn, now, also)]
+        races = Counter(race.key for race in fleet.races_to_read(conn, now, also))
     # Who has most to read begins, lest it be left alone at the end.
     keys.sort(key=lambda key: -races[key])
     busy = partners_at_work(context.instance)
@@ -77,7 +78,7 @@ def nightly(context: dg.ScheduleEvaluationContext, warehouse: WarehouseResource)
     if not free:
         return dg.SkipReason(f"nothing to do: {len(keys)} partners, {len(keys) - len(free)} of them at work")
     # Not by the date: two nights east of UTC share one when the clocks go forward.
-    return _batch(f"nightly:{now:%Y%m%dT%H%M%S}", free, races={}, relist=free)
+    return _batch(f"nightly:{tick:%Y%m%dT%H%M%S}", free, races={}, relist=free)
 
 
 def partners_at_work(instance: dg.DagsterInstance) -> set[str]:

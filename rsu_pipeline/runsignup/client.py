@@ -71,7 +71,8 @@ class Page:
     """One page of registrations.
 
     `server_time` is the answer's `Date` in Unix seconds. `is_longest` says that no earlier page of this client had more
-    rows, so that nothing shows that the server gives out more than this at a time.
+    rows, so that nothing shows that the server gives out more than this at a time. `date`, `elapsed` and `seconds` are as
+    in `transport.Answer`.
     """
 
     rows: list[Registration]
@@ -79,6 +80,9 @@ class Page:
     next: NextPage
     server_time: int
     is_longest: bool = True
+    date: int | None = None
+    elapsed: float = 0.0
+    seconds: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -111,8 +115,11 @@ class Client:
         registration: str | None = None,
         registration_secret: str | None = None,
         sleep: Callable[[float], None] = time.sleep,
+        hear: Callable[[int | None, float], None] = lambda date, elapsed: None,
     ) -> None:
+        """`hear` is given the clock of every answer that could be used: its `date` and `elapsed`, see `transport.Answer`."""
         self._ledger = ledger
+        self._hear = hear
         self._base_url = base_url
         self._timeouts = (connect_timeout, read_timeout)
         self._total_timeout = total_timeout if callable(total_timeout) else lambda: total_timeout
@@ -262,7 +269,16 @@ class Client:
             rows = []
         is_longest = sent >= self._longest_page
         self._longest_page = max(sent, self._longest_page)
-        return Page(rows, unreadable, following, answer.server_time, is_longest)
+        return Page(
+            rows,
+            unreadable,
+            following,
+            answer.server_time,
+            is_longest,
+            answer.date,
+            answer.elapsed,
+            answer.seconds,
+        )
 
     def _call(
         self,
@@ -296,6 +312,7 @@ class Client:
             )
             status, size = answer.status, len(answer.body)
             parsed = _parse(answer, parse)
+            self._hear(answer.date, answer.elapsed)
             rows = _count(parsed)
             ended = None
             return parsed, answer

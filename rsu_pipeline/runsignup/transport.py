@@ -31,19 +31,31 @@ for _name in ("urllib3.connection", "urllib3.connectionpool", "urllib3.poolmanag
 
 MAX_BODY_BYTES = 64 * 1024 * 1024
 """Of one answer, unpacked; 2,500 registrations are some 4 MB."""
+SENSIBLE_DATES = range(1_262_304_000, 4_102_444_800)
+"""Unix seconds from 2010, when RunSignup began, until 2100. A `Date` outside is no clock."""
 FURTHEST_AHEAD = 10 * 365 * 86400
 """Seconds. A server whose clock is further ahead of ours has none; a simulated RunSignup may be months ahead."""
+MAX_AGE_DIGITS = 6
+"""Of an `Age` header in seconds; what a cache kept for longer than eleven days tells nothing of a clock."""
 _CHUNK = 256 * 1024
 
 
 @dataclass(frozen=True)
 class Answer:
-    """A complete answer. `server_time` is its `Date` in Unix seconds, `retry_after` the seconds it asks to wait."""
+    """A complete answer.
+
+    `server_time` is its `Date` in Unix seconds, our own clock where it has none, `retry_after` the seconds it asks to wait.
+    `date` is the `Date` alone, None where it is absent or senseless, `elapsed` the seconds since it was written, as
+    estimated, and `seconds` how long the call took.
+    """
 
     status: int
     body: bytes
     server_time: int
     retry_after: float | None
+    date: int | None = None
+    elapsed: float = 0.0
+    seconds: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -167,11 +179,13 @@ def fetch(session: Session, url: str, params: Mapping[str, str], timeouts: tuple
     """The answer to one GET, within `timeouts` for the connection and for each wait, and `total` seconds for all of it.
     Raises ApiError, whose text holds nothing of the address."""
     bounds = Bounds.from_now(total, MAX_BODY_BYTES)
+    sent = time.monotonic()
     try:
         with (
             within(bounds),
             session.get(url, params=params, timeout=timeouts, stream=True, allow_redirects=False) as response,
         ):
+            headers_at = time.monotonic()
             body = bytearray()
             # What has arrived, not what fills a chunk: the latter would wait for a dribbling answer without end.
             while chunk := response.raw.read1(_CHUNK, decode_content=True):
@@ -185,6 +199,10 @@ def fetch(session: Session, url: str, params: Mapping[str, str], timeouts: tuple
                 bytes(body),
                 server_time(response.headers.get("Date")),
                 retry_after(response.headers.get("Retry-After")),
+                read_date(response.headers.get("Date")),
+                # Written at some time before the headers were here; a cache adds how long it kept the answer.
+                age(response.headers.get("Age")) + time.monotonic() - (sent + headers_at) / 2,
+                time.monotonic() - sent,
             )
     # The texts of these exceptions hold the URL, and with it the secret: only their kind is passed on.
     except requests.exceptions.SSLError:
@@ -213,6 +231,21 @@ def server_time(header: str | None) -> int:
     except (TypeError, ValueError, OverflowError):
         return own
     return told if 0 <= told <= own + FURTHEST_AHEAD else own
+
+
+def read_date(header: str | None) -> int | None:
+    """Return the Unix seconds of a `Date` header, None where it is absent, cannot be read or makes no sense."""
+    try:
+        found = int(email.utils.parsedate_to_datetime(header or "").timestamp())
+    except (TypeError, ValueError, OverflowError):
+        return None
+    return found if found in SENSIBLE_DATES else None
+
+
+def age(header: str | None) -> float:
+    """Return the seconds that a cache kept an answer by its `Age` header, 0 where it is absent or cannot be read."""
+    text = (header or "").strip()
+    return float(text) if text.isascii() and text.isdecimal() and len(text) <= MAX_AGE_DIGITS else 0.0
 
 
 def retry_after(header: str | None) -> float | None:

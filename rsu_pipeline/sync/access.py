@@ -14,6 +14,7 @@ from typing import NoReturn
 from rsu_pipeline.runsignup import values
 from rsu_pipeline.runsignup.errors import ApiError, BudgetExhausted, Cause, Remedy
 from rsu_pipeline.runsignup.payloads import Event, Race
+from rsu_pipeline.sync import cadence
 from rsu_pipeline.sync.desk import CredentialRejected, Desk
 from rsu_pipeline.warehouse import credentials, event_times, events
 from rsu_pipeline.warehouse.events import AccessCandidate
@@ -173,7 +174,8 @@ class Refusals:
 
 def _is_verified_recently(session: Desk) -> bool:
     verified = session.partner.verified_at
-    return session.partner.rejected_at is None and verified is not None and session.now() - verified < VERIFIED_RECENTLY
+    age = cadence.age(verified, session.now())
+    return session.partner.rejected_at is None and age is not None and age < VERIFIED_RECENTLY
 
 
 def find_readable_race(session: Desk, candidates: Collection[AccessCandidate]) -> Evidence:

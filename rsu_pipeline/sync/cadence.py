@@ -10,6 +10,7 @@ from typing import Literal
 
 from rsu_pipeline.settings import CadenceSettings
 from rsu_pipeline.warehouse.event_times import (
+    AHEAD_TOLERANCE,
     CLOSING_READ_WITHIN,
     CORRECTIONS_AFTER,
     FIRST_READ_WITHIN,
@@ -34,6 +35,23 @@ def over_at(starts_at: dt.datetime | None, ends_at: dt.datetime | None) -> dt.da
     return max(times) + POST_EVENT_GRACE if times else None
 
 
+def is_ahead(stamp: dt.datetime, now: dt.datetime) -> bool:
+    """Return whether a stored time is in the future, so that a clock was wrong when it was written."""
+    return stamp > now + AHEAD_TOLERANCE
+
+
+def age(stamp: dt.datetime | None, now: dt.datetime, also: Sequence[dt.datetime] = ()) -> dt.timedelta | None:
+    """Return how long ago a stored time is, None where there is none or it is in the future: that one is never recent.
+
+    Where several moments may be the present, the stamp is by one of the clocks that are compared, so the shortest age is
+    its own.
+    """
+    if stamp is None:
+        return None
+    ages = [max(dt.timedelta(0), moment - stamp) for moment in (now, *also) if not is_ahead(stamp, moment)]
+    return min(ages, default=None)
+
+
 def closing_read(
     starts_at: dt.datetime | None, ends_at: dt.datetime | None, last_full_at: dt.datetime | None, now: dt.datetime
 ) -> str | None:
@@ -55,6 +73,8 @@ def closing_read(
         return "first read, after it was over" if now - end < FIRST_READ_WITHIN else None
     if last_full_at < end:
         return "final read after it was over"
+    if is_ahead(last_full_at, now):
+        return "final read, since the last one is dated in the future"
     if last_full_at < end + CORRECTIONS_AFTER <= now:
         return "once more a day after it was over, for corrections"
     return None
@@ -91,9 +111,23 @@ def interval(tier: Tier, every: CadenceSettings, *, failed: bool) -> dt.timedelt
 _NEAREST_FIRST: tuple[Tier, ...] = ("window", "day", "over", "later", "undated")
 
 
-def race_tier(times: Sequence[tuple[dt.datetime | None, dt.datetime | None]], now: dt.datetime) -> Tier:
+def nearest_tier(
+    starts_at: dt.datetime | None, ends_at: dt.datetime | None, now: dt.datetime, also: Sequence[dt.datetime] = ()
+) -> tuple[Tier, dt.datetime]:
+    """Return the most urgent tier of an event among the moments that may be the present, and that moment."""
+    found = [(tier(starts_at, ends_at, moment), moment) for moment in (now, *also)]
+    return min(found, key=lambda item: _NEAREST_FIRST.index(item[0]))
+
+
+def race_tier(
+    times: Sequence[tuple[dt.datetime | None, dt.datetime | None]],
+    now: dt.datetime,
+    also: Sequence[dt.datetime] = (),
+) -> Tier:
     """Return the tier of the most urgent of a race's events; one owed a closing read comes before distant ones."""
-    return min((tier(start, end, now) for start, end in times), key=_NEAREST_FIRST.index, default="over")
+    return min(
+        (nearest_tier(start, end, now, also)[0] for start, end in times), key=_NEAREST_FIRST.index, default="over"
+    )
 
 
 @dataclass(frozen=True)
@@ -113,23 +147,29 @@ def due(
     every: CadenceSettings,
     *,
     early: dt.timedelta = dt.timedelta(0),
+    also: Sequence[dt.datetime] = (),
 ) -> list[Visit]:
     """The partners with something whose interval has passed at `now`, the nearest race first, then who has most to read,
     lest such a one be left alone at the end. A race is due when one of its events is, each judged by its own tier; a
     listing like an event that is far off. `early` is how much sooner a thing counts as due: half the time between two
-    looks, lest each read slip to the look after."""
+    looks, lest each read slip to the look after. `also` are later moments that may be the present as well, while clocks
+    disagree; what is due at any of them is due. A try that is dated in the future is no try."""
 
     def is_due(its_tier: Tier, tried_at: dt.datetime | None, failed: bool, over: dt.datetime | None = None) -> bool:
-        if tried_at is None or (its_tier == "over" and over is not None and tried_at < over):
+        waited = age(tried_at, now, also)
+        if tried_at is None or waited is None:
             return True
-        return now - tried_at >= interval(its_tier, every, failed=failed) - early
+        # While it is open whether the event is over, its closing read keeps to the interval.
+        if its_tier == "over" and over is not None and tried_at < over <= now:
+            return True
+        return waited >= interval(its_tier, every, failed=failed) - early
 
     tiers: dict[str, list[tuple[Tier, int]]] = {}
     for race in races:
         due_tiers = [
             its_tier
             for (start, end), tried_at in zip(race.times, race.tried_at, strict=True)
-            if is_due(its_tier := tier(start, end, now), tried_at, race.failed, over_at(start, end))
+            if is_due(its_tier := nearest_tier(start, end, now, also)[0], tried_at, race.failed, over_at(start, end))
         ]
         if due_tiers:
             nearest_due = min(due_tiers, key=_NEAREST_FIRST.index)

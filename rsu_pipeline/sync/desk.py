@@ -10,6 +10,8 @@ from psycopg2.extensions import connection as Connection
 from rsu_pipeline.runsignup.client import Client, Credential
 from rsu_pipeline.runsignup.errors import BudgetExhausted
 from rsu_pipeline.settings import Settings, SyncSettings
+from rsu_pipeline.sync import cadence
+from rsu_pipeline.sync.clocks import Clock
 from rsu_pipeline.warehouse import budget, credentials, database
 from rsu_pipeline.warehouse.fleet import REJECTED_RETRY_AFTER
 from rsu_pipeline.warehouse.sealing import Sealer
@@ -35,14 +37,10 @@ class LedgerGate:
         self._ledger.settle(grant, status=status, error=error, size=size, rows=rows)
 
 
-def _utc_now() -> dt.datetime:
-    return dt.datetime.now(dt.UTC)
-
-
 @dataclass
 class Desk:
     """One partner's sync at work. `conn` writes and holds the partner's lock; `key` is the partition key; `run_id`
-    names the run in every row it leaves; `say` takes a line for people; `now` is the clock that tiers are judged by."""
+    names the run in every row it leaves; `say` takes a line for people; `clock` is what tiers are judged by."""
 
     conn: Connection
     client: Client
@@ -52,7 +50,11 @@ class Desk:
     settings: SyncSettings
     run_id: str
     say: Callable[[str], None]
-    now: Callable[[], dt.datetime] = _utc_now
+    clock: Clock
+
+    def now(self) -> dt.datetime:
+        """Return the present, the earliest that it may be while clocks disagree."""
+        return self.clock.present().now
 
     @property
     def partner_id(self) -> int:
@@ -73,20 +75,23 @@ def open_desk(
     lane: budget.Lane,
     run_id: str,
     say: Callable[[str], None],
-    now: Callable[[], dt.datetime] = _utc_now,
+    now: Callable[[], dt.datetime] | None = None,
+    database_now: Callable[[], dt.datetime] | None = None,
     retry_rejected: bool = False,
     patience: float = 0.0,
 ) -> Iterator[Desk]:
     """A desk for the partner with this partition key or number, holding the partner's lock for the block.
 
     Raises PartnerError, PartnerBusy, CredentialRejected (at once, when rejected within REJECTED_RETRY_AFTER and not changed
-    since; `retry_rejected` asks anyway), SecretKeyError, DatabaseError. `patience` as in desk_on.
+    since; `retry_rejected` asks anyway), SecretKeyError, DatabaseError. `patience` as in desk_on. `now` and `database_now`
+    stand in for the clocks, see `clocks.Clock`.
     """
     short = run_id[:8]
+    clock = Clock(settings.sync.max_clock_skew, hub=now, database=database_now)
     with (
         database.session(url, purpose=f"sync {short}") as conn,
         database.session(url, purpose=f"ledger {short}") as ledger_conn,
-        closing(Clients(settings, ledger_conn, lane)) as clients,
+        closing(Clients(settings, ledger_conn, lane, clock.hear)) as clients,
         desk_on(
             conn,
             clients,
@@ -95,7 +100,7 @@ def open_desk(
             name,
             run_id=run_id,
             say=say,
-            now=now,
+            clock=clock,
             retry_rejected=retry_rejected,
             patience=patience,
         ) as desk,
@@ -107,8 +112,16 @@ class Clients:
     """Clients of several partners over one ledger session, each kept for as long as its credential stays the same, so
     that connections to RunSignup are kept alive between visits."""
 
-    def __init__(self, settings: Settings, ledger_conn: Connection, lane: budget.Lane) -> None:
+    def __init__(
+        self,
+        settings: Settings,
+        ledger_conn: Connection,
+        lane: budget.Lane,
+        hear: Callable[[int | None, float], None] = lambda date, elapsed: None,
+    ) -> None:
+        """`hear` as in Client."""
         self._settings = settings
+        self._hear = hear
         self._ledger_conn = ledger_conn
         self._lane: budget.Lane = lane
         self._kept: dict[int, tuple[credentials.OpenCredential, budget.Ledger, Client]] = {}
@@ -122,7 +135,7 @@ class Clients:
             ledger = budget.Ledger(
                 self._ledger_conn, credential.credential_id, credential.api_key_id, self._lane, limits(self._settings)
             )
-            kept = (credential, ledger, client_for(self._settings, credential, ledger))
+            kept = (credential, ledger, client_for(self._settings, credential, ledger, self._hear))
             self._kept[credential.credential_id] = kept
         return kept[1], kept[2]
 
@@ -141,7 +154,7 @@ def desk_on(
     *,
     run_id: str,
     say: Callable[[str], None],
-    now: Callable[[], dt.datetime] = _utc_now,
+    clock: Clock,
     retry_rejected: bool = False,
     patience: float = 0.0,
 ) -> Iterator[Desk]:
@@ -155,13 +168,19 @@ def desk_on(
             raise credentials.PartnerError(
                 f"Partner {partner.key or partner.partner_id} is switched off: `rsu partners enable` switches it on."
             )
+        clock.compare(conn)
         if not retry_rejected:
-            _refuse_rejected(partner, now())
+            _refuse_rejected(partner, clock.present().now)
         credential = credentials.open_credential(conn, sealer, partner.partner_id)
         key = credentials.ensure_key(conn, partner.partner_id)
         conn.commit()
         ledger, client = clients.of(credential)
-        yield Desk(conn, client, ledger, partner, key, settings.sync, run_id, say, now)
+        try:
+            yield Desk(conn, client, ledger, partner, key, settings.sync, run_id, say, clock)
+        finally:
+            if not conn.closed:
+                conn.rollback()
+                clock.store(conn)
 
 
 def limits(settings: Settings) -> budget.Limits:
@@ -175,8 +194,13 @@ def limits(settings: Settings) -> budget.Limits:
     )
 
 
-def client_for(settings: Settings, credential: credentials.OpenCredential, ledger: budget.Ledger) -> Client:
-    """A client for one credential whose calls go through the ledger."""
+def client_for(
+    settings: Settings,
+    credential: credentials.OpenCredential,
+    ledger: budget.Ledger,
+    hear: Callable[[int | None, float], None] = lambda date, elapsed: None,
+) -> Client:
+    """A client for one credential whose calls go through the ledger. `hear` as in Client."""
     api = settings.api
     return Client(
         Credential(credential.principal, credential.secret, credential.scheme),
@@ -191,11 +215,13 @@ def client_for(settings: Settings, credential: credentials.OpenCredential, ledge
         backoff=api.backoff,
         registration=api.registration,
         registration_secret=api.registration_secret,
+        hear=hear,
     )
 
 
 def _refuse_rejected(partner: credentials.Partner, now: dt.datetime) -> None:
-    if partner.rejected_at is not None and now - partner.rejected_at < REJECTED_RETRY_AFTER:
+    age = cadence.age(partner.rejected_at, now)
+    if partner.rejected_at is not None and age is not None and age < REJECTED_RETRY_AFTER:
         raise CredentialRejected(
             f"RunSignup refused the credential of partner {partner.key or partner.partner_id} at"
             f" {partner.rejected_at:%Y-%m-%d %H:%M} UTC ({partner.rejected_reason}); it is tried again at the next"

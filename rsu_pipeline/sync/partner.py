@@ -12,7 +12,7 @@ from dataclasses import dataclass, field, replace
 
 from rsu_pipeline.display import sanitize_for_display
 from rsu_pipeline.runsignup.errors import ApiError, BudgetExhausted, Cause, Remedy
-from rsu_pipeline.sync import access
+from rsu_pipeline.sync import access, cadence
 from rsu_pipeline.sync import plan as planning
 from rsu_pipeline.sync.desk import Desk
 from rsu_pipeline.sync.listing import EventsOutcome, refresh_events, refresh_race
@@ -37,13 +37,15 @@ def make_plan(
     PartnerError when one of them has no future event of this partner."""
     everything = events.events_of(desk.conn, desk.partner_id)
     held = cursors.event_cursors(desk.conn, desk.partner_id)
+    present = desk.clock.present()
     plan = planning.plan(
         everything,
         held,
-        desk.now(),
+        present.now,
         incremental_days=desk.settings.incremental_days if incremental_days is None else incremental_days,
         full_read_up_to_rows=desk.settings.full_read_up_to_rows,
         force_full=force_full,
+        also=present.also,
     )
     events.replace_plan(desk.conn, desk.partner_id, [item.row() for item in plan.events])
     desk.conn.commit()
@@ -257,7 +259,8 @@ def conclude(session: Desk, outcome: SyncOutcome, refusals: access.Refusals) -> 
 
 def _is_stale(desk: Desk) -> bool:
     verified, rejected = desk.partner.verified_at, desk.partner.rejected_at
-    return rejected is not None or verified is None or desk.now() - verified >= VERIFIED_FOR
+    age = cadence.age(verified, desk.now())
+    return rejected is not None or age is None or age >= VERIFIED_FOR
 
 
 def _named(result: ReadOutcome) -> str:

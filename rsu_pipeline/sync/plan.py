@@ -74,20 +74,23 @@ def plan(
     incremental_days: float = 7.0,
     full_read_up_to_rows: int = 0,
     force_full: bool = False,
+    also: Sequence[dt.datetime] = (),
 ) -> Plan:
     """Return the events that are upcoming or owed a closing read, each with its next read, and the reads that brings.
 
-    The nearest race is read first. Of one race, what is read in full comes first.
+    The nearest race is read first. Of one race, what is read in full comes first. `also` are later moments that may be the
+    present as well, while clocks disagree: each event is judged at the one that makes it most urgent.
     """
+    latest = max((now, *also))
     planned: list[PlannedEvent] = []
     rows_of_race: dict[int, int] = {}
     for event in events:
         cursor = cursors.get(event.event_id)
         rows_of_race[event.race_id] = rows_of_race.get(event.race_id, 0) + (cursor.registrations if cursor else 0)
     for event in events:
-        tier = cadence.tier(event.starts_at, event.ends_at, now)
+        tier, moment = cadence.nearest_tier(event.starts_at, event.ends_at, now, also)
         cursor = cursors.get(event.event_id)
-        closing = cadence.closing_read(event.starts_at, event.ends_at, cursor.last_full_at if cursor else None, now)
+        closing = cadence.closing_read(event.starts_at, event.ends_at, cursor.last_full_at if cursor else None, moment)
         # A race that is neither listed nor readable any more is lost; its rows stay.
         if (tier == "over" and closing is None) or (event.denied and not event.listed):
             continue
@@ -99,10 +102,11 @@ def plan(
             event,
             tier,
             cursor,
-            now,
+            moment,
             incremental_days=incremental_days,
             force=force_full,
             small=small,
+            latest=latest,
         )
         planned.append(PlannedEvent(event, tier, mode, reason))
     return Plan(planned, _reads(planned, cursors))
@@ -117,14 +121,17 @@ def decide(
     incremental_days: float,
     force: bool = False,
     small: bool = False,
+    latest: dt.datetime | None = None,
 ) -> tuple[Mode, str]:
-    """The next read of one event, by the first rule that applies."""
+    """The next read of one event, by the first rule that applies. `latest` is the latest moment that may be the present."""
     if cursor is None:
         return "full", FIRST_READ
     if force:
         return "full", "asked for"
     if cursor.needs_full:
         return "full", cursor.needs_full
+    if cadence.is_ahead(cursor.furthest, latest or now):
+        return "full", "its checkpoint is in the future, so a clock was wrong"
     age = now - cursor.last_full_at
     if age >= dt.timedelta(days=incremental_days):
         return "full", f"last full read {age.total_seconds() / 86400:.1f} days ago"

@@ -13,6 +13,7 @@ from functools import partial
 from psycopg2.extensions import connection as Connection
 
 from rsu_pipeline.runsignup.client import Page
+from rsu_pipeline.sync import cadence
 from rsu_pipeline.sync.desk import Desk
 from rsu_pipeline.sync.plan import PlannedRead
 from rsu_pipeline.sync.rows import digest, staged
@@ -201,7 +202,13 @@ def _finish(
 def _removed_cursor(desk: Desk, position: Position) -> int | None:
     """Since when removals are asked for: the oldest cursor of the pass's events, None (for ever) if one has none."""
     held = cursors.event_cursors(desk.conn, desk.partner_id)
-    known = [held[event_id].removed_after for event_id in position.event_ids if event_id in held]
+    latest = max((present := desk.clock.present()).also, default=present.now)
+    known = [
+        held[event_id].removed_after
+        for event_id in position.event_ids
+        # What was removed before a cursor that is in the future would never be asked for.
+        if event_id in held and not cadence.is_ahead(held[event_id].furthest, latest)
+    ]
     return min(known) if len(known) == len(position.event_ids) else None
 
 
@@ -296,9 +303,21 @@ def _take(
 
 def _source(desk: Desk, position: Position, page: Page) -> Source:
     if position.first_page_at is None:
-        # The earlier of two clocks: a cursor that is too early has more read again, one that is too late misses changes.
-        position.first_page_at = min(page.server_time, int(desk.now().timestamp()))
-    return Source(desk.partner_id, desk.key, position.race_id, page.server_time, desk.run_id, position.mode)
+        desk.clock.read_database(desk.conn)
+    moment = desk.clock.page_moment(page.date, page.elapsed, page.seconds)
+    if position.first_page_at is None:
+        position.first_page_at = moment.at
+        position.changes_from = (
+            moment.at if moment.is_confirmed else min(moment.at, _newest_stamp(desk, position, page))
+        )
+    return Source(desk.partner_id, desk.key, position.race_id, moment.at, desk.run_id, position.mode)
+
+
+def _newest_stamp(desk: Desk, position: Position, page: Page) -> int:
+    """Return RunSignup's latest stamp on the pass's rows as its first page shows them. No change that is still to come has an
+    earlier one, whatever the clocks show."""
+    sent = [int(row.last_modified) for row in page.rows if isinstance(row.last_modified, int)]
+    return max([cursors.newest_stamp(desk.conn, desk.partner_id, position.event_ids), *sent])
 
 
 def _step(position: Position, page: Page, outcome: ReadOutcome) -> None:

@@ -19,6 +19,7 @@ from rsu_pipeline.runsignup.errors import ApiError
 from rsu_pipeline.settings import Settings
 from rsu_pipeline.sync import cadence, lists, partner
 from rsu_pipeline.sync import plan as planning
+from rsu_pipeline.sync.clocks import Clock
 from rsu_pipeline.sync.desk import Clients, CredentialRejected, Desk, desk_on
 from rsu_pipeline.sync.plan import Plan
 from rsu_pipeline.warehouse import budget, cursors, database, events, fleet
@@ -53,13 +54,19 @@ class WatchedRace:
 
 
 def watched(
-    races: Sequence[fleet.FleetRace], now: dt.datetime, *, shard: int = 0, shards: int = 1
+    races: Sequence[fleet.FleetRace],
+    now: dt.datetime,
+    *,
+    shard: int = 0,
+    shards: int = 1,
+    also: Sequence[dt.datetime] = (),
 ) -> list[WatchedRace]:
-    """The races in their window at `now`, of the API keys that fall to this shard: who plans a key's calls sees them all."""
+    """The races in their window at `now`, or at a later moment that may be the present `also`, of the API keys that fall to
+    this shard: who plans a key's calls sees them all."""
     return [
         WatchedRace(race.partner_id, race.key, race.call_budget_id, race.race_id)
         for race in races
-        if race.call_budget_id % shards == shard and cadence.race_tier(race.times, now) == "window"
+        if race.call_budget_id % shards == shard and cadence.race_tier(race.times, now, also) == "window"
     ]
 
 
@@ -122,7 +129,8 @@ class Watch:
         say: Callable[[str], None],
         lane: budget.Lane = "race_day",
         shard: int = 0,
-        now: Callable[[], dt.datetime] = lambda: dt.datetime.now(dt.UTC),
+        now: Callable[[], dt.datetime] | None = None,
+        database_now: Callable[[], dt.datetime] | None = None,
         clock: Callable[[], float] = time.monotonic,
         pause: Callable[[float], None] = time.sleep,
     ) -> None:
@@ -133,7 +141,7 @@ class Watch:
         self._say = say
         self._lane: budget.Lane = lane
         self._shard = shard
-        self._now = now
+        self._clocks = Clock(settings.sync.max_clock_skew, hub=now, database=database_now, monotonic=clock)
         self._clock = clock
         self._pause = pause
         self._guard = threading.Lock()
@@ -171,7 +179,7 @@ class Watch:
         with (
             database.session(self._url, purpose=f"watch {short}") as conn,
             database.session(self._url, purpose=f"ledger {short}") as ledger_conn,
-            closing(Clients(self._settings, ledger_conn, self._lane)) as clients,
+            closing(Clients(self._settings, ledger_conn, self._lane, self._clocks.hear)) as clients,
         ):
             while self._clock() < until:
                 race, wait = self._take(conn)
@@ -191,9 +199,12 @@ class Watch:
         with self._guard:
             now = self._clock()
             if now - self._races_at >= LOOK_FOR_RACES_EVERY:
-                found = fleet.races_to_read(conn, self._now())
+                self._clocks.compare(conn)
+                present = self._clocks.present()
+                found = fleet.races_to_read(conn, present.now, present.also)
                 conn.rollback()
-                self._races = watched(found, self._now(), shard=self._shard, shards=self._settings.watch.shards)
+                shards = self._settings.watch.shards
+                self._races = watched(found, present.now, shard=self._shard, shards=shards, also=present.also)
                 self._races_at = now
             if self._call_seconds is None:
                 # A slice goes on with the calls of the one before.
@@ -231,7 +242,7 @@ class Watch:
                 race.key,
                 run_id=self._run_id,
                 say=lambda line: None,
-                now=self._now,
+                clock=self._clocks,
                 patience=PATIENCE,
             ) as desk:
                 began = self._clock()
@@ -299,20 +310,23 @@ class Watch:
 
 def plan_for_look(desk: Desk, race_id: int) -> Plan:
     """The plan of one look: the race's events that are in their window, by the rules of every plan."""
-    now = desk.now()
+    present = desk.clock.present()
+    now = present.now
     near = [
         event
         for event in events.events_of(desk.conn, desk.partner_id)
-        if event.race_id == race_id and cadence.tier(event.starts_at, event.ends_at, now) == "window"
+        if event.race_id == race_id
+        and cadence.nearest_tier(event.starts_at, event.ends_at, now, present.also)[0] == "window"
     ]
     # An event that RunSignup refuses is left to the visits, so that the others cost one call a poll.
     near = [event for event in near if not _is_refused(event, now)] or near
     held = cursors.event_cursors(desk.conn, desk.partner_id)
     desk.conn.rollback()
-    return planning.plan([replace(event, denied=False) for event in near], held, now,
+    return planning.plan([replace(event, denied=False) for event in near], held, now, also=present.also,
                          incremental_days=desk.settings.incremental_days)  # fmt: skip
 
 
 def _is_refused(event: events.StoredEvent, now: dt.datetime) -> bool:
     """Return whether RunSignup refused the event a short time ago."""
-    return event.refused_at is not None and now - event.refused_at < REFUSED_EVENT_RETRY_AFTER
+    age = cadence.age(event.refused_at, now)
+    return age is not None and age < REFUSED_EVENT_RETRY_AFTER

@@ -40,6 +40,9 @@ ASK_AGAIN_FOR_ONLY_PLACE_SECONDS = 0.5
 """The same for the other lanes where there is a single place and a race is in its window, so that race day finds it free
 between two of their calls."""
 
+STEPPED_SECONDS = 5.0
+"""A call granted by more than this in the future shows that the database's clock was set back."""
+
 _LEDGER_LOCK_CLASS = 0x525357
 
 
@@ -188,7 +191,11 @@ class Ledger:
                         "limit": self.lane_limit,
                     },
                 )
-                used, frees_in, in_flight, others = cur.fetchone() or (0, None, 0, 0)
+                used, frees_in, in_flight, others, ahead = cur.fetchone() or (0, None, 0, 0, None)
+                if ahead is not None and ahead > STEPPED_SECONDS:
+                    cur.execute(_SET_BACK, {"seconds": ahead})
+                    self._conn.commit()
+                    return self._try(endpoint, race_id, steps_back=steps_back)
                 if used >= self.lane_limit:
                     raise NoCallLeft(float(frees_in or 0.0), self.lane)
                 if not has_place(
@@ -232,7 +239,17 @@ SELECT
     (SELECT count(*) FROM hour),
     (SELECT extract(epoch FROM granted_at + interval '1 hour' - statement_timestamp()) FROM hour WHERE nth = %(limit)s),
     (SELECT count(*) FROM flight),
-    (SELECT count(*) FROM flight WHERE lane <> 'race_day')
+    (SELECT count(*) FROM flight WHERE lane <> 'race_day'),
+    extract(epoch FROM greatest((SELECT max(granted_at) FROM hour),
+        (SELECT max(granted_at) FROM api_calls WHERE settled_at IS NULL AND granted_at > statement_timestamp()))
+        - statement_timestamp())::float
+"""
+# The database's clock was set back. What lies in its future would count for as long as that takes to come, and no call
+# would be left. Moved back as a whole, calls leave the hour in the order and at the intervals in which they were made.
+_SET_BACK = """
+UPDATE api_calls SET granted_at = granted_at - make_interval(secs => %(seconds)s),
+    settled_at = settled_at - make_interval(secs => %(seconds)s)
+WHERE granted_at > statement_timestamp()
 """
 
 

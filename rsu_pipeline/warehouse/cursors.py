@@ -8,6 +8,7 @@ from typing import Literal
 
 from psycopg2.extensions import connection as Connection
 
+from rsu_pipeline.warehouse.event_times import AHEAD_TOLERANCE
 from rsu_pipeline.warehouse.foreign_writes import NEEDS_FULL
 
 Mode = Literal["full", "incremental", "history"]
@@ -34,12 +35,18 @@ class EventCursor:
     needs_full: str | None
     registrations: int
 
+    @property
+    def furthest(self) -> dt.datetime:
+        """Return the latest of its times. None may be later than the present."""
+        cursors = max(self.modified_after, self.removed_after)
+        return max(dt.datetime.fromtimestamp(cursors, dt.UTC), self.last_full_at, self.last_read_at)
+
 
 @dataclass
 class Position:
-    """Where a pass over a race stands. `after` is the registration id up to which everything is stored,
-    `first_page_at` RunSignup's clock at the first page (None before it), `resumed` tells that an earlier process began
-    it."""
+    """Where a pass over a race stands. `after` is the registration id up to which everything is stored, `first_page_at`
+    when the first page was read (None before it), `changes_from` from when on the next incremental read asks for changes,
+    `resumed` tells that an earlier process began it. Both times are Unix seconds, and the earliest that the clocks allow."""
 
     partner_id: int
     race_id: int
@@ -48,6 +55,7 @@ class Position:
     event_ids: list[int]
     modified_after: int | None
     first_page_at: int | None
+    changes_from: int | None
     after: int
     pages: int
     resumed: bool
@@ -87,10 +95,10 @@ def open_pass(
     wanted = sorted(event_ids)
     with conn.cursor() as cur:
         cur.execute(
-            "SELECT feed, modified_after, first_page_at, after_registration_id, pages FROM read_passes"
-            " WHERE timing_partner_id = %s AND race_id = %s AND mode = %s AND event_ids = %s::bigint[]"
-            " AND started_at > now() - %s",
-            (partner_id, race_id, mode, wanted, RESUME_WITHIN),
+            "SELECT feed, modified_after, first_page_at, coalesce(changes_from, first_page_at), after_registration_id, pages"
+            " FROM read_passes WHERE timing_partner_id = %s AND race_id = %s AND mode = %s AND event_ids = %s::bigint[]"
+            " AND started_at BETWEEN now() - %s AND now() + %s",
+            (partner_id, race_id, mode, wanted, RESUME_WITHIN, AHEAD_TOLERANCE),
         )
         row = cur.fetchone()
         if row is None:
@@ -100,22 +108,25 @@ def open_pass(
                 " VALUES (%s, %s, %s, %s::bigint[], %s)",
                 (partner_id, race_id, mode, wanted, modified_after),
             )
-            row = ("participants", modified_after, None, 0, 0)
+            row = ("participants", modified_after, None, None, 0, 0)
     conn.commit()
-    feed, since, first_page_at, after, pages = row
-    return Position(partner_id, race_id, mode, feed, wanted, since, first_page_at, after, pages, resumed=pages > 0)
+    feed, since, first_page_at, changes_from, after, pages = row
+    return Position(
+        partner_id, race_id, mode, feed, wanted, since, first_page_at, changes_from, after, pages, resumed=pages > 0
+    )
 
 
 def save(conn: Connection, position: Position) -> None:
     """Writes the position, in the caller's transaction."""
     with conn.cursor() as cur:
         cur.execute(
-            "UPDATE read_passes SET feed = %s, modified_after = %s, first_page_at = %s, after_registration_id = %s, pages = %s"
-            " WHERE timing_partner_id = %s AND race_id = %s AND mode = %s",
+            "UPDATE read_passes SET feed = %s, modified_after = %s, first_page_at = %s, changes_from = %s,"
+            " after_registration_id = %s, pages = %s WHERE timing_partner_id = %s AND race_id = %s AND mode = %s",
             (
                 position.feed,
                 position.modified_after,
                 position.first_page_at,
+                position.changes_from,
                 position.after,
                 position.pages,
                 position.partner_id,
@@ -135,8 +146,8 @@ def drop_pass(conn: Connection, partner_id: int, race_id: int, mode: Mode) -> No
 
 
 def advance(conn: Connection, position: Position, *, overlap: int, with_removed: bool = True) -> None:
-    """A pass is complete: moves its events' cursors to RunSignup's clock at its first page, less `overlap` seconds, that
-    of the removed registrations only `with_removed`. In the caller's transaction, with the last page."""
+    """A pass is complete: moves its events' cursors to where its changes begin, less `overlap` seconds, that of the removed
+    registrations only `with_removed`. In the caller's transaction, with the last page."""
     with conn.cursor() as cur:
         cur.execute(
             """
@@ -160,12 +171,25 @@ def advance(conn: Connection, position: Position, *, overlap: int, with_removed:
                 "partner": position.partner_id,
                 "race": position.race_id,
                 "events": position.event_ids,
-                "cursor": (position.first_page_at or 0) - overlap,
+                "cursor": max(0, (position.changes_from or 0) - overlap),
                 "first": position.first_page_at,
                 "full": position.reads_all,
                 "removed": with_removed,
             },
         )
+
+
+def newest_stamp(conn: Connection, partner_id: int, event_ids: Sequence[int]) -> int:
+    """Return RunSignup's latest stamp on what is stored of these events, Unix seconds, 0 where there is none."""
+    with conn.cursor() as cur:
+        cur.execute(
+            "SELECT coalesce(max(greatest(last_modified_epoch, removed_epoch)), 0) FROM runsignup_participants"
+            # `+ 0` as in participants.note_missing.
+            " WHERE timing_partner_id + 0 = %s AND event_id = ANY (%s::bigint[])",
+            (partner_id, list(event_ids)),
+        )
+        (newest,) = cur.fetchone() or (0,)
+    return int(newest)
 
 
 def ask_for_full(conn: Connection, partner_id: int, event_ids: Sequence[int], reason: str) -> None:

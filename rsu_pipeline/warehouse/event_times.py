@@ -24,6 +24,9 @@ LONGEST_WATCHED = dt.timedelta(days=3)
 """An event longer than this is a virtual one, open for weeks: it is watched on its first day, then read like one that
 starts within the day."""
 
+AHEAD_TOLERANCE = dt.timedelta(minutes=5)
+"""A stamp later than the present by more than this was written by a clock that was wrong. It is never taken for recent."""
+
 
 def _interval(span: dt.timedelta) -> str:
     return f"interval '{span.total_seconds():.0f} seconds'"
@@ -36,11 +39,17 @@ IS_UPCOMING = f"coalesce({OVER_AT} > %(now)s, true)"
 NEEDS_CLOSING_READ = f"""
 coalesce({OVER_AT} <= %(now)s AND {OVER_AT} > %(now)s - {_interval(CLOSING_READ_WITHIN)} AND CASE
     WHEN k.event_id IS NULL THEN {OVER_AT} > %(now)s - {_interval(FIRST_READ_WITHIN)}
-    WHEN k.last_full_at < {OVER_AT} THEN true
+    WHEN k.last_full_at < {OVER_AT} OR k.last_full_at > %(now)s + {_interval(AHEAD_TOLERANCE)} THEN true
     ELSE k.last_full_at < {OVER_AT} + {_interval(CORRECTIONS_AFTER)}
         AND {OVER_AT} + {_interval(CORRECTIONS_AFTER)} <= %(now)s END, false)
 """
 """SQL: whether the event is over and owed a full read that begins after that."""
+IS_DUE = f"({IS_UPCOMING} OR {NEEDS_CLOSING_READ})"
+"""SQL: whether the event is to be read, now or later."""
+IS_DUE_AT_ANY = "EXISTS (SELECT FROM unnest(%(moments)s::timestamptz[]) AS m (now) WHERE {})".format(
+    IS_DUE.replace("%(now)s", "m.now")
+)
+"""SQL: the same, at any of several moments that may be the present."""
 
 
 def is_in_window(at: str) -> str:

@@ -1,13 +1,14 @@
 """All partners at once: who is to be synced, which races there are to be read, and when each was last tried."""
 
 import datetime as dt
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from psycopg2.extensions import AsIs
 from psycopg2.extensions import connection as Connection
 
 from rsu_pipeline.warehouse.credentials import PROVIDER
-from rsu_pipeline.warehouse.event_times import IS_UPCOMING, NEEDS_CLOSING_READ, is_in_window
+from rsu_pipeline.warehouse.event_times import AHEAD_TOLERANCE, IS_DUE_AT_ANY, is_in_window
 
 REJECTED_RETRY_AFTER = dt.timedelta(minutes=5)
 """How long a rejected credential is left alone unless it changes. The next visit then asks again, so that access which
@@ -22,7 +23,8 @@ JOIN providers v ON v.provider_id = c.provider_id AND lower(v.name) = %(provider
 IS_ACTIVE = rf"""
 t.disabled_at IS NULL AND t.partition_key IS NOT NULL
     AND c.principal ~ '\S' AND c.secret ~ '\S'
-    AND (c.rejected_at IS NULL OR c.rejected_at < %(now)s - interval '{REJECTED_RETRY_AFTER.total_seconds():.0f} seconds')
+    AND (c.rejected_at IS NULL OR c.rejected_at < %(now)s - interval '{REJECTED_RETRY_AFTER.total_seconds():.0f} seconds'
+        OR c.rejected_at > %(now)s + interval '{AHEAD_TOLERANCE.total_seconds():.0f} seconds')
 """
 
 # Races and events that are read: none that RunSignup refuses and no longer lists, and no event that is gone.
@@ -61,8 +63,9 @@ class FleetRace:
     failed: bool
 
 
-def partners_to_sync(conn: Connection, now: dt.datetime) -> list[FleetPartner]:
-    """Every partner that is to be synced, in order of number."""
+def partners_to_sync(conn: Connection, now: dt.datetime, also: Sequence[dt.datetime] = ()) -> list[FleetPartner]:
+    """Every partner that is to be synced, in order of number. `also` are further moments that may be the present; a try
+    that is dated in the future is passed over."""
     with conn.cursor() as cur:
         cur.execute(
             f"""
@@ -70,19 +73,21 @@ def partners_to_sync(conn: Connection, now: dt.datetime) -> list[FleetPartner]:
             {ACTIVE}
             LEFT JOIN LATERAL (
                 SELECT h.finished_at, h.status FROM sync_history h
-                WHERE h.timing_partner_id = t.timing_partner_id AND h.race_id IS NULL
+                WHERE h.timing_partner_id = t.timing_partner_id AND h.race_id IS NULL AND h.finished_at <= %(latest)s
                 ORDER BY h.finished_at DESC LIMIT 1
             ) tried ON true
             WHERE {IS_ACTIVE}
             ORDER BY t.timing_partner_id
             """,
-            {"provider": PROVIDER, "now": now},
+            {"provider": PROVIDER, "now": now, "latest": max((now, *also)) + AHEAD_TOLERANCE},
         )
         return [FleetPartner(*row) for row in cur.fetchall()]
 
 
-def races_to_read(conn: Connection, now: dt.datetime) -> list[FleetRace]:
-    """Every race of those partners that has an event which is upcoming at `now`, or over and owed a closing read."""
+def races_to_read(conn: Connection, now: dt.datetime, also: Sequence[dt.datetime] = ()) -> list[FleetRace]:
+    """Every race of those partners that has an event which is upcoming at `now`, or over and owed a closing read. `also` as
+    in partners_to_sync."""
+    latest = max((now, *also)) + AHEAD_TOLERANCE
     with conn.cursor() as cur:
         cur.execute(
             f"""
@@ -101,18 +106,23 @@ def races_to_read(conn: Connection, now: dt.datetime) -> list[FleetRace]:
                 JOIN runsignup_events e ON e.race_id = l.race_id
                 LEFT JOIN event_cursors k ON k.timing_partner_id = l.timing_partner_id AND k.event_id = e.event_id
                 WHERE {IS_ACTIVE} AND {IS_READ}
-                    AND ({IS_UPCOMING} OR {NEEDS_CLOSING_READ})
+                    AND {IS_DUE_AT_ANY}
                 GROUP BY t.timing_partner_id, l.race_id
             ) r
             LEFT JOIN LATERAL (
                 SELECT h.finished_at, h.status, h.event_ids FROM sync_history h
                 WHERE h.timing_partner_id = r.timing_partner_id AND h.race_id = r.race_id
-                    AND h.operation_type IS DISTINCT FROM 'history'
+                    AND h.operation_type IS DISTINCT FROM 'history' AND h.finished_at <= %(latest)s
                 ORDER BY h.finished_at DESC LIMIT 1
             ) tried ON true
             ORDER BY r.timing_partner_id, r.race_id
             """,
-            {"provider": PROVIDER, "now": now},
+            {
+                "provider": PROVIDER,
+                "now": now,
+                "moments": [now, *also],
+                "latest": latest,
+            },
         )
         return [
             FleetRace(
@@ -122,7 +132,7 @@ def races_to_read(conn: Connection, now: dt.datetime) -> list[FleetRace]:
                 race_id,
                 tuple(zip(starts, ends, strict=True)),
                 tuple(
-                    max((time for time in (read_at, tried_at if event_id in tried else None) if time), default=None)
+                    _last_try(read_at, tried_at if event_id in tried else None, latest)
                     for event_id, read_at in zip(event_ids, reads, strict=True)
                 ),
                 failed,
@@ -161,3 +171,8 @@ def has_race_in_window(conn: Connection, api_key_id: int | None, *, within: floa
         (found,) = cur.fetchone() or (False,)
     conn.rollback()
     return bool(found)
+
+
+def _last_try(read_at: dt.datetime | None, tried_at: dt.datetime | None, latest: dt.datetime) -> dt.datetime | None:
+    """Return the later of two times, of those that are not in the future."""
+    return max((time for time in (read_at, tried_at) if time is not None and time <= latest), default=None)

@@ -26,7 +26,7 @@ GROUPS: dict[str, tuple[str, ...]] = {
     "start lists": ("start_lists", "start_list_entries", "start_list"),
     "sync": (
         *("future_events", "event_cursors", "read_passes", "pass_registrations", "pass_counts"),
-        *("sync_history", "api_calls"),
+        *("sync_history", "api_calls", "hub_clocks"),
     ),
     "past editions": ("history_requests", "history_races", "history_events"),
     "alerts": ("alerts", "foreign_writes"),

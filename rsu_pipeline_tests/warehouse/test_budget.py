@@ -444,3 +444,31 @@ def test_an_error_in_the_ledger_is_not_taken_for_a_full_one(conn: Connection) ->
         ledger_on(conn).take("participants", 1)
     sql(conn, "ALTER TABLE api_calls_away RENAME TO api_calls")
     assert ledger_on(conn).take("participants", 1) == 1
+
+
+def test_a_database_clock_that_is_set_back_blocks_no_call_and_frees_none_too_early(conn: Connection) -> None:
+    ledger = ledger_on(conn, hour=4)
+    for _ in range(3):
+        ledger.settle(ledger.take("participants", 1), status=200, error=None, size=1, rows=1)
+    # As if the clock had been a day ahead, the first of them made two hours before the last.
+    sql(
+        conn,
+        "UPDATE api_calls SET granted_at = granted_at + interval '1 day', settled_at = settled_at + interval '1 day'",
+    )
+    sql(conn, "UPDATE api_calls SET granted_at = granted_at - interval '2 hours' WHERE api_call_id = 1")
+    ledger.settle(ledger.take("participants", 1), status=200, error=None, size=1, rows=1)
+    ledger.settle(ledger.take("participants", 1), status=200, error=None, size=1, rows=1)
+    with pytest.raises(NoCallLeft) as caught:
+        ledger.take("participants", 1)
+    assert 3500 < caught.value.frees_in <= 3600
+    assert sql(conn, "SELECT count(*) FROM api_calls WHERE granted_at > clock_timestamp()") == [(0,)]
+    assert sql(conn, "SELECT count(*) FROM api_calls WHERE settled_at < granted_at") == [(0,)]
+
+
+def test_a_call_in_flight_when_the_database_clock_is_set_back_gives_its_place_back(conn: Connection) -> None:
+    ledger_on(conn, in_flight=1).take("participants", 1)
+    # The session that sent it is gone.
+    sql(conn, "UPDATE api_calls SET granted_at = granted_at + interval '2 hours', holder_pid = 0")
+    began = time.monotonic()
+    ledger_on(conn, in_flight=1, sleep=time.sleep).take("participants", 1)
+    assert time.monotonic() - began < 2 * budget.ABANDONED_SECONDS

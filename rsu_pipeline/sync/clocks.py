@@ -1,0 +1,206 @@
+"""Which clock is believed. The hub's, the database's and RunSignup's are compared wherever a sync needs the present.
+
+RunSignup's clock, the `Date` of its answers, decides between the other two: of these, the one that agrees with it is
+believed. Hub and database alone decide nothing where RunSignup's clock contradicts both, since they are often clocks of one
+machine. While it is open which clock is right, several moments may be the present: a checkpoint takes the earliest, and
+what is due at any of them is due.
+
+Everything here but `Clock` is pure. `Clock` reads the three clocks and is shared by what a process does.
+"""
+
+import datetime as dt
+import socket
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import NamedTuple
+
+from psycopg2.extensions import connection as Connection
+
+from rsu_pipeline.warehouse import hub_clocks
+from rsu_pipeline.warehouse.hub_clocks import HubClock
+
+MAX_BELIEVED_DISTANCE = 31 * 86400.0
+"""Seconds. A `Date` further than this from both other clocks is not RunSignup's: no TLS certificate is valid for a clock that
+is off by so much."""
+HEARD_FOR_SECONDS = 900.0
+"""How long the `Date` of an answer, and the time since, is taken for RunSignup's present."""
+STORED_FOR = dt.timedelta(days=1)
+"""How long a comparison that another process stored is used."""
+
+
+@dataclass(frozen=True)
+class Readings:
+    """The three clocks at one moment, Unix seconds. `runsignup` is None where no usable `Date` is known."""
+
+    hub: float
+    database: float
+    runsignup: float | None = None
+
+
+class PageMoment(NamedTuple):
+    """When a page was read, Unix seconds. `is_confirmed` says that two clocks tell it, one of them RunSignup's."""
+
+    at: int
+    is_confirmed: bool
+
+
+@dataclass(frozen=True)
+class Present:
+    """The present: `now`, and in `also` the later moments that it may be as well while clocks disagree."""
+
+    now: dt.datetime
+    also: tuple[dt.datetime, ...] = ()
+
+
+def confirmed(readings: Readings, max_skew: float) -> list[float]:
+    """Return the hub's and the database's clock as far as they agree with RunSignup's."""
+    if readings.runsignup is None:
+        return []
+    return [own for own in (readings.hub, readings.database) if abs(own - readings.runsignup) <= max_skew]
+
+
+def moments(readings: Readings, max_skew: float) -> list[float]:
+    """Return what the present may be, the earliest first: one moment, or several while it is open which clock is right."""
+    if agreeing := confirmed(readings, max_skew):
+        return [agreeing[0]]
+    found = [readings.hub]
+    if abs(readings.database - readings.hub) > max_skew:
+        found.append(readings.database)
+    if (theirs := _believable(readings)) is not None:
+        found.append(theirs)
+    return sorted(found)
+
+
+def page_moment(readings: Readings, date: int | None, seconds: float, max_skew: float) -> PageMoment:
+    """Return when a page was read, the earliest that the clocks allow: what is read too early is read again, what is skipped
+    is lost.
+
+    Args:
+        readings: the clocks when the page was here.
+        date: the page's `Date`, None where it is absent or senseless.
+        seconds: how long the call took. The page may show how things were when it began, which its `Date` tells.
+        max_skew: seconds by which clocks may differ and still agree.
+    """
+    if date is not None and (agreeing := confirmed(readings, max_skew)):
+        return PageMoment(int(min(date, *agreeing)), True)
+    known = [readings.hub - seconds, readings.database - seconds]
+    if date is not None and _believable(readings) is not None:
+        known.append(date)
+    return PageMoment(int(min(known)), False)
+
+
+def _believable(readings: Readings) -> float | None:
+    theirs = readings.runsignup
+    if theirs is None:
+        return None
+    distance = min(abs(theirs - readings.hub), abs(theirs - readings.database))
+    return theirs if distance <= MAX_BELIEVED_DISTANCE else None
+
+
+def estimate(hub: float, database: float, stored: HubClock | None, max_skew: float) -> float | None:
+    """Return RunSignup's clock by a stored comparison, None where none is known or where hub or database stepped since, so
+    that the comparison no longer holds."""
+    if stored is None or stored.runsignup_seconds is None:
+        return None
+    by_hub = hub + stored.runsignup_seconds
+    by_database = database + stored.runsignup_seconds - stored.database_seconds
+    return by_hub if abs(by_hub - by_database) <= max_skew else None
+
+
+def utc_now() -> dt.datetime:
+    """Return the hub's present by its own clock."""
+    return dt.datetime.now(dt.UTC)
+
+
+class Clock:
+    """The clocks as one process sees them.
+
+    Whoever gives a `hub` clock vouches for it: without a `database` clock that one is then taken to show the same.
+    """
+
+    def __init__(
+        self,
+        max_skew: float,
+        *,
+        hub: Callable[[], dt.datetime] | None = None,
+        database: Callable[[], dt.datetime] | None = None,
+        monotonic: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._max_skew = max_skew
+        self._hub = hub or utc_now
+        self._database = database or hub
+        self._monotonic = monotonic
+        self._database_at: tuple[float, float] | None = None
+        self._heard: tuple[float, float] | None = None
+        self._is_news = False
+        self._stored: HubClock | None = None
+
+    def compare(self, conn: Connection) -> None:
+        """Read the database's clock, and what this hub last stored of the three. Leaves a transaction open."""
+        self.read_database(conn)
+        self._stored = hub_clocks.of_hub(conn, socket.gethostname(), STORED_FOR)
+
+    def read_database(self, conn: Connection) -> None:
+        """Read the database's clock. Leaves a transaction open."""
+        if self._database is None:
+            self._database_at = (hub_clocks.database_now(conn), self._monotonic())
+
+    def hear(self, date: int | None, elapsed: float) -> None:
+        """Note RunSignup's clock by an answer that has just arrived: its `Date`, and how long ago that was written."""
+        self._is_news = True
+        if date is not None:
+            # A `Date` is cut to the second.
+            self._heard = (date + 0.5 + elapsed, self._monotonic())
+
+    def readings(self) -> Readings:
+        """Return the clocks now."""
+        hub = self._hub().timestamp()
+        since = self._monotonic()
+        if self._database is not None:
+            database = self._database().timestamp()
+        else:
+            database = self._database_at[0] + since - self._database_at[1] if self._database_at else hub
+        if self._heard is not None and since - self._heard[1] <= HEARD_FOR_SECONDS:
+            return Readings(hub, database, self._heard[0] + since - self._heard[1])
+        return Readings(hub, database, estimate(hub, database, self._stored, self._max_skew))
+
+    def present(self) -> Present:
+        """Return the present as far as the clocks tell."""
+        now, *also = (dt.datetime.fromtimestamp(moment, dt.UTC) for moment in moments(self.readings(), self._max_skew))
+        return Present(now, tuple(also))
+
+    def page_moment(self, date: int | None, elapsed: float, seconds: float) -> PageMoment:
+        """Return when the page that has just arrived was read; see the function of this name."""
+        readings = self.readings()
+        theirs = None if date is None else date + 0.5 + elapsed
+        return page_moment(Readings(readings.hub, readings.database, theirs), date, seconds, self._max_skew)
+
+    def store(self, conn: Connection) -> None:
+        """Store the comparison for other processes where an answer brought something new. Commits."""
+        if not self._is_news:
+            return
+        self._is_news = False
+        found = self.readings()
+        theirs = found.runsignup if self._heard is not None else None
+        item = HubClock(
+            socket.gethostname(),
+            dt.datetime.fromtimestamp(found.database, dt.UTC),
+            None if theirs is None else theirs - found.hub,
+            found.database - found.hub,
+        )
+        if not item.repeats(self._stored):
+            hub_clocks.store(conn, item)
+            conn.commit()
+
+
+def corrected(moment: dt.datetime, conn: Connection, max_skew: float) -> tuple[dt.datetime, tuple[dt.datetime, ...]]:
+    """Return a moment of the hub's clock, such as a schedule's, by the clocks that are believed: the earliest that it may be,
+    and later ones. For what does not call RunSignup itself. Leaves a transaction open."""
+    clock = Clock(max_skew)
+    clock.compare(conn)
+    readings = clock.readings()
+    first, *others = (
+        moment + dt.timedelta(seconds=round(believed - readings.hub, 3)) for believed in moments(readings, max_skew)
+    )
+    return first, tuple(others)
