@@ -111,6 +111,7 @@ def test_the_repository_holds_these_assets_jobs_and_sensors() -> None:
         "fleet_health:no_shared_api_keys",
         "fleet_health:no_similar_partner_names",
         "fleet_health:no_foreign_writes",
+        "fleet_health:clocks_agree",
     }
     sensor = repository.get_sensor_def("new_credentials")
     assert sensor.default_status is dg.DefaultSensorStatus.RUNNING

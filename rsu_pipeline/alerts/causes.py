@@ -7,7 +7,7 @@ from urllib.parse import urlsplit
 from psycopg2.extensions import connection as Connection
 
 from rsu_pipeline.settings import LOOPBACK_HOSTS, Settings
-from rsu_pipeline.sync import cadence, watch
+from rsu_pipeline.sync import cadence, clocks, watch
 from rsu_pipeline.warehouse import alerts, budget, duplicate_partners, fleet, foreign_writes
 from rsu_pipeline.warehouse.alerts import Problem
 
@@ -35,12 +35,14 @@ TITLES = {
     "history_failing": "past editions cannot be read",
     "api_key_shared": "two partners have one API key",
     "foreign_writes": "another program writes to the tables",
+    "clock_skew": "clocks differ",
 }
 """Every kind there is, in the order they are told in, and how its message is headed."""
 
 
 def find(conn: Connection, settings: Settings, now: dt.datetime) -> list[Problem]:
     """Everything that the hub's database and the settings tell. What Dagster knows of its runs is not in it."""
+    now, _ = clocks.corrected(now, conn, settings.sync.max_clock_skew)
     return [
         *_rejected(conn),
         *_access_denied(conn, now),
@@ -53,6 +55,7 @@ def find(conn: Connection, settings: Settings, now: dt.datetime) -> list[Problem
         *_history_failing(conn),
         *_api_key_shared(conn),
         *_foreign_writes(conn, now),
+        *_clock_skew(conn, settings),
     ]
 
 
@@ -98,7 +101,12 @@ def _stale(conn: Connection, settings: Settings, now: dt.datetime) -> Iterator[P
     before_start = max(STALE_BEFORE_START, 3 * dt.timedelta(seconds=settings.cadence.day))
     for reading in alerts.readings(conn, now):
         sentence = None
-        if reading.near_read_at is not None and now - reading.near_read_at > before_start:
+        if cadence.is_ahead(max(reading.last_read_at, reading.near_read_at or reading.last_read_at), now):
+            sentence = (
+                f"{reading.key}: its last read is dated {reading.last_read_at:%Y-%m-%d %H:%M} UTC, in the future, so it is"
+                " not known when its races were read."
+            )
+        elif reading.near_read_at is not None and now - reading.near_read_at > before_start:
             sentence = (
                 f"{reading.key}: race {reading.near_race_id} starts within 24 h and was last read before"
                 f" {reading.near_read_at:%Y-%m-%d %H:%M} UTC."
@@ -164,7 +172,8 @@ def dead_watch(conn: Connection, settings: Settings, now: dt.datetime) -> Iterat
             if cadence.tier(starts_at, ends_at, now) == "window" and (start := starts_at or ends_at)
         )
         # A race that comes into its window was read a quarter of an hour before.
-        since = max(reads[its] or opened, opened)
+        read_at = reads[its]
+        since = opened if read_at is None or cadence.is_ahead(read_at, now) else max(read_at, opened)
         if now - since > max(WATCH_DEAD_AFTER, 3 * _between_looks(watched, race.call_budget_id, settings)):
             yield Problem(
                 "dead_watch",
@@ -217,3 +226,8 @@ def _foreign_writes(conn: Connection, now: dt.datetime) -> Iterator[Problem]:
             None,
             item.sentence(),
         )
+
+
+def _clock_skew(conn: Connection, settings: Settings) -> Iterator[Problem]:
+    for item in clocks.disagreements(conn, settings.sync.max_clock_skew):
+        yield Problem("clock_skew", item.machine, None, item.sentence)

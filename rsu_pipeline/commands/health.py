@@ -21,12 +21,13 @@ from rsu_pipeline import installation
 from rsu_pipeline.alerts import causes
 from rsu_pipeline.commands.common import show_json
 from rsu_pipeline.settings import Settings, SettingsError
+from rsu_pipeline.sync import clocks
 from rsu_pipeline.warehouse import addresses, database, embedded, foreign_writes, liveness, schema_version
 from rsu_pipeline.warehouse.embedded_cluster import Cluster
 from rsu_pipeline.warehouse.embedded_keeper import data_lock, try_lock
 
-CHECKS = ("database", "daemon", "watch", "writes", "code", "web", "location", "disk")
-AT_DATABASE = frozenset({"database", "daemon", "watch", "writes"})
+CHECKS = ("database", "daemon", "watch", "writes", "clock", "code", "web", "location", "disk")
+AT_DATABASE = frozenset({"database", "daemon", "watch", "writes", "clock"})
 AT_WEB = frozenset({"web", "location"})
 
 ANSWER_SECONDS = 4.0
@@ -67,6 +68,7 @@ def health(
     daemon     Dagster's daemon has shown that it lives
     watch      races in their window are looked at
     writes     no other program writes to races, events and registrations
+    clock      the clocks of hub, database and RunSignup agree
     code       the code server answers
     web        the web UI answers
     location   the web UI could load the project from the code server
@@ -147,11 +149,14 @@ def _database(settings: Settings, asked: Collection[str]) -> Iterator[Reason]:
             if "daemon" in asked:
                 yield from (("daemon", sentence) for sentence in daemon_trouble(liveness.daemon_silence(conn)))
             if "watch" in asked:
-                dead = causes.dead_watch(conn, settings, dt.datetime.now(dt.UTC))
+                dead = causes.dead_watch(conn, settings, clocks.present(conn, settings.sync.max_clock_skew))
                 yield from (("watch", problem.sentence) for problem in dead)
             if "writes" in asked:
                 writes = foreign_writes.open_writes(conn, dt.datetime.now(dt.UTC))
                 yield from (("writes", item.sentence()) for item in writes)
+            if "clock" in asked:
+                wrong = clocks.disagreements(conn, settings.sync.max_clock_skew)
+                yield from (("clock", item.sentence) for item in wrong)
     except (database.DatabaseError, embedded.EmbeddedError) as error:
         yield "database", str(error)
     except psycopg2.Error as error:

@@ -14,9 +14,10 @@ from rsu_pipeline.orchestration.batch import partners_at_once
 from rsu_pipeline.orchestration.failures import plain_failures
 from rsu_pipeline.orchestration.resources import WarehouseResource
 from rsu_pipeline.orchestration.run_config import NO_CONFIG
+from rsu_pipeline.sync import clocks
 from rsu_pipeline.sync import health as judging
 from rsu_pipeline.sync.watch import CALL_SECONDS
-from rsu_pipeline.warehouse import duplicate_partners, facts, foreign_writes, health
+from rsu_pipeline.warehouse import duplicate_partners, facts, foreign_writes, health, hub_clocks
 
 SAMPLE = 20
 ROUTINE_RUNS = 2
@@ -27,10 +28,11 @@ ERROR, WARN = dg.AssetCheckSeverity.ERROR, dg.AssetCheckSeverity.WARN
 @dg.asset_check(asset=fleet_health, config_schema=NO_CONFIG)
 def every_partner_fresh(warehouse: WarehouseResource) -> dg.AssetCheckResult:
     """Every event ahead was read within twice its interval and ten minutes. An error when one starts within 24 hours."""
-    now = dt.datetime.now(dt.UTC)
+    settings = installation.current().settings
     with plain_failures(), warehouse.connect("every_partner_fresh") as conn:
+        now = clocks.present(conn, settings.sync.max_clock_skew)
         reads = health.event_reads(conn, now)
-    fresh = judging.freshness(reads, now, installation.current().settings.cadence)
+    fresh = judging.freshness(reads, now, settings.cadence)
     stale = [item for item in fresh if item.is_stale]
     return _result(
         not stale,
@@ -235,6 +237,29 @@ def no_foreign_writes(warehouse: WarehouseResource) -> dg.AssetCheckResult:
     )
 
 
+@dg.asset_check(asset=fleet_health, config_schema=NO_CONFIG)
+def clocks_agree(warehouse: WarehouseResource) -> dg.AssetCheckResult:
+    """The clocks of every hub, of the database and of RunSignup differ by no more than RSU_MAX_CLOCK_SKEW."""
+    max_skew = installation.current().settings.sync.max_clock_skew
+    with plain_failures(), warehouse.connect("clocks_agree") as conn:
+        found = clocks.disagreements(conn, max_skew)
+        hubs = hub_clocks.recent(conn, clocks.STORED_FOR)
+    ahead = [abs(item.database_seconds) for item in hubs]
+    ahead += [abs(item.runsignup_seconds) for item in hubs if item.runsignup_seconds is not None]
+    return _result(
+        not found,
+        ERROR,
+        {
+            "hubs": len(hubs),
+            "clocks_wrong": len(found),
+            "hubs_without_date_of_runsignup": sum(item.runsignup_seconds is None for item in hubs),
+            "seconds_difference_max": round(max(ahead, default=0.0), 1),
+            "seconds_allowed": max_skew,
+        },
+        [{"machine": item.machine, "sentence": item.sentence} for item in found[:SAMPLE]],
+    )
+
+
 def _result(
     passed: bool, severity: dg.AssetCheckSeverity, numbers: dict[str, int | float], sample: Sequence[dict[str, Any]]
 ) -> dg.AssetCheckResult:
@@ -258,6 +283,7 @@ FLEET_CHECKS = (
     no_shared_api_keys,
     no_similar_partner_names,
     no_foreign_writes,
+    clocks_agree,
 )
 
 check_fleet = dg.define_asset_job(

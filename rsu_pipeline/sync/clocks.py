@@ -27,6 +27,11 @@ HEARD_FOR_SECONDS = 900.0
 """How long the `Date` of an answer, and the time since, is taken for RunSignup's present."""
 STORED_FOR = dt.timedelta(days=1)
 """How long a comparison that another process stored is used."""
+REPORTED_FOR = dt.timedelta(hours=6)
+"""How long a comparison of another machine is reported. One that still works compares at each sync."""
+DATABASE = "database"
+_BOTH = "Until they agree, races are read by whichever clock has them due earlier."
+_SET_RIGHT = "Set the clock right, best by NTP."
 
 
 @dataclass(frozen=True)
@@ -106,6 +111,67 @@ def estimate(hub: float, database: float, stored: HubClock | None, max_skew: flo
     by_hub = hub + stored.runsignup_seconds
     by_database = database + stored.runsignup_seconds - stored.database_seconds
     return by_hub if abs(by_hub - by_database) <= max_skew else None
+
+
+@dataclass(frozen=True)
+class Disagreement:
+    """Clocks that differ by more than they may. `machine` is whose clock is wrong: a hub's name, `database`, or several of
+    them."""
+
+    machine: str
+    sentence: str
+
+
+def disagreement(item: HubClock, max_skew: float) -> Disagreement | None:
+    """Return what is wrong with the clocks of a comparison, by the two of three that agree; None when nothing is."""
+    base, theirs = item.database_seconds, item.runsignup_seconds
+    hub = f"the hub on {item.hub}"
+    agreeing = confirmed(Readings(0.0, base, theirs), max_skew)
+    if len(agreeing) == 2 or (theirs is None and abs(base) <= max_skew):
+        return None
+    if theirs is None:
+        what = (
+            f"The clock of {hub} is {_difference(-base)} the database's, and RunSignup's answers have no usable Date."
+        )
+        return Disagreement(f"{item.hub} or database", f"{what} {_BOTH} {_SET_RIGHT}")
+    if agreeing == [0.0]:
+        what = f"The database's clock is {_difference(base - theirs)} RunSignup's and that of {hub}, which are used."
+        return Disagreement(DATABASE, f"{what} {_SET_RIGHT}")
+    if agreeing:
+        what = f"The clock of {hub} is {_difference(-theirs)} RunSignup's and the database's, which are used."
+        return Disagreement(item.hub, f"{what} {_SET_RIGHT}")
+    if abs(base) <= max_skew:
+        what = f"The clocks of {hub} and of the database are {_difference(-theirs)} RunSignup's."
+        return Disagreement(f"{item.hub} and database", f"{what} {_BOTH} {_SET_RIGHT}")
+    what = f"The clock of {hub} is {_difference(-theirs)} RunSignup's, and the database's is {_difference(base - theirs)} it."
+    return Disagreement(f"{item.hub} and database", f"{what} {_BOTH} {_SET_RIGHT}")
+
+
+def _difference(seconds: float) -> str:
+    amount, word = abs(seconds), "ahead of" if seconds > 0 else "behind"
+    for unit, size in (("days", 2 * 86400.0), ("h", 7200.0), ("min", 120.0)):
+        if amount >= size:
+            return f"{amount / {'days': 86400.0, 'h': 3600.0, 'min': 60.0}[unit]:.1f} {unit} {word}"
+    return f"{amount:.0f} s {word}"
+
+
+def disagreements(conn: Connection, max_skew: float) -> list[Disagreement]:
+    """Return what is wrong with the clocks of this machine now, and of the other hubs as they were last compared. Leaves a
+    transaction open."""
+    clock = Clock(max_skew)
+    clock.compare(conn)
+    now = clock.readings()
+    here = HubClock(
+        socket.gethostname(),
+        utc_now(),
+        None if now.runsignup is None else now.runsignup - now.hub,
+        now.database - now.hub,
+    )
+    others = [item for item in hub_clocks.recent(conn, REPORTED_FOR) if item.hub != here.hub]
+    own = disagreement(here, max_skew)
+    # The database's clock is judged by this machine's comparison, which is of now.
+    theirs = [wrong for item in others if (wrong := disagreement(item, max_skew)) and wrong.machine != DATABASE]
+    return [*([own] if own else []), *theirs]
 
 
 def utc_now() -> dt.datetime:
@@ -195,7 +261,7 @@ class Clock:
 
 
 def corrected(moment: dt.datetime, conn: Connection, max_skew: float) -> tuple[dt.datetime, tuple[dt.datetime, ...]]:
-    """Return a moment of the hub's clock, such as a schedule's, by the clocks that are believed: the earliest that it may be,
+    """Return a moment by the hub's clock, such as a schedule's, by the clocks that are believed: the earliest that it may be,
     and later ones. For what does not call RunSignup itself. Leaves a transaction open."""
     clock = Clock(max_skew)
     clock.compare(conn)
@@ -204,3 +270,8 @@ def corrected(moment: dt.datetime, conn: Connection, max_skew: float) -> tuple[d
         moment + dt.timedelta(seconds=round(believed - readings.hub, 3)) for believed in moments(readings, max_skew)
     )
     return first, tuple(others)
+
+
+def present(conn: Connection, max_skew: float) -> dt.datetime:
+    """Return the present by the clocks that are believed, the earliest that it may be. Leaves a transaction open."""
+    return corrected(utc_now(), conn, max_skew)[0]

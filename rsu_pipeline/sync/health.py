@@ -42,7 +42,9 @@ def freshness(reads: Iterable[EventRead], now: dt.datetime, every: CadenceSettin
     found = []
     for read in reads:
         tier = cadence.tier(read.starts_at, read.ends_at, now)
-        since = read.read_at or read.known_since
+        # A read that is dated in the future is none: it is not known when it was.
+        read_at = read.read_at if read.read_at and not cadence.is_ahead(read.read_at, now) else None
+        since = min(read_at or read.known_since, now)
         waits = [
             (now - max(since, begun), 2 * cadence.interval(passed, every, failed=False) + GRACE)
             for passed, begun in _tiers_until(tier, read)

@@ -27,7 +27,7 @@ NUMBERS = {
 CHECKS = {
     "every_partner_fresh", "no_duplicate_registrations", "bib_log_replays", "budget_is_enough", "credentials_work",
     "events_equal_runsignup", "no_rows_held_back", "no_shared_api_keys", "no_similar_partner_names",
-    "no_foreign_writes",
+    "no_foreign_writes", "clocks_agree",
 }  # fmt: skip
 _names = itertools.count(1)
 
@@ -273,6 +273,15 @@ LOST_ENTRY_BACK = f"""
             {"registrations_of_no_partners_race": 1},
             {},
             id="a registration of a stranger's race",
+        ),
+        pytest.param(
+            "clocks_agree",
+            sql("INSERT INTO hub_clocks VALUES ('worker-2', now(), -7200, -7201)"),
+            sql("DELETE FROM hub_clocks WHERE hub = 'worker-2'"),
+            "ERROR",
+            {"clocks_wrong": 1, "seconds_difference_max": 7201.0},
+            {"machine": "worker-2"},
+            id="a hub's clock is ahead",
         ),
         pytest.param(
             "credentials_work",

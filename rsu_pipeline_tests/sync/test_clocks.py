@@ -5,6 +5,7 @@ import socket
 import threading
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 
@@ -17,12 +18,14 @@ from rsu_pipeline.sandbox.process import SandboxProcess
 from rsu_pipeline.settings import CadenceSettings
 from rsu_pipeline.simulation import fast
 from rsu_pipeline.sync import cadence, clocks, listing, partner, plan, watch
+from rsu_pipeline.sync import health as judging
 from rsu_pipeline.sync.clocks import Clock, Readings
 from rsu_pipeline.sync.desk import open_desk
 from rsu_pipeline.warehouse import database, hub_clocks
 from rsu_pipeline.warehouse.cursors import EventCursor
 from rsu_pipeline.warehouse.events import StoredEvent
 from rsu_pipeline.warehouse.fleet import FleetPartner, FleetRace
+from rsu_pipeline.warehouse.health import EventRead
 from rsu_pipeline.warehouse.hub_clocks import HubClock
 from rsu_pipeline_tests.conftest import at
 from rsu_pipeline_tests.hub import Hub
@@ -368,3 +371,38 @@ def test_a_final_read_dated_in_the_future_is_none() -> None:
 
 def cursor(full: dt.datetime) -> EventCursor:
     return EventCursor(1, int(full.timestamp()), int(full.timestamp()), full, full, full, None, 10)
+
+
+# What is said of clocks that differ.
+
+
+@pytest.mark.parametrize(
+    ("base", "theirs", "machine", "says"),
+    [
+        (0.0, 0.0, None, ""),
+        (100.0, -10.0, None, ""),
+        (5.0, None, None, ""),
+        (-7200.0, -7201.0, "web-1", "The clock of the hub on web-1 is 2.0 h ahead of RunSignup's and the database's"),
+        (
+            250000.0,
+            1.0,
+            "database",
+            "The database's clock is 2.9 days ahead of RunSignup's and that of the hub on web-1",
+        ),
+        (1.0, 600.0, "web-1 and database", "The clocks of the hub on web-1 and of the database are 10.0 min behind"),
+        (-600.0, None, "web-1 or database", "The clock of the hub on web-1 is 10.0 min ahead of the database's"),
+        (-600.0, 600.0, "web-1 and database", "and the database's is 20.0 min behind it."),
+    ],
+)
+def test_the_clock_that_is_wrong_is_named(base: float, theirs: float | None, machine: str | None, says: str) -> None:
+    found = clocks.disagreement(HubClock("web-1", NOW, theirs, base), SKEW)
+    assert (found.machine if found else None) == machine
+    assert found is None or (says in found.sentence and found.sentence.endswith("Set the clock right, best by NTP."))
+
+
+def test_a_read_that_is_dated_in_the_future_is_not_fresh() -> None:
+    item = EventRead(1, "1-acme", 1, 10, 1, NOW + 20 * HOUR, None, NOW + 3 * HOUR, NOW - 9 * HOUR, 10, needs_full=False)
+    (found,) = judging.freshness([item], NOW, EVERY)
+    assert found.is_stale and found.age == 9 * HOUR
+    (found,) = judging.freshness([replace(item, read_at=NOW)], NOW, EVERY)
+    assert not found.is_stale

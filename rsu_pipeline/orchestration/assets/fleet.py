@@ -15,6 +15,7 @@ from rsu_pipeline.orchestration.run_config import NO_CONFIG
 from rsu_pipeline.orchestration.tables import OPERATORS
 from rsu_pipeline.reports import fleet_plots, plots
 from rsu_pipeline.settings import Settings
+from rsu_pipeline.sync import clocks
 from rsu_pipeline.sync import health as judging
 from rsu_pipeline.sync.health import Freshness
 from rsu_pipeline.warehouse import health
@@ -43,8 +44,9 @@ def fleet_health(warehouse: WarehouseResource) -> dg.MaterializeResult[None]:
     hold of the whole fleet. No call to RunSignup is made, nothing is stored, nobody's name is shown. The same for machines:
     `rsu status --prometheus FILE`.
     """
-    began, now, settings = time.monotonic(), dt.datetime.now(dt.UTC), installation.current().settings
+    began, settings = time.monotonic(), installation.current().settings
     with plain_failures(), warehouse.connect("fleet_health") as conn:
+        now = clocks.present(conn, settings.sync.max_clock_skew)
         partners, reads = health.partners(conn, now), health.event_reads(conn, now)
         bibs = health.bibs_by_hour(conn, now)
     fresh = judging.freshness(reads, now, settings.cadence)
