@@ -101,12 +101,7 @@ def _stale(conn: Connection, settings: Settings, now: dt.datetime) -> Iterator[P
     before_start = max(STALE_BEFORE_START, 3 * dt.timedelta(seconds=settings.cadence.day))
     for reading in alerts.readings(conn, now):
         sentence = None
-        if cadence.is_ahead(max(reading.last_read_at, reading.near_read_at or reading.last_read_at), now):
-            sentence = (
-                f"{reading.key}: its last read is dated {reading.last_read_at:%Y-%m-%d %H:%M} UTC, in the future, so it is"
-                " not known when its races were read."
-            )
-        elif reading.near_read_at is not None and now - reading.near_read_at > before_start:
+        if reading.near_read_at is not None and now - reading.near_read_at > before_start:
             sentence = (
                 f"{reading.key}: race {reading.near_race_id} starts within 24 h and was last read before"
                 f" {reading.near_read_at:%Y-%m-%d %H:%M} UTC."

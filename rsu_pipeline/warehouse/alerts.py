@@ -8,7 +8,7 @@ from psycopg2.extensions import connection as Connection
 
 from rsu_pipeline.warehouse.credentials import PROVIDER
 from rsu_pipeline.warehouse.cursors import REMOVALS_HELD_BACK
-from rsu_pipeline.warehouse.event_times import IS_UPCOMING
+from rsu_pipeline.warehouse.event_times import AHEAD_TOLERANCE, IS_UPCOMING
 
 CLEAR_OWED = dt.timedelta(days=7)
 """How long it is tried to tell that a cause is over."""
@@ -193,13 +193,14 @@ class Reading:
 
 
 def readings(conn: Connection, now: dt.datetime) -> list[Reading]:
-    """Every partner with events ahead and a working credential."""
+    """Every partner with events ahead and a working credential. A read that is dated in the future is none."""
     with conn.cursor() as cur:
         cur.execute(
             f"""
             WITH ahead AS (
                 SELECT t.timing_partner_id, t.partition_key, c.entered_at, e.race_id, e.starts_at,
-                    greatest(coalesce(k.last_read_at, greatest(l.listed_at, e.created_at)), c.entered_at) AS read_at
+                    greatest(coalesce(CASE WHEN k.last_read_at <= %(latest)s THEN k.last_read_at END,
+                        greatest(l.listed_at, e.created_at)), c.entered_at) AS read_at
                 FROM {_WORKING}
                 JOIN partner_races l USING (timing_partner_id)
                 JOIN runsignup_events e ON e.race_id = l.race_id
@@ -216,7 +217,7 @@ def readings(conn: Connection, now: dt.datetime) -> list[Reading]:
             FROM ahead a LEFT JOIN near n USING (timing_partner_id)
             GROUP BY a.timing_partner_id, a.partition_key, n.race_id, n.read_at ORDER BY 1
             """,
-            {"provider": PROVIDER, "now": now},
+            {"provider": PROVIDER, "now": now, "latest": now + AHEAD_TOLERANCE},
         )
         return [Reading(*row) for row in cur.fetchall()]
 

@@ -33,6 +33,11 @@ def read(ago: dt.timedelta) -> Change:
     return lambda put: put.sql("UPDATE event_cursors SET last_read_at = %s", NOW - ago)
 
 
+def read_in_the_future(put: Fleet) -> None:
+    put.sql("UPDATE runsignup_events SET created_at = %s", NOW - 90 * 24 * HOUR)
+    read(-46 * MINUTE)(put)
+
+
 def calls(put: Fleet) -> None:
     put.sql(
         "INSERT INTO api_calls (credential_id, lane, endpoint) SELECT c.partner_provider_credential_id, 'routine', 'races'"
@@ -103,6 +108,7 @@ FAULTS = [
         "race 5, event 50",
     ),
     Fault("partner_stale", read(481 * MINUTE), read(MINUTE), "no race was read since 2026-10-03 03:59"),
+    Fault("partner_stale", read_in_the_future, read(44 * MINUTE), "no race was read since"),
     Fault("partner_stale", read(46 * MINUTE), read(44 * MINUTE), "race 5 starts within 24 h", start=20 * HOUR),
     Fault("budget_short", calls, do("DELETE FROM api_calls"), "50 of 900 calls"),
     Fault("duplicate_bibs", list_with(2), list_with(0), "event 50: 2 entrants", start=20 * HOUR),

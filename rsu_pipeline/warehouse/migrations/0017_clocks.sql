@@ -14,3 +14,7 @@ COMMENT ON COLUMN hub_clocks.database_seconds IS 'Seconds that the database''s c
 
 ALTER TABLE read_passes ADD COLUMN changes_from bigint;
 COMMENT ON COLUMN read_passes.changes_from IS 'Unix seconds from which the next incremental read asks for changes, before the overlap is taken off.';
+COMMENT ON COLUMN read_passes.first_page_at IS 'When the first page was read, Unix seconds: the earliest that the clocks allow.';
+COMMENT ON COLUMN event_cursors.modified_after IS 'Cursor of the next incremental read, Unix seconds: first page of the last complete pass by the earliest of the clocks that agree, less an overlap.';
+COMMENT ON COLUMN event_cursors.last_full_at IS 'When the first page of the last complete full read was read, the earliest that the clocks allow.';
+COMMENT ON COLUMN event_cursors.last_read_at IS 'When the first page of the last complete pass was read, full or incremental, the earliest that the clocks allow.';
