@@ -46,10 +46,8 @@ coalesce({OVER_AT} <= %(now)s AND {OVER_AT} > %(now)s - {_interval(CLOSING_READ_
 """SQL: whether the event is over and owed a full read that begins after that."""
 IS_DUE = f"({IS_UPCOMING} OR {NEEDS_CLOSING_READ})"
 """SQL: whether the event is to be read, now or later."""
-IS_DUE_AT_ANY = "EXISTS (SELECT FROM unnest(%(moments)s::timestamptz[]) AS m (now) WHERE {})".format(
-    IS_DUE.replace("%(now)s", "m.now")
-)
-"""SQL: the same, at any of several moments that may be the present."""
+IS_DUE_AT_ANY = f"({IS_DUE} OR {IS_DUE.replace('%(now)s', '%(latest)s')})"
+"""SQL: the same, at any moment from `now` to `latest` that may be the present."""
 
 
 def is_in_window(at: str) -> str:

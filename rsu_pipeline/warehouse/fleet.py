@@ -73,13 +73,13 @@ def partners_to_sync(conn: Connection, now: dt.datetime, also: Sequence[dt.datet
             {ACTIVE}
             LEFT JOIN LATERAL (
                 SELECT h.finished_at, h.status FROM sync_history h
-                WHERE h.timing_partner_id = t.timing_partner_id AND h.race_id IS NULL AND h.finished_at <= %(latest)s
+                WHERE h.timing_partner_id = t.timing_partner_id AND h.race_id IS NULL AND h.finished_at <= %(tolerated)s
                 ORDER BY h.finished_at DESC LIMIT 1
             ) tried ON true
             WHERE {IS_ACTIVE}
             ORDER BY t.timing_partner_id
             """,
-            {"provider": PROVIDER, "now": now, "latest": max((now, *also)) + AHEAD_TOLERANCE},
+            {"provider": PROVIDER, "now": now, "tolerated": max((now, *also)) + AHEAD_TOLERANCE},
         )
         return [FleetPartner(*row) for row in cur.fetchall()]
 
@@ -87,7 +87,7 @@ def partners_to_sync(conn: Connection, now: dt.datetime, also: Sequence[dt.datet
 def races_to_read(conn: Connection, now: dt.datetime, also: Sequence[dt.datetime] = ()) -> list[FleetRace]:
     """Every race of those partners that has an event which is upcoming at `now`, or over and owed a closing read. `also` as
     in partners_to_sync."""
-    latest = max((now, *also)) + AHEAD_TOLERANCE
+    latest = max((now, *also))
     with conn.cursor() as cur:
         cur.execute(
             f"""
@@ -112,7 +112,7 @@ def races_to_read(conn: Connection, now: dt.datetime, also: Sequence[dt.datetime
             LEFT JOIN LATERAL (
                 SELECT h.finished_at, h.status, h.event_ids FROM sync_history h
                 WHERE h.timing_partner_id = r.timing_partner_id AND h.race_id = r.race_id
-                    AND h.operation_type IS DISTINCT FROM 'history' AND h.finished_at <= %(latest)s
+                    AND h.operation_type IS DISTINCT FROM 'history' AND h.finished_at <= %(tolerated)s
                 ORDER BY h.finished_at DESC LIMIT 1
             ) tried ON true
             ORDER BY r.timing_partner_id, r.race_id
@@ -120,8 +120,8 @@ def races_to_read(conn: Connection, now: dt.datetime, also: Sequence[dt.datetime
             {
                 "provider": PROVIDER,
                 "now": now,
-                "moments": [now, *also],
                 "latest": latest,
+                "tolerated": latest + AHEAD_TOLERANCE,
             },
         )
         return [
@@ -132,7 +132,7 @@ def races_to_read(conn: Connection, now: dt.datetime, also: Sequence[dt.datetime
                 race_id,
                 tuple(zip(starts, ends, strict=True)),
                 tuple(
-                    _last_try(read_at, tried_at if event_id in tried else None, latest)
+                    _last_try(read_at, tried_at if event_id in tried else None, latest + AHEAD_TOLERANCE)
                     for event_id, read_at in zip(event_ids, reads, strict=True)
                 ),
                 failed,

@@ -28,7 +28,7 @@ def seed(put: Fleet, more: str = "") -> None:
             FROM generate_series(1, 20000) n, generate_series(0, 1) k;
         INSERT INTO event_cursors (timing_partner_id, event_id, race_id, modified_after, removed_after, first_loaded_at,
                 last_full_at, last_read_at)
-            SELECT 1 + race_id % 1000, event_id, race_id, 0, 0, now(), now(), now() FROM runsignup_events;
+            SELECT 1 + race_id % 1000, event_id, race_id, 0, 0, %(now)s, %(now)s, %(now)s FROM runsignup_events;
         INSERT INTO sync_history (timing_partner_id, race_id, status, finished_at)
             SELECT 1 + n % 1000, nullif(n % 21000, 20000 + n % 1000), 'completed', %(now)s - make_interval(mins => n / 20)
             FROM generate_series(1, 200000) n;
