@@ -80,6 +80,10 @@ class Clocks:
         """Return RunSignup's time."""
         return dt.datetime.fromtimestamp(self.time, dt.UTC)
 
+    def database_now(self) -> dt.datetime:
+        """Return what the database's clock shows."""
+        return dt.datetime.fromtimestamp(self.time + self.database_error, dt.UTC)
+
     def hub_now(self) -> dt.datetime:
         """Return what the hub's machine believes the time is."""
         return dt.datetime.fromtimestamp(self.time + self.hub_error, dt.UTC)

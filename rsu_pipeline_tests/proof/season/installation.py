@@ -14,6 +14,7 @@ from rsu_pipeline.runsignup.errors import ApiError
 from rsu_pipeline.settings import Settings
 from rsu_pipeline.sync import backfill, cadence, listing
 from rsu_pipeline.sync import partner as sync
+from rsu_pipeline.sync.clocks import Clock, Present
 from rsu_pipeline.sync.desk import Clients, CredentialRejected, Desk, desk_on
 from rsu_pipeline.sync.partner import SyncOutcome
 from rsu_pipeline.sync.watch import Watch, watched
@@ -39,6 +40,12 @@ class Installation:
         self._clocks = clocks
         self._run_id = run_id
         self._settings: Settings = hub.settings
+        self._clock = Clock(
+            self._settings.sync.max_clock_skew,
+            hub=clocks.hub_now,
+            database=clocks.database_now,
+            monotonic=lambda: clocks.time,
+        )
         self._open: dict[str, tuple[Connection, Connection, Clients]] = {}
 
     def close(self) -> None:
@@ -60,24 +67,27 @@ class Installation:
     def nightly(self) -> None:
         """Visit every partner with its listing, as the schedule nightly does."""
         with self._control() as conn:
-            keys = [partner.key for partner in fleet.partners_to_sync(conn, self._clocks.hub_now())]
+            present = self._present(conn)
+            keys = [partner.key for partner in fleet.partners_to_sync(conn, present.now, present.also)]
         for key in keys:
             self._visit(key, race_ids=None, relist=True)
 
     def proximity(self) -> None:
         """Visit what is due, as the schedule race_proximity does."""
-        now = self._clocks.hub_now()
         with self._control() as conn:
-            partners = fleet.partners_to_sync(conn, now)
-            races = fleet.races_to_read(conn, now)
-        for visit in cadence.due(partners, races, now, self._settings.cadence, early=PROXIMITY_EVERY / 2):
+            present = self._present(conn)
+            partners = fleet.partners_to_sync(conn, present.now, present.also)
+            races = fleet.races_to_read(conn, present.now, present.also)
+        every = self._settings.cadence
+        for visit in cadence.due(partners, races, present.now, every, early=PROXIMITY_EVERY / 2, also=present.also):
             self._visit(visit.key, race_ids=list(visit.race_ids), relist=visit.relist)
 
     def watch(self, seconds: float) -> None:
         """Watch the races in their window for so many seconds, as the sensor race_day has it done."""
-        now = self._clocks.hub_now()
         with self._control() as conn:
-            if not watched(fleet.races_to_read(conn, now), now):
+            present = self._present(conn)
+            races = fleet.races_to_read(conn, present.now, present.also)
+            if not watched(races, present.now, also=present.also):
                 return
         Watch(
             self._hub.url,
@@ -86,6 +96,7 @@ class Installation:
             run_id=self._run_id,
             say=lambda line: None,
             now=self._clocks.hub_now,
+            database_now=self._clocks.database_now,
             clock=lambda: self._clocks.time,
             pause=lambda _: self._clocks.advance(PAUSE_SECONDS),
         ).run(seconds)
@@ -133,6 +144,10 @@ class Installation:
 
     # How.
 
+    def _present(self, conn: Connection) -> Present:
+        self._clock.compare(conn)
+        return self._clock.present()
+
     def _visit(self, key: str, *, race_ids: Sequence[int] | None, relist: bool) -> None:
         with suppress(*FORESEEN), self._desk(key) as desk:
             sync.visit(desk, race_ids=race_ids, relist=relist)
@@ -157,7 +172,7 @@ class Installation:
             key,
             run_id=self._run_id,
             say=lambda line: None,
-            now=self._clocks.hub_now,
+            clock=self._clock,
         ) as desk:
             yield desk
 
@@ -165,7 +180,7 @@ class Installation:
         if lane not in self._open:
             conn = database.connect(self._hub.url, purpose=f"sync {self._run_id}")
             ledger_conn = database.connect(self._hub.url, purpose=f"ledger {self._run_id}")
-            self._open[lane] = (conn, ledger_conn, Clients(self._settings, ledger_conn, lane))
+            self._open[lane] = (conn, ledger_conn, Clients(self._settings, ledger_conn, lane, self._clock.hear))
         return self._open[lane]
 
 
