@@ -24,6 +24,7 @@ from benchmarks.measure import Job, Partner, Read, Report, cpu_of
 from benchmarks.pages import following, page
 from rsu_pipeline.sandbox.process import SandboxProcess
 from rsu_pipeline.sandbox.scales import Spec, build
+from rsu_pipeline.sync.race_details import MAX_PAST_PER_LISTING
 from rsu_pipeline.warehouse import embedded
 
 SEED = 7
@@ -248,6 +249,11 @@ def expected(scale: str | Spec, now: float, *, past: bool = False) -> Expected:
         found.listing_pages += max(1, -(-listed // 1000))
     looked_up = set(world.races) if past else set(ids)
     found.details = len(looked_up)
+    if not past:
+        # With a listing the newest races that have past editions only are looked up too.
+        for number in world.partners:
+            past_only = sum(number in race.partners and race.id not in ids for race in world.races.values())
+            found.details += min(past_only, MAX_PAST_PER_LISTING)
     found.shared = sum(len(world.races[race_id].partners) - 1 for race_id in looked_up)
     found.count()
     return found

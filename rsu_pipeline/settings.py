@@ -82,6 +82,9 @@ class SyncSettings:
     """A full read that would remove more than this share of an event's registrations removes none."""
     mass_removal_floor: int = 5
     """So many removals are always allowed, whatever their share."""
+    race_detail_hours: float = 24.0
+    """Hours after which the detail of a race with an upcoming edition is read again though its record seems unchanged: a
+    call for each such race a day. Races with past editions only are read a seventh as often."""
     full_read_up_to_rows: int = 0
     """Races up to so many registrations are read in full at every visit; 0 turns this off."""
 
@@ -252,6 +255,7 @@ def load(environ: Mapping[str, str] | None = None) -> Settings:
             cursor_overlap=read.integer("RSU_CURSOR_OVERLAP", default.sync.cursor_overlap, low=10, high=86400),
             max_clock_skew=read.number("RSU_MAX_CLOCK_SKEW", default.sync.max_clock_skew, low=10, high=300),
             mass_removal_share=read.number("RSU_MASS_REMOVAL_SHARE", default.sync.mass_removal_share, low=0, high=1),
+            race_detail_hours=read.number("RSU_RACE_DETAIL_HOURS", default.sync.race_detail_hours, low=1, high=8760),
             full_read_up_to_rows=read.integer(
                 "RSU_FULL_READ_UP_TO_ROWS", default.sync.full_read_up_to_rows, low=0, high=10_000_000
             ),

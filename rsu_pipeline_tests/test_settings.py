@@ -56,6 +56,7 @@ NUMBERS: list[tuple[str, Callable[[Settings], Any], bool, float, float]] = [
     ("RSU_CALL_BACKOFF", lambda s: s.api.backoff, False, 0, 600),
     ("RSU_CALLS_PER_HOUR", lambda s: s.budget.calls_per_hour, True, 1, 1_000_000),
     ("RSU_MAX_IN_FLIGHT", lambda s: s.budget.max_in_flight, True, 1, 100),
+    ("RSU_RACE_DETAIL_HOURS", lambda s: s.sync.race_detail_hours, False, 1, 8760),
     ("RSU_INCREMENTAL_DAYS", lambda s: s.sync.incremental_days, False, 0, 3650),
     ("RSU_PAGE_SIZE", lambda s: s.sync.page_size, True, 1, 2500),
     ("RSU_CURSOR_OVERLAP", lambda s: s.sync.cursor_overlap, True, 10, 86400),

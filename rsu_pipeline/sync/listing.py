@@ -1,18 +1,17 @@
-"""A partner's races and events: the listing, proved to be the partner's own, and the detail of what may lie ahead."""
+"""A partner's races and events: the listing, proved to be the partner's own, and the details that it calls for."""
 
 import datetime as dt
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from rsu_pipeline.runsignup import values
 from rsu_pipeline.runsignup.client import RacePage
-from rsu_pipeline.runsignup.errors import ApiError, Remedy
-from rsu_pipeline.runsignup.payloads import Event, Race
-from rsu_pipeline.sync import access
+from rsu_pipeline.runsignup.errors import ApiError, BudgetExhausted, Remedy
+from rsu_pipeline.runsignup.payloads import Race
+from rsu_pipeline.sync import access, race_details
 from rsu_pipeline.sync.desk import CredentialRejected, Desk
 from rsu_pipeline.sync.listed_rows import event_row, race_row
-from rsu_pipeline.warehouse import events, history
+from rsu_pipeline.warehouse import database, events, history
 
 
 @dataclass
@@ -31,9 +30,8 @@ class EventsOutcome:
 
 
 def refresh_events(desk: Desk) -> EventsOutcome:
-    """Brings the partner's races and events up to date: the listing, and the full detail of races that are new or have
-    changed and may have an edition ahead. Raises ApiError and CredentialRejected; then nothing of the listing is
-    stored."""
+    """Brings the partner's races and events up to date: the listing, and the full details that `race_details` chooses.
+    Raises ApiError and CredentialRejected; then nothing of the listing is stored."""
     started, calls = time.monotonic(), desk.ledger.calls
     outcome = EventsOutcome()
     failure: Exception | None = None
@@ -70,28 +68,51 @@ def _refresh(desk: Desk, outcome: EventsOutcome) -> None:
     if not any(page.unreadable for page in pages):
         outcome.races_unlisted = events.mark_unlisted(desk.conn, desk.partner_id, [race.race_id for race in listed])
     desk.conn.commit()
-    read_before = events.details_as_of(desk.conn, [race.race_id for race in listed])
-    for race in listed:
-        if _wants_detail(race, read_before.get(race.race_id), desk.now()):
-            try:
-                refresh_race(desk, race.race_id, outcome)
-            except ApiError as error:
-                if error.remedy in (Remedy.WAIT_FOR_BUDGET, Remedy.FAIL_CONFIGURATION):
-                    raise
-                outcome.problems.append(str(error))
+    _read_details(desk, listed, _instant(pages[0].server_time), outcome)
+
+
+def _read_details(session: Desk, listed: Sequence[Race], now: dt.datetime, outcome: EventsOutcome) -> None:
+    """Read the details that the listing calls for; between two of them whoever waits for the partner is let in."""
+    stored = events.stored_details(session.conn, [race.race_id for race in listed])
+    session.conn.rollback()
+    wanted = race_details.choose(
+        listed,
+        stored,
+        now,
+        max_age=dt.timedelta(hours=session.settings.race_detail_hours),
+        overlap=dt.timedelta(seconds=session.settings.cursor_overlap),
+    )
+    for race in [*wanted.upcoming, *wanted.past]:
+        database.give_way(session.conn, session.partner_id)
+        try:
+            refresh_race(session, race.race_id, outcome)
+        except BudgetExhausted:
+            if race in wanted.past:
+                # Those can wait, and the registrations of the others cannot.
+                break
+            raise
+        except ApiError as error:
+            if error.remedy is Remedy.FAIL_CONFIGURATION:
+                raise
+            outcome.problems.append(str(error))
 
 
 def refresh_race(desk: Desk, race_id: int, outcome: EventsOutcome) -> None:
     """Reads a race's full detail and stores it; events it no longer has are marked as gone. Raises ApiError."""
-    race, _ = desk.client.race(race_id)
+    race, answered_at = desk.client.race(race_id)
     outcome.details_read += 1
     present, unreadable = _store(desk, [race], outcome)
+    events.note_detail_read(desk.conn, race_id, _instant(answered_at))
     if not present and not unreadable and events.has_events(desk.conn, race_id):
         # An answer without events is no evidence that all of them were deleted.
         outcome.problems.append(f"race {race_id}: its detail has no events, those that are stored are kept")
     elif not unreadable:
         outcome.events_gone += events.mark_detail(desk.conn, race_id, present)
     desk.conn.commit()
+
+
+def _instant(server_time: int) -> dt.datetime:
+    return dt.datetime.fromtimestamp(server_time, dt.UTC)
 
 
 def _is_complete(pages: Sequence[RacePage], expected: set[int]) -> bool:
@@ -128,37 +149,6 @@ def _store(desk: Desk, races: Sequence[Race], outcome: EventsOutcome) -> tuple[l
     written = events.store_events(desk.conn, desk.partner_id, desk.key, event_rows)
     outcome.events_written += written.inserted + written.updated
     return present, unreadable
-
-
-def _wants_detail(race: Race, detail_as_of: dt.datetime | None, now: dt.datetime) -> bool:
-    """The listing has a race's current edition only. Its full detail is read when the race is new or changed since,
-    and only if an edition may lie ahead: those of races that are past are history's business."""
-    try:
-        changed = (
-            detail_as_of is None
-            or race.last_modified is None
-            or values.wall_time(str(race.last_modified), values.EASTERN) != detail_as_of
-        )
-    except ValueError:
-        changed = True
-    return changed and _may_lie_ahead(race, now)
-
-
-def _may_lie_ahead(race: Race, now: dt.datetime) -> bool:
-    if race.next_date or race.next_end_date:
-        return True
-    decoded, unreadable = race.decoded_events()
-    # Two days' grace: the wall times here are of any zone.
-    horizon = now.replace(tzinfo=None) - dt.timedelta(days=2)
-    return bool(unreadable) or any(_starts_after(event, horizon) for event in decoded)
-
-
-def _starts_after(event: Event, horizon: dt.datetime) -> bool:
-    times = [str(text) for text in (event.start_time, event.end_time) if text]
-    try:
-        return not times or max(values.wall_time(text) for text in times) >= horizon
-    except ValueError:
-        return True
 
 
 def _record_listing(desk: Desk, outcome: EventsOutcome, error: Exception | None) -> None:

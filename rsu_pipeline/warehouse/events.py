@@ -138,15 +138,30 @@ def listed_races(conn: Connection, partner_id: int) -> set[int]:
         return {race_id for (race_id,) in cur.fetchall()}
 
 
-def details_as_of(conn: Connection, race_ids: Sequence[int]) -> dict[int, dt.datetime]:
-    """Of these races those whose full detail was read, for whichever partner, with their `last_modified` then."""
+@dataclass(frozen=True)
+class StoredDetail:
+    """What is known of a race's full detail: the race's `last_modified` in it (Eastern wall time), and when RunSignup
+    answered with it. None: not known."""
+
+    as_of: dt.datetime | None
+    read_at: dt.datetime | None
+
+
+def stored_details(conn: Connection, race_ids: Sequence[int]) -> dict[int, StoredDetail]:
+    """Return, of these races, those whose full detail was read, for whichever partner."""
     with conn.cursor() as cur:
         cur.execute(
-            "SELECT race_id, detail_as_of FROM runsignup_races"
-            " WHERE race_id = ANY (%s::bigint[]) AND detail_as_of IS NOT NULL",
+            "SELECT race_id, detail_as_of, detail_read_at FROM runsignup_races"
+            " WHERE race_id = ANY (%s::bigint[]) AND (detail_as_of IS NOT NULL OR detail_read_at IS NOT NULL)",
             (list(race_ids),),
         )
-        return dict(cur.fetchall())
+        return {race_id: StoredDetail(as_of, read_at) for race_id, as_of, read_at in cur.fetchall()}
+
+
+def note_detail_read(conn: Connection, race_id: int, read_at: dt.datetime) -> None:
+    """Record when RunSignup answered with the race's full detail."""
+    with conn.cursor() as cur:
+        cur.execute("UPDATE runsignup_races SET detail_read_at = %s WHERE race_id = %s", (read_at, race_id))
 
 
 def mark_unlisted(conn: Connection, partner_id: int, listed: Sequence[int]) -> int:

@@ -8,7 +8,7 @@ import pytest
 
 from rsu_pipeline.runsignup.errors import ApiError
 from rsu_pipeline.sandbox.process import SandboxProcess
-from rsu_pipeline.sync import listing
+from rsu_pipeline.sync import listing, race_details
 from rsu_pipeline.sync import partner as sync
 from rsu_pipeline.sync.desk import CredentialRejected
 from rsu_pipeline.warehouse import credentials, database
@@ -221,8 +221,9 @@ def test_more_than_a_thousand_races_are_listed_page_by_page(make_hub: MakeHub) -
     with hub.desk() as desk:
         outcome = listing.refresh_events(desk)
     assert outcome.races == 1003
-    # All are past, so none's detail is wanted. Access is verified once, before the second page is read.
-    assert hub.sandbox.admin.stats()["by_endpoint"] == {"races": 3, "participants": 1}
+    # All are past, so only some details are read. Access is verified once, before the second page is read.
+    read = {"races": 3, "participants": 1, "race": race_details.MAX_PAST_PER_LISTING}
+    assert hub.sandbox.admin.stats()["by_endpoint"] == read
 
 
 @pytest.mark.parametrize("kind", ["http_500", "html_200", "truncated", "wrong_type", "empty_200", "unknown_shape"])
