@@ -14,6 +14,8 @@ from rsu_pipeline.warehouse.alerts import Problem
 STALE_AFTER = dt.timedelta(hours=8)
 STALE_BEFORE_START = dt.timedelta(minutes=45)
 """Of a race that starts within 24 h."""
+VANISHED_FOR = dt.timedelta(hours=1)
+"""How long an event may lack in its race's detail without a second answer about it."""
 WATCH_DEAD_AFTER = dt.timedelta(minutes=5)
 BUDGET_LEFT = 0.1
 """The share of an hour's routine calls below which they are short."""
@@ -46,7 +48,7 @@ def find(conn: Connection, settings: Settings, now: dt.datetime) -> list[Problem
     return [
         *_rejected(conn),
         *_access_denied(conn, now),
-        *_held_back(conn),
+        *_held_back(conn, now),
         *_stale(conn, settings, now),
         *_budget_short(conn, settings),
         *registration_missing(settings, now),
@@ -74,18 +76,19 @@ def _rejected(conn: Connection) -> Iterator[Problem]:
 
 
 def _access_denied(conn: Connection, now: dt.datetime) -> Iterator[Problem]:
-    for partner_id, key, race_id, event_id, since in alerts.access_denied(conn, now):
+    for partner_id, key, race_id, event_id, since, is_unknown in alerts.access_denied(conn, now):
         what = f"race {race_id}" if event_id is None else f"race {race_id}, event {event_id}"
+        answer = f"lists {what} and says that there is no such race" if is_unknown else f"denies access to {what}"
         yield Problem(
             "access_denied",
             f"{partner_id}:{race_id}:{event_id or ''}",
             key,
-            f"{key}: RunSignup denies access to {what} since {since:%Y-%m-%d %H:%M} UTC. Its registrations are not read."
+            f"{key}: RunSignup {answer} since {since:%Y-%m-%d %H:%M} UTC. Its registrations are not read."
             " The partner's other races are.",
         )
 
 
-def _held_back(conn: Connection) -> Iterator[Problem]:
+def _held_back(conn: Connection, now: dt.datetime) -> Iterator[Problem]:
     for partner_id, key, race_id, event_id in alerts.held_back(conn):
         yield Problem(
             "removals_held_back",
@@ -93,6 +96,14 @@ def _held_back(conn: Connection) -> Iterator[Problem]:
             key,
             f"{_name(partner_id, key)}: race {race_id}, event {event_id}: a large part of the registrations is gone at"
             " RunSignup; they are kept here until somebody confirms.",
+        )
+    for partner_id, key, race_id, event_id in alerts.vanished_events(conn, now - VANISHED_FOR):
+        yield Problem(
+            "removals_held_back",
+            f"{partner_id}:{event_id}:vanished",
+            key,
+            f"{key}: race {race_id}, event {event_id}: the race's detail lacks the event, but nothing else says that it is gone;"
+            " its registrations are kept here until RunSignup is clear about it or somebody confirms.",
         )
 
 

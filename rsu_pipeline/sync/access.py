@@ -138,7 +138,7 @@ class Refusals:
         self._candidates = candidates
         self._reason = ""
         self._race_ids: set[int] = set()
-        self._is_decided = False
+        self._verdict: Verdict | None = None
 
     def note(self, race_id: int, error: ApiError) -> None:
         """Note an error of a race; only a refusal of access counts."""
@@ -148,28 +148,33 @@ class Refusals:
         self._reason = self._reason or str(error)
         self._race_ids.add(race_id)
 
-    def decide(self, *, early: bool = False) -> None:
-        """Decide about the credential after refusals, no race having been read. `early` decides only once so many refused
-        that asking the partner's other races would spend calls for nothing.
+    def decide(self, *, early: bool = False) -> Verdict:
+        """Decide about the credential after refusals, no race having been read, and return the verdict. `early` decides only
+        once so many refused that asking the partner's other races would spend calls for nothing.
 
         Raises:
             CredentialRejected: when the refusals tell about the credential and no other race can be read.
         """
-        if not self._race_ids or self._is_decided or (early and len(self._race_ids) < MAX_REFUSALS):
-            return
-        self._is_decided = True
+        if self._verdict is not None:
+            return self._verdict
+        if not self._race_ids or (early and len(self._race_ids) < MAX_REFUSALS):
+            return Verdict.UNDECIDED
+        self._verdict = Verdict.UNDECIDED
         if len(self._race_ids) < MIN_TELLING_REFUSALS and _is_verified_recently(self._session):
-            return
+            self._verdict = Verdict.WORKS
+            return self._verdict
         try:
             evidence = find_readable_race(
                 self._session, [race for race in self._candidates if race.race_id not in self._race_ids]
             )
         except BudgetExhausted:
             self._session.say("no call is left to tell whether the credential still works")
-            return
+            return self._verdict
         evidence.refused += [race for race in self._candidates if race.race_id in self._race_ids]
-        if judge(evidence) is Verdict.REJECTED:
+        self._verdict = judge(evidence)
+        if self._verdict is Verdict.REJECTED:
             mark_credential_rejected(self._session, self._reason)
+        return self._verdict
 
 
 def _is_verified_recently(session: Desk) -> bool:

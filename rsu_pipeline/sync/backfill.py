@@ -99,7 +99,7 @@ def run_slice(desk: Desk, seconds: float, *, clock: Callable[[], float] = time.m
     finally:
         done.calls = desk.ledger.calls - calls
         done.seconds = clock() - began
-    partner.conclude(desk, done.sync, refusals)
+    partner.conclude(desk, done.sync, refusals, listed_too=False)
     _end(desk, done)
     return done
 

@@ -8,10 +8,13 @@ from dataclasses import dataclass, field
 from rsu_pipeline.runsignup.client import RacePage
 from rsu_pipeline.runsignup.errors import ApiError, BudgetExhausted, Remedy
 from rsu_pipeline.runsignup.payloads import Race
-from rsu_pipeline.sync import access, race_details
+from rsu_pipeline.sync import access, losses, race_details, vanished
 from rsu_pipeline.sync.desk import CredentialRejected, Desk
 from rsu_pipeline.sync.listed_rows import event_row, race_row
-from rsu_pipeline.warehouse import database, events, history
+from rsu_pipeline.warehouse import containers, database, events, history
+
+MAX_NAMED_EVENTS = 10
+"""Events that a sentence names."""
 
 
 @dataclass
@@ -24,6 +27,8 @@ class EventsOutcome:
     details_read: int = 0
     events_gone: int = 0
     races_unlisted: int = 0
+    races_lost: int = 0
+    registrations_removed: int = 0
     calls: int = 0
     seconds: float = 0.0
     problems: list[str] = field(default_factory=list)
@@ -69,6 +74,7 @@ def _refresh(desk: Desk, outcome: EventsOutcome) -> None:
         outcome.races_unlisted = events.mark_unlisted(desk.conn, desk.partner_id, [race.race_id for race in listed])
     desk.conn.commit()
     _read_details(desk, listed, _instant(pages[0].server_time), outcome)
+    _settle_losses(desk, outcome)
 
 
 def _read_details(session: Desk, listed: Sequence[Race], now: dt.datetime, outcome: EventsOutcome) -> None:
@@ -97,18 +103,66 @@ def _read_details(session: Desk, listed: Sequence[Race], now: dt.datetime, outco
             outcome.problems.append(str(error))
 
 
-def refresh_race(desk: Desk, race_id: int, outcome: EventsOutcome) -> None:
-    """Reads a race's full detail and stores it; events it no longer has are marked as gone. Raises ApiError."""
+def _settle_losses(session: Desk, outcome: EventsOutcome) -> None:
+    """Find out which unlisted races are lost and which lost ones are back, and have the registrations follow what is gone."""
+    found = losses.check_races(session)
+    outcome.races_lost = len(found.sentences)
+    outcome.registrations_removed += found.removed
+    outcome.registrations_removed += containers.take_along(session.conn, session.partner_id, session.now())
+    containers.restore_old(session.conn, session.partner_id, session.now())
+    containers.settle_owners(session.conn, session.partner_id)
+    session.conn.commit()
+
+
+def refresh_race(desk: Desk, race_id: int, outcome: EventsOutcome, *, is_confirmed: bool = False) -> None:
+    """Read a race's full detail and store it. Events that it no longer has are gone once a second answer agrees, and their
+    registrations are marked as removed. Until then the detail stays due. `is_confirmed`: a person confirmed removals.
+
+    Raises:
+        ApiError: when the detail cannot be read, or no call is left to ask for a second answer.
+    """
     race, answered_at = desk.client.race(race_id)
     outcome.details_read += 1
     present, unreadable = _store(desk, [race], outcome)
     events.note_detail_read(desk.conn, race_id, _instant(answered_at))
-    if not present and not unreadable and events.has_events(desk.conn, race_id):
-        # An answer without events is no evidence that all of them were deleted.
-        outcome.problems.append(f"race {race_id}: its detail has no events, those that are stored are kept")
-    elif not unreadable:
-        outcome.events_gone += events.mark_detail(desk.conn, race_id, present)
+    missing = [] if unreadable else events.events_not_in(desk.conn, race_id, present)
     desk.conn.commit()
+    found = vanished.judge(
+        vanished.ask_for_each(desk, race_id, missing),
+        stored=len(present) + len(missing),
+        share=desk.settings.mass_removal_share,
+        now=desk.now(),
+        is_confirmed=is_confirmed,
+    )
+    outcome.problems += _vanished_problems(race_id, found, has_events=bool(present))
+    outcome.events_gone += len(found.gone)
+    if not unreadable:
+        events.mark_vanished(desk.conn, race_id, gone=found.gone, unsettled=found.unsettled, now=desk.now())
+        events.mark_detail(desk.conn, race_id, is_settled=not found.unsettled)
+    if found.gone:
+        outcome.registrations_removed += containers.take_along(desk.conn, desk.partner_id, desk.now())
+    desk.conn.commit()
+
+
+def _vanished_problems(race_id: int, found: vanished.Findings, *, has_events: bool) -> list[str]:
+    if not found.unsettled:
+        return []
+    if not has_events:
+        return [f"race {race_id}: its detail has no events, those that are stored are kept"]
+    problems = []
+    if found.answering:
+        problems.append(
+            f"race {race_id}: its detail lacks events {_listed(found.answering)}, which have entrants; they are kept"
+        )
+    if found.pending:
+        remedy = "confirm with confirm_removals" if found.mass else "they are kept until a later detail lacks them too"
+        problems.append(f"race {race_id}: its detail lacks events {_listed(found.pending)}; {remedy}")
+    return problems
+
+
+def _listed(event_ids: Sequence[int]) -> str:
+    shown = ", ".join(map(str, event_ids[:MAX_NAMED_EVENTS]))
+    return f"{shown} and {len(event_ids) - MAX_NAMED_EVENTS} more" if len(event_ids) > MAX_NAMED_EVENTS else shown
 
 
 def _instant(server_time: int) -> dt.datetime:

@@ -12,13 +12,15 @@ from dataclasses import dataclass, field, replace
 
 from rsu_pipeline.display import sanitize_for_display
 from rsu_pipeline.runsignup.errors import ApiError, BudgetExhausted, Cause, Remedy
-from rsu_pipeline.sync import access, cadence
+from rsu_pipeline.sync import access, cadence, losses
 from rsu_pipeline.sync import plan as planning
+from rsu_pipeline.sync.access import Verdict
 from rsu_pipeline.sync.desk import Desk
 from rsu_pipeline.sync.listing import EventsOutcome, refresh_events, refresh_race
 from rsu_pipeline.sync.plan import Plan, PlannedRead
 from rsu_pipeline.sync.reading import ReadOutcome, read_race
-from rsu_pipeline.warehouse import credentials, cursors, database, events, history
+from rsu_pipeline.warehouse import containers, credentials, cursors, database, events, history
+from rsu_pipeline.warehouse.events import Access
 from rsu_pipeline.warehouse.staging import Counts
 
 LONGEST_NAME = 80
@@ -35,7 +37,11 @@ def make_plan(
 ) -> Plan:
     """Decides what a sync will read and writes it to `future_events`. `race_ids` keeps the plan returned to these races;
     PartnerError when one of them has no future event of this partner."""
-    everything = events.events_of(desk.conn, desk.partner_id)
+    # A lost race is requested all the same when it is named.
+    everything = [
+        replace(event, lost=event.lost and event.race_id not in race_ids)
+        for event in events.events_of(desk.conn, desk.partner_id)
+    ]
     held = cursors.event_cursors(desk.conn, desk.partner_id)
     present = desk.clock.present()
     plan = planning.plan(
@@ -57,7 +63,7 @@ def make_plan(
 @dataclass
 class SyncOutcome:
     """What reading a partner's registrations did. `out_of_budget` is the number of seconds until a call is free when
-    the budget ended the work, else None."""
+    the budget ended the work, else None; `lost` has a sentence for each race that the partner cannot read any more."""
 
     reads: list[ReadOutcome] = field(default_factory=list)
     counts: Counts = field(default_factory=Counts)
@@ -65,6 +71,7 @@ class SyncOutcome:
     seconds: float = 0.0
     out_of_budget: float | None = None
     not_read: int = 0
+    lost: dict[int, str] = field(default_factory=dict)
 
     @property
     def has_read(self) -> bool:
@@ -78,8 +85,12 @@ class SyncOutcome:
 
     @property
     def failures(self) -> list[str]:
-        """One sentence for each race that failed, and for each whose removals were held back."""
-        failed = [f"{_named(read)}: {read.error}" for read in self.reads if read.error]
+        """One sentence for each race that failed, and for each whose removals were held back. A lost race is no failure."""
+        failed = [
+            f"{_named(read)}: {read.error}"
+            for read in self.reads
+            if read.error and not (read.read.race_id in self.lost and _access_of(read.error))
+        ]
         held = [
             f"race {read.read.race_id}: removals held back ({item}); confirm with confirm_removals"
             for read in self.reads
@@ -106,6 +117,8 @@ def sync_participants(
     """
     started, calls = time.monotonic(), desk.ledger.calls
     outcome = SyncOutcome()
+    if confirm_removals:
+        _confirm_vanished(desk, plan, outcome)
     refusals = access.Refusals(desk)
     waiting = deque(plan.reads)
     while waiting:
@@ -137,9 +150,14 @@ def sync_participants(
             if result.resumed:
                 waiting.appendleft(catch_up(desk, result.read))
         on_read(len(outcome.reads), len(outcome.reads) + len(waiting), result)
-    outcome.calls = desk.ledger.calls - calls
-    outcome.seconds = time.monotonic() - started
-    conclude(desk, outcome, refusals)
+    try:
+        conclude(desk, outcome, refusals)
+    finally:
+        outcome.calls = desk.ledger.calls - calls
+        outcome.seconds = time.monotonic() - started
+    if not quiet:
+        containers.link_transfers(desk.conn, desk.partner_id, desk.now())
+        desk.conn.commit()
     return outcome
 
 
@@ -172,7 +190,9 @@ def attempt(desk: Desk, result: ReadOutcome, *, confirm_removals: bool = False, 
     except ApiError as error:
         if error.cause is not Cause.EVENT_NOT_FOUND:
             raise
-        refresh_race(desk, result.read.race_id, EventsOutcome())
+        refreshed = EventsOutcome()
+        refresh_race(desk, result.read.race_id, refreshed)
+        result.counts.removed += refreshed.registrations_removed
         left = {event.event_id for event in events.events_of(desk.conn, desk.partner_id)}
         ids = tuple(event_id for event_id in result.read.event_ids if event_id in left)
         if ids == result.read.event_ids:
@@ -207,11 +227,11 @@ def keep(desk: Desk, outcome: SyncOutcome, result: ReadOutcome, error: ApiError 
     outcome.reads.append(result)
     outcome.counts.add(result.counts)
     read, counts = result.read, result.counts
+    answer = "granted" if error is None else _access_of(error)
+    if answer and events.set_access(desk.conn, desk.partner_id, read.race_id, answer, desk.now()):
+        containers.settle_owners(desk.conn, desk.partner_id)
     if error is None:
-        events.set_access(desk.conn, desk.partner_id, read.race_id, "granted")
         events.forget_refused(desk.conn, desk.partner_id, read.event_ids)
-    elif error.cause is Cause.NO_ACCESS:
-        events.set_access(desk.conn, desk.partner_id, read.race_id, "denied")
     elif error.cause is Cause.EVENT_NOT_FOUND and len(read.event_ids) == 1:
         events.note_refused(desk.conn, desk.partner_id, read.event_ids, str(error))
     if error is not None and read.mode == "incremental" and error.cause in _HEALED_BY_FULL:
@@ -248,13 +268,33 @@ def split(result: ReadOutcome, error: ApiError) -> list[PlannedRead]:
     return [replace(read, event_ids=part) for part in (ids[: len(ids) // 2], ids[len(ids) // 2 :])]
 
 
-def conclude(session: Desk, outcome: SyncOutcome, refusals: access.Refusals) -> None:
-    """Update what is known of the credential at the end of a sync: one race read shows that it works, refusals alone may
-    tell that it is rejected. Raises CredentialRejected."""
-    if not outcome.has_read:
-        refusals.decide()
+def conclude(session: Desk, outcome: SyncOutcome, refusals: access.Refusals, *, listed_too: bool = True) -> None:
+    """Update what is known of the credential at the end of a sync, and of the races that refused: one race read shows that it
+    works, refusals alone may tell that it is rejected. `listed_too` as for `losses.settle`. Raises CredentialRejected."""
+    works = outcome.has_read
+    if not works:
+        works = refusals.decide() is Verdict.WORKS
     elif _is_stale(session):
         credentials.mark_verified(session.conn, session.credential_id)
+    refused = [read.read.race_id for read in outcome.reads if _access_of(read.error)]
+    if refused:
+        found = losses.settle(session, refused, credential_works=works, listed_too=listed_too)
+        outcome.lost |= found.sentences
+        outcome.counts.removed += found.removed
+
+
+def _access_of(error: Exception | None) -> Access | None:
+    """Return what the end of a read says about the partner's access to the race, None when it says nothing."""
+    return losses.access_of(error) if isinstance(error, ApiError) else None
+
+
+def _confirm_vanished(session: Desk, plan: Plan, outcome: SyncOutcome) -> None:
+    """Read once more the details of the plan's races that lacked events, and take what they lack for gone."""
+    planned = {read.race_id for read in plan.reads}
+    for race_id in planned & set(events.races_with_vanished(session.conn, session.partner_id)):
+        refreshed = EventsOutcome()
+        refresh_race(session, race_id, refreshed, is_confirmed=True)
+        outcome.counts.removed += refreshed.registrations_removed
 
 
 def _is_stale(desk: Desk) -> bool:

@@ -91,8 +91,7 @@ def plan(
         tier, moment = cadence.nearest_tier(event.starts_at, event.ends_at, now, also)
         cursor = cursors.get(event.event_id)
         closing = cadence.closing_read(event.starts_at, event.ends_at, cursor.last_full_at if cursor else None, moment)
-        # A race that is neither listed nor readable any more is lost; its rows stay.
-        if (tier == "over" and closing is None) or (event.denied and not event.listed):
+        if (tier == "over" and closing is None) or event.lost:
             continue
         if closing is not None:
             planned.append(PlannedEvent(event, tier, "full", closing))

@@ -11,7 +11,7 @@ from collections import Counter
 from collections.abc import Callable, Collection, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 
 from psycopg2.extensions import connection as Connection
 
@@ -322,8 +322,7 @@ def plan_for_look(desk: Desk, race_id: int) -> Plan:
     near = [event for event in near if not _is_refused(event, now)] or near
     held = cursors.event_cursors(desk.conn, desk.partner_id)
     desk.conn.rollback()
-    return planning.plan([replace(event, denied=False) for event in near], held, now, also=present.also,
-                         incremental_days=desk.settings.incremental_days)  # fmt: skip
+    return planning.plan(near, held, now, also=present.also, incremental_days=desk.settings.incremental_days)
 
 
 def _is_refused(event: events.StoredEvent, now: dt.datetime) -> bool:

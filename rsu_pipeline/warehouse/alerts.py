@@ -205,7 +205,8 @@ def readings(conn: Connection, now: dt.datetime) -> list[Reading]:
                 JOIN partner_races l USING (timing_partner_id)
                 JOIN runsignup_events e ON e.race_id = l.race_id
                 LEFT JOIN event_cursors k ON k.timing_partner_id = l.timing_partner_id AND k.event_id = e.event_id
-                WHERE {_WORKS} AND l.access <> 'denied' AND l.unlisted_at IS NULL AND e.gone_at IS NULL
+                WHERE {_WORKS} AND l.access NOT IN ('denied', 'not_found') AND l.unlisted_at IS NULL AND l.lost_at IS NULL
+                    AND e.gone_at IS NULL
                     AND {IS_UPCOMING}
             ),
             near AS (
@@ -229,27 +230,44 @@ def race_reads(conn: Connection) -> dict[tuple[int, int], dt.datetime | None]:
             f"SELECT t.timing_partner_id, l.race_id, max(k.last_read_at) FROM {_WORKING}"
             " JOIN partner_races l USING (timing_partner_id) LEFT JOIN event_cursors k"
             " ON k.timing_partner_id = l.timing_partner_id AND k.race_id = l.race_id"
-            f" WHERE {_WORKS} AND l.access <> 'denied' GROUP BY 1, 2",
+            f" WHERE {_WORKS} AND l.access NOT IN ('denied', 'not_found') GROUP BY 1, 2",
             {"provider": PROVIDER},
         )
         return {(partner_id, race_id): read_at for partner_id, race_id, read_at in cur.fetchall()}
 
 
-def access_denied(conn: Connection, now: dt.datetime) -> list[tuple[int, str, int, int | None, dt.datetime]]:
-    """Upcoming races and events that RunSignup refuses to a credential that works otherwise: partner, its partition key,
-    race, event (None for the whole race), since when."""
+def vanished_events(conn: Connection, since: dt.datetime) -> list[tuple[int, str, int, int]]:
+    """Events that their race's detail lacks since then or longer, and of which nothing else says that they are gone: partner,
+    its partition key, race, event."""
     with conn.cursor() as cur:
         cur.execute(
             f"""
-            SELECT t.timing_partner_id, t.partition_key, l.race_id, NULL::bigint, l.access_changed_at
+            SELECT t.timing_partner_id, t.partition_key, l.race_id, e.event_id
+            FROM {_WORKING} JOIN partner_races l USING (timing_partner_id) JOIN runsignup_events e USING (race_id)
+            WHERE {_WORKS} AND l.lost_at IS NULL AND e.gone_at IS NULL AND e.vanished_at <= %(since)s
+            ORDER BY 1, 3, 4
+            """,
+            {"provider": PROVIDER, "since": since},
+        )
+        return cur.fetchall()
+
+
+def access_denied(conn: Connection, now: dt.datetime) -> list[tuple[int, str, int, int | None, dt.datetime, bool]]:
+    """Upcoming races and events that RunSignup lists and refuses to a credential that works otherwise: partner, its partition
+    key, race, event (None for the whole race), since when, whether RunSignup says that there is no such race."""
+    with conn.cursor() as cur:
+        cur.execute(
+            f"""
+            SELECT t.timing_partner_id, t.partition_key, l.race_id, NULL::bigint, l.access_changed_at, l.access = 'not_found'
             FROM {_WORKING} JOIN partner_races l USING (timing_partner_id)
-            WHERE {_WORKS} AND l.access = 'denied' AND l.unlisted_at IS NULL AND EXISTS (
+            WHERE {_WORKS} AND l.access IN ('denied', 'not_found') AND l.unlisted_at IS NULL AND EXISTS (
                 SELECT FROM runsignup_events e WHERE e.race_id = l.race_id AND e.gone_at IS NULL
                     AND {IS_UPCOMING})
             UNION ALL
-            SELECT t.timing_partner_id, t.partition_key, e.race_id, e.event_id, x.refused_at
+            SELECT t.timing_partner_id, t.partition_key, e.race_id, e.event_id, x.refused_at, false
             FROM {_WORKING} JOIN refused_events x USING (timing_partner_id) JOIN runsignup_events e USING (event_id)
-            WHERE {_WORKS} AND e.gone_at IS NULL
+            JOIN partner_races l ON l.timing_partner_id = x.timing_partner_id AND l.race_id = e.race_id
+            WHERE {_WORKS} AND e.gone_at IS NULL AND l.lost_at IS NULL
                 AND {IS_UPCOMING}
             ORDER BY 1, 3, 4
             """,

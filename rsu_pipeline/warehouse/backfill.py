@@ -205,7 +205,7 @@ def end_slice(conn: Connection, partner_id: int, *, wait: float, finished: bool)
 PAST_EVENTS = f"""
 FROM partner_races l
 JOIN history_requests q USING (timing_partner_id)
-JOIN runsignup_events e ON e.race_id = l.race_id AND e.gone_at IS NULL
+JOIN runsignup_events e ON e.race_id = l.race_id AND e.gone_at IS NULL AND l.lost_at IS NULL
     AND {OVER_AT} <= %(now)s
     AND (q.since_year IS NULL OR extract(year FROM coalesce(e.start_time, e.end_time)) >= q.since_year)
 LEFT JOIN history_events d ON d.timing_partner_id = l.timing_partner_id AND d.event_id = e.event_id
@@ -247,7 +247,7 @@ left_over AS (
     JOIN runsignup_races r USING (race_id)
     LEFT JOIN history_races h ON h.timing_partner_id = l.timing_partner_id AND h.race_id = l.race_id
     WHERE (%(partner)s::integer IS NULL OR l.timing_partner_id = %(partner)s)
-        AND NOT (l.access = 'denied' AND l.unlisted_at IS NOT NULL)
+        AND l.lost_at IS NULL
         AND (%(race)s::bigint IS NULL OR l.race_id = %(race)s)
 ), races_left AS (
     SELECT r.*, o.ids, o.editions, o.starts, b.ids AS behind
@@ -275,7 +275,7 @@ LEFT JOIN past p USING (timing_partner_id)
 LEFT JOIN (SELECT timing_partner_id, count(*) AS races FROM races_left GROUP BY 1) o USING (timing_partner_id)
 CROSS JOIN LATERAL (
     SELECT count(*) AS races FROM partner_races l
-    WHERE l.timing_partner_id = q.timing_partner_id AND NOT (l.access = 'denied' AND l.unlisted_at IS NOT NULL)
+    WHERE l.timing_partner_id = q.timing_partner_id AND l.lost_at IS NULL
 ) seen
 CROSS JOIN LATERAL (
     SELECT count(*) AS races, min(h.retry_at) AS retry_at FROM history_races h

@@ -4,10 +4,14 @@ import datetime as dt
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Literal
 
 from psycopg2.extensions import connection as Connection
 
 from rsu_pipeline.warehouse.event_times import IS_UPCOMING
+
+Access = Literal["granted", "denied", "not_found"]
+"""What RunSignup answered when a partner asked for a race's participants."""
 
 RACE_COLUMNS = (
     "race_id name description last_date last_end_date next_date next_end_date created last_modified is_draft_race"
@@ -32,9 +36,8 @@ class Written:
 
 @dataclass(frozen=True)
 class StoredEvent:
-    """What planning needs of an event. `starts_at` and `ends_at` are instants; `denied` tells that the partner's
-    credential could not read the race at the last attempt, `listed` that RunSignup still lists the race for it,
-    `refused_at` when RunSignup last refused this event while it answered for others of the race."""
+    """What planning needs of an event. `starts_at` and `ends_at` are instants; `lost` tells that the partner cannot read the
+    race any more, `refused_at` when RunSignup last refused this event while it answered for others of the race."""
 
     event_id: int
     race_id: int
@@ -44,8 +47,7 @@ class StoredEvent:
     ends_at: dt.datetime | None
     volunteer: bool
     is_bundle: bool
-    denied: bool
-    listed: bool
+    lost: bool
     refused_at: dt.datetime | None = None
 
 
@@ -67,7 +69,8 @@ def store_races(conn: Connection, partner_id: int, key: str, races: Sequence[Map
     with conn.cursor() as cur:
         cur.execute(
             "INSERT INTO partner_races AS l (timing_partner_id, race_id) SELECT %s, unnest(%s::bigint[])"
-            " ON CONFLICT (timing_partner_id, race_id) DO UPDATE SET unlisted_at = NULL WHERE l.unlisted_at IS NOT NULL",
+            " ON CONFLICT (timing_partner_id, race_id) DO UPDATE SET unlisted_at = NULL, check_at = NULL"
+            " WHERE l.unlisted_at IS NOT NULL",
             (partner_id, [race["race_id"] for race in races]),
         )
     return written
@@ -76,7 +79,8 @@ def store_races(conn: Connection, partner_id: int, key: str, races: Sequence[Map
 def store_events(conn: Connection, partner_id: int, key: str, events: Sequence[Mapping[str, object]]) -> Written:
     """Upserts events (dicts of EVENT_COLUMNS); their races must be there."""
     with conn.cursor() as cur:
-        cur.execute(_WANT_CONTACT_AGAIN, {"rows": json.dumps(list(events))})
+        for wanted in (_WANT_CONTACT_AGAIN, _WANT_MOVED):
+            cur.execute(wanted, {"rows": json.dumps(list(events))})
     return _upsert(conn, "runsignup_events", "event_id", EVENT_COLUMNS, events, partner_id, key)
 
 
@@ -168,54 +172,98 @@ def mark_unlisted(conn: Connection, partner_id: int, listed: Sequence[int]) -> i
     """Marks the partner's races that a complete listing no longer has, and returns how many are new among them."""
     with conn.cursor() as cur:
         cur.execute(
-            "UPDATE partner_races SET unlisted_at = now()"
+            "UPDATE partner_races SET unlisted_at = now(), check_at = NULL"
             " WHERE timing_partner_id = %s AND unlisted_at IS NULL AND race_id <> ALL (%s::bigint[])",
             (partner_id, list(listed)),
         )
         return int(cur.rowcount)
 
 
-def has_events(conn: Connection, race_id: int) -> bool:
-    """Return whether the race has an event that is not gone."""
-    with conn.cursor() as cur:
-        cur.execute("SELECT EXISTS (SELECT FROM runsignup_events WHERE race_id = %s AND gone_at IS NULL)", (race_id,))
-        (found,) = cur.fetchone() or (False,)
-    return bool(found)
+@dataclass(frozen=True)
+class VanishedEvent:
+    """An event that is stored and that its race's detail lacks: since when (None: this detail is the first)."""
+
+    event_id: int
+    vanished_at: dt.datetime | None
 
 
-def mark_detail(conn: Connection, race_id: int, present: Sequence[int]) -> int:
-    """Records that the race's full detail has been stored as of its present `last_modified`, and that events not in
-    `present` are gone; returns how many are newly so."""
+def events_not_in(conn: Connection, race_id: int, present: Sequence[int]) -> list[VanishedEvent]:
+    """Return the race's stored events that are not gone and not among these."""
     with conn.cursor() as cur:
-        cur.execute("UPDATE runsignup_races SET detail_as_of = last_modified WHERE race_id = %s", (race_id,))
         cur.execute(
-            "UPDATE runsignup_events SET gone_at = now()"
-            " WHERE race_id = %s AND gone_at IS NULL AND event_id <> ALL (%s::bigint[])",
+            "SELECT event_id, vanished_at FROM runsignup_events"
+            " WHERE race_id = %s AND gone_at IS NULL AND event_id <> ALL (%s::bigint[]) ORDER BY event_id",
             (race_id, list(present)),
         )
-        return int(cur.rowcount)
+        return [VanishedEvent(*row) for row in cur.fetchall()]
 
 
-def set_access(conn: Connection, partner_id: int, race_id: int, access: str) -> bool:
-    """Records whether the partner could read the race; True when that is news."""
+def races_with_vanished(conn: Connection, partner_id: int) -> list[int]:
+    """Return the partner's races with an event that their detail lacked and of which nothing else says that it is gone."""
     with conn.cursor() as cur:
         cur.execute(
-            "UPDATE partner_races SET access = %(access)s, access_changed_at = now()"
-            " WHERE timing_partner_id = %(partner)s AND race_id = %(race)s AND access <> %(access)s",
-            {"partner": partner_id, "race": race_id, "access": access},
+            "SELECT DISTINCT race_id FROM partner_races l JOIN runsignup_events e USING (race_id)"
+            " WHERE l.timing_partner_id = %s AND e.vanished_at IS NOT NULL AND e.gone_at IS NULL ORDER BY race_id",
+            (partner_id,),
+        )
+        return [race_id for (race_id,) in cur.fetchall()]
+
+
+def mark_vanished(
+    conn: Connection, race_id: int, *, gone: Sequence[int], unsettled: Sequence[int], now: dt.datetime
+) -> None:
+    """Record what became of the race's events that its detail lacks: `gone` for certain, or `unsettled`. Of the others
+    nothing is to be settled any more."""
+    with conn.cursor() as cur:
+        cur.execute(
+            """
+            UPDATE runsignup_events
+            SET gone_at = CASE WHEN event_id = ANY (%(gone)s::bigint[]) THEN %(now)s ELSE gone_at END,
+                vanished_at = CASE WHEN event_id = ANY (%(unsettled)s::bigint[]) THEN coalesce(vanished_at, %(now)s) END
+            WHERE race_id = %(race)s
+                AND (event_id = ANY (%(gone)s::bigint[] || %(unsettled)s::bigint[]) OR vanished_at IS NOT NULL)
+            """,
+            {"race": race_id, "gone": list(gone), "unsettled": list(unsettled), "now": now},
+        )
+
+
+def mark_detail(conn: Connection, race_id: int, *, is_settled: bool) -> None:
+    """Record that the race's full detail has been stored as of its present `last_modified`; one that left something unsettled
+    stays due."""
+    with conn.cursor() as cur:
+        cur.execute(
+            "UPDATE runsignup_races SET detail_as_of = CASE WHEN %s THEN last_modified END WHERE race_id = %s",
+            (is_settled, race_id),
+        )
+
+
+def set_access(conn: Connection, partner_id: int, race_id: int, access: Access, now: dt.datetime) -> bool:
+    """Record what RunSignup answered for the race, and return whether that is news. A race that could be read is no longer
+    lost."""
+    with conn.cursor() as cur:
+        cur.execute(
+            """
+            UPDATE partner_races
+            SET access = %(access)s, access_changed_at = CASE WHEN access = %(access)s THEN access_changed_at ELSE %(now)s END,
+                lost_at = CASE WHEN %(access)s <> 'granted' THEN lost_at END,
+                lost_reason = CASE WHEN %(access)s <> 'granted' THEN lost_reason END
+            WHERE timing_partner_id = %(partner)s AND race_id = %(race)s
+                AND (access <> %(access)s OR (lost_at IS NOT NULL AND %(access)s = 'granted'))
+            """,
+            {"partner": partner_id, "race": race_id, "access": access, "now": now},
         )
         return bool(cur.rowcount)
 
 
 def access_candidates(conn: Connection, partner_id: int, now: dt.datetime) -> list[AccessCandidate]:
-    """Return the partner's listed races that have an event, each with the event that starts last."""
+    """Return the partner's listed races that are not lost and have an event, each with the event that starts last."""
     with conn.cursor() as cur:
         cur.execute(
             f"""
             SELECT DISTINCT ON (e.race_id) e.race_id, e.event_id, l.access = 'granted',
                 {IS_UPCOMING}, e.starts_at
             FROM partner_races l JOIN runsignup_events e USING (race_id)
-            WHERE l.timing_partner_id = %(partner)s AND l.unlisted_at IS NULL AND e.gone_at IS NULL
+            WHERE l.timing_partner_id = %(partner)s AND l.unlisted_at IS NULL AND l.lost_at IS NULL AND e.gone_at IS NULL
             ORDER BY e.race_id, greatest(e.starts_at, e.ends_at) DESC NULLS FIRST, e.event_id
             """,
             {"partner": partner_id, "now": now},
@@ -248,7 +296,7 @@ def events_of(conn: Connection, partner_id: int) -> list[StoredEvent]:
         cur.execute(
             """
             SELECT e.event_id, e.race_id, coalesce(r.name, ''), coalesce(e.name, ''), e.starts_at, e.ends_at,
-                coalesce(e.volunteer, false), e.is_bundle, l.access = 'denied', l.unlisted_at IS NULL, x.refused_at
+                coalesce(e.volunteer, false), e.is_bundle, l.lost_at IS NOT NULL, x.refused_at
             FROM partner_races l
             JOIN runsignup_races r USING (race_id)
             JOIN runsignup_events e USING (race_id)
@@ -274,6 +322,13 @@ def replace_plan(conn: Connection, partner_id: int, rows: Sequence[Mapping[str, 
             (partner_id, json.dumps(list(rows), default=str)),
         )
 
+
+# The registrations of an event that was moved have the race that it is in now, past ones too.
+_WANT_MOVED = """
+UPDATE event_cursors c SET needs_full = 'moved to another race', last_full_at = to_timestamp(0)
+FROM jsonb_populate_recordset(NULL::runsignup_events, %(rows)s::jsonb) i JOIN runsignup_events e USING (event_id)
+WHERE c.event_id = i.event_id AND e.race_id <> i.race_id
+"""
 
 # An incremental read would not bring what did not change at RunSignup.
 _WANT_CONTACT_AGAIN = """

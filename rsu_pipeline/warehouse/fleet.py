@@ -27,8 +27,8 @@ t.disabled_at IS NULL AND t.partition_key IS NOT NULL
         OR c.rejected_at > %(now)s + interval '{AHEAD_TOLERANCE.total_seconds():.0f} seconds')
 """
 
-# Races and events that are read: none that RunSignup refuses and no longer lists, and no event that is gone.
-IS_READ = "NOT (l.access = 'denied' AND l.unlisted_at IS NOT NULL) AND e.gone_at IS NULL"
+# Races and events that are read: none that is lost to the partner, and no event that is gone.
+IS_READ = "l.lost_at IS NULL AND e.gone_at IS NULL"
 
 CALL_BUDGET = "coalesce(c.api_key_id, -c.timing_partner_id)"
 """The call budget a credential draws on: its API key's number, or minus the partner's while the key has none."""

@@ -51,7 +51,7 @@ class PartnerHealth:
 
 # As fleet.races_to_read has it: events that are due for reads, of races that are listed or can be read.
 _AHEAD = f"""
-NOT (l.access = 'denied' AND l.unlisted_at IS NOT NULL) AND e.gone_at IS NULL
+l.lost_at IS NULL AND e.gone_at IS NULL
     AND ({IS_UPCOMING} OR {NEEDS_CLOSING_READ})
 """
 _CREDENTIAL = """

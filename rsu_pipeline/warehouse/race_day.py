@@ -107,7 +107,7 @@ near AS MATERIALIZED (
     JOIN runsignup_events e ON e.race_id = l.race_id
     LEFT JOIN event_cursors k ON k.timing_partner_id = l.timing_partner_id AND k.event_id = e.event_id
     WHERE t.disabled_at IS NULL AND t.partition_key IS NOT NULL AND e.gone_at IS NULL AND e.volunteer IS NOT TRUE
-        AND NOT (l.access = 'denied' AND l.unlisted_at IS NOT NULL)
+        AND l.lost_at IS NULL
         AND e.starts_at <= %(now)s + %(starts_within)s AND {OVER_AT} > %(now)s
         AND (%(partner)s::int IS NULL OR t.timing_partner_id = %(partner)s)
         AND (%(race)s::bigint IS NULL OR l.race_id = %(race)s)

@@ -15,7 +15,7 @@ wanted AS MATERIALIZED (
         SELECT max(p.changed_at) AS changed_at, count(*) FILTER (WHERE p.removed_at IS NULL) AS active
         FROM runsignup_participants p WHERE p.timing_partner_id = %(partner)s AND p.event_id = e.event_id) h
     WHERE l.timing_partner_id = %(partner)s AND e.gone_at IS NULL AND e.volunteer IS NOT TRUE
-        AND NOT (l.access = 'denied' AND l.unlisted_at IS NOT NULL)
+        AND l.lost_at IS NULL
         AND CASE WHEN {OVER_AT} <= %(now)s
             THEN {OVER_AT} > %(now)s - %(kept)s AND EXISTS (SELECT FROM event_cursors c
                 WHERE c.timing_partner_id = l.timing_partner_id AND c.event_id = e.event_id)

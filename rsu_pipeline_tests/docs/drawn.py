@@ -20,7 +20,7 @@ COMMAND = "make docs"
 
 GROUPS: dict[str, tuple[str, ...]] = {
     "partners": ("timing_partners", "providers", "partner_provider_credentials", "runsignup_api_keys"),
-    "races": ("runsignup_races", "partner_races", "runsignup_events", "unified_events"),
+    "races": ("runsignup_races", "partner_races", "race_owners", "runsignup_events", "unified_events"),
     "registrations": ("runsignup_participants", "unified_participants", "quarantined_rows"),
     "bibs": ("runsignup_bib_changes", "bib_changes_handled"),
     "start lists": ("start_lists", "start_list_entries", "start_list"),
@@ -39,7 +39,7 @@ GROUPS: dict[str, tuple[str, ...]] = {
 FOR_OTHERS = (
     *("timing_partners", "providers", "runsignup_races", "partner_races", "runsignup_events", "runsignup_participants"),
     *("runsignup_bib_changes", "start_lists", "start_list_entries", "start_list"),
-    *("unified_events", "unified_participants", "sync_history", "history_events", "alerts"),
+    *("unified_events", "unified_participants", "race_owners", "sync_history", "history_events", "alerts"),
     *("future_events", "event_cursors"),
     *("reader_partners", "reader_races", "reader_events", "reader_participants"),
 )

@@ -167,18 +167,6 @@ def test_a_refused_credential_is_not_tried_again_until_it_changes_or_its_retry_t
     hub.assert_equal(1)
 
 
-def test_losing_one_race_keeps_its_rows_and_reads_the_others(make_hub: MakeHub) -> None:
-    hub = make_hub(spec=spec(races=3), seed=3)
-    hub.sync()
-    kept = hub.stored()
-    lost = min(row["race_id"] for row in kept.values())
-    hub.sandbox.admin.revoke(1, lost)
-    outcome = hub.sync()
-    assert [failure for failure in outcome.failures if "no access" in failure] == outcome.failures != []
-    assert hub.stored() == kept
-    assert hub.rows("SELECT race_id FROM partner_races WHERE access = 'denied'") == [{"race_id": lost}]
-
-
 def test_an_exhausted_budget_stops_cleanly_and_the_next_sync_goes_on_there(make_hub: MakeHub) -> None:
     hub = make_hub(spec=spec(races=4, rows=28), seed=3)
     hub.environment |= {"RSU_PAGE_SIZE": "10", "RSU_CALLS_PER_HOUR": "20"}  # 18 for the routine lane

@@ -27,8 +27,7 @@ def event(number: int = 1, race: int = 10, start: dt.timedelta | None = 60 * DAY
         ends_at=None,
         volunteer=False,
         is_bundle=False,
-        denied=False,
-        listed=True,
+        lost=False,
     )
     return replace(made, **more)
 
@@ -117,11 +116,8 @@ def test_an_event_that_is_over_is_read_in_full_until_a_read_began_after_it() -> 
     assert [(read.mode, read.reason) for read in made.reads] == [("full", "final read after it was over")]
 
 
-def test_a_lost_race_is_left_out_and_a_denied_one_tried() -> None:
-    lost = event(1, race=1, denied=True, listed=False)
-    denied = event(2, race=2, denied=True)
-    unlisted = event(3, race=3, listed=False)
-    assert [read.race_id for read in plan([lost, denied, unlisted], {}, NOW).reads] == [2, 3]
+def test_a_lost_race_is_left_out() -> None:
+    assert [read.race_id for read in plan([event(1, race=1, lost=True), event(2, race=2)], {}, NOW).reads] == [2]
 
 
 def test_the_nearest_race_is_read_first_and_undated_ones_last() -> None:

@@ -151,20 +151,31 @@ def test_events_gone_at_runsignup_do_not_count(put: Fleet) -> None:
 
 
 @pytest.mark.parametrize(
-    ("access", "unlisted", "read"),
+    ("access", "unlisted", "lost", "read"),
     [
-        ("granted", False, True),
-        ("granted", True, True),
-        ("denied", False, True),
-        ("denied", True, False),
-        ("unknown", True, True),
+        ("granted", False, False, True),
+        ("granted", True, False, True),
+        ("denied", False, False, True),
+        ("denied", True, False, True),
+        ("denied", False, True, False),
+        ("denied", True, True, False),
+        ("not_found", True, True, False),
+        ("unknown", True, False, True),
     ],
 )
-def test_only_a_race_neither_listed_nor_readable_is_lost(put: Fleet, access: str, unlisted: bool, read: bool) -> None:
+def test_a_race_is_due_until_it_is_confirmed_as_lost(
+    put: Fleet, access: str, unlisted: bool, lost: bool, read: bool
+) -> None:
     put.partner(1)
     put.race(10, 1)
     put.event(100, 10, 10 * HOUR)
-    put.sql("UPDATE partner_races SET access = %s, unlisted_at = CASE WHEN %s THEN now() END", access, unlisted)
+    put.sql(
+        "UPDATE partner_races SET access = %s, unlisted_at = CASE WHEN %s THEN now() END,"
+        " lost_at = CASE WHEN %s THEN now() END",
+        access,
+        unlisted,
+        lost,
+    )
     assert bool(put.races()) is read
 
 

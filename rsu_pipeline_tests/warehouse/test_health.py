@@ -78,7 +78,7 @@ def test_races_and_events_ahead_are_those_that_a_sync_would_read(put: Fleet) -> 
     assert (one(put, 1).races_ahead, one(put, 1).events_ahead) == (2, 2)
     assert (one(put, 2).races_ahead, one(put, 2).events_ahead) == (1, 1)
     assert list(reads(put)) == [(1, 100), (1, 110), (2, 100)]
-    put.sql("UPDATE partner_races SET access = 'denied', unlisted_at = now() WHERE timing_partner_id = 2")
+    put.sql("UPDATE partner_races SET lost_at = now() WHERE timing_partner_id = 2")
     put.sql("UPDATE runsignup_events SET gone_at = now() WHERE event_id = 110")
     assert one(put, 2).races_ahead == 0 and list(reads(put)) == [(1, 100)]
 

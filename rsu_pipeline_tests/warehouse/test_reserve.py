@@ -247,7 +247,7 @@ def test_a_place_is_reserved_a_longest_call_before_the_window_begins(conn: Conne
         pytest.param("UPDATE timing_partners SET disabled_at = now()", id="partner switched off"),
         pytest.param("UPDATE partner_provider_credentials SET rejected_at = now()", id="credential rejected"),
         pytest.param("UPDATE runsignup_events SET gone_at = now()", id="event gone"),
-        pytest.param("UPDATE partner_races SET access = 'denied', unlisted_at = now()", id="access lost"),
+        pytest.param("UPDATE partner_races SET lost_at = now()", id="access lost"),
     ],
 )
 def test_a_race_that_is_not_polled_reserves_nothing(conn: Connection, spoil: str) -> None:

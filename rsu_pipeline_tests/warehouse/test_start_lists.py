@@ -54,7 +54,7 @@ def test_volunteers_events_gone_ones_and_races_lost_have_none(put: Lists) -> Non
     put.race(5)
     put.event(6, race=5)
     put.sql("UPDATE runsignup_events SET gone_at = now() WHERE event_id = 3")
-    put.sql("UPDATE partner_races SET access = 'denied', unlisted_at = now() WHERE race_id = 5")
+    put.sql("UPDATE partner_races SET lost_at = now() WHERE race_id = 5")
     put.build()
     assert put.figures().keys() == {1}
 

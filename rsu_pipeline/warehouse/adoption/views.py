@@ -14,6 +14,7 @@ from rsu_pipeline.warehouse.credentials import PROVIDER
 TELLTALE = {
     "unified_participants": ("runsignup_participants", "removed_at"),
     "unified_events": ("runsignup_events", "gone_at"),
+    "race_owners": ("partner_races", "lost_at"),
     "start_list": ("start_list_entries", "registration_id"),
     "reader_partners": ("timing_partners", "partition_key"),
     "reader_races": ("runsignup_races", "detail_as_of"),
@@ -49,7 +50,11 @@ def view_steps(found: Shape, wanted: Shape) -> list[Step]:
             if theirs.grants:
                 sentence += f"; {len(theirs.grants)} grants given again"
             definition = _definition(theirs, ours, keep_others=bool(others))
-            owner = [f"ALTER VIEW {ident(name)} OWNER TO {ident(theirs.owner)}"] * (theirs.owner != found.user)
+            owner = [
+                # A view reads with the rights of its owner.
+                f"GRANT SELECT ON {', '.join(map(ident, sorted(set(ours.relations))))} TO {ident(theirs.owner)}",
+                f"ALTER VIEW {ident(name)} OWNER TO {ident(theirs.owner)}",
+            ] * (theirs.owner != found.user)
             triggers = [trigger.definition for trigger in theirs.triggers]
             sql = [_create(ours, definition, theirs.options), _comment(ours), *triggers, *theirs.grants, *owner]
             steps += [

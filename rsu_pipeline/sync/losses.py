@@ -1,0 +1,149 @@
+"""Decide when a race is lost to a partner, and have its registrations follow.
+
+A race is lost when RunSignup has it no more (201) or refuses the partner (7). Two answers must agree:
+
+- the listing lacks the race and its participants are refused, or
+- its participants are refused for a day though the listing has it.
+
+A refusal of access counts only while the credential works: a race was read with it, or the listing lacks a race that is
+public. To a wrong key RunSignup lists every public race, so such a listing was made for the partner. A race that does not
+exist needs no credential: RunSignup looks at the race before it looks at permissions.
+
+What is lost is no longer due. A listing asks for it now and then, and what can be read again is due at once.
+"""
+
+import datetime as dt
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from rsu_pipeline.runsignup.errors import ApiError, Cause, Remedy
+from rsu_pipeline.sync import access
+from rsu_pipeline.sync.access import Verdict
+from rsu_pipeline.sync.desk import Desk
+from rsu_pipeline.warehouse import containers, events
+from rsu_pipeline.warehouse.containers import LossReason, PartnerRace, RaceToCheck
+from rsu_pipeline.warehouse.events import Access
+
+REFUSED_THOUGH_LISTED = dt.timedelta(hours=24)
+"""How long a race that the listing has must be refused until it is lost."""
+CHECK_EVERY = dt.timedelta(hours=24)
+CHECK_EVERY_IF_OVER = dt.timedelta(days=7)
+"""How often an unlisted, lost race without upcoming events is asked for. One that is listed again is asked for at once."""
+MAX_CHECKS = 25
+"""Lost and unlisted races asked for at one listing."""
+
+_ANSWERS: dict[Cause, Access] = {Cause.NO_ACCESS: "denied", Cause.RACE_NOT_FOUND: "not_found"}
+_SENTENCES = {
+    "race_deleted": "RunSignup has it no more",
+    "access_lost": "the partner has no access to it any more",
+}
+
+
+@dataclass
+class Losses:
+    """What was lost: a sentence for each race, by race, and how many registrations were marked as removed with them."""
+
+    sentences: dict[int, str] = field(default_factory=dict)
+    removed: int = 0
+
+
+def access_of(error: ApiError) -> Access | None:
+    """Return what an error says about the partner's access to the race, None when it says nothing."""
+    return _ANSWERS.get(error.cause)
+
+
+def judge(race: PartnerRace, now: dt.datetime, *, credential_works: bool) -> LossReason | None:
+    """Return why a race that was refused just now is lost, None when that is not certain."""
+    if race.access == "not_found":
+        reason: LossReason = "race_deleted"
+    elif race.access == "denied" and (credential_works or (race.is_public and not race.is_listed)):
+        reason = "access_lost"
+    else:
+        return None
+    is_lasting = race.since is not None and now - race.since >= REFUSED_THOUGH_LISTED
+    return reason if is_lasting or not race.is_listed else None
+
+
+def next_check(race: PartnerRace) -> dt.timedelta | None:
+    """Return how long after a check a lost or unlisted race is asked for again, None for at the next listing."""
+    if race.lost_reason and race.is_upcoming and race.is_listed:
+        return None
+    is_over = race.lost_reason and not race.is_listed and not race.is_upcoming
+    return CHECK_EVERY_IF_OVER if is_over else CHECK_EVERY
+
+
+def settle(session: Desk, race_ids: Sequence[int], *, credential_works: bool, listed_too: bool = True) -> Losses:
+    """Record which of these races, refused just now, are lost, and mark their registrations as removed. Commits.
+
+    Args:
+        session: The partner's session.
+        race_ids: The races that were refused.
+        credential_works: Whether a race could be read with the credential just now.
+        listed_too: Whether races that the listing has may be lost. RunSignup may refuse old editions for their age.
+    """
+    found = Losses()
+    now = session.now()
+    for race in containers.partner_races(session.conn, session.partner_id, race_ids, now):
+        reason = race.lost_reason
+        if reason is None and (listed_too or not race.is_listed):
+            reason = judge(race, now, credential_works=credential_works)
+        if reason is not None:
+            containers.mark_lost(session.conn, session.partner_id, race.race_id, reason, now)
+            found.sentences[race.race_id] = f"race {race.race_id}: {_SENTENCES[reason]}"
+    if found.sentences:
+        found.removed = containers.take_along(session.conn, session.partner_id, now)
+        containers.settle_owners(session.conn, session.partner_id)
+        for sentence in found.sentences.values():
+            session.say(f"{sentence}, its registrations are marked as removed")
+    _schedule_checks(session, list(found.sentences))
+    session.conn.commit()
+    return found
+
+
+def check_races(session: Desk) -> Losses:
+    """Ask for the partner's lost and unlisted races that are due for it, one call each, and settle what became of them.
+
+    Raises:
+        ApiError: when the call budget is used up, or the installation itself is refused.
+        CredentialRejected: when the refusals tell about the credential.
+    """
+    now = session.now()
+    due = containers.races_to_check(session.conn, session.partner_id, now)[:MAX_CHECKS]
+    session.conn.rollback()
+    refusals = access.Refusals(session)
+    refused, is_any_readable = [], False
+    for race in due:
+        error = _ask(session, race)
+        is_any_readable = is_any_readable or error is None
+        if error is None or (answer := access_of(error)) is None:
+            continue
+        refused.append(race.race_id)
+        if not race.is_lost:
+            refusals.note(race.race_id, error)
+        events.set_access(session.conn, session.partner_id, race.race_id, answer, now)
+    session.conn.commit()
+    works = is_any_readable or refusals.decide() is Verdict.WORKS
+    found = settle(session, refused, credential_works=works)
+    _schedule_checks(session, [race.race_id for race in due])
+    session.conn.commit()
+    return found
+
+
+def _schedule_checks(session: Desk, race_ids: Sequence[int]) -> None:
+    now = session.now()
+    for race in containers.partner_races(session.conn, session.partner_id, race_ids, now):
+        wait = next_check(race)
+        containers.check_next_at(session.conn, session.partner_id, race.race_id, now + wait if wait else None)
+
+
+def _ask(session: Desk, race: RaceToCheck) -> ApiError | None:
+    """Ask for one registration of the race, which is not stored. Return the error, None when the race could be read."""
+    try:
+        session.client.participants_page(race.race_id, [race.event_id], after=0, size=1)
+    except ApiError as error:
+        if error.remedy in (Remedy.WAIT_FOR_BUDGET, Remedy.FAIL_CONFIGURATION):
+            raise
+        return error
+    events.set_access(session.conn, session.partner_id, race.race_id, "granted", session.now())
+    session.conn.commit()
+    return None

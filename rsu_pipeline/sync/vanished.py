@@ -1,0 +1,96 @@
+"""Decide which events of a race are gone when its detail no longer has them.
+
+One answer is never enough. Each event that a detail lacks is requested alone from the participants feed: RunSignup answers 301
+for an event that it does not have, before it looks at permissions (seen in recorded exchanges). So 301 beside a detail
+without the event are two independent answers. Where the feed tells nothing, a later detail has to lack the event too, and
+many events at once wait for a person.
+"""
+
+import datetime as dt
+import enum
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from rsu_pipeline.runsignup.errors import ApiError, Cause, Remedy
+from rsu_pipeline.sync.desk import Desk
+from rsu_pipeline.warehouse.events import VanishedEvent
+
+MAX_REQUESTS = 50
+"""Events requested alone after one detail. The rest waits for the next detail, which is read at the next listing."""
+CONFIRM_AFTER = dt.timedelta(minutes=10)
+"""How much later a second detail has to be, so that both do not come from one passing fault."""
+MASS_EVENTS = 2
+"""Events that may be gone by two details alone, whatever share of the race they are."""
+
+
+class Answer(enum.Enum):
+    """What the participants feed says of one event."""
+
+    UNKNOWN_EVENT = "RunSignup has no such event"
+    HAS_ENTRANTS = "RunSignup has entrants of it"
+    TELLS_NOTHING = "no telling answer"
+
+
+@dataclass
+class Findings:
+    """What became of events that a detail lacks. `gone` are gone for certain, `answering` have entrants at RunSignup all the
+    same, `pending` wait for a second answer, `mass` of them for a person."""
+
+    gone: list[int] = field(default_factory=list)
+    answering: list[int] = field(default_factory=list)
+    pending: list[int] = field(default_factory=list)
+    mass: bool = False
+
+    @property
+    def unsettled(self) -> list[int]:
+        """Events that the next detail has to tell of."""
+        return self.answering + self.pending
+
+
+def judge(
+    answers: Sequence[tuple[VanishedEvent, Answer]], *, stored: int, share: float, now: dt.datetime, is_confirmed: bool
+) -> Findings:
+    """Return what became of the events.
+
+    Args:
+        answers: The events that the detail lacks, each with the answer of the participants feed.
+        stored: How many events of the race are stored and not gone.
+        share: The share of them that may go by two details alone.
+        now: The present.
+        is_confirmed: Whether a person confirmed removals.
+    """
+    found = Findings()
+    untold = [event for event, answer in answers if answer is Answer.TELLS_NOTHING]
+    # All events of a race at once by details alone may as well be a detail that came without them.
+    found.mass = len(untold) == stored or len(untold) > max(MASS_EVENTS, share * stored)
+    for event, answer in answers:
+        is_second = event.vanished_at is not None and now - event.vanished_at >= CONFIRM_AFTER
+        if answer is Answer.UNKNOWN_EVENT:
+            found.gone.append(event.event_id)
+        elif answer is Answer.HAS_ENTRANTS:
+            found.answering.append(event.event_id)
+        elif is_confirmed or (is_second and not found.mass):
+            found.gone.append(event.event_id)
+        else:
+            found.pending.append(event.event_id)
+    return found
+
+
+def ask_for_each(session: Desk, race_id: int, events: Sequence[VanishedEvent]) -> list[tuple[VanishedEvent, Answer]]:
+    """Request each event alone, as far as MAX_REQUESTS allows. The answers are not stored.
+
+    Raises:
+        ApiError: when the call budget is used up, or the installation itself is refused.
+    """
+    asked = [(event, _ask(session, race_id, event.event_id)) for event in events[:MAX_REQUESTS]]
+    return asked + [(event, Answer.TELLS_NOTHING) for event in events[MAX_REQUESTS:]]
+
+
+def _ask(session: Desk, race_id: int, event_id: int) -> Answer:
+    try:
+        page = session.client.participants_page(race_id, [event_id], after=0, size=1)
+    except ApiError as error:
+        if error.remedy in (Remedy.WAIT_FOR_BUDGET, Remedy.FAIL_CONFIGURATION):
+            raise
+        return Answer.UNKNOWN_EVENT if error.cause is Cause.EVENT_NOT_FOUND else Answer.TELLS_NOTHING
+    return Answer.HAS_ENTRANTS if page.rows else Answer.TELLS_NOTHING
