@@ -11,7 +11,7 @@ from rsu_pipeline.runsignup.payloads import Race
 from rsu_pipeline.sync import access, losses, race_details, vanished
 from rsu_pipeline.sync.desk import CredentialRejected, Desk
 from rsu_pipeline.sync.listed_rows import event_row, race_row
-from rsu_pipeline.warehouse import containers, database, events, history
+from rsu_pipeline.warehouse import backfill, containers, database, events, history
 
 MAX_NAMED_EVENTS = 10
 """Events that a sentence names."""
@@ -75,6 +75,9 @@ def _refresh(desk: Desk, outcome: EventsOutcome) -> None:
     desk.conn.commit()
     _read_details(desk, listed, _instant(pages[0].server_time), outcome)
     _settle_losses(desk, outcome)
+    if backfill.reopen(desk.conn, desk.partner_id, desk.now()):
+        desk.say("the listing has past events that were not read: the backfill goes on")
+    desk.conn.commit()
 
 
 def _read_details(session: Desk, listed: Sequence[Race], now: dt.datetime, outcome: EventsOutcome) -> None:

@@ -9,7 +9,7 @@ from psycopg2.extensions import connection as Connection
 
 from rsu_pipeline.warehouse import fleet
 from rsu_pipeline.warehouse.credentials import PROVIDER
-from rsu_pipeline.warehouse.event_times import OVER_AT
+from rsu_pipeline.warehouse.event_times import NEEDS_CLOSING_READ, OVER_AT
 
 EventState = Literal["loaded", "empty", "unavailable"]
 
@@ -85,7 +85,8 @@ class Progress:
 
     @property
     def is_complete(self) -> bool:
-        return self.finished_at is not None and not self.failing
+        """Whether nothing is left, of races and events either that came to be past since the last slice."""
+        return self.finished_at is not None and not self.failing and self.settled == self.events
 
     @property
     def is_open(self) -> bool:
@@ -161,6 +162,28 @@ def waiting(conn: Connection, now: dt.datetime) -> list[str]:
             {"provider": PROVIDER, "now": now},
         )
         return [key for (key,) in cur.fetchall()]
+
+
+def reopen(conn: Connection, partner_id: int, now: dt.datetime) -> bool:
+    """Have a finished backfill go on where something came to it: a race that is new to the partner, or an old edition.
+
+    Events that were over a short time ago are left to their closing reads. Return whether there was something. In the
+    caller's transaction.
+    """
+    with conn.cursor() as cur:
+        cur.execute(
+            f"""
+            WITH {_RACES_LEFT}
+            UPDATE history_requests r SET finished_at = NULL, not_before = now()
+            WHERE r.timing_partner_id = %(partner)s AND r.finished_at IS NOT NULL AND r.cancelled_at IS NULL AND EXISTS (
+                SELECT FROM races_left o WHERE o.needs_detail OR EXISTS (
+                    SELECT FROM unnest(o.ids) AS i (event_id) JOIN runsignup_events e USING (event_id)
+                    LEFT JOIN event_cursors k ON k.timing_partner_id = %(partner)s AND k.event_id = e.event_id
+                    WHERE NOT {NEEDS_CLOSING_READ}))
+            """,
+            {"partner": partner_id, "now": now, "race": None},
+        )
+        return bool(cur.rowcount)
 
 
 def database_now(conn: Connection) -> dt.datetime:

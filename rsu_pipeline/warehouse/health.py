@@ -115,7 +115,8 @@ SELECT t.timing_partner_id, t.partition_key,
     coalesce(b.bibs, 0), b.p95, b.slowest,
     CASE WHEN h.timing_partner_id IS NOT NULL THEN coalesce(p.events, 0) END,
     CASE WHEN h.timing_partner_id IS NOT NULL THEN coalesce(p.settled, 0) END,
-    CASE WHEN h.timing_partner_id IS NOT NULL AND h.cancelled_at IS NULL THEN h.finished_at IS NOT NULL AND f.failures IS NULL END
+    CASE WHEN h.timing_partner_id IS NOT NULL AND h.cancelled_at IS NULL THEN h.finished_at IS NOT NULL AND f.failures IS NULL
+        AND coalesce(p.events, 0) = coalesce(p.settled, 0) END
 FROM timing_partners t
 LEFT JOIN {_CREDENTIAL} USING (timing_partner_id)
 LEFT JOIN races r USING (timing_partner_id)

@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 
 from rsu_pipeline.sync import backfill
 from rsu_pipeline.sync.desk import CredentialRejected
-from rsu_pipeline.warehouse.backfill import PastEvent
+from rsu_pipeline.warehouse import database
+from rsu_pipeline.warehouse.backfill import PastEvent, waiting
 from rsu_pipeline_tests.hub import Hub
 
 MakeHub = Callable[..., Hub]
@@ -315,3 +316,24 @@ def test_what_changed_behind_an_interrupted_pass_is_caught_up_or_the_race_is_rea
     hub.assert_equal(past_too=True)
     hub.assert_bib_log_replays()
     assert hub.stored()[first]["bib_num"] == "4711"
+
+
+def test_a_finished_backfill_goes_on_with_a_race_that_is_new_to_the_partner(make_hub: MakeHub) -> None:
+    hub = make_hub(spec=SPEC, seed=3)
+    admin = hub.sandbox.admin
+    hub.sync(2)
+    assert hub.history(2).finished
+    race_id, (event_id,) = admin.add_race(1, [{"name": "5K", "start_in_hours": -24 * 90}])
+    admin.register(event_id, count=3)
+    admin.grant(2, race_id)
+    assert hub.history_progress(2).is_complete, "nothing of it is known yet"
+    hub.sync(2)
+    progress = hub.history_progress(2)
+    assert (progress.finished_at, progress.is_complete) == (None, False)
+    with database.session(hub.url, purpose="test") as conn:
+        assert waiting(conn, dt.datetime.now(dt.UTC)) == [hub.partners[2]]
+    assert hub.history(2, ask=False).finished
+    assert hub.history_progress(2).is_complete
+    assert len([row for row in hub.stored(2).values() if row["event_id"] == event_id]) == 3
+    hub.sync(2)
+    assert hub.history_progress(2).is_complete, "nothing new, nothing to go on with"

@@ -7,6 +7,7 @@ batch), which tests of their own cover.
 import datetime as dt
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
+from dataclasses import replace
 
 from psycopg2.extensions import connection as Connection
 
@@ -28,6 +29,8 @@ from rsu_pipeline_tests.proof.season.clocks import Clocks
 FORESEEN = (ApiError, CredentialRejected, PartnerBusy, PartnerError)
 """Failures that a run reports and the next one mends."""
 PROXIMITY_EVERY = dt.timedelta(minutes=5)
+FLOOR = 1
+"""So many removals are allowed whatever their share. In these small worlds the usual number would allow nearly all."""
 PAUSE_SECONDS = 5.0
 """How far time goes on while the watch waits for its next poll."""
 
@@ -39,7 +42,8 @@ class Installation:
         self._hub = hub
         self._clocks = clocks
         self._run_id = run_id
-        self._settings: Settings = hub.settings
+        settings = hub.settings
+        self._settings: Settings = replace(settings, sync=replace(settings.sync, mass_removal_floor=FLOOR))
         self._clock = Clock(
             self._settings.sync.max_clock_skew,
             hub=clocks.hub_now,

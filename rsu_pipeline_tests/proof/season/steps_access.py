@@ -31,6 +31,16 @@ class AccessSteps(World):
         self.unreadable[race_id] = fault
         self.admin.fault(times=0, **fault)
 
+    @step(pick=pick)
+    def event_refuses(self, pick: int) -> None:
+        """RunSignup refuses every request that names one event of a race, for good."""
+        events = [event["event_id"] for race in self.races() if len(race["events"]) > 1 for event in race["events"]]
+        if events and not self.refused_events:
+            event_id = events[pick % len(events)]
+            fault = {"kind": "error_code", "code": 301, "message": "Event not found.", "event_id": event_id}
+            self.refused_events[event_id] = fault
+            self.admin.fault(times=0, **fault)
+
     @step(pick=pick, which=pick)
     def share_race(self, pick: int, which: int) -> None:
         if race := self.race(pick):

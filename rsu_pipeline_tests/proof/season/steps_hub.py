@@ -22,7 +22,6 @@ class HubSteps(World):
     @step(is_hub=True, seconds=choice(5, 25, 130))
     def watch(self, seconds: int) -> None:
         self.work(lambda: self.installation.watch(seconds))
-        self._truths.clear()
 
     @step(is_hub=True, pick=pick)
     def request_backfill(self, pick: int) -> None:
@@ -56,7 +55,7 @@ class HubSteps(World):
                 one_of(installation, what, self.keys[pick % len(self.keys)])()
 
         self.work(die)
-        self._truths.clear()
+
         self._wait_for_killed_sessions()
 
     def _wait_for_killed_sessions(self) -> None:
@@ -74,10 +73,8 @@ class HubSteps(World):
     @step(is_hub=True, seconds=choice(0.4, 1, 30, 61, 500))
     def time_passes(self, seconds: float) -> None:
         self.clocks.advance(seconds)
-        self._truths.clear()
 
     @step(is_hub=True, hours=choice(0.3, 2, 5, 9, 26, 50, 100))
     def downtime(self, hours: float) -> None:
         """The hub does nothing, whatever is due meanwhile."""
         self.clocks.advance(hours * HOUR)
-        self._truths.clear()

@@ -2,6 +2,7 @@
 
 import datetime as dt
 import time
+from collections import Counter
 from collections.abc import Callable
 from random import Random
 from types import SimpleNamespace
@@ -13,7 +14,7 @@ import pytest
 from rsu_pipeline.runsignup import transport
 from rsu_pipeline.sandbox.process import AdminClient
 from rsu_pipeline_tests.proof.season.arena import Arena
-from rsu_pipeline_tests.proof.season.installation import Installation
+from rsu_pipeline_tests.proof.season.installation import FLOOR, Installation
 
 Row = dict[str, Any]
 HOURS = (-3, -0.5, 1, 3, 8, 26, 60, 200)
@@ -41,6 +42,8 @@ class World:
         """Seconds after which everything that happened so far is visible."""
         self.unreadable: dict[int, dict[str, Any]] = {}
         """New races that RunSignup never lets anybody read, with the fault that does it."""
+        self.refused_events: dict[int, dict[str, Any]] = {}
+        """Events for which RunSignup refuses every request that names them, with the fault that does it."""
         self.erased: set[int] = set()
         """Registrations of people who asked to be erased."""
         self.is_purged = False
@@ -164,24 +167,54 @@ class World:
     # What the hub does.
 
     def work(self, work: Callable[[], object]) -> None:
-        """Have the hub do something. No partner that RunSignup lets read a race may be stopped by it."""
-        before = self._rejected()
+        """Have the hub do something.
+
+        No partner that RunSignup lets read a race may be stopped by it, and no read that showed too little may take away
+        more of a race than is allowed without a person.
+        """
+        rejected, missing = self._rejected(), self._missing()
         work()
-        for partner in self._rejected() - before:
+        self._truths.clear()
+        for partner in self._rejected() - rejected:
             readable = [race["race_id"] for race in self.races(partner) if race["race_id"] not in self.unreadable]
-            is_wrong = partner in self.revoked or partner in self.new_secrets or len(readable) == 0
-            assert is_wrong, f"partner {partner} is stopped though races {readable} can be read"
+            is_right = partner in self.revoked or partner in self.new_secrets or len(readable) == 0
+            assert is_right, f"partner {partner} is stopped though races {readable} can be read"
+        new = self._missing() - missing
+        if len(new) > FLOOR:
+            self._assert_few_are_missing_wrongly(new)
+
+    def _assert_few_are_missing_wrongly(self, new: set[tuple[int, int, int]]) -> None:
+        active = {
+            (partner, row["registration_id"]) for partner in self.partners for row in self.truth(partner)["active"]
+        }
+        wrong = Counter((partner, race) for partner, race, number in new if (partner, number) in active)
+        too_many = {key: count for key, count in wrong.items() if count > FLOOR}
+        assert not too_many, f"registrations marked missing that RunSignup has, by partner and race: {too_many}"
 
     def _rejected(self) -> set[int]:
-        with self.conn.cursor() as cur:
-            cur.execute(
+        return {
+            partner
+            for (partner,) in self._query(
                 "SELECT timing_partner_id FROM partner_provider_credentials"
-                " WHERE rejected_at IS NOT NULL AND timing_partner_id = ANY (%s)",
-                (self.partners,),
+                " WHERE rejected_at IS NOT NULL AND timing_partner_id = ANY (%s)"
             )
-            found = {number for (number,) in cur.fetchall()}
+        }
+
+    def _missing(self) -> set[tuple[int, int, int]]:
+        """Return partner, race and number of the registrations that a full read did not see, and nothing else explains."""
+        return set(
+            self._query(
+                "SELECT timing_partner_id, race_id, registration_id FROM runsignup_participants"
+                " WHERE timing_partner_id = ANY (%s) AND removed_reason = 'missing_upstream'"
+            )
+        )
+
+    def _query(self, query: str) -> list[tuple[Any, ...]]:
+        with self.conn.cursor() as cur:
+            cur.execute(query, (self.partners,))
+            rows = cur.fetchall()
         self.conn.rollback()
-        return found
+        return rows
 
 
 def starts_at(event: Row, race: Row) -> float | None:

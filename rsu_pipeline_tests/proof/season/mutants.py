@@ -1,0 +1,116 @@
+"""Rules of the season broken one at a time: each is what an earlier version did, and lost bibs by.
+
+Rule 16 has none: the passes it bounds cost calls and lose nothing, which `sync/test_partner.py` counts.
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from rsu_pipeline.runsignup.client import Page
+from rsu_pipeline.sync import access, listing, partner, plan, reading
+from rsu_pipeline.sync.access import Evidence, Verdict
+from rsu_pipeline.sync.desk import Desk
+from rsu_pipeline.sync.listing import EventsOutcome
+from rsu_pipeline.warehouse import backfill, erasures, events, participants
+from rsu_pipeline.warehouse.event_times import OVER_AT
+
+Mutant = Callable[[pytest.MonkeyPatch], None]
+
+
+def one_refusal_rejects_the_credential(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Code 7 from one race stops the whole partner."""
+    monkeypatch.setattr(access, "judge", lambda evidence: Verdict.REJECTED if evidence.refused else Verdict.WORKS)
+    monkeypatch.setattr(access, "find_readable_race", lambda session, candidates: Evidence())
+    monkeypatch.setattr(access, "_is_verified_recently", lambda session: False)
+
+
+def one_new_race_discards_the_listing(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A listing with new races is believed only if the first of them can be read."""
+    find = access.find_readable_race
+
+    def verify(session: Desk, listed: Any, known: Any) -> bool:
+        new = [
+            found for race in listed if race.race_id not in known and (found := access._candidate(race, session.now()))
+        ]
+        if not new:
+            return False
+        evidence = find(session, new[:1])
+        if evidence.failures:
+            raise evidence.failures[0]
+        if evidence.refused:
+            access.mark_credential_rejected(session, "no race of its listing can be read")
+        return True
+
+    monkeypatch.setattr(listing.access, "verify_listing", verify)
+
+
+def the_clock_says_when_an_event_is_over(monkeypatch: pytest.MonkeyPatch) -> None:
+    """An event whose end has passed is not read any more, and a backfill takes any earlier read of it for the last."""
+    monkeypatch.setattr(plan.cadence, "closing_read", lambda *times: None)
+    for name in ("_RACES_LEFT", "_PROGRESS"):
+        query = getattr(backfill, name)
+        after_its_end = f"AND k.last_full_at >= {OVER_AT}"
+        assert after_its_end in query
+        monkeypatch.setattr(backfill, name, query.replace(after_its_end, ""))
+
+
+def a_short_page_is_the_last(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A page with fewer rows than requested ends its feed."""
+
+    def broken(session: Desk, position: Any, page: Page, loaded: Any) -> bool:
+        return page.next.is_short
+
+    monkeypatch.setattr(reading, "_is_end_shown", broken)
+
+
+def removals_are_not_guarded(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whatever a full read does not see is marked missing, however much it is."""
+    monkeypatch.setattr(reading, "_is_plausible", lambda session, missing, held: True)
+
+
+def a_detail_without_events_is_believed(monkeypatch: pytest.MonkeyPatch) -> None:
+    """An answer without the key `events` marks all events of its race gone."""
+
+    def broken(desk: Desk, race_id: int, outcome: EventsOutcome) -> None:
+        race, _ = desk.client.race(race_id)
+        present, _ = listing._store(desk, [race], outcome)
+        outcome.events_gone += events.mark_detail(desk.conn, race_id, present)
+        desk.conn.commit()
+
+    for module in (listing, partner):
+        monkeypatch.setattr(module, "refresh_race", broken)
+
+
+def a_reactivation_has_to_move_its_stamp(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A full read that is sent a registration as active leaves it removed when its stamp is older than the removal."""
+    monkeypatch.setattr(
+        participants, "_MERGE_ACTIVE", participants._MERGE_ACTIVE.replace("(NOT %(full)s AND ", "(true AND ")
+    )
+
+
+def an_erased_person_comes_back(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Pages are stored as sent, whoever asked to be erased."""
+    monkeypatch.setattr(erasures, "suppress_staged", lambda cur, params, row_hash: None)
+
+
+def one_refused_event_stops_its_race(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A request that RunSignup refuses for one of its events is not repeated without it."""
+    monkeypatch.setattr(partner, "split", lambda result, error: [])
+
+
+MUTANTS: dict[str, Mutant] = {
+    mutant.__name__: mutant
+    for mutant in (
+        one_refusal_rejects_the_credential,
+        one_new_race_discards_the_listing,
+        the_clock_says_when_an_event_is_over,
+        a_short_page_is_the_last,
+        removals_are_not_guarded,
+        a_detail_without_events_is_believed,
+        a_reactivation_has_to_move_its_stamp,
+        an_erased_person_comes_back,
+        one_refused_event_stops_its_race,
+    )
+}
