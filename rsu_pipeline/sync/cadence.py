@@ -53,7 +53,11 @@ def age(stamp: dt.datetime | None, now: dt.datetime, also: Sequence[dt.datetime]
 
 
 def closing_read(
-    starts_at: dt.datetime | None, ends_at: dt.datetime | None, last_full_at: dt.datetime | None, now: dt.datetime
+    starts_at: dt.datetime | None,
+    ends_at: dt.datetime | None,
+    last_full_at: dt.datetime | None,
+    now: dt.datetime,
+    needs_full: str | None = None,
 ) -> str | None:
     """Return why an event that is over is still owed a full read, None when it is not.
 
@@ -65,12 +69,15 @@ def closing_read(
         ends_at: its end, RunSignup's or the assumed one.
         last_full_at: when the last complete read of all its registrations began, None when there was none.
         now: the present.
+        needs_full: why that read does not count, such as removals that wait for a person. None when it does.
     """
     end = over_at(starts_at, ends_at)
     if end is None or now < end or now - end >= CLOSING_READ_WITHIN:
         return None
     if last_full_at is None:
         return "first read, after it was over" if now - end < FIRST_READ_WITHIN else None
+    if needs_full:
+        return needs_full
     if last_full_at < end:
         return "final read after it was over"
     if is_ahead(last_full_at, now):

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 
 from rsu_pipeline.runsignup.client import split_by_address
 from rsu_pipeline.sync import cadence
+from rsu_pipeline.warehouse import foreign_writes
 from rsu_pipeline.warehouse.cursors import EventCursor, Mode
 from rsu_pipeline.warehouse.events import StoredEvent
 
@@ -90,7 +91,7 @@ def plan(
     for event in events:
         tier, moment = cadence.nearest_tier(event.starts_at, event.ends_at, now, also)
         cursor = cursors.get(event.event_id)
-        closing = cadence.closing_read(event.starts_at, event.ends_at, cursor.last_full_at if cursor else None, moment)
+        closing = _closing_read(event, cursor, moment)
         if (tier == "over" and closing is None) or event.lost:
             continue
         if closing is not None:
@@ -109,6 +110,14 @@ def plan(
         )
         planned.append(PlannedEvent(event, tier, mode, reason))
     return Plan(planned, _reads(planned, cursors))
+
+
+def _closing_read(event: StoredEvent, cursor: EventCursor | None, now: dt.datetime) -> str | None:
+    if cursor is None:
+        return cadence.closing_read(event.starts_at, event.ends_at, None, now)
+    # Writes of other programs are repaired for upcoming events only.
+    needs_full = cursor.needs_full if cursor.needs_full != foreign_writes.REASON else None
+    return cadence.closing_read(event.starts_at, event.ends_at, cursor.last_full_at, now, needs_full)
 
 
 def decide(

@@ -39,11 +39,12 @@ IS_UPCOMING = f"coalesce({OVER_AT} > %(now)s, true)"
 NEEDS_CLOSING_READ = f"""
 coalesce({OVER_AT} <= %(now)s AND {OVER_AT} > %(now)s - {_interval(CLOSING_READ_WITHIN)} AND CASE
     WHEN k.event_id IS NULL THEN {OVER_AT} > %(now)s - {_interval(FIRST_READ_WITHIN)}
+    WHEN k.needs_full IS NOT NULL THEN true
     WHEN k.last_full_at < {OVER_AT} OR k.last_full_at > %(now)s + {_interval(AHEAD_TOLERANCE)} THEN true
     ELSE k.last_full_at < {OVER_AT} + {_interval(CORRECTIONS_AFTER)}
         AND {OVER_AT} + {_interval(CORRECTIONS_AFTER)} <= %(now)s END, false)
 """
-"""SQL: whether the event is over and owed a full read that begins after that."""
+"""SQL: whether the event is over and owed a full read that begins after that, or to repeat one that did not succeed."""
 IS_DUE = f"({IS_UPCOMING} OR {NEEDS_CLOSING_READ})"
 """SQL: whether the event is to be read, now or later."""
 IS_DUE_AT_ANY = f"({IS_DUE} OR {IS_DUE.replace('%(now)s', '%(latest)s')})"

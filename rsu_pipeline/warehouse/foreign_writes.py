@@ -17,7 +17,8 @@ REPEATED_AFTER = dt.timedelta(hours=1)
 """How often an event is read in full at most while another program keeps writing."""
 
 NEEDS_FULL = f"""
-CASE WHEN c.last_full_at < least((SELECT max(last_at) FROM foreign_writes), now() - interval '{REPEATED_AFTER.seconds} seconds')
+CASE WHEN c.last_full_at < (SELECT max(last_at) FROM foreign_writes)
+        AND c.last_full_at < now() - interval '{REPEATED_AFTER.seconds} seconds'
     THEN '{REASON}' END
 """
 """SQL: why an event (c of event_cursors) must be read in full since another program wrote; NULL when it need not."""

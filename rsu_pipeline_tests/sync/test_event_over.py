@@ -27,34 +27,36 @@ MOMENTS = st.none() | st.sampled_from(
 )
 
 
-@given(st.lists(st.tuples(MOMENTS, MOMENTS, MOMENTS), min_size=1, max_size=200))
+@given(st.lists(st.tuples(MOMENTS, MOMENTS, MOMENTS, st.sampled_from([None, "pending"])), min_size=1, max_size=200))
 def test_sql_and_python_agree_on_when_an_event_is_in_its_window_over_and_owed_a_read(
-    server: str, cases: list[tuple[dt.datetime | None, dt.datetime | None, dt.datetime | None]]
+    server: str, cases: list[tuple[dt.datetime | None, dt.datetime | None, dt.datetime | None, str | None]]
 ) -> None:
     with database.session(server, purpose="test") as conn, conn.cursor() as cur:
         cur.execute(
             f"""
             SELECT {IS_UPCOMING}, {NEEDS_CLOSING_READ}, coalesce({is_in_window("%(now)s")}, false)
             FROM unnest(%(starts)s::timestamptz[], %(ends)s::timestamptz[]) WITH ORDINALITY AS e (starts_at, ends_at, nth)
-            LEFT JOIN (SELECT nth, nth AS event_id, f AS last_full_at
-                FROM unnest(%(fulls)s::timestamptz[]) WITH ORDINALITY AS f (f, nth) WHERE f IS NOT NULL) k USING (nth)
+            LEFT JOIN (SELECT nth, nth AS event_id, f AS last_full_at, needs_full
+                FROM unnest(%(fulls)s::timestamptz[], %(needs)s::text[]) WITH ORDINALITY AS f (f, needs_full, nth)
+                WHERE f IS NOT NULL) k USING (nth)
             ORDER BY nth
             """,
             {
                 "now": NOW,
-                "starts": [start for start, _, _ in cases],
-                "ends": [end for _, end, _ in cases],
-                "fulls": [full for _, _, full in cases],
+                "starts": [start for start, _, _, _ in cases],
+                "ends": [end for _, end, _, _ in cases],
+                "fulls": [full for _, _, full, _ in cases],
+                "needs": [needs_full for _, _, _, needs_full in cases],
             },
         )
         found = cur.fetchall()
     expected = [
         (
             (over := cadence.over_at(start, end)) is None or over > NOW,
-            cadence.closing_read(start, end, full, NOW) is not None,
+            cadence.closing_read(start, end, full, NOW, needs_full) is not None,
             cadence.tier(start, end, NOW) == "window",
         )
-        for start, end, full in cases
+        for start, end, full, needs_full in cases
     ]
     assert found == expected
 
@@ -139,6 +141,18 @@ def test_a_failed_final_read_leaves_the_event_due(make_hub: MakeHub) -> None:
     assert due_races(hub)
     hub.sandbox.admin.clear_faults()
     assert not hub.sync().failures
+
+
+def test_a_final_read_whose_removals_are_pending_leaves_the_event_due(make_hub: MakeHub) -> None:
+    hub = make_hub(spec=SPEC | {"start_in_hours": 1}, seed=3)
+    hub.sync()
+    hub.sandbox.admin.clock(advance=50 * 3600)
+    hub.sandbox.admin.fault("raw", 1, endpoint="participants", body="W10=")
+    assert "removals held back" in hub.sync().failures[0]
+    assert due_races(hub), "an answer that is not believed settles nothing"
+    assert not hub.sync().failures
+    hub.assert_equal(past_too=True)
+    assert due_races(hub) == []
 
 
 def test_a_backfill_is_complete_only_after_a_read_that_began_after_the_end(make_hub: MakeHub) -> None:

@@ -119,6 +119,12 @@ def test_what_another_program_wrote_is_repaired_by_the_next_sync(hub: Hub) -> No
         assert foreign_writes.open_writes(conn, now + dt.timedelta(days=2)) == []
 
 
+def test_where_no_other_program_wrote_old_reads_are_not_repeated(hub: Hub) -> None:
+    hub.sync()
+    hub.execute("UPDATE event_cursors SET last_full_at = now() - interval '5 hours'")
+    assert {read.read.mode for read in hub.sync().reads} == {"incremental"}
+
+
 def test_registrations_of_a_race_that_their_partner_does_not_have_are_counted(hub: Hub) -> None:
     write(
         hub.url,
