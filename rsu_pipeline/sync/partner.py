@@ -79,6 +79,15 @@ class SyncOutcome:
         return any(read.error is None for read in self.reads)
 
     @property
+    def failed_reads(self) -> list[ReadOutcome]:
+        """The reads that failed, but for refusals of races that are lost."""
+        return [
+            read
+            for read in self.reads
+            if read.error and not (read.read.race_id in self.lost and _access_of(read.error))
+        ]
+
+    @property
     def unequal_events(self) -> list[int]:
         """Events whose stored rows are not what a full read was sent."""
         return [event_id for read in self.reads for event_id in read.unequal]
@@ -86,11 +95,7 @@ class SyncOutcome:
     @property
     def failures(self) -> list[str]:
         """One sentence for each race that failed, and for each whose removals were held back. A lost race is no failure."""
-        failed = [
-            f"{_named(read)}: {read.error}"
-            for read in self.reads
-            if read.error and not (read.read.race_id in self.lost and _access_of(read.error))
-        ]
+        failed = [f"{_named(read)}: {read.error}" for read in self.failed_reads]
         held = [
             f"race {read.read.race_id}: removals held back ({item}); confirm with confirm_removals"
             for read in self.reads

@@ -108,6 +108,9 @@ def partner_status(conn: Connection) -> list[PartnerStatus]:
                 SELECT h.reason, h.finished_at FROM sync_history h
                 WHERE h.timing_partner_id = t.timing_partner_id AND h.status = 'failed'
                     AND NOT EXISTS (
+                        SELECT FROM partner_races l
+                        WHERE l.timing_partner_id = h.timing_partner_id AND l.race_id = h.race_id AND l.lost_at IS NOT NULL)
+                    AND NOT EXISTS (
                         SELECT FROM sync_history n
                         WHERE n.timing_partner_id = h.timing_partner_id AND n.race_id IS NOT DISTINCT FROM h.race_id
                             AND n.finished_at > h.finished_at AND n.status <> 'failed')

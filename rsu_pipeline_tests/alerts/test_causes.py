@@ -107,6 +107,18 @@ FAULTS = [
         do("UPDATE event_cursors SET needs_full = NULL"),
         "race 5, event 50",
     ),
+    Fault(
+        "access_denied",
+        do("UPDATE partner_races SET access = 'not_found', access_changed_at = %s", NOW),
+        do("UPDATE partner_races SET access = 'granted'"),
+        "1-acme: RunSignup lists race 5 and says that there is no such race since 2026-10-03 12:00 UTC",
+    ),
+    Fault(
+        "removals_held_back",
+        do("UPDATE runsignup_events SET vanished_at = %s", NOW - 61 * MINUTE),
+        do("UPDATE runsignup_events SET vanished_at = NULL"),
+        "race 5, event 50: the race's detail lacks the event",
+    ),
     Fault("partner_stale", read(481 * MINUTE), read(MINUTE), "no race was read since 2026-10-03 03:59"),
     Fault("partner_stale", read_in_the_future, read(44 * MINUTE), "no race was read since"),
     Fault("partner_stale", read(46 * MINUTE), read(44 * MINUTE), "race 5 starts within 24 h", start=20 * HOUR),

@@ -10,13 +10,13 @@ from rsu_pipeline_tests.orchestration.runs import Run, sync_partner
 
 NUMBERS = {
     "partner_events": {
-        *("races", "races_written", "events_written", "events_gone", "races_unlisted"),
+        *("races", "races_written", "events_written", "events_gone", "races_unlisted", "races_lost", "rows_removed"),
         *("api_calls", "budget_left", "seconds", "problem_count"),
     },
     "future_events": {"future_events", "full_reads", "incremental_reads"},
     "participants": {
         *("rows_read", "rows_inserted", "rows_updated", "rows_unchanged", "rows_removed", "rows_quarantined"),
-        *("rows_with_faults", "bib_changes", "races_read", "races_failed", "races_not_read"),
+        *("rows_with_faults", "bib_changes", "races_read", "races_failed", "races_lost", "races_not_read"),
         *("api_calls", "budget_left", "seconds"),
     },
     "start_lists": {
