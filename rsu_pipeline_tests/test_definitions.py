@@ -141,7 +141,7 @@ def test_the_fleets_health_is_one_asset_of_all_partners_checked_by_a_schedule_th
     assert (schedule.job_name, schedule.cron_schedule) == ("check_fleet", "*/30 * * * *")
     assert schedule.default_status is dg.DefaultScheduleStatus.RUNNING
     layer = defs.resolve_job_def("check_fleet").asset_layer
-    assert layer.selected_asset_keys == {key} and len(layer.asset_graph.asset_check_keys) == 10
+    assert layer.selected_asset_keys == {key} and len(layer.asset_graph.asset_check_keys) == 11
 
 
 def test_each_asset_depends_on_the_one_before() -> None:

@@ -9,6 +9,8 @@ from rsu_pipeline import installation
 from rsu_pipeline.commands import metrics
 from rsu_pipeline.commands.common import DisplayTable, hub, show_json, show_table
 from rsu_pipeline.commands.partners import shared_api_keys, state
+from rsu_pipeline.sync import cadence, clocks, downtime
+from rsu_pipeline.sync.downtime import Downtime
 from rsu_pipeline.warehouse import backfill, credentials, history
 
 
@@ -21,7 +23,10 @@ from rsu_pipeline.warehouse import backfill, credentials, history
     help="Write figures in Prometheus' text format instead, and show nothing.",
 )
 def status(as_json: bool, target: str | None) -> None:
-    """Show per partner: events, future events, participants, last sync, last error, calls used this hour."""
+    """Show per partner: events, future events, participants, last sync, last error, calls used this hour.
+
+    After a time without syncs it also shows what was caught up since, for three days.
+    """
     if target is not None:
         if as_json:
             raise click.UsageError("Give --json or --prometheus, not both.")
@@ -31,7 +36,10 @@ def status(as_json: bool, target: str | None) -> None:
         return
     with hub("status") as conn:
         rows = history.partner_status(conn)
-        histories = backfill.progress_of_all(conn, dt.datetime.now(dt.UTC))
+        settings = installation.current().settings
+        now = clocks.present(conn, settings.sync.max_clock_skew)
+        histories = backfill.progress_of_all(conn, now)
+        downtimes = downtime.find_downtimes(conn, now, settings.cadence)
         states = {partner.partner_id: state(partner) for partner in credentials.partners(conn)}
         shared = shared_api_keys(conn)
     if as_json:
@@ -43,6 +51,7 @@ def status(as_json: bool, target: str | None) -> None:
                     "history": (found := histories.get(row.partner_id))
                     and vars(found) | {"is_complete": found.is_complete}
                 }
+                | {"downtimes": [_of_partner(item, row.partner_id) for item in downtimes]}
                 for row in rows
             ]
         )
@@ -72,13 +81,20 @@ def status(as_json: bool, target: str | None) -> None:
             f"{row.participants:,}",
             f"{row.quarantined:,}",
             _history(histories.get(row.partner_id)),
-            _age(row.last_sync),
+            _age(row.last_sync, now),
             str(row.calls_this_hour),
             (row.last_error or "")[:60],
         )
     show_table(table)
-    for line in shared:
+    for line in (*shared, *downtime.describe(downtimes)):
         click.echo(line)
+
+
+def _of_partner(item: Downtime, partner_id: int) -> dict[str, object]:
+    """Return a downtime as JSON has it, with what was caught up of one partner."""
+    found = next((vars(one) for one in item.partners if one.partner_id == partner_id), {})
+    counts = {name: value for name, value in found.items() if name != "partner_id"}
+    return {"since": item.since, "until": item.until, "hours": item.hours} | counts
 
 
 def _history(found: backfill.Progress | None) -> str:
@@ -93,10 +109,12 @@ def _history(found: backfill.Progress | None) -> str:
     return f"{share}, {found.failing} races fail" if found.failing else share
 
 
-def _age(moment: dt.datetime | None) -> str:
+def _age(moment: dt.datetime | None, now: dt.datetime) -> str:
     if moment is None:
         return "never"
-    minutes = (dt.datetime.now(dt.UTC) - moment).total_seconds() / 60
+    if cadence.is_ahead(moment, now):
+        return "in the future"
+    minutes = (now - moment).total_seconds() / 60
     if minutes < 1:
         return "just now"
     if minutes < 120:

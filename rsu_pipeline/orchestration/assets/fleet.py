@@ -15,7 +15,7 @@ from rsu_pipeline.orchestration.run_config import NO_CONFIG
 from rsu_pipeline.orchestration.tables import OPERATORS
 from rsu_pipeline.reports import fleet_plots, plots
 from rsu_pipeline.settings import Settings
-from rsu_pipeline.sync import clocks
+from rsu_pipeline.sync import clocks, downtime
 from rsu_pipeline.sync import health as judging
 from rsu_pipeline.sync.health import Freshness
 from rsu_pipeline.warehouse import health
@@ -49,6 +49,7 @@ def fleet_health(warehouse: WarehouseResource) -> dg.MaterializeResult[None]:
         now = clocks.present(conn, settings.sync.max_clock_skew)
         partners, reads = health.partners(conn, now), health.event_reads(conn, now)
         bibs = health.bibs_by_hour(conn, now)
+        downtimes = downtime.find_downtimes(conn, now, settings.cadence)
     fresh = judging.freshness(reads, now, settings.cadence)
     budget = judging.budget(judging.calls_needed(reads, now, settings), settings)
     worst = judging.oldest(fresh)
@@ -56,6 +57,8 @@ def fleet_health(warehouse: WarehouseResource) -> dg.MaterializeResult[None]:
     return dg.MaterializeResult(
         metadata={
             **_numbers(partners, fresh, budget, settings),
+            "hours_not_syncing": dg.MetadataValue.float(max((item.hours for item in downtimes), default=0.0)),
+            "downtime": dg.MetadataValue.text("\n".join(downtime.describe(downtimes)) or "None within three days."),
             "seconds": dg.MetadataValue.float(round(time.monotonic() - began, 3)),
             "by_partner": _table(partners, worst),
             **{title: dg.MetadataValue.md(f"![{title}]({plots.data_uri(png)})") for title, png in pictures.items()},

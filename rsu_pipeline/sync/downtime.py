@@ -1,0 +1,87 @@
+"""Times in which the hub was not syncing, and what was caught up since. Concluded from what is stored: no file, no record of
+starts and stops, so that a hub that lost power says the same as one that was stopped."""
+
+import datetime as dt
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+from psycopg2.extensions import connection as Connection
+
+from rsu_pipeline.settings import CadenceSettings
+from rsu_pipeline.warehouse import sync_gaps
+from rsu_pipeline.warehouse.sync_gaps import CaughtUp, Gap
+
+GRACE = dt.timedelta(minutes=30)
+"""Beyond the longest interval between two reads."""
+MAX_SHOWN = 3
+"""Downtimes that are reported, the newest first."""
+
+
+@dataclass(frozen=True)
+class Downtime:
+    """A time without syncs; `until` is None while it lasts. `partners` has what was caught up of each partner."""
+
+    since: dt.datetime
+    until: dt.datetime | None
+    hours: float
+    partners: list[CaughtUp]
+
+
+def is_downtime(gap: Gap, now: dt.datetime, every: CadenceSettings) -> bool:
+    """Return whether something was due in a gap: a listing always is after the longest interval, a race in its window
+    within minutes."""
+    if gap.had_window:
+        return True
+    return (gap.until or now) - gap.since >= dt.timedelta(seconds=every.later) + GRACE
+
+
+def find_downtimes(conn: Connection, now: dt.datetime, every: CadenceSettings) -> list[Downtime]:
+    """Return the downtimes of late, the newest first."""
+    found = [gap for gap in sync_gaps.gaps(conn, now) if is_downtime(gap, now, every)][:MAX_SHOWN]
+    return [
+        Downtime(
+            gap.since,
+            gap.until,
+            round(((gap.until or now) - gap.since).total_seconds() / 3600, 1),
+            sync_gaps.caught_up(conn, gap, now),
+        )
+        for gap in found
+    ]
+
+
+def describe(downtimes: Sequence[Downtime]) -> Iterator[str]:
+    """Return the lines that say when the hub was not syncing, what it caught up since and what is still to do."""
+    for item in downtimes:
+        if item.until is None:
+            yield f"Not syncing since {item.since:%Y-%m-%d %H:%M} UTC ({_hours(item.hours)})."
+        else:
+            yield f"Not syncing from {item.since:%Y-%m-%d %H:%M} to {item.until:%Y-%m-%d %H:%M} UTC ({_hours(item.hours)})."
+        if over := sum(one.races_over for one in item.partners):
+            yield f"  {_count(over, 'race')} ended meanwhile."
+        if item.until is not None:
+            yield f"  {_caught_up(item.partners)}"
+        left = sum(one.reads_left for one in item.partners)
+        if left:
+            yield f"  Still to do: {_count(left, 'final read')}."
+        elif over and item.until is not None:
+            yield "  Nothing is left to do."
+
+
+def _caught_up(partners: Sequence[CaughtUp]) -> str:
+    counts = [
+        _count(sum(one.bibs for one in partners), "bib"),
+        f"{sum(one.new for one in partners):,} new",
+        f"{sum(one.changed for one in partners):,} changed",
+        f"{sum(one.removed for one in partners):,} removed",
+    ]
+    if not any(one.bibs or one.new or one.changed or one.removed for one in partners):
+        return "Nothing that changed meanwhile was found since."
+    return f"Caught up: {', '.join(counts)}."
+
+
+def _count(number: int, what: str) -> str:
+    return f"{number:,} {what}" if number == 1 else f"{number:,} {what}s"
+
+
+def _hours(hours: float) -> str:
+    return f"{hours:.0f} h" if hours >= 2 else f"{hours * 60:.0f} min"
