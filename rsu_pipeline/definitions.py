@@ -59,6 +59,7 @@ def build_definitions(resources: Mapping[str, Any] | None = None) -> dg.Definiti
             race_day.bib_changes,
             race_day.race_day_board_refresh,
             alerts.alerts,
+            alerts.alerts_stand_in,
         ],
         resources={
             "warehouse": WarehouseResource(),

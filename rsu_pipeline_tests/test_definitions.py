@@ -93,6 +93,7 @@ def test_the_repository_holds_these_assets_jobs_and_sensors() -> None:
         "race_day_board_refresh",
         "history",
         "alerts",
+        "alerts_stand_in",
     }
     assert {schedule.name for schedule in repository.schedule_defs} >= {"race_proximity", "nightly", "fleet_check"}
     assert {key.to_user_string() for key in defs.resolve_asset_graph().asset_check_keys} == {

@@ -1,13 +1,15 @@
 """What is wrong now. Sentences name partition keys, races and events by number: no personal data, no secret."""
 
 import datetime as dt
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from urllib.parse import urlsplit
 
 from psycopg2.extensions import connection as Connection
 
+from rsu_pipeline.alerts import automation
 from rsu_pipeline.settings import LOOPBACK_HOSTS, Settings
-from rsu_pipeline.sync import cadence, clocks, watch
+from rsu_pipeline.sync import clocks, watch
+from rsu_pipeline.sync.race_day import longest_silence, unread_since
 from rsu_pipeline.warehouse import alerts, budget, duplicate_partners, fleet, foreign_writes
 from rsu_pipeline.warehouse.alerts import Problem
 
@@ -16,7 +18,6 @@ STALE_BEFORE_START = dt.timedelta(minutes=45)
 """Of a race that starts within 24 h."""
 VANISHED_FOR = dt.timedelta(hours=1)
 """How long an event may lack in its race's detail without a second answer about it."""
-WATCH_DEAD_AFTER = dt.timedelta(minutes=5)
 BUDGET_LEFT = 0.1
 """The share of an hour's routine calls below which they are short."""
 HISTORY_TRIES = 3
@@ -34,6 +35,7 @@ TITLES = {
     "registration_missing": "the caller registration is missing",
     "duplicate_bibs": "a bib is given twice",
     "dead_watch": "a race in its window is not watched",
+    automation.KIND: "a sensor, schedule or the queue stands still",
     "history_failing": "past editions cannot be read",
     "api_key_shared": "two partners have one API key",
     "foreign_writes": "another program writes to the tables",
@@ -54,6 +56,7 @@ def find(conn: Connection, settings: Settings, now: dt.datetime) -> list[Problem
         *registration_missing(settings, now),
         *_duplicate_bibs(conn, now),
         *dead_watch(conn, settings, now),
+        *automation.find(conn, now),
         *_history_failing(conn),
         *_api_key_shared(conn),
         *_foreign_writes(conn, now),
@@ -168,38 +171,19 @@ def dead_watch(conn: Connection, settings: Settings, now: dt.datetime) -> Iterat
     watched = watch.watched(races, now)
     in_window = {(race.partner_id, race.race_id) for race in watched}
     reads = alerts.race_reads(conn) if in_window else {}
+    allowed = longest_silence(watched, settings)
     for race in races:
         its = (race.partner_id, race.race_id)
         if its not in in_window or its not in reads:
             continue
-        opened = min(
-            start - cadence.WINDOW_BEFORE
-            for starts_at, ends_at in race.times
-            if cadence.tier(starts_at, ends_at, now) == "window" and (start := starts_at or ends_at)
-        )
-        # A race that comes into its window was read a quarter of an hour before.
-        read_at = reads[its]
-        since = opened if read_at is None or cadence.is_ahead(read_at, now) else max(read_at, opened)
-        if now - since > max(WATCH_DEAD_AFTER, 3 * _between_looks(watched, race.call_budget_id, settings)):
+        since = unread_since(race.times, reads[its], now)
+        if now - since > allowed[race.call_budget_id]:
             yield Problem(
                 "dead_watch",
                 f"{race.partner_id}:{race.race_id}",
                 race.key,
                 f"{race.key}: race {race.race_id} is in its window and was not read since {since:%H:%M} UTC.",
             )
-
-
-def _between_looks(watched: Sequence[watch.WatchedRace], call_budget_id: int, settings: Settings) -> dt.timedelta:
-    """How often the watch looks at a race of this API key when all is well; seldom, where it has many and few calls."""
-    seconds = watch.interval(
-        watched,
-        call_budget_id,
-        target=settings.watch.interval,
-        removed_every=settings.watch.removed_every,
-        calls_per_hour=settings.budget.calls_per_hour,
-        in_flight=settings.budget.max_in_flight,
-    )
-    return dt.timedelta(seconds=seconds)
 
 
 def _history_failing(conn: Connection) -> Iterator[Problem]:

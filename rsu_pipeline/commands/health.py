@@ -18,7 +18,7 @@ import psycopg2
 import requests
 
 from rsu_pipeline import installation
-from rsu_pipeline.alerts import causes
+from rsu_pipeline.alerts import automation, causes
 from rsu_pipeline.commands.common import show_json
 from rsu_pipeline.settings import Settings, SettingsError
 from rsu_pipeline.sync import clocks
@@ -26,8 +26,8 @@ from rsu_pipeline.warehouse import addresses, database, embedded, foreign_writes
 from rsu_pipeline.warehouse.embedded_cluster import Cluster
 from rsu_pipeline.warehouse.embedded_keeper import data_lock, try_lock
 
-CHECKS = ("database", "daemon", "watch", "writes", "clock", "code", "web", "location", "disk")
-AT_DATABASE = frozenset({"database", "daemon", "watch", "writes", "clock"})
+CHECKS = ("database", "daemon", "automation", "watch", "writes", "clock", "code", "web", "location", "disk")
+AT_DATABASE = frozenset({"database", "daemon", "automation", "watch", "writes", "clock"})
 AT_WEB = frozenset({"web", "location"})
 
 ANSWER_SECONDS = 4.0
@@ -66,6 +66,7 @@ def health(
     \b
     database   PostgreSQL answers, and its schema is this program's
     daemon     Dagster's daemon has shown that it lives
+    automation sensors, schedules and the queue are on, tick and do not fail
     watch      races in their window are looked at
     writes     no other program writes to races, events and registrations
     clock      the clocks of hub, database and RunSignup agree
@@ -148,6 +149,9 @@ def _database(settings: Settings, asked: Collection[str]) -> Iterator[Reason]:
             schema_version.require_current(conn, url)
             if "daemon" in asked:
                 yield from (("daemon", sentence) for sentence in daemon_trouble(liveness.daemon_silence(conn)))
+            if "automation" in asked:
+                stopped = automation.find(conn, dt.datetime.now(dt.UTC))
+                yield from (("automation", problem.sentence) for problem in stopped)
             if "watch" in asked:
                 dead = causes.dead_watch(conn, settings, clocks.present(conn, settings.sync.max_clock_skew))
                 yield from (("watch", problem.sentence) for problem in dead)

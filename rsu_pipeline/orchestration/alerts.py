@@ -7,7 +7,7 @@ import dagster as dg
 from psycopg2.extensions import connection as Connection
 
 from rsu_pipeline import installation
-from rsu_pipeline.alerts import causes
+from rsu_pipeline.alerts import automation, causes
 from rsu_pipeline.alerts.look import look
 from rsu_pipeline.orchestration.failures import plain_failures
 from rsu_pipeline.orchestration.lanes import lane_of_run
@@ -46,6 +46,25 @@ RETRIED_BY_TAG = "dagster/auto_retry_run_id"
     " What is wrong stands in table alerts, whether anybody is told or not.",
 )
 def alerts(context: dg.SensorEvaluationContext, warehouse: WarehouseResource) -> dg.SensorResult:
+    return _look(context, warehouse)
+
+
+@dg.sensor(
+    minimum_interval_seconds=60,
+    default_status=dg.DefaultSensorStatus.RUNNING,
+    description="Does the work of the sensor alerts while that one is switched off, fails or does not tick, which is an alert"
+    " of its own.",
+)
+def alerts_stand_in(context: dg.SensorEvaluationContext, warehouse: WarehouseResource) -> dg.SensorResult:
+    with plain_failures(), warehouse.connect("alerts_stand_in") as conn:
+        now = dt.datetime.now(dt.UTC)
+        is_stopped = any(problem.key == alerts.name for problem in automation.find(conn, now))
+    if not is_stopped:
+        return dg.SensorResult(skip_reason="the sensor alerts is at work")
+    return _look(context, warehouse)
+
+
+def _look(context: dg.SensorEvaluationContext, warehouse: WarehouseResource) -> dg.SensorResult:
     settings = installation.current().settings
     now = dt.datetime.now(dt.UTC)
     with plain_failures(), warehouse.connect("alerts") as conn:

@@ -18,6 +18,9 @@ MISSED_POLLS = 2
 """A race in its window that was not read for so many intervals is late."""
 LATE_GRACE = dt.timedelta(seconds=20)
 """Added to them: a poll takes its time too."""
+WATCH_STARTS_WITHIN = dt.timedelta(seconds=60)
+"""How long a watch may take to begin once a race has come into its window: half a minute until the sensor looks, and a run
+takes 5 s to start, on a busy machine 20."""
 
 
 class Urgency(enum.IntEnum):
@@ -109,7 +112,7 @@ def board(
         for race in races
         if cadence.race_tier(race.times, now) == "window"
     }
-    allowed = _allowed(list(in_window.values()), settings, call_seconds)
+    allowed = longest_silence(list(in_window.values()), settings, call_seconds)
     rows = []
     for race in races:
         is_in_window = (race.partner_id, race.race_id) in in_window
@@ -122,8 +125,11 @@ def board(
     return sorted(rows, key=lambda row: (row.urgency, row.start, row.race.key, row.race.race_id))
 
 
-def _allowed(polled: Sequence[WatchedRace], settings: Settings, call_seconds: float | None) -> dict[int, dt.timedelta]:
-    """Return how long races in their window may go without a read, by the budget that their calls draw on."""
+def longest_silence(
+    polled: Sequence[WatchedRace], settings: Settings, call_seconds: float | None = None
+) -> dict[int, dt.timedelta]:
+    """Return how long races in their window may go without a read, by the budget that their calls draw on: two intervals of
+    the watch and a moment."""
     return {
         call_budget_id: LATE_GRACE
         + MISSED_POLLS
@@ -140,6 +146,19 @@ def _allowed(polled: Sequence[WatchedRace], settings: Settings, call_seconds: fl
         )
         for call_budget_id in {race.call_budget_id for race in polled}
     }
+
+
+def unread_since(
+    times: Sequence[tuple[dt.datetime | None, dt.datetime | None]], read_at: dt.datetime | None, now: dt.datetime
+) -> dt.datetime:
+    """Return from when on a race in its window has gone without a read: its last one, or when the watch was to begin. A read
+    that is dated in the future is no read."""
+    opened = min(
+        start - cadence.WINDOW_BEFORE + WATCH_STARTS_WITHIN
+        for starts_at, ends_at in times
+        if cadence.tier(starts_at, ends_at, now) == "window" and (start := starts_at or ends_at)
+    )
+    return opened if read_at is None or cadence.is_ahead(read_at, now) else max(read_at, opened)
 
 
 def _problems(race: NearRace, now: dt.datetime, allowed: dt.timedelta | None) -> tuple[Problem, ...]:
@@ -166,7 +185,7 @@ def _blocking(race: NearRace, now: dt.datetime, allowed: dt.timedelta | None) ->
         found.append(_blocked("event refused", f"RunSignup refuses {race.refused_events} of its events"))
     if race.read_at is None:
         found.append(_blocked("never read", "not read completely yet: `rsu sync` reads it"))
-    elif race.read_at > now:
+    elif cadence.is_ahead(race.read_at, now):
         found.append(_blocked("clock off", "its last read lies in the future: set the clock of this machine right"))
     elif allowed is not None and now - race.read_at > allowed:
         late = (

@@ -143,8 +143,10 @@ def test_a_run_that_waits_or_keeps_silent_for_too_long_is_told_and_a_backfill_in
     look(hub_instance)
     assert notifier.take() == []
     hub.execute("UPDATE dagster.runs SET update_timestamp = update_timestamp - interval '40 minutes'")
-    ((title, text),) = [look(hub_instance), notifier.take()][1]
+    ((title, text), (stopped, queue_text)) = [look(hub_instance), notifier.take()][1]
     assert title == "RunSignup hub: a run hangs"
+    assert stopped == "RunSignup hub: a sensor, schedule or the queue stands still"
+    assert queue_text.startswith("The queue does not move: 1 runs of lane backfill wait since ")
     assert text.startswith(f"{key}: job sync_partner has been waiting in the queue since ")
     assert text.endswith(queued.run_id)
     report(hub_instance, [silent], "PIPELINE_START", ago=960)

@@ -56,7 +56,7 @@ def board(*races: NearRace) -> list[BoardRow]:
         ({"failed_at": NOW, "failure": "HTTP 500"}, "read fails", Urgency.BLOCKED),
         ({"refused_events": 1}, "event refused", Urgency.BLOCKED),
         ({"read_at": None}, "never read", Urgency.BLOCKED),
-        ({"read_at": NOW + dt.timedelta(minutes=5)}, "clock off", Urgency.BLOCKED),
+        ({"read_at": NOW + dt.timedelta(minutes=6)}, "clock off", Urgency.BLOCKED),
         ({"read_at": NOW - dt.timedelta(seconds=61)}, "not polled", Urgency.BLOCKED),
         ({"held_back": 2}, "2 held back", Urgency.UNTIDY),
         ({"duplicate_bibs": 4}, "4 dup", Urgency.UNTIDY),

@@ -1,0 +1,136 @@
+"""Judge whether sensors, schedules and the queue are at work: each that stands still is named, since when, and what to do."""
+
+import datetime as dt
+from collections.abc import Iterator, Mapping, Sequence
+
+from psycopg2.extensions import connection as Connection
+
+from rsu_pipeline.warehouse import automation
+from rsu_pipeline.warehouse.alerts import Problem
+from rsu_pipeline.warehouse.automation import Automation, Waiting
+
+KIND = "automation_stopped"
+CLOCK_TOLERANCE = dt.timedelta(seconds=30)
+"""How far in the future a tick may be dated: two machines' clocks differ a little."""
+PAUSE = dt.timedelta(minutes=2)
+"""Without any tick for so long the daemon stands still: some sensor is due every half a minute."""
+STARTING_FOR = dt.timedelta(minutes=15)
+"""How long after a standstill each sensor and schedule has to come to its first tick again."""
+FAILING_FOR = dt.timedelta(seconds=30)
+"""How long ticks may fail before that is told: one that fails is repeated at the next."""
+
+
+def _minutes(number: float) -> dt.timedelta:
+    return dt.timedelta(minutes=number)
+
+
+LONGEST_SILENCE = {
+    "race_day": _minutes(2),
+    "bib_changes": _minutes(2),
+    "race_day_board_refresh": _minutes(4),
+    "new_credentials": _minutes(4),
+    "history": _minutes(4),
+    "alerts": _minutes(2),
+    "alerts_stand_in": _minutes(4),
+    "race_proximity": _minutes(11),
+    "fleet_check": _minutes(61),
+    "nightly": _minutes(25.5 * 60),
+    "nightly_retention": _minutes(25.5 * 60),
+}
+"""How long each sensor and schedule may be without a tick that ended. A night is 25 h long when the clocks go back."""
+WITHOUT_IT = {
+    "race_day": "races in their window are not watched",
+    "bib_changes": "start lists do not follow new bibs",
+    "race_day_board_refresh": "the race-day board of the web UI grows old",
+    "new_credentials": "new partners are not synced",
+    "history": "past editions are not read",
+    "alerts": "nobody is told of anything",
+    "alerts_stand_in": "nobody stands in for the sensor alerts",
+    "race_proximity": "races are read by the nightly sync only",
+    "fleet_check": "the checks of the fleet grow old",
+    "nightly": "no race is read in full at night",
+    "nightly_retention": "old runs are kept, contact data too",
+}
+"""What stands still without each of them."""
+
+
+def find(conn: Connection, now: dt.datetime) -> Iterator[Problem]:
+    """Yield what stands still. Nothing, where Dagster never started on this database: the check of the daemon says that."""
+    if not automation.has_dagster(conn):
+        return
+    found = automation.automations(conn, list(LONGEST_SILENCE))
+    yield from judge(found, automation.recent_ticks(conn, now - STARTING_FOR - PAUSE), now)
+    yield from (_queue(waiting) for waiting in automation.waiting_for_nothing(conn, now))
+
+
+def judge(found: Mapping[str, Automation], ticks: Sequence[dt.datetime], now: dt.datetime) -> Iterator[Problem]:
+    """Yield a problem for each sensor and schedule that is off, does not tick, or whose ticks fail.
+
+    Args:
+        found: what the daemon knows, by name.
+        ticks: when any of them ticked since STARTING_FOR and PAUSE before `now`, in order.
+        now: the present.
+    """
+    newest = max((item.ticked_at for item in found.values() if item.ticked_at), default=None)
+    if newest is not None and not ticks and any(item.is_on for item in found.values()):
+        yield Problem(
+            KIND,
+            "daemon",
+            None,
+            f"No sensor or schedule has ticked since {_at(newest)}: restart the daemon. Until then nothing is synced.",
+        )
+        return
+    resumed = resumed_at(ticks, now)
+    oldest = min((item.known_since for item in found.values()), default=now)
+    for name, silence in LONGEST_SILENCE.items():
+        item = found.get(name)
+        if item is None:
+            since = max(oldest, resumed or oldest)
+            sentence = _never(now - since, silence)
+        else:
+            sentence = _trouble(item, silence, resumed, now)
+        if sentence:
+            yield Problem(KIND, name, None, f"{name} {sentence}. Until then {WITHOUT_IT[name]}.")
+
+
+def resumed_at(ticks: Sequence[dt.datetime], now: dt.datetime) -> dt.datetime | None:
+    """Return when ticks began again after the last standstill within STARTING_FOR, None when there was none."""
+    before, found = now - STARTING_FOR - PAUSE, None
+    for tick in ticks:
+        if tick - before > PAUSE:
+            found = tick
+        before = tick
+    return found
+
+
+def _never(running_for: dt.timedelta, silence: dt.timedelta) -> str | None:
+    if running_for <= silence:
+        return None
+    return "has never ticked: restart the daemon, and look at its log if that does not help"
+
+
+def _trouble(item: Automation, silence: dt.timedelta, resumed: dt.datetime | None, now: dt.datetime) -> str | None:
+    if not item.is_on:
+        return f"is switched off since {_at(item.changed_at)}: switch it on in the web UI under Automation"
+    if item.failing_since is not None and now - item.failing_since > FAILING_FOR:
+        return f"fails at each tick since {_at(item.failing_since)}: the web UI says why under Automation"
+    ticked_at = item.ticked_at or item.known_since
+    if ticked_at > now + CLOCK_TOLERANCE:
+        return f"has ticked at {_at(ticked_at)}, in the future: set the clock of the daemon's machine right, then restart it"
+    if now - max(ticked_at, resumed or ticked_at) > silence:
+        return f"has not ticked since {_at(ticked_at)}: restart the daemon"
+    return None
+
+
+def _queue(waiting: Waiting) -> Problem:
+    return Problem(
+        KIND,
+        f"queue:{waiting.lane}",
+        None,
+        f"The queue does not move: {waiting.runs} runs of lane {waiting.lane} wait since {_at(waiting.since)}, though none of"
+        " them has a run before it. Restart the daemon, and look at its log if that does not help.",
+    )
+
+
+def _at(moment: dt.datetime) -> str:
+    return f"{moment:%Y-%m-%d %H:%M} UTC"

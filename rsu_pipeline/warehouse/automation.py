@@ -1,0 +1,106 @@
+"""Read from Dagster's tables whether its sensors, schedules and queue are at work, without loading Dagster."""
+
+import datetime as dt
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from psycopg2.extensions import connection as Connection
+
+QUEUED_FOR = dt.timedelta(minutes=2)
+"""How long a run may wait in the queue while its lane and its partition are free."""
+
+
+@dataclass(frozen=True)
+class Automation:
+    """A sensor or schedule as Dagster's daemon knows it. Times are by the clock of the daemon's machine.
+
+    Attributes:
+        changed_at: when its state was last written; of one that is switched off, when that was done.
+        ticked_at: when its last tick that ended began, None when there was none that is still stored.
+        failing_since: when the first of its last ticks began that all failed, None when the last one did not.
+    """
+
+    name: str
+    is_on: bool
+    known_since: dt.datetime
+    changed_at: dt.datetime
+    ticked_at: dt.datetime | None
+    failing_since: dt.datetime | None
+
+
+@dataclass(frozen=True)
+class Waiting:
+    """Runs that wait in the queue though nothing keeps them."""
+
+    lane: str
+    runs: int
+    since: dt.datetime
+
+
+def has_dagster(conn: Connection) -> bool:
+    """Return whether Dagster has tables in this database; it makes them when it first starts."""
+    with conn.cursor() as cur:
+        cur.execute(
+            "SELECT to_regclass('dagster.job_ticks') IS NOT NULL AND to_regclass('dagster.run_tags') IS NOT NULL"
+        )
+        (found,) = cur.fetchone() or (False,)
+    return bool(found)
+
+
+def automations(conn: Connection, names: Sequence[str]) -> dict[str, Automation]:
+    """Return the sensors and schedules of these names that the daemon knows. Dagster stores times without a zone, in UTC."""
+    with conn.cursor() as cur:
+        cur.execute(
+            """
+            SELECT i.name, i.status <> 'STOPPED', i.create_timestamp AT TIME ZONE 'UTC', i.update_timestamp AT TIME ZONE 'UTC',
+                last.timestamp AT TIME ZONE 'UTC', failing.since AT TIME ZONE 'UTC'
+            FROM (SELECT *, instigator_body::jsonb #>> '{origin,job_name}' AS name FROM dagster.instigators) i
+            LEFT JOIN LATERAL (
+                SELECT t.timestamp, t.status FROM dagster.job_ticks t
+                WHERE t.selector_id = i.selector_id AND t.status <> 'STARTED' ORDER BY t.timestamp DESC LIMIT 1
+            ) last ON true
+            LEFT JOIN LATERAL (
+                SELECT min(t.timestamp) AS since FROM dagster.job_ticks t
+                WHERE last.status = 'FAILURE' AND t.selector_id = i.selector_id AND t.status = 'FAILURE'
+                    AND t.timestamp > coalesce((SELECT max(g.timestamp) FROM dagster.job_ticks g
+                        WHERE g.selector_id = i.selector_id AND g.status IN ('SUCCESS', 'SKIPPED')), '-infinity')
+            ) failing ON true
+            WHERE i.name = ANY (%s)
+            ORDER BY i.update_timestamp
+            """,
+            (list(names),),
+        )
+        return {row[0]: Automation(*row) for row in cur.fetchall()}
+
+
+def recent_ticks(conn: Connection, since: dt.datetime) -> list[dt.datetime]:
+    """Return when ticks of any sensor or schedule were made since then, in order."""
+    with conn.cursor() as cur:
+        # By when they were stored: a schedule's tick is dated by its plan, which may lie long back.
+        cur.execute(
+            "SELECT create_timestamp AT TIME ZONE 'UTC' FROM dagster.job_ticks WHERE create_timestamp > %s AT TIME ZONE 'UTC'"
+            " ORDER BY 1",
+            (since,),
+        )
+        return [moment for (moment,) in cur.fetchall()]
+
+
+def waiting_for_nothing(conn: Connection, now: dt.datetime) -> list[Waiting]:
+    """Return by lane the runs that wait in the queue though no run of their lane or partition is at work."""
+    with conn.cursor() as cur:
+        cur.execute(
+            """
+            WITH tagged AS (
+                SELECT r.run_id, r.status, r.update_timestamp AT TIME ZONE 'UTC' AS since, r.partition,
+                    coalesce((SELECT t.value FROM dagster.run_tags t WHERE t.run_id = r.run_id AND t.key = 'lane' LIMIT 1),
+                        'routine') AS lane
+                FROM dagster.runs r WHERE r.status IN ('QUEUED', 'NOT_STARTED', 'STARTING', 'STARTED', 'CANCELING')
+            )
+            SELECT q.lane, count(*), min(q.since) FROM tagged q
+            WHERE q.status = 'QUEUED' AND q.since < %s AND NOT EXISTS (
+                SELECT FROM tagged w WHERE w.status <> 'QUEUED' AND (w.lane = q.lane OR w.partition = q.partition))
+            GROUP BY q.lane ORDER BY q.lane
+            """,
+            (now - QUEUED_FOR,),
+        )
+        return [Waiting(*row) for row in cur.fetchall()]
