@@ -85,8 +85,8 @@ class SyncSettings:
     race_detail_hours: float = 24.0
     """Hours after which the detail of a race with an upcoming edition is read again though its record seems unchanged: a
     call for each such race a day. Races with past editions only are read a seventh as often."""
-    full_read_up_to_rows: int = 0
-    """Races up to so many registrations are read in full at every visit; 0 turns this off."""
+    full_read_up_to_rows: int = 500
+    """Races up to so many registrations are read in full at every visit, which is one call; 0 turns this off."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -113,7 +113,7 @@ class WatchSettings:
     interval: float = 20.0
     """Seconds between two looks at a race, if budget and calls in flight allow."""
     removed_every: int = 6
-    """Removed registrations are asked for at every n-th look."""
+    """Removed registrations are asked for at every n-th poll, for which a small race is read in full instead."""
     slice_seconds: float = 600.0
     """How long one run watches before its successor takes over."""
     shards: int = 1

@@ -44,6 +44,8 @@ class Hub:
             "RSU_CALLS_PER_HOUR": "1000000",
             "RSU_CALL_BACKOFF": "0.01",
             "RSU_READ_TIMEOUT": "2",
+            # Races of tests are small: every read would be a full one. Tests of small races and proofs set it.
+            "RSU_FULL_READ_UP_TO_ROWS": "0",
             **environment,
         }
         self.sealer = Sealer([SECRET_KEY], source="RSU_SECRET_KEY")

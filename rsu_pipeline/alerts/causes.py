@@ -168,7 +168,7 @@ def _duplicate_bibs(conn: Connection, now: dt.datetime) -> Iterator[Problem]:
 def dead_watch(conn: Connection, settings: Settings, now: dt.datetime) -> Iterator[Problem]:
     """Races in their window that nobody looks at."""
     races = fleet.races_to_read(conn, now)
-    watched = watch.watched(races, now)
+    watched = watch.watched(races, now, settings)
     in_window = {(race.partner_id, race.race_id) for race in watched}
     reads = alerts.race_reads(conn) if in_window else {}
     allowed = longest_silence(watched, settings)

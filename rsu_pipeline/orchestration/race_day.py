@@ -142,22 +142,22 @@ def _metadata(partner: PartnerWatched) -> dict[str, dg.MetadataValue]:
     description="Keeps the watch running while any race is in its window: from 4 h before a start until an hour after.",
 )
 def race_day(context: dg.SensorEvaluationContext, warehouse: WarehouseResource) -> dg.SensorResult:
-    configured = installation.current().settings
-    settings = configured.watch
-    if settings.bib_poll != "watch":
+    settings = installation.current().settings
+    if settings.watch.bib_poll != "watch":
         return dg.SensorResult(skip_reason="RSU_BIB_POLL is 'sensor': the sensor bib_changes looks by itself")
     now = dt.datetime.now(dt.UTC)
     with plain_failures(), warehouse.connect("race_day") as conn:
-        moment, also = clocks.corrected(now, conn, configured.sync.max_clock_skew)
+        moment, also = clocks.corrected(now, conn, settings.sync.max_clock_skew)
         races = fleet.races_to_read(conn, moment, also)
+    shards = settings.watch.shards
     near = {
-        shard: watching.watched(races, moment, shard=shard, shards=settings.shards, also=also)
-        for shard in range(settings.shards)
+        shard: watching.watched(races, moment, settings, shard=shard, shards=shards, also=also)
+        for shard in range(shards)
     }
     requests = [
         request
         for shard, own in near.items()
-        if own and (request := _successor(context, shard, now, settings.slice_seconds))
+        if own and (request := _successor(context, shard, now, settings.watch.slice_seconds))
     ]
     total = sum(map(len, near.values()))
     words = f"{total} races in their window, {len(races)} ahead, {len(requests)} watches asked for"

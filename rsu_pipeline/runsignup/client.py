@@ -70,9 +70,9 @@ class UnreadableRow:
 class Page:
     """One page of registrations.
 
-    `server_time` is the answer's `Date` in Unix seconds. `is_longest` says that no earlier page of this client had more
-    rows, so that nothing shows that the server gives out more than this at a time. `date`, `elapsed` and `seconds` are as
-    in `transport.Answer`.
+    `server_time` is the answer's `Date` in Unix seconds. `is_longest` says that no earlier page of this feed had more rows
+    in this client, so that nothing shows that the server gives out more than this at a time. `date`, `elapsed` and `seconds`
+    are as in `transport.Answer`.
     """
 
     rows: list[Registration]
@@ -136,7 +136,8 @@ class Client:
         self._params: dict[str, str] = {"format": "json"}
         self._listed: set[int] = set()
         self._listed_bytes = 0
-        self._longest_page = 0
+        self._longest_page: dict[str, int] = {}
+        """The most rows that a page of each feed had: servers may limit each by itself."""
         self._session = transport.Session()
         self._session.headers["Accept"] = "application/json"
         if credential.scheme == "api_key":
@@ -267,14 +268,14 @@ class Client:
         if following.is_repetition:
             # Stored and counted with the page before.
             rows = []
-        is_longest = sent >= self._longest_page
-        self._longest_page = max(sent, self._longest_page)
+        longest = self._longest_page.get(feed, 0)
+        self._longest_page[feed] = max(sent, longest)
         return Page(
             rows,
             unreadable,
             following,
             answer.server_time,
-            is_longest,
+            sent >= longest,
             answer.date,
             answer.elapsed,
             answer.seconds,

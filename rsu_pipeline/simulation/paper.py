@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from itertools import pairwise
 
 from rsu_pipeline.settings import InFlightScope
-from rsu_pipeline.sync.watch import BUDGET_SHARE, CALL_SECONDS, WatchedRace, interval, next_look
+from rsu_pipeline.sync.watch import BUDGET_SHARE, CALL_SECONDS, WatchedRace, calls_per_poll, interval, next_look
 from rsu_pipeline.warehouse.budget import LANES
 
 CPU_SECONDS_A_LOOK = 0.025
@@ -30,13 +30,15 @@ ENOUGH_LOOKS = 6000
 
 @dataclass(frozen=True)
 class Rules:
-    """What the watch obeys; calls take from `call_seconds[0]` to `call_seconds[1]` seconds."""
+    """What the watch obeys; calls take from `call_seconds[0]` to `call_seconds[1]` seconds. `is_small` says that races are
+    small enough to be read in full by one call."""
 
     target: float = 20.0
     removed_every: int = 6
     calls_per_hour: int = 1000
     in_flight: int = 2
     call_seconds: tuple[float, float] = (0.7, 1.4)
+    is_small: bool = True
 
     @property
     def mean_call(self) -> float:
@@ -44,7 +46,7 @@ class Rules:
 
     @property
     def calls_a_look(self) -> float:
-        return 1 + 1 / self.removed_every
+        return calls_per_poll(self.is_small, self.removed_every)
 
 
 @dataclass(frozen=True)
@@ -75,9 +77,16 @@ class Paper:
     cores: float
 
 
-def fleet(partners: int, races: int) -> list[WatchedRace]:
+def fleet(partners: int, races: int, rules: Rules) -> list[WatchedRace]:
     return [
-        WatchedRace(1 + number % partners, str(1 + number % partners), 1 + number % partners, 1 + number)
+        WatchedRace(
+            1 + number % partners,
+            str(1 + number % partners),
+            1 + number % partners,
+            1 + number,
+            rules.is_small,
+            rules.calls_a_look,
+        )
         for number in range(partners * races)
     ]
 
@@ -109,13 +118,12 @@ def looks(races: list[WatchedRace], rules: Rules, *, until: float, call_time: Ca
             races,
             race.call_budget_id,
             target=rules.target,
-            removed_every=rules.removed_every,
             calls_per_hour=rules.calls_per_hour,
             in_flight=rules.in_flight,
             call_seconds=measured,
         )
         first = call_time()
-        more = call_time() if count[key] % rules.removed_every == 0 else 0.0
+        more = call_time() if not rules.is_small and count[key] % rules.removed_every == 0 else 0.0
         count[key] += 1
         calls = 2 if more else 1
         end = now + first + more
@@ -152,7 +160,7 @@ def calculate(
     if scope == "credential":
         while shards < partners and _interval(math.ceil(partners / shards), races, rules) > _shortest(races, rules):
             shards += 1
-    own = fleet(math.ceil(partners / shards), races)
+    own = fleet(math.ceil(partners / shards), races, rules)
     rng = random.Random(seed)  # noqa: S311 - a calculation, no secret
     rounds = min(max(ENOUGH_LOOKS / len(own), ROUNDS[0]), ROUNDS[1])
     until = rounds * _interval(math.ceil(partners / shards), races, rules)
@@ -210,10 +218,9 @@ def ends(races: int, rules: Rules, *, cores: int | None = None, a_look: float = 
 
 def _interval(partners: int, races: int, rules: Rules) -> float:
     return interval(
-        fleet(partners, races),
+        fleet(partners, races, rules),
         1,
         target=rules.target,
-        removed_every=rules.removed_every,
         calls_per_hour=rules.calls_per_hour,
         in_flight=rules.in_flight,
         call_seconds=rules.mean_call,

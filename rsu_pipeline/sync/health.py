@@ -7,17 +7,20 @@ from dataclasses import dataclass
 from itertools import groupby
 
 from rsu_pipeline.settings import CadenceSettings, Settings
-from rsu_pipeline.sync import cadence
+from rsu_pipeline.sync import cadence, plan
 from rsu_pipeline.sync.cadence import Tier
-from rsu_pipeline.sync.watch import CALL_SECONDS
+from rsu_pipeline.sync.watch import CALL_SECONDS, calls_per_poll
 from rsu_pipeline.warehouse import event_times
 from rsu_pipeline.warehouse.budget import LANES
 from rsu_pipeline.warehouse.health import EventRead
 
 GRACE = dt.timedelta(minutes=10)
 HOUR = dt.timedelta(hours=1)
-CALLS_A_VISIT = 2
-"""Participants and removed registrations."""
+
+
+def calls_per_visit(is_small: bool) -> int:
+    """Return the calls of a visit to a race: participants and removed registrations, or one full read of a small race."""
+    return 1 if is_small else 2
 
 
 @dataclass(frozen=True)
@@ -133,10 +136,11 @@ def _calls_for_race(events: list[EventRead], now: dt.datetime, settings: Setting
     enters = tier == "window" and here != "window"
     rows = sum(event.registrations for event in events if event.needs_full or enters)
     full = rows // settings.sync.page_size + 1 if enters or any(event.needs_full for event in events) else 0
+    is_small = plan.is_small(sum(event.registrations for event in events), settings.sync.full_read_up_to_rows)
     if tier == "window" and settings.watch.bib_poll == "watch":
-        return float(full), (1 + 1 / settings.watch.removed_every) * 3600 / settings.watch.interval
+        return float(full), calls_per_poll(is_small, settings.watch.removed_every) * 3600 / settings.watch.interval
     pause = cadence.interval(tier, settings.cadence, failed=False)
-    return full + CALLS_A_VISIT * HOUR / pause, 0.0
+    return full + calls_per_visit(is_small) * HOUR / pause, 0.0
 
 
 @dataclass(frozen=True)

@@ -243,7 +243,7 @@ def keep(desk: Desk, outcome: SyncOutcome, result: ReadOutcome, error: ApiError 
         cursors.ask_for_full(
             desk.conn, desk.partner_id, read.event_ids, f"incremental read failed: {error.cause.value}"
         )
-    if quiet and error is None and read.mode == "incremental" and counts.is_unchanged:
+    if quiet and error is None and _found_nothing(result):
         desk.conn.commit()
         return
     trouble = bool(counts.quarantined or counts.with_faults or result.refused or result.unequal)
@@ -262,6 +262,14 @@ def keep(desk: Desk, outcome: SyncOutcome, result: ReadOutcome, error: ApiError 
     )
     desk.conn.commit()
     desk.say(_line(result))
+
+
+def _found_nothing(result: ReadOutcome) -> bool:
+    """Return whether a poll brought nothing that was not known. A full read that was due by itself is of interest even so,
+    one of a small race takes the place of a poll."""
+    is_poll = result.read.mode == "incremental" or result.read.reason == planning.SMALL_RACE
+    has_problems = bool(result.newly_quarantined or result.refused or result.unequal)
+    return is_poll and not result.counts.has_changes and not has_problems
 
 
 def split(result: ReadOutcome, error: ApiError) -> list[PlannedRead]:

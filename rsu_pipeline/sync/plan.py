@@ -7,7 +7,7 @@ by itself what is gone and heals whatever an incremental read cannot see.
 import datetime as dt
 import itertools
 from collections.abc import Container, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from rsu_pipeline.runsignup.client import split_by_address
 from rsu_pipeline.sync import cadence
@@ -16,6 +16,7 @@ from rsu_pipeline.warehouse.cursors import EventCursor, Mode
 from rsu_pipeline.warehouse.events import StoredEvent
 
 FIRST_READ = "first read"
+SMALL_RACE = "small enough for one call"
 
 
 @dataclass(frozen=True)
@@ -97,7 +98,7 @@ def plan(
         if closing is not None:
             planned.append(PlannedEvent(event, tier, "full", closing))
             continue
-        small = full_read_up_to_rows >= rows_of_race[event.race_id] and full_read_up_to_rows > 0
+        small = is_small(rows_of_race[event.race_id], full_read_up_to_rows)
         mode, reason = decide(
             event,
             tier,
@@ -118,6 +119,11 @@ def _closing_read(event: StoredEvent, cursor: EventCursor | None, now: dt.dateti
     # Writes of other programs are repaired for upcoming events only.
     needs_full = cursor.needs_full if cursor.needs_full != foreign_writes.REASON else None
     return cadence.closing_read(event.starts_at, event.ends_at, cursor.last_full_at, now, needs_full)
+
+
+def is_small(registrations: int, full_read_up_to_rows: int) -> bool:
+    """Return whether a race is read in full at every visit; never where that is turned off by 0."""
+    return 0 < full_read_up_to_rows >= registrations
 
 
 def decide(
@@ -151,8 +157,18 @@ def decide(
     if tier != "over" and start is not None and now >= start - cadence.LAST_WEEK and age >= dt.timedelta(days=1):
         return "full", "daily in its last week"
     if small:
-        return "full", "small enough for one call"
+        return "full", SMALL_RACE
     return "incremental", f"full read {age.total_seconds() / 3600:.1f} h ago"
+
+
+def postpone_full(plan: Plan, cursors: Mapping[int, EventCursor]) -> Plan:
+    """Return the plan with incremental reads of what was ever loaded instead of full ones."""
+    events = [
+        replace(item, mode="incremental", reason="full read postponed")
+        for item in plan.events
+        if item.event.event_id in cursors
+    ]
+    return Plan(events, _reads(events, cursors))
 
 
 def _reads(planned: Sequence[PlannedEvent], cursors: Mapping[int, EventCursor]) -> list[PlannedRead]:

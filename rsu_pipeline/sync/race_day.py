@@ -10,7 +10,7 @@ from psycopg2.extensions import connection as Connection
 
 from rsu_pipeline.settings import Settings
 from rsu_pipeline.sync import cadence
-from rsu_pipeline.sync.watch import CALL_SECONDS, WatchedRace, interval
+from rsu_pipeline.sync.watch import CALL_SECONDS, WatchedRace, calls_per_poll, interval
 from rsu_pipeline.warehouse import budget
 from rsu_pipeline.warehouse.race_day import STARTS_WITHIN, NearRace, near_races
 
@@ -107,8 +107,12 @@ def board(
         settings: for the interval of polls.
         call_seconds: how long calls take now, None when unknown.
     """
+    # As if every race were large: what polls take at the most.
+    calls = calls_per_poll(is_small=False, removed_every=settings.watch.removed_every)
     in_window = {
-        (race.partner_id, race.race_id): WatchedRace(race.partner_id, race.key, race.call_budget_id, race.race_id)
+        (race.partner_id, race.race_id): WatchedRace(
+            race.partner_id, race.key, race.call_budget_id, race.race_id, is_small=False, calls_per_poll=calls
+        )
         for race in races
         if cadence.race_tier(race.times, now) == "window"
     }
@@ -138,7 +142,6 @@ def longest_silence(
                 polled,
                 call_budget_id,
                 target=settings.watch.interval,
-                removed_every=settings.watch.removed_every,
                 calls_per_hour=settings.budget.calls_per_hour,
                 in_flight=settings.budget.max_in_flight,
                 call_seconds=call_seconds or CALL_SECONDS,

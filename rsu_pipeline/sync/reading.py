@@ -6,7 +6,7 @@ one reads what changed since the cursor, then what was removed. Cursors move onl
 
 import time
 from collections import Counter
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 
@@ -27,7 +27,8 @@ from rsu_pipeline.warehouse.staging import Counts, Refused, Source, StagedLine
 class ReadOutcome:
     """What one pass did. `refused` names events whose removals were held back because they were too many, `unequal`
     those whose stored rows are not what a full pass was sent. Where the pass was resumed such events are `unsettled`
-    instead: they are to be read again, from their first page."""
+    instead: they are to be read again, from their first page. `newly_quarantined` counts rows that were not in quarantine
+    before."""
 
     read: PlannedRead
     counts: Counts = field(default_factory=Counts)
@@ -38,6 +39,7 @@ class ReadOutcome:
     refused: list[str] = field(default_factory=list)
     unequal: list[int] = field(default_factory=list)
     unsettled: list[int] = field(default_factory=list)
+    newly_quarantined: int = 0
     error: Exception | None = None
 
 
@@ -71,7 +73,11 @@ def read_race(
 def _read_active(
     desk: Desk, position: Position, outcome: ReadOutcome, confirm_removals: bool, with_removed: bool
 ) -> None:
-    loaded = cursors.loaded_events(desk.conn, desk.partner_id, position.event_ids) if position.reads_all else set()
+    loaded = (
+        cursors.loaded_events(desk.conn, desk.partner_id, position.event_ids, overlap=desk.settings.cursor_overlap)
+        if position.reads_all
+        else {}
+    )
     while True:
         page = desk.client.participants_page(
             position.race_id,
@@ -81,13 +87,15 @@ def _read_active(
             modified_after=position.modified_after,
         )
         source = _source(desk, position, page)
-        is_last = page.next.is_last or _is_end_shown(desk, position, page, loaded)
+        is_shown = page.next.is_last or _is_end_shown(desk, position, page, loaded)
+        is_last = is_shown or _is_end_inferred(desk, position, page, loaded)
         is_full, upto = position.reads_all, None if is_last else page.next.covered_to
         # Before anything was loaded no row can be held already.
         held = _held_as_sent(desk, source, page, position.event_ids, upto) if loaded else set()
         merge = partial(participants.merge_active, full=is_full, upto=upto)
         taken = _take(desk, source, page, position.event_ids, merge, held)
         outcome.counts.add(taken.counts)
+        outcome.newly_quarantined += taken.newly_quarantined
         if is_full:
             proof.count_held_back(desk.conn, source, taken.events_of_held_back)
             participants.note_missing(
@@ -112,10 +120,12 @@ def _read_active(
         position.modified_after = since
         _commit(desk, position)
     else:
-        _finish(desk, position, source, outcome, confirm_removals, with_removed=position.reads_all)
+        _finish(
+            desk, position, source, outcome, confirm_removals, with_removed=position.reads_all, is_end_shown=is_shown
+        )
 
 
-def _is_end_shown(session: Desk, position: Position, page: Page, loaded: Collection[int]) -> bool:
+def _is_end_shown(session: Desk, position: Position, page: Page, loaded: Mapping[int, bool]) -> bool:
     """Return whether a short page of a full pass is the last though it is not empty.
 
     RunSignup may answer with fewer rows than it has. The page ends the feed when every event was loaded before, nothing
@@ -128,6 +138,26 @@ def _is_end_shown(session: Desk, position: Position, page: Page, loaded: Collect
         and not page.is_longest
         and len(loaded) == len(position.event_ids)
         and not participants.is_any_above(session.conn, session.partner_id, position.event_ids, page.next.covered_to)
+    )
+
+
+def _is_end_inferred(session: Desk, position: Position, page: Page, loaded: Mapping[int, bool]) -> bool:
+    """Return whether a full read that fits one page ends with it, though nothing shows that.
+
+    A partner's largest race has no longer page to go by. If its page has the very registrations that are stored, only a
+    server that gives out just as many rows at a time could hide more. So this is done once after a pass that ended with an
+    empty page, and leaves the cursor where that pass set it: the next pass shows the end, and finds whatever is behind it.
+    """
+    if not page.next.is_short or position.pages or page.unreadable or not page.rows:
+        return False
+    if len(loaded) < len(position.event_ids) or not all(loaded.values()):
+        return False
+    stored = participants.active_ids(session.conn, session.partner_id, position.event_ids)
+    if stored != {row.registration_id for row in page.rows}:
+        return False
+    since = _removed_cursor(session, position)
+    return since is None or not participants.has_unexplained(
+        session.conn, session.partner_id, position.event_ids, since
     )
 
 
@@ -160,7 +190,9 @@ def _read_removed(desk: Desk, position: Position, outcome: ReadOutcome, confirm_
         for row in page.rows:
             row.removed_reason = row.removed_reason or "removed"
         merge = partial(participants.merge_removed, overlap=desk.settings.cursor_overlap)
-        outcome.counts.add(_take(desk, source, page, position.event_ids, merge).counts)
+        taken = _take(desk, source, page, position.event_ids, merge)
+        outcome.counts.add(taken.counts)
+        outcome.newly_quarantined += taken.newly_quarantined
         _step(position, page, outcome)
         if page.next.is_last:
             break
@@ -176,6 +208,7 @@ def _finish(
     confirm_removals: bool,
     *,
     with_removed: bool,
+    is_end_shown: bool = True,
 ) -> None:
     """Every page is in: marks what a full pass did not see and nothing explains, moves the cursors, ends the pass."""
     refused: list[Missing] = []
@@ -186,10 +219,16 @@ def _finish(
         if allowed:
             outcome.counts.removed += participants.remove_missing(desk.conn, source, allowed)
         outcome.refused = [f"event {item.event_id}: {item.missing} of {item.held} registrations" for item in refused]
-    cursors.advance(desk.conn, position, overlap=desk.settings.cursor_overlap, with_removed=with_removed)
+    cursors.advance(
+        desk.conn,
+        position,
+        overlap=desk.settings.cursor_overlap,
+        with_removed=with_removed,
+        is_end_shown=is_end_shown,
+    )
     if position.reads_all:
         unequal = proof.compare(desk.conn, source, position.event_ids, is_resumed=position.resumed)
-        cursors.ask_for_full(desk.conn, desk.partner_id, unequal, "last full read was not proved equal")
+        cursors.ask_for_full(desk.conn, desk.partner_id, unequal, cursors.NOT_EQUAL)
         outcome.unequal, outcome.unsettled = ([], unequal) if position.resumed else (unequal, [])
         held_back = [item.event_id for item in refused]
         cursors.ask_for_full(desk.conn, desk.partner_id, held_back, cursors.REMOVALS_HELD_BACK)
@@ -243,6 +282,7 @@ class _Taken:
     held_back: list[int]
     nameless: bool
     events_of_held_back: list[int]
+    newly_quarantined: int
 
 
 def _take(
@@ -292,13 +332,13 @@ def _take(
         seen.append((row.registration_id, row.event_id or 0))
         if wrong:
             unfit.append(Unfit(row.raw, "; ".join(wrong), row.registration_id, is_stored=True))
-    cursors.quarantine(desk.conn, source.partner_id, source.race_id, unfit)
+    newly_quarantined = cursors.quarantine(desk.conn, source.partner_id, source.race_id, unfit)
     held_back = [item.registration_id for item in unfit if not item.is_stored and item.registration_id is not None]
     counts.add(Counts(read=len(held), unchanged=len(held)))
     counts.quarantined = sum(not item.is_stored for item in unfit)
     counts.with_faults = sum(item.is_stored for item in unfit)
     counts.read += counts.quarantined
-    return _Taken(counts, seen, held_back, nameless, events_of_held_back)
+    return _Taken(counts, seen, held_back, nameless, events_of_held_back, newly_quarantined)
 
 
 def _source(desk: Desk, position: Position, page: Page) -> Source:

@@ -11,7 +11,7 @@ from collections import Counter
 from collections.abc import Callable, Collection, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from psycopg2.extensions import connection as Connection
 
@@ -21,8 +21,9 @@ from rsu_pipeline.sync import cadence, lists, partner
 from rsu_pipeline.sync import plan as planning
 from rsu_pipeline.sync.clocks import Clock
 from rsu_pipeline.sync.desk import Clients, CredentialRejected, Desk, desk_on
-from rsu_pipeline.sync.plan import Plan
-from rsu_pipeline.warehouse import budget, cursors, database, events, fleet
+from rsu_pipeline.sync.partner import SyncOutcome
+from rsu_pipeline.sync.poll_plan import plan_for_look
+from rsu_pipeline.warehouse import budget, database, fleet
 from rsu_pipeline.warehouse.credentials import PartnerError
 from rsu_pipeline.warehouse.database import PartnerBusy
 from rsu_pipeline.warehouse.sealing import Sealer, SecretKeyError
@@ -37,25 +38,27 @@ LISTS_EVERY = 60.0
 """Seconds between two rebuilds of a partner's start lists by its polls."""
 LOOK_FOR_RACES_EVERY = 15.0
 """Seconds between two looks at which races are in their window."""
-REFUSED_EVENT_RETRY_AFTER = dt.timedelta(minutes=15)
-"""How long an event that RunSignup refuses is left out of the polls of its race."""
 PATIENCE = 15.0
 """Seconds a look waits for a sync that holds the partner to give way between two races."""
 
 
 @dataclass(frozen=True)
 class WatchedRace:
-    """A race in its window. Races with the same `call_budget_id` are polled with one API key."""
+    """A race in its window. Races with the same `call_budget_id` are polled with one API key. `is_small` says that a full
+    read is one call, `calls_per_poll` is what a poll is expected to take on average."""
 
     partner_id: int
     key: str
     call_budget_id: int
     race_id: int
+    is_small: bool
+    calls_per_poll: float
 
 
 def watched(
     races: Sequence[fleet.FleetRace],
     now: dt.datetime,
+    settings: Settings,
     *,
     shard: int = 0,
     shards: int = 1,
@@ -63,11 +66,29 @@ def watched(
 ) -> list[WatchedRace]:
     """The races in their window at `now`, or at a later moment that may be the present `also`, of the API keys that fall to
     this shard: who plans a key's calls sees them all."""
-    return [
-        WatchedRace(race.partner_id, race.key, race.call_budget_id, race.race_id)
-        for race in races
-        if race.call_budget_id % shards == shard and cadence.race_tier(race.times, now, also) == "window"
-    ]
+    found = []
+    for race in races:
+        if race.call_budget_id % shards != shard or cadence.race_tier(race.times, now, also) != "window":
+            continue
+        is_small = planning.is_small(_registrations_in_window(race, now, also), settings.sync.full_read_up_to_rows)
+        calls = calls_per_poll(is_small, settings.watch.removed_every)
+        found.append(WatchedRace(race.partner_id, race.key, race.call_budget_id, race.race_id, is_small, calls))
+    return found
+
+
+def _registrations_in_window(race: fleet.FleetRace, now: dt.datetime, also: Sequence[dt.datetime]) -> int:
+    """Return how many registrations the events have that a poll of the race reads."""
+    return sum(
+        count
+        for times, count in zip(race.times, race.registrations, strict=False)
+        if cadence.race_tier([times], now, also) == "window"
+    )
+
+
+def calls_per_poll(is_small: bool, removed_every: int) -> float:
+    """Return the calls that a poll takes on average where nothing changes: one, and in each `removed_every`-th one more for
+    the removed registrations, for which a small race is read in full instead."""
+    return 1.0 if is_small else 1 + 1 / removed_every
 
 
 def interval(
@@ -75,17 +96,15 @@ def interval(
     call_budget_id: int,
     *,
     target: float,
-    removed_every: int,
     calls_per_hour: int,
     in_flight: int,
     call_seconds: float = CALL_SECONDS,
 ) -> float:
     """Seconds between two looks at a race of this API key: the target, or longer where the key's calls for an hour or the
     calls in flight would not do for it."""
-    own = sum(race.call_budget_id == call_budget_id for race in races)
-    calls_a_look = 1 + 1 / removed_every
-    for_budget = own * calls_a_look * 3600 / (calls_per_hour * BUDGET_SHARE)
-    for_flight = len(races) * calls_a_look * call_seconds / in_flight
+    own = sum(race.calls_per_poll for race in races if race.call_budget_id == call_budget_id)
+    for_budget = own * 3600 / (calls_per_hour * BUDGET_SHARE)
+    for_flight = sum(race.calls_per_poll for race in races) * call_seconds / in_flight
     return max(target, for_budget, for_flight)
 
 
@@ -149,6 +168,8 @@ class Watch:
         self._races_at = float("-inf")
         self._due_at: dict[tuple[int, int], float] = {}
         self._looks: Counter[tuple[int, int]] = Counter()
+        self._calls_per_poll: dict[tuple[int, int], float] = {}
+        self._large_read = threading.Lock()
         self._busy: set[int] = set()
         self._done: dict[str, PartnerWatched] = {}
         self._call_seconds: float | None = None
@@ -204,7 +225,11 @@ class Watch:
                 found = fleet.races_to_read(conn, present.now, present.also)
                 conn.rollback()
                 shards = self._settings.watch.shards
-                self._races = watched(found, present.now, shard=self._shard, shards=shards, also=present.also)
+                races = watched(found, present.now, self._settings, shard=self._shard, shards=shards, also=present.also)
+                self._races = [
+                    replace(race, calls_per_poll=self._calls_per_poll.get(_number(race), race.calls_per_poll))
+                    for race in races
+                ]
                 self._races_at = now
             if self._call_seconds is None:
                 # A slice goes on with the calls of the one before.
@@ -222,7 +247,6 @@ class Watch:
                 self._races,
                 race.call_budget_id,
                 target=self._settings.watch.interval,
-                removed_every=self._settings.watch.removed_every,
                 calls_per_hour=self._settings.budget.calls_per_hour,
                 in_flight=self._settings.budget.max_in_flight,
                 call_seconds=self._call_seconds,
@@ -230,9 +254,9 @@ class Watch:
             return race, None
 
     def _look(self, conn: Connection, clients: Clients, race: WatchedRace) -> None:
-        key = (race.partner_id, race.race_id)
+        key = _number(race)
         done = self._done.setdefault(race.key, PartnerWatched())
-        with_removed = self._looks[key] % self._settings.watch.removed_every == 0
+        reads_removed = self._looks[key] % self._settings.watch.removed_every == 0
         try:
             with desk_on(
                 conn,
@@ -246,11 +270,9 @@ class Watch:
                 patience=PATIENCE,
             ) as desk:
                 began = self._clock()
-                outcome = partner.sync_participants(
-                    desk, plan_for_look(desk, race.race_id), with_removed=with_removed, quiet=True
-                )
+                outcome = self._poll(desk, race, reads_removed=reads_removed)
                 seconds = self._clock() - began
-                if not outcome.counts.is_unchanged:
+                if outcome.counts.has_changes:
                     self._lists_behind.add(race.partner_id)
                 self._rebuild_lists(desk, done)
         except PartnerBusy:
@@ -267,6 +289,8 @@ class Watch:
             self._trouble(done, race, f"{type(error).__name__}, raised when this slice ends")
             return
         self._looks[key] += 1
+        expected = self._calls_per_poll.get(key, race.calls_per_poll)
+        self._calls_per_poll[key] = expected + (outcome.calls - expected) / 10
         if outcome.calls and self._call_seconds is not None:
             self._call_seconds += (seconds / outcome.calls - self._call_seconds) / 10
         done.looks += 1
@@ -279,12 +303,27 @@ class Watch:
             self._trouble(done, race, "; ".join(problems))
         else:
             done.trouble.pop(race.race_id, None)
-        if not outcome.counts.is_unchanged:
+        if outcome.counts.has_changes:
             counts = outcome.counts
             self._say(
                 f"{race.key}, race {race.race_id}: {counts.inserted} new, {counts.updated + counts.reactivated} changed,"
                 f" {counts.removed} removed, {counts.bib_changes} bib changes"
             )
+
+    def _poll(self, session: Desk, race: WatchedRace, *, reads_removed: bool) -> SyncOutcome:
+        """Read the race. A full read of several pages is made by one worker at a time, so that the others keep polling."""
+        plan = plan_for_look(session, race.race_id, reads_removed=reads_removed)
+        is_large = not race.is_small and any(read.mode == "full" for read in plan.reads)
+        if not is_large:
+            return partner.sync_participants(session, plan, with_removed=reads_removed, quiet=True)
+        may_read = self._large_read.acquire(blocking=False)
+        try:
+            if not may_read:
+                plan = plan_for_look(session, race.race_id, reads_removed=reads_removed, postpones_full=True)
+            return partner.sync_participants(session, plan, with_removed=reads_removed, quiet=True)
+        finally:
+            if may_read:
+                self._large_read.release()
 
     def _rebuild_lists(self, desk: Desk, done: PartnerWatched) -> None:
         """Rebuild the partner's start lists for what its polls brought, once in LISTS_EVERY. New bibs do not wait for it: the
@@ -308,24 +347,5 @@ class Watch:
         done.trouble[race.race_id] = problem
 
 
-def plan_for_look(desk: Desk, race_id: int) -> Plan:
-    """The plan of one look: the race's events that are in their window, by the rules of every plan."""
-    present = desk.clock.present()
-    now = present.now
-    near = [
-        event
-        for event in events.events_of(desk.conn, desk.partner_id)
-        if event.race_id == race_id
-        and cadence.nearest_tier(event.starts_at, event.ends_at, now, present.also)[0] == "window"
-    ]
-    # An event that RunSignup refuses is left to the visits, so that the others cost one call a poll.
-    near = [event for event in near if not _is_refused(event, now)] or near
-    held = cursors.event_cursors(desk.conn, desk.partner_id)
-    desk.conn.rollback()
-    return planning.plan(near, held, now, also=present.also, incremental_days=desk.settings.incremental_days)
-
-
-def _is_refused(event: events.StoredEvent, now: dt.datetime) -> bool:
-    """Return whether RunSignup refused the event a short time ago."""
-    age = cadence.age(event.refused_at, now)
-    return age is not None and age < REFUSED_EVENT_RETRY_AFTER
+def _number(race: WatchedRace) -> tuple[int, int]:
+    return race.partner_id, race.race_id

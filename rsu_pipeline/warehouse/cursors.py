@@ -18,6 +18,8 @@ Feed = Literal["participants", "removed"]
 
 REMOVALS_HELD_BACK = "removals held back, waiting to be confirmed"
 """Why an event needs a full read after one that would have removed too many of its registrations."""
+NOT_EQUAL = "last full read was not proved equal"
+"""Why an event needs a full read whose stored rows are not what the last one was sent."""
 RESUME_WITHIN = dt.timedelta(hours=24)
 """A pass begun longer ago starts anew: what it saw of its first pages says little about today."""
 
@@ -77,14 +79,16 @@ def event_cursors(conn: Connection, partner_id: int) -> dict[int, EventCursor]:
         return {row[0]: EventCursor(*row) for row in cur.fetchall()}
 
 
-def loaded_events(conn: Connection, partner_id: int, event_ids: Sequence[int]) -> set[int]:
-    """Return those of these events that were ever read in full."""
+def loaded_events(conn: Connection, partner_id: int, event_ids: Sequence[int], *, overlap: int) -> dict[int, bool]:
+    """Return those of these events that were ever read in full, each with whether its last pass showed the end of the
+    feed. One that did not has left the cursor where an earlier pass set it, more than `overlap` seconds before."""
     with conn.cursor() as cur:
         cur.execute(
-            "SELECT event_id FROM event_cursors WHERE timing_partner_id = %s AND event_id = ANY (%s::bigint[])",
-            (partner_id, list(event_ids)),
+            "SELECT event_id, extract(epoch FROM last_read_at) - modified_after <= %s FROM event_cursors"
+            " WHERE timing_partner_id = %s AND event_id = ANY (%s::bigint[])",
+            (overlap, partner_id, list(event_ids)),
         )
-        return {event_id for (event_id,) in cur.fetchall()}
+        return dict(cur.fetchall())
 
 
 def open_pass(
@@ -145,9 +149,12 @@ def drop_pass(conn: Connection, partner_id: int, race_id: int, mode: Mode) -> No
         )
 
 
-def advance(conn: Connection, position: Position, *, overlap: int, with_removed: bool = True) -> None:
+def advance(
+    conn: Connection, position: Position, *, overlap: int, with_removed: bool = True, is_end_shown: bool = True
+) -> None:
     """A pass is complete: moves its events' cursors to where its changes begin, less `overlap` seconds, that of the removed
-    registrations only `with_removed`. In the caller's transaction, with the last page."""
+    registrations only `with_removed`, that of the changed ones only where `is_end_shown`. In the caller's transaction, with
+    the last page."""
     with conn.cursor() as cur:
         cur.execute(
             """
@@ -161,7 +168,10 @@ def advance(conn: Connection, position: Position, *, overlap: int, with_removed:
                 ) ELSE 0 END
             FROM unnest(%(events)s::bigint[]) AS e (event_id)
             ON CONFLICT (timing_partner_id, event_id) DO UPDATE SET race_id = excluded.race_id,
-                modified_after = excluded.modified_after, last_read_at = excluded.last_read_at,
+                -- A second earlier at the least, by which loaded_events tells what was not shown.
+                modified_after = CASE WHEN %(shown)s THEN excluded.modified_after
+                    ELSE least(c.modified_after, excluded.modified_after - 1) END,
+                last_read_at = excluded.last_read_at,
                 removed_after = CASE WHEN %(removed)s THEN excluded.removed_after ELSE c.removed_after END,
                 last_full_at = CASE WHEN %(full)s THEN excluded.last_full_at ELSE c.last_full_at END,
                 needs_full = CASE WHEN NOT %(full)s THEN c.needs_full END,
@@ -175,6 +185,7 @@ def advance(conn: Connection, position: Position, *, overlap: int, with_removed:
                 "first": position.first_page_at,
                 "full": position.reads_all,
                 "removed": with_removed,
+                "shown": is_end_shown,
             },
         )
 
@@ -211,28 +222,38 @@ class Unfit:
     is_stored: bool
 
 
-def quarantine(conn: Connection, partner_id: int, race_id: int, rows: Sequence[Unfit]) -> None:
-    """Records rows that did not fit; one met before only gets a new time."""
+def quarantine(conn: Connection, partner_id: int, race_id: int, rows: Sequence[Unfit]) -> int:
+    """Records rows that did not fit; one met before only gets a new time. Returns how many were not in quarantine before."""
+    added = 0
     with conn.cursor() as cur:
         for row in rows:
             cur.execute(
                 """
+                WITH before AS (
+                    SELECT FROM quarantined_rows WHERE timing_partner_id = %(partner)s AND race_id = %(race)s
+                        -- What this transaction has just resolved is the row as it is merged, before its faults are noted.
+                        AND row_digest = %(digest)s AND (resolved_at IS NULL OR resolved_at = now())
+                )
                 INSERT INTO quarantined_rows AS q (timing_partner_id, race_id, registration_id, is_stored, reason,
                     row_digest, row_text)
-                VALUES (%s, %s, %s, %s, %s, %s, %s)
+                VALUES (%(partner)s, %(race)s, %(registration)s, %(stored)s, %(reason)s, %(digest)s, %(text)s)
                 ON CONFLICT (timing_partner_id, race_id, row_digest) DO UPDATE
                 SET last_seen_at = now(), resolved_at = NULL, is_stored = excluded.is_stored, reason = excluded.reason
+                RETURNING NOT EXISTS (SELECT FROM before)
                 """,
-                (
-                    partner_id,
-                    race_id,
-                    row.registration_id,
-                    row.is_stored,
-                    row.reason[:2000],
-                    hashlib.sha256(row.raw).hexdigest(),
-                    row.raw.decode("utf-8", "replace").replace("\x00", "\ufffd"),
-                ),
+                {
+                    "partner": partner_id,
+                    "race": race_id,
+                    "registration": row.registration_id,
+                    "stored": row.is_stored,
+                    "reason": row.reason[:2000],
+                    "digest": hashlib.sha256(row.raw).hexdigest(),
+                    "text": row.raw.decode("utf-8", "replace").replace("\x00", "\ufffd"),
+                },
             )
+            (is_new,) = cur.fetchone() or (False,)
+            added += bool(is_new)
+    return added
 
 
 def quarantine_summary(conn: Connection, partner_id: int, sample: int) -> tuple[int, int, list[tuple[int | None, str]]]:

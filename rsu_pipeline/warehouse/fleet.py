@@ -50,8 +50,9 @@ class FleetRace:
     """A race of such a partner.
 
     `times` are the (start, end) instants of its events that are due for reads: upcoming ones, and those that are over and
-    owed a closing read. `tried_at` is when a run last read each of these events or tried, `failed` whether the race's last
-    try failed. Partners with the same `call_budget_id` share one API key and its calls.
+    owed a closing read; `registrations` is how many each had at its last full read. `tried_at` is when a run last read each of
+    these events or tried, `failed` whether the race's last try failed. Partners with the same `call_budget_id` share one API
+    key and its calls.
     """
 
     partner_id: int
@@ -61,6 +62,7 @@ class FleetRace:
     times: tuple[tuple[dt.datetime | None, dt.datetime | None], ...]
     tried_at: tuple[dt.datetime | None, ...]
     failed: bool
+    registrations: tuple[int, ...] = ()
 
 
 def partners_to_sync(conn: Connection, now: dt.datetime, also: Sequence[dt.datetime] = ()) -> list[FleetPartner]:
@@ -93,14 +95,16 @@ def races_to_read(conn: Connection, now: dt.datetime, also: Sequence[dt.datetime
             f"""
             SELECT r.timing_partner_id, r.partition_key, r.call_budget_id, r.race_id, r.starts, r.ends, r.event_ids, r.read_at,
                 tried.finished_at, tried.event_ids,
-                coalesce(tried.status = 'failed' AND coalesce(tried.finished_at > r.last_read_at, true), false)
+                coalesce(tried.status = 'failed' AND coalesce(tried.finished_at > r.last_read_at, true), false),
+                r.registrations
             FROM (
                 SELECT t.timing_partner_id, t.partition_key, min({CALL_BUDGET}) AS call_budget_id, l.race_id,
                     array_agg(e.starts_at ORDER BY e.event_id) AS starts, array_agg(e.ends_at ORDER BY e.event_id) AS ends,
                     array_agg(e.event_id ORDER BY e.event_id) AS event_ids,
                     -- The watch's looks are told by the cursors only: those that find nothing leave no history.
                     array_agg(k.last_read_at ORDER BY e.event_id) AS read_at,
-                    min(k.last_read_at) AS last_read_at
+                    min(k.last_read_at) AS last_read_at,
+                    array_agg(coalesce(k.registrations, 0) ORDER BY e.event_id) AS registrations
                 {ACTIVE}
                 JOIN partner_races l USING (timing_partner_id)
                 JOIN runsignup_events e ON e.race_id = l.race_id
@@ -136,10 +140,22 @@ def races_to_read(conn: Connection, now: dt.datetime, also: Sequence[dt.datetime
                     for event_id, read_at in zip(event_ids, reads, strict=True)
                 ),
                 failed,
+                tuple(registrations),
             )
-            for partner_id, key, call_budget_id, race_id, starts, ends, event_ids, reads, tried_at, tried, failed in (
-                (*row[:9], row[9] or (), row[10]) for row in cur.fetchall()
-            )
+            for (
+                partner_id,
+                key,
+                call_budget_id,
+                race_id,
+                starts,
+                ends,
+                event_ids,
+                reads,
+                tried_at,
+                tried,
+                failed,
+                registrations,
+            ) in ((*row[:9], row[9] or (), *row[10:]) for row in cur.fetchall())
         ]
 
 

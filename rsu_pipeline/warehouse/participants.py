@@ -191,6 +191,18 @@ def is_any_above(conn: Connection, partner_id: int, event_ids: Sequence[int], re
     return bool(found)
 
 
+def active_ids(conn: Connection, partner_id: int, event_ids: Sequence[int]) -> set[int]:
+    """Return the active registrations of these events."""
+    with conn.cursor() as cur:
+        cur.execute(
+            # `+ 0` as in note_missing.
+            "SELECT registration_id FROM runsignup_participants"
+            " WHERE timing_partner_id + 0 = %s AND event_id = ANY (%s::bigint[]) AND removed_at IS NULL",
+            (partner_id, list(event_ids)),
+        )
+        return {registration_id for (registration_id,) in cur.fetchall()}
+
+
 def active_count(conn: Connection, partner_id: int, event_ids: Sequence[int]) -> int:
     """Active registrations of these events."""
     with conn.cursor() as cur:

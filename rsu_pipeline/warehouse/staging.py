@@ -61,6 +61,11 @@ class Counts:
         """Whether nothing was stored, removed or held back."""
         return self.read - self.stale == self.unchanged and not (self.removed or self.quarantined or self.with_faults)
 
+    @property
+    def has_changes(self) -> bool:
+        """Whether a registration was stored, changed or marked removed."""
+        return bool(self.inserted or self.updated or self.reactivated or self.removed)
+
     def add(self, other: "Counts") -> None:
         for name in self.__dataclass_fields__:
             setattr(self, name, getattr(self, name) + getattr(other, name))

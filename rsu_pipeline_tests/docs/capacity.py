@@ -26,6 +26,8 @@ COMMAND = "python -m rsu_pipeline_tests.docs.capacity"
 PARTNERS = (13, 100, 1000)
 RACES = 3
 """Of each partner, one event each."""
+ENTRANTS = 300
+"""Of each race: few enough to be read in full at every visit."""
 CORES = 2
 NOW = dt.datetime(2026, 6, 1, 12, tzinfo=dt.UTC)
 SETTINGS = configuration.load({})
@@ -37,7 +39,7 @@ def reads(partners: int, races: int, ahead: dt.timedelta) -> list[EventRead]:
     """Races that start so far ahead, all of them read in full some time ago."""
     ago = NOW - dt.timedelta(hours=1)
     return [
-        EventRead(partner, f"{partner}-acme", partner, race, race, NOW + ahead, None, ago, ago, 300, False)
+        EventRead(partner, f"{partner}-acme", partner, race, race, NOW + ahead, None, ago, ago, ENTRANTS, False)
         for partner in range(1, partners + 1)
         for race in range(partner * races, (partner + 1) * races)
     ]
@@ -57,8 +59,8 @@ def places(partners: int, ahead: dt.timedelta) -> float:
 
 
 def nightly_calls(partners: int) -> int:
-    """Calls of one visit of everything: the listing, and two for each race."""
-    return partners * (1 + health.CALLS_A_VISIT * RACES)
+    """Calls of one visit of everything: the listing, and a full read of each race."""
+    return partners * (1 + health.calls_per_visit(is_small=True) * RACES)
 
 
 def nightly_seconds(partners: int) -> float:

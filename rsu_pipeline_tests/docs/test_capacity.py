@@ -28,16 +28,15 @@ def test_another_rule_shows(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_the_needs_are_what_can_be_reckoned_by_hand() -> None:
-    # A listing every 4 h and two calls for each of three races: every 4 h, every 15 min, or looks every 20 s of which each
-    # sixth costs two calls.
+    # A listing every 4 h and a full read of each of three races: every 4 h, every 15 min, or a poll of one call every 20 s.
     for ahead, routine, watch in (
-        (capacity.FAR, (1 + 3 * 2) / 4, 0.0),
-        (capacity.NEAR, 1 / 4 + 3 * 2 * 4, 0.0),
-        (capacity.WINDOW, 1 / 4, 3 * 180 * 7 / 6),
+        (capacity.FAR, (1 + 3) / 4, 0.0),
+        (capacity.NEAR, 1 / 4 + 3 * 4, 0.0),
+        (capacity.WINDOW, 1 / 4, 3 * 180),
     ):
         (need,) = capacity.budget(1, ahead).needs
         assert (need.routine, need.watch) == pytest.approx((routine, watch))
-    assert capacity.nightly_seconds(1000) == pytest.approx(7000 * 1.4 / 2)
+    assert capacity.nightly_seconds(1000) == pytest.approx(4000 * 1.4 / 2)
     assert (
         capacity.budget(1000, capacity.FAR).is_flight_enough
         and not capacity.budget(1000, capacity.NEAR).is_flight_enough

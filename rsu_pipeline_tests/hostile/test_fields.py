@@ -197,5 +197,5 @@ def test_all_that_looks_at_the_fleet_can_reckon_with_it(taken: Taken) -> None:
         assert len(races) >= len(RACES)
         cadence.due(fleet.partners_to_sync(conn, now), races, now, settings.cadence)
         causes.find(conn, settings, now)
-        watch.watched(races, now)
+        watch.watched(races, now, settings)
         metrics.registry(conn, settings, now)

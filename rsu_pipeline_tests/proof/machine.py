@@ -7,7 +7,7 @@ registrations, so that small races fill several.
 
 import itertools
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from typing import Any
 
@@ -51,6 +51,9 @@ PICK = st.integers(min_value=0, max_value=10_000)
 class Arena:
     """Servers for many programs: each program gets a partner of its own; when none is left, new servers."""
 
+    full_read_up_to_rows: Sequence[int] = (0,)
+    """What programs have in turn: small races read incrementally, or in full at every visit."""
+
     def __init__(self, make_database: Callable[[], str], home: Any) -> None:
         self._make_database = make_database
         self._home = home
@@ -75,6 +78,8 @@ class Arena:
             )
             self._left = itertools.count(2)
             number = 1
+        up_to = self.full_read_up_to_rows[self.programs % len(self.full_read_up_to_rows)]
+        self.hub.environment["RSU_FULL_READ_UP_TO_ROWS"] = str(up_to)
         return self.hub, number
 
     def close(self) -> None:

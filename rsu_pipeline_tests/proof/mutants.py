@@ -18,8 +18,8 @@ def cursor_from_last_stamp(monkeypatch: pytest.MonkeyPatch) -> None:
     """The next cursor is one more than the newest last_modified seen, not the server's clock less an overlap."""
     advance = cursors.advance
 
-    def broken(conn: Any, position: Position, *, overlap: int, with_removed: bool = True) -> None:
-        advance(conn, position, overlap=overlap, with_removed=with_removed)
+    def broken(conn: Any, position: Position, **how: Any) -> None:
+        advance(conn, position, **how)
         with conn.cursor() as cur:
             cur.execute(
                 "UPDATE event_cursors c SET modified_after = 1 + coalesce((SELECT max(p.last_modified_epoch)"

@@ -9,11 +9,11 @@ from hypothesis import strategies as st
 from rsu_pipeline.simulation import paper
 from rsu_pipeline.simulation.paper import Rules
 
-SECOND = Rules(call_seconds=(1.0, 1.0), removed_every=1000, in_flight=1)
+SECOND = Rules(call_seconds=(1.0, 1.0), removed_every=1000, in_flight=1, is_small=False)
 
 
 def played(partners: int, races: int, rules: Rules, until: float) -> list[paper.Look]:
-    return paper.looks(paper.fleet(partners, races), rules, until=until, call_time=lambda: 1.0)
+    return paper.looks(paper.fleet(partners, races, rules), rules, until=until, call_time=lambda: 1.0)
 
 
 def test_one_race_with_calls_of_a_second_is_looked_at_every_twenty_seconds() -> None:

@@ -16,6 +16,8 @@ NOW = dt.datetime(2026, 10, 3, 12, 0, tzinfo=dt.UTC)
 MINUTE, HOUR, DAY = dt.timedelta(minutes=1), dt.timedelta(hours=1), dt.timedelta(days=1)
 EVERY = CadenceSettings()
 SETTINGS = Settings(home=Path("/nowhere"))
+LARGE = 501
+"""Registrations of a race that is not read in full at every visit."""
 
 
 def event(
@@ -28,7 +30,7 @@ def event(
     budget: int | None = None,
     race: int = 10,
     number: int = 100,
-    rows: int = 0,
+    rows: int = LARGE,
     full: bool = False,
 ) -> EventRead:
     """An event that starts so long after NOW and was read, or became known, so long before."""
@@ -134,11 +136,18 @@ def needs(*reads: EventRead, settings: Settings = SETTINGS) -> list[tuple[int, f
 
 
 def test_calls_are_estimated_by_tier_with_the_listing() -> None:
-    # The listing every 4 h is a quarter of a call an hour; a visit is two calls.
-    assert needs(event(60 * HOUR)) == [(1, 0.25 + 0.5, 0.0)]
-    assert needs(event(10 * HOUR)) == [(1, 0.25 + 8, 0.0)]
-    assert needs(event(2 * HOUR)) == [(1, 0.25, 210.0)]
+    # The listing every 4 h is a quarter of a call an hour; a visit is two calls, of a small race one.
+    assert needs(event(60 * HOUR, rows=LARGE)) == [(1, 0.25 + 0.5, 0.0)]
+    assert needs(event(10 * HOUR, rows=LARGE)) == [(1, 0.25 + 8, 0.0)]
+    assert needs(event(2 * HOUR, rows=LARGE)) == [(1, 0.25, 210.0)]
+    assert needs(event(60 * HOUR, rows=500)) == [(1, 0.25 + 0.25, 0.0)]
+    assert needs(event(10 * HOUR, rows=500)) == [(1, 0.25 + 4, 0.0)]
+    assert needs(event(2 * HOUR, rows=500)) == [(1, 0.25, 180.0)]
     assert needs() == []
+
+
+def test_a_race_is_small_by_all_its_events() -> None:
+    assert needs(event(10 * HOUR, rows=300), event(10 * HOUR, rows=300, number=2)) == [(1, 0.25 + 8, 0.0)]
 
 
 def test_a_race_costs_as_the_nearest_of_its_events_and_by_what_the_hour_brings() -> None:

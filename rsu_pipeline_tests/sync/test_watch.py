@@ -10,6 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from rsu_pipeline import settings as configuration
 from rsu_pipeline.sync import listing, watch
 from rsu_pipeline.sync import partner as sync
 from rsu_pipeline.sync.desk import Desk
@@ -20,16 +21,19 @@ from rsu_pipeline.warehouse.fleet import FleetRace
 from rsu_pipeline_tests.hub import Hub
 
 MakeHub = Callable[..., Hub]
+SETTINGS = configuration.load({})
 
 
-def races(*partners: int) -> list[WatchedRace]:
+def races(*partners: int, is_small: bool = False) -> list[WatchedRace]:
+    calls = watch.calls_per_poll(is_small, removed_every=6)
     return [
-        WatchedRace(partner, f"{partner}-acme", partner, number) for number, partner in enumerate(partners, start=1)
+        WatchedRace(partner, f"{partner}-acme", partner, number, is_small, calls)
+        for number, partner in enumerate(partners, start=1)
     ]
 
 
 def interval(fleet: list[WatchedRace], calls_per_hour: int = 1000, target: float = 20, in_flight: int = 2) -> float:
-    return watch.interval(fleet, 1, target=target, removed_every=6, calls_per_hour=calls_per_hour, in_flight=in_flight)
+    return watch.interval(fleet, 1, target=target, calls_per_hour=calls_per_hour, in_flight=in_flight)
 
 
 def test_thirteen_partners_with_three_races_each_are_looked_at_within_thirty_seconds() -> None:
@@ -40,11 +44,22 @@ def test_a_single_race_is_looked_at_at_the_target() -> None:
     assert interval(races(1)) == 20
 
 
-@given(own=st.integers(1, 40), others=st.integers(0, 200), calls=st.integers(50, 2000), target=st.floats(1, 60))
-def test_the_interval_never_outspends_the_hour(own: int, others: int, calls: int, target: float) -> None:
-    seconds = interval(races(*[1] * own, *range(2, 2 + others)), calls, target)
-    assert own * (1 + 1 / 6) * 3600 / seconds <= calls * 0.9 + 1e-6
+@given(
+    small=st.integers(0, 40),
+    large=st.integers(0, 40),
+    others=st.integers(0, 200),
+    calls=st.integers(50, 2000),
+    target=st.floats(1, 60),
+)
+def test_the_interval_never_outspends_the_hour(small: int, large: int, others: int, calls: int, target: float) -> None:
+    fleet = races(*[1] * small, is_small=True) + races(*[1] * large, *range(2, 2 + others))
+    seconds = interval(fleet, calls, target)
+    assert (small + large * (1 + 1 / 6)) * 3600 / seconds <= calls * 0.9 + 1e-6
     assert seconds >= target
+
+
+def test_small_races_are_polled_more_often_with_the_same_calls() -> None:
+    assert interval(races(*[1] * 60, is_small=True)) == pytest.approx(interval(races(*[1] * 60)) * 6 / 7)
 
 
 def test_partners_with_one_api_key_are_polled_within_its_calls() -> None:
@@ -61,7 +76,9 @@ def test_partners_with_one_api_key_are_in_one_shard() -> None:
         FleetRace(partner, str(partner), budget, partner, ((now, None),), (None,), False)
         for partner, budget in ((1, 7), (2, 7), (3, 8), (4, -4))
     ]
-    found = [{race.partner_id for race in watch.watched(fleet, now, shard=shard, shards=2)} for shard in range(2)]
+    found = [
+        {race.partner_id for race in watch.watched(fleet, now, SETTINGS, shard=shard, shards=2)} for shard in range(2)
+    ]
     assert found == [{3, 4}, {1, 2}]
 
 
@@ -83,7 +100,9 @@ def test_the_race_due_first_is_next_and_a_busy_partners_race_never(partners: lis
 def test_every_partner_is_in_exactly_one_shard(make_hub: MakeHub) -> None:
     now = dt.datetime.now(dt.UTC)
     fleet = [FleetRace(number, str(number), number, number, ((now, None),), (None,), False) for number in range(1, 30)]
-    found = [race.partner_id for shard in range(4) for race in watch.watched(fleet, now, shard=shard, shards=4)]
+    found = [
+        race.partner_id for shard in range(4) for race in watch.watched(fleet, now, SETTINGS, shard=shard, shards=4)
+    ]
     assert sorted(found) == list(range(1, 30))
 
 
@@ -244,10 +263,10 @@ def test_a_bug_that_meets_one_race_leaves_the_others_watched_and_is_raised_at_th
     unlucky = min(row["race_id"] for row in hub.truth(1).values())
     plan_for_look = watch.plan_for_look
 
-    def buggy(desk: Desk, race_id: int) -> Plan:
+    def buggy(desk: Desk, race_id: int, **how: bool) -> Plan:
         if race_id == unlucky:
             raise ZeroDivisionError("invented")
-        return plan_for_look(desk, race_id)
+        return plan_for_look(desk, race_id, **how)
 
     monkeypatch.setattr(watch, "plan_for_look", buggy)
     key = min(hub.truth(3))
