@@ -111,6 +111,13 @@ def _settle_losses(session: Desk, outcome: EventsOutcome) -> None:
     found = losses.check_races(session)
     outcome.races_lost = len(found.sentences)
     outcome.registrations_removed += found.removed
+    for race_id in found.stale:
+        try:
+            refresh_race(session, race_id, outcome)
+        except ApiError as error:
+            if error.remedy in (Remedy.WAIT_FOR_BUDGET, Remedy.FAIL_CONFIGURATION):
+                raise
+            outcome.problems.append(str(error))
     outcome.registrations_removed += containers.take_along(session.conn, session.partner_id, session.now())
     containers.restore_old(session.conn, session.partner_id, session.now())
     containers.settle_owners(session.conn, session.partner_id)

@@ -41,10 +41,12 @@ _SENTENCES = {
 
 @dataclass
 class Losses:
-    """What was lost: a sentence for each race, by race, and how many registrations were marked as removed with them."""
+    """What was lost: a sentence for each race, by race, and how many registrations were marked as removed with them.
+    `stale` are races that were asked for by an event that RunSignup does not have."""
 
     sentences: dict[int, str] = field(default_factory=dict)
     removed: int = 0
+    stale: list[int] = field(default_factory=list)
 
 
 def access_of(error: ApiError) -> Access | None:
@@ -111,10 +113,12 @@ def check_races(session: Desk) -> Losses:
     due = containers.races_to_check(session.conn, session.partner_id, now)[:MAX_CHECKS]
     session.conn.rollback()
     refusals = access.Refusals(session)
-    refused, is_any_readable = [], False
+    refused, stale, is_any_readable = [], [], False
     for race in due:
         error = _ask(session, race)
         is_any_readable = is_any_readable or error is None
+        if error is not None and error.cause is Cause.EVENT_NOT_FOUND:
+            stale.append(race.race_id)
         if error is None or (answer := access_of(error)) is None:
             continue
         refused.append(race.race_id)
@@ -124,7 +128,9 @@ def check_races(session: Desk) -> Losses:
     session.conn.commit()
     works = is_any_readable or refusals.decide() is Verdict.WORKS
     found = settle(session, refused, credential_works=works)
-    _schedule_checks(session, [race.race_id for race in due])
+    found.stale = stale
+    # A stale one is asked for by another event at the next listing.
+    _schedule_checks(session, [race.race_id for race in due if race.race_id not in stale])
     session.conn.commit()
     return found
 

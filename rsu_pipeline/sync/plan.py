@@ -55,16 +55,18 @@ class PlannedRead:
 
 @dataclass(frozen=True)
 class Plan:
-    """What a sync of a partner will do."""
+    """What a sync of a partner will do; `is_partial`: for some races only."""
 
     events: list[PlannedEvent] = field(default_factory=list)
     reads: list[PlannedRead] = field(default_factory=list)
+    is_partial: bool = False
 
     def only(self, race_ids: Container[int]) -> "Plan":
         """The part of the plan that is about these races."""
         return Plan(
             [item for item in self.events if item.event.race_id in race_ids],
             [read for read in self.reads if read.race_id in race_ids],
+            is_partial=True,
         )
 
 

@@ -209,3 +209,16 @@ def test_an_erased_person_stays_erased_while_a_race_goes_and_comes(make_hub: Mak
         "SELECT last_name, removed_at FROM runsignup_participants WHERE registration_id = %s", person["registration_id"]
     )
     assert rows == [{"last_name": None, "removed_at": None}]
+
+
+def test_a_lost_race_is_noticed_though_the_event_it_is_asked_by_was_deleted(make_hub: MakeHub) -> None:
+    hub = make_hub(spec=SPEC | {"start_in_hours": -24 * 100, "partners": 1}, seed=3)
+    hub.history()
+    race, _ = races_of(hub)
+    newest = "SELECT event_id FROM runsignup_events WHERE race_id = %s ORDER BY starts_at DESC, event_id LIMIT 1"
+    hub.sandbox.admin.revoke(1, race)
+    hub.sandbox.admin.delete_event(hub.value(newest, race))
+    for _ in range(2):
+        with hub.desk() as desk:
+            sync.refresh_events(desk)
+    assert reasons(hub, race) == {"event_deleted", "access_lost"}
