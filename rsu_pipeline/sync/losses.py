@@ -16,7 +16,7 @@ import datetime as dt
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from rsu_pipeline.runsignup.errors import ApiError, Cause, Remedy
+from rsu_pipeline.runsignup.errors import ApiError, BudgetExhausted, Cause, Remedy
 from rsu_pipeline.sync import access
 from rsu_pipeline.sync.access import Verdict
 from rsu_pipeline.sync.desk import Desk
@@ -106,16 +106,22 @@ def check_races(session: Desk) -> Losses:
     """Ask for the partner's lost and unlisted races that are due for it, one call each, and settle what became of them.
 
     Raises:
-        ApiError: when the call budget is used up, or the installation itself is refused.
+        ApiError: when the installation itself is refused.
         CredentialRejected: when the refusals tell about the credential.
     """
     now = session.now()
     due = containers.races_to_check(session.conn, session.partner_id, now)[:MAX_CHECKS]
     session.conn.rollback()
+    asked = []
     refusals = access.Refusals(session)
     refused, stale, is_any_readable = [], [], False
     for race in due:
-        error = _ask(session, race)
+        try:
+            error = _ask(session, race)
+        except BudgetExhausted:
+            # These can wait, and what calls are left is for registrations.
+            break
+        asked.append(race.race_id)
         is_any_readable = is_any_readable or error is None
         if error is not None and error.cause is Cause.EVENT_NOT_FOUND:
             stale.append(race.race_id)
@@ -125,12 +131,12 @@ def check_races(session: Desk) -> Losses:
         if not race.is_lost:
             refusals.note(race.race_id, error)
         events.set_access(session.conn, session.partner_id, race.race_id, answer, now)
-    session.conn.commit()
+        session.conn.commit()
     works = is_any_readable or refusals.decide() is Verdict.WORKS
     found = settle(session, refused, credential_works=works)
     found.stale = stale
     # A stale one is asked for by another event at the next listing.
-    _schedule_checks(session, [race.race_id for race in due if race.race_id not in stale])
+    _schedule_checks(session, [race_id for race_id in asked if race_id not in stale])
     session.conn.commit()
     return found
 
