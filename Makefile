@@ -30,8 +30,8 @@ up: setup  ## Everything with real credentials.
 test: setup  ## Every test; PostgreSQL and the sandbox are started by the tests.
 	$(BIN)/pytest -n 3 --dist loadfile --no-loadscope-reorder
 
-prove: setup  ## The long proof: 10,000 random programs, 1,000 kills (hours).
-	RSU_PROOF_PROGRAMS=10000 RSU_PROOF_KILLS=1000 $(BIN)/pytest -s rsu_pipeline_tests/proof
+prove: setup  ## The long proof: 10,000 random programs, 5,000 of a season, 1,000 kills (hours).
+	RSU_PROOF_PROGRAMS=10000 RSU_SEASON_PROGRAMS=5000 RSU_PROOF_KILLS=1000 $(BIN)/pytest -s rsu_pipeline_tests/proof
 
 lint: setup  ## Style, types, definitions.
 	$(BIN)/ruff check .

@@ -90,7 +90,7 @@ def template(server: str) -> str:
 
 
 @contextmanager
-def _databases(server: str, prefix: str, template: str) -> Iterator[Callable[[], str]]:
+def databases(server: str, prefix: str, template: str) -> Iterator[Callable[[], str]]:
     """Make databases from a template, and drop them at the end."""
     made: list[str] = []
 
@@ -108,7 +108,7 @@ def _databases(server: str, prefix: str, template: str) -> Iterator[Callable[[],
 @pytest.fixture
 def make_empty_database(server: str) -> Iterator[Callable[[], str]]:
     """Makes empty databases; gives the libpq URL of each."""
-    with _databases(server, "rsu_empty", "template1") as make:
+    with databases(server, "rsu_empty", "template1") as make:
         yield make
 
 
@@ -121,7 +121,7 @@ def empty_database(make_empty_database: Callable[[], str]) -> str:
 @pytest.fixture
 def make_database(server: str, template: str) -> Iterator[Callable[[], str]]:
     """Makes databases with the schema in them; gives the libpq URL of each."""
-    with _databases(server, "rsu_test", template) as make:
+    with databases(server, "rsu_test", template) as make:
         yield make
 
 

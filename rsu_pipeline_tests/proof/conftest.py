@@ -7,7 +7,9 @@ from pathlib import Path
 
 import pytest
 
+from rsu_pipeline_tests.conftest import databases
 from rsu_pipeline_tests.proof.machine import Arena
+from rsu_pipeline_tests.proof.season.arena import Arena as SeasonArena
 
 # Read at import: the tests themselves run with a clean environment.
 PROGRAMS = int(os.environ.get("RSU_PROOF_PROGRAMS", "100"))
@@ -20,3 +22,12 @@ def arena(make_database: Callable[[], str], tmp_path: Path) -> Iterator[Arena]:
     arena = Arena(make_database, tmp_path)
     yield arena
     arena.close()
+
+
+@pytest.fixture(scope="module")
+def season(server: str, template: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[SeasonArena]:
+    """Servers for programs of the season machine."""
+    with databases(server, "rsu_season", template) as make_database:
+        arena = SeasonArena(make_database, tmp_path_factory.mktemp("season"))
+        yield arena
+        arena.close()

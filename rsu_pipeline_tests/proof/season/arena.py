@@ -61,7 +61,7 @@ class Arena:
                 " WHERE (disabled_at IS NULL) <> (timing_partner_id = ANY (%(own)s))",
                 {"own": partners},
             )
-            cur.execute("DELETE FROM contact_retention; DELETE FROM foreign_writes")
+            cur.execute("DELETE FROM contact_retention; DELETE FROM foreign_writes; DELETE FROM hub_clocks")
         self.conn.commit()
         return self.hub, self.conn, time, partners
 

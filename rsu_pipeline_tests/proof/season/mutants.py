@@ -9,11 +9,12 @@ from typing import Any
 import pytest
 
 from rsu_pipeline.runsignup.client import Page
-from rsu_pipeline.sync import access, listing, partner, plan, reading
+from rsu_pipeline.sync import access, clocks, listing, partner, plan, race_details, reading, vanished
 from rsu_pipeline.sync.access import Evidence, Verdict
+from rsu_pipeline.sync.clocks import PageMoment
 from rsu_pipeline.sync.desk import Desk
-from rsu_pipeline.sync.listing import EventsOutcome
-from rsu_pipeline.warehouse import backfill, erasures, events, participants
+from rsu_pipeline.sync.vanished import Findings
+from rsu_pipeline.warehouse import backfill, containers, erasures, participants
 from rsu_pipeline.warehouse.event_times import OVER_AT
 
 Mutant = Callable[[pytest.MonkeyPatch], None]
@@ -73,21 +74,33 @@ def removals_are_not_guarded(monkeypatch: pytest.MonkeyPatch) -> None:
 def a_detail_without_events_is_believed(monkeypatch: pytest.MonkeyPatch) -> None:
     """An answer without the key `events` marks all events of its race gone."""
 
-    def broken(desk: Desk, race_id: int, outcome: EventsOutcome) -> None:
-        race, _ = desk.client.race(race_id)
-        present, _ = listing._store(desk, [race], outcome)
-        outcome.events_gone += events.mark_detail(desk.conn, race_id, present)
-        desk.conn.commit()
+    def broken(answers: Any, **options: Any) -> Findings:
+        return Findings(gone=[event.event_id for event, _ in answers])
 
-    for module in (listing, partner):
-        monkeypatch.setattr(module, "refresh_race", broken)
+    monkeypatch.setattr(vanished, "judge", broken)
+
+
+def rows_stay_when_their_race_is_gone(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Registrations of deleted events and lost races stay active."""
+    monkeypatch.setattr(containers, "take_along", lambda conn, partner_id, now: 0)
 
 
 def a_reactivation_has_to_move_its_stamp(monkeypatch: pytest.MonkeyPatch) -> None:
     """A full read that is sent a registration as active leaves it removed when its stamp is older than the removal."""
-    monkeypatch.setattr(
-        participants, "_MERGE_ACTIVE", participants._MERGE_ACTIVE.replace("(NOT %(full)s AND ", "(true AND ")
-    )
+    merge = participants._MERGE_ACTIVE
+    assert "(NOT %(full)s AND " in merge
+    monkeypatch.setattr(participants, "_MERGE_ACTIVE", merge.replace("(NOT %(full)s AND ", "(true AND "))
+
+
+def a_stamp_is_a_version(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A race's detail is read again only when `last_modified` is another."""
+    monkeypatch.setattr(race_details, "is_ambiguous", lambda detail, overlap: False)
+    monkeypatch.setattr(race_details, "is_too_old", lambda detail, now, age: detail is None or detail.read_at is None)
+
+
+def one_clock_is_believed(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Cursors go by the hub's own clock."""
+    monkeypatch.setattr(clocks, "page_moment", lambda readings, date, *rest: PageMoment(int(readings.hub), True))
 
 
 def an_erased_person_comes_back(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -109,7 +122,10 @@ MUTANTS: dict[str, Mutant] = {
         a_short_page_is_the_last,
         removals_are_not_guarded,
         a_detail_without_events_is_believed,
+        rows_stay_when_their_race_is_gone,
         a_reactivation_has_to_move_its_stamp,
+        a_stamp_is_a_version,
+        one_clock_is_believed,
         an_erased_person_comes_back,
         one_refused_event_stops_its_race,
     )

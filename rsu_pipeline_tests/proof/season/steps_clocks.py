@@ -10,10 +10,12 @@ class ClockSteps(World):
     @step(kind=choice("true", "absent", "senseless"))
     def send_date(self, kind: str) -> None:
         self.admin.switch(date_header=kind)
+        self.has_true_date = self.has_true_date and kind == "true"
 
     @step(seconds=choice(-7200, -30, 0, 30, 7200))
     def skew_date(self, seconds: int) -> None:
         self.admin.clock(skew=seconds)
+        self.has_true_date = self.has_true_date and seconds == 0
 
     @step(seconds=choice(-60, -20, 0, 20, 60))
     def hub_clock_drifts(self, seconds: int) -> None:

@@ -48,6 +48,8 @@ class World:
         """Registrations of people who asked to be erased."""
         self.is_purged = False
         self.disabled: set[int] = set()
+        self.has_true_date = True
+        """Whether RunSignup sent the right time with every answer so far."""
         self.revoked: set[int] = set()
         self.new_secrets: dict[int, tuple[str, str]] = {}
         """Keys and secrets that RunSignup changed and nobody entered yet."""
@@ -179,17 +181,30 @@ class World:
             readable = [race["race_id"] for race in self.races(partner) if race["race_id"] not in self.unreadable]
             is_right = partner in self.revoked or partner in self.new_secrets or len(readable) == 0
             assert is_right, f"partner {partner} is stopped though races {readable} can be read"
+        if self.has_true_date:
+            self._assert_no_cursor_moved_ahead()
         new = self._missing() - missing
-        if len(new) > FLOOR:
+        if new:
             self._assert_few_are_missing_wrongly(new)
 
-    def _assert_few_are_missing_wrongly(self, new: set[tuple[int, int, int]]) -> None:
+    def _assert_few_are_missing_wrongly(self, new: set[tuple[Any, ...]]) -> None:
         active = {
             (partner, row["registration_id"]) for partner in self.partners for row in self.truth(partner)["active"]
         }
-        wrong = Counter((partner, race) for partner, race, number in new if (partner, number) in active)
-        too_many = {key: count for key, count in wrong.items() if count > FLOOR}
+        wrong = [row for row in new if (row[0], row[3]) in active and row[2] not in self.refused_events]
+        gone = [row for row in wrong if row[4] == "event_deleted"]
+        assert not gone, f"registrations of events that RunSignup has are called deleted: {gone}"
+        counts = Counter((partner, race) for partner, race, *_ in wrong)
+        too_many = {key: count for key, count in counts.items() if count > FLOOR}
         assert not too_many, f"registrations marked missing that RunSignup has, by partner and race: {too_many}"
+
+    def _assert_no_cursor_moved_ahead(self) -> None:
+        query = (
+            "SELECT race_id, event_id, greatest(modified_after, removed_after) FROM event_cursors"
+            " WHERE timing_partner_id = ANY (%s)"
+        )
+        ahead = [row for row in self._query(query) if row[2] > self.clocks.time]
+        assert not ahead, f"cursors (race, event, time) are ahead of {self.clocks.time:.0f}: {ahead}"
 
     def _rejected(self) -> set[int]:
         return {
@@ -200,12 +215,12 @@ class World:
             )
         }
 
-    def _missing(self) -> set[tuple[int, int, int]]:
-        """Return partner, race and number of the registrations that a full read did not see, and nothing else explains."""
+    def _missing(self) -> set[tuple[Any, ...]]:
+        """Return the registrations that a read did not see, alone or with their event, and nothing else explains."""
         return set(
             self._query(
-                "SELECT timing_partner_id, race_id, registration_id FROM runsignup_participants"
-                " WHERE timing_partner_id = ANY (%s) AND removed_reason = 'missing_upstream'"
+                "SELECT timing_partner_id, race_id, event_id, registration_id, removed_reason FROM runsignup_participants"
+                " WHERE timing_partner_id = ANY (%s) AND removed_reason IN ('missing_upstream', 'event_deleted')"
             )
         )
 
