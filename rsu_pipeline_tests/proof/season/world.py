@@ -29,7 +29,7 @@ CORRECTED_FOR_HOURS = 23.0
 class World:
     """What one program acts on."""
 
-    def __init__(self, arena: Arena, random: Random) -> None:
+    def __init__(self, arena: Arena, random: Random, full_read_up_to_rows: int) -> None:
         hours = [random.choice(HOURS) for _ in range(4)]
         self.hub, self.conn, self.clocks, self.partners = arena.program()
         self._admin: AdminClient = self.hub.sandbox.admin
@@ -37,6 +37,7 @@ class World:
         self.monkeypatch = pytest.MonkeyPatch()
         host = SimpleNamespace(time=lambda: self.clocks.hub_now().timestamp(), monotonic=time.monotonic)
         self.monkeypatch.setattr(transport, "time", host)
+        self.hub.environment["RSU_FULL_READ_UP_TO_ROWS"] = str(full_read_up_to_rows)
         self.installation = Installation(self.hub, self.clocks)
         self.late = 0.0
         """Seconds after which everything that happened so far is visible."""
