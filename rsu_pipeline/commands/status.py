@@ -31,7 +31,9 @@ def status(as_json: bool, target: str | None) -> None:
         if as_json:
             raise click.UsageError("Give --json or --prometheus, not both.")
         with hub("status") as conn:
-            figures = metrics.registry(conn, installation.current().settings, dt.datetime.now(dt.UTC))
+            settings = installation.current().settings
+            now = clocks.present(conn, settings.sync.max_clock_skew)
+            figures = metrics.registry(conn, settings, now)
         metrics.write(figures, target)
         return
     with hub("status") as conn:

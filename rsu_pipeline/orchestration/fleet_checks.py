@@ -101,8 +101,9 @@ def budget_is_enough(warehouse: WarehouseResource) -> dg.AssetCheckResult:
     """The calls that every partner's plan needs in the next hour are within its API key's limit, and all visits find their turn. An
     error when visits do not fit; a warning when only the looks on race day have to come more slowly than
     RSU_WATCH_INTERVAL."""
-    now, settings = dt.datetime.now(dt.UTC), installation.current().settings
+    settings = installation.current().settings
     with plain_failures(), warehouse.connect("budget_is_enough") as conn:
+        now = clocks.present(conn, settings.sync.max_clock_skew)
         reads = health.event_reads(conn, now)
     found = judging.budget(judging.calls_needed(reads, now, settings), settings)
     # Where each API key has places in flight of its own, it is in their runs that visits wait for each other.

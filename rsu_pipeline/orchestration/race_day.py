@@ -233,9 +233,10 @@ def bib_changes(
     description="Refreshes the race-day board each minute while any race is on it, without a run.",
 )
 def race_day_board_refresh(context: dg.SensorEvaluationContext, warehouse: WarehouseResource) -> dg.SensorResult:
-    now = dt.datetime.now(dt.UTC)
+    settings = installation.current().settings
     with plain_failures(), warehouse.connect("race_day_board_refresh") as conn:
-        rows = read_board(conn, now, installation.current().settings)
+        now = clocks.present(conn, settings.sync.max_clock_skew)
+        rows = read_board(conn, now, settings)
     # Once more after the last race has left the board, so that it does not stay on it.
     was_empty = context.cursor == "empty"
     cursor = "filled" if rows else "empty"

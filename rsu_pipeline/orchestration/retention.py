@@ -29,6 +29,7 @@ from rsu_pipeline import settings as configuration
 from rsu_pipeline.orchestration.failures import plain_failures
 from rsu_pipeline.orchestration.resources import WarehouseResource
 from rsu_pipeline.orchestration.run_config import NO_CONFIG
+from rsu_pipeline.sync import clocks
 from rsu_pipeline.warehouse import privacy
 from rsu_pipeline.warehouse import retention as hub
 
@@ -54,9 +55,11 @@ CHECKS = AssetCheckExecutionsTable.c
 
 @dg.op(config_schema=NO_CONFIG)
 def delete_old(context: dg.OpExecutionContext, warehouse: WarehouseResource) -> None:
-    """Deletes what is older than it is kept; counts are in the metadata."""
-    now = dt.datetime.now(dt.UTC)
+    """Deletes what is older than it is kept; counts are in the metadata. A clock that is ahead deletes nothing too early: the
+    earliest of the clocks that may be right counts."""
     began = time.monotonic()
+    with plain_failures(), warehouse.connect("retention") as conn:
+        now = clocks.present(conn, installation.current().settings.sync.max_clock_skew)
     counts = delete_old_runs(context.instance, now)
     counts["events_without_run"] = delete_runless_events(context.instance, now)
     counts["deleted_runs"] = delete_remains_of_deleted_runs(context.instance, now)

@@ -20,11 +20,11 @@ from rsu_pipeline.sync.plan import PlannedRead
 from rsu_pipeline.sync.reading import ReadOutcome
 from rsu_pipeline.warehouse import backfill, backfill_cancellation, database
 from rsu_pipeline.warehouse.backfill import PastEvent, PastRace, Progress
+from rsu_pipeline.warehouse.event_times import AHEAD_TOLERANCE
 
 YEAR = dt.timedelta(days=365)
 """RunSignup's terms limit requests to one year back; what they do about older ones is not known."""
 IF_A_SLICE_DIES = dt.timedelta(minutes=5)
-LONGEST_WAIT = dt.timedelta(hours=24)
 
 # What may be due to one edition of several: a call about the others may succeed.
 _OF_ONE_EDITION = {Cause.REFUSED, Cause.EVENT_NOT_FOUND, Cause.UNSPECIFIED, Cause.UNKNOWN_SHAPE}
@@ -52,7 +52,7 @@ class Slice:
 
 def retry_wait(failures: int) -> dt.timedelta:
     """How long after its n-th failure in a row a race is tried again: an hour, doubling up to a day."""
-    return min(LONGEST_WAIT, dt.timedelta(hours=2 ** min(5, failures - 1)))
+    return min(backfill.LONGEST_WAIT, dt.timedelta(hours=2 ** min(5, failures - 1)))
 
 
 def seconds_left(progress: Progress, *, free_now: int, per_hour: int, call_seconds: float) -> float:
@@ -133,7 +133,8 @@ def _to_do(desk: Desk) -> list[PastRace]:
     # Retries are noted by the database's clock, so they are due by it.
     now = backfill.database_now(desk.conn)
     desk.conn.rollback()
-    return [race for race in races if race.retry_at is None or race.retry_at <= now]
+    latest = now + backfill.LONGEST_WAIT + AHEAD_TOLERANCE
+    return [race for race in races if race.retry_at is None or not now < race.retry_at <= latest]
 
 
 def _race(desk: Desk, race: PastRace, done: Slice) -> None:

@@ -9,8 +9,10 @@ from psycopg2.extensions import connection as Connection
 
 from rsu_pipeline.warehouse import fleet
 from rsu_pipeline.warehouse.credentials import PROVIDER
-from rsu_pipeline.warehouse.event_times import NEEDS_CLOSING_READ, OVER_AT
+from rsu_pipeline.warehouse.event_times import AHEAD_TOLERANCE, NEEDS_CLOSING_READ, OVER_AT
 
+LONGEST_WAIT = dt.timedelta(hours=24)
+"""The longest time that a slice or a race that failed is put off."""
 EventState = Literal["loaded", "empty", "unavailable"]
 
 
@@ -151,15 +153,16 @@ def request_of(conn: Connection, partner_id: int) -> Request | None:
 
 def waiting(conn: Connection, now: dt.datetime) -> list[str]:
     """Partition keys of the partners whose next slice may begin, longest waiting first; not those switched off or
-    without a working credential."""
+    without a working credential. A wait longer than any that is set was noted by a clock that was ahead."""
     with conn.cursor() as cur:
         cur.execute(
             f"""
             SELECT t.partition_key {fleet.ACTIVE} JOIN history_requests h USING (timing_partner_id)
-            WHERE h.finished_at IS NULL AND h.cancelled_at IS NULL AND h.not_before <= now() AND {fleet.IS_ACTIVE}
+            WHERE h.finished_at IS NULL AND h.cancelled_at IS NULL
+                AND (h.not_before <= now() OR h.not_before > now() + %(longest)s) AND {fleet.IS_ACTIVE}
             ORDER BY h.not_before, t.timing_partner_id
             """,
-            {"provider": PROVIDER, "now": now},
+            {"provider": PROVIDER, "now": now, "longest": LONGEST_WAIT + AHEAD_TOLERANCE},
         )
         return [key for (key,) in cur.fetchall()]
 

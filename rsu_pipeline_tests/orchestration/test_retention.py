@@ -12,6 +12,7 @@ import pytest
 from rsu_pipeline.definitions import defs
 from rsu_pipeline.orchestration import retention
 from rsu_pipeline.orchestration.retention import KEEP_DAYS
+from rsu_pipeline.sync import clocks
 from rsu_pipeline.warehouse import database
 from rsu_pipeline.warehouse import retention as hub_retention
 from rsu_pipeline_tests.commands.started import RSU, without_ours
@@ -328,6 +329,18 @@ def test_the_nightly_run_reports_what_it_deleted_and_leaves_bib_log_and_registra
     }
     assert hub.value("SELECT count(*) FROM runsignup_bib_changes") == 1
     assert hub.value("SELECT count(*) FROM runsignup_participants") == before > 0
+
+
+def test_a_hub_clock_that_is_ahead_deletes_nothing_too_early(
+    hub: Hub, hub_instance: dg.DagsterInstance, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sync_partner(hub_instance, hub.partners[1])
+    calls, runs = hub.value("SELECT count(*) FROM api_calls"), run_ids(hub_instance)
+    real = clocks.utc_now
+    monkeypatch.setattr(clocks, "utc_now", lambda: real() + dt.timedelta(days=400))
+    assert defs.resolve_job_def("retention").execute_in_process(instance=hub_instance).success
+    assert hub.value("SELECT count(*) FROM api_calls") == calls > 0
+    assert runs <= run_ids(hub_instance)
 
 
 def test_it_runs_every_night_by_itself_at_half_past_three() -> None:

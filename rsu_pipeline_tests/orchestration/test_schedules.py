@@ -20,6 +20,7 @@ from dagster._utils.schedules import schedule_execution_time_iterator
 from rsu_pipeline.definitions import build_definitions
 from rsu_pipeline.orchestration.resources import WarehouseResource
 from rsu_pipeline.orchestration.schedules import nightly, partners_at_work, race_proximity
+from rsu_pipeline.sync import clocks
 from rsu_pipeline.warehouse import database
 from rsu_pipeline_tests.orchestration.runs import use_environment
 from rsu_pipeline_tests.warehouse.fleet_rows import HOUR, MINUTE, NOW, Fleet
@@ -290,3 +291,21 @@ def test_a_database_that_is_away_is_one_sentence(
         tick(schedule, instance)
     assert str(failed.value.description).startswith("Cannot use PostgreSQL at 127.0.0.1:9/hub: ")
     assert "canary" not in str(failed.value.description)
+
+
+@pytest.mark.parametrize("hours", [-20, 20])
+def test_a_hub_whose_clock_is_wrong_visits_what_is_due_by_the_others(
+    put: Fleet, instance: dg.DagsterInstance, monkeypatch: pytest.MonkeyPatch, hours: int
+) -> None:
+    keys = near_fleet(put, 2)
+    wrong = hours * HOUR
+    real = clocks.utc_now
+    monkeypatch.setattr(clocks, "utc_now", lambda: real() + wrong)
+    # Its daemon's ticks are as wrong.
+    config = asked(tick(race_proximity, instance, NOW + wrong))
+    assert config["partners"] == keys and config["races"] == {"1-acme": [10], "2-acme": [20]}
+    put.tried(1, 10, MINUTE)
+    put.tried(2, 20, MINUTE)
+    put.conn.commit()
+    # What was tried a minute ago is not due, whatever the hub's clock shows.
+    skipped(tick(race_proximity, instance, NOW + wrong))

@@ -11,6 +11,7 @@ from rsu_pipeline.orchestration.failures import plain_failures
 from rsu_pipeline.orchestration.resources import WarehouseResource
 from rsu_pipeline.orchestration.run_config import NO_CONFIG
 from rsu_pipeline.orchestration.tables import OPERATORS
+from rsu_pipeline.sync import clocks
 from rsu_pipeline.sync.race_day import BoardRow, Urgency, read_board
 
 ROWS = 50
@@ -34,9 +35,10 @@ def race_day_board(warehouse: WarehouseResource) -> dg.MaterializeResult[None]:
     A race is on the board while it is in its window or starts within 24 hours. The sensor `race_day_board_refresh` writes it
     anew each minute meanwhile; the same in a terminal is `rsu race-day`, which also has names. No call to RunSignup is made.
     """
-    now = dt.datetime.now(dt.UTC)
+    settings = installation.current().settings
     with plain_failures(), warehouse.connect("race_day_board") as conn:
-        rows = read_board(conn, now, installation.current().settings)
+        now = clocks.present(conn, settings.sync.max_clock_skew)
+        rows = read_board(conn, now, settings)
     return dg.MaterializeResult(metadata=board_metadata(rows, now))
 
 
