@@ -91,7 +91,7 @@ class Installation:
         with self._control() as conn:
             present = self._present(conn)
             races = fleet.races_to_read(conn, present.now, present.also)
-            if not watched(races, present.now, also=present.also):
+            if not watched(races, present.now, self._settings, also=present.also):
                 return
         Watch(
             self._hub.url,
