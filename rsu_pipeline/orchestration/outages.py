@@ -8,6 +8,7 @@ from typing import TypeVar
 
 import psycopg2
 
+from rsu_pipeline import cancellation
 from rsu_pipeline.warehouse import database
 
 Result = TypeVar("Result")
@@ -25,7 +26,7 @@ class Outage:
         *,
         longest: float = LONGEST_SECONDS,
         clock: Callable[[], float] = time.monotonic,
-        pause: Callable[[float], None] = time.sleep,
+        pause: Callable[[float], None] = cancellation.sleep,
     ) -> None:
         self._url = url
         self._longest = longest

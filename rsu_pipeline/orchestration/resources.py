@@ -7,7 +7,7 @@ from typing import Any
 import dagster as dg
 from psycopg2.extensions import connection as Connection
 
-from rsu_pipeline import installation
+from rsu_pipeline import cancellation, installation
 from rsu_pipeline.orchestration.failures import FORESEEN
 from rsu_pipeline.orchestration.lanes import lane_of
 from rsu_pipeline.orchestration.run_config import check_run_config
@@ -23,9 +23,10 @@ class WarehouseResource(dg.ConfigurableResource[Any]):
     def yield_for_execution(self, context: dg.InitResourceContext) -> Generator["WarehouseResource", None, None]:
         """A run keeps a session open from its first step to its last, by which it is known to be alive (recovery).
 
-        Its config is checked before that, once more: not every run passes the run coordinator. Raises RunRefused.
+        Its config is checked before that, once more: not every run passes the run coordinator. Raises RunRefused. A signal to
+        the process ends its calls and statements.
         """
-        with ExitStack() as stack:
+        with cancellation.scope(), ExitStack() as stack:
             if context.run is not None:
                 check_run_config(context.run.run_config)
                 with suppress(*FORESEEN):  # the first step says in a sentence what is wrong

@@ -4,7 +4,6 @@ Retries sit above the ledger, so that each attempt is counted. Nothing raised or
 secret.
 """
 
-import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
@@ -12,6 +11,7 @@ from urllib.parse import quote, quote_plus
 
 import tenacity
 
+from rsu_pipeline import cancellation
 from rsu_pipeline.display import sanitize_for_display
 from rsu_pipeline.runsignup import envelopes, transport
 from rsu_pipeline.runsignup.errors import ApiError, Cause, Remedy, cause_of_code
@@ -114,7 +114,7 @@ class Client:
         backoff: float = 1.0,
         registration: str | None = None,
         registration_secret: str | None = None,
-        sleep: Callable[[float], None] = time.sleep,
+        sleep: Callable[[float], None] = cancellation.sleep,
         hear: Callable[[int | None, float], None] = lambda date, elapsed: None,
     ) -> None:
         """`hear` is given the clock of every answer that could be used: its `date` and `elapsed`, see `transport.Answer`."""
@@ -303,6 +303,7 @@ class Client:
         self, endpoint: str, path: str, params: Mapping[str, str], race_id: int | None, parse: Callable[[bytes], Any]
     ) -> tuple[Any, Answer]:
         where = endpoint if race_id is None else f"{endpoint} of race {race_id}"
+        cancellation.check()
         grant = self._ledger.take(endpoint=endpoint, race_id=race_id)
         status: int | None = None
         ended: str | None = "interrupted"
@@ -318,6 +319,8 @@ class Client:
             ended = None
             return parsed, answer
         except ApiError as failure:
+            # A call that was cut off because the process ends did not fail.
+            cancellation.check()
             error = self._placed(failure, where)
             ended = error.cause.value
         finally:

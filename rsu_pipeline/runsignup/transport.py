@@ -22,6 +22,7 @@ import urllib3
 from requests.adapters import HTTPAdapter
 from urllib3.connection import HTTPConnection, HTTPSConnection
 
+from rsu_pipeline import cancellation
 from rsu_pipeline.runsignup.errors import ApiError, Cause
 
 # urllib3 writes whole addresses, secret included: at DEBUG every request line, at WARNING with headers it cannot parse.
@@ -137,9 +138,17 @@ class _Response(http.client.HTTPResponse):
 class _Connection(HTTPConnection):
     response_class = _Response
 
+    def connect(self) -> None:
+        super().connect()
+        cancellation.add_socket(self.sock)
+
 
 class _SecureConnection(HTTPSConnection):
     response_class = _Response
+
+    def connect(self) -> None:
+        super().connect()
+        cancellation.add_socket(self.sock)
 
 
 class _Pool(urllib3.HTTPConnectionPool):

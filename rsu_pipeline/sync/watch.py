@@ -15,6 +15,7 @@ from dataclasses import dataclass, field, replace
 
 from psycopg2.extensions import connection as Connection
 
+from rsu_pipeline import cancellation
 from rsu_pipeline.runsignup.errors import ApiError
 from rsu_pipeline.settings import Settings
 from rsu_pipeline.sync import cadence, lists, partner
@@ -151,7 +152,7 @@ class Watch:
         now: Callable[[], dt.datetime] | None = None,
         database_now: Callable[[], dt.datetime] | None = None,
         clock: Callable[[], float] = time.monotonic,
-        pause: Callable[[float], None] = time.sleep,
+        pause: Callable[[float], None] = cancellation.sleep,
     ) -> None:
         self._url = url
         self._sealer = sealer

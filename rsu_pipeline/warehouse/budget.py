@@ -18,6 +18,7 @@ from typing import Literal
 import psycopg2
 from psycopg2.extensions import connection as Connection
 
+from rsu_pipeline import cancellation
 from rsu_pipeline.warehouse import fleet
 
 Lane = Literal["race_day", "new_partner", "routine", "backfill"]
@@ -104,7 +105,7 @@ class Ledger:
         lane: Lane,
         limits: Limits,
         *,
-        sleep: Callable[[float], None] = time.sleep,
+        sleep: Callable[[float], None] = cancellation.sleep,
     ) -> None:
         self._conn = conn
         self._credential_id = credential_id

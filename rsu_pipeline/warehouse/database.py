@@ -16,6 +16,7 @@ import psycopg2.errors
 import psycopg2.extensions
 from psycopg2.extensions import connection as Connection
 
+from rsu_pipeline import cancellation
 from rsu_pipeline.warehouse import addresses, poolers, session_settings
 from rsu_pipeline.warehouse.addresses import DatabaseError as DatabaseError
 from rsu_pipeline.warehouse.addresses import place as place
@@ -74,6 +75,7 @@ def connect(url: str, *, purpose: str, schema: str | None = None) -> Connection:
         if isinstance(error, (psycopg2.Error, UnicodeDecodeError)):
             raise UnreachableError(addresses.unreachable(url, error)) from None
         raise
+    cancellation.add_connection(conn)
     return conn
 
 
