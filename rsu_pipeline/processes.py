@@ -22,6 +22,8 @@ from pathlib import Path
 from types import FrameType, TracebackType
 from typing import Any, Self
 
+from rsu_pipeline import default_signals
+
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 POLL_SECONDS = 0.05
 FIRST_DELAY = 1.0
@@ -157,6 +159,7 @@ class Supervisor:
                 env={name: value for name, value in os.environ.items() if not name.startswith("RSU_")},
                 stdin=subprocess.PIPE,
                 start_new_session=True,
+                preexec_fn=default_signals.restore,
             )
         assert self._guard.stdin is not None  # noqa: S101 - asked for above
         with contextlib.suppress(OSError):
@@ -177,6 +180,7 @@ class Supervisor:
             if number == signal.SIGHUP and signal.getsignal(number) == signal.SIG_IGN:
                 continue  # nohup: it is meant to survive its terminal
             self._handlers[number] = signal.signal(number, self._on_signal)
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, (signal.SIGINT, signal.SIGTERM))
 
     def _release_signals(self) -> None:
         for number, handler in self._handlers.items():
@@ -219,7 +223,7 @@ class _Running:
                 stderr=subprocess.STDOUT,
                 env=environment,
                 start_new_session=True,
-                preexec_fn=_end_with_parent(os.getpid()),
+                preexec_fn=_prepare_child(os.getpid()),
             )
         except (OSError, subprocess.SubprocessError) as error:
             raise ChildFailed(f"{self.child.name} could not be started: {error}.") from error
@@ -374,18 +378,19 @@ class _Log:
                 self._fd = None
 
 
-def _end_with_parent(parent: int) -> Callable[[], None] | None:
-    """What a new process does before it becomes the child: ask the kernel for a SIGTERM when its parent is killed."""
-    libc = _LIBC
-    if libc is None:
-        return None
+def _prepare_child(parent: int) -> Callable[[], None]:
+    """Return what a new process does before it becomes the child: take the default signal dispositions, and ask the kernel for
+    a SIGTERM when its parent is killed."""
 
-    def ask() -> None:
-        libc.prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
+    def prepare() -> None:
+        default_signals.restore()
+        if _LIBC is None:
+            return
+        _LIBC.prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
         if os.getppid() != parent:  # it was killed before we asked
             os._exit(1)
 
-    return ask
+    return prepare
 
 
 def members(session: int) -> Iterator[tuple[int, int]]:

@@ -245,6 +245,45 @@ def test_a_signal_stops_everything_in_order(tmp_path: Path, number: signal.Signa
     assert not alive(tmp_path / "child")
 
 
+OBEDIENT = """
+import os, sys, time
+from pathlib import Path
+Path(sys.argv[1]).write_text(str(os.getpid()))
+time.sleep(600)
+"""
+
+
+def ignore_and_block() -> None:
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.SIG_IGN)
+    signal.pthread_sigmask(signal.SIG_BLOCK, (signal.SIGINT, signal.SIGTERM))
+
+
+def test_children_of_a_parent_that_ignores_and_blocks_signals_end_when_told_to(tmp_path: Path) -> None:
+    process = outer(tmp_path, OBEDIENT, grace=60, preexec_fn=ignore_and_block)
+    began = time.monotonic()
+    process.send_signal(signal.SIGTERM)
+    assert process.wait(10) == 10
+    assert time.monotonic() - began < 8, "it was killed after its grace"
+    assert not alive(tmp_path / "child")
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_service_started_by_a_shell_that_ignores_signals_ends_when_told_to(number: signal.Signals) -> None:
+    service = subprocess.Popen(
+        [sys.executable, "-m", "rsu_pipeline.default_signals", "/bin/sleep", "600"],
+        preexec_fn=ignore_and_block,
+        cwd=PROJECT,
+    )
+    try:
+        eventually(lambda: "sleep" in Path(f"/proc/{service.pid}/comm").read_text())
+        service.send_signal(number)
+        assert service.wait(5) == -number
+    finally:
+        service.kill()
+        service.wait()
+
+
 def test_a_second_signal_kills_at_once(tmp_path: Path) -> None:
     process = outer(tmp_path, STUBBORN, grace=60)
     process.send_signal(signal.SIGINT)

@@ -21,7 +21,7 @@ from dagster._core.launcher import CheckRunHealthResult, WorkerStatus
 from dagster._core.launcher.default_run_launcher import DefaultRunLauncher
 from dagster._serdes import ConfigurableClassData
 
-from rsu_pipeline import installation, private_files, settings
+from rsu_pipeline import default_signals, installation, private_files, settings
 from rsu_pipeline.orchestration.failures import FORESEEN
 from rsu_pipeline.warehouse import database, server_lock, sessions
 
@@ -102,6 +102,7 @@ def _runs_alive() -> set[str]:
 
 
 def main(command: Sequence[str]) -> None:
+    default_signals.restore_if_ignored()
     os.environ.setdefault("DAGSTER_HOME", str(settings.project_root()))
     try:
         private_files.close_folder(installation.current().settings.home)

@@ -30,6 +30,7 @@ from starlette.middleware import Middleware
 from starlette.requests import Request
 from starlette.responses import HTMLResponse, Response
 
+from rsu_pipeline import default_signals
 from rsu_pipeline import settings as configuration
 from rsu_pipeline.orchestration.failures import FORESEEN
 from rsu_pipeline.orchestration.request_guard import RequestGuard
@@ -112,6 +113,7 @@ def serve(
 
 def main(arguments: Sequence[str]) -> None:
     """Run Dagster's command with `serve` in the place of its own server."""
+    default_signals.restore_if_ignored()
     os.environ.setdefault("DAGSTER_HOME", str(configuration.project_root()))
     cli.host_dagster_ui_with_workspace_process_context = serve
     try:
