@@ -24,6 +24,7 @@ from benchmarks.measure import Job
 from benchmarks.ours import settings_for
 from benchmarks.report import as_json, machine
 from rsu_pipeline.sandbox.scales import Spec
+from rsu_pipeline.settings import SyncSettings
 from rsu_pipeline.simulation import paper
 from rsu_pipeline.simulation.report import Latency, latency
 from rsu_pipeline.sync.watch import PartnerWatched, Watch
@@ -116,6 +117,7 @@ def _watched(hub: Hub, url: str, interval: float, races: int, partners: int, sec
     settings = settings_for(
         Job("watch", url, hub.sandbox.api_url, hub.now, hub.partners, secret_key=hub.secret_key),
         RSU_CALLS_PER_HOUR="1000",
+        RSU_FULL_READ_UP_TO_ROWS=str(SyncSettings().full_read_up_to_rows),
         RSU_WATCH_INTERVAL=str(interval),
     )
     clock = _Clock()

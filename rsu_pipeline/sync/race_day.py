@@ -4,7 +4,7 @@ rows, settings and time."""
 import datetime as dt
 import enum
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from psycopg2.extensions import connection as Connection
 
@@ -133,7 +133,8 @@ def longest_silence(
     polled: Sequence[WatchedRace], settings: Settings, call_seconds: float | None = None
 ) -> dict[int, dt.timedelta]:
     """Return how long races in their window may go without a read, by the budget that their calls draw on: two intervals of
-    the watch and a moment."""
+    the watch and a moment. A poll that finds changes takes a call more."""
+    polled = [replace(race, calls_per_poll=race.calls_per_poll + 1) for race in polled]
     return {
         call_budget_id: LATE_GRACE
         + MISSED_POLLS

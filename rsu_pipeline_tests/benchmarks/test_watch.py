@@ -17,9 +17,9 @@ def test_every_bib_is_found_beside_what_was_expected() -> None:
     # An answer takes so long, and holds what was there half-way.
     assert found.found.worst > found.found.p50 > watch.CALL_SECONDS / 2
     assert found.expected.keys() == {"p50", "p95", "worst"}
-    # Each race at least three times; at the first look removed registrations are asked for, too.
+    # Each race at least three times, with a call each, and one more where bibs were found.
     assert found.looks >= 6
-    assert found.calls >= found.looks + 2
+    assert found.calls > found.looks
 
 
 def test_a_bib_that_never_comes_is_told_and_ends_with_1(
