@@ -1,22 +1,30 @@
 """Schedules: pure functions say what is due; these only turn their answers into runs."""
 
 import datetime as dt
+import math
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import dagster as dg
 
 from rsu_pipeline import installation
 from rsu_pipeline import settings as configuration
-from rsu_pipeline.orchestration.batch import sync_batch
+from rsu_pipeline.orchestration.batch import partners_told, sync_batch
 from rsu_pipeline.orchestration.failures import plain_failures
 from rsu_pipeline.orchestration.lanes import lane_of_run
 from rsu_pipeline.orchestration.resources import WarehouseResource
+from rsu_pipeline.settings import BudgetSettings
 from rsu_pipeline.sync import cadence, clocks
 from rsu_pipeline.warehouse import fleet
 
 LOOK_EVERY = dt.timedelta(minutes=5)
+LISTED_LATELY = dt.timedelta(hours=12)
+"""Partners that were listed within so long of each other count as listed at the same time."""
+DISTANCE_TAG = "distance"
+NEAR, FAR = "near", "far"
+"""Values of the tag of a batch: whether its races are near. A label only: who tags a run so by hand has it read later."""
 ACTIVE = [
     dg.DagsterRunStatus.QUEUED,
     dg.DagsterRunStatus.NOT_STARTED,
@@ -31,31 +39,44 @@ ACTIVE = [
     cron_schedule="*/5 * * * *",
     execution_timezone="UTC",
     default_status=dg.DefaultScheduleStatus.RUNNING,
-    description="Syncs the races that are due: those more than 24 h off every 4 h, those nearer every 15 min. One run for"
-    " all partners that are idle.",
+    description="Syncs the races that are due: those more than 24 h off every 4 h, those nearer every 15 min, and whatever a"
+    " nightly that broke off has left. One run for the partners with near races, one for the others.",
 )
 def race_proximity(
     context: dg.ScheduleEvaluationContext, warehouse: WarehouseResource
-) -> dg.RunRequest | dg.SkipReason:
+) -> list[dg.RunRequest] | dg.SkipReason:
     tick, settings = context.scheduled_execution_time.astimezone(dt.UTC), installation.current().settings
     with plain_failures(), warehouse.connect("race_proximity") as conn:
         now, also = clocks.corrected(tick, conn, settings.sync.max_clock_skew)
         partners = fleet.partners_to_sync(conn, now, also)
         races = fleet.races_to_read(conn, now, also)
-    visits = cadence.due(partners, races, now, settings.cadence, early=LOOK_EVERY / 2, also=also)
-    busy = partners_at_work(context.instance)
-    free = [visit for visit in visits if visit.key not in busy]
-    if not free:
+    visits = cadence.due(
+        partners,
+        races,
+        now,
+        settings.cadence,
+        early=LOOK_EVERY / 2,
+        also=also,
+        owed_since=last_nightly(context.instance),
+    )
+    work = work_in_hand(context.instance)
+    near, far = split_visits(visits, work)
+    if not near and not far:
         return dg.SkipReason(
             f"nothing due: {len(partners)} partners, {len(races)} races with events ahead, {len(visits)} partners due,"
-            f" {len(visits) - len(free)} of them at work"
+            f" {len(visits)} of them at work"
         )
-    return _batch(
-        f"race_proximity:{tick:%Y%m%dT%H%M%S}",
-        [visit.key for visit in free],
-        races={visit.key: list(visit.race_ids) for visit in free},
-        relist=[visit.key for visit in free if visit.relist],
-    )
+    return [
+        _batch(
+            f"race_proximity:{distance}:{tick:%Y%m%dT%H%M%S}",
+            distance,
+            [visit.key for visit in part],
+            races={visit.key: list(visit.race_ids) for visit in part},
+            relist=[visit.key for visit in part if visit.relist],
+        )
+        for distance, part in ((NEAR, near), (FAR, far))
+        if part
+    ]
 
 
 @dg.schedule(
@@ -65,43 +86,110 @@ def race_proximity(
     default_status=dg.DefaultScheduleStatus.RUNNING,
     description="Every night at 02:00 (RSU_TIMEZONE): events refreshed and every future event synced, all partners.",
 )
-def nightly(context: dg.ScheduleEvaluationContext, warehouse: WarehouseResource) -> dg.RunRequest | dg.SkipReason:
-    tick = context.scheduled_execution_time.astimezone(dt.UTC)
+def nightly(context: dg.ScheduleEvaluationContext, warehouse: WarehouseResource) -> list[dg.RunRequest] | dg.SkipReason:
+    tick, settings = context.scheduled_execution_time.astimezone(dt.UTC), installation.current().settings
     with plain_failures(), warehouse.connect("nightly") as conn:
-        now, also = clocks.corrected(tick, conn, installation.current().settings.sync.max_clock_skew)
-        keys = [partner.key for partner in fleet.partners_to_sync(conn, now, also)]
+        now, also = clocks.corrected(tick, conn, settings.sync.max_clock_skew)
+        partners = fleet.partners_to_sync(conn, now, also)
         races = Counter(race.key for race in fleet.races_to_read(conn, now, also))
-    # Who has most to read begins, lest it be left alone at the end.
-    keys.sort(key=lambda key: -races[key])
-    busy = partners_at_work(context.instance)
-    free = [key for key in keys if key not in busy]
+    order = nightly_order(partners, races, tick)
+    busy = work_in_hand(context.instance).everything
+    free = [key for key in order if key not in busy]
     if not free:
-        return dg.SkipReason(f"nothing to do: {len(keys)} partners, {len(keys) - len(free)} of them at work")
+        return dg.SkipReason(f"nothing to do: {len(order)} partners, {len(order) - len(free)} of them at work")
+    parts = nightly_runs(settings.budget, routine_places(context.instance))
     # Not by the date: two nights east of UTC share one when the clocks go forward.
-    return _batch(f"nightly:{tick:%Y%m%dT%H%M%S}", free, races={}, relist=free)
+    return [
+        _batch(f"nightly:{tick:%Y%m%dT%H%M%S}:{number}", FAR, keys, races={}, relist=keys)
+        for number in range(parts)
+        if (keys := free[number::parts])
+    ]
 
 
-def partners_at_work(instance: dg.DagsterInstance) -> set[str]:
-    """Partition keys of the partners that a queued or running sync is about, of whatever job: the asset's page has one
-    of its own. Backfills do not count: they last for hours, and give way between two races."""
-    keys: set[str] = set()
+def nightly_order(partners: Sequence[fleet.FleetPartner], races: Mapping[str, int], now: dt.datetime) -> list[str]:
+    """Return the partition keys of the partners in the order of a nightly sync.
+
+    Who was listed longest ago begins, in steps of half a day, so that nobody is left out night after night when the time
+    does not do. Of the others who has most to read begins, lest it be left alone at the end.
+    """
+
+    def rank(partner: fleet.FleetPartner) -> tuple[int, int]:
+        waited = math.inf if partner.listed_at is None else (now - partner.listed_at) / LISTED_LATELY
+        return -int(min(waited, 1000)), -races[partner.key]
+
+    return [partner.key for partner in sorted(partners, key=rank)]
+
+
+def nightly_runs(settings: BudgetSettings, places: int) -> int:
+    """Return over how many runs a nightly sync is spread. One place of the lane stays free for near races. Where calls in
+    flight count over all credentials, a second run would only wait for the first one's calls."""
+    return 1 if settings.in_flight_scope == "all" else max(1, places - 1)
+
+
+def routine_places(instance: dg.DagsterInstance) -> int:
+    """Return how many runs of the routine lane may be at work at once, as dagster.yaml has it."""
+    queue = instance.get_concurrency_config().run_queue_config
+    limits = queue.tag_concurrency_limits if queue else []
+    return next((limit["limit"] for limit in limits if limit.get("value") == "routine"), 1)
+
+
+@dataclass(frozen=True)
+class Work:
+    """Partition keys of the partners that queued and running syncs still have to visit. `near` leaves out those of a
+    nightly and of other far batches, which may take more than an hour."""
+
+    everything: frozenset[str]
+    near: frozenset[str]
+
+
+def split_visits(visits: Sequence[cadence.Visit], work: Work) -> tuple[list[cadence.Visit], list[cadence.Visit]]:
+    """Return the visits of partners with a near race, and the others, so that the first are not kept by the second.
+
+    A partner that a far batch still has to visit gets its near races read meanwhile. One that is in a near batch, or in a
+    run of its own, is left to that.
+    """
+    near = [
+        visit if visit.key not in work.everything else visit.near_part()
+        for visit in visits
+        if visit.is_near and visit.key not in work.near
+    ]
+    far = [visit for visit in visits if not visit.is_near and visit.key not in work.everything]
+    return near, far
+
+
+def last_nightly(instance: dg.DagsterInstance) -> dt.datetime | None:
+    """Return when the last nightly sync was asked for, None when none was, or its run is deleted."""
+    found = instance.get_run_records(
+        dg.RunsFilter(job_name=sync_batch.name, tags={"dagster/schedule_name": nightly.name}), limit=1
+    )
+    return found[0].create_timestamp.astimezone(dt.UTC) if found else None
+
+
+def work_in_hand(instance: dg.DagsterInstance) -> Work:
+    """Return what queued and running syncs, of whatever job, still have to do. Backfills do not count: they last for hours,
+    and give way between two races. Nor do partners that a batch has visited already."""
+    everything: set[str] = set()
+    near: set[str] = set()
     for run in instance.get_runs(dg.RunsFilter(statuses=ACTIVE)):
         if lane_of_run(run) == "backfill":
             continue
-        if partition := run.tags.get("dagster/partition"):
-            keys.add(partition)
-        if (
-            run.job_name == sync_batch.name
-        ):  # only there it is a list of texts; other jobs ignore what is entered for it
+        keys = {partition} if (partition := run.tags.get("dagster/partition")) else set()
+        # Only there it is a list of texts. Other jobs ignore what is entered for it.
+        if run.job_name == sync_batch.name:
             config: Any = run.run_config
-            keys.update(config["ops"]["sync_partners"]["config"]["partners"])
-    return keys
+            keys |= set(config["ops"]["sync_partners"]["config"]["partners"]) - partners_told(instance, run.run_id)
+        everything |= keys
+        if run.tags.get(DISTANCE_TAG) != FAR:
+            near |= keys
+    return Work(frozenset(everything), frozenset(near))
 
 
-def _batch(run_key: str, keys: Sequence[str], *, races: dict[str, list[int]], relist: list[str]) -> dg.RunRequest:
+def _batch(
+    run_key: str, distance: str, keys: Sequence[str], *, races: dict[str, list[int]], relist: list[str]
+) -> dg.RunRequest:
     config = {"partners": list(keys), "races": races, "relist": relist}
     return dg.RunRequest(
         run_key=run_key,
         run_config={"ops": {"sync_partners": {"config": config}}},
-        tags={"lane": "routine"},
+        tags={"lane": "routine", DISTANCE_TAG: distance},
     )

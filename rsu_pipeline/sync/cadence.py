@@ -5,7 +5,7 @@ A start is an instant; the race's zone was applied when its wall time was read.
 
 import datetime as dt
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 from rsu_pipeline.settings import CadenceSettings
@@ -115,6 +115,8 @@ def interval(tier: Tier, every: CadenceSettings, *, failed: bool) -> dt.timedelt
     return dt.timedelta(seconds=min(seconds, every.after_failure) if failed else seconds)
 
 
+NEAR: tuple[Tier, ...] = ("window", "day")
+"""Tiers of events that a long batch must not keep from being read every quarter of an hour."""
 _NEAREST_FIRST: tuple[Tier, ...] = ("window", "day", "over", "later", "undated")
 
 
@@ -139,12 +141,23 @@ def race_tier(
 
 @dataclass(frozen=True)
 class Visit:
-    """What is due for a partner: these races, and its listing where `relist`; `tier` is the nearest race's."""
+    """What is due for a partner: these races, and its listing where `relist`. `near_ids` are those of the races that are in
+    their window or start within a day; `tier` is the nearest race's."""
 
     key: str
     race_ids: tuple[int, ...]
     relist: bool
     tier: Tier
+    near_ids: tuple[int, ...] = ()
+
+    @property
+    def is_near(self) -> bool:
+        """Return whether some race of it is near."""
+        return bool(self.near_ids)
+
+    def near_part(self) -> "Visit":
+        """Return the visit without its far races and without the listing."""
+        return replace(self, race_ids=self.near_ids, relist=False)
 
 
 def due(
@@ -155,16 +168,20 @@ def due(
     *,
     early: dt.timedelta = dt.timedelta(0),
     also: Sequence[dt.datetime] = (),
+    owed_since: dt.datetime | None = None,
 ) -> list[Visit]:
     """The partners with something whose interval has passed at `now`, the nearest race first, then who has most to read,
     lest such a one be left alone at the end. A race is due when one of its events is, each judged by its own tier; a
     listing like an event that is far off. `early` is how much sooner a thing counts as due: half the time between two
     looks, lest each read slip to the look after. `also` are later moments that may be the present as well, while clocks
-    disagree; what is due at any of them is due. A try that is dated in the future is no try."""
+    disagree; what is due at any of them is due. A try that is dated in the future is no try. What was not tried since
+    `owed_since`, when the last nightly sync was asked for, is due as well: a nightly that broke off is made good."""
 
     def is_due(its_tier: Tier, tried_at: dt.datetime | None, failed: bool, over: dt.datetime | None = None) -> bool:
         waited = age(tried_at, now, also)
         if tried_at is None or waited is None:
+            return True
+        if owed_since is not None and tried_at < owed_since:
             return True
         # While it is open whether the event is over, its closing read keeps to the interval.
         if its_tier == "over" and over is not None and tried_at < over <= now:
@@ -189,5 +206,6 @@ def due(
             nearest: Tier = "later"
             if its_races:
                 nearest = min((its_tier for its_tier, _ in its_races), key=_NEAREST_FIRST.index)
-            visits.append(Visit(partner.key, tuple(race_id for _, race_id in its_races), relist, nearest))
+            near = tuple(race_id for its_tier, race_id in its_races if its_tier in NEAR)
+            visits.append(Visit(partner.key, tuple(race_id for _, race_id in its_races), relist, nearest, near))
     return sorted(visits, key=lambda visit: (_NEAREST_FIRST.index(visit.tier), -len(visit.race_ids)))

@@ -12,14 +12,16 @@ from zoneinfo import ZoneInfo
 
 import dagster as dg
 import pytest
+from dagster._core.events import DagsterEventType, StepMaterializationData
 from dagster._core.remote_origin import RegisteredCodeLocationOrigin, RemoteJobOrigin, RemoteRepositoryOrigin
 from dagster._core.storage.dagster_run import NOT_FINISHED_STATUSES
 from dagster._core.utils import make_new_run_id
 from dagster._utils.schedules import schedule_execution_time_iterator
 
+from rsu_pipeline import settings as configuration
 from rsu_pipeline.definitions import build_definitions
 from rsu_pipeline.orchestration.resources import WarehouseResource
-from rsu_pipeline.orchestration.schedules import nightly, partners_at_work, race_proximity
+from rsu_pipeline.orchestration.schedules import nightly, nightly_runs, race_proximity, routine_places, work_in_hand
 from rsu_pipeline.sync import clocks
 from rsu_pipeline.warehouse import database
 from rsu_pipeline_tests.orchestration.runs import use_environment
@@ -37,26 +39,45 @@ def put(database_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> I
         yield Fleet(conn)
 
 
-def tick(schedule: Schedule, instance: dg.DagsterInstance, now: dt.datetime = NOW) -> dg.RunRequest | dg.SkipReason:
+Answer = list[dg.RunRequest] | dg.SkipReason
+
+
+def tick(schedule: Schedule, instance: dg.DagsterInstance, now: dt.datetime = NOW) -> Answer:
     with dg.build_schedule_context(
         instance=instance, scheduled_execution_time=now, resources={"warehouse": WarehouseResource()}
     ) as context:
         answer = schedule(context)
-    assert isinstance(answer, dg.RunRequest | dg.SkipReason)
+    assert isinstance(answer, list | dg.SkipReason)
     return answer
 
 
-def asked(answer: dg.RunRequest | dg.SkipReason) -> dict[str, Any]:
-    """What a request asks of the batch; its form is what the job takes."""
-    assert isinstance(answer, dg.RunRequest), answer
+def key_of(answer: Answer) -> str | None:
+    """The run key of the one request."""
+    assert isinstance(answer, list), answer
+    (request,) = answer
+    return request.run_key
+
+
+def all_asked(answer: Answer) -> dict[str, dict[str, Any]]:
+    """What requests ask of the batch, by their distance; the form is what the job takes."""
+    assert isinstance(answer, list), answer
     job = build_definitions().resolve_job_def("sync_batch")
-    dg.validate_run_config(job, dict(answer.run_config))
-    assert answer.tags["lane"] == "routine"
-    config: dict[str, Any] = answer.run_config["ops"]["sync_partners"]["config"]
+    found: dict[str, dict[str, Any]] = {}
+    for request in answer:
+        dg.validate_run_config(job, dict(request.run_config))
+        assert request.tags["lane"] == "routine"
+        found[request.tags["distance"]] = request.run_config["ops"]["sync_partners"]["config"]
+    assert len(found) == len(answer)
+    return found
+
+
+def asked(answer: Answer) -> dict[str, Any]:
+    """What the one request asks of the batch."""
+    (config,) = all_asked(answer).values()
     return config
 
 
-def skipped(answer: dg.RunRequest | dg.SkipReason) -> str:
+def skipped(answer: Answer) -> str:
     assert isinstance(answer, dg.SkipReason), answer
     return str(answer.skip_message)
 
@@ -80,10 +101,10 @@ def active_run(
     *,
     tags: Mapping[str, str] | None = None,
     partners: list[str] | None = None,
-) -> None:
+) -> str:
     config = {"ops": {"sync_partners": {"config": {"partners": partners}}}} if partners else {}
     location = RegisteredCodeLocationOrigin("rsu_pipeline")
-    instance.add_run(
+    run = instance.add_run(
         dg.DagsterRun(
             job_name=job,
             run_id=make_new_run_id(),
@@ -93,6 +114,7 @@ def active_run(
             remote_job_origin=RemoteJobOrigin(RemoteRepositoryOrigin(location, "__repository__"), job),
         )
     )
+    return run.run_id
 
 
 def of_partner(key: str, **tags: str) -> dict[str, str]:
@@ -132,11 +154,9 @@ def test_only_the_races_that_are_due_are_asked_for_and_listings_by_their_own_tim
     put.tried(1, 12, 3 * HOUR)
     put.sql("UPDATE sync_history SET finished_at = %s WHERE timing_partner_id = 2 AND race_id IS NULL", NOW - 4 * HOUR)
     put.conn.commit()
-    config = asked(tick(race_proximity, instance))
-    assert config == {
-        "partners": ["1-acme", "2-acme"],
-        "races": {"1-acme": [11], "2-acme": []},
-        "relist": ["2-acme"],
+    assert all_asked(tick(race_proximity, instance)) == {
+        "near": {"partners": ["1-acme"], "races": {"1-acme": [11]}, "relist": []},
+        "far": {"partners": ["2-acme"], "races": {"2-acme": []}, "relist": ["2-acme"]},
     }
 
 
@@ -158,12 +178,11 @@ def test_each_tick_has_a_run_key_of_its_own_and_the_same_when_it_is_repeated(
 ) -> None:
     near_fleet(put, 2)
     answers = [tick(race_proximity, instance, NOW + number * 5 * MINUTE) for number in range(4)]
-    keys = [answer.run_key for answer in answers if isinstance(answer, dg.RunRequest)]
+    keys = [key_of(answer) for answer in answers]
     again = tick(race_proximity, instance, NOW.astimezone(ZoneInfo("America/New_York")))
     assert len(set(keys)) == 4
-    assert isinstance(again, dg.RunRequest) and again.run_key == keys[0]
-    other = tick(nightly, instance, NOW)
-    assert isinstance(other, dg.RunRequest) and other.run_key not in keys
+    assert key_of(again) == keys[0]
+    assert key_of(tick(nightly, instance, NOW)) not in keys
 
 
 @pytest.mark.parametrize("schedule", [race_proximity, nightly], ids=lambda schedule: schedule.name)
@@ -188,7 +207,7 @@ def test_a_run_is_at_work_until_it_has_ended(instance: dg.DagsterInstance) -> No
     used = [status for status in Status if status not in (Status.SUSPENDED, Status.MANAGED)]  # Dagster sets neither
     for status in used:
         active_run(instance, "sync_partner", status, tags=of_partner(status.value))
-    assert partners_at_work(instance) == {status.value for status in used if status in NOT_FINISHED_STATUSES}
+    assert work_in_hand(instance).everything == {status.value for status in used if status in NOT_FINISHED_STATUSES}
 
 
 def test_config_that_a_run_does_not_use_makes_no_partner_busy(instance: dg.DagsterInstance) -> None:
@@ -196,7 +215,7 @@ def test_config_that_a_run_does_not_use_makes_no_partner_busy(instance: dg.Dagst
     odd: Any = [["1-acme"], "2-acme"]
     active_run(instance, "__ASSET_JOB", partners=odd)
     active_run(instance, "sync_batch", partners=["3-acme"])
-    assert partners_at_work(instance) == {"3-acme"}
+    assert work_in_hand(instance).everything == {"3-acme"}
 
 
 def test_a_backfill_that_lasts_for_hours_does_not_keep_its_partners_from_being_synced(
@@ -205,10 +224,92 @@ def test_a_backfill_that_lasts_for_hours_does_not_keep_its_partners_from_being_s
     active_run(instance, "sync_partner", tags=of_partner("1-acme", **{"dagster/backfill": "abcdefgh"}))
     active_run(instance, "__ASSET_JOB", Status.QUEUED, tags=of_partner("2-acme", lane="backfill"))
     active_run(instance, "sync_partner", tags=of_partner("3-acme", lane="new_partner"))
-    assert partners_at_work(instance) == {"3-acme"}
+    assert work_in_hand(instance).everything == {"3-acme"}
+
+
+def far_too(put: Fleet, number: int) -> None:
+    """A second race of a partner that starts in fifty hours and was tried six hours ago, as its listing was."""
+    put.race(1000 + number, number)
+    put.event(10_000 + number, 1000 + number, 50 * HOUR)
+    put.tried(number, 1000 + number, 6 * HOUR)
+    put.conn.commit()
+
+
+def test_near_races_are_read_while_a_nightly_has_their_partners_still_before_it(
+    put: Fleet, instance: dg.DagsterInstance
+) -> None:
+    keys = near_fleet(put, 3)
+    far_too(put, 1)
+    put.partner(4)
+    put.conn.commit()
+    found = all_asked(tick(race_proximity, instance))
+    assert found["near"]["races"] == {keys[0]: [10, 1001], keys[1]: [20], keys[2]: [30]}
+    assert (found["far"]["partners"], found["far"]["relist"]) == (["4-acme"], ["4-acme"])
+    # The nightly has all of them before it: near races are read all the same, the rest is left to it.
+    active_run(instance, "sync_batch", partners=[*keys, "4-acme"], tags={"distance": "far"})
+    found = all_asked(tick(race_proximity, instance))
+    assert found.keys() == {"near"}
+    assert found["near"]["races"] == {keys[0]: [10], keys[1]: [20], keys[2]: [30]} and found["near"]["relist"] == []
+    active_run(instance, "sync_batch", partners=keys, tags={"distance": "near"})
+    assert isinstance(tick(race_proximity, instance), dg.SkipReason)
+
+
+def test_a_partner_that_a_batch_has_visited_is_not_at_work(put: Fleet, instance: dg.DagsterInstance) -> None:
+    run_id = active_run(instance, "sync_batch", partners=["1-acme", "2-acme"])
+    event = dg.DagsterEvent(
+        DagsterEventType.ASSET_MATERIALIZATION.value,
+        "sync_batch",
+        event_specific_data=StepMaterializationData(dg.AssetMaterialization("future_events", partition="1-acme")),
+    )
+    instance.report_dagster_event(event, run_id)
+    assert work_in_hand(instance).everything == {"2-acme"}
+
+
+def test_what_a_nightly_that_broke_off_has_left_is_due_at_the_next_look(
+    put: Fleet, instance: dg.DagsterInstance
+) -> None:
+    """Tried an hour ago, a listing and a race fifty hours off would wait for three hours more."""
+    for number in (1, 2):
+        put.partner(number)
+        put.race(10 * number, number)
+        put.event(100 * number, 10 * number, 50 * HOUR)
+    put.conn.commit()
+    asked_at = dt.datetime.now(dt.UTC)
+    active_run(instance, "sync_batch", Status.FAILURE, tags={"dagster/schedule_name": "nightly", "distance": "far"})
+    later = asked_at + 10 * MINUTE
+
+    def tried(number: int, at: dt.datetime) -> None:
+        put.tried(number, None, NOW - at)
+        put.tried(number, 10 * number, NOW - at)
+
+    tried(1, asked_at - HOUR)
+    tried(2, asked_at + 5 * MINUTE)
+    # The event is fifty hours off at the time of the look.
+    put.sql("UPDATE runsignup_events SET starts_at = %s", later + 50 * HOUR)
+    put.conn.commit()
+    found = asked(tick(race_proximity, instance, later))
+    assert (found["partners"], found["relist"], found["races"]) == (["1-acme"], ["1-acme"], {"1-acme": [10]})
 
 
 # nightly
+
+
+def test_who_was_left_out_last_night_begins_the_next(put: Fleet, instance: dg.DagsterInstance) -> None:
+    keys = near_fleet(put, 4, tried=MINUTE)
+    put.sql("UPDATE sync_history SET finished_at = %s WHERE race_id IS NULL AND timing_partner_id = 4", NOW - 24 * HOUR)
+    put.conn.commit()
+    assert asked(tick(nightly, instance))["partners"] == [keys[3], keys[0], keys[1], keys[2]]
+
+
+def test_a_nightly_is_spread_over_runs_only_where_each_credential_has_places_of_its_own() -> None:
+    one, many = (configuration.load({"RSU_IN_FLIGHT_SCOPE": scope}).budget for scope in ("all", "credential"))
+    assert [nightly_runs(one, places) for places in (1, 2, 5)] == [1, 1, 1]
+    assert [nightly_runs(many, places) for places in (1, 2, 5)] == [1, 1, 4]
+
+
+def test_the_places_of_the_routine_lane_are_those_of_dagster_yaml(put: Fleet, dagster_home: Path) -> None:
+    with dg.DagsterInstance.from_config(str(dagster_home)) as ours:
+        assert routine_places(ours) == 2
 
 
 def test_the_night_takes_every_active_partner_and_its_listing(put: Fleet, instance: dg.DagsterInstance) -> None:
@@ -266,7 +367,7 @@ def test_no_two_nights_share_a_run_key(
     days = [dt.datetime(2026, *day, 12, tzinfo=dt.UTC) for day in changes]
     nights = [night for day in days for night in ticks(zone, day - 48 * HOUR, day + 48 * HOUR)]
     answers = [tick(nightly, instance, night) for night in nights]
-    keys = {answer.run_key for answer in answers if isinstance(answer, dg.RunRequest)}
+    keys = {key_of(answer) for answer in answers}
     assert len(nights) == len(keys) == 8
 
 
