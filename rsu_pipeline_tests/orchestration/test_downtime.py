@@ -68,8 +68,9 @@ def run_nightly(instance: dg.DagsterInstance) -> None:
     resources = {"warehouse": WarehouseResource()}
     now = dt.datetime.now(dt.UTC)
     with dg.build_schedule_context(instance=instance, scheduled_execution_time=now, resources=resources) as context:
-        request = nightly(context)
-    assert isinstance(request, dg.RunRequest)
+        requests = nightly(context)
+    assert isinstance(requests, list)
+    (request,) = requests
     job = build_definitions().resolve_job_def("sync_batch")
     assert job.execute_in_process(instance=instance, run_config=dict(request.run_config), tags=request.tags).success
 
