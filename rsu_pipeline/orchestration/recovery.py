@@ -35,6 +35,8 @@ SECOND_LOOK_SECONDS = 10.0
 """The same for the run monitor, which looks at every poll."""
 STARTING_SECONDS = 60.0
 """A run takes 5 s from the queue to its first step, on a busy machine 20."""
+OBSERVE_SECONDS = 60.0
+"""How long the daemon watches for processes that stand still after it last asked for a run. It asks every 15 s."""
 
 
 class HubLauncher(DefaultRunLauncher):
@@ -97,7 +99,10 @@ def _without_session(runs: Iterable[str]) -> set[str]:
 
 
 def _runs_alive() -> set[str]:
-    with database.session(installation.current().database_url, purpose="recovery") as conn:
+    url = installation.current().database_url
+    # A run whose process stands still, with nobody else at work, is found here.
+    database.keeper(url).observe(OBSERVE_SECONDS)
+    with database.session(url, purpose="recovery") as conn:
         return sessions.runs_alive(conn)
 
 

@@ -30,6 +30,9 @@ from rsu_pipeline.runsignup.errors import ApiError, Cause
 for _name in ("urllib3.connection", "urllib3.connectionpool", "urllib3.poolmanager", "urllib3.util.retry"):
     logging.getLogger(_name).addFilter(lambda record: False)
 
+SEND_WITHIN_SECONDS = 20.0
+"""How long after its grant a call is sent at the latest. A process that stood still for longer may have lost its slot in flight
+to another."""
 MAX_BODY_BYTES = 64 * 1024 * 1024
 """Of one answer, unpacked; 2,500 registrations are some 4 MB."""
 SENSIBLE_DATES = range(1_262_304_000, 4_102_444_800)
@@ -62,15 +65,17 @@ class Answer:
 @dataclass(frozen=True)
 class Bounds:
     """What one answer may take: `seconds` until `deadline` (of the monotonic clock), and `most` bytes as they come over the
-    network, headers included."""
+    network, headers included. Its request is sent before `send_by`."""
 
     seconds: float
     deadline: float
     most: int
+    send_by: float = float("inf")
 
     @classmethod
     def from_now(cls, seconds: float, most: int) -> "Bounds":
-        return cls(seconds, time.monotonic() + seconds, most)
+        now = time.monotonic()
+        return cls(seconds, now + seconds, most, now + min(seconds, SEND_WITHIN_SECONDS))
 
     def late(self) -> ApiError:
         return ApiError(Cause.TIMEOUT, f"answer not complete after {self.seconds:g} s")
@@ -135,20 +140,31 @@ class _Response(http.client.HTTPResponse):
             self.fp = io.BufferedReader(_Bounded(sock, bounds))
 
 
-class _Connection(HTTPConnection):
+class _SendsInTime(HTTPConnection):
+    """A connection that a cancellation closes, and that sends nothing once the time for it is over, however long it took to
+    connect."""
+
     response_class = _Response
 
     def connect(self) -> None:
         super().connect()
         cancellation.add_socket(self.sock)
 
+    def send(self, data: Any) -> None:
+        if self.sock is None and self.auto_open:
+            self.connect()
+        bounds = _bounds.get()
+        if bounds is not None and time.monotonic() > bounds.send_by:
+            raise ApiError(Cause.TIMEOUT, "not sent in time")
+        super().send(data)
 
-class _SecureConnection(HTTPSConnection):
-    response_class = _Response
 
-    def connect(self) -> None:
-        super().connect()
-        cancellation.add_socket(self.sock)
+class _Connection(_SendsInTime):
+    pass
+
+
+class _SecureConnection(_SendsInTime, HTTPSConnection):
+    pass
 
 
 class _Pool(urllib3.HTTPConnectionPool):

@@ -4,7 +4,8 @@ the set calls in flight, over all processes and machines, retries counted.
 A grant is a row of `api_calls`, counted and inserted under an advisory lock: the lock in one statement, the count in
 the next (which then sees every grant before it), the insert, the commit, and only then the call. Time is the database
 server's. A process killed with a call in flight gives its place back when its session ends; for a few seconds more the
-abandoned call still counts, since RunSignup may be busy with it yet.
+abandoned call still counts, since RunSignup may be busy with it yet. The session of a process that stands still is ended
+by others (see leases).
 
 While a race is in its window, one place in flight is reserved for lane race_day, and the calls of all lanes are short.
 """
@@ -19,7 +20,7 @@ import psycopg2
 from psycopg2.extensions import connection as Connection
 
 from rsu_pipeline import cancellation
-from rsu_pipeline.warehouse import fleet
+from rsu_pipeline.warehouse import database, fleet
 
 Lane = Literal["race_day", "new_partner", "routine", "backfill"]
 LANES: dict[Lane, float] = {"race_day": 1.0, "new_partner": 0.95, "routine": 0.9, "backfill": 0.7}
@@ -43,6 +44,8 @@ between two of their calls."""
 
 STEPPED_SECONDS = 5.0
 """A call granted by more than this in the future shows that the database's clock was set back."""
+LEDGER_IDLE_TIMEOUT = "10s"
+"""After which PostgreSQL ends a session that has the ledger locked and does nothing."""
 
 _LEDGER_LOCK_CLASS = 0x525357
 
@@ -137,6 +140,7 @@ class Ledger:
         for backfill until it has waited for BACKFILL_PATIENCE: its long pages would keep race day waiting. Its runs go on
         side by side all the same, one writing while the other asks.
         """
+        database.lease(self._conn)
         began = time.monotonic()
         while True:
             steps_back = self.lane == "backfill" and time.monotonic() - began < BACKFILL_PATIENCE
@@ -181,7 +185,11 @@ class Ledger:
         is_reserved = self.lane != "race_day" and self._has_reserve()
         try:
             with self._conn.cursor() as cur:
-                cur.execute("SELECT pg_advisory_xact_lock(%s, %s)", (_LEDGER_LOCK_CLASS, key))
+                cur.execute(
+                    # A process that stands still between here and the commit lets nobody else have a call.
+                    "SELECT set_config('idle_in_transaction_session_timeout', %s, true), pg_advisory_xact_lock(%s, %s)",
+                    (LEDGER_IDLE_TIMEOUT, _LEDGER_LOCK_CLASS, key),
+                )
                 cur.execute(
                     _COUNT,
                     {

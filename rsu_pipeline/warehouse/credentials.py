@@ -12,7 +12,7 @@ import psycopg2.errors
 from psycopg2.extensions import connection as Connection
 
 from rsu_pipeline.display import MAX_NAME_CHARS, sanitize_for_display
-from rsu_pipeline.warehouse import api_keys, duplicate_partners
+from rsu_pipeline.warehouse import api_keys, database, duplicate_partners
 from rsu_pipeline.warehouse.sealing import PREFIX, Sealer, SecretKeyError
 
 PROVIDER = "runsignup"
@@ -229,6 +229,7 @@ _KEYS_LOCK = (0x525355, 2)
 
 def _hold_keys(conn: Connection) -> None:
     """Until the transaction ends no key is dropped: what is sealed in it would be sealed with a key that is gone."""
+    database.lease(conn)
     with conn.cursor() as cur:
         cur.execute("SELECT pg_advisory_xact_lock_shared(%s, %s)", _KEYS_LOCK)
 
@@ -237,6 +238,7 @@ def _hold_keys(conn: Connection) -> None:
 def keys_alone(conn: Connection) -> Iterator[None]:
     """Nobody seals anything while the block runs. The caller commits inside it. Raises SecretKeyError when somebody does for
     too long."""
+    database.lease(conn)
     with conn.cursor() as cur:
         try:
             cur.execute("SELECT pg_advisory_lock(%s, %s)", _KEYS_LOCK)

@@ -7,6 +7,7 @@ database, never a password.
 import hashlib
 import os
 import socket
+import weakref
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from importlib import resources
@@ -17,7 +18,7 @@ import psycopg2.extensions
 from psycopg2.extensions import connection as Connection
 
 from rsu_pipeline import cancellation
-from rsu_pipeline.warehouse import addresses, poolers, session_settings
+from rsu_pipeline.warehouse import addresses, leases, poolers, session_settings
 from rsu_pipeline.warehouse.addresses import DatabaseError as DatabaseError
 from rsu_pipeline.warehouse.addresses import place as place
 from rsu_pipeline.warehouse.addresses import unreachable as unreachable
@@ -39,6 +40,10 @@ GIVE_WAY_SECONDS = 300.0
 
 _pools_of_sessions: set[str] = set()
 """Addresses of poolers that this process has found to pool sessions."""
+_keepers: dict[str, leases.Keeper] = {}
+"""Who keeps this process's sessions, by address."""
+_addresses: weakref.WeakKeyDictionary[Connection, str] = weakref.WeakKeyDictionary()
+"""The address of each open connection."""
 
 
 class UnreachableError(DatabaseError):
@@ -76,14 +81,28 @@ def connect(url: str, *, purpose: str, schema: str | None = None) -> Connection:
             raise UnreachableError(addresses.unreachable(url, error)) from None
         raise
     cancellation.add_connection(conn)
+    _addresses[conn] = url
     return conn
+
+
+def keeper(url: str) -> leases.Keeper:
+    """Return the keeper of this process's sessions at a database."""
+    if url not in _keepers:
+        _keepers.setdefault(url, leases.Keeper(lambda: connect(url, purpose=leases.PURPOSE)))
+    return _keepers[url]
+
+
+def lease(conn: Connection) -> None:
+    """Have this session end when this process stands still, so that it keeps no lock and no slot in flight from others. To
+    be called before either is taken."""
+    keeper(_addresses[conn]).hold(conn)
 
 
 @contextmanager
 def session(url: str, *, purpose: str) -> Iterator[Connection]:
     """A connection for the length of a block; what was not committed is rolled back. Raises DatabaseError when there is
     none to be had, when it is lost within the block, or when the server refuses it a table or any change."""
-    with closing(connect(url, purpose=purpose)) as conn:
+    with closing(connect(url, purpose=purpose)) as conn, _released(url, conn):
         try:
             yield conn
         except (psycopg2.errors.InsufficientPrivilege, psycopg2.errors.ReadOnlySqlTransaction) as error:
@@ -95,9 +114,24 @@ def session(url: str, *, purpose: str) -> Iterator[Connection]:
             if not conn.closed:
                 raise
             raise DatabaseError(
-                f"The connection to PostgreSQL at {place(url)} was lost: {addresses.explain(url, error)}. What was not"
-                " committed is rolled back; run the same again once the server is there."
+                f"The connection to PostgreSQL at {place(url)} was lost: {addresses.explain(url, error)}."
+                f"{_standstill(url)} What was not committed is rolled back; run the same again once the server is there."
             ) from error
+
+
+@contextmanager
+def _released(url: str, conn: Connection) -> Iterator[None]:
+    try:
+        yield
+    finally:
+        conn.close()
+        if url in _keepers:
+            _keepers[url].release(conn)
+
+
+def _standstill(url: str) -> str:
+    seconds = _keepers[url].seconds_stood_still() if url in _keepers else None
+    return "" if seconds is None else f" This process stood still for {seconds:.0f} s, so others took over its work."
 
 
 def migrations() -> list[tuple[int, str, str]]:
@@ -127,6 +161,7 @@ def migrate(conn: Connection) -> list[str]:
 
 def lock_migrations(cur: psycopg2.extensions.cursor) -> None:
     """Let nobody else change the schema until the transaction ends."""
+    lease(cur.connection)
     cur.execute("SELECT pg_advisory_xact_lock(%s, %s)", MIGRATIONS_LOCK)
 
 
@@ -214,12 +249,15 @@ def give_way(conn: Connection, partner_id: int) -> bool:
 
 def _take_partner(conn: Connection, partner_id: int, patience: float) -> None:
     key = (_PARTNER_LOCK_CLASS, partner_id)
+    lease(conn)
     with conn.cursor() as cur:
         cur.execute("SELECT pg_try_advisory_lock(%s, %s)", key)
         (taken,) = _one(cur)
-        holder = None if taken else _holder(cur, partner_id)
+        holder, silent = (None, 0.0) if taken else _holder(cur, partner_id)
         if holder and WATCH_PURPOSE in holder:
             patience = max(patience, LOOK_SECONDS)
+        if silent > leases.SILENT_SECONDS / 2:
+            patience = max(patience, leases.TAKE_OVER_SECONDS)
         if not taken and patience > 0:
             try:
                 cur.execute("SELECT set_config('lock_timeout', %s, true)", (f"{max(1, int(patience * 1000))}ms",))
@@ -242,6 +280,7 @@ def _leave_partner(conn: Connection, partner_id: int) -> None:
 def shard_lock(conn: Connection, shard: int, *, patience: float) -> Iterator[bool]:
     """Holds a shard of the watch for this session; False when another still has it after `patience` seconds."""
     taken = True
+    lease(conn)
     with conn.cursor() as cur:
         try:
             cur.execute("SELECT set_config('lock_timeout', %s, true)", (f"{max(1, int(patience * 1000))}ms",))
@@ -260,16 +299,20 @@ def shard_lock(conn: Connection, shard: int, *, patience: float) -> Iterator[boo
             conn.commit()
 
 
-def _holder(cur: psycopg2.extensions.cursor, partner_id: int) -> str | None:
+def _holder(cur: psycopg2.extensions.cursor, partner_id: int) -> tuple[str | None, float]:
+    """Return who holds a partner, and for how many seconds its process has been silent."""
     cur.execute(
-        "SELECT a.application_name, a.backend_start FROM pg_locks l JOIN pg_stat_activity a USING (pid)"
+        "SELECT a.application_name, a.backend_start, a.pid FROM pg_locks l JOIN pg_stat_activity a USING (pid)"
         " WHERE l.locktype = 'advisory' AND l.granted AND l.classid::bigint = %s AND l.objid::bigint = %s"
         # Other hubs on the same server lock partners of the same numbers.
         " AND l.database = (SELECT oid FROM pg_database WHERE datname = current_database())",
         (_PARTNER_LOCK_CLASS, partner_id),
     )
     row = cur.fetchone()
-    return f"'{row[0]}', connected since {row[1]:%Y-%m-%d %H:%M:%S} UTC" if row else None
+    if row is None:
+        return None, 0.0
+    name = f"'{row[0]}', connected since {row[1]:%Y-%m-%d %H:%M:%S} UTC"
+    return name, leases.seconds_silent(cur, row[2]) or 0.0
 
 
 def _one(cur: psycopg2.extensions.cursor) -> tuple[object, ...]:

@@ -29,7 +29,7 @@ def sign_of_life(url: str, run_id: str) -> Iterator[None]:
     Raises:
         DatabaseError: when there is no session to begin with.
     """
-    conn = database.connect(url, purpose=purpose_of(run_id))
+    conn = _open(url, run_id)
     ended = threading.Event()
     keeper = threading.Thread(target=_keep, args=(conn, url, run_id, ended), name="sign of life", daemon=True)
     keeper.start()
@@ -45,7 +45,7 @@ def _keep(conn: Connection, url: str, run_id: str, ended: threading.Event) -> No
         while not ended.wait(LOOK_SECONDS):
             try:
                 if conn.closed:
-                    conn = database.connect(url, purpose=purpose_of(run_id))
+                    conn = _open(url, run_id)
                 with conn.cursor() as cur:
                     cur.execute("SELECT 1")
                 conn.rollback()
@@ -54,6 +54,13 @@ def _keep(conn: Connection, url: str, run_id: str, ended: threading.Event) -> No
                 conn.close()
     finally:
         conn.close()
+
+
+def _open(url: str, run_id: str) -> Connection:
+    conn = database.connect(url, purpose=purpose_of(run_id))
+    # A run that stands still is no more alive than one that was killed.
+    database.lease(conn)
+    return conn
 
 
 def purpose_of(run_id: str) -> str:

@@ -28,6 +28,7 @@ from dataclasses import dataclass
 import psycopg2
 from psycopg2.extensions import connection as Connection
 
+from rsu_pipeline.warehouse import database
 from rsu_pipeline.warehouse.event_times import OVER_AT
 from rsu_pipeline.warehouse.start_list_rules import IS_CURRENT, REBUILD
 
@@ -122,6 +123,7 @@ def rebuild(conn: Connection, partner_id: int, now: dt.datetime) -> Built:
     """Brings a partner's start lists up to date as of `now`, in the caller's transaction. A row that is as it should be is
     not written again."""
     began = time.monotonic()
+    database.lease(conn)
     with conn.cursor() as cur:
         cur.execute("SELECT pg_advisory_xact_lock(%s, %s)", (_BUILD_LOCK_CLASS, partner_id))
         cur.execute(REBUILD, _parameters(partner_id, now))

@@ -23,6 +23,7 @@ from rsu_pipeline.warehouse import budget, cursors, events, history, participant
 POINTS: dict[str, tuple[Any, str, bool]] = {
     "before a call is granted": (budget.Ledger, "take", True),
     "after a call is granted": (budget.Ledger, "take", False),
+    "while the ledger is locked": (budget, "has_place", False),
     "before a call is sent": (transport, "fetch", True),
     "after an answer": (transport, "fetch", False),
     "after a call is settled": (budget.Ledger, "settle", False),
@@ -44,8 +45,8 @@ POINTS: dict[str, tuple[Any, str, bool]] = {
 }
 
 
-def arm(point: str, times: int) -> None:
-    """Has this process die when the point is reached for the `times`-th time."""
+def arm(point: str, times: int, fatal: signal.Signals = signal.SIGKILL) -> None:
+    """Has this process die, or get another signal, when the point is reached for the `times`-th time."""
     owner, name, before = POINTS[point]
     original: Callable[..., Any] = getattr(owner, name)
     left = times
@@ -54,10 +55,10 @@ def arm(point: str, times: int) -> None:
         nonlocal left
         left -= 1
         if before and left == 0:
-            os.kill(os.getpid(), signal.SIGKILL)
+            os.kill(os.getpid(), fatal)
         result = original(*args, **kwargs)
         if left == 0:
-            os.kill(os.getpid(), signal.SIGKILL)
+            os.kill(os.getpid(), fatal)
         return result
 
     setattr(owner, name, deadly)

@@ -1,0 +1,224 @@
+"""A process that stands still keeps no lock and no slot in flight, and cannot write when it wakes. Real processes, stopped by
+SIGSTOP and woken by SIGCONT; but for the durations, which are seconds here, as an installation has it."""
+
+import datetime as dt
+import re
+import signal
+import threading
+import time
+from collections.abc import Callable, Iterator
+
+import pytest
+
+from rsu_pipeline.sync import listing
+from rsu_pipeline.sync import partner as sync
+from rsu_pipeline.warehouse import budget, database, leases
+from rsu_pipeline.warehouse.database import PartnerBusy
+from rsu_pipeline.warehouse.leases import BEAT_SECONDS, SILENT_SECONDS, TAKE_OVER_SECONDS, Observer
+from rsu_pipeline_tests.hub import Hub
+from rsu_pipeline_tests.warehouse import sleeper as sleepers
+from rsu_pipeline_tests.warehouse.sessions import rows
+from rsu_pipeline_tests.warehouse.sleeper import asleep
+
+NOW = dt.datetime(2027, 6, 10, 12, tzinfo=dt.UTC)
+SENTENCE = (
+    r"^The connection to PostgreSQL at \S+ was lost: [^\n]* This process stood still for \d+ s, so"
+    r" others took over its work\. What was not committed is rolled back; [^\n]*$"
+)
+SPEC = {
+    "partners": 1,
+    "races_per_partner": 2,
+    "events_per_race": 1,
+    "registrations_per_event": 9,
+    "start_in_hours": 400,
+}
+
+
+@pytest.fixture
+def short(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Leases of seconds, in this process as in the sleeper's."""
+    monkeypatch.setattr(leases, "BEAT_SECONDS", sleepers.BEAT_SECONDS)
+    monkeypatch.setattr(leases, "SILENT_SECONDS", sleepers.SILENT_SECONDS)
+    yield
+
+
+def test_a_lock_and_a_slot_are_free_again_within_a_minute() -> None:
+    # The last sign of life may be a beat old for the observer, and so may its last look.
+    assert SILENT_SECONDS + 2 * BEAT_SECONDS <= 60
+    # A keeper that starts with whoever waits first looks after a beat.
+    assert SILENT_SECONDS + 3 * BEAT_SECONDS < TAKE_OVER_SECONDS <= 60
+
+
+@pytest.mark.usefixtures("short")
+def test_a_partner_whose_sync_stands_still_is_taken_over_and_the_sleeper_cannot_write(database_url: str) -> None:
+    with asleep({"RSU_DATABASE_URL": database_url}, "hold", "partner") as sleeper:
+        began = time.monotonic()
+        with (
+            database.session(database_url, purpose="sync next") as conn,
+            database.partner_lock(conn, 7, patience=30),
+        ):
+            assert time.monotonic() - began < sleepers.SILENT_SECONDS + 8
+            code, said = sleeper.wake()
+    assert code == 1
+    assert_is_sentence(said)
+    assert rows(database_url, "SELECT count(*) FROM timing_partners") == [(0,)]
+
+
+@pytest.mark.usefixtures("short")
+def test_a_sync_that_does_not_wait_for_others_waits_for_one_that_stands_still(database_url: str) -> None:
+    with (
+        asleep({"RSU_DATABASE_URL": database_url}, "hold", "partner"),
+        database.session(database_url, purpose="sync next") as conn,
+    ):
+        time.sleep(sleepers.SILENT_SECONDS)
+        with database.partner_lock(conn, 7):
+            pass
+
+
+@pytest.mark.usefixtures("short")
+def test_a_watch_that_stands_still_leaves_its_shard_to_its_successor(database_url: str) -> None:
+    with (
+        asleep({"RSU_DATABASE_URL": database_url}, "hold", "shard") as sleeper,
+        database.session(database_url, purpose="watch next") as conn,
+        database.shard_lock(conn, 7, patience=30) as mine,
+    ):
+        assert mine
+        code, said = sleeper.wake()
+    assert code == 1
+    assert_is_sentence(said)
+
+
+@pytest.mark.usefixtures("short")
+def test_the_daemon_ends_the_sessions_of_a_run_that_stands_still_with_nobody_else_at_work(database_url: str) -> None:
+    with asleep({"RSU_DATABASE_URL": database_url}, "hold", "partner"):
+        database.keeper(database_url).observe(20)
+        deadline = time.monotonic() + 20
+        while rows(
+            database_url, "SELECT count(*) FROM pg_stat_activity WHERE application_name LIKE 'rsu sync sleeper%'"
+        ) != [(0,)]:
+            assert time.monotonic() < deadline
+            time.sleep(0.1)
+        database.keeper(database_url).observe(0)
+
+
+@pytest.mark.usefixtures("short")
+def test_a_process_that_waits_for_runsignup_keeps_its_locks(database_url: str) -> None:
+    with asleep({"RSU_DATABASE_URL": database_url}, "hold", "partner") as sleeper:
+        sleeper.process.send_signal(signal.SIGCONT)
+        with (
+            database.session(database_url, purpose="sync next") as conn,
+            pytest.raises(PartnerBusy),
+            database.partner_lock(conn, 7, patience=3 * sleepers.SILENT_SECONDS),
+        ):
+            pass
+        assert sleeper.wake() == (0, "")
+    assert rows(database_url, "SELECT count(*) FROM timing_partners") == [(1,)]
+
+
+# A sync that stands still anywhere
+
+
+@pytest.mark.usefixtures("short")
+@pytest.mark.parametrize(
+    ("point", "times"),
+    [
+        ("while the ledger is locked", 3),
+        ("after a call is granted", 3),
+        ("after an answer", 4),
+        ("after a page is merged", 1),
+    ],
+)
+def test_a_sync_that_stands_still_is_taken_over_and_nothing_is_written_twice(
+    make_hub: Callable[..., Hub], point: str, times: int
+) -> None:
+    hub = make_hub(spec=SPEC, seed=7)
+    hub.environment |= {"RSU_PAGE_SIZE": "6", "RSU_MAX_IN_FLIGHT": "1"}
+    with asleep(hub.environment, "sync", "1", point, str(times)) as sleeper:
+        began = time.monotonic()
+        with hub.desk(patience=30) as desk:
+            seconds = time.monotonic() - began
+            listing.refresh_events(desk)
+            assert not sync.sync_participants(desk, sync.make_plan(desk)).failures
+        assert seconds < sleepers.SILENT_SECONDS + 8
+        hub.assert_equal()
+        first = versions(hub)
+        calls = hub.sandbox.admin.stats()["calls"]
+        code, said = sleeper.wake()
+        assert code == 1
+        assert_is_sentence(said)
+    assert versions(hub) == first, "the sleeper wrote after it woke"
+    # What can be: a call whose slot was granted before the process stood still may be sent as it wakes.
+    assert hub.sandbox.admin.stats()["calls"] - calls <= 1
+    hub.assert_equal()
+    hub.assert_bib_log_replays()
+
+
+def versions(hub: Hub) -> list[dict[str, object]]:
+    """What was written, and by which transaction."""
+    return hub.rows(
+        "SELECT 'row' AS kind, registration_id AS id, xmin::text FROM runsignup_participants"
+        " UNION ALL SELECT 'cursor', event_id, xmin::text FROM event_cursors"
+        " UNION ALL SELECT 'bib', bib_change_id, xmin::text FROM runsignup_bib_changes"
+        " UNION ALL SELECT 'read', sync_history_id, xmin::text FROM sync_history ORDER BY 1, 2"
+    )
+
+
+def assert_is_sentence(said: str) -> None:
+    assert re.fullmatch(SENTENCE, said), said
+
+
+def test_a_ledger_that_a_standing_process_has_locked_is_free_within_seconds(make_hub: Callable[..., Hub]) -> None:
+    hub = make_hub(spec=SPEC, seed=7)
+    with asleep(hub.environment, "sync", "1", "while the ledger is locked", "1"):
+        began = time.monotonic()
+        with database.session(hub.url, purpose="tests") as conn:
+            ledger = budget.Ledger(conn, 1, 1, "race_day", budget.Limits(1000, 2))
+            ledger.settle(ledger.take("races", None), status=200, error=None, size=0, rows=0)
+        assert time.monotonic() - began < 5
+
+
+# Judging others
+
+
+def test_a_process_is_silent_when_its_sign_has_not_changed_for_long() -> None:
+    observer = Observer()
+    silent_at = None
+    for second in range(0, 60, 5):
+        alive = NOW + dt.timedelta(seconds=second)
+        if 2 in observer.judge({1: alive, 2: NOW, 3: NOW if second < 20 else alive}, float(second)):
+            silent_at = silent_at or second
+    assert silent_at == SILENT_SECONDS
+    assert observer.judge({1: NOW, 2: NOW}, 60.0) == [2]
+
+
+def test_a_process_that_never_showed_a_sign_is_silent_too() -> None:
+    observer = Observer()
+    silent = (second for second in range(0, 60, 5) if observer.judge({2: None}, float(second)) == [2])
+    assert next(silent) == SILENT_SECONDS
+
+
+def test_an_observer_that_stood_still_itself_begins_anew() -> None:
+    observer = Observer()
+    for second in (0.0, 5.0, 10.0):
+        observer.judge({2: NOW}, second)
+    assert observer.judge({2: NOW}, 3600.0) == []
+    for second in range(5, 35, 5):
+        assert observer.judge({2: NOW}, 3600.0 + second) == []
+    assert observer.judge({2: NOW}, 3600.0 + SILENT_SECONDS) == [2]
+
+
+def test_a_databases_clock_that_steps_ends_nobody() -> None:
+    observer = Observer()
+    for second in range(0, 100, 5):
+        step = dt.timedelta(hours=3 if second > 50 else 0)
+        assert observer.judge({2: NOW + step + dt.timedelta(seconds=second)}, float(second)) == []
+
+
+def test_a_keeper_without_sessions_has_no_session_of_its_own(database_url: str) -> None:
+    with database.session(database_url, purpose="tests") as conn:
+        database.lease(conn)
+        assert "lease keeper" in {thread.name for thread in threading.enumerate()}
+    deadline = time.monotonic() + 10
+    while any(thread.name == "lease keeper" for thread in threading.enumerate()):
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
