@@ -9,7 +9,7 @@ from rsu_pipeline.orchestration.assets.history import participant_history
 from rsu_pipeline.orchestration.assets.start_lists import start_lists
 from rsu_pipeline.orchestration.assets.sync import participants
 from rsu_pipeline.orchestration.failures import plain_failures
-from rsu_pipeline.orchestration.partitions import timing_partner
+from rsu_pipeline.orchestration.partitions import partition_of, timing_partner
 from rsu_pipeline.orchestration.resources import WarehouseResource
 from rsu_pipeline.orchestration.run_config import NO_CONFIG
 from rsu_pipeline.warehouse import backfill, credentials, cursors, proof
@@ -26,7 +26,7 @@ def equals_runsignup(context: dg.AssetCheckExecutionContext, warehouse: Warehous
     """Each event holds what its last full read was sent: as many registrations, of the same content; but for events whose
     rows or removals are held back, which `no_quarantined_rows` and an alert tell of."""
     with plain_failures(), warehouse.connect("equals_runsignup") as conn:
-        partner = credentials.partner(conn, context.partition_key)
+        partner = credentials.partner(conn, partition_of(context))
         compared = proof.proofs(conn, partner.partner_id)
     unequal = [item for item in compared if not item.is_equal and not item.is_explained]
     return dg.AssetCheckResult(
@@ -51,7 +51,7 @@ def equals_runsignup(context: dg.AssetCheckExecutionContext, warehouse: Warehous
 def no_quarantined_rows(context: dg.AssetCheckExecutionContext, warehouse: WarehouseResource) -> dg.AssetCheckResult:
     """Every registration came through whole: none is held back, none has a member that did not fit."""
     with plain_failures(), warehouse.connect("no_quarantined_rows") as conn:
-        partner = credentials.partner(conn, context.partition_key)
+        partner = credentials.partner(conn, partition_of(context))
         held_back, with_faults, sample = cursors.quarantine_summary(conn, partner.partner_id, SAMPLE)
     return dg.AssetCheckResult(
         passed=held_back + with_faults == 0,
@@ -70,7 +70,7 @@ def no_quarantined_rows(context: dg.AssetCheckExecutionContext, warehouse: Wareh
 def history_complete(context: dg.AssetCheckExecutionContext, warehouse: WarehouseResource) -> dg.AssetCheckResult:
     """Every past event that was asked for is stored, or RunSignup has nothing to give of it; no race fails."""
     with plain_failures(), warehouse.connect("history_complete") as conn:
-        partner = credentials.partner(conn, context.partition_key)
+        partner = credentials.partner(conn, partition_of(context))
         progress = backfill.progress(conn, partner.partner_id, dt.datetime.now(dt.UTC))
         failing = backfill.failing(conn, partner.partner_id)
     if progress is None:
@@ -101,7 +101,7 @@ def no_duplicate_bibs(context: dg.AssetCheckExecutionContext, warehouse: Warehou
     """No two entrants of an event have one bib, nor two persons in different events of a race on one day. An error when one
     of the events starts within 24 hours."""
     with plain_failures(), warehouse.connect("no_duplicate_bibs") as conn:
-        partner = credentials.partner(conn, context.partition_key)
+        partner = credentials.partner(conn, partition_of(context))
         found = lists.lists_of(conn, partner.partner_id, dt.datetime.now(dt.UTC))
         wrong = lists.problems_of(conn, partner.partner_id, SAMPLE, only=("duplicate_bib", "bib_in_other_event"))
     unequal = [item for item in found if item.duplicate_bibs or item.bibs_in_other_events]
@@ -125,7 +125,7 @@ def every_entrant_has_a_bib(
 ) -> dg.AssetCheckResult:
     """Every entrant of the events that start within 24 hours has a bib."""
     with plain_failures(), warehouse.connect("every_entrant_has_a_bib") as conn:
-        partner = credentials.partner(conn, context.partition_key)
+        partner = credentials.partner(conn, partition_of(context))
         near = [item for item in lists.lists_of(conn, partner.partner_id, dt.datetime.now(dt.UTC)) if item.near]
         wrong = lists.problems_of(
             conn, partner.partner_id, SAMPLE, only=("no_bib",), events=[item.event_id for item in near]

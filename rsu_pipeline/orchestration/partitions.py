@@ -4,3 +4,13 @@ import dagster as dg
 
 NAME = "timing_partner"
 timing_partner = dg.DynamicPartitionsDefinition(name=NAME)
+
+
+def partition_of(context: dg.AssetExecutionContext | dg.AssetCheckExecutionContext) -> str:
+    """Return the partition key of a run. Raises dg.Failure with one sentence where it was launched without one."""
+    if not context.op_execution_context.has_partition_key:
+        raise dg.Failure(
+            "This run was launched without a partition, or for several at once: launch it for one partner's partition.",
+            allow_retries=False,
+        )
+    return str(context.partition_key)

@@ -10,6 +10,7 @@ from psycopg2.extensions import connection as Connection
 from rsu_pipeline import cancellation, installation
 from rsu_pipeline.orchestration.failures import FORESEEN
 from rsu_pipeline.orchestration.lanes import lane_of
+from rsu_pipeline.orchestration.partitions import partition_of
 from rsu_pipeline.orchestration.run_config import check_run_config
 from rsu_pipeline.settings import Settings
 from rsu_pipeline.sync.desk import Desk, open_desk
@@ -82,7 +83,7 @@ class RunSignupResource(dg.ConfigurableResource[Any]):
         """The desk of the partner whose partition a run makes, in the run's lane and under its number."""
         return self.desk(
             warehouse,
-            context.partition_key,
+            partition_of(context),
             lane=lane_of(context),
             run_id=context.run.run_id,
             say=context.log.info,

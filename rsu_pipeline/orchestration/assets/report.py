@@ -6,7 +6,7 @@ import dagster as dg
 
 from rsu_pipeline.orchestration.assets.sync import participants
 from rsu_pipeline.orchestration.failures import plain_failures
-from rsu_pipeline.orchestration.partitions import timing_partner
+from rsu_pipeline.orchestration.partitions import partition_of, timing_partner
 from rsu_pipeline.orchestration.report import LONGEST_NAME
 from rsu_pipeline.orchestration.resources import WarehouseResource
 from rsu_pipeline.orchestration.run_config import NO_CONFIG
@@ -33,7 +33,7 @@ def registration_report(context: dg.AssetExecutionContext, warehouse: WarehouseR
     as a file: `rsu report --html FILE`.
     """
     with plain_failures(), warehouse.connect("registration_report") as conn:
-        partner = credentials.partner(conn, context.partition_key)
+        partner = credentials.partner(conn, partition_of(context))
         rows = reports.registrations(conn, partner.partner_id)
         changes = reports.bib_changes(conn, partner.partner_id)
     made = page.report(partner.name, rows, changes, dt.datetime.now(dt.UTC).date())

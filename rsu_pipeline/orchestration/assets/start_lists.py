@@ -7,7 +7,7 @@ import dagster as dg
 from rsu_pipeline.orchestration import report
 from rsu_pipeline.orchestration.assets.sync import KINDS, START_LISTS, participants
 from rsu_pipeline.orchestration.failures import plain_failures
-from rsu_pipeline.orchestration.partitions import timing_partner
+from rsu_pipeline.orchestration.partitions import partition_of, timing_partner
 from rsu_pipeline.orchestration.resources import WarehouseResource
 from rsu_pipeline.orchestration.run_config import NO_CONFIG
 from rsu_pipeline.orchestration.tables import OPERATORS, SCORING, shown
@@ -35,7 +35,7 @@ def start_lists(context: dg.AssetExecutionContext, warehouse: WarehouseResource)
     """
     now = dt.datetime.now(dt.UTC)
     with plain_failures(), warehouse.connect(START_LISTS) as conn:
-        partner = credentials.partner(conn, context.partition_key)
+        partner = credentials.partner(conn, partition_of(context))
         built = lists.rebuild(conn, partner.partner_id, now)
         conn.commit()
         return dg.MaterializeResult(metadata=report.start_lists_metadata(conn, partner.partner_id, built, now))
