@@ -304,7 +304,9 @@ def _access_of(error: Exception | None) -> Access | None:
 def _confirm_vanished(session: Desk, plan: Plan, outcome: SyncOutcome) -> None:
     """Read once more the details that lacked events, of the plan's races or of all, and take what they lack for gone."""
     planned = {read.race_id for read in plan.reads}
-    for race_id in events.races_with_vanished(session.conn, session.partner_id):
+    vanished = events.races_with_vanished(session.conn, session.partner_id)
+    session.conn.rollback()
+    for race_id in vanished:
         if plan.is_partial and race_id not in planned:
             continue
         refreshed = EventsOutcome()
