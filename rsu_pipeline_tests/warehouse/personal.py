@@ -62,7 +62,7 @@ def everything(hub: Hub) -> str:
     )
     texts = []
     for name in sorted(row["relname"] for row in names):
-        texts += [row["text"] for row in hub.rows(f"SELECT t::text AS text FROM {name} t")]
+        texts += [row["text"] for row in hub.rows(f"SELECT t::text AS text FROM {name} t ORDER BY 1")]
     return "\n".join(texts)
 
 
