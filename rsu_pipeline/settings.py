@@ -114,12 +114,20 @@ class WatchSettings:
     """Seconds between two looks at a race, if budget and calls in flight allow."""
     removed_every: int = 6
     """Removed registrations are asked for at every n-th poll, for which a small race is read in full instead."""
+    refresh_seconds: float = 300.0
+    """Seconds between two refreshes of the events of a race in its window, one call each: 12 of the some 200 calls that a race
+    takes an hour. A start that moves is seen within them."""
     slice_seconds: float = 600.0
     """How long one run watches before its successor takes over."""
     shards: int = 1
     """Runs that share the partners among them."""
     bib_poll: BibPoll = "watch"
     """`watch`: runs of job watch look for bibs. `sensor`: no such runs; the sensor bib_changes looks by itself."""
+
+    @property
+    def refreshes_per_poll(self) -> float:
+        """Calls for the events of a race that a poll takes on average."""
+        return min(1.0, self.interval / self.refresh_seconds)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -269,6 +277,7 @@ def load(environ: Mapping[str, str] | None = None) -> Settings:
         watch=WatchSettings(
             interval=read.number("RSU_WATCH_INTERVAL", default.watch.interval, low=1, high=3600),
             removed_every=read.integer("RSU_WATCH_REMOVED_EVERY", default.watch.removed_every, low=1, high=1000),
+            refresh_seconds=read.number("RSU_WATCH_EVENTS", default.watch.refresh_seconds, low=1, high=86400),
             slice_seconds=read.number("RSU_WATCH_SLICE", default.watch.slice_seconds, low=10, high=7200),
             shards=read.integer("RSU_WATCH_SHARDS", default.watch.shards, low=1, high=100),
             bib_poll=_bib_poll(read.text("RSU_BIB_POLL") or default.watch.bib_poll),

@@ -31,7 +31,7 @@ ENOUGH_LOOKS = 6000
 @dataclass(frozen=True)
 class Rules:
     """What the watch obeys; calls take from `call_seconds[0]` to `call_seconds[1]` seconds. `is_small` says that races are
-    small enough to be read in full by one call."""
+    small enough to be read in full by one call. The events of a race are looked up with every `refresh_every`-th look."""
 
     target: float = 20.0
     removed_every: int = 6
@@ -39,6 +39,7 @@ class Rules:
     in_flight: int = 2
     call_seconds: tuple[float, float] = (0.7, 1.4)
     is_small: bool = True
+    refresh_every: int = 15
 
     @property
     def mean_call(self) -> float:
@@ -46,7 +47,7 @@ class Rules:
 
     @property
     def calls_a_look(self) -> float:
-        return calls_per_poll(self.is_small, self.removed_every)
+        return calls_per_poll(self.is_small, self.removed_every, 1 / self.refresh_every)
 
 
 @dataclass(frozen=True)
@@ -123,14 +124,17 @@ def looks(races: list[WatchedRace], rules: Rules, *, until: float, call_time: Ca
             call_seconds=measured,
         )
         first = call_time()
+        # The events of a race are looked up before its poll, at another poll in each race.
+        refresh = call_time() if (count[key] + race.race_id) % rules.refresh_every == 0 else 0.0
         more = call_time() if not rules.is_small and count[key] % rules.removed_every == 0 else 0.0
         count[key] += 1
-        calls = 2 if more else 1
+        calls = 1 + bool(more) + bool(refresh)
+        now += refresh
         end = now + first + more
         # As the sandbox does, and a service must: the answer holds what was there half-way.
         done.append(Look(race, now + first / 2, now + first, calls))
         busy_until[race.partner_id] = free_at[worker] = end
-        learnt.append((end, (first + more) / calls))
+        learnt.append((end, (refresh + first + more) / calls))
         learnt.sort()
     return done
 

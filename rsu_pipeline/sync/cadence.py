@@ -4,7 +4,7 @@ A start is an instant; the race's zone was applied when its wall time was read.
 """
 
 import datetime as dt
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
 
@@ -50,6 +50,14 @@ def age(stamp: dt.datetime | None, now: dt.datetime, also: Sequence[dt.datetime]
         return None
     ages = [max(dt.timedelta(0), moment - stamp) for moment in (now, *also) if not is_ahead(stamp, moment)]
     return min(ages, default=None)
+
+
+def next_over_at(
+    times: Sequence[tuple[dt.datetime | None, dt.datetime | None]], now: dt.datetime
+) -> dt.datetime | None:
+    """Return when the next of a race's events will be over, None where that is not known of any."""
+    ends = (over_at(start, end) for start, end in times)
+    return min((end for end in ends if end is not None and end > now), default=None)
 
 
 def closing_read(
@@ -139,6 +147,12 @@ def race_tier(
     )
 
 
+def listing_tier(tiers: Collection[Tier]) -> Tier:
+    """Return the tier that a partner's listing is due by, of those of its races: it is due as a race within the day is while one
+    of them is that near, since a start may be brought forward."""
+    return "day" if set(NEAR) & set(tiers) else "later"
+
+
 @dataclass(frozen=True)
 class Visit:
     """What is due for a partner: these races, and its listing where `relist`. `near_ids` are those of the races that are in
@@ -172,7 +186,8 @@ def due(
 ) -> list[Visit]:
     """The partners with something whose interval has passed at `now`, the nearest race first, then who has most to read,
     lest such a one be left alone at the end. A race is due when one of its events is, each judged by its own tier; a
-    listing like an event that is far off. `early` is how much sooner a thing counts as due: half the time between two
+    listing like an event that is far off, and like one within the day while a race of the partner is that near, since its
+    start may have moved. `early` is how much sooner a thing counts as due: half the time between two
     looks, lest each read slip to the look after. `also` are later moments that may be the present as well, while clocks
     disagree; what is due at any of them is due. A try that is dated in the future is no try. What was not tried since
     `owed_since`, when the last nightly sync was asked for, is due as well: a nightly that broke off is made good."""
@@ -198,10 +213,13 @@ def due(
         if due_tiers:
             nearest_due = min(due_tiers, key=_NEAREST_FIRST.index)
             tiers.setdefault(race.key, []).append((nearest_due, race.race_id))
+    tiers_of: dict[str, set[Tier]] = {}
+    for race in races:
+        tiers_of.setdefault(race.key, set()).add(race_tier(race.times, now, also))
     visits = []
     for partner in partners:
         its_races = tiers.get(partner.key, [])
-        relist = is_due("later", partner.listed_at, partner.failed)
+        relist = is_due(listing_tier(tiers_of.get(partner.key, ())), partner.listed_at, partner.failed)
         if its_races or relist:
             nearest: Tier = "later"
             if its_races:

@@ -121,8 +121,11 @@ def calls_needed(reads: Sequence[EventRead], now: dt.datetime, settings: Setting
     for (partner_id, key, call_budget_id), own in groupby(
         reads, lambda read: (read.partner_id, read.key, read.call_budget_id)
     ):
-        routine, watch = 3600 / settings.cadence.later, 0.0
-        for _, group in groupby(own, key=lambda read: read.race_id):
+        of_partner = list(own)
+        times = [(read.starts_at, read.ends_at) for read in of_partner]
+        tiers = cadence.race_tier(times, now), cadence.race_tier(times, now + HOUR)
+        routine, watch = HOUR / cadence.interval(cadence.listing_tier(tiers), settings.cadence, failed=False), 0.0
+        for _, group in groupby(of_partner, key=lambda read: read.race_id):
             its_routine, its_watch = _calls_for_race(list(group), now, settings)
             routine, watch = routine + its_routine, watch + its_watch
         found.append(Need(partner_id, key, call_budget_id, routine, watch))
@@ -138,7 +141,9 @@ def _calls_for_race(events: list[EventRead], now: dt.datetime, settings: Setting
     full = rows // settings.sync.page_size + 1 if enters or any(event.needs_full for event in events) else 0
     is_small = plan.is_small(sum(event.registrations for event in events), settings.sync.full_read_up_to_rows)
     if tier == "window" and settings.watch.bib_poll == "watch":
-        return float(full), calls_per_poll(is_small, settings.watch.removed_every) * 3600 / settings.watch.interval
+        watch = settings.watch
+        a_poll = calls_per_poll(is_small, watch.removed_every, watch.refreshes_per_poll)
+        return float(full), a_poll * 3600 / watch.interval
     pause = cadence.interval(tier, settings.cadence, failed=False)
     return full + calls_per_visit(is_small) * HOUR / pause, 0.0
 

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field, replace
 
 from rsu_pipeline.display import sanitize_for_display
 from rsu_pipeline.runsignup.errors import ApiError, BudgetExhausted, Cause, Remedy
-from rsu_pipeline.sync import access, cadence, losses
+from rsu_pipeline.sync import access, cadence, event_refresh, losses
 from rsu_pipeline.sync import plan as planning
 from rsu_pipeline.sync.access import Verdict
 from rsu_pipeline.sync.desk import Desk
@@ -131,6 +131,7 @@ def sync_participants(
             desk.say("gave way to another sync of this partner between two races")
         result = ReadOutcome(waiting.popleft())
         try:
+            event_refresh.refresh_before_closing(desk, result.read)
             attempt(desk, result, confirm_removals=confirm_removals, with_removed=with_removed)
         except BudgetExhausted as error:
             outcome.out_of_budget = error.frees_in

@@ -21,12 +21,14 @@ SMALL_RACE = "small enough for one call"
 
 @dataclass(frozen=True)
 class PlannedEvent:
-    """A future event, its tier, and what its next read will be."""
+    """A future event, its tier, and what its next read will be. `closes_at` is when it was over, None but for a closing
+    read."""
 
     event: StoredEvent
     tier: cadence.Tier
     mode: Mode
     reason: str
+    closes_at: dt.datetime | None = None
 
     def row(self) -> dict[str, object]:
         """As a row of `future_events`."""
@@ -43,7 +45,8 @@ class PlannedEvent:
 
 @dataclass(frozen=True)
 class PlannedRead:
-    """One pass over some events of a race. `modified_after` is the cursor of an incremental one."""
+    """One pass over some events of a race. `modified_after` is the cursor of an incremental one. `closes_at` is when the last
+    of its events was over that are owed a closing read: the race's events are looked up first, since a start may have moved."""
 
     race_id: int
     race_name: str
@@ -51,6 +54,7 @@ class PlannedRead:
     mode: Mode
     reason: str
     modified_after: int | None = None
+    closes_at: dt.datetime | None = None
 
 
 @dataclass(frozen=True)
@@ -98,7 +102,8 @@ def plan(
         if (tier == "over" and closing is None) or event.lost:
             continue
         if closing is not None:
-            planned.append(PlannedEvent(event, tier, "full", closing))
+            over_at = cadence.over_at(event.starts_at, event.ends_at)
+            planned.append(PlannedEvent(event, tier, "full", closing, over_at))
             continue
         small = is_small(rows_of_race[event.race_id], full_read_up_to_rows)
         mode, reason = decide(
@@ -190,7 +195,10 @@ def _reads(planned: Sequence[PlannedEvent], cursors: Mapping[int, EventCursor]) 
             # A pass of more events than one address holds would request its parts again for every page of one of them.
             for ids in split_by_address(sorted(item.event.event_id for item in group)):
                 since = min(cursors[event_id].modified_after for event_id in ids) if mode == "incremental" else None
-                reads.append(PlannedRead(race_id, group[0].event.race_name, ids, mode, group[0].reason, since))
+                closes_at = max((item.closes_at for item in group if item.closes_at), default=None)
+                reads.append(
+                    PlannedRead(race_id, group[0].event.race_name, ids, mode, group[0].reason, since, closes_at)
+                )
     return reads
 
 

@@ -108,7 +108,11 @@ def board(
         call_seconds: how long calls take now, None when unknown.
     """
     # As if every race were large: what polls take at the most.
-    calls = calls_per_poll(is_small=False, removed_every=settings.watch.removed_every)
+    calls = calls_per_poll(
+        is_small=False,
+        removed_every=settings.watch.removed_every,
+        refreshes_per_poll=settings.watch.refreshes_per_poll,
+    )
     in_window = {
         (race.partner_id, race.race_id): WatchedRace(
             race.partner_id, race.key, race.call_budget_id, race.race_id, is_small=False, calls_per_poll=calls

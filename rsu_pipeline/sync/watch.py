@@ -18,13 +18,13 @@ from psycopg2.extensions import connection as Connection
 from rsu_pipeline import cancellation
 from rsu_pipeline.runsignup.errors import ApiError
 from rsu_pipeline.settings import Settings
-from rsu_pipeline.sync import cadence, lists, partner
+from rsu_pipeline.sync import cadence, event_refresh, lists, partner
 from rsu_pipeline.sync import plan as planning
 from rsu_pipeline.sync.clocks import Clock
 from rsu_pipeline.sync.desk import Clients, CredentialRejected, Desk, desk_on
 from rsu_pipeline.sync.partner import SyncOutcome
 from rsu_pipeline.sync.poll_plan import plan_for_look
-from rsu_pipeline.warehouse import budget, database, fleet
+from rsu_pipeline.warehouse import budget, database, events, fleet
 from rsu_pipeline.warehouse.credentials import PartnerError
 from rsu_pipeline.warehouse.database import PartnerBusy
 from rsu_pipeline.warehouse.sealing import Sealer, SecretKeyError
@@ -46,7 +46,8 @@ PATIENCE = 15.0
 @dataclass(frozen=True)
 class WatchedRace:
     """A race in its window. Races with the same `call_budget_id` are polled with one API key. `is_small` says that a full
-    read is one call, `calls_per_poll` is what a poll is expected to take on average."""
+    read is one call, `calls_per_poll` is what a poll is expected to take on average, `next_over_at` is when the next of its
+    events will be over."""
 
     partner_id: int
     key: str
@@ -54,6 +55,7 @@ class WatchedRace:
     race_id: int
     is_small: bool
     calls_per_poll: float
+    next_over_at: dt.datetime | None = None
 
 
 def watched(
@@ -72,8 +74,11 @@ def watched(
         if race.call_budget_id % shards != shard or cadence.race_tier(race.times, now, also) != "window":
             continue
         is_small = planning.is_small(_registrations_in_window(race, now, also), settings.sync.full_read_up_to_rows)
-        calls = calls_per_poll(is_small, settings.watch.removed_every)
-        found.append(WatchedRace(race.partner_id, race.key, race.call_budget_id, race.race_id, is_small, calls))
+        calls = calls_per_poll(is_small, settings.watch.removed_every, settings.watch.refreshes_per_poll)
+        ends_at = cadence.next_over_at(race.times, now)
+        found.append(
+            WatchedRace(race.partner_id, race.key, race.call_budget_id, race.race_id, is_small, calls, ends_at)
+        )
     return found
 
 
@@ -86,10 +91,10 @@ def _registrations_in_window(race: fleet.FleetRace, now: dt.datetime, also: Sequ
     )
 
 
-def calls_per_poll(is_small: bool, removed_every: int) -> float:
-    """Return the calls that a poll takes on average where nothing changes: one, and in each `removed_every`-th one more for
-    the removed registrations, for which a small race is read in full instead."""
-    return 1.0 if is_small else 1 + 1 / removed_every
+def calls_per_poll(is_small: bool, removed_every: int, refreshes_per_poll: float) -> float:
+    """Return the calls that a poll takes on average where nothing changes: one, in each `removed_every`-th one more for the
+    removed registrations, for which a small race is read in full instead, and the refreshes of the race's events."""
+    return (1.0 if is_small else 1 + 1 / removed_every) + refreshes_per_poll
 
 
 def interval(
@@ -177,6 +182,8 @@ class Watch:
         self._bug: Exception | None = None
         self._lists_behind: set[int] = set()
         self._lists_at: dict[int, float] = {}
+        self._refreshed_at: dict[int, dt.datetime] = {}
+        self._interval = settings.watch.interval
 
     def run(self, seconds: float) -> dict[str, PartnerWatched]:
         """Looks at races for so many seconds, or until none is in its window. Raises DatabaseError; and a bug that met
@@ -244,7 +251,7 @@ class Watch:
             if due_at > now:
                 return None, due_at - now
             self._busy.add(race.partner_id)
-            self._due_at[race.partner_id, race.race_id] = now + interval(
+            self._interval = interval(
                 self._races,
                 race.call_budget_id,
                 target=self._settings.watch.interval,
@@ -252,6 +259,7 @@ class Watch:
                 in_flight=self._settings.budget.max_in_flight,
                 call_seconds=self._call_seconds,
             )
+            self._due_at[race.partner_id, race.race_id] = now + self._interval
             return race, None
 
     def _look(self, conn: Connection, clients: Clients, race: WatchedRace) -> None:
@@ -270,9 +278,10 @@ class Watch:
                 clock=self._clocks,
                 patience=PATIENCE,
             ) as desk:
-                began = self._clock()
+                began, calls = self._clock(), desk.ledger.calls
+                not_refreshed = self._refresh_events(desk, race)
                 outcome = self._poll(desk, race, reads_removed=reads_removed)
-                seconds = self._clock() - began
+                seconds, calls = self._clock() - began, desk.ledger.calls - calls
                 if outcome.counts.has_changes:
                     self._lists_behind.add(race.partner_id)
                 self._rebuild_lists(desk, done)
@@ -291,13 +300,13 @@ class Watch:
             return
         self._looks[key] += 1
         expected = self._calls_per_poll.get(key, race.calls_per_poll)
-        self._calls_per_poll[key] = expected + (outcome.calls - expected) / 10
-        if outcome.calls and self._call_seconds is not None:
-            self._call_seconds += (seconds / outcome.calls - self._call_seconds) / 10
+        self._calls_per_poll[key] = expected + (calls - expected) / 10
+        if calls and self._call_seconds is not None:
+            self._call_seconds += (seconds / calls - self._call_seconds) / 10
         done.looks += 1
-        done.calls += outcome.calls
+        done.calls += calls
         done.counts.add(outcome.counts)
-        problems = outcome.failures
+        problems = [not_refreshed, *outcome.failures] if not_refreshed else outcome.failures
         if outcome.out_of_budget is not None:
             problems = [*problems, f"call budget used up, a call is free in {outcome.out_of_budget:.0f} s"]
         if problems:
@@ -325,6 +334,20 @@ class Watch:
         finally:
             if may_read:
                 self._large_read.release()
+
+    def _refresh_events(self, session: Desk, race: WatchedRace) -> str | None:
+        """Look the race's events up where that is due, and return why that failed, else None. The poll goes on either way. A
+        slice goes on with what was looked up before it, by whomever. Where polls are rarer than wanted, so are refreshes."""
+        stored = events.stored_details(session.conn, [race.race_id]).get(race.race_id)
+        session.conn.rollback()
+        now = session.now()
+        tried_at = self._refreshed_at.get(race.race_id, stored.read_at if stored else None)
+        every = dt.timedelta(seconds=self._settings.watch.refresh_seconds)
+        stretched = every * max(1.0, self._interval / self._settings.watch.interval)
+        if not event_refresh.is_due(tried_at, now, stretched, race.next_over_at):
+            return None
+        self._refreshed_at[race.race_id] = now
+        return event_refresh.refresh(session, race.race_id)
 
     def _rebuild_lists(self, desk: Desk, done: PartnerWatched) -> None:
         """Rebuild the partner's start lists for what its polls brought, once in LISTS_EVERY. New bibs do not wait for it: the

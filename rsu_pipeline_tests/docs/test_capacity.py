@@ -28,11 +28,12 @@ def test_another_rule_shows(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_the_needs_are_what_can_be_reckoned_by_hand() -> None:
-    # A listing every 4 h and a full read of each of three races: every 4 h, every 15 min, or a poll of one call every 20 s.
+    # A listing every 4 h or, near a race, every 15 min, and a full read of each of three races: every 4 h, every 15 min, or a
+    # poll of one call every 20 s and a refresh of its events every 5 min.
     for ahead, routine, watch in (
         (capacity.FAR, (1 + 3) / 4, 0.0),
-        (capacity.NEAR, 1 / 4 + 3 * 4, 0.0),
-        (capacity.WINDOW, 1 / 4, 3 * 180),
+        (capacity.NEAR, 4 + 3 * 4, 0.0),
+        (capacity.WINDOW, 4, 3 * (180 + 12)),
     ):
         (need,) = capacity.budget(1, ahead).needs
         assert (need.routine, need.watch) == pytest.approx((routine, watch))

@@ -88,7 +88,7 @@ def near_fleet(put: Fleet, count: int, *, tried: dt.timedelta = 20 * MINUTE) -> 
         put.partner(number)
         put.race(10 * number, number)
         put.event(100 * number, 10 * number, 10 * HOUR)
-        put.tried(number, None, HOUR)
+        put.tried(number, None, 5 * MINUTE)
         put.tried(number, 10 * number, tried)
     put.conn.commit()
     return [f"{number}-acme" for number in range(1, count + 1)]

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from rsu_pipeline.simulation import paper
 from rsu_pipeline.simulation.paper import Rules
 
-SECOND = Rules(call_seconds=(1.0, 1.0), removed_every=1000, in_flight=1, is_small=False)
+SECOND = Rules(call_seconds=(1.0, 1.0), removed_every=1000, in_flight=1, is_small=False, refresh_every=10**6)
 
 
 def played(partners: int, races: int, rules: Rules, until: float) -> list[paper.Look]:

@@ -82,7 +82,7 @@ NOW = START
 EVERY = CadenceSettings()
 
 
-def partner(number: int = 1, listed: dt.timedelta | None = HOUR, failed: bool = False) -> FleetPartner:
+def partner(number: int = 1, listed: dt.timedelta | None = 5 * MINUTE, failed: bool = False) -> FleetPartner:
     return FleetPartner(number, f"{number}-acme", None if listed is None else NOW - listed, failed)
 
 

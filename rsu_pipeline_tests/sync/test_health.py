@@ -136,27 +136,28 @@ def needs(*reads: EventRead, settings: Settings = SETTINGS) -> list[tuple[int, f
 
 
 def test_calls_are_estimated_by_tier_with_the_listing() -> None:
-    # The listing every 4 h is a quarter of a call an hour; a visit is two calls, of a small race one.
+    # The listing every 4 h is a quarter of a call an hour, and four calls where a race is within a day;
+    # a visit is two calls, of a small race one.
     assert needs(event(60 * HOUR, rows=LARGE)) == [(1, 0.25 + 0.5, 0.0)]
-    assert needs(event(10 * HOUR, rows=LARGE)) == [(1, 0.25 + 8, 0.0)]
-    assert needs(event(2 * HOUR, rows=LARGE)) == [(1, 0.25, 210.0)]
+    assert needs(event(10 * HOUR, rows=LARGE)) == [(1, 4 + 8, 0.0)]
+    assert needs(event(2 * HOUR, rows=LARGE)) == [(1, 4, 222.0)]
     assert needs(event(60 * HOUR, rows=500)) == [(1, 0.25 + 0.25, 0.0)]
-    assert needs(event(10 * HOUR, rows=500)) == [(1, 0.25 + 4, 0.0)]
-    assert needs(event(2 * HOUR, rows=500)) == [(1, 0.25, 180.0)]
+    assert needs(event(10 * HOUR, rows=500)) == [(1, 4 + 4, 0.0)]
+    assert needs(event(2 * HOUR, rows=500)) == [(1, 4, 192.0)]
     assert needs() == []
 
 
 def test_a_race_is_small_by_all_its_events() -> None:
-    assert needs(event(10 * HOUR, rows=300), event(10 * HOUR, rows=300, number=2)) == [(1, 0.25 + 8, 0.0)]
+    assert needs(event(10 * HOUR, rows=300), event(10 * HOUR, rows=300, number=2)) == [(1, 4 + 8, 0.0)]
 
 
 def test_a_race_costs_as_the_nearest_of_its_events_and_by_what_the_hour_brings() -> None:
-    assert needs(event(60 * HOUR), event(10 * HOUR, number=2)) == [(1, 8.25, 0.0)]
-    assert needs(event(24.5 * HOUR)) == [(1, 8.25, 0.0)]
+    assert needs(event(60 * HOUR), event(10 * HOUR, number=2)) == [(1, 12, 0.0)]
+    assert needs(event(24.5 * HOUR)) == [(1, 12, 0.0)]
     # It enters its window, with a full read of 6,000: three pages.
-    assert needs(event(4.5 * HOUR, rows=6000)) == [(1, 3.25, 210.0)]
+    assert needs(event(4.5 * HOUR, rows=6000)) == [(1, 7, 222.0)]
     # Its window ends within the hour.
-    assert needs(event(-30 * MINUTE)) == [(1, 0.25, 210.0)]
+    assert needs(event(-30 * MINUTE)) == [(1, 4, 222.0)]
 
 
 def test_what_is_due_a_full_read_costs_its_pages() -> None:
@@ -166,12 +167,12 @@ def test_what_is_due_a_full_read_costs_its_pages() -> None:
 
 def test_the_partner_that_needs_most_comes_first_and_each_race_counts() -> None:
     found = needs(event(60 * HOUR), event(2 * HOUR, partner=2), event(2 * HOUR, partner=2, race=11))
-    assert found == [(2, 0.25, 420.0), (1, 0.75, 0.0)]
+    assert found == [(2, 4, 444.0), (1, 0.75, 0.0)]
 
 
 def test_without_a_watch_the_window_is_visited() -> None:
     settings = dataclasses.replace(SETTINGS, watch=WatchSettings(bib_poll="sensor"))
-    assert needs(event(2 * HOUR), settings=settings) == [(1, 0.25 + 24, 0.0)]
+    assert needs(event(2 * HOUR), settings=settings) == [(1, 4 + 24, 0.0)]
 
 
 @pytest.mark.parametrize(
