@@ -13,6 +13,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from rsu_pipeline import settings as configuration
 from rsu_pipeline.runsignup import transport
 from rsu_pipeline.sandbox.process import SandboxProcess
 from rsu_pipeline.settings import CadenceSettings
@@ -35,6 +36,7 @@ TRUE = 1_790_000_000.0
 NOW = dt.datetime.fromtimestamp(TRUE, dt.UTC)
 HOUR = dt.timedelta(hours=1)
 EVERY = CadenceSettings()
+SETTINGS = configuration.load({})
 SPEC = {
     "partners": 1,
     "races_per_partner": 1,
@@ -325,7 +327,7 @@ def test_a_hub_whose_clock_is_behind_misses_no_window(behind: float, which: str)
     readings = Readings(hub, hub if which == "both" else TRUE, TRUE)
     now, *also = (dt.datetime.fromtimestamp(one, dt.UTC) for one in clocks.moments(readings, SKEW))
     near = race(NOW + HOUR, NOW - 10 * dt.timedelta(minutes=1))
-    assert [found.race_id for found in watch.watched([near], now, also=also)] == [10]
+    assert [found.race_id for found in watch.watched([near], now, SETTINGS, also=also)] == [10]
     (visit,) = cadence.due([FleetPartner(1, "1-acme", NOW, failed=False)], [near], now, EVERY, also=also)
     assert visit.tier == "window" and visit.race_ids == (10,)
 
@@ -337,7 +339,7 @@ def test_a_hub_whose_clock_is_ahead_does_not_take_a_race_for_over(ahead: float, 
     readings = Readings(hub, hub if which == "both" else TRUE, TRUE)
     now, *also = (dt.datetime.fromtimestamp(one, dt.UTC) for one in clocks.moments(readings, SKEW))
     begun = race(NOW - HOUR, NOW)
-    assert watch.watched([begun], now, also=also)
+    assert watch.watched([begun], now, SETTINGS, also=also)
     event = StoredEvent(1, 10, "Run", "5K", NOW - HOUR, NOW + 5 * HOUR, False, False, False, True)
     (planned,) = plan.plan([event], {1: cursor(NOW - HOUR / 2)}, now, also=also).events
     assert planned.tier == "window"
