@@ -92,11 +92,9 @@ def verify_listing(session: Desk, listed: Sequence[Race], known: Collection[int]
         CredentialRejected: when several upcoming or formerly readable races refuse and none can be read.
         ApiError: when there are more new races than were asked, and every answer was a failure.
     """
-    new = [race for race in listed if race.race_id not in known]
-    if not new:
+    if all(race.race_id in known for race in listed):
         return False
-    unseen = [found for race in new if (found := _candidate(race, session.now()))]
-    evidence = find_readable_race(session, [*stored_candidates(session), *unseen])
+    evidence = find_readable_race(session, _candidates(session, listed))
     verdict = judge(evidence)
     if verdict is Verdict.REJECTED:
         mark_credential_rejected(session, "no race of its listing can be read")
@@ -112,9 +110,7 @@ def check_access(session: Desk) -> Verdict | None:
         ApiError: when the listing or every race asked failed.
     """
     listed = session.client.races_page(1).races
-    stored = {race.race_id: race for race in stored_candidates(session)}
-    unseen = [found for race in listed if race.race_id not in stored and (found := _candidate(race, session.now()))]
-    candidates = [*stored.values(), *unseen]
+    candidates = _candidates(session, listed)
     if not candidates:
         return None
     evidence = find_readable_race(session, candidates)
@@ -217,6 +213,14 @@ def mark_credential_rejected(session: Desk, reason: str) -> NoReturn:
         f"RunSignup refuses the credential of partner {session.key} ({reason}): enter the right key and secret with"
         " `rsu partners add`."
     )
+
+
+def _candidates(session: Desk, listed: Sequence[Race]) -> list[AccessCandidate]:
+    """Return the races that can be asked: those stored as listed, and those of a listing that are new or listed again."""
+    stored = stored_candidates(session)
+    known = {race.race_id for race in stored}
+    unseen = [_candidate(race, session.now()) for race in listed if race.race_id not in known]
+    return [*stored, *(race for race in unseen if race is not None)]
 
 
 def _candidate(race: Race, now: dt.datetime) -> AccessCandidate | None:

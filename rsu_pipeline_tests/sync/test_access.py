@@ -203,3 +203,20 @@ def test_a_backfill_reads_the_other_events_of_an_edition_with_a_refused_one(make
     assert len(done.problems) == 1
     loaded = {row["event_id"] for row in hub.rows("SELECT DISTINCT event_id FROM runsignup_participants")}
     assert loaded == set(others)
+
+
+def test_a_race_that_is_listed_again_counts_as_one_that_can_be_read(make_hub: MakeHub) -> None:
+    hub = make_hub(spec=SPEC, seed=3)
+    hub.sync()
+    admin = hub.sandbox.admin
+    refusing, returning = race_ids(hub)
+    admin.revoke(1, returning)
+    hub.sync()
+    assert hub.value("SELECT unlisted_at IS NOT NULL FROM partner_races WHERE race_id = %s", returning)
+    admin.grant(1, returning)
+    new, _ = admin.add_race(1, [{"name": "New", "start_in_hours": 300}])
+    for race_id in (refusing, new):
+        admin.fault("error_code", 0, endpoint="participants", race_id=race_id, code=7, message="Denied")
+    outcome = hub.sync()
+    assert {int(failure.split()[1].rstrip(":,")) for failure in outcome.failures} == {refusing, new}
+    assert not is_rejected(hub)
