@@ -87,10 +87,19 @@ class RaceSteps(World):
         _, event_ids = self.admin.add_race(partner, [{"name": "One", "start_in_hours": hours}])
         self.admin.register(event_ids[0], {"bib_num": 1}, count=5)
 
+    @step(pick=pick, is_new_edition=choice(True, False))
+    def edit_race_twice_within_a_minute(self, pick: int, is_new_edition: bool) -> None:
+        """A race changes, the hub reads it, and within the same minute an event is added to it."""
+        if race := self.race(pick):
+            self.admin.edit_race(race["race_id"], {"name": "Edited"})
+            self.work(self.installation.nightly)
+            self.add_event(pick, 500, is_new_edition)
+
     @step(pick=pick)
     def answer_detail_without_events(self, pick: int) -> None:
-        """The next detail of a race lacks the key `events`."""
+        """A race changes, and its next detail lacks the key `events`."""
         if race := self.race(pick):
+            self.admin.edit_race(race["race_id"], {"name": "Changed"})
             detail = {key: value for key, value in race.items() if key not in ("events", "access")}
             body = base64.b64encode(json.dumps({"race": detail}).encode()).decode()
             self.admin.fault("raw", 1, endpoint="race", race_id=race["race_id"], body=body)

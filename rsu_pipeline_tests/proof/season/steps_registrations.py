@@ -78,6 +78,15 @@ class RegistrationSteps(World):
             stamp = row["last_modified_ts"] - 60 if keep_stamp else None
             self.admin.reactivate(row["registration_id"], last_modified=stamp)
 
+    @step(pick=pick)
+    def leave_and_come_back(self, pick: int) -> None:
+        """A registration is removed, the hub reads that, and RunSignup reactivates it with the stamp it had."""
+        if row := self.registration(pick):
+            self.admin.remove(row["registration_id"], "removed")
+            self.work(self.installation.nightly)
+            self.clocks.advance(90)
+            self.admin.reactivate(row["registration_id"], last_modified=row["last_modified"])
+
     @step(pick=pick, bib=number(1, 9), of_profile=choice(True, False))
     def change_without_a_stamp(self, pick: int, bib: int, of_profile: bool) -> None:
         if row := self.registration(pick):
