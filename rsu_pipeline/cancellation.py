@@ -51,6 +51,7 @@ class _Scope:
 
 
 _current: _Scope | None = None
+_was_cancelled = False
 
 
 @contextmanager
@@ -59,11 +60,12 @@ def scope() -> Iterator[None]:
 
     Only the main thread can have a scope, and one scope at a time. Elsewhere the block is run without one.
     """
-    global _current
+    global _current, _was_cancelled
     if _current is not None or threading.current_thread() is not threading.main_thread():
         yield
         return
     opened = _current = _Scope()
+    _was_cancelled = False
     reader, writer = os.pipe()
     os.set_blocking(writer, False)
     before = signal.set_wakeup_fd(writer, warn_on_full_buffer=False)
@@ -76,9 +78,15 @@ def scope() -> Iterator[None]:
         opened.ended.set()
         os.close(writer)
         watcher.join(5)
-        if opened.cancelled.is_set():
+        _was_cancelled = opened.cancelled.is_set()
+        if _was_cancelled:
             _close_all(opened)
         _current = None
+
+
+def was_cancelled() -> bool:
+    """Return whether a signal ended the last scope. Dagster turns an interrupt of a run in this process into a failed run."""
+    return _was_cancelled
 
 
 def check() -> None:

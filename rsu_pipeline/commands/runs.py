@@ -3,6 +3,8 @@
 from dataclasses import dataclass
 from typing import Any
 
+from rsu_pipeline import cancellation
+
 
 @dataclass(frozen=True)
 class Ran:
@@ -16,7 +18,7 @@ class Ran:
 
 
 def run_here(job: str, key: str, *, lane: str, launched_by: str, ops: dict[str, Any]) -> Ran:
-    """Runs a job for one partner's partition, which is made if need be."""
+    """Runs a job for one partner's partition, which is made if need be. Raises KeyboardInterrupt when a signal ended it."""
     import dagster as dg
 
     from rsu_pipeline.definitions import defs
@@ -31,6 +33,8 @@ def run_here(job: str, key: str, *, lane: str, launched_by: str, ops: dict[str, 
             run_config={"ops": ops, "loggers": {"quiet": {}}},
             tags={"lane": lane, "partner": key, "launched_by": launched_by},
         )
+    if cancellation.was_cancelled():
+        raise KeyboardInterrupt
     numbers: dict[str, Any] = {}
     error = ""
     for event in outcome.all_node_events:

@@ -1,8 +1,8 @@
 """Which backfills a person cancelled, by what Dagster knows of their runs, and the ends of their runs.
 
-A run ends as CANCELED in several ways. Dagster writes RUN_CANCELING before it only where somebody asked for it: Terminate in
-the web UI, a cancelled backfill, `rsu backfill --cancel`, and its own run monitor after the longest runtime. A run that
-is ended by a signal (`rsu up` stops, Ctrl-C on `rsu sync`) has no such event. So stopping the hub cancels no backfill.
+Dagster writes RUN_CANCELING before a run ends as CANCELED only where somebody asked for it: Terminate in the web UI, a
+cancelled backfill, `rsu backfill --cancel`, and its own run monitor after the longest runtime. A run that is ended by a signal
+(`rsu up` stops, Ctrl-C on `rsu sync`) has no such event, and failed. So stopping the hub cancels no backfill.
 """
 
 import datetime as dt

@@ -139,19 +139,19 @@ def until(is_so: Callable[[], object], seconds: float = 90) -> None:
         time.sleep(0.1)
 
 
-def launch_syncs(runs: Runs) -> list[str]:
-    """A sync of one partition, a batch and a slice of past editions, each of another partner."""
+def syncs(runs: Runs) -> list[Callable[[], str]]:
+    """Launchers of a sync of one partition, a batch and a slice of past editions, each of another partner."""
     first, second, third = runs.hub.partners.values()
     return [
-        runs.launch("sync_partner", first),
-        runs.launch("sync_batch", config={"ops": {"sync_partners": {"config": {"partners": [second]}}}}),
-        runs.launch("backfill_history", third),
+        lambda: runs.launch("sync_partner", first),
+        lambda: runs.launch("sync_batch", config={"ops": {"sync_partners": {"config": {"partners": [second]}}}}),
+        lambda: runs.launch("backfill_history", third),
     ]
 
 
 def test_terminating_ends_hung_calls_within_ten_seconds_and_cancels_the_backfill(hub: Hub, runs: Runs) -> None:
     hub.sandbox.admin.fault("timeout", 0, seconds=300)
-    launched = launch_syncs(runs)
+    launched = [launch() for launch in syncs(runs)]
     until(lambda: runs.in_flight() == 3)
     took = runs.terminate(*launched)
     assert max(took.values()) < LONGEST_SECONDS, took
@@ -167,10 +167,11 @@ def test_terminating_ends_the_watch_and_waits_for_locks_within_ten_seconds(hub: 
     watch = runs.launch("watch", config={"ops": {"watch_races": {"config": {"seconds": 600}}}})
     # A poll of each partner hangs and holds its lock.
     until(lambda: runs.in_flight() >= 3)
-    waiting = launch_syncs(runs)
-    until(lambda: runs.waiting_for_locks() == 3)
-    took = runs.terminate(*waiting)
-    assert max(took.values()) < LONGEST_SECONDS, took
+    for launch in syncs(runs):
+        waiting = launch()
+        until(lambda: runs.waiting_for_locks() == 1)
+        took = runs.terminate(waiting)
+        assert max(took.values()) < LONGEST_SECONDS, took
     assert runs.status(watch) == dg.DagsterRunStatus.STARTED
 
     successor = runs.launch("watch", config={"ops": {"watch_races": {"config": {"seconds": 600}}}})
