@@ -12,7 +12,7 @@ FIRST = {
     "one_new_race_discards_the_listing": 125,
     "the_clock_says_when_an_event_is_over": 324,
     "a_short_page_is_the_last": 272,
-    "removals_are_not_guarded": 3,
+    "removals_are_not_guarded": 37,
     "a_detail_without_events_is_believed": 275,
     "rows_stay_when_their_race_is_gone": 322,
     "a_reactivation_has_to_move_its_stamp": 20,

@@ -70,6 +70,7 @@ class RaceSteps(World):
         event, race = self.event(pick), self.race(into)
         if event and race and event not in race["events"]:
             self.admin.move_to_race(event["event_id"], race["race_id"])
+            self.moved_events.add(event["event_id"])
 
     @step(pick=pick)
     def delete_race(self, pick: int) -> None:
