@@ -29,6 +29,9 @@ def help_of(program: tuple[str, ...], known: dict[tuple[str, ...], str]) -> str:
     return known[program]
 
 
+BECOME_THE_COMMAND = ("rsu_pipeline.orchestration.recovery", "rsu_pipeline.default_signals")
+
+
 @pytest.mark.parametrize(("where", "command"), [pytest.param(*item, id=item[0]) for item in commands()])
 def test_every_command_exists_and_takes_its_options(
     where: str, command: list[str], help_texts: dict[tuple[str, ...], str]
@@ -37,7 +40,7 @@ def test_every_command_exists_and_takes_its_options(
         # A module that becomes the command after it, or a script with the rsu program and its arguments.
         if "-m" in command:
             module, command = command[command.index("-m") + 1], command[3:]
-            assert module in ("rsu_pipeline.orchestration.recovery", "rsu_pipeline.orchestration.webserver"), where
+            assert module in BECOME_THE_COMMAND or module == "rsu_pipeline.orchestration.webserver", where
             if module.endswith("webserver"):
                 command = ["dagster-webserver", *command]  # takes its options
         else:
