@@ -78,6 +78,8 @@ def _read_active(
         if position.reads_all
         else {}
     )
+    # No transaction is open while RunSignup is waited for: it would hold back vacuum, and a limit could end the session.
+    desk.conn.rollback()
     while True:
         page = desk.client.participants_page(
             position.race_id,
