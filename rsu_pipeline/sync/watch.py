@@ -16,7 +16,7 @@ from dataclasses import dataclass, field, replace
 from psycopg2.extensions import connection as Connection
 
 from rsu_pipeline import cancellation
-from rsu_pipeline.runsignup.errors import ApiError
+from rsu_pipeline.runsignup.errors import ApiError, Cause
 from rsu_pipeline.settings import Settings
 from rsu_pipeline.sync import cadence, event_refresh, lists, partner
 from rsu_pipeline.sync import plan as planning
@@ -177,6 +177,9 @@ class Watch:
         self._calls_per_poll: dict[tuple[int, int], float] = {}
         self._large_read = threading.Lock()
         self._busy: set[int] = set()
+        self._silent: set[tuple[int, int]] = set()
+        """Races whose last poll timed out. One worker at a time polls them, so that the others keep polling the rest."""
+        self._polled: set[tuple[int, int]] = set()
         self._done: dict[str, PartnerWatched] = {}
         self._call_seconds: float | None = None
         self._bug: Exception | None = None
@@ -222,6 +225,7 @@ class Watch:
                 finally:
                     with self._guard:
                         self._busy.discard(race.partner_id)
+                        self._polled.discard(_number(race))
 
     def _take(self, conn: Connection) -> tuple[WatchedRace | None, float | None]:
         """A race to look at now, or else how many seconds to wait; neither when no race is in its window."""
@@ -244,13 +248,16 @@ class Watch:
                 self._call_seconds = budget.usual_call_seconds(conn) or CALL_SECONDS
             if not self._races:
                 return None, None
-            following = next_look(self._races, self._due_at, self._busy)
+            aside = self._silent if self._polled & self._silent else set()
+            races = [race for race in self._races if _number(race) not in aside]
+            following = next_look(races, self._due_at, self._busy)
             if following is None:
                 return None, 0.05
             race, due_at = following
             if due_at > now:
                 return None, due_at - now
             self._busy.add(race.partner_id)
+            self._polled.add(_number(race))
             self._interval = interval(
                 self._races,
                 race.call_budget_id,
@@ -301,7 +308,13 @@ class Watch:
         self._looks[key] += 1
         expected = self._calls_per_poll.get(key, race.calls_per_poll)
         self._calls_per_poll[key] = expected + (calls - expected) / 10
-        if calls and self._call_seconds is not None:
+        timed_out = any(
+            isinstance(read.error, ApiError) and read.error.cause is Cause.TIMEOUT for read in outcome.reads
+        )
+        with self._guard:
+            (self._silent.add if timed_out else self._silent.discard)(key)
+        # What a poll that timed out took says nothing of the races that answer.
+        if calls and self._call_seconds is not None and not timed_out:
             self._call_seconds += (seconds / calls - self._call_seconds) / 10
         done.looks += 1
         done.calls += calls

@@ -42,6 +42,9 @@ ASK_AGAIN_FOR_ONLY_PLACE_SECONDS = 0.5
 """The same for the other lanes where there is a single place and a race is in its window, so that race day finds it free
 between two of their calls."""
 
+SLOW_SHARE = 2 / 3
+"""A call that took this share of race day's longest call is slow: the next one to its race has to do without race day's
+place."""
 STEPPED_SECONDS = 5.0
 """A call granted by more than this in the future shows that the database's clock was set back."""
 LEDGER_IDLE_TIMEOUT = "10s"
@@ -78,20 +81,30 @@ class Limits:
     race_day_call_seconds: float = 15.0
 
 
-def has_place(lane: Lane, limits: Limits, in_flight: int, others: int, *, is_reserved: bool, steps_back: bool) -> bool:
+def has_place(
+    lane: Lane,
+    limits: Limits,
+    in_flight: int,
+    others: int,
+    *,
+    is_reserved: bool,
+    steps_back: bool,
+    is_slow: bool = False,
+) -> bool:
     """Return whether a lane may have a place in flight.
 
     Args:
         lane: who asks.
         limits: what is allowed.
         in_flight: calls in flight now, of all lanes.
-        others: those of them that are not race day's.
+        others: those of them that are not race day's, or to a race whose last call was slow.
         is_reserved: whether a race is in its window, so that the other lanes leave one place to race day.
         steps_back: whether the lane leaves the last free place to the others.
+        is_slow: whether the last call to this race was slow, so that race day's place is for races that answer.
     """
     most = limits.max_in_flight
     but_one = max(1, most - 1)
-    if lane != "race_day" and is_reserved and others >= but_one:
+    if (lane != "race_day" or is_slow) and is_reserved and others >= but_one:
         return False
     return in_flight < (but_one if steps_back else most)
 
@@ -182,7 +195,7 @@ class Ledger:
 
     def _try(self, endpoint: str, race_id: int | None, *, steps_back: bool) -> int | None:
         key = 0 if self._limits.all_credentials else self._api_key_id
-        is_reserved = self.lane != "race_day" and self._has_reserve()
+        is_reserved = self.lane == "race_day" or self._has_reserve()
         try:
             with self._conn.cursor() as cur:
                 cur.execute(
@@ -198,9 +211,11 @@ class Ledger:
                         "stuck": STUCK_SECONDS,
                         "abandoned": ABANDONED_SECONDS,
                         "limit": self.lane_limit,
+                        "race": race_id,
+                        "slow": self._limits.race_day_call_seconds * SLOW_SHARE,
                     },
                 )
-                used, frees_in, in_flight, others, ahead = cur.fetchone() or (0, None, 0, 0, None)
+                used, frees_in, in_flight, others, is_slow, ahead = cur.fetchone() or (0, None, 0, 0, False, None)
                 if ahead is not None and ahead > STEPPED_SECONDS:
                     cur.execute(_SET_BACK, {"seconds": ahead})
                     self._conn.commit()
@@ -208,7 +223,13 @@ class Ledger:
                 if used >= self.lane_limit:
                     raise NoCallLeft(float(frees_in or 0.0), self.lane)
                 if not has_place(
-                    self.lane, self._limits, in_flight, others, is_reserved=is_reserved, steps_back=steps_back
+                    self.lane,
+                    self._limits,
+                    in_flight,
+                    others,
+                    is_reserved=is_reserved,
+                    steps_back=steps_back,
+                    is_slow=is_slow,
                 ):
                     return None
                 cur.execute(
@@ -228,14 +249,21 @@ class Ledger:
 
 
 # frees_in: when the oldest of the calls that stand in the lane's way leaves the hour.
-_COUNT = """
+_WAS_SLOW = """
+coalesce((SELECT p.settled_at - p.granted_at >= make_interval(secs => %(slow)s) FROM api_calls p
+    WHERE p.api_key_id = {api_key} AND p.race_id = {race} AND p.settled_at IS NOT NULL
+        AND p.granted_at < {before} AND p.granted_at > {before} - interval '10 minutes'
+    ORDER BY p.granted_at DESC LIMIT 1), false)
+"""
+_COUNT = f"""
 WITH hour AS (
     SELECT granted_at, row_number() OVER (ORDER BY granted_at DESC) AS nth
     FROM api_calls
     WHERE api_key_id = %(api_key)s AND granted_at > statement_timestamp() - interval '1 hour'
 ),
 flight AS (
-    SELECT c.lane FROM api_calls c
+    SELECT c.lane <> 'race_day' OR {_WAS_SLOW.format(api_key="c.api_key_id", race="c.race_id", before="c.granted_at")} AS other
+    FROM api_calls c
     WHERE c.settled_at IS NULL
         AND c.granted_at > statement_timestamp() - make_interval(secs => %(stuck)s)
         AND (%(all)s OR c.api_key_id = %(api_key)s)
@@ -248,7 +276,8 @@ SELECT
     (SELECT count(*) FROM hour),
     (SELECT extract(epoch FROM granted_at + interval '1 hour' - statement_timestamp()) FROM hour WHERE nth = %(limit)s),
     (SELECT count(*) FROM flight),
-    (SELECT count(*) FROM flight WHERE lane <> 'race_day'),
+    (SELECT count(*) FROM flight WHERE other),
+    {_WAS_SLOW.format(api_key="%(api_key)s", race="%(race)s", before="statement_timestamp()")},
     extract(epoch FROM greatest((SELECT max(granted_at) FROM hour),
         (SELECT max(granted_at) FROM api_calls WHERE settled_at IS NULL AND granted_at > statement_timestamp()))
         - statement_timestamp())::float

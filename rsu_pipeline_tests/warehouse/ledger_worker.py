@@ -21,7 +21,10 @@ from rsu_pipeline.warehouse.sealing import Sealer
 def main(order: dict[str, Any]) -> None:
     with database.session(order["url"], purpose="ledger worker") as conn:
         limits = budget.Limits(
-            order["calls_per_hour"], order["max_in_flight"], all_credentials=order.get("all_credentials", True)
+            order["calls_per_hour"],
+            order["max_in_flight"],
+            all_credentials=order.get("all_credentials", True),
+            race_day_call_seconds=order.get("race_day_seconds", 15.0),
         )
         ledger = budget.Ledger(conn, order["credential"], order["api_key"], order["lane"], limits)
         print("ready", flush=True)

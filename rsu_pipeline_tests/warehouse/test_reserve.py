@@ -16,7 +16,7 @@ from rsu_pipeline.warehouse.budget import LANES, Lane, Ledger, Limits
 from rsu_pipeline_tests.hub import Hub
 from rsu_pipeline_tests.warehouse.fleet_rows import HOUR, MINUTE, Fleet
 from rsu_pipeline_tests.warehouse.ledger_worker import Worker, begin
-from rsu_pipeline_tests.warehouse.test_budget import NoPlace, ledger_on
+from rsu_pipeline_tests.warehouse.test_budget import NoPlace, backdate, ledger_on
 
 OTHERS: list[Lane] = ["new_partner", "routine", "backfill"]
 
@@ -83,6 +83,13 @@ def wait_until(is_so: Callable[[], bool]) -> None:
         time.sleep(0.02)
 
 
+OTHER_CALLS = """
+SELECT api_call_id, granted_at, settled_at, lane <> 'race_day' OR coalesce(lag(settled_at - granted_at)
+    OVER (PARTITION BY api_key_id, race_id ORDER BY granted_at) > interval '2.5 s', false) AS is_other
+FROM api_calls WHERE granted_at > (SELECT min(granted_at) FROM api_calls WHERE lane = 'race_day')
+"""
+"""Calls since the watch began, and whether they have no right to race day's place."""
+
 SPEC = {"partners": 3, "races_per_partner": 1, "events_per_race": 1, "registrations_per_event": 9, "start_in_hours": 2}
 
 
@@ -104,6 +111,34 @@ def test_without_the_reserved_place_bibs_wait_for_hung_calls(
     morning.end()
 
 
+def test_races_that_do_not_answer_leave_the_others_their_polls(
+    make_hub: Callable[..., Hub], start: Callable[..., Worker]
+) -> None:
+    """Two partners' RunSignup hangs, in the watch as in a routine sync."""
+    hub = make_hub(spec=SPEC | {"races_per_partner": 2}, seed=7)
+    hub.environment |= {"RSU_WATCH_INTERVAL": "1", "RSU_READ_TIMEOUT": "120", "RSU_RACE_DAY_TIMEOUT": "3"}
+    for partner in hub.partners:
+        hub.sync(partner)
+    for partner in (2, 3):
+        hub.sandbox.admin.fault("timeout", 0, partner=partner)
+    routine = {"partner": 2, "credential": 2, "lane": "routine", "race_day_seconds": 3}
+    begin(start(hub.url, "call", calls=1, environment=hub.environment, **routine))
+    watch = Watch(hub.url, hub.sealer, hub.settings, run_id="watch", say=lambda line: None)
+    done = watch.run(18)
+    assert done[hub.partners[1]].looks >= 4 and not done[hub.partners[1]].trouble
+    assert all(done[hub.partners[partner]].trouble for partner in (2, 3))
+    # Once a race is known not to answer, one call at a time waits for such a race or for the routine sync.
+    assert hub.value("SELECT count(*) FILTER (WHERE is_other) > 1 FROM (" + OTHER_CALLS + ") c")
+    assert (
+        hub.value(
+            f"SELECT count(*) FROM ({OTHER_CALLS}) a JOIN ({OTHER_CALLS}) b ON a.api_call_id < b.api_call_id"
+            " AND a.is_other AND b.is_other AND b.granted_at < coalesce(a.settled_at, now())"
+        )
+        == 0
+    )
+    assert hub.sandbox.admin.stats()["max_in_flight"] <= 2
+
+
 # Who may have a place
 
 
@@ -118,12 +153,21 @@ def test_without_the_reserved_place_bibs_wait_for_hung_calls(
 def test_one_place_is_race_days_and_the_others_keep_at_least_one(
     lane: Lane, most: int, race_day: int, others: int, is_reserved: bool, steps_back: bool
 ) -> None:
-    def has_place(lane: Lane, in_flight: int, others: int, *, steps_back: bool = False) -> bool:
-        limits = Limits(1000, most)
-        return budget.has_place(lane, limits, in_flight, others, is_reserved=is_reserved, steps_back=steps_back)
+    def has_place(lane: Lane, in_flight: int, others: int, *, steps_back: bool = False, is_slow: bool = False) -> bool:
+        return budget.has_place(
+            lane,
+            Limits(1000, most),
+            in_flight,
+            others,
+            is_reserved=is_reserved,
+            steps_back=steps_back,
+            is_slow=is_slow,
+        )
 
     in_flight = race_day + others
     assert has_place("race_day", in_flight, others) == (in_flight < most)
+    if is_reserved and most > 1 and others == most - 1:
+        assert not has_place("race_day", in_flight, others, is_slow=True)
     if has_place(lane, in_flight, others, steps_back=steps_back):
         assert in_flight < most
         if lane != "race_day" and is_reserved and most > 1:
@@ -219,6 +263,23 @@ def test_both_places_are_for_all_while_no_race_is_in_its_window(conn: Connection
     ledger = ledger_on(conn, in_flight=2, lane="routine")
     ledger.take("participants", 1)
     ledger.take("participants", 1)
+
+
+def test_a_race_whose_last_call_was_slow_has_no_right_to_race_days_place(conn: Connection) -> None:
+    ledger = ledger_on(conn, in_flight=2)
+    slow = ledger.take("participants", 11)
+    backdate(conn, 14)
+    settle(ledger, slow)
+    hung = ledger.take("participants", 11)
+    with pytest.raises(NoPlace):
+        ledger_on(conn, in_flight=2, lane="routine").take("participants", 12)
+    healthy = ledger.take("participants", 13)
+    settle(ledger, healthy)
+    settle(ledger, hung)
+    # It answered at once, and so is as any other.
+    grant = ledger_on(conn, in_flight=2, lane="routine").take("participants", 12)
+    settle(ledger, ledger.take("participants", 11))
+    settle(ledger, grant)
 
 
 # When a place is reserved
