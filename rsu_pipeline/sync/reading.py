@@ -81,13 +81,11 @@ def _read_active(
     # No transaction is open while RunSignup is waited for: it would hold back vacuum, and a limit could end the session.
     desk.conn.rollback()
     while True:
-        page = desk.client.participants_page(
-            position.race_id,
-            position.event_ids,
-            after=position.after,
-            size=desk.settings.page_size,
-            modified_after=position.modified_after,
-        )
+        page = _request(desk, position)
+        is_first_load = position.reads_all and len(loaded) < len(position.event_ids)
+        if is_first_load and not (position.pages or page.rows or page.unreadable):
+            # One answer without rows is no evidence that an event has none. Nothing else would show it: no row is missed.
+            page = _request(desk, position)
         source = _source(desk, position, page)
         is_shown = page.next.is_last or _is_end_shown(desk, position, page, loaded)
         is_last = is_shown or _is_end_inferred(desk, position, page, loaded)
@@ -125,6 +123,17 @@ def _read_active(
         _finish(
             desk, position, source, outcome, confirm_removals, with_removed=position.reads_all, is_end_shown=is_shown
         )
+
+
+def _request(desk: Desk, position: Position) -> Page:
+    """Request the page after the one that a pass came to last."""
+    return desk.client.participants_page(
+        position.race_id,
+        position.event_ids,
+        after=position.after,
+        size=desk.settings.page_size,
+        modified_after=position.modified_after,
+    )
 
 
 def _is_end_shown(session: Desk, position: Position, page: Page, loaded: Mapping[int, bool]) -> bool:

@@ -179,3 +179,14 @@ def test_an_event_added_and_over_while_the_hub_was_down_is_read(make_hub: MakeHu
     hub.sandbox.admin.clock(advance=60 * 3600)
     hub.sync()
     assert len([row for row in hub.stored().values() if row["event_id"] == added]) == 3
+
+
+@pytest.mark.parametrize("by", ["sync", "backfill"])
+def test_one_empty_answer_at_the_first_read_of_a_past_event_does_not_settle_it(make_hub: MakeHub, by: str) -> None:
+    hub = make_hub(spec=SPEC | {"start_in_hours": -48 if by == "sync" else -2000}, seed=7)
+    race_id = hub.sandbox.admin.truth(1)["races"][0]["race_id"]
+    hub.sandbox.admin.fault("raw", 1, endpoint="participants", race_id=race_id, body="W10=", after_page=False)
+    hub.sync()
+    hub.history()
+    assert len(hub.stored()) == 8
+    hub.assert_equal(past_too=True)
