@@ -42,6 +42,7 @@ NOT_RUN = {
     ".venv/bin/pip": "`make setup` by hand",
     "install": "changes the machine; deploy/test_systemd.py puts the same files into a folder",
     "systemctl": "wants the machine's systemd; deploy/test_systemd.py has the units verified",
+    "timedatectl": "wants the machine's systemd",
     "(umask 077": "makes a secret for Docker",
     "sed -i": "edits a file that Docker or the cluster is given; deploy/test_files.py reads what they are given",
     "docker": "wants Docker; deploy/test_files.py reads what it is given",
