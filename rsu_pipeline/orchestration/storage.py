@@ -28,9 +28,9 @@ from sqlalchemy.engine import URL, Engine
 
 from rsu_pipeline import installation, private_files
 from rsu_pipeline.warehouse import database, server_lock
+from rsu_pipeline.warehouse.advisory_locks import Only
 
 SCHEMA = "dagster"
-_SCHEMA_LOCK = (0x525355, 1)
 _engines: dict[tuple[int, str, int | None], Engine] = {}
 _engines_lock = threading.Lock()
 _in_place: set[str] = set()
@@ -139,7 +139,7 @@ def _make_schema(database_url: str) -> str:
         cur.execute("SELECT to_regnamespace(%s) IS NULL", (SCHEMA,))
         if (cur.fetchone() or (False,))[0]:
             # IF NOT EXISTS alone fails where two processes start at once.
-            cur.execute("SELECT pg_advisory_xact_lock(%s, %s)", _SCHEMA_LOCK)
+            cur.execute("SELECT pg_advisory_xact_lock(%s, %s)", Only.DAGSTER_SCHEMA.key)
             cur.execute(f"CREATE SCHEMA IF NOT EXISTS {SCHEMA}")
         conn.commit()
         _check_rights(conn)

@@ -21,6 +21,7 @@ from psycopg2.extensions import connection as Connection
 
 from rsu_pipeline import cancellation
 from rsu_pipeline.warehouse import database, fleet
+from rsu_pipeline.warehouse.advisory_locks import Kind
 
 Lane = Literal["race_day", "new_partner", "routine", "backfill"]
 LANES: dict[Lane, float] = {"race_day": 1.0, "new_partner": 0.95, "routine": 0.9, "backfill": 0.7}
@@ -49,8 +50,6 @@ STEPPED_SECONDS = 5.0
 """A call granted by more than this in the future shows that the database's clock was set back."""
 LEDGER_IDLE_TIMEOUT = "10s"
 """After which PostgreSQL ends a session that has the ledger locked and does nothing."""
-
-_LEDGER_LOCK_CLASS = 0x525357
 
 
 class NoCallLeft(RuntimeError):
@@ -201,7 +200,7 @@ class Ledger:
                 cur.execute(
                     # A process that stands still between here and the commit lets nobody else have a call.
                     "SELECT set_config('idle_in_transaction_session_timeout', %s, true), pg_advisory_xact_lock(%s, %s)",
-                    (LEDGER_IDLE_TIMEOUT, _LEDGER_LOCK_CLASS, key),
+                    (LEDGER_IDLE_TIMEOUT, Kind.LEDGER, key),
                 )
                 cur.execute(
                     _COUNT,

@@ -13,6 +13,7 @@ from psycopg2.extensions import connection as Connection
 
 from rsu_pipeline.display import MAX_NAME_CHARS, sanitize_for_display
 from rsu_pipeline.warehouse import api_keys, database, duplicate_partners
+from rsu_pipeline.warehouse.advisory_locks import Only
 from rsu_pipeline.warehouse.sealing import PREFIX, Sealer, SecretKeyError
 
 PROVIDER = "runsignup"
@@ -224,7 +225,7 @@ def _refuse_shared_key(conn: Connection, api_key_id: int, partner_id: int) -> No
 
 
 _RUNSIGNUP = "WHERE provider_id IN (SELECT provider_id FROM providers WHERE lower(name) = %(provider)s)"
-_KEYS_LOCK = (0x525355, 2)
+_KEYS_LOCK = Only.API_KEYS.key
 
 
 def _hold_keys(conn: Connection) -> None:

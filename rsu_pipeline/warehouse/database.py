@@ -22,14 +22,11 @@ from rsu_pipeline.warehouse import addresses, leases, poolers, session_settings
 from rsu_pipeline.warehouse.addresses import DatabaseError as DatabaseError
 from rsu_pipeline.warehouse.addresses import place as place
 from rsu_pipeline.warehouse.addresses import unreachable as unreachable
+from rsu_pipeline.warehouse.advisory_locks import Kind, Only
 
 OLDEST_SERVER = 130000
 """PostgreSQL 13 in libpq's numbering."""
 
-# Two-part advisory lock keys: what is locked, and which one of them.
-MIGRATIONS_LOCK = (0x525355, 0)
-_PARTNER_LOCK_CLASS = 0x525356
-_WATCH_LOCK_CLASS = 0x525358
 
 WATCH_PURPOSE = "rsu watch"
 """How the names of the watch's sessions begin."""
@@ -162,7 +159,7 @@ def migrate(conn: Connection) -> list[str]:
 def lock_migrations(cur: psycopg2.extensions.cursor) -> None:
     """Let nobody else change the schema until the transaction ends."""
     lease(cur.connection)
-    cur.execute("SELECT pg_advisory_xact_lock(%s, %s)", MIGRATIONS_LOCK)
+    cur.execute("SELECT pg_advisory_xact_lock(%s, %s)", Only.MIGRATIONS.key)
 
 
 def apply_migrations(conn: Connection) -> list[str]:
@@ -237,7 +234,7 @@ def give_way(conn: Connection, partner_id: int) -> bool:
             "SELECT EXISTS (SELECT FROM pg_locks WHERE locktype = 'advisory' AND NOT granted"
             " AND classid::bigint = %s AND objid::bigint = %s"
             " AND database = (SELECT oid FROM pg_database WHERE datname = current_database()))",
-            (_PARTNER_LOCK_CLASS, partner_id),
+            (Kind.PARTNER, partner_id),
         )
         (waits,) = _one(cur)
     conn.commit()
@@ -248,7 +245,7 @@ def give_way(conn: Connection, partner_id: int) -> bool:
 
 
 def _take_partner(conn: Connection, partner_id: int, patience: float) -> None:
-    key = (_PARTNER_LOCK_CLASS, partner_id)
+    key = (Kind.PARTNER, partner_id)
     lease(conn)
     with conn.cursor() as cur:
         cur.execute("SELECT pg_try_advisory_lock(%s, %s)", key)
@@ -272,7 +269,7 @@ def _take_partner(conn: Connection, partner_id: int, patience: float) -> None:
 
 def _leave_partner(conn: Connection, partner_id: int) -> None:
     with conn.cursor() as cur:
-        cur.execute("SELECT pg_advisory_unlock(%s, %s)", (_PARTNER_LOCK_CLASS, partner_id))
+        cur.execute("SELECT pg_advisory_unlock(%s, %s)", (Kind.PARTNER, partner_id))
     conn.commit()
 
 
@@ -284,7 +281,7 @@ def shard_lock(conn: Connection, shard: int, *, patience: float) -> Iterator[boo
     with conn.cursor() as cur:
         try:
             cur.execute("SELECT set_config('lock_timeout', %s, true)", (f"{max(1, int(patience * 1000))}ms",))
-            cur.execute("SELECT pg_advisory_lock(%s, %s)", (_WATCH_LOCK_CLASS, shard))
+            cur.execute("SELECT pg_advisory_lock(%s, %s)", (Kind.WATCH, shard))
         except psycopg2.errors.LockNotAvailable:
             conn.rollback()
             taken = False
@@ -295,7 +292,7 @@ def shard_lock(conn: Connection, shard: int, *, patience: float) -> Iterator[boo
         if taken and not conn.closed:
             conn.rollback()
             with conn.cursor() as cur:
-                cur.execute("SELECT pg_advisory_unlock(%s, %s)", (_WATCH_LOCK_CLASS, shard))
+                cur.execute("SELECT pg_advisory_unlock(%s, %s)", (Kind.WATCH, shard))
             conn.commit()
 
 
@@ -306,7 +303,7 @@ def _holder(cur: psycopg2.extensions.cursor, partner_id: int) -> tuple[str | Non
         " WHERE l.locktype = 'advisory' AND l.granted AND l.classid::bigint = %s AND l.objid::bigint = %s"
         # Other hubs on the same server lock partners of the same numbers.
         " AND l.database = (SELECT oid FROM pg_database WHERE datname = current_database())",
-        (_PARTNER_LOCK_CLASS, partner_id),
+        (Kind.PARTNER, partner_id),
     )
     row = cur.fetchone()
     if row is None:

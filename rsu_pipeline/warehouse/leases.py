@@ -25,6 +25,7 @@ from psycopg2.extensions import TRANSACTION_STATUS_IDLE
 from psycopg2.extensions import connection as Connection
 
 from rsu_pipeline.warehouse.addresses import DatabaseError
+from rsu_pipeline.warehouse.advisory_locks import Kind
 
 PURPOSE = "lease"
 """The purpose of a keeper's session, for database.connect."""
@@ -35,10 +36,9 @@ SILENT_SECONDS = 35.0
 TAKE_OVER_SECONDS = SILENT_SECONDS + 4 * BEAT_SECONDS
 """How long to wait for the lock of a process that seems to stand still. A keeper that starts now ends it within this."""
 
-_LEASE_LOCK_CLASS = 0x525359
 _LEASES = f"""
 FROM pg_locks l JOIN pg_stat_activity a USING (pid)
-WHERE l.locktype = 'advisory' AND l.granted AND l.classid::bigint = {_LEASE_LOCK_CLASS} AND l.objsubid = 2
+WHERE l.locktype = 'advisory' AND l.granted AND l.classid::bigint = {Kind.LEASE:d} AND l.objsubid = 2
     AND l.database = (SELECT oid FROM pg_database WHERE datname = current_database())
     -- What other roles do is not shown to all: of a session that does not show when it last did something nothing is known.
     AND a.state_change IS NOT NULL
@@ -57,7 +57,7 @@ _SECONDS_SILENT = f"""
 SELECT extract(epoch FROM pg_catalog.clock_timestamp() - coalesce(
     max(a.state_change) FILTER (WHERE {_IS_KEEPER}), max(a.state_change) FILTER (WHERE a.pid = %(pid)s)))::float
 {_LEASES} AND l.objid IN (SELECT objid FROM pg_locks
-    WHERE locktype = 'advisory' AND classid::bigint = {_LEASE_LOCK_CLASS} AND pid = %(pid)s)
+    WHERE locktype = 'advisory' AND classid::bigint = {Kind.LEASE:d} AND pid = %(pid)s)
 """
 
 _log = logging.getLogger(__name__)
@@ -111,7 +111,7 @@ class Keeper:
         is_idle = conn.info.transaction_status == TRANSACTION_STATUS_IDLE
         with conn.cursor() as cur:
             # Of the session, so that no rollback gives it back.
-            cur.execute("SELECT pg_advisory_lock_shared(%s, %s)", (_LEASE_LOCK_CLASS, self._number))
+            cur.execute("SELECT pg_advisory_lock_shared(%s, %s)", (Kind.LEASE, self._number))
         if is_idle and not conn.autocommit:
             conn.commit()
         with self._changed:
@@ -173,7 +173,7 @@ class Keeper:
         conn = self._connect()
         conn.autocommit = True
         with conn.cursor() as cur:
-            cur.execute("SELECT pg_advisory_lock_shared(%s, %s)", (_LEASE_LOCK_CLASS, self._number))
+            cur.execute("SELECT pg_advisory_lock_shared(%s, %s)", (Kind.LEASE, self._number))
         return conn
 
 

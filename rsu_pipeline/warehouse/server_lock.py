@@ -17,6 +17,7 @@ import psycopg2
 from psycopg2.extensions import connection as Connection
 
 from rsu_pipeline.warehouse import database
+from rsu_pipeline.warehouse.advisory_locks import Only
 from rsu_pipeline.warehouse.database import DatabaseError
 
 GRACE_SECONDS = 5.0
@@ -26,7 +27,7 @@ CHECK_SECONDS = 15.0
 DAEMON = "rsu daemon"
 """How the names of a daemon's sessions begin."""
 
-_LOCK = (0x525355, 3)
+_LOCK = Only.SERVER.key
 
 
 def daemon_name() -> str:

@@ -29,13 +29,12 @@ import psycopg2
 from psycopg2.extensions import connection as Connection
 
 from rsu_pipeline.warehouse import database
+from rsu_pipeline.warehouse.advisory_locks import Kind
 from rsu_pipeline.warehouse.event_times import OVER_AT
 from rsu_pipeline.warehouse.start_list_rules import IS_CURRENT, REBUILD
 
 KEPT_AFTER = dt.timedelta(days=2)
 """How long an event that is over keeps its list."""
-_BUILD_LOCK_CLASS = 0x525359
-"""First part of the lock that keeps two rebuilds of a partner apart; the second is the partner's number."""
 
 
 class NoStartList(LookupError):
@@ -125,7 +124,7 @@ def rebuild(conn: Connection, partner_id: int, now: dt.datetime) -> Built:
     began = time.monotonic()
     database.lease(conn)
     with conn.cursor() as cur:
-        cur.execute("SELECT pg_advisory_xact_lock(%s, %s)", (_BUILD_LOCK_CLASS, partner_id))
+        cur.execute("SELECT pg_advisory_xact_lock(%s, %s)", (Kind.START_LISTS, partner_id))
         cur.execute(REBUILD, _parameters(partner_id, now))
         entrants, inserted, updated, deleted, lists_written = cur.fetchone() or (0, 0, 0, 0, 0)
     unchanged = entrants - inserted - updated

@@ -4,7 +4,7 @@ from collections.abc import Collection
 
 from psycopg2.extensions import connection as Connection
 
-from rsu_pipeline.warehouse.database import MIGRATIONS_LOCK
+from rsu_pipeline.warehouse.advisory_locks import Kind, Only
 
 _HOLDERS = """
 SELECT a.pid, coalesce(nullif(a.application_name, ''), 'a program without a name'), a.usename::text,
@@ -23,7 +23,7 @@ def describe_holders(conn: Connection, tables: Collection[str]) -> str:
     """Return a clause that names the sessions that hold one of the tables, or are changing the schema. Ends the
     transaction."""
     with conn.cursor() as cur:
-        cur.execute(_HOLDERS, {"tables": list(tables), "class": MIGRATIONS_LOCK[0], "lock": MIGRATIONS_LOCK[1]})
+        cur.execute(_HOLDERS, {"tables": list(tables), "class": Kind.THE_ONLY_ONE, "lock": Only.MIGRATIONS})
         found = cur.fetchall()
     conn.rollback()
     if not found:

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from psycopg2.extensions import connection as Connection
 
 from rsu_pipeline.warehouse import budget, database
+from rsu_pipeline.warehouse.advisory_locks import Kind
 from rsu_pipeline.warehouse.budget import LANES, Lane, Ledger, Limits, NoCallLeft
 from rsu_pipeline_tests.hub import Hub
 from rsu_pipeline_tests.warehouse.ledger_worker import Worker, answers, begin
@@ -324,7 +325,7 @@ def test_a_ledger_sees_the_grant_of_whoever_had_the_lock_before(database_url: st
 
     thread = threading.Thread(target=second)
     with database.session(database_url, purpose="tests") as first, first.cursor() as cur:
-        cur.execute("SELECT pg_advisory_xact_lock(%s, 0)", (budget._LEDGER_LOCK_CLASS,))
+        cur.execute("SELECT pg_advisory_xact_lock(%s, 0)", (Kind.LEDGER,))
         thread.start()
         deadline = time.monotonic() + 30
         while sql(conn, "SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND NOT granted") == [(0,)]:
@@ -413,7 +414,7 @@ def test_a_ledger_that_others_hold_is_asked_again_after_the_lock_timeout(databas
     pauses: list[float] = []
     sql(conn, "SET lock_timeout = '100ms'")
     with database.session(database_url, purpose="tests") as holder, holder.cursor() as cur:
-        cur.execute("SELECT pg_advisory_xact_lock(%s, 0)", (budget._LEDGER_LOCK_CLASS,))
+        cur.execute("SELECT pg_advisory_xact_lock(%s, 0)", (Kind.LEDGER,))
 
         def sleep(seconds: float) -> None:
             pauses.append(seconds)

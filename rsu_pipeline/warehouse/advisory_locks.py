@@ -1,0 +1,41 @@
+"""The advisory locks of a hub: what each number means, declared in one place so that no two share one.
+
+A lock has two numbers: what kind of thing is locked, and which one of them. PostgreSQL keeps them apart by database.
+"""
+
+import enum
+
+Key = tuple[int, int]
+
+
+@enum.unique
+class Kind(enum.IntEnum):
+    """First number of a lock."""
+
+    THE_ONLY_ONE = 0x525355
+    """A thing of which the hub has one: see Only."""
+    PARTNER = 0x525356
+    """A partner's sync, by the partner's number."""
+    LEDGER = 0x525357
+    """The grant of calls, by their budget."""
+    WATCH = 0x525358
+    """A shard of the watch."""
+    START_LISTS = 0x525359
+    """The rebuild of a partner's start lists, by the partner's number."""
+    LEASE = 0x52535A
+    """The sessions of a process, by the number of its keeper."""
+
+
+@enum.unique
+class Only(enum.IntEnum):
+    """Second number of a lock of which the hub has one."""
+
+    MIGRATIONS = 0
+    DAGSTER_SCHEMA = 1
+    API_KEYS = 2
+    SERVER = 3
+
+    @property
+    def key(self) -> Key:
+        """Return both numbers of the lock."""
+        return int(Kind.THE_ONLY_ONE), int(self)
