@@ -38,12 +38,12 @@ PAUSE_SECONDS = 5.0
 class Installation:
     """The work of one hub for some partners, over sessions that are kept for a while."""
 
-    def __init__(self, hub: Hub, clocks: Clocks, *, run_id: str = "season") -> None:
+    def __init__(self, hub: Hub, clocks: Clocks, *, run_id: str = "season", removals_floor: int = FLOOR) -> None:
         self._hub = hub
         self._clocks = clocks
         self._run_id = run_id
         settings = hub.settings
-        self._settings: Settings = replace(settings, sync=replace(settings.sync, mass_removal_floor=FLOOR))
+        self._settings: Settings = replace(settings, sync=replace(settings.sync, mass_removal_floor=removals_floor))
         self._clock = Clock(
             self._settings.sync.max_clock_skew,
             hub=clocks.hub_now,

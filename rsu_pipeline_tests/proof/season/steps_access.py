@@ -122,6 +122,7 @@ class AccessSteps(World):
     def race_refuses(self, pick: int, times: int) -> None:
         """One race that could be read refuses for a while, though it stays listed."""
         if race := self.race(pick):
+            self.refusing_races.add(race["race_id"])
             self.admin.fault(
                 "error_code",
                 times,
