@@ -139,7 +139,7 @@ def find(
     return sorted(reasons, key=lambda reason: CHECKS.index(reason[0]))
 
 
-def _database(settings: Settings, asked: Collection[str]) -> Iterator[Reason]:
+def _database(settings: Settings, asked: set[str]) -> Iterator[Reason]:
     """What the database says of itself, of the daemon and of the watch. Without it there is one reason."""
     try:
         url = settings.database_url or _embedded_url(settings.home / "postgres")
@@ -147,14 +147,16 @@ def _database(settings: Settings, asked: Collection[str]) -> Iterator[Reason]:
             with conn.cursor() as cur:
                 cur.execute(f"SET statement_timeout = {int(CALL_SECONDS * 1000)}")
             schema_version.require_current(conn, url)
-            if "daemon" in asked:
-                yield from (("daemon", sentence) for sentence in daemon_trouble(liveness.daemon_silence(conn)))
-            if "automation" in asked:
-                stopped = automation.find(conn, dt.datetime.now(dt.UTC))
-                yield from (("automation", problem.sentence) for problem in stopped)
+            if asked & {"daemon", "automation"}:
+                dead = daemon_trouble(liveness.daemon_silence(conn))
+                if "daemon" in asked:
+                    yield from (("daemon", sentence) for sentence in dead)
+                if "automation" in asked and not dead:
+                    stopped = automation.find(conn, dt.datetime.now(dt.UTC))
+                    yield from (("automation", problem.sentence) for problem in stopped)
             if "watch" in asked:
-                dead = causes.dead_watch(conn, settings, clocks.present(conn, settings.sync.max_clock_skew))
-                yield from (("watch", problem.sentence) for problem in dead)
+                unwatched = causes.dead_watch(conn, settings, clocks.present(conn, settings.sync.max_clock_skew))
+                yield from (("watch", problem.sentence) for problem in unwatched)
             if "writes" in asked:
                 writes = foreign_writes.open_writes(conn, dt.datetime.now(dt.UTC))
                 yield from (("writes", item.sentence()) for item in writes)
