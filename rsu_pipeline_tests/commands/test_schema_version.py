@@ -31,6 +31,7 @@ REFUSING = [
     ("report", ("--html", "report.html")),
     ("secrets rotate", ()),
     ("start-list", ("1",)),
+    ("race-day", ()),
     ("status", ()),
     ("status", ("--prometheus", "-")),
     ("sync", ()),

@@ -10,7 +10,15 @@ from rsu_pipeline_tests.orchestration.runs import Run, sync_partner
 
 NUMBERS = {
     "partner_events": {
-        *("races", "races_written", "events_written", "events_gone", "races_unlisted", "races_lost", "rows_removed"),
+        *(
+            "races",
+            "races_written",
+            "events_written",
+            "events_gone",
+            "races_unlisted",
+            "races_lost_by_listing",
+            "rows_removed_by_listing",
+        ),
         *("api_calls", "budget_left", "seconds", "problem_count"),
     },
     "future_events": {"future_events", "full_reads", "incremental_reads"},
