@@ -15,7 +15,7 @@ from psycopg2.extensions import connection as Connection
 from rsu_pipeline.runsignup.client import Page
 from rsu_pipeline.sync import cadence
 from rsu_pipeline.sync.desk import Desk
-from rsu_pipeline.sync.plan import PlannedRead
+from rsu_pipeline.sync.plan import SMALL_RACE, PlannedRead
 from rsu_pipeline.sync.rows import digest, staged
 from rsu_pipeline.warehouse import backfill, cursors, participants, proof
 from rsu_pipeline.warehouse.cursors import Position, Unfit
@@ -88,7 +88,9 @@ def _read_active(
             page = _request(desk, position)
         source = _source(desk, position, page)
         is_shown = page.next.is_last or _is_end_shown(desk, position, page, loaded)
-        is_last = is_shown or _is_end_inferred(desk, position, page, loaded)
+        # Only by a visit that may be as short: whoever asks for a full read, or reads an event for the last time, wants all.
+        may_infer = outcome.read.reason == SMALL_RACE
+        is_last = is_shown or (may_infer and _is_end_inferred(desk, position, page, loaded))
         is_full, upto = position.reads_all, None if is_last else page.next.covered_to
         # Before anything was loaded no row can be held already.
         held = _held_as_sent(desk, source, page, position.event_ids, upto) if loaded else set()

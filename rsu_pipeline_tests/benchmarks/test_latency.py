@@ -46,7 +46,7 @@ def test_the_seconds_beyond_the_least_are_told_apart() -> None:
     assert latency.waits(calls[:1], 1.5, 1.0) == latency.Waits(longer=0.0, unused=0.5, alone=0.5)
 
 
-def test_a_night_that_makes_a_call_more_does_not_count() -> None:
+def test_a_night_that_makes_more_calls_does_not_count() -> None:
     with started(Spec(registrations_per_event=20)) as hub:
         url = hub.database()
         hub.run("ours", "prepare", url)
@@ -55,10 +55,10 @@ def test_a_night_that_makes_a_call_more_does_not_count() -> None:
             night = hub.run("ours", action, url)
             item = Contender(name, kind, ROOT, "")
             judge(hub, item, night, Change(), first=False)
-            for wrong in _with_one_more(night):
+            for wrong in _with_more_calls(night):
                 with pytest.raises(AssertionError):
                     judge(hub, item, wrong, Change(), first=False)
 
 
-def _with_one_more(night: Measured) -> list[Measured]:
-    return [replace(night, calls={**night.calls, name: count + 1}) for name, count in night.calls.items()]
+def _with_more_calls(night: Measured) -> list[Measured]:
+    return [replace(night, calls={**night.calls, name: 2 * count + 1}) for name, count in night.calls.items()]
