@@ -195,7 +195,7 @@ def _blocking(race: NearRace, now: dt.datetime, allowed: dt.timedelta | None) ->
         found.append(_blocked("never read", "not read completely yet: `rsu sync` reads it"))
     elif cadence.is_ahead(race.read_at, now):
         found.append(_blocked("clock off", "its last read lies in the future: set the clock of this machine right"))
-    elif allowed is not None and now - race.read_at > allowed:
+    elif allowed is not None and now - unread_since(race.times, race.read_at, now) > allowed:
         late = (
             f"not read for {(now - race.read_at).total_seconds():.0f} s, expected every {allowed.total_seconds():.0f} s"
         )

@@ -82,6 +82,13 @@ def test_a_race_may_wait_for_two_intervals_of_what_the_calls_in_flight_allow() -
     assert all(row.race.race_id != 1 or not row.problems for row in board(late, *others))
 
 
+def test_a_race_that_came_into_its_window_just_now_is_not_late() -> None:
+    """Read a quarter of an hour ago, as a visit does; the watch has a minute to begin and then two intervals."""
+    read_at = NOW - dt.timedelta(minutes=14)
+    assert not board(race(starts_in=4 - 1 / 60, read_at=read_at))[0].problems
+    assert board(race(starts_in=4 - 3 / 60, read_at=read_at))[0].problems
+
+
 def test_a_race_outside_its_window_is_no_concern_of_the_watch() -> None:
     (row,) = board(race(starts_in=10, read_at=NOW - dt.timedelta(minutes=14)))
     assert not row.is_in_window and not row.problems
