@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo demo-fresh up test prove lint docs lock update audit sbom bench clean
+.PHONY: help setup demo demo-fresh up test test-all prove lint docs lock update audit sbom bench clean
 
 help:  ## Show the targets.
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
@@ -27,8 +27,14 @@ demo-fresh: setup  ## The same, its earlier data forgotten.
 up: setup  ## Everything with real credentials.
 	@exec $(BIN)/rsu up
 
-test: setup  ## Every test; PostgreSQL and the sandbox are started by the tests.
-	$(BIN)/pytest -n 3 --dist loadfile --no-loadscope-reorder
+# Without --dist loadfile, tests of one module would land in several processes.
+PYTEST := $(BIN)/pytest -n 3 --dist loadfile --no-loadscope-reorder
+
+test: setup  ## The tests that a change needs; PostgreSQL and the sandbox are started by them. At its end: what is left.
+	$(PYTEST) -m "not proof and not browser and not installation"
+
+test-all: setup  ## Every test.
+	$(PYTEST)
 
 prove: setup  ## The long proof: 10,000 random programs, 5,000 of a season, 1,000 kills (hours).
 	RSU_PROOF_PROGRAMS=10000 RSU_SEASON_PROGRAMS=5000 RSU_PROOF_KILLS=1000 $(BIN)/pytest -s rsu_pipeline_tests/proof
@@ -84,7 +90,7 @@ update:  ## Newest versions within pyproject.toml's ranges into the locks, then 
 	$(MAKE) lock UPGRADE=--upgrade
 	$(MAKE) setup
 	$(BIN)/python -m rsu_pipeline_tests.docs.licences
-	$(MAKE) test
+	$(MAKE) test-all
 
 .venv-tools/installed: requirements-tools.txt
 	$(PYTHON) -m venv .venv-tools

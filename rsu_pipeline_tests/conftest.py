@@ -7,18 +7,23 @@ browser tests need what cannot be brought along (see browser/).
 import itertools
 import os
 import shutil
+import signal
 import sys
 import tempfile
-from collections.abc import Callable, Iterator
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
 import hypothesis
 import pytest
+from xdist.remote import Producer
+from xdist.workermanage import WorkerController
 
-from rsu_pipeline import installation
+from rsu_pipeline import default_signals, installation
 from rsu_pipeline.sandbox.process import SandboxProcess
 from rsu_pipeline.warehouse import database, embedded, pg_binaries
+from rsu_pipeline_tests import schedule, scratch
 from rsu_pipeline_tests.hub import Hub
 from rsu_pipeline_tests.installation import real_servers
 from rsu_pipeline_tests.servers import execute
@@ -38,31 +43,66 @@ hypothesis.settings.load_profile("no_timing")
 CHOSEN = os.environ.get("RSU_TEST_SERVER")
 """The major of the server that all tests run on, 13 to 18; unless set, the machine's or the wheel's."""
 
-LONG = (
-    "proof/test_can_fail",
-    "orchestration/test_recovery",
-    "proof/test_converges",
-    "proof/test_season",
-    "browser/",
-    "proof/test_resumes",
-    "commands/test_canaries",
-    "commands/test_run_config_canaries",
-    "deploy/",
-    "installation/test_real_servers",
-    "commands/test_up",
-    "commands/test_health",
-)
+# A process started by a shell that ignores a signal would have every command that the tests start ignore it too.
+default_signals.restore_if_ignored()
+# SIGQUIT as well: it ends PostgreSQL as a power cut would. A handler is not inherited, so that children have the default of
+# SIGHUP and this process lives on under nohup.
+signal.signal(signal.SIGQUIT, signal.SIG_DFL)
+if signal.getsignal(signal.SIGHUP) == signal.SIG_IGN:
+    signal.signal(signal.SIGHUP, lambda number, frame: None)
+signal.pthread_sigmask(signal.SIG_UNBLOCK, signal.valid_signals())
+
+IS_WORKER = "PYTEST_XDIST_WORKER" in os.environ
+FOLDER = pytest.StashKey[Path]()
+LEFT_OUT = pytest.StashKey[Counter[str]]()
 
 
+@pytest.hookimpl(tryfirst=True)
+def pytest_configure(config: pytest.Config) -> None:
+    config.stash[LEFT_OUT] = Counter()
+    if not IS_WORKER:
+        config.stash[FOLDER] = folder = scratch.make_folder()
+        config.option.basetemp = config.option.basetemp or str(folder / "t")
+
+
+def pytest_unconfigure(config: pytest.Config) -> None:
+    """Keep the files of a run that failed, until the next run."""
+    folder = config.stash.get(FOLDER, None)
+    reporter = config.pluginmanager.get_plugin("terminalreporter")
+    if folder and not (reporter and {"failed", "error"} & reporter.stats.keys()):
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+@pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """The modules that take minutes first, so that no process is left with one of them at the end."""
-    folder = Path(__file__).parent
+    schedule.mark(items)
+    schedule.order(items)
 
-    def rank(item: pytest.Item) -> int:
-        name = item.path.relative_to(folder).as_posix()
-        return next((place for place, long in enumerate(LONG) if name.startswith(long)), len(LONG))
 
-    items.sort(key=rank)
+def pytest_deselected(items: Sequence[pytest.Item]) -> None:
+    if items:
+        items[0].config.stash[LEFT_OUT] += schedule.count_by_marker(items)
+
+
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    if IS_WORKER:
+        session.config.workeroutput["left_out"] = dict(session.config.stash[LEFT_OUT])  # type: ignore[attr-defined]
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
+    for line in schedule.describe(config.stash[LEFT_OUT], config.getini("markers")):
+        terminalreporter.write_line(line)
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Producer) -> schedule.ByGroup | None:
+    return schedule.ByGroup(config, log) if config.option.dist == "loadfile" else None
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_testnodedown(node: WorkerController, error: object | None) -> None:
+    """Each process leaves out the same tests."""
+    node.config.stash[LEFT_OUT] = Counter(getattr(node, "workeroutput", {}).get("left_out", {}))
 
 
 @pytest.fixture(scope="session")

@@ -1,0 +1,104 @@
+"""Which tests share a process, in which order they begin, and which a developer's run leaves to `.ci/run`."""
+
+from collections import Counter
+from collections.abc import Iterable
+
+import pytest
+from xdist.scheduler import LoadScopeScheduling
+
+ROOT = "rsu_pipeline_tests/"
+TOGETHER = ("browser/", "webserver/")
+"""Folders whose modules share one started installation, and so one process."""
+APART = ("proof/",)
+"""Tests that share little and take minutes: each is placed by itself."""
+BY_PARAMETER = ("installation/test_real_servers",)
+"""Modules whose tests share a server for each parameter."""
+LONGEST = (
+    "orchestration/test_recovery",
+    "commands/test_run_config_canaries",
+    "commands/test_canaries",
+    "proof/test_season",
+    "proof/",
+    "browser/",
+    "deploy/test_celery",
+    "commands/test_up",
+    "commands/test_health",
+    "installation/test_real_servers",
+    "deploy/",
+)
+"""What takes minutes begins first, so that no process is left with it at the end."""
+LEFT_TO_CI = {
+    "proof": ("proof/",),
+    "browser": ("browser/",),
+    "installation": (
+        "commands/test_canaries",
+        "commands/test_health",
+        "commands/test_run_config_canaries",
+        "commands/test_up",
+        "deploy/test_celery",
+        "deploy/test_units_run",
+        "installation/test_real_servers",
+        "orchestration/test_recovery",
+        "webserver/test_attacks",
+        "webserver/test_webserver",
+    ),
+}
+"""Markers of the tests that `make test` leaves out, and where those are. pyproject.toml says what they are."""
+
+
+def name_of(nodeid: str) -> str:
+    """Return the path below the test package, with what comes after it."""
+    return nodeid.removeprefix(ROOT)
+
+
+def group(nodeid: str) -> str:
+    """Return what a test shares its process with, by name."""
+    name = name_of(nodeid)
+    if name.startswith(APART):
+        return nodeid
+    path, _, test = name.partition("::")
+    if name.startswith(BY_PARAMETER):
+        return path + test.partition("[")[2]
+    return next((folder for folder in TOGETHER if name.startswith(folder)), path)
+
+
+def order(items: list[pytest.Item]) -> None:
+    """Put the longest first."""
+
+    def rank(item: pytest.Item) -> int:
+        name = name_of(item.nodeid)
+        return next((place for place, long in enumerate(LONGEST) if name.startswith(long)), len(LONGEST))
+
+    items.sort(key=rank)
+
+
+def mark(items: Iterable[pytest.Item]) -> None:
+    """Give each test of LEFT_TO_CI its marker."""
+    for item in items:
+        for marker, names in LEFT_TO_CI.items():
+            if name_of(item.nodeid).startswith(names):
+                item.add_marker(marker)
+
+
+class ByGroup(LoadScopeScheduling):
+    """Gives each process the next group as soon as it is nearly done."""
+
+    def _split_scope(self, nodeid: str) -> str:
+        return group(nodeid)
+
+
+def count_by_marker(items: Iterable[pytest.Item]) -> Counter[str]:
+    """Return how many of these tests have each marker of LEFT_TO_CI."""
+    return Counter(name for item in items for name in LEFT_TO_CI if item.get_closest_marker(name))
+
+
+def describe(left_out: Counter[str], meanings: Iterable[str]) -> list[str]:
+    """Return what a run left out, and how to run it, in lines. `meanings` are pytest's lines about its markers."""
+    if not left_out:
+        return []
+    lines = [f"{left_out[line.partition(':')[0]]:5} {line}" for line in meanings if line.partition(":")[0] in left_out]
+    return [
+        f"{left_out.total()} tests are left to .ci/run, which runs every test:",
+        *lines,
+        f"`make test-all` runs every test too, `.venv/bin/pytest -m {next(iter(left_out))}` those of one kind.",
+    ]

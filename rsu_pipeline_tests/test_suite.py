@@ -1,0 +1,86 @@
+"""The suite itself: it does not depend on who started it, nor on a disk, and says what it left out."""
+
+import os
+import signal
+import subprocess
+import sys
+import tempfile
+from collections import Counter
+from pathlib import Path
+
+import pytest
+
+from rsu_pipeline_tests import schedule, scratch
+
+IGNORED = (signal.SIGINT, signal.SIGTERM, signal.SIGQUIT, signal.SIGHUP)
+CHILD = "import signal; print([signal.getsignal(n) == signal.SIG_IGN for n in (2, 15, 3, 1)])"
+
+
+def test_started_with_signals_ignored_or_blocked_what_the_tests_start_has_their_defaults() -> None:
+    def ignore() -> None:
+        for number in IGNORED:
+            signal.signal(number, signal.SIG_IGN)
+        signal.pthread_sigmask(signal.SIG_BLOCK, IGNORED)
+
+    code = (
+        "import rsu_pipeline_tests.conftest, signal, subprocess, sys;"
+        "print(signal.pthread_sigmask(signal.SIG_BLOCK, []));"
+        f"subprocess.run([sys.executable, '-c', {CHILD!r}])"
+    )
+    done = subprocess.run(
+        [sys.executable, "-uc", code],
+        preexec_fn=ignore,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=True,
+    )
+    assert done.stdout.split("\n") == ["set()", "[False, False, False, False]", ""]
+
+
+def test_temporary_files_are_in_the_folder_of_the_run(tmp_path: Path) -> None:
+    folder = Path(tempfile.gettempdir())
+    assert folder.name.startswith("rsu-tests-") and folder in tmp_path.parents
+    asked = [sys.executable, "-c", "import tempfile; print(tempfile.gettempdir())"]
+    assert subprocess.run(asked, capture_output=True, text=True, check=True, timeout=60).stdout.strip() == str(folder)
+
+
+def test_what_a_killed_run_left_is_removed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with subprocess.Popen(["true"]) as ended:
+        pass
+    left, other, own = (tmp_path / f"rsu-tests-{name}" for name in (ended.pid, os.getppid(), "mine"))
+    for folder in (left, other, own):
+        (folder / "t").mkdir(parents=True)
+    monkeypatch.setattr(scratch, "MEMORY", tmp_path)
+    monkeypatch.setattr(scratch, "ENOUGH_BYTES", 0)
+    monkeypatch.setattr(tempfile, "tempdir", tempfile.tempdir)
+    monkeypatch.setenv("TMPDIR", "")
+    made = scratch.make_folder()
+    assert sorted(tmp_path.iterdir()) == sorted([other, own, made])
+
+
+def test_a_test_goes_to_the_process_of_what_it_shares() -> None:
+    name = schedule.ROOT
+    assert schedule.group(f"{name}browser/test_web_ui.py::test_a") == schedule.group(f"{name}browser/test_b.py::test_b")
+    assert schedule.group(f"{name}sync/test_bibs.py::test_a") == schedule.group(f"{name}sync/test_bibs.py::test_b[1]")
+    assert schedule.group(f"{name}proof/test_x.py::test_a[1]") != schedule.group(f"{name}proof/test_x.py::test_a[2]")
+    servers = f"{name}installation/test_real_servers.py"
+    assert schedule.group(f"{servers}::test_a[13]") == schedule.group(f"{servers}::test_b[13]")
+    assert schedule.group(f"{servers}::test_a[13]") != schedule.group(f"{servers}::test_a[18]")
+
+
+@pytest.mark.parametrize(
+    "name", [*schedule.LONGEST, *(name for names in schedule.LEFT_TO_CI.values() for name in names)]
+)
+def test_what_the_schedule_names_is_there(name: str) -> None:
+    assert list(Path(__file__).parent.glob(f"{name}*"))
+
+
+def test_what_was_left_out_is_said_with_how_to_run_it() -> None:
+    assert schedule.describe(Counter(), ["proof: random programs"]) == []
+    said = schedule.describe(Counter(proof=21), ["proof: random programs", "browser: the web UI"])
+    assert said == [
+        "21 tests are left to .ci/run, which runs every test:",
+        "   21 proof: random programs",
+        "`make test-all` runs every test too, `.venv/bin/pytest -m proof` those of one kind.",
+    ]
