@@ -23,6 +23,7 @@ from types import FrameType, TracebackType
 from typing import Any, Self
 
 from rsu_pipeline import default_signals
+from rsu_pipeline.errors import RsuError
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 POLL_SECONDS = 0.05
@@ -43,7 +44,7 @@ _PR_SET_PDEATHSIG = 1
 _LIBC = ctypes.CDLL(None) if sys.platform == "linux" else None
 
 
-class ChildFailed(RuntimeError):
+class ChildFailed(RsuError):
     """A child could not be started, ended too early or was not ready in time; the message says which, and why."""
 
 

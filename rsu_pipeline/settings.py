@@ -16,6 +16,7 @@ from urllib.parse import urlsplit
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from rsu_pipeline.display import MAX_NAME_CHARS, sanitize_for_display
+from rsu_pipeline.errors import RsuError
 
 DEFAULT_API_BASE_URL = "https://api.runsignup.com/rest"
 LOOPBACK_HOSTS = frozenset({"127.0.0.1", "localhost", "::1"})
@@ -24,7 +25,7 @@ USUAL_PORTS = {"http": "80", "https": "443"}
 InFlightScope = Literal["all", "credential"]
 
 
-class SettingsError(ValueError):
+class SettingsError(RsuError):
     """A setting cannot be used. The text is one sentence: which variable, what is wrong, what to do."""
 
 

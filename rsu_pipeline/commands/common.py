@@ -7,8 +7,6 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
 import click
-import psycopg2
-import psycopg2.errors
 from psycopg2.extensions import connection as Connection
 from rich.console import Console, RenderableType
 from rich.style import StyleType
@@ -16,37 +14,7 @@ from rich.table import Table
 
 from rsu_pipeline import installation, settings
 from rsu_pipeline.display import make_printable
-from rsu_pipeline.runsignup.errors import ApiError
-from rsu_pipeline.settings import SettingsError
-from rsu_pipeline.sync.desk import CredentialRejected
-from rsu_pipeline.warehouse import credentials, database, start_lists
-from rsu_pipeline.warehouse.embedded import EmbeddedError
-from rsu_pipeline.warehouse.sealing import SecretKeyError
-
-FORESEEN = (
-    ApiError,
-    CredentialRejected,
-    database.DatabaseError,
-    database.PartnerBusy,
-    EmbeddedError,
-    credentials.PartnerError,
-    SecretKeyError,
-    SettingsError,
-    start_lists.NoStartList,
-)
-"""Failures whose text is a sentence for the operator; anything else is a bug of ours and keeps its traceback."""
-
-
-def describe_database_error(error: BaseException | None) -> str | None:
-    """Return the sentence on a refusal or a lost connection of PostgreSQL that an error of another library came from."""
-    while error is not None:
-        if isinstance(error, database.DatabaseError):
-            return str(error)
-        if isinstance(error, (psycopg2.OperationalError, psycopg2.errors.InsufficientPrivilege)):
-            reason = "; ".join(line.strip() for line in str(error).splitlines() if line.strip())
-            return f"PostgreSQL does not serve this command: {reason}"
-        error = error.__cause__
-    return None
+from rsu_pipeline.warehouse import credentials, database
 
 
 @contextmanager

@@ -131,8 +131,6 @@ def roles_(prefix: str | None, reader: str | None, dry_run: bool) -> None:
                 if reader
                 else [step.sentence for step in roles.grant(conn, prefix or conn.info.dbname, dry_run=dry_run)]
             )
-        except roles.RolesError as error:
-            raise click.UsageError(str(error)) from None
         except psycopg2.errors.InsufficientPrivilege as error:
             raise click.UsageError(
                 f"The server refuses ({(error.diag.message_primary or '').strip()}), and nothing was changed: run this as a"

@@ -43,10 +43,7 @@ def purge(before: dt.datetime, dry_run: bool) -> None:
     RSU_CONTACT_RETENTION_DAYS.
     """
     with hub("privacy purge") as conn:
-        try:
-            done = store.purge(conn, before.date(), now=dt.datetime.now(dt.UTC), who=store.operator(), dry_run=dry_run)
-        except store.PrivacyError as error:
-            raise click.UsageError(str(error)) from None
+        done = store.purge(conn, before.date(), now=dt.datetime.now(dt.UTC), who=store.operator(), dry_run=dry_run)
     _tell(done, dry_run)
 
 

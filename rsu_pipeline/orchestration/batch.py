@@ -11,9 +11,9 @@ from pydantic import Field
 
 from rsu_pipeline import installation
 from rsu_pipeline.display import MAX_NAME_CHARS, sanitize_for_display
+from rsu_pipeline.errors import RsuError
 from rsu_pipeline.orchestration import report
 from rsu_pipeline.orchestration.assets.sync import START_LISTS
-from rsu_pipeline.orchestration.failures import FORESEEN
 from rsu_pipeline.orchestration.lanes import lane_of
 from rsu_pipeline.orchestration.outages import Outage
 from rsu_pipeline.orchestration.resources import RunSignupResource, WarehouseResource
@@ -102,7 +102,7 @@ def sync_partners(context: dg.OpExecutionContext, warehouse: WarehouseResource, 
         shown = sanitize_for_display(key, MAX_NAME_CHARS)
         try:
             told = future.result()
-        except FORESEEN as error:
+        except RsuError as error:
             failed.append(f"{shown}: {error}")
             continue
         except Exception as error:  # a bug of ours, raised below once the others are told

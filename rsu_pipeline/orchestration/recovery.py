@@ -22,7 +22,7 @@ from dagster._core.launcher.default_run_launcher import DefaultRunLauncher
 from dagster._serdes import ConfigurableClassData
 
 from rsu_pipeline import default_signals, installation, private_files, settings
-from rsu_pipeline.orchestration.failures import FORESEEN
+from rsu_pipeline.errors import RsuError
 from rsu_pipeline.warehouse import database, server_lock, sessions
 
 GONE = (
@@ -113,7 +113,7 @@ def main(command: Sequence[str]) -> None:
         private_files.close_folder(installation.current().settings.home)
         with dg.DagsterInstance.get() as instance:
             ended = end_dead_runs(instance)
-    except FORESEEN as error:
+    except RsuError as error:
         sys.exit(f"Error: {error}")
     if ended:
         print(f"Ended {len(ended)} runs whose process is gone: {', '.join(ended)}", flush=True)  # noqa: T201

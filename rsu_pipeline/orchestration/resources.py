@@ -8,7 +8,7 @@ import dagster as dg
 from psycopg2.extensions import connection as Connection
 
 from rsu_pipeline import cancellation, installation
-from rsu_pipeline.orchestration.failures import FORESEEN
+from rsu_pipeline.errors import RsuError
 from rsu_pipeline.orchestration.lanes import lane_of
 from rsu_pipeline.orchestration.partitions import partition_of
 from rsu_pipeline.orchestration.run_config import check_run_config
@@ -30,7 +30,7 @@ class WarehouseResource(dg.ConfigurableResource[Any]):
         with cancellation.scope(), ExitStack() as stack:
             if context.run is not None:
                 check_run_config(context.run.run_config)
-                with suppress(*FORESEEN):  # the first step says in a sentence what is wrong
+                with suppress(RsuError):  # the first step says in a sentence what is wrong
                     stack.enter_context(sessions.sign_of_life(self.address(), context.run.run_id))
             yield self
 

@@ -32,7 +32,7 @@ from starlette.responses import HTMLResponse, Response
 
 from rsu_pipeline import default_signals
 from rsu_pipeline import settings as configuration
-from rsu_pipeline.orchestration.failures import FORESEEN
+from rsu_pipeline.errors import RsuError
 from rsu_pipeline.orchestration.request_guard import RequestGuard
 from rsu_pipeline.settings import SettingsError
 
@@ -124,7 +124,7 @@ def main(arguments: Sequence[str]) -> None:
             auto_envvar_prefix="DAGSTER_WEBSERVER",
             default_map={"host": settings.ui.address, "port": settings.ui_port},
         )
-    except FORESEEN as error:
+    except RsuError as error:
         click.echo(f"Error: {error}", err=True)
         sys.exit(2)
 

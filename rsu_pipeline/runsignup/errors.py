@@ -7,6 +7,8 @@ in the one table below. The texts never hold a URL, a key or a secret.
 
 import enum
 
+from rsu_pipeline.errors import RsuError
+
 
 class Remedy(enum.Enum):
     """What a failed call asks for."""
@@ -79,7 +81,7 @@ def cause_of_code(code: int | None) -> Cause:
     return _CAUSE_OF_CODE.get(code, Cause.REFUSED) if code is not None else Cause.REFUSED
 
 
-class ApiError(Exception):
+class ApiError(RsuError):
     """A call to RunSignup failed for good, retries included.
 
     `cause` says why, `remedy` what to do, `code` is RunSignup's error code if it gave one, `retry_after` the seconds

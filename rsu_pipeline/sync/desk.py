@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from psycopg2.extensions import connection as Connection
 
+from rsu_pipeline.errors import RsuError
 from rsu_pipeline.runsignup.client import Client, Credential
 from rsu_pipeline.runsignup.errors import BudgetExhausted
 from rsu_pipeline.settings import Settings, SyncSettings
@@ -17,7 +18,7 @@ from rsu_pipeline.warehouse.fleet import REJECTED_RETRY_AFTER
 from rsu_pipeline.warehouse.sealing import Sealer
 
 
-class CredentialRejected(RuntimeError):
+class CredentialRejected(RsuError):
     """RunSignup refuses the partner's credential; the text says since when and what to do."""
 
 

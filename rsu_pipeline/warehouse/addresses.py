@@ -12,6 +12,8 @@ import psycopg2
 import psycopg2.extensions
 from psycopg2.extensions import connection as Connection
 
+from rsu_pipeline.errors import RsuError
+
 PROGRAM_VARIABLES = ("PGOPTIONS", "PGCLIENTENCODING", "PGTZ", "PGDATESTYLE", "PGGEQO")
 """Variables from which libpq sets up a session. A session's settings come from this program alone."""
 MAX_REASON_CHARS = 1500
@@ -22,7 +24,7 @@ _REFUSED = {
 }
 
 
-class DatabaseError(RuntimeError):
+class DatabaseError(RsuError):
     """The database cannot be used; one sentence: what is wrong, where, what to do."""
 
 

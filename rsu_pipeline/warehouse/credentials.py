@@ -12,6 +12,7 @@ import psycopg2.errors
 from psycopg2.extensions import connection as Connection
 
 from rsu_pipeline.display import MAX_NAME_CHARS, sanitize_for_display
+from rsu_pipeline.errors import RsuError
 from rsu_pipeline.warehouse import api_keys, database, duplicate_partners
 from rsu_pipeline.warehouse.advisory_locks import Only
 from rsu_pipeline.warehouse.sealing import PREFIX, Sealer, SecretKeyError
@@ -23,7 +24,7 @@ MAX_SCHEME_CHARS = 12
 """Characters of an unknown credential_type that a message repeats. It may be a secret in the wrong column."""
 
 
-class PartnerError(ValueError):
+class PartnerError(RsuError):
     """A partner cannot be found or made; one sentence: what is wrong and what to do."""
 
 

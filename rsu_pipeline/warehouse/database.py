@@ -18,6 +18,7 @@ import psycopg2.extensions
 from psycopg2.extensions import connection as Connection
 
 from rsu_pipeline import cancellation
+from rsu_pipeline.errors import RsuError
 from rsu_pipeline.warehouse import addresses, leases, poolers, session_settings
 from rsu_pipeline.warehouse.addresses import DatabaseError as DatabaseError
 from rsu_pipeline.warehouse.addresses import place as place
@@ -47,7 +48,19 @@ class UnreachableError(DatabaseError):
     """There is no connection to the database now."""
 
 
-class PartnerBusy(RuntimeError):
+def describe_database_error(error: BaseException | None) -> str | None:
+    """Return the sentence on a refusal or a lost connection of PostgreSQL that an error of another library came from."""
+    while error is not None:
+        if isinstance(error, DatabaseError):
+            return str(error)
+        if isinstance(error, (psycopg2.OperationalError, psycopg2.errors.InsufficientPrivilege)):
+            reason = "; ".join(line.strip() for line in str(error).splitlines() if line.strip())
+            return f"PostgreSQL does not serve this command: {reason}"
+        error = error.__cause__
+    return None
+
+
+class PartnerBusy(RsuError):
     """Another session is syncing this partner; the text says which."""
 
 

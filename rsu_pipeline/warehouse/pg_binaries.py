@@ -20,6 +20,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
 
+from rsu_pipeline.errors import RsuError
+
 SYSTEM_FOLDER = Path("/var/lib/rsu-pipeline")
 """What root keeps for a server that cannot reach the folder it belongs to."""
 
@@ -29,7 +31,7 @@ PROGRAMS = ("initdb", "pg_ctl", "postgres")
 ACCOUNTS = ("postgres", "_postgres", "nobody")
 
 
-class EmbeddedError(RuntimeError):
+class EmbeddedError(RsuError):
     """The embedded PostgreSQL cannot be used; the message says what is wrong, where, and what to do."""
 
 

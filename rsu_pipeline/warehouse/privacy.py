@@ -17,12 +17,13 @@ from dataclasses import dataclass, field
 from psycopg2.extensions import connection as Connection
 from psycopg2.extras import Json
 
+from rsu_pipeline.errors import RsuError
 from rsu_pipeline.warehouse import database
 from rsu_pipeline.warehouse.erasures import OVER, blank_erased, rewrite
 from rsu_pipeline.warehouse.privacy_classes import BARE, Members, holds_contact, without_contact
 
 
-class PrivacyError(ValueError):
+class PrivacyError(RsuError):
     """What was asked for cannot be done; one sentence: what is wrong and what to do."""
 
 

@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from psycopg2.extensions import connection as Connection
 
 from rsu_pipeline.display import MAX_NAME_CHARS, sanitize_for_display
+from rsu_pipeline.errors import RsuError
 from rsu_pipeline.warehouse import database
 
 KINDS = ("owner", "writer", "reader", "start_lists")
@@ -34,7 +35,7 @@ FOR_READERS = (
 _MADE = re.compile(r"^CREATE (TABLE|VIEW|FUNCTION) (\w+)", re.MULTILINE)
 
 
-class RolesError(ValueError):
+class RolesError(RsuError):
     """The roles cannot be made so; one sentence: what is wrong and what to do."""
 
 

@@ -20,12 +20,13 @@ from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 
 from rsu_pipeline import private_files
+from rsu_pipeline.errors import RsuError
 
 PREFIX = "sealed:"
 _KEY = re.compile(r"[A-Za-z0-9_-]{43}=")
 
 
-class SecretKeyError(RuntimeError):
+class SecretKeyError(RsuError):
     """The key that seals secrets cannot be used; one sentence: what is wrong, where, what to do."""
 
 

@@ -28,6 +28,7 @@ from dataclasses import dataclass
 import psycopg2
 from psycopg2.extensions import connection as Connection
 
+from rsu_pipeline.errors import RsuError
 from rsu_pipeline.warehouse import database
 from rsu_pipeline.warehouse.advisory_locks import Kind
 from rsu_pipeline.warehouse.event_times import OVER_AT
@@ -37,7 +38,7 @@ KEPT_AFTER = dt.timedelta(days=2)
 """How long an event that is over keeps its list."""
 
 
-class NoStartList(LookupError):
+class NoStartList(RsuError):
     """An event has no start list; one sentence: why, and what to do."""
 
 

@@ -7,8 +7,8 @@ import pytest
 import sqlalchemy.exc
 from sqlalchemy import create_engine
 
-from rsu_pipeline.commands.common import describe_database_error
 from rsu_pipeline.orchestration.storage import sqlalchemy_url
+from rsu_pipeline.warehouse.database import describe_database_error
 from rsu_pipeline_tests.commands.shell import refusal, rows, rsu
 
 Settings = dict[str, str]
