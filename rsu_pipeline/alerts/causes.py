@@ -8,7 +8,7 @@ from psycopg2.extensions import connection as Connection
 
 from rsu_pipeline.alerts import automation
 from rsu_pipeline.settings import LOOPBACK_HOSTS, Settings
-from rsu_pipeline.sync import clocks, watch
+from rsu_pipeline.sync import clocks, watch_pace
 from rsu_pipeline.sync.race_day import longest_silence, unread_since
 from rsu_pipeline.warehouse import alerts, budget, duplicate_partners, fleet, foreign_writes
 from rsu_pipeline.warehouse.alerts import Problem
@@ -168,7 +168,7 @@ def _duplicate_bibs(conn: Connection, now: dt.datetime) -> Iterator[Problem]:
 def dead_watch(conn: Connection, settings: Settings, now: dt.datetime) -> Iterator[Problem]:
     """Races in their window that nobody looks at."""
     races = fleet.races_to_read(conn, now)
-    watched = watch.watched(races, now, settings)
+    watched = watch_pace.watched(races, now, settings)
     in_window = {(race.partner_id, race.race_id) for race in watched}
     reads = alerts.race_reads(conn) if in_window else {}
     allowed = longest_silence(watched, settings)

@@ -16,7 +16,7 @@ from rsu_pipeline.orchestration.resources import WarehouseResource
 from rsu_pipeline.orchestration.run_config import NO_CONFIG
 from rsu_pipeline.sync import clocks
 from rsu_pipeline.sync import health as judging
-from rsu_pipeline.sync.watch import CALL_SECONDS
+from rsu_pipeline.sync.watch_pace import CALL_SECONDS
 from rsu_pipeline.warehouse import duplicate_partners, facts, foreign_writes, health, hub_clocks
 
 SAMPLE = 20

@@ -22,7 +22,7 @@ from rsu_pipeline.orchestration.run_config import fields_of, read_config
 from rsu_pipeline.orchestration.run_tags import SHARD_TAG
 from rsu_pipeline.orchestration.schedules import ACTIVE
 from rsu_pipeline.settings import Settings
-from rsu_pipeline.sync import clocks
+from rsu_pipeline.sync import clocks, watch_pace
 from rsu_pipeline.sync import watch as watching
 from rsu_pipeline.sync.race_day import Urgency, read_board
 from rsu_pipeline.sync.watch import PartnerWatched
@@ -151,7 +151,7 @@ def race_day(context: dg.SensorEvaluationContext, warehouse: WarehouseResource) 
         races = fleet.races_to_read(conn, moment, also)
     shards = settings.watch.shards
     near = {
-        shard: watching.watched(races, moment, settings, shard=shard, shards=shards, also=also)
+        shard: watch_pace.watched(races, moment, settings, shard=shard, shards=shards, also=also)
         for shard in range(shards)
     }
     requests = [

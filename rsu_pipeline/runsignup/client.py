@@ -29,8 +29,6 @@ MAX_LISTING_BYTES = 4 * transport.MAX_BODY_BYTES
 """Of all pages of a listing of races together."""
 MOST_ROWS = 10_000
 """Of one answer, for each event asked for; RunSignup's pages have 2,500 at the most, of all events or of each."""
-LONGEST_EVENT_LIST = 6000
-"""Characters of `event_id` in one call's address; servers refuse addresses of some 8,000."""
 MAX_RETRY_AFTER = 60.0
 LONGEST_DETAIL = 300
 # A second failure of these kinds is not a passing one.
@@ -234,7 +232,7 @@ class Client:
         size: int,
         modified_after: int | None,
     ) -> Page:
-        """Return the page. The events must fit one address, see `split_by_address`."""
+        """Return the page. The events must fit one address, see `event_ids.split_by_address`."""
         params |= {"results_per_page": str(size), "event_id": ",".join(map(str, event_ids))}
         # The first page is asked for without the keyset, as any caller would.
         if after:
@@ -367,22 +365,6 @@ def _parse(answer: Answer, parse: Callable[[bytes], Any]) -> Any:
     except ApiError as error:
         error.retry_after = answer.retry_after
         raise
-
-
-def split_by_address(event_ids: Sequence[int]) -> list[tuple[int, ...]]:
-    """Split event ids into the fewest parts that each fit one address; mostly one. Each part is to be read by itself."""
-    parts: list[list[int]] = []
-    length = 0
-    for event_id in event_ids:
-        # In the address a comma is three characters.
-        added = len(str(event_id)) + 3
-        if parts and length + added <= LONGEST_EVENT_LIST:
-            parts[-1].append(event_id)
-        else:
-            parts.append([event_id])
-            length = 0
-        length += added
-    return [tuple(part) for part in parts]
 
 
 def _cause_of_status(status: int) -> Cause:

@@ -12,7 +12,8 @@ from dataclasses import dataclass
 from itertools import pairwise
 
 from rsu_pipeline.settings import InFlightScope
-from rsu_pipeline.sync.watch import BUDGET_SHARE, CALL_SECONDS, WatchedRace, calls_per_poll, interval, next_look
+from rsu_pipeline.sync.watch import next_look
+from rsu_pipeline.sync.watch_pace import BUDGET_SHARE, CALL_SECONDS, WatchedRace, calls_per_poll, interval
 from rsu_pipeline.warehouse.budget import LANES
 
 CPU_SECONDS_A_LOOK = 0.025

@@ -11,8 +11,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 from rsu_pipeline.display import sanitize_for_display
-from rsu_pipeline.runsignup.client import split_by_address
 from rsu_pipeline.runsignup.errors import ApiError, BudgetExhausted, Cause, Remedy
+from rsu_pipeline.runsignup.event_ids import split_by_address
 from rsu_pipeline.sync import access, listing, partner
 from rsu_pipeline.sync.desk import Desk
 from rsu_pipeline.sync.partner import SyncOutcome

@@ -9,7 +9,7 @@ from itertools import groupby
 from rsu_pipeline.settings import CadenceSettings, Settings
 from rsu_pipeline.sync import cadence, plan
 from rsu_pipeline.sync.cadence import Tier
-from rsu_pipeline.sync.watch import CALL_SECONDS, calls_per_poll
+from rsu_pipeline.sync.watch_pace import CALL_SECONDS, calls_per_poll
 from rsu_pipeline.warehouse import event_times
 from rsu_pipeline.warehouse.budget import LANES
 from rsu_pipeline.warehouse.health import EventRead

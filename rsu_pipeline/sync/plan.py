@@ -9,7 +9,7 @@ import itertools
 from collections.abc import Container, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
-from rsu_pipeline.runsignup.client import split_by_address
+from rsu_pipeline.runsignup.event_ids import split_by_address
 from rsu_pipeline.sync import cadence
 from rsu_pipeline.warehouse import foreign_writes
 from rsu_pipeline.warehouse.cursors import EventCursor, Mode

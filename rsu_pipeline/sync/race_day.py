@@ -10,7 +10,7 @@ from psycopg2.extensions import connection as Connection
 
 from rsu_pipeline.settings import Settings
 from rsu_pipeline.sync import cadence
-from rsu_pipeline.sync.watch import CALL_SECONDS, WatchedRace, calls_per_poll, interval
+from rsu_pipeline.sync.watch_pace import CALL_SECONDS, WatchedRace, calls_per_poll, interval
 from rsu_pipeline.warehouse import budget
 from rsu_pipeline.warehouse.race_day import STARTS_WITHIN, NearRace, near_races
 

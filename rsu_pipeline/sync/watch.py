@@ -1,7 +1,7 @@
 """The race-day watch: races in their window are looked at in turn, at the shortest interval that budget and calls in
 flight allow, and what is found is stored at once by the same engine as every sync.
 
-What to look at next and how often are pure functions; `Watch` is the thin shell around them.
+How often is decided in `watch_pace`, what to look at next by a pure function; `Watch` is the thin shell around them.
 """
 
 import datetime as dt
@@ -18,12 +18,12 @@ from psycopg2.extensions import connection as Connection
 from rsu_pipeline import cancellation
 from rsu_pipeline.runsignup.errors import ApiError, Cause
 from rsu_pipeline.settings import Settings
-from rsu_pipeline.sync import cadence, event_refresh, lists, partner
-from rsu_pipeline.sync import plan as planning
+from rsu_pipeline.sync import event_refresh, lists, partner
 from rsu_pipeline.sync.clocks import Clock
 from rsu_pipeline.sync.desk import Clients, CredentialRejected, Desk, desk_on
 from rsu_pipeline.sync.partner import SyncOutcome
 from rsu_pipeline.sync.poll_plan import plan_for_look
+from rsu_pipeline.sync.watch_pace import CALL_SECONDS, WatchedRace, interval, watched
 from rsu_pipeline.warehouse import budget, database, events, fleet
 from rsu_pipeline.warehouse.credentials import PartnerError
 from rsu_pipeline.warehouse.database import PartnerBusy
@@ -31,87 +31,12 @@ from rsu_pipeline.warehouse.sealing import Sealer, SecretKeyError
 from rsu_pipeline.warehouse.staging import Counts
 from rsu_pipeline.warehouse.start_lists import NotBuilt
 
-CALL_SECONDS = 1.4
-"""How long a call is taken to last where none has been measured: the slow end of what was seen at RunSignup."""
-BUDGET_SHARE = 0.9
-"""The share of an API key's hour that the watch plans with; the rest is for full reads, retries and others."""
 LISTS_EVERY = 60.0
 """Seconds between two rebuilds of a partner's start lists by its polls."""
 LOOK_FOR_RACES_EVERY = 15.0
 """Seconds between two looks at which races are in their window."""
 PATIENCE = 15.0
 """Seconds a look waits for a sync that holds the partner to give way between two races."""
-
-
-@dataclass(frozen=True)
-class WatchedRace:
-    """A race in its window. Races with the same `call_budget_id` are polled with one API key. `is_small` says that a full
-    read is one call, `calls_per_poll` is what a poll is expected to take on average, `next_over_at` is when the next of its
-    events will be over."""
-
-    partner_id: int
-    key: str
-    call_budget_id: int
-    race_id: int
-    is_small: bool
-    calls_per_poll: float
-    next_over_at: dt.datetime | None = None
-
-
-def watched(
-    races: Sequence[fleet.FleetRace],
-    now: dt.datetime,
-    settings: Settings,
-    *,
-    shard: int = 0,
-    shards: int = 1,
-    also: Sequence[dt.datetime] = (),
-) -> list[WatchedRace]:
-    """The races in their window at `now`, or at a later moment that may be the present `also`, of the API keys that fall to
-    this shard: who plans a key's calls sees them all."""
-    found = []
-    for race in races:
-        if race.call_budget_id % shards != shard or cadence.race_tier(race.times, now, also) != "window":
-            continue
-        is_small = planning.is_small(_registrations_in_window(race, now, also), settings.sync.full_read_up_to_rows)
-        calls = calls_per_poll(is_small, settings.watch.removed_every, settings.watch.refreshes_per_poll)
-        ends_at = cadence.next_over_at(race.times, now)
-        found.append(
-            WatchedRace(race.partner_id, race.key, race.call_budget_id, race.race_id, is_small, calls, ends_at)
-        )
-    return found
-
-
-def _registrations_in_window(race: fleet.FleetRace, now: dt.datetime, also: Sequence[dt.datetime]) -> int:
-    """Return how many registrations the events have that a poll of the race reads."""
-    return sum(
-        count
-        for times, count in zip(race.times, race.registrations, strict=False)
-        if cadence.race_tier([times], now, also) == "window"
-    )
-
-
-def calls_per_poll(is_small: bool, removed_every: int, refreshes_per_poll: float) -> float:
-    """Return the calls that a poll takes on average where nothing changes: one, in each `removed_every`-th one more for the
-    removed registrations, for which a small race is read in full instead, and the refreshes of the race's events."""
-    return (1.0 if is_small else 1 + 1 / removed_every) + refreshes_per_poll
-
-
-def interval(
-    races: Sequence[WatchedRace],
-    call_budget_id: int,
-    *,
-    target: float,
-    calls_per_hour: int,
-    in_flight: int,
-    call_seconds: float = CALL_SECONDS,
-) -> float:
-    """Seconds between two looks at a race of this API key: the target, or longer where the key's calls for an hour or the
-    calls in flight would not do for it."""
-    own = sum(race.calls_per_poll for race in races if race.call_budget_id == call_budget_id)
-    for_budget = own * 3600 / (calls_per_hour * BUDGET_SHARE)
-    for_flight = sum(race.calls_per_poll for race in races) * call_seconds / in_flight
-    return max(target, for_budget, for_flight)
 
 
 def next_look(

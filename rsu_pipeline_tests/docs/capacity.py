@@ -16,7 +16,7 @@ from rsu_pipeline.simulation import paper
 from rsu_pipeline.simulation.paper import Paper, Rules
 from rsu_pipeline.sync import health
 from rsu_pipeline.sync.health import Budget
-from rsu_pipeline.sync.watch import CALL_SECONDS
+from rsu_pipeline.sync.watch_pace import CALL_SECONDS
 from rsu_pipeline.warehouse.budget import LANES
 from rsu_pipeline.warehouse.health import EventRead
 from rsu_pipeline_tests.docs.reading import PROJECT

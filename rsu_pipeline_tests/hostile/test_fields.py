@@ -8,7 +8,7 @@ import pytest
 
 from rsu_pipeline.alerts import causes
 from rsu_pipeline.commands import metrics
-from rsu_pipeline.sync import cadence, watch
+from rsu_pipeline.sync import cadence, watch_pace
 from rsu_pipeline.warehouse import database, fleet, start_lists
 from rsu_pipeline_tests.hub import Hub, Row, expected
 
@@ -197,5 +197,5 @@ def test_all_that_looks_at_the_fleet_can_reckon_with_it(taken: Taken) -> None:
         assert len(races) >= len(RACES)
         cadence.due(fleet.partners_to_sync(conn, now), races, now, settings.cadence)
         causes.find(conn, settings, now)
-        watch.watched(races, now, settings)
+        watch_pace.watched(races, now, settings)
         metrics.registry(conn, settings, now)

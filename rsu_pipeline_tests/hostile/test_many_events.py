@@ -4,7 +4,7 @@ import base64
 
 import pytest
 
-from rsu_pipeline.runsignup.client import LONGEST_EVENT_LIST, split_by_address
+from rsu_pipeline.runsignup.event_ids import LONGEST_EVENT_LIST, split_by_address
 from rsu_pipeline_tests.hub import Hub
 
 EVENTS = 10_000

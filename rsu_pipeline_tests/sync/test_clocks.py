@@ -18,7 +18,7 @@ from rsu_pipeline.runsignup import transport
 from rsu_pipeline.sandbox.process import SandboxProcess
 from rsu_pipeline.settings import CadenceSettings
 from rsu_pipeline.simulation import fast
-from rsu_pipeline.sync import cadence, clocks, listing, partner, plan, watch
+from rsu_pipeline.sync import cadence, clocks, listing, partner, plan, watch_pace
 from rsu_pipeline.sync import health as judging
 from rsu_pipeline.sync.clocks import Clock, Readings
 from rsu_pipeline.sync.desk import open_desk
@@ -327,7 +327,7 @@ def test_a_hub_whose_clock_is_behind_misses_no_window(behind: float, which: str)
     readings = Readings(hub, hub if which == "both" else TRUE, TRUE)
     now, *also = (dt.datetime.fromtimestamp(one, dt.UTC) for one in clocks.moments(readings, SKEW))
     near = race(NOW + HOUR, NOW - 10 * dt.timedelta(minutes=1))
-    assert [found.race_id for found in watch.watched([near], now, SETTINGS, also=also)] == [10]
+    assert [found.race_id for found in watch_pace.watched([near], now, SETTINGS, also=also)] == [10]
     (visit,) = cadence.due([FleetPartner(1, "1-acme", NOW, failed=False)], [near], now, EVERY, also=also)
     assert visit.tier == "window" and visit.race_ids == (10,)
 
@@ -339,7 +339,7 @@ def test_a_hub_whose_clock_is_ahead_does_not_take_a_race_for_over(ahead: float, 
     readings = Readings(hub, hub if which == "both" else TRUE, TRUE)
     now, *also = (dt.datetime.fromtimestamp(one, dt.UTC) for one in clocks.moments(readings, SKEW))
     begun = race(NOW - HOUR, NOW)
-    assert watch.watched([begun], now, SETTINGS, also=also)
+    assert watch_pace.watched([begun], now, SETTINGS, also=also)
     event = StoredEvent(1, 10, "Run", "5K", NOW - HOUR, NOW + 5 * HOUR, False, False, False, True)
     (planned,) = plan.plan([event], {1: cursor(NOW - HOUR / 2)}, now, also=also).events
     assert planned.tier == "window"

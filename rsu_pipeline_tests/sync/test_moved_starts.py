@@ -7,7 +7,7 @@ from collections.abc import Callable
 import pytest
 
 from rsu_pipeline.settings import CadenceSettings
-from rsu_pipeline.sync import cadence, event_refresh, watch
+from rsu_pipeline.sync import cadence, event_refresh, watch_pace
 from rsu_pipeline.sync import partner as sync
 from rsu_pipeline.sync.watch import PartnerWatched, Watch
 from rsu_pipeline.warehouse import database, fleet
@@ -61,7 +61,7 @@ def visit(hub: Hub) -> list[str]:
 def is_watched(hub: Hub) -> bool:
     now = dt.datetime.fromtimestamp(hub.sandbox.admin.clock(), dt.UTC)
     with database.session(hub.url, purpose="test") as conn:
-        return bool(watch.watched(fleet.races_to_read(conn, now), now, hub.settings))
+        return bool(watch_pace.watched(fleet.races_to_read(conn, now), now, hub.settings))
 
 
 def test_a_start_that_moves_in_its_window_is_seen_by_the_watch(hub: Hub) -> None:

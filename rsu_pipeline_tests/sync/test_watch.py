@@ -11,11 +11,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from rsu_pipeline import settings as configuration
-from rsu_pipeline.sync import listing, watch
+from rsu_pipeline.sync import listing, watch, watch_pace
 from rsu_pipeline.sync import partner as sync
 from rsu_pipeline.sync.desk import Desk
 from rsu_pipeline.sync.plan import Plan
-from rsu_pipeline.sync.watch import Watch, WatchedRace
+from rsu_pipeline.sync.watch import Watch
+from rsu_pipeline.sync.watch_pace import WatchedRace
 from rsu_pipeline.warehouse import budget, database
 from rsu_pipeline.warehouse.fleet import FleetRace
 from rsu_pipeline_tests.hub import Hub
@@ -25,7 +26,7 @@ SETTINGS = configuration.load({})
 
 
 def races(*partners: int, is_small: bool = False) -> list[WatchedRace]:
-    calls = watch.calls_per_poll(is_small, removed_every=6, refreshes_per_poll=1 / 15)
+    calls = watch_pace.calls_per_poll(is_small, removed_every=6, refreshes_per_poll=1 / 15)
     return [
         WatchedRace(partner, f"{partner}-acme", partner, number, is_small, calls)
         for number, partner in enumerate(partners, start=1)
@@ -33,14 +34,14 @@ def races(*partners: int, is_small: bool = False) -> list[WatchedRace]:
 
 
 def interval(fleet: list[WatchedRace], calls_per_hour: int = 1000, target: float = 20, in_flight: int = 2) -> float:
-    return watch.interval(fleet, 1, target=target, calls_per_hour=calls_per_hour, in_flight=in_flight)
+    return watch_pace.interval(fleet, 1, target=target, calls_per_hour=calls_per_hour, in_flight=in_flight)
 
 
 def test_thirteen_partners_with_three_races_each_are_looked_at_within_thirty_seconds() -> None:
     fleet = [number for number in range(1, 14) for _ in range(3)]
     assert interval(races(*fleet, is_small=True)) <= 30
     # Large ones too, but for the slowest calls that were ever seen.
-    assert watch.interval(races(*fleet), 1, target=20, calls_per_hour=1000, in_flight=2, call_seconds=1.2) <= 30
+    assert watch_pace.interval(races(*fleet), 1, target=20, calls_per_hour=1000, in_flight=2, call_seconds=1.2) <= 30
 
 
 def test_a_single_race_is_looked_at_at_the_target() -> None:
@@ -82,7 +83,8 @@ def test_partners_with_one_api_key_are_in_one_shard() -> None:
         for partner, budget in ((1, 7), (2, 7), (3, 8), (4, -4))
     ]
     found = [
-        {race.partner_id for race in watch.watched(fleet, now, SETTINGS, shard=shard, shards=2)} for shard in range(2)
+        {race.partner_id for race in watch_pace.watched(fleet, now, SETTINGS, shard=shard, shards=2)}
+        for shard in range(2)
     ]
     assert found == [{3, 4}, {1, 2}]
 
@@ -106,7 +108,9 @@ def test_every_partner_is_in_exactly_one_shard(make_hub: MakeHub) -> None:
     now = dt.datetime.now(dt.UTC)
     fleet = [FleetRace(number, str(number), number, number, ((now, None),), (None,), False) for number in range(1, 30)]
     found = [
-        race.partner_id for shard in range(4) for race in watch.watched(fleet, now, SETTINGS, shard=shard, shards=4)
+        race.partner_id
+        for shard in range(4)
+        for race in watch_pace.watched(fleet, now, SETTINGS, shard=shard, shards=4)
     ]
     assert sorted(found) == list(range(1, 30))
 

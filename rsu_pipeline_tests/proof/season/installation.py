@@ -18,7 +18,8 @@ from rsu_pipeline.sync import partner as sync
 from rsu_pipeline.sync.clocks import Clock, Present
 from rsu_pipeline.sync.desk import Clients, CredentialRejected, Desk, desk_on
 from rsu_pipeline.sync.partner import SyncOutcome
-from rsu_pipeline.sync.watch import Watch, watched
+from rsu_pipeline.sync.watch import Watch
+from rsu_pipeline.sync.watch_pace import watched
 from rsu_pipeline.warehouse import backfill as requests
 from rsu_pipeline.warehouse import budget, cursors, database, fleet
 from rsu_pipeline.warehouse.credentials import PartnerError

@@ -1,0 +1,22 @@
+"""How many event ids one address holds."""
+
+from collections.abc import Sequence
+
+LONGEST_EVENT_LIST = 6000
+"""Characters of `event_id` in one call's address; servers refuse addresses of some 8,000."""
+
+
+def split_by_address(event_ids: Sequence[int]) -> list[tuple[int, ...]]:
+    """Split event ids into the fewest parts that each fit one address; mostly one. Each part is to be read by itself."""
+    parts: list[list[int]] = []
+    length = 0
+    for event_id in event_ids:
+        # In the address a comma is three characters.
+        added = len(str(event_id)) + 3
+        if parts and length + added <= LONGEST_EVENT_LIST:
+            parts[-1].append(event_id)
+        else:
+            parts.append([event_id])
+            length = 0
+        length += added
+    return [tuple(part) for part in parts]
