@@ -5,62 +5,49 @@ import sys
 import click
 
 from rsu_pipeline import private_files
-from rsu_pipeline.commands import (
-    alerts,
-    backfill,
-    db,
-    health,
-    keys,
-    partners,
-    privacy,
-    race_day,
-    report,
-    sandbox,
-    simulate,
-    start_list,
-    status,
-    sync,
-    up,
-)
-from rsu_pipeline.commands.common import FORESEEN, describe_database_error
+from rsu_pipeline.commands.lazy import LazyCommand, LazyGroup
+from rsu_pipeline.errors import RsuError
+from rsu_pipeline.warehouse.database import describe_database_error
+
+PACKAGE = "rsu_pipeline.commands"
+COMMANDS = {
+    "alerts": LazyCommand(f"{PACKAGE}.alerts:alerts", "What somebody must act on, and who is told."),
+    "backfill": LazyCommand(f"{PACKAGE}.backfill:backfill", "Read the registrations of past editions."),
+    "db": LazyCommand(f"{PACKAGE}.db:db", "The hub's database: migrate, move, adopt, export, import."),
+    "demo": LazyCommand(f"{PACKAGE}.up:demo", "Start everything with a local RunSignup and invented people."),
+    "health": LazyCommand(f"{PACKAGE}.health:health", "Tell whether everything works."),
+    "partners": LazyCommand(f"{PACKAGE}.partners:partners", "Timing partners and their RunSignup credentials."),
+    "privacy": LazyCommand(f"{PACKAGE}.privacy:privacy", "Remove personal data that is no longer to be kept."),
+    "race-day": LazyCommand(f"{PACKAGE}.race_day:race_day", "Show whether each race near its start is in sync."),
+    "report": LazyCommand(f"{PACKAGE}.report:report", "Write how events ahead are filling to one HTML file."),
+    "sandbox": LazyCommand(f"{PACKAGE}.sandbox:sandbox", "Run a local RunSignup with invented partners."),
+    "secrets": LazyCommand(f"{PACKAGE}.keys:secrets", "The key that seals partners' secrets in the database."),
+    "simulate": LazyCommand(f"{PACKAGE}.simulate:simulate", "Play or calculate a race morning; touch nothing."),
+    "start-list": LazyCommand(f"{PACKAGE}.start_list:start_list", "Show the start list of an event."),
+    "status": LazyCommand(f"{PACKAGE}.status:status", "Show what is stored, and when it was last read."),
+    "sync": LazyCommand(f"{PACKAGE}.sync:sync", "Bring partners' events and registrations up to date."),
+    "up": LazyCommand(f"{PACKAGE}.up:up", "Start the web UI, the daemon and the database."),
+}
 
 
-@click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
+@click.group(cls=LazyGroup, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
 @click.version_option(package_name="rsu-pipeline")
 def rsu() -> None:
     """Keeps a race-data hub's PostgreSQL equal to RunSignup.
 
     \b
     First steps:
-      rsu up                       start everything; web UI at http://127.0.0.1:3000
-      rsu partners add "Acme"      enter a partner's RunSignup key and secret
-      rsu sync                     bring every partner up to date now
-      rsu backfill --wait          read past editions too
-      rsu status                   what is stored, and when it was last read
+      rsu up                    start everything; web UI at http://127.0.0.1:3000
+      rsu partners add "Acme"   enter a partner's RunSignup key and secret
+      rsu sync                  bring every partner up to date now
+      rsu backfill --wait       read past editions too
+      rsu status                what is stored, and when it was last read
 
     Settings come from environment variables; README.md lists them.
     """
 
 
-for command in (
-    alerts.alerts,
-    backfill.backfill,
-    db.db,
-    health.health,
-    keys.secrets,
-    partners.partners,
-    privacy.privacy,
-    race_day.race_day,
-    report.report,
-    sandbox.sandbox,
-    simulate.simulate,
-    start_list.start_list,
-    status.status,
-    sync.sync,
-    up.demo,
-    up.up,
-):
-    rsu.add_command(command)
+rsu.lazy_commands = COMMANDS
 
 
 def main() -> None:
@@ -74,7 +61,7 @@ def main() -> None:
     except (click.Abort, KeyboardInterrupt):
         click.echo("Stopped.", err=True)
         sys.exit(130)
-    except FORESEEN as error:
+    except RsuError as error:
         click.echo(f"Error: {error}", err=True)
         sys.exit(2)
     except Exception as error:

@@ -9,8 +9,6 @@ from rich.table import Column
 
 from rsu_pipeline import installation
 from rsu_pipeline.commands.common import DisplayTable, hub, show_json, show_table
-from rsu_pipeline.sync import access
-from rsu_pipeline.sync import desk as desks
 from rsu_pipeline.warehouse import credentials, duplicate_partners
 
 
@@ -136,6 +134,10 @@ def check(partner: str) -> None:
 
 
 def _check(name: str) -> None:
+    # What calls RunSignup takes long to import, and only this function needs it.
+    from rsu_pipeline.sync import access
+    from rsu_pipeline.sync import desk as desks
+
     here = installation.current()
     with desks.open_desk(
         here.migrated_database_url,

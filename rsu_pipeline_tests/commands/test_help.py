@@ -8,7 +8,9 @@ from concurrent.futures import ThreadPoolExecutor
 import click
 import pytest
 
+from rsu_pipeline.cli import COMMANDS
 from rsu_pipeline.cli import rsu as root
+from rsu_pipeline_tests.command_tree import commands_of
 from rsu_pipeline_tests.commands.shell import environment, rsu
 
 PURPOSE = {
@@ -40,7 +42,7 @@ PURPOSE = {
 
 def commands(group: click.Group, path: tuple[str, ...] = ()) -> Iterator[tuple[str, ...]]:
     yield path
-    for name, command in group.commands.items():
+    for name, command in commands_of(group).items():
         if isinstance(command, click.Group):
             yield from commands(command, (*path, name))
         else:
@@ -62,6 +64,13 @@ def test_the_version_is_told() -> None:
     assert "0.1.0" in rsu("--version", settings={}).stdout
 
 
+def test_the_list_of_commands_says_what_each_is_for_in_80_columns() -> None:
+    shown = rsu("--help", settings={}).stdout
+    for name, command in COMMANDS.items():
+        assert f"  {name:<10}  {command.summary}\n" in shown
+    assert max(map(len, shown.splitlines())) <= 80
+
+
 CHECK = """
 import sys
 from rsu_pipeline.cli import main
@@ -69,15 +78,26 @@ try:
     main()
 except SystemExit as end:
     assert not end.code, end.code
-slow = {"dagster", "pandas", "sqlalchemy", "starlette"} & set(sys.modules)
+slow = {"dagster", "grpc", "msgspec", "pandas", "requests", "sqlalchemy", "starlette"} & set(sys.modules)
 sys.exit(f"imported {slow}" if slow else 0)
 """
 
 
 @pytest.mark.parametrize(
-    "arguments", [["--help"], ["sync", "--help"], ["status"], ["partners", "list"], ["alerts", "list"]]
+    "arguments",
+    [
+        ["--help"],
+        ["sync", "--help"],
+        ["status"],
+        ["health", "--only", "database"],
+        ["race-day"],
+        ["partners", "list"],
+        ["alerts", "list"],
+    ],
 )
-def test_the_quick_commands_do_not_load_dagster(settings: dict[str, str], arguments: list[str]) -> None:
+def test_the_quick_commands_load_neither_dagster_nor_a_client_of_runsignup(
+    settings: dict[str, str], arguments: list[str]
+) -> None:
     done = subprocess.run(
         [sys.executable, "-c", CHECK, *arguments],
         env=environment(**settings),

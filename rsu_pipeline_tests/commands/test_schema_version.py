@@ -9,6 +9,7 @@ import pytest
 
 from rsu_pipeline.cli import rsu as program
 from rsu_pipeline.warehouse import client_programs, database, embedded
+from rsu_pipeline_tests.command_tree import commands_of
 from rsu_pipeline_tests.commands.shell import refusal, rows, rsu
 from rsu_pipeline_tests.hub import SECRET_KEY
 from rsu_pipeline_tests.servers import execute
@@ -68,7 +69,7 @@ def state(settings: Settings) -> tuple[object, object]:
 
 def leaves(command: click.Command, path: str = "") -> Iterator[str]:
     if isinstance(command, click.Group):
-        for name, below in command.commands.items():
+        for name, below in commands_of(command).items():
             yield from leaves(below, f"{path} {name}".strip())
     else:
         yield path

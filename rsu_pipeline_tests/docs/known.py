@@ -11,6 +11,7 @@ import click
 
 from rsu_pipeline import settings as configuration
 from rsu_pipeline.cli import rsu as root
+from rsu_pipeline_tests.command_tree import commands_of
 from rsu_pipeline_tests.commands.shell import SCRIPT, environment
 from rsu_pipeline_tests.docs.reading import PROJECT
 
@@ -24,7 +25,7 @@ class Unknown(AssertionError):
 
 def leaves(group: click.Group = root, path: tuple[str, ...] = ()) -> Iterator[tuple[str, ...]]:
     """The path of every command that does something."""
-    for name, command in group.commands.items():
+    for name, command in commands_of(group).items():
         if isinstance(command, click.Group):
             yield from leaves(command, (*path, name))
         else:
@@ -37,7 +38,7 @@ def check_calls(code: str) -> int:
     count = 0
     for match in _CALL.finditer(code):
         words = re.sub(r"[\[\]]|\\\||\|", " ", code[match.end() :]).split()
-        if not words or (match.start() and words[0] not in root.commands):
+        if not words or (match.start() and words[0] not in commands_of(root)):
             continue  # a user or a folder of that name
         _check_call(words, code)
         count += 1
@@ -50,9 +51,10 @@ def _check_call(words: list[str], code: str) -> None:
         if words[0] in ("…", "...", "<command>", "COMMAND"):
             return
         name = words.pop(0).rstrip(",;:)\"'")
-        if name not in command.commands:
+        below = commands_of(command)
+        if name not in below:
             raise Unknown(f"`{code}`: there is no command {name}.")
-        command = command.commands[name]
+        command = below[name]
     rest = " ".join(words)
     if command.name == "psql":
         return  # what follows is psql's
