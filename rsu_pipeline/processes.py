@@ -9,7 +9,6 @@ from __future__ import annotations
 import contextlib
 import ctypes
 import os
-import queue
 import signal
 import subprocess
 import sys
@@ -23,6 +22,7 @@ from types import FrameType, TracebackType
 from typing import Any, Self
 
 from rsu_pipeline import default_signals
+from rsu_pipeline.child_output import Log, Printer
 from rsu_pipeline.errors import RsuError
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
@@ -31,14 +31,10 @@ FIRST_DELAY = 1.0
 LAST_DELAY = 30.0
 STEADY_SECONDS = 60.0
 """A child that ran this long before it ended is started again without a long delay."""
-LOG_BYTES = 10 * 1024 * 1024
-LOG_BACKUPS = 2
 LINE_BYTES = 64 * 1024
 """Longer lines are shown in pieces."""
 TAIL_LINES = 12
 """How much of a child's output is told when it fails."""
-QUEUED_LINES = 10_000
-"""How many lines wait for a terminal that takes none (Ctrl-S); more are only in the log."""
 
 _PR_SET_PDEATHSIG = 1
 _LIBC = ctypes.CDLL(None) if sys.platform == "linux" else None
@@ -69,7 +65,7 @@ class Supervisor:
     """
 
     def __init__(self, *, echo: Callable[[str, str], None], log_dir: Path | None = None, grace: float = 10.0) -> None:
-        self._printer = _Printer(echo)
+        self._printer = Printer(echo)
         self._log_dir = log_dir
         self._grace = grace
         self._running: list[_Running] = []
@@ -199,12 +195,12 @@ class Supervisor:
 class _Running:
     """A child with the process that runs it now, if one does."""
 
-    def __init__(self, child: Child, printer: _Printer, log_dir: Path | None, on_start: Callable[[int], None]) -> None:
+    def __init__(self, child: Child, printer: Printer, log_dir: Path | None, on_start: Callable[[int], None]) -> None:
         self.child = child
         self._on_start = on_start
         self.process: subprocess.Popen[bytes] | None = None
         self._printer = printer
-        self._log = _Log(log_dir / f"{child.name}.log") if log_dir else None
+        self._log = Log(log_dir / f"{child.name}.log") if log_dir else None
         self._tail: deque[str] = deque(maxlen=TAIL_LINES)
         self._pump: threading.Thread | None = None
         self._started = 0.0
@@ -311,72 +307,6 @@ class _Running:
                 if self._log:
                     self._log.write(line)
                 self._printer.put(self.child.name, line)
-
-
-class _Printer:
-    """Shows lines from a thread of its own, so that a terminal that is stuck or closed stops nobody's work."""
-
-    def __init__(self, echo: Callable[[str, str], None]) -> None:
-        self._echo = echo
-        self._lines: queue.Queue[tuple[str, str] | None] = queue.Queue(QUEUED_LINES)
-        self._thread: threading.Thread | None = None
-
-    def put(self, name: str, line: str) -> None:
-        if self._thread is None:
-            self._thread = threading.Thread(target=self._show, name="echo", daemon=True)
-            self._thread.start()
-        with contextlib.suppress(queue.Full):
-            self._lines.put_nowait((name, line))
-
-    def finish(self) -> None:
-        """Wait a moment until everything is shown."""
-        if self._thread is not None:
-            with contextlib.suppress(queue.Full):
-                self._lines.put_nowait(None)
-                self._thread.join(2)
-            self._thread = None
-
-    def _show(self) -> None:
-        closed = False
-        while (item := self._lines.get()) is not None:
-            if closed:
-                continue
-            try:
-                self._echo(*item)
-            except UnicodeError:
-                continue  # a terminal without these characters; the log has them
-            except (OSError, ValueError):
-                closed = True
-
-
-class _Log:
-    """A child's log file, put aside when it is full. A disk that takes no more is no reason to stop the child."""
-
-    def __init__(self, path: Path) -> None:
-        self._path = path
-        self._fd: int | None = None
-        self._lock = threading.Lock()
-
-    def write(self, line: str) -> None:
-        with self._lock, contextlib.suppress(OSError):
-            if self._fd is None:
-                self._path.parent.mkdir(parents=True, exist_ok=True)
-                self._fd = os.open(self._path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
-            os.write(self._fd, f"{line}\n".encode())
-            if os.fstat(self._fd).st_size > LOG_BYTES:
-                os.close(self._fd)
-                self._fd = None
-                for number in range(LOG_BACKUPS, 0, -1):
-                    older = self._path.with_name(f"{self._path.name}.{number}")
-                    newer = self._path.with_name(f"{self._path.name}.{number - 1}") if number > 1 else self._path
-                    if newer.exists():
-                        newer.replace(older)
-
-    def close(self) -> None:
-        with self._lock:
-            if self._fd is not None:
-                os.close(self._fd)
-                self._fd = None
 
 
 def _prepare_child(parent: int) -> Callable[[], None]:

@@ -22,8 +22,8 @@ from rsu_pipeline.sync.backfill import Slice
 from rsu_pipeline.sync.desk import Desk, open_desk
 from rsu_pipeline.sync.partner import SyncOutcome
 from rsu_pipeline.warehouse import backfill as backfill_requests
-from rsu_pipeline.warehouse import budget, credentials, database
-from rsu_pipeline.warehouse.backfill import Progress
+from rsu_pipeline.warehouse import backfill_progress, budget, credentials, database
+from rsu_pipeline.warehouse.backfill_progress import Progress
 from rsu_pipeline.warehouse.sealing import Sealer
 
 SECRET_KEY = Fernet.generate_key().decode()
@@ -127,7 +127,7 @@ class Hub:
         """How far it is."""
         now = dt.datetime.fromtimestamp(self.sandbox.admin.clock(), dt.UTC)
         with database.session(self.url, purpose="tests") as conn:
-            found = backfill_requests.progress(conn, partner, now)
+            found = backfill_progress.progress(conn, partner, now)
         assert found is not None
         return found
 

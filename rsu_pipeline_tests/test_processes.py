@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 import rsu_pipeline
-from rsu_pipeline import processes
+from rsu_pipeline import child_output, processes
 from rsu_pipeline.processes import Child, ChildFailed, Supervisor
 
 PROJECT = Path(rsu_pipeline.__file__).parent.parent
@@ -358,7 +358,7 @@ def test_output_of_any_kind_is_shown(supervisor: Supervisor, lines: Lines) -> No
 
 
 def test_logs_are_put_aside_when_full(supervisor: Supervisor, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(processes, "LOG_BYTES", 1000)
+    monkeypatch.setattr(child_output, "LOG_BYTES", 1000)
     supervisor.start(Child("chatter", script("for n in range(1000): print(n, '.' * 50)")))
     supervisor.wait()
     supervisor.stop()

@@ -14,7 +14,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rsu_pipeline.commands.common import chosen_partners, find_dagster, hub, show_json
 from rsu_pipeline.commands.runs import run_here
 from rsu_pipeline.warehouse import backfill as requests
-from rsu_pipeline.warehouse import backfill_cancellation, credentials
+from rsu_pipeline.warehouse import backfill_cancellation, backfill_progress, credentials
 
 LOOK_EVERY = 1.0
 DAEMON_SECONDS = 90.0
@@ -63,7 +63,7 @@ def backfill(names: tuple[str, ...], since: int | None, restart: bool, wait: boo
     sys.exit(1 if wait and not all(item.is_complete for item in found) else 0)
 
 
-def line(item: requests.Progress) -> str:
+def line(item: backfill_progress.Progress) -> str:
     """How far a partner's history is, in a sentence."""
     text = (
         f"{item.key}: {item.settled} of {item.events} past events, {item.registrations:,}"
@@ -128,9 +128,9 @@ def _prepare(keys: Sequence[str]) -> bool:
     return beat is not None and time.time() - beat.timestamp < DAEMON_SECONDS
 
 
-def _progress(chosen: Sequence[credentials.Partner]) -> list[requests.Progress]:
+def _progress(chosen: Sequence[credentials.Partner]) -> list[backfill_progress.Progress]:
     with hub("backfill") as conn:
-        found = requests.progress_of_all(conn, dt.datetime.now(dt.UTC))
+        found = backfill_progress.progress_of_all(conn, dt.datetime.now(dt.UTC))
     return [found[partner.partner_id] for partner in chosen if partner.partner_id in found]
 
 
@@ -163,7 +163,7 @@ def _wait(chosen: Sequence[credentials.Partner], daemon: bool, *, silent: bool) 
             time.sleep(LOOK_EVERY)
 
 
-def _only_failed(item: requests.Progress) -> bool:
+def _only_failed(item: backfill_progress.Progress) -> bool:
     """Whether nothing is left but races that failed and wait to be tried again."""
     waits = item.retry_at is not None and item.retry_at > dt.datetime.now(dt.UTC)
     return waits and item.races - item.races_done <= item.failing

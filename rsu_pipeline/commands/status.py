@@ -11,7 +11,7 @@ from rsu_pipeline.commands.common import DisplayTable, hub, show_json, show_tabl
 from rsu_pipeline.commands.partners import shared_api_keys, state
 from rsu_pipeline.sync import cadence, clocks, downtime
 from rsu_pipeline.sync.downtime import Downtime
-from rsu_pipeline.warehouse import backfill, credentials, history
+from rsu_pipeline.warehouse import backfill_progress, credentials, history
 
 
 @click.command()
@@ -40,7 +40,7 @@ def status(as_json: bool, target: str | None) -> None:
         rows = history.partner_status(conn)
         settings = installation.current().settings
         now = clocks.present(conn, settings.sync.max_clock_skew)
-        histories = backfill.progress_of_all(conn, now)
+        histories = backfill_progress.progress_of_all(conn, now)
         downtimes = downtime.find_downtimes(conn, now, settings.cadence)
         states = {partner.partner_id: state(partner) for partner in credentials.partners(conn)}
         shared = shared_api_keys(conn)
@@ -99,7 +99,7 @@ def _of_partner(item: Downtime, partner_id: int) -> dict[str, object]:
     return {"since": item.since, "until": item.until, "hours": item.hours} | counts
 
 
-def _history(found: backfill.Progress | None) -> str:
+def _history(found: backfill_progress.Progress | None) -> str:
     """How much of what was asked for is settled, in per cent of its events."""
     if found is None:
         return "-"

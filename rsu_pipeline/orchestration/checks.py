@@ -12,7 +12,7 @@ from rsu_pipeline.orchestration.failures import plain_failures
 from rsu_pipeline.orchestration.partitions import partition_of, timing_partner
 from rsu_pipeline.orchestration.resources import WarehouseResource
 from rsu_pipeline.orchestration.run_config import NO_CONFIG
-from rsu_pipeline.warehouse import backfill, credentials, cursors, proof
+from rsu_pipeline.warehouse import backfill, backfill_progress, credentials, cursors, proof
 from rsu_pipeline.warehouse import start_lists as lists
 
 SAMPLE = 20
@@ -71,7 +71,7 @@ def history_complete(context: dg.AssetCheckExecutionContext, warehouse: Warehous
     """Every past event that was asked for is stored, or RunSignup has nothing to give of it; no race fails."""
     with plain_failures(), warehouse.connect("history_complete") as conn:
         partner = credentials.partner(conn, partition_of(context))
-        progress = backfill.progress(conn, partner.partner_id, dt.datetime.now(dt.UTC))
+        progress = backfill_progress.progress(conn, partner.partner_id, dt.datetime.now(dt.UTC))
         failing = backfill.failing(conn, partner.partner_id)
     if progress is None:
         return dg.AssetCheckResult(passed=True, metadata={"past_events": 0}, description="No history was asked for.")

@@ -11,7 +11,7 @@ from rsu_pipeline.sync.listing import EventsOutcome
 from rsu_pipeline.sync.partner import SyncOutcome
 from rsu_pipeline.sync.plan import Plan
 from rsu_pipeline.warehouse import start_lists
-from rsu_pipeline.warehouse.backfill import Progress
+from rsu_pipeline.warehouse.backfill_progress import Progress
 from rsu_pipeline.warehouse.budget import Ledger
 from rsu_pipeline.warehouse.staging import Counts
 

@@ -19,7 +19,8 @@ from rsu_pipeline.sync.partner import SyncOutcome
 from rsu_pipeline.sync.plan import PlannedRead
 from rsu_pipeline.sync.reading import ReadOutcome
 from rsu_pipeline.warehouse import backfill, backfill_cancellation, database
-from rsu_pipeline.warehouse.backfill import PastEvent, PastRace, Progress
+from rsu_pipeline.warehouse.backfill import PastEvent, PastRace
+from rsu_pipeline.warehouse.backfill_progress import Progress
 from rsu_pipeline.warehouse.event_times import AHEAD_TOLERANCE
 
 YEAR = dt.timedelta(days=365)

@@ -57,51 +57,6 @@ class PastRace:
     failures: int
 
 
-@dataclass(frozen=True)
-class Progress:
-    """How far a partner's history is. Counts are of the races and past events that were asked for; `registrations` are
-    the active ones stored of them, `failing` the races that failed at their last try, the first of which is tried again
-    at `retry_at`."""
-
-    key: str
-    since_year: int | None
-    requested_at: dt.datetime
-    finished_at: dt.datetime | None
-    cancelled_at: dt.datetime | None
-    not_before: dt.datetime
-    races: int
-    races_done: int
-    failing: int
-    retry_at: dt.datetime | None
-    events: int
-    loaded: int
-    empty: int
-    unavailable: int
-    registrations: int
-    calls: int
-
-    @property
-    def settled(self) -> int:
-        """Past events that nothing is left to be read of."""
-        return self.loaded + self.empty + self.unavailable
-
-    @property
-    def is_complete(self) -> bool:
-        """Whether nothing is left, of races and events either that came to be past since the last slice."""
-        return self.finished_at is not None and not self.failing and self.settled == self.events
-
-    @property
-    def is_open(self) -> bool:
-        """Return whether slices are still to be read."""
-        return self.finished_at is None and self.cancelled_at is None
-
-    @property
-    def calls_left(self) -> int:
-        """An estimate: what is left costs as many calls a race as what is done, and two where nothing is."""
-        left = self.races - self.races_done
-        return round(left * (self.calls / self.races_done if self.races_done and self.calls else 2))
-
-
 _REQUEST = (
     "timing_partner_id, since_year, requested_at, anew_from, listed_at, not_before, slices, finished_at, cancelled_at"
 )
@@ -176,7 +131,7 @@ def reopen(conn: Connection, partner_id: int, now: dt.datetime) -> bool:
     with conn.cursor() as cur:
         cur.execute(
             f"""
-            WITH {_RACES_LEFT}
+            WITH {RACES_LEFT}
             UPDATE history_requests r SET finished_at = NULL, not_before = now()
             WHERE r.timing_partner_id = %(partner)s AND r.finished_at IS NOT NULL AND r.cancelled_at IS NULL AND EXISTS (
                 SELECT FROM races_left o WHERE o.needs_detail OR EXISTS (
@@ -241,8 +196,7 @@ LEFT JOIN event_cursors k ON k.timing_partner_id = l.timing_partner_id AND k.eve
 """
 """SQL: every past event (e) that was asked for (q), with what was found of it: d where it was read for history, k where a sync
 read it after it was over."""
-# Of one partner, or of all where `partner` is NULL; of one race, or of all where `race` is.
-_RACES_LEFT = f"""
+RACES_LEFT = f"""
 left_over AS (
     SELECT l.timing_partner_id, l.race_id,
         array_agg(e.event_id ORDER BY e.starts_at DESC, e.event_id) AS ids,
@@ -281,39 +235,7 @@ left_over AS (
     WHERE r.needs_detail OR o.ids IS NOT NULL OR b.ids IS NOT NULL
 )
 """
-_PROGRESS = f"""
-WITH {_RACES_LEFT}, past AS (
-    SELECT l.timing_partner_id, count(*) AS events,
-        count(*) FILTER (WHERE d.state = 'loaded' OR d.state IS NULL AND k.event_id IS NOT NULL) AS loaded,
-        count(*) FILTER (WHERE d.state = 'empty') AS empty, count(*) FILTER (WHERE d.state = 'unavailable') AS unavailable,
-        sum(n.registrations)::bigint AS registrations
-    {PAST_EVENTS}
-    LEFT JOIN event_cursors n ON n.timing_partner_id = l.timing_partner_id AND n.event_id = e.event_id
-    WHERE (%(partner)s::integer IS NULL OR l.timing_partner_id = %(partner)s)
-    GROUP BY l.timing_partner_id
-)
-SELECT q.timing_partner_id, t.partition_key, q.since_year, q.requested_at, q.finished_at, q.cancelled_at, q.not_before, seen.races,
-    seen.races - coalesce(o.races, 0), failed.races, failed.retry_at, coalesce(p.events, 0), coalesce(p.loaded, 0),
-    coalesce(p.empty, 0), coalesce(p.unavailable, 0), coalesce(p.registrations, 0), calls.n
-FROM history_requests q
-JOIN timing_partners t USING (timing_partner_id)
-LEFT JOIN past p USING (timing_partner_id)
-LEFT JOIN (SELECT timing_partner_id, count(*) AS races FROM races_left GROUP BY 1) o USING (timing_partner_id)
-CROSS JOIN LATERAL (
-    SELECT count(*) AS races FROM partner_races l
-    WHERE l.timing_partner_id = q.timing_partner_id AND l.lost_at IS NULL
-) seen
-CROSS JOIN LATERAL (
-    SELECT count(*) AS races, min(h.retry_at) AS retry_at FROM history_races h
-    WHERE h.timing_partner_id = q.timing_partner_id AND h.error IS NOT NULL
-) failed
-CROSS JOIN LATERAL (
-    SELECT count(*) AS n
-    FROM api_calls a JOIN partner_provider_credentials c ON c.partner_provider_credential_id = a.credential_id
-    WHERE c.timing_partner_id = q.timing_partner_id AND a.lane = 'backfill' AND a.granted_at >= q.requested_at
-) calls
-WHERE %(partner)s::integer IS NULL OR q.timing_partner_id = %(partner)s
-"""
+"""SQL: races_left, of one partner, or of all where `partner` is NULL; of one race, or of all where `race` is."""
 
 
 def races_left(conn: Connection, partner_id: int, now: dt.datetime, *, race_id: int | None = None) -> list[PastRace]:
@@ -321,7 +243,7 @@ def races_left(conn: Connection, partner_id: int, now: dt.datetime, *, race_id: 
     where `race_id` is given."""
     with conn.cursor() as cur:
         cur.execute(
-            f"WITH {_RACES_LEFT} SELECT race_id, name, needs_detail, ids, editions, starts, behind, newest, retry_at, failures"
+            f"WITH {RACES_LEFT} SELECT race_id, name, needs_detail, ids, editions, starts, behind, newest, retry_at, failures"
             " FROM races_left ORDER BY newest DESC NULLS LAST, race_id DESC",
             {"partner": partner_id, "now": now, "race": race_id},
         )
@@ -437,19 +359,3 @@ def failing(conn: Connection, partner_id: int) -> list[tuple[int, str, dt.dateti
             (partner_id,),
         )
         return cur.fetchall()
-
-
-def progress(conn: Connection, partner_id: int, now: dt.datetime) -> Progress | None:
-    """How far the partner's history is at `now`; None when it was never asked for."""
-    return _progress(conn, partner_id, now).get(partner_id)
-
-
-def progress_of_all(conn: Connection, now: dt.datetime) -> dict[int, Progress]:
-    """How far each history that was asked for is at `now`, by partner."""
-    return _progress(conn, None, now)
-
-
-def _progress(conn: Connection, partner_id: int | None, now: dt.datetime) -> dict[int, Progress]:
-    with conn.cursor() as cur:
-        cur.execute(_PROGRESS, {"partner": partner_id, "now": now, "race": None})
-        return {found: Progress(*row) for found, *row in cur.fetchall()}

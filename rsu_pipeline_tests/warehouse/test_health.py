@@ -5,7 +5,7 @@ import itertools
 
 import pytest
 
-from rsu_pipeline.warehouse import alerts, backfill, credentials, facts, health, history, sealing
+from rsu_pipeline.warehouse import alerts, backfill, backfill_progress, credentials, facts, health, history, sealing
 from rsu_pipeline.warehouse.health import EventRead, PartnerHealth
 from rsu_pipeline_tests.warehouse import thousand
 from rsu_pipeline_tests.warehouse.fleet_rows import HOUR, MINUTE, NOW, Fleet
@@ -173,17 +173,17 @@ def test_the_progress_of_a_history_is_that_of_each_partners_own(put: Fleet) -> N
     backfill.ask(put.conn, 1)
     backfill.note_read(put.conn, 1, [101], behind=False)
     backfill.note_failure(put.conn, 1, 10, "no", wait=HOUR)
-    own = backfill.progress(put.conn, 1, NOW)
+    own = backfill_progress.progress(put.conn, 1, NOW)
     found = one(put, 1)
     assert own is not None and (own.events, own.empty) == (2, 1)
     assert (found.past_events, found.past_events_settled, found.history_complete, found.failures) == (2, 1, False, 1)
     assert one(put, 2).past_events is None and one(put, 2).history_complete is None
-    assert backfill.progress_of_all(put.conn, NOW) == {1: own}
+    assert backfill_progress.progress_of_all(put.conn, NOW) == {1: own}
     backfill.ask(put.conn, 2)
     backfill.note_unavailable(put.conn, 2, [101], "refused")
-    other = backfill.progress(put.conn, 2, NOW)
+    other = backfill_progress.progress(put.conn, 2, NOW)
     assert other is not None and (other.events, other.unavailable, other.races, other.failing) == (2, 1, 1, 0)
-    assert backfill.progress_of_all(put.conn, NOW) == {1: own, 2: other}
+    assert backfill_progress.progress_of_all(put.conn, NOW) == {1: own, 2: other}
     backfill.note_success(put.conn, 1, 10)
     put.sql("UPDATE history_requests SET finished_at = now()")
     assert (one(put, 1).history_complete, one(put, 1).failures) == (False, 0), "an event is not read"
@@ -299,7 +299,7 @@ def test_a_thousand_partners_are_asked_about_by_indexes(put: Fleet) -> None:
     with thousand.found_by_indexes(put) as asked:
         found = health.partners(put.conn, NOW)
         reads, hours = health.event_reads(put.conn, NOW), health.bibs_by_hour(put.conn, NOW)
-        histories = backfill.progress_of_all(put.conn, NOW)
+        histories = backfill_progress.progress_of_all(put.conn, NOW)
     assert len(asked) == 4, "one statement for all partners"
     assert len(found) == 1000 and all(item.calls == 11 and item.registrations == 120 for item in found)
     assert sum(item.races_ahead for item in found) == 10_000

@@ -15,6 +15,7 @@ from rsu_pipeline.orchestration.tables import OPERATORS, shown
 from rsu_pipeline.sync import backfill, lists
 from rsu_pipeline.sync.desk import Desk
 from rsu_pipeline.warehouse import backfill as requests
+from rsu_pipeline.warehouse import backfill_progress
 
 PATIENCE = 60.0
 """Seconds to wait for a partner: history is never in a hurry."""
@@ -59,7 +60,7 @@ def participant_history(
         _request(context, desk, config)
         with lists.rebuilt_on_failure(desk):
             done = backfill.run_slice(desk, installation.current().settings.history.slice_seconds)
-        progress = requests.progress(desk.conn, desk.partner_id, desk.now())
+        progress = backfill_progress.progress(desk.conn, desk.partner_id, desk.now())
         # An event that is over for less than two days is past and has a list.
         if not_built := rebuild_lists(context, desk):
             raise dg.Failure(not_built, allow_retries=False)

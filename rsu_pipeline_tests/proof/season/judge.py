@@ -5,8 +5,7 @@ from collections.abc import Collection, Iterable
 from typing import Any
 
 from rsu_pipeline.sync import health as judging
-from rsu_pipeline.warehouse import backfill as requests
-from rsu_pipeline.warehouse import facts, health
+from rsu_pipeline.warehouse import backfill_progress, facts, health
 from rsu_pipeline_tests.hub import FIELDS, expected
 from rsu_pipeline_tests.proof.season.world import World, starts_at
 
@@ -130,7 +129,7 @@ def assert_no_claim_is_ahead(world: World, partner: int) -> None:
     }
     unequal = [row["event_id"] for row in cursors if not row["is_reconciled"] and row["event_id"] in judged]
     assert not unequal, f"partner {partner}: events {unequal} equal RunSignup and are called unequal"
-    progress = requests.progress(world.conn, partner, world.clocks.true_now())
+    progress = backfill_progress.progress(world.conn, partner, world.clocks.true_now())
     world.conn.rollback()
     if progress is not None and not world.unreadable and not world.refused_events:
         assert progress.is_complete, f"partner {partner}: the backfill does not end: {progress}"
