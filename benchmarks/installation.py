@@ -44,6 +44,7 @@ class Installation:
     keys: list[str]
     process: "subprocess.Popen[bytes]"
     log: Path
+    environment: dict[str, str]
     peak_mib_of_a_run: int = 0
     _seen: dict[int, tuple[str, float]] = field(default_factory=dict)
 
@@ -66,6 +67,16 @@ class Installation:
                     return
                 raise RuntimeError(f"Not within {seconds:g} s: {what}. {self.log.read_text()[-3000:]}")
             time.sleep(0.5)
+
+    def start(self, *arguments: str) -> "subprocess.Popen[bytes]":
+        """Start `rsu` with these arguments beside it, of the same installation; its output goes to the log."""
+        with self.log.open("a") as stream:
+            return subprocess.Popen(
+                [str(Path(sys.executable).with_name("rsu")), *arguments],
+                env=self.environment,
+                stdout=stream,
+                stderr=subprocess.STDOUT,
+            )
 
     @contextmanager
     def measuring(self) -> Iterator[dict[str, float]]:
@@ -142,7 +153,9 @@ def installed(url: str, sandbox: SandboxProcess, folder: Path) -> Iterator[Insta
                 stderr=subprocess.STDOUT,
             ) as process,
         ):
-            here = Installation(url, configuration.load(environment), sealer, conn, keys, process, log)
+            here = Installation(
+                url, configuration.load(environment), sealer, conn, keys, process, log, kept | environment
+            )
             try:
                 here.until("the web UI answers", lambda: _answers(f"http://127.0.0.1:{port}/server_info"), seconds=120)
                 yield here

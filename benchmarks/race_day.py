@@ -16,13 +16,14 @@ import sys
 import tempfile
 import time
 from collections import Counter
+from collections.abc import Callable, Iterable
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from benchmarks.footprint import disk_growth, pss_mb
 from benchmarks.installation import Installation, installed
 from benchmarks.measure import cpu_of
-from rsu_pipeline.sandbox.process import SandboxProcess
+from rsu_pipeline.sandbox.process import AdminClient, SandboxProcess
 from rsu_pipeline.simulation import judge
 from rsu_pipeline.simulation.cpu import cpu_with_children, parent_of
 from rsu_pipeline.simulation.judge import Made
@@ -46,6 +47,14 @@ EVERY = 0.6
 PATIENCE = 120.0
 
 Figures = dict[str, Any]
+
+
+class Entrant(NamedTuple):
+    """Who may get a bib: the partner's number in the sandbox, the race and the registration."""
+
+    partner: int
+    race_id: int
+    registration_id: int
 
 
 def idle(here: Installation, minutes: float) -> Figures:
@@ -76,44 +85,68 @@ def idle(here: Installation, minutes: float) -> Figures:
     }
 
 
-def race_day(here: Installation, sandbox: SandboxProcess, minutes: float) -> Figures:
-    """Every race in its window: how soon bibs are here, and what it costs."""
+def bring_into_window(here: Installation, sandbox: SandboxProcess) -> list[Entrant]:
+    """Move every event to start within two hours, and wait until the watch has polled each race; return who may get a bib."""
     admin = sandbox.admin
-    partners = {number: key for number, key in enumerate(here.keys, start=1)}
-    registrations: list[tuple[int, int]] = []
-    for number, key in partners.items():
+    entrants: list[Entrant] = []
+    for number, key in enumerate(here.keys, start=1):
         truth = admin.truth(number)
-        registrations += [(number, row["registration_id"]) for row in truth["active"]]
-        for race in truth["races"]:
-            for event in race["events"]:
-                admin.move_event(event["event_id"], start_time=time.time() // 60 * 60 + 2 * 3600)
+        race_of = {event["event_id"]: race["race_id"] for race in truth["races"] for event in race["events"]}
+        entrants += [
+            Entrant(number, race_of[row["event_id"]], row["registration_id"])
+            for row in truth["active"]
+            if row["event_id"] in race_of
+        ]
+        for event_id in race_of:
+            admin.move_event(event_id, start_time=time.time() // 60 * 60 + 2 * 3600)
         with open_desk(
             here.url, here.sealer, here.settings, key, lane="routine", run_id="benchmark", say=lambda line: None
         ) as desk:
             listing.refresh_events(desk)
             sync.make_plan(desk)
     admin.switch(latency_ms=LATENCY_MS)
-    asked = time.monotonic()
     here.until("the watch has looked at every race", lambda: here.value(_LOOKED_AT) >= RACES)
+    random.Random(7).shuffle(entrants)
+    return entrants
+
+
+def give_bibs(
+    admin: AdminClient,
+    entrants: Iterable[Entrant],
+    minutes: float,
+    first_bib: int,
+    is_left_out: Callable[[Entrant], bool],
+) -> list[Made]:
+    """Give out bibs at random moments for so long, to entrants who are not left out at that moment; return when each was."""
+    rng = random.Random(7)
+    made: list[Made] = []
+    until, following = time.monotonic() + minutes * 60, time.monotonic()
+    for entrant in entrants:
+        if is_left_out(entrant):
+            continue
+        following += rng.expovariate(1 / EVERY)
+        if following > until:
+            break
+        time.sleep(max(0.0, following - time.monotonic()))
+        at, bib = time.time(), first_bib + len(made)
+        admin.bib(entrant.registration_id, bib)
+        made.append(Made(at, entrant.partner, entrant.registration_id, "bib", str(bib)))
+    time.sleep(max(0.0, until - time.monotonic()))
+    return made
+
+
+def race_day(here: Installation, sandbox: SandboxProcess, minutes: float) -> Figures:
+    """Every race in its window: how soon bibs are here, and what it costs."""
+    admin = sandbox.admin
+    asked = time.monotonic()
+    entrants = bring_into_window(here, sandbox)
     to_first_round = time.monotonic() - asked
     admin.reset_stats()
-    rng = random.Random(7)
-    rng.shuffle(registrations)
-    made: list[Made] = []
     since = here.value("SELECT extract(epoch FROM now())::float")
     postmaster = parent_of(here.conn.get_backend_pid())
     servers = cpu_with_children(postmaster), cpu_of(sandbox.process.pid)
     with here.measuring() as cpu, disk_growth(here.conn) as disk:
-        until, following = time.monotonic() + minutes * 60, time.monotonic()
-        for bib, (number, registration_id) in enumerate(registrations, start=5001):
-            following += rng.expovariate(1 / EVERY)
-            if following > until:
-                break
-            time.sleep(max(0.0, following - time.monotonic()))
-            at = time.time()
-            admin.bib(registration_id, bib)
-            made.append(Made(at, number, registration_id, "bib", str(bib)))
-        time.sleep(max(0.0, until - time.monotonic()))
+        made = give_bibs(admin, entrants, minutes, 5001, lambda entrant: False)
         memory = pss_mb(postmaster)
     stats = admin.stats()
     used = cpu_with_children(postmaster) - servers[0], cpu_of(sandbox.process.pid) - servers[1]
@@ -121,7 +154,7 @@ def race_day(here: Installation, sandbox: SandboxProcess, minutes: float) -> Fig
     noticed, missed = judge.noticed(here.conn, made)
     differences = [
         f"{key}: {item}"
-        for number, key in partners.items()
+        for number, key in enumerate(here.keys, start=1)
         for item in judge.differences(here.conn, admin, number, int(key.split("-")[0]))
     ]
     calls = Counter(dict(here.rows(_CALLS, since, since + minutes * 60)))

@@ -8,7 +8,7 @@ class RsuError(Exception):
     The tree, by package:
 
         RsuError
-        ├─ settings.SettingsError
+        ├─ SettingsError
         ├─ processes.ChildFailed
         ├─ runsignup.errors.ApiError
         │  └─ BudgetExhausted
@@ -27,3 +27,7 @@ class RsuError(Exception):
            ├─ sealing.SecretKeyError
            └─ start_lists.NoStartList
     """
+
+
+class SettingsError(RsuError):
+    """A setting cannot be used. The text is one sentence: which variable, what is wrong, what to do."""

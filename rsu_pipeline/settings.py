@@ -7,26 +7,14 @@ sentence naming the variable, and which never repeats a secret value.
 
 import ipaddress
 import os
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal
-from urllib.parse import urlsplit
-from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
+from zoneinfo import ZoneInfo
 
-from rsu_pipeline.display import MAX_NAME_CHARS, sanitize_for_display
-from rsu_pipeline.errors import RsuError
-
-DEFAULT_API_BASE_URL = "https://api.runsignup.com/rest"
-LOOPBACK_HOSTS = frozenset({"127.0.0.1", "localhost", "::1"})
-USUAL_PORTS = {"http": "80", "https": "443"}
-
-InFlightScope = Literal["all", "credential"]
-
-
-class SettingsError(RsuError):
-    """A setting cannot be used. The text is one sentence: which variable, what is wrong, what to do."""
+from rsu_pipeline import setting_values
+from rsu_pipeline.errors import SettingsError
+from rsu_pipeline.setting_values import DEFAULT_API_BASE_URL, BibPoll, InFlightScope
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -102,9 +90,6 @@ class CadenceSettings:
     """From 4 hours before, should the watch not run; where it runs it looks far more often."""
     after_failure: float = 15 * 60
     """After a read that failed, where this is shorter than the race's interval."""
-
-
-BibPoll = Literal["watch", "sensor"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -223,7 +208,7 @@ def project_root() -> Path:
 def load(environ: Mapping[str, str] | None = None) -> Settings:
     """The settings of this process. Raises SettingsError on the first value that cannot be used."""
     env = os.environ if environ is None else environ
-    read = _Reader(env)
+    read = setting_values.Reader(env)
     default = Settings(home=project_root() / ".rsu")
     registration, registration_secret = read.text("RSU_API_REG"), read.text("RSU_API_REG_SECRET")
     if (registration is None) != (registration_secret is None):
@@ -231,18 +216,20 @@ def load(environ: Mapping[str, str] | None = None) -> Settings:
         raise SettingsError(f"RSU_API_REG{given} is set without RSU_API_REG{other}; set both or neither.")
     ui_port = read.integer("RSU_UI_PORT", default.ui_port, low=1, high=65535)
     return Settings(
-        home=_home(read.text("RSU_HOME") or str(default.home)),
-        database_url=_database_url(read.text("RSU_DATABASE_URL")),
+        home=setting_values.parse_home(read.text("RSU_HOME") or str(default.home)),
+        database_url=setting_values.parse_database_url(read.text("RSU_DATABASE_URL")),
         secret_keys=tuple(key.strip() for key in (read.text("RSU_SECRET_KEY") or "").split(",") if key.strip()),
         timezone=read.zone("RSU_TIMEZONE", default.timezone),
         ui_port=ui_port,
         ui=UiSettings(
-            address=_ip_address(read.text("RSU_UI_ADDRESS") or default.ui.address),
-            origins=_ui_origins(read.text("RSU_UI_HOSTS") or ""),
-            is_behind_proxy=_yes_or_no("RSU_UI_BEHIND_PROXY", read.text("RSU_UI_BEHIND_PROXY") or "no"),
+            address=setting_values.parse_ip_address(read.text("RSU_UI_ADDRESS") or default.ui.address),
+            origins=setting_values.parse_ui_origins(read.text("RSU_UI_HOSTS") or ""),
+            is_behind_proxy=setting_values.parse_yes_or_no(
+                "RSU_UI_BEHIND_PROXY", read.text("RSU_UI_BEHIND_PROXY") or "no"
+            ),
         ),
         api=ApiSettings(
-            base_url=_base_url(read.text("RSU_API_BASE_URL") or default.api.base_url),
+            base_url=setting_values.parse_base_url(read.text("RSU_API_BASE_URL") or default.api.base_url),
             connect_timeout=read.number("RSU_CONNECT_TIMEOUT", default.api.connect_timeout, low=0.1, high=600),
             read_timeout=read.number("RSU_READ_TIMEOUT", default.api.read_timeout, low=0.1, high=3600),
             total_timeout=read.number("RSU_TOTAL_TIMEOUT", default.api.total_timeout, low=0.1, high=3600),
@@ -255,7 +242,9 @@ def load(environ: Mapping[str, str] | None = None) -> Settings:
         budget=BudgetSettings(
             calls_per_hour=read.integer("RSU_CALLS_PER_HOUR", default.budget.calls_per_hour, low=1, high=1_000_000),
             max_in_flight=read.integer("RSU_MAX_IN_FLIGHT", default.budget.max_in_flight, low=1, high=100),
-            in_flight_scope=_scope(read.text("RSU_IN_FLIGHT_SCOPE") or default.budget.in_flight_scope),
+            in_flight_scope=setting_values.parse_scope(
+                read.text("RSU_IN_FLIGHT_SCOPE") or default.budget.in_flight_scope
+            ),
         ),
         sync=SyncSettings(
             event_hours=read.number("RSU_EVENT_HOURS", default.sync.event_hours, low=1, high=72),
@@ -281,7 +270,7 @@ def load(environ: Mapping[str, str] | None = None) -> Settings:
             refresh_seconds=read.number("RSU_WATCH_EVENTS", default.watch.refresh_seconds, low=1, high=86400),
             slice_seconds=read.number("RSU_WATCH_SLICE", default.watch.slice_seconds, low=10, high=7200),
             shards=read.integer("RSU_WATCH_SHARDS", default.watch.shards, low=1, high=100),
-            bib_poll=_bib_poll(read.text("RSU_BIB_POLL") or default.watch.bib_poll),
+            bib_poll=setting_values.parse_bib_poll(read.text("RSU_BIB_POLL") or default.watch.bib_poll),
         ),
         history=HistorySettings(
             slice_seconds=read.number("RSU_HISTORY_SLICE", default.history.slice_seconds, low=1, high=3000),
@@ -290,158 +279,7 @@ def load(environ: Mapping[str, str] | None = None) -> Settings:
             contact_days=read.integer("RSU_CONTACT_RETENTION_DAYS", default.privacy.contact_days, low=0, high=36500),
         ),
         alerts=AlertSettings(
-            urls=_alert_urls(read.text("RSU_ALERT_URLS") or ""),
-            link=_alert_link(read.text("RSU_ALERT_LINK") or f"http://127.0.0.1:{ui_port}"),
+            urls=setting_values.parse_alert_urls(read.text("RSU_ALERT_URLS") or ""),
+            link=setting_values.parse_alert_link(read.text("RSU_ALERT_LINK") or f"http://127.0.0.1:{ui_port}"),
         ),
     )
-
-
-def _shown(text: str) -> str:
-    return sanitize_for_display(text, MAX_NAME_CHARS)
-
-
-class _Reader:
-    """Typed access to environment variables; an empty variable counts as not set."""
-
-    def __init__(self, env: Mapping[str, str]) -> None:
-        self._env = env
-
-    def text(self, name: str) -> str | None:
-        return self._env.get(name, "").strip() or None
-
-    def number(self, name: str, default: float, *, low: float, high: float) -> float:
-        text = self.text(name)
-        if text is None:
-            return default
-        try:
-            value = float(text)
-        except ValueError:
-            raise SettingsError(f"{name} is {_shown(text)!r}, but must be a number from {low:g} to {high:g}.") from None
-        if not low <= value <= high:
-            raise SettingsError(f"{name} is {_shown(text)}, but must be from {low:g} to {high:g}.")
-        return value
-
-    def integer(self, name: str, default: int, *, low: int, high: int) -> int:
-        value = self.number(name, default, low=low, high=high)
-        if value != int(value):
-            raise SettingsError(f"{name} is {value:g}, but must be a whole number from {low} to {high}.")
-        return int(value)
-
-    def zone(self, name: str, default: ZoneInfo) -> ZoneInfo:
-        text = self.text(name)
-        if text is None:
-            return default
-        try:
-            return ZoneInfo(text)
-        except (ZoneInfoNotFoundError, ValueError, OSError):
-            raise SettingsError(
-                f"{name} is {_shown(text)!r}, but must be a time zone such as America/New_York."
-            ) from None
-
-
-def _home(text: str) -> Path:
-    try:
-        return Path(text).expanduser().resolve()
-    except (RuntimeError, ValueError, OSError) as error:
-        raise SettingsError(f"RSU_HOME is {_shown(text)!r}, which cannot be used as a folder ({error}).") from None
-
-
-def _base_url(text: str) -> str:
-    try:
-        parts = urlsplit(text)
-        host, plain = parts.hostname, parts.port is None or parts.port > 0
-    except ValueError:
-        host, plain = None, False
-    # The text itself may hold a password or a key, and is not repeated.
-    if not (host and plain and parts.scheme in ("http", "https")) or set(text) & set("@?# ") or not text.isprintable():
-        raise SettingsError(
-            f"RSU_API_BASE_URL must be a plain https:// address such as {DEFAULT_API_BASE_URL}, without user or query."
-        )
-    if parts.scheme == "http" and host not in LOOPBACK_HOSTS:
-        raise SettingsError("RSU_API_BASE_URL uses http://, which would send secrets in the clear; use https://.")
-    return text.rstrip("/")
-
-
-def _alert_urls(text: str) -> tuple[str, ...]:
-    """Addresses between commas or blanks. A comma may also stand in an address, where no new one begins after it."""
-    found = tuple(
-        url for part in re.split(r"[\s,]+(?=[A-Za-z][A-Za-z0-9+.-]*://)", text) if (url := part.strip(", \t\r\n"))
-    )
-    # The addresses are secrets, and are not repeated.
-    if not all(re.fullmatch(r"[A-Za-z][A-Za-z0-9+.-]*://\S+", url) and url.isprintable() for url in found):
-        raise SettingsError(
-            "RSU_ALERT_URLS must hold addresses as apprise has them, such as mailto://user:password@example.com, with"
-            " commas or blanks between them."
-        )
-    return found
-
-
-def _alert_link(text: str) -> str:
-    try:
-        parts = urlsplit(text)
-        plain = bool(parts.hostname) and (parts.port is None or parts.port > 0) and parts.scheme in ("http", "https")
-    except ValueError:
-        plain = False
-    if not plain or set(text) & set("@?# ") or not text.isprintable():
-        raise SettingsError(
-            "RSU_ALERT_LINK must be a plain address of the web UI such as https://hub.example.com, without user or query."
-        )
-    return text.rstrip("/")
-
-
-def _ip_address(text: str) -> str:
-    try:
-        return str(ipaddress.ip_address(text))
-    except ValueError:
-        raise SettingsError("RSU_UI_ADDRESS must be an IP address of this machine such as 127.0.0.1.") from None
-
-
-def _ui_origins(text: str) -> tuple[str, ...]:
-    """Return the origins that the names stand for. A name is reached by https unless it is written with http://."""
-    found = []
-    for part in re.split(r"[\s,]+", text.lower()):
-        if not part:
-            continue
-        match = re.fullmatch(
-            r"(?:(https?)://)?([a-z0-9](?:[a-z0-9.-]*[a-z0-9])?|\[[0-9a-f:.]+\])(?::([0-9]{1,5}))?", part
-        )
-        if match is None:
-            raise SettingsError(
-                "RSU_UI_HOSTS must hold names of the web UI such as hub.example.com or hub.example.com:8443, with commas"
-                " between them and http:// before a name that is reached without TLS."
-            )
-        scheme, name, port = match[1] or "https", match[2], match[3]
-        # A browser leaves the usual port out of Host and Origin.
-        found.append(f"{scheme}://{name}" + (f":{port}" if port and port != USUAL_PORTS[scheme] else ""))
-    return tuple(dict.fromkeys(found))
-
-
-def _yes_or_no(name: str, text: str) -> bool:
-    if text not in ("yes", "no"):
-        raise SettingsError(f"{name} is {_shown(text)!r}, but must be 'yes' or 'no'.")
-    return text == "yes"
-
-
-def _database_url(text: str | None) -> str | None:
-    if text is None:
-        return None
-    if not text.startswith(("postgresql://", "postgres://")):
-        raise SettingsError("RSU_DATABASE_URL must start with postgresql://, as in postgresql://user@host:5432/hub.")
-    # SQLAlchemy, below dagster-postgres, knows only the long scheme name.
-    return "postgresql://" + text.split("://", 1)[1]
-
-
-def _bib_poll(text: str) -> BibPoll:
-    if text == "watch":
-        return "watch"
-    if text == "sensor":
-        return "sensor"
-    raise SettingsError(f"RSU_BIB_POLL is {_shown(text)!r}, but must be 'watch' or 'sensor'.")
-
-
-def _scope(text: str) -> InFlightScope:
-    if text == "all":
-        return "all"
-    if text == "credential":
-        return "credential"
-    raise SettingsError(f"RSU_IN_FLIGHT_SCOPE is {_shown(text)!r}, but must be 'all' or 'credential'.")

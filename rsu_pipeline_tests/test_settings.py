@@ -10,7 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from rsu_pipeline import settings
-from rsu_pipeline.settings import Settings, SettingsError, load
+from rsu_pipeline.errors import SettingsError
+from rsu_pipeline.settings import Settings, load
 
 SECRET = "canary-secret-42"
 

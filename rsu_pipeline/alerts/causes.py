@@ -7,7 +7,8 @@ from urllib.parse import urlsplit
 from psycopg2.extensions import connection as Connection
 
 from rsu_pipeline.alerts import automation
-from rsu_pipeline.settings import LOOPBACK_HOSTS, Settings
+from rsu_pipeline.setting_values import LOOPBACK_HOSTS
+from rsu_pipeline.settings import Settings
 from rsu_pipeline.sync import clocks, watch_pace
 from rsu_pipeline.sync.race_day import longest_silence, unread_since
 from rsu_pipeline.warehouse import alerts, budget, duplicate_partners, fleet, foreign_writes

@@ -22,7 +22,8 @@ import psycopg2
 from rsu_pipeline import installation
 from rsu_pipeline.alerts import automation, causes
 from rsu_pipeline.commands.common import show_json
-from rsu_pipeline.settings import Settings, SettingsError
+from rsu_pipeline.errors import SettingsError
+from rsu_pipeline.settings import Settings
 from rsu_pipeline.sync import clocks
 from rsu_pipeline.warehouse import addresses, database, embedded, foreign_writes, liveness, schema_version
 from rsu_pipeline.warehouse.embedded_cluster import Cluster

@@ -20,9 +20,9 @@ import requests
 
 from rsu_pipeline import installation, private_files
 from rsu_pipeline import settings as configuration
+from rsu_pipeline.errors import SettingsError
 from rsu_pipeline.installation import Installation
 from rsu_pipeline.processes import Child, ChildFailed, Supervisor
-from rsu_pipeline.settings import SettingsError
 from rsu_pipeline.warehouse import credentials, database, embedded, history, server_lock
 
 DEMO_PORT = 8765

@@ -23,7 +23,7 @@ from urllib.parse import urlsplit
 
 from graphql import GraphQLError, OperationDefinitionNode, parse
 
-from rsu_pipeline.settings import LOOPBACK_HOSTS
+from rsu_pipeline.setting_values import LOOPBACK_HOSTS
 
 GRAPHQL = "/graphql"
 CLOSED = ("/report_asset_materialization/", "/report_asset_check/", "/report_asset_observation/")

@@ -32,9 +32,8 @@ from starlette.responses import HTMLResponse, Response
 
 from rsu_pipeline import default_signals
 from rsu_pipeline import settings as configuration
-from rsu_pipeline.errors import RsuError
+from rsu_pipeline.errors import RsuError, SettingsError
 from rsu_pipeline.orchestration.request_guard import RequestGuard
-from rsu_pipeline.settings import SettingsError
 
 Context = IWorkspaceProcessContext[BaseWorkspaceRequestContext]
 PAGE_POLICY = "; ".join(

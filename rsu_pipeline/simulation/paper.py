@@ -11,7 +11,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from itertools import pairwise
 
-from rsu_pipeline.settings import InFlightScope
+from rsu_pipeline.setting_values import InFlightScope
 from rsu_pipeline.sync.watch import next_look
 from rsu_pipeline.sync.watch_pace import BUDGET_SHARE, CALL_SECONDS, WatchedRace, calls_per_poll, interval
 from rsu_pipeline.warehouse.budget import LANES

@@ -22,8 +22,8 @@ import requests
 from click.testing import CliRunner
 
 from rsu_pipeline.commands import up
+from rsu_pipeline.errors import SettingsError
 from rsu_pipeline.sandbox.process import AdminClient
-from rsu_pipeline.settings import SettingsError
 from rsu_pipeline.warehouse import embedded
 from rsu_pipeline_tests.commands.started import RSU, Started, free_port, gone, without_ours
 from rsu_pipeline_tests.conftest import at

@@ -12,6 +12,7 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 
 from rsu_pipeline import settings as configuration
+from rsu_pipeline.errors import SettingsError
 from rsu_pipeline.runsignup.client import Client, Credential
 from rsu_pipeline.runsignup.errors import ApiError, Cause
 from rsu_pipeline_tests.hostile.server import HostileServer, hostile_server
@@ -168,7 +169,7 @@ def test_the_total_time_out_holds_over_tls(
     ],
 )
 def test_an_address_that_would_send_secrets_in_the_clear_is_no_setting(address: str) -> None:
-    with pytest.raises(configuration.SettingsError):
+    with pytest.raises(SettingsError):
         configuration.load({"RSU_API_BASE_URL": address})
 
 

@@ -1,0 +1,169 @@
+"""Values of settings from the text of environment variables. Each raises SettingsError, which names the variable."""
+
+import ipaddress
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Literal
+from urllib.parse import urlsplit
+from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
+
+from rsu_pipeline.display import MAX_NAME_CHARS, sanitize_for_display
+from rsu_pipeline.errors import SettingsError
+
+DEFAULT_API_BASE_URL = "https://api.runsignup.com/rest"
+LOOPBACK_HOSTS = frozenset({"127.0.0.1", "localhost", "::1"})
+USUAL_PORTS = {"http": "80", "https": "443"}
+InFlightScope = Literal["all", "credential"]
+BibPoll = Literal["watch", "sensor"]
+
+
+def _shown(text: str) -> str:
+    return sanitize_for_display(text, MAX_NAME_CHARS)
+
+
+class Reader:
+    """Typed access to environment variables; an empty variable counts as not set."""
+
+    def __init__(self, env: Mapping[str, str]) -> None:
+        self._env = env
+
+    def text(self, name: str) -> str | None:
+        return self._env.get(name, "").strip() or None
+
+    def number(self, name: str, default: float, *, low: float, high: float) -> float:
+        text = self.text(name)
+        if text is None:
+            return default
+        try:
+            value = float(text)
+        except ValueError:
+            raise SettingsError(f"{name} is {_shown(text)!r}, but must be a number from {low:g} to {high:g}.") from None
+        if not low <= value <= high:
+            raise SettingsError(f"{name} is {_shown(text)}, but must be from {low:g} to {high:g}.")
+        return value
+
+    def integer(self, name: str, default: int, *, low: int, high: int) -> int:
+        value = self.number(name, default, low=low, high=high)
+        if value != int(value):
+            raise SettingsError(f"{name} is {value:g}, but must be a whole number from {low} to {high}.")
+        return int(value)
+
+    def zone(self, name: str, default: ZoneInfo) -> ZoneInfo:
+        text = self.text(name)
+        if text is None:
+            return default
+        try:
+            return ZoneInfo(text)
+        except (ZoneInfoNotFoundError, ValueError, OSError):
+            raise SettingsError(
+                f"{name} is {_shown(text)!r}, but must be a time zone such as America/New_York."
+            ) from None
+
+
+def parse_home(text: str) -> Path:
+    try:
+        return Path(text).expanduser().resolve()
+    except (RuntimeError, ValueError, OSError) as error:
+        raise SettingsError(f"RSU_HOME is {_shown(text)!r}, which cannot be used as a folder ({error}).") from None
+
+
+def parse_base_url(text: str) -> str:
+    try:
+        parts = urlsplit(text)
+        host, plain = parts.hostname, parts.port is None or parts.port > 0
+    except ValueError:
+        host, plain = None, False
+    # The text itself may hold a password or a key, and is not repeated.
+    if not (host and plain and parts.scheme in ("http", "https")) or set(text) & set("@?# ") or not text.isprintable():
+        raise SettingsError(
+            f"RSU_API_BASE_URL must be a plain https:// address such as {DEFAULT_API_BASE_URL}, without user or query."
+        )
+    if parts.scheme == "http" and host not in LOOPBACK_HOSTS:
+        raise SettingsError("RSU_API_BASE_URL uses http://, which would send secrets in the clear; use https://.")
+    return text.rstrip("/")
+
+
+def parse_alert_urls(text: str) -> tuple[str, ...]:
+    """Addresses between commas or blanks. A comma may also stand in an address, where no new one begins after it."""
+    found = tuple(
+        url for part in re.split(r"[\s,]+(?=[A-Za-z][A-Za-z0-9+.-]*://)", text) if (url := part.strip(", \t\r\n"))
+    )
+    # The addresses are secrets, and are not repeated.
+    if not all(re.fullmatch(r"[A-Za-z][A-Za-z0-9+.-]*://\S+", url) and url.isprintable() for url in found):
+        raise SettingsError(
+            "RSU_ALERT_URLS must hold addresses as apprise has them, such as mailto://user:password@example.com, with"
+            " commas or blanks between them."
+        )
+    return found
+
+
+def parse_alert_link(text: str) -> str:
+    try:
+        parts = urlsplit(text)
+        plain = bool(parts.hostname) and (parts.port is None or parts.port > 0) and parts.scheme in ("http", "https")
+    except ValueError:
+        plain = False
+    if not plain or set(text) & set("@?# ") or not text.isprintable():
+        raise SettingsError(
+            "RSU_ALERT_LINK must be a plain address of the web UI such as https://hub.example.com, without user or query."
+        )
+    return text.rstrip("/")
+
+
+def parse_ip_address(text: str) -> str:
+    try:
+        return str(ipaddress.ip_address(text))
+    except ValueError:
+        raise SettingsError("RSU_UI_ADDRESS must be an IP address of this machine such as 127.0.0.1.") from None
+
+
+def parse_ui_origins(text: str) -> tuple[str, ...]:
+    """Return the origins that the names stand for. A name is reached by https unless it is written with http://."""
+    found = []
+    for part in re.split(r"[\s,]+", text.lower()):
+        if not part:
+            continue
+        match = re.fullmatch(
+            r"(?:(https?)://)?([a-z0-9](?:[a-z0-9.-]*[a-z0-9])?|\[[0-9a-f:.]+\])(?::([0-9]{1,5}))?", part
+        )
+        if match is None:
+            raise SettingsError(
+                "RSU_UI_HOSTS must hold names of the web UI such as hub.example.com or hub.example.com:8443, with commas"
+                " between them and http:// before a name that is reached without TLS."
+            )
+        scheme, name, port = match[1] or "https", match[2], match[3]
+        # A browser leaves the usual port out of Host and Origin.
+        found.append(f"{scheme}://{name}" + (f":{port}" if port and port != USUAL_PORTS[scheme] else ""))
+    return tuple(dict.fromkeys(found))
+
+
+def parse_yes_or_no(name: str, text: str) -> bool:
+    if text not in ("yes", "no"):
+        raise SettingsError(f"{name} is {_shown(text)!r}, but must be 'yes' or 'no'.")
+    return text == "yes"
+
+
+def parse_database_url(text: str | None) -> str | None:
+    if text is None:
+        return None
+    if not text.startswith(("postgresql://", "postgres://")):
+        raise SettingsError("RSU_DATABASE_URL must start with postgresql://, as in postgresql://user@host:5432/hub.")
+    # SQLAlchemy, below dagster-postgres, knows only the long scheme name.
+    return "postgresql://" + text.split("://", 1)[1]
+
+
+def parse_bib_poll(text: str) -> BibPoll:
+    if text == "watch":
+        return "watch"
+    if text == "sensor":
+        return "sensor"
+    raise SettingsError(f"RSU_BIB_POLL is {_shown(text)!r}, but must be 'watch' or 'sensor'.")
+
+
+def parse_scope(text: str) -> InFlightScope:
+    if text == "all":
+        return "all"
+    if text == "credential":
+        return "credential"
+    raise SettingsError(f"RSU_IN_FLIGHT_SCOPE is {_shown(text)!r}, but must be 'all' or 'credential'.")
