@@ -4,6 +4,7 @@ Retries sit above the ledger, so that each attempt is counted. Nothing raised or
 secret.
 """
 
+from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
@@ -15,7 +16,7 @@ from rsu_pipeline import cancellation
 from rsu_pipeline.display import sanitize_for_display
 from rsu_pipeline.runsignup import envelopes, transport
 from rsu_pipeline.runsignup.errors import ApiError, Cause, Remedy, cause_of_code
-from rsu_pipeline.runsignup.paging import TEMPLATE_REGISTRATION_ID, NextPage, next_page
+from rsu_pipeline.runsignup.paging import TEMPLATE_REGISTRATION_ID, NextPage, PageLengths, next_page
 from rsu_pipeline.runsignup.payloads import Race, Registration, RowUnreadable, decode_race, decode_registration
 from rsu_pipeline.runsignup.transport import Answer
 
@@ -68,9 +69,9 @@ class UnreadableRow:
 class Page:
     """One page of registrations.
 
-    `server_time` is the answer's `Date` in Unix seconds. `is_longest` says that no earlier page of this feed had more rows
-    in this client, so that nothing shows that the server gives out more than this at a time. `date`, `elapsed` and `seconds`
-    are as in `transport.Answer`.
+    `server_time` is the answer's `Date` in Unix seconds. `is_longest` says that none of the latest pages of this feed had
+    more rows in this client, so that nothing shows that the server gives out more than this at a time. `date`, `elapsed` and
+    `seconds` are as in `transport.Answer`.
     """
 
     rows: list[Registration]
@@ -134,8 +135,8 @@ class Client:
         self._params: dict[str, str] = {"format": "json"}
         self._listed: set[int] = set()
         self._listed_bytes = 0
-        self._longest_page: dict[str, int] = {}
-        """The most rows that a page of each feed had: servers may limit each by itself."""
+        self._page_lengths: defaultdict[str, PageLengths] = defaultdict(PageLengths)
+        """Of each feed: servers may limit each by itself."""
         self._session = transport.Session()
         self._session.headers["Accept"] = "application/json"
         if credential.scheme == "api_key":
@@ -266,14 +267,14 @@ class Client:
         if following.is_repetition:
             # Stored and counted with the page before.
             rows = []
-        longest = self._longest_page.get(feed, 0)
-        self._longest_page[feed] = max(sent, longest)
+        feed_part = (race_id, tuple(event_ids), modified_after)
+        is_longest = self._page_lengths[feed].note(feed_part, after, sent, following)
         return Page(
             rows,
             unreadable,
             following,
             answer.server_time,
-            sent >= longest,
+            is_longest,
             answer.date,
             answer.elapsed,
             answer.seconds,

@@ -1,12 +1,15 @@
 """Keyset paging over registrations, as pure functions on what a page brought."""
 
-from collections.abc import Collection, Sequence
+from collections import deque
+from collections.abc import Collection, Hashable, Sequence
 from dataclasses import dataclass
 
 from rsu_pipeline.runsignup.errors import ApiError, Cause
 
 TEMPLATE_REGISTRATION_ID = -1
 """The dummy row of `include_template_participant`; never asked for, always dropped."""
+REMEMBERED_PAGES = 50
+"""Pages of a feed by which the server's limit is judged. A server may lower it at any time, and a watch runs for hours."""
 
 
 @dataclass(frozen=True)
@@ -62,3 +65,32 @@ def next_page(ids_by_event: Collection[Sequence[int]], *, unread: int, after: in
     # An unread row may be any event's.
     filled = [ids[-1] for ids in ids_by_event if len(ids) + unread >= size]
     return NextPage(min(filled) if filled else max(ids[-1] for ids in ids_by_event))
+
+
+class PageLengths:
+    """The lengths of a feed's latest pages, which show how many rows at a time the server gives out.
+
+    A short page that turns out to be followed by more shows that the server gives out no more than that now, whatever it gave
+    out before.
+    """
+
+    def __init__(self) -> None:
+        self._lengths: deque[int] = deque(maxlen=REMEMBERED_PAGES)
+        self._short: tuple[Hashable, int | None, int] | None = None
+
+    def note(self, feed_part: Hashable, after: int, sent: int, following: NextPage) -> bool:
+        """Note a page. Return whether none of the latest had more rows.
+
+        Args:
+            feed_part: what the pass reads: race, events and cursor.
+            after: the registration id after which the page was requested.
+            sent: the rows that it had.
+            following: where the pass stands after it.
+        """
+        if self._short is not None and self._short[:2] == (feed_part, after) and following.covered_to is not None:
+            self._lengths.clear()
+            self._lengths.append(self._short[2])
+        is_longest = sent >= max(self._lengths, default=0)
+        self._lengths.append(sent)
+        self._short = (feed_part, following.covered_to, sent) if following.is_short else None
+        return is_longest

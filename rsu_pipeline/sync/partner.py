@@ -179,8 +179,8 @@ class Visited:
 
 def visit(desk: Desk, *, race_ids: Sequence[int] | None, relist: bool) -> Visited:
     """The listing where `relist`, the plan, and the registrations of these races and of any that were never read; of all
-    when `race_ids` is None. Raises what its steps raise."""
-    refreshed = refresh_events(desk) if relist else None
+    when `race_ids` is None. Such a visit shows the end of the listing too. Raises what its steps raise."""
+    refreshed = refresh_events(desk, show_end=race_ids is None) if relist else None
     plan = due = make_plan(desk)
     if race_ids is not None:
         new = {read.race_id for read in plan.reads if read.reason == planning.FIRST_READ}
@@ -206,8 +206,7 @@ def attempt(desk: Desk, result: ReadOutcome, *, confirm_removals: bool = False, 
         desk.say(f"race {result.read.race_id}: {len(result.read.event_ids) - len(ids)} events are gone at RunSignup")
         cursors.drop_pass(desk.conn, desk.partner_id, result.read.race_id, result.read.mode)
         desk.conn.commit()
-        read = result.read
-        result.read = PlannedRead(read.race_id, read.race_name, ids, read.mode, read.reason, read.modified_after)
+        result.read = replace(result.read, event_ids=ids)
         if ids:
             read_race(desk, result.read, result, confirm_removals=confirm_removals, with_removed=with_removed)
 

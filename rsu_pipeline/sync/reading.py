@@ -80,6 +80,8 @@ def _read_active(
     )
     # No transaction is open while RunSignup is waited for: it would hold back vacuum, and a limit could end the session.
     desk.conn.rollback()
+    # No later visit would find what the last read of an event misses.
+    settles = outcome.read.closes_at is not None or position.mode == "history"
     while True:
         page = _request(desk, position)
         is_first_load = position.reads_all and len(loaded) < len(position.event_ids)
@@ -87,7 +89,7 @@ def _read_active(
             # One answer without rows is no evidence that an event has none. Nothing else would show it: no row is missed.
             page = _request(desk, position)
         source = _source(desk, position, page)
-        is_shown = page.next.is_last or _is_end_shown(desk, position, page, loaded)
+        is_shown = page.next.is_last or (not settles and _is_end_shown(desk, position, page, loaded))
         # Only by a visit that may be as short: whoever asks for a full read, or reads an event for the last time, wants all.
         may_infer = outcome.read.reason == SMALL_RACE
         is_last = is_shown or (may_infer and _is_end_inferred(desk, position, page, loaded))
@@ -142,8 +144,9 @@ def _is_end_shown(session: Desk, position: Position, page: Page, loaded: Mapping
     """Return whether a short page of a full pass is the last though it is not empty.
 
     RunSignup may answer with fewer rows than it has. The page ends the feed when every event was loaded before, nothing
-    stored lies above the page, and the server is known to give out more rows at a time than this page has. Anything else,
-    a first load or a changed row of an incremental pass, takes one call more, whose answer is empty.
+    stored lies above the page, and the server gave out more rows than this page has a few pages ago. It may have come to give
+    out fewer since, which a later pass finds. Anything else, such as a first load, a changed row of an incremental pass or the
+    last read of an event, takes one call more, whose answer is empty.
     """
     return (
         page.next.is_short

@@ -59,8 +59,8 @@ def places(partners: int, ahead: dt.timedelta) -> float:
 
 
 def nightly_calls(partners: int) -> int:
-    """Calls of one visit of everything: the listing, and a full read of each race."""
-    return partners * (1 + health.calls_per_visit(is_small=True) * RACES)
+    """Calls of one visit of everything: the listing up to its empty page, and a full read of each race."""
+    return partners * (2 + health.calls_per_visit(is_small=True) * RACES)
 
 
 def nightly_seconds(partners: int) -> float:

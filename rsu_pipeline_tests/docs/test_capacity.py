@@ -37,7 +37,7 @@ def test_the_needs_are_what_can_be_reckoned_by_hand() -> None:
     ):
         (need,) = capacity.budget(1, ahead).needs
         assert (need.routine, need.watch) == pytest.approx((routine, watch))
-    assert capacity.nightly_seconds(1000) == pytest.approx(4000 * 1.4 / 2)
+    assert capacity.nightly_seconds(1000) == pytest.approx(5000 * 1.4 / 2)
     assert (
         capacity.budget(1000, capacity.FAR).is_flight_enough
         and not capacity.budget(1000, capacity.NEAR).is_flight_enough

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from rsu_pipeline.runsignup.client import Client
 from rsu_pipeline.runsignup.errors import ApiError, Cause
-from rsu_pipeline.runsignup.paging import NextPage, next_page
+from rsu_pipeline.runsignup.paging import REMEMBERED_PAGES, NextPage, PageLengths, next_page
 from rsu_pipeline_tests.runsignup.tools import CountingLedger, client, http, raw_server
 
 Events = list[list[int]]
@@ -226,3 +226,34 @@ def test_the_client_sees_every_registration_with_its_event_in_every_layout(serve
                 assert pages == ceil(len(expected) / size) + 1
 
         check()
+
+
+SHORT = NextPage(9, is_short=True)
+
+
+def test_a_page_is_the_longest_unless_one_of_the_latest_had_more_rows() -> None:
+    lengths = PageLengths()
+    assert lengths.note("a", 0, 7, SHORT)
+    assert not lengths.note("b", 0, 3, SHORT)
+    assert lengths.note("c", 0, 7, SHORT)
+    found = [lengths.note(number, 0, 3, SHORT) for number in range(REMEMBERED_PAGES + 1)]
+    assert found.index(True) == REMEMBERED_PAGES
+
+
+@pytest.mark.parametrize(
+    ("feed_part", "after", "sent", "following", "is_longest"),
+    [
+        ("b", 9, 2, NextPage(11, is_short=True), False),  # shorter than the short page before it
+        ("b", 9, 3, NextPage(11, is_short=True), True),
+        ("b", 9, 3, NextPage(None, is_short=True), False),  # the same rows again
+        ("b", 0, 3, NextPage(9, is_short=True), False),  # from the beginning
+        ("c", 9, 3, NextPage(11, is_short=True), False),  # of another race
+    ],
+)
+def test_a_short_page_that_is_followed_by_more_shows_what_the_server_gives_out_now(
+    feed_part: str, after: int, sent: int, following: NextPage, is_longest: bool
+) -> None:
+    lengths = PageLengths()
+    lengths.note("a", 0, 7, SHORT)
+    lengths.note("b", 0, 3, SHORT)
+    assert lengths.note(feed_part, after, sent, following) == is_longest

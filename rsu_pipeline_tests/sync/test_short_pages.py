@@ -90,3 +90,61 @@ def test_a_listing_that_brings_what_was_expected_takes_one_call(make_hub: MakeHu
     with hub.desk() as desk:
         listing.refresh_events(desk)
     assert hub.sandbox.admin.stats()["by_endpoint"] == {"races": 1}
+
+
+def two_races(make_hub: MakeHub, hours: float) -> tuple[Hub, int]:
+    """A hub with a race of 9 registrations that starts after so many hours, and one of 3 an hour later; and the latter's event."""
+    hub = make_hub(spec=SPEC | {"races_per_partner": 1, "events_per_race": 1, "start_in_hours": hours}, seed=3)
+    hub.environment["RSU_FULL_READ_UP_TO_ROWS"] = "500"
+    _, (event_id,) = hub.sandbox.admin.add_race(1, [{"name": "Small", "start_in_hours": hours + 1}])
+    hub.sandbox.admin.register(event_id, count=3)
+    return hub, event_id
+
+
+def test_what_a_longer_page_showed_is_forgotten_once_a_short_page_is_followed_by_more(make_hub: MakeHub) -> None:
+    """A process that runs for hours meets a limit that is just as long as a race: the next visit of the process finds the rows
+    behind it, however long the pages were before."""
+    hub, event_id = two_races(make_hub, 400)
+    with hub.desk() as desk:
+        for _ in range(2):
+            assert not sync.visit(desk, race_ids=None, relist=True).sync.failures
+        hub.sandbox.admin.switch(most_rows={"participants": 3})
+        hub.sandbox.admin.register(event_id, count=2)
+        for _ in range(2):
+            assert not sync.visit(desk, race_ids=None, relist=True).sync.failures
+    hub.assert_equal()
+
+
+def test_the_last_read_of_an_event_ends_with_an_empty_page_whatever_was_seen_before(make_hub: MakeHub) -> None:
+    """A limit that comes between two races hides nothing for good: no later visit would find it."""
+    hub, event_id = two_races(make_hub, 2)
+    hub.sync()
+    hub.sandbox.admin.clock(advance=40 * 3600)
+
+    def shorten(done: int, *_: object) -> None:
+        if done == 1:
+            hub.sandbox.admin.switch(most_rows={"participants": 3})
+            hub.sandbox.admin.register(event_id, count=2)
+
+    with hub.desk() as desk:
+        listing.refresh_events(desk)
+        plan = sync.make_plan(desk)
+        assert [(len(read.event_ids), read.closes_at is not None) for read in plan.reads] == [(1, True), (1, True)]
+        assert not sync.sync_participants(desk, plan, on_read=shorten).failures
+        assert not sync.make_plan(desk).reads
+    hub.assert_equal(past_too=True)
+
+
+def test_a_race_behind_a_limit_that_is_just_as_long_as_the_listing_is_found_by_the_nightly(make_hub: MakeHub) -> None:
+    hub, _ = two_races(make_hub, 400)
+    hub.sync()
+    hub.sandbox.admin.switch(most_rows={"races": 2})
+    race_id, (event_id,) = hub.sandbox.admin.add_race(1, [{"name": "One", "start_in_hours": 400}])
+    hub.sandbox.admin.edit_race(race_id, {"name": "ZZZ"})
+    hub.sandbox.admin.register(event_id, count=2)
+    with hub.desk() as desk:
+        visited = sync.visit(desk, race_ids=[], relist=True)
+        assert visited.events and visited.events.races == 2, "a visit in between expects what was listed"
+        visited = sync.visit(desk, race_ids=None, relist=True)
+        assert visited.events and visited.events.races == 3
+    hub.assert_equal()

@@ -53,7 +53,7 @@ def partner_events(
     which partner sees which race.
     """
     with plain_failures(), runsignup.desk_of_run(warehouse, context) as desk:
-        outcome = listing.refresh_events(desk)
+        outcome = listing.refresh_events(desk, show_end=True)
         return dg.MaterializeResult(metadata=report.events_metadata(outcome, desk.ledger.left()))
 
 

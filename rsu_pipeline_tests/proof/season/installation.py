@@ -129,7 +129,7 @@ class Installation:
     ) -> SyncOutcome | None:
         """Run job sync_partner, as `rsu sync` and the UI do; None when it failed."""
         with suppress(*FORESEEN), self._desk(key) as desk:
-            listing.refresh_events(desk)
+            listing.refresh_events(desk, show_end=True)
             plan = sync.make_plan(desk, force_full=full, race_ids=race_ids)
             return sync.sync_participants(desk, plan, confirm_removals=confirm_removals)
         return None
