@@ -4,7 +4,9 @@ import itertools
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
+import psycopg2.extras
 from psycopg2.extensions import connection as Connection
 
 from rsu_pipeline.sandbox.process import SandboxProcess
@@ -27,6 +29,20 @@ SETTINGS = {
     # A night is long enough for the periodic full read.
     "RSU_INCREMENTAL_DAYS": "1",
 }
+
+
+class SeasonHub(Hub):
+    """A hub whose tables are read over one session: a new one for each query took a tenth of a program's time."""
+
+    reader: Connection
+
+    def rows(self, query: str, *parameters: object) -> list[dict[str, Any]]:
+        """Return the rows of a query as dicts."""
+        with self.reader.cursor(cursor_factory=psycopg2.extras.RealDictCursor) as cur:
+            cur.execute(query, parameters or None)
+            found = [dict(row) for row in cur.fetchall()]
+        self.reader.rollback()
+        return found
 
 
 class Arena:
@@ -71,8 +87,9 @@ class Arena:
         url = self._make_database()
         with database.session(url, purpose="season") as conn:
             clocks.install(conn, url)
-        hub = Hub(url, sandbox, self._home, **SETTINGS)
-        return hub, database.connect(url, purpose="season control")
+        hub = SeasonHub(url, sandbox, self._home, **SETTINGS)
+        hub.reader = database.connect(url, purpose="season control")
+        return hub, hub.reader
 
     def close(self) -> None:
         """End the servers."""

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from rsu_pipeline.runsignup.client import Page
-from rsu_pipeline.sync import access, clocks, listing, partner, plan, race_details, reading, vanished
+from rsu_pipeline.sync import access, clocks, event_refresh, listing, partner, plan, race_details, reading, vanished
 from rsu_pipeline.sync.access import Evidence, Verdict
 from rsu_pipeline.sync.clocks import PageMoment
 from rsu_pipeline.sync.desk import Desk
@@ -113,6 +113,16 @@ def one_refused_event_stops_its_race(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(partner, "split", lambda result, error: [])
 
 
+def a_moved_start_is_seen_at_the_next_listing(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The watch polls a race without looking its events up again."""
+    monkeypatch.setattr(event_refresh, "is_due", lambda *times: False)
+
+
+def small_races_are_read_incrementally(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A visit asks for what changed, however small the race is."""
+    monkeypatch.setattr(plan, "is_small", lambda *rows: False)
+
+
 MUTANTS: dict[str, Mutant] = {
     mutant.__name__: mutant
     for mutant in (
@@ -128,5 +138,7 @@ MUTANTS: dict[str, Mutant] = {
         one_clock_is_believed,
         an_erased_person_comes_back,
         one_refused_event_stops_its_race,
+        a_moved_start_is_seen_at_the_next_listing,
+        small_races_are_read_incrementally,
     )
 }

@@ -4,7 +4,7 @@ import base64
 import json
 
 from rsu_pipeline_tests.proof.season.programs import choice, pick, step
-from rsu_pipeline_tests.proof.season.world import HOUR, World, starts_at
+from rsu_pipeline_tests.proof.season.world import HOUR, REFRESH_SECONDS, World, starts_at
 
 
 class RaceSteps(World):
@@ -38,6 +38,30 @@ class RaceSteps(World):
             # Nobody brings an event forward into the past.
             if moved > self.clocks.time:
                 self.admin.move_event(event["event_id"], start_time=moved)
+
+    @step(pick=pick, hours=choice(-1, 0.5, 2))
+    def start_moves_while_it_is_watched(self, pick: int, hours: float) -> None:
+        """An event near its start is delayed or brought forward while the watch polls its race, which has to see that."""
+        self.end_passing_faults()
+        self.work(lambda: self.installation.watch(5))
+        self.delay(pick, hours)
+        self.clocks.advance(REFRESH_SECONDS)
+        self.work(lambda: self.installation.watch(5))
+        self._assert_starts_are_seen()
+
+    def _assert_starts_are_seen(self) -> None:
+        stored = dict(
+            self.query(
+                "SELECT e.event_id, extract(epoch FROM e.starts_at)::float FROM runsignup_events e"
+                " JOIN partner_races l USING (race_id) WHERE l.timing_partner_id = ANY (%s)"
+            )
+        )
+        for race in self.races():
+            for event in race["events"]:
+                true = starts_at(event, race)
+                if self.readers_of(event["event_id"]):
+                    seen = stored[event["event_id"]]
+                    assert seen == true, f"event {event['event_id']} was polled, and starts at {true}, not at {seen}"
 
     @step(pick=pick)
     def cancel_event(self, pick: int) -> None:

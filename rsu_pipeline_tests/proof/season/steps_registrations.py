@@ -1,7 +1,7 @@
 """Steps of people at RunSignup: they register, get bibs, are corrected, move and leave; and the feeds misbehave."""
 
 from rsu_pipeline_tests.proof.season.programs import choice, number, pick, step
-from rsu_pipeline_tests.proof.season.world import World
+from rsu_pipeline_tests.proof.season.world import ALL_RACES, World
 
 REASONS = ("cleared", "removed", "deferred")
 BIB = choice(None, *range(1, 10))
@@ -92,6 +92,22 @@ class RegistrationSteps(World):
         if row := self.registration(pick):
             fields: dict[str, object] = {"phone": f"312-555-010{bib}"} if of_profile else {"bib_num": bib}
             self.admin.edit(row["registration_id"], fields, last_modified=row["last_modified"])
+
+    @step(pick=pick, bib=number(1, 9))
+    def visit_after_a_bib_without_a_stamp(self, pick: int, bib: int) -> None:
+        """A bib is set and moves no stamp. A visit that reads the race in full because it is small has to see that."""
+        row = self.registration(pick)
+        if row is None:
+            return
+        self.end_passing_faults()
+        self.admin.edit(row["registration_id"], {"bib_num": bib}, last_modified=row["last_modified"])
+        self.work(self.installation.nightly)
+        if self.full_read_up_to_rows < ALL_RACES or self.late:
+            return
+        for partner in self.readers_of(row["event_id"]):
+            stored = self.hub.stored(partner).get(row["registration_id"])
+            seen = stored["bib_num"] if stored else None
+            assert seen == str(bib), f"registration {row['registration_id']} was read, and has bib {bib}, not {seen}"
 
     @step(pick=pick)
     def forget_removed(self, pick: int) -> None:

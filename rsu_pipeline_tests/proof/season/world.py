@@ -20,6 +20,10 @@ Row = dict[str, Any]
 HOURS = (-3, -0.5, 1, 3, 8, 26, 60, 200)
 """How far off an upcoming edition is when a program begins."""
 HOUR = 3600.0
+ALL_RACES = 500
+"""Up to how many registrations a race is read in full at every visit where all races are to be."""
+REFRESH_SECONDS = 360.0
+"""How long the events of a race in its window are good for, with a minute's error of a clock."""
 OVER_AFTER_HOURS = 7.0
 """Hours after its start when an event without an end is over: six that it is taken to last, and one of grace."""
 CORRECTED_FOR_HOURS = 23.0
@@ -37,6 +41,7 @@ class World:
         self.monkeypatch = pytest.MonkeyPatch()
         host = SimpleNamespace(time=lambda: self.clocks.hub_now().timestamp(), monotonic=time.monotonic)
         self.monkeypatch.setattr(transport, "time", host)
+        self.full_read_up_to_rows = full_read_up_to_rows
         self.hub.environment["RSU_FULL_READ_UP_TO_ROWS"] = str(full_read_up_to_rows)
         self.installation = Installation(self.hub, self.clocks)
         self.late = 0.0
@@ -171,7 +176,24 @@ class World:
         """Return whether the event is over."""
         return self.hours_since_over(event, race) >= 0
 
+    def end_passing_faults(self) -> None:
+        """End the faults that a retry or a later visit gets over. Races and events that nobody may read stay so."""
+        self.admin.clear_faults()
+        for fault in (*self.unreadable.values(), *self.refused_events.values()):
+            self.admin.fault(times=0, **fault)
+
     # What the hub does.
+
+    def readers_of(self, event_id: int) -> list[int]:
+        """Return the partners whose registrations of an event the hub read just now, by its own account. None while a clock is
+        wrong, since that account is then of another time."""
+        if not self.has_true_date or self.clocks.hub_error or self.clocks.database_error:
+            return []
+        query = (
+            "SELECT timing_partner_id, event_id FROM event_cursors"
+            " WHERE timing_partner_id = ANY (%s) AND last_read_at >= now() - interval '10 s'"
+        )
+        return [partner for partner, number in self.query(query) if number == event_id]
 
     def work(self, work: Callable[[], object]) -> None:
         """Have the hub do something.
