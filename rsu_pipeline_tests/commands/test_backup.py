@@ -8,7 +8,7 @@ import pytest
 
 from rsu_pipeline.sandbox.process import SandboxProcess
 from rsu_pipeline.warehouse.sealing import new_key
-from rsu_pipeline_tests.commands.shell import arguments_of_all, refusal, rows, rsu
+from rsu_pipeline_tests.commands.shell import arguments_of_all, refusal, rows, rsu, rsu_script
 from rsu_pipeline_tests.hub import SECRET_KEY, Hub
 from rsu_pipeline_tests.servers import execute
 
@@ -137,7 +137,7 @@ def test_the_password_is_in_no_argument_list(hub: Hub, tmp_path: Path) -> None:
 
     thread = threading.Thread(target=look)
     thread.start()
-    assert rsu("db", "export", str(tmp_path / "hub.dump"), settings=hub.environment).returncode == 0
+    assert rsu_script("db", "export", str(tmp_path / "hub.dump"), settings=hub.environment).returncode == 0
     ended.set()
     thread.join()
     text = "\n".join(seen)

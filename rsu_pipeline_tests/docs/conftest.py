@@ -14,7 +14,7 @@ from rsu_pipeline.sandbox.process import SandboxProcess
 from rsu_pipeline.sandbox.scales import build
 from rsu_pipeline_tests.alerts import notifier as notifiers
 from rsu_pipeline_tests.alerts.notifier import Notifier
-from rsu_pipeline_tests.commands.shell import environment, rsu
+from rsu_pipeline_tests.commands.shell import SCRIPT, environment, rsu, warm
 from rsu_pipeline_tests.conftest import at
 from rsu_pipeline_tests.hub import SECRET_KEY, Hub
 from rsu_pipeline_tests.servers import execute
@@ -104,12 +104,12 @@ def terminal(
         cur.execute("DELETE FROM partner_provider_credentials WHERE timing_partner_id = %s", (access["partner"],))
         # Its calls count no more, so that its key is nobody's.
         cur.execute("UPDATE api_calls SET granted_at = granted_at - interval '1 day'")
-    (tmp_path / ".venv").symlink_to(sys.prefix)
+    commands = _environment_with_copies(tmp_path / ".venv")
     (tmp_path / "home").mkdir()
     (tmp_path / "home" / "secret.key").write_text(f"{SECRET_KEY}\n")
     (tmp_path / "home" / "secret.key").chmod(0o600)
     return environment(
-        PATH=f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
+        PATH=f"{commands}{os.pathsep}{os.environ['PATH']}",
         RSU_HOME=str(tmp_path / "home"),
         RSU_DATABASE_URL=url,
         RSU_API_BASE_URL=sandbox.api_url,
@@ -118,6 +118,22 @@ def terminal(
         RSU_PARTNER_KEY=access["key"],
         RSU_PARTNER_SECRET=access["secret"],
     )
+
+
+def _environment_with_copies(folder: Path) -> Path:
+    """Make a folder that is like this environment but for `rsu`, which runs as shell.rsu does. Returns its programs."""
+    programs = folder / "bin"
+    programs.mkdir(parents=True)
+    for entry in Path(sys.prefix).iterdir():
+        if entry.name != "bin":
+            (folder / entry.name).symlink_to(entry)
+    copies = warm()
+    for entry in (Path(sys.prefix) / "bin").iterdir():
+        if entry.name != SCRIPT.name or copies is None:
+            (programs / entry.name).symlink_to(entry)
+        else:
+            copies.write_script(programs / entry.name, entry)
+    return programs
 
 
 def _roles(server: str) -> set[str]:
