@@ -18,4 +18,4 @@ def execute(url: str, statement: str) -> None:
 def stop_at_once(folder: Path) -> None:
     """Stop an embedded server as a power cut would: no shutdown checkpoint, every session cut."""
     pid = int((folder / "data" / "postmaster.pid").read_text().splitlines()[0])
-    subprocess.run(["kill", "-QUIT", str(pid)], check=True)
+    subprocess.run(["kill", "-QUIT", str(pid)], check=True, timeout=120)

@@ -59,7 +59,7 @@ def test_a_signal_ends_every_wait_within_seconds(
         output, errors = process.communicate(timeout=20)
     finally:
         process.kill()
-        process.wait()
+        process.wait(60)
     name, seconds = output.split()
     assert name == "KeyboardInterrupt", errors
     assert float(seconds) < 10

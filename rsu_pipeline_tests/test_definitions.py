@@ -256,6 +256,7 @@ def test_the_lint_rule_refuses_dagster_below_orchestration() -> None:
             cwd=PROJECT,
             capture_output=True,
             text=True,
+            timeout=120,
         )
         verdicts[place] = "TID251" in outcome.stdout
     assert verdicts == {"runsignup": True, "warehouse": True, "sync": True, "orchestration": False}

@@ -35,7 +35,7 @@ def modes(home: Path) -> dict[str, str]:
 def test_files_made_after_it_are_private_and_those_of_children_too(tmp_path: Path) -> None:
     assert private_files.set_umask() == 0
     (tmp_path / "folder").mkdir()
-    subprocess.run([sys.executable, "-c", "open('file', 'w')"], cwd=tmp_path / "folder", check=True)
+    subprocess.run([sys.executable, "-c", "open('file', 'w')"], cwd=tmp_path / "folder", check=True, timeout=120)
     assert modes(tmp_path) == {"folder": "0o700", "folder/file": "0o600"}
 
 
@@ -89,5 +89,6 @@ def test_a_process_of_dagster_writes_private_files(database_url: str, tmp_path: 
         capture_output=True,
         text=True,
         check=True,
+        timeout=120,
     )
     assert done.stdout == "HomeLogs 0o77\n"

@@ -281,7 +281,7 @@ def test_a_service_started_by_a_shell_that_ignores_signals_ends_when_told_to(num
         assert service.wait(5) == -number
     finally:
         service.kill()
-        service.wait()
+        service.wait(60)
 
 
 def test_a_second_signal_kills_at_once(tmp_path: Path) -> None:
@@ -314,7 +314,7 @@ def test_the_handlers_of_before_are_back_afterwards(lines: Lines) -> None:
 def test_a_killed_supervisor_takes_its_children_with_it(tmp_path: Path) -> None:
     process = outer(tmp_path, SLEEPER)
     process.kill()
-    process.wait()
+    process.wait(60)
     eventually(lambda: not alive(tmp_path / "child"))
     assert (tmp_path / "order").read_text() == "child\n", "it could end in order"
 

@@ -83,7 +83,9 @@ def rows(settings: dict[str, str], query: str) -> list[tuple[Any, ...]]:
 def arguments_of_all() -> str:
     """The arguments of every process of this machine, as ps shows them."""
     if not Path("/proc/self/cmdline").exists():
-        return subprocess.run(["ps", "-axww", "-o", "args="], capture_output=True, text=True, check=True).stdout
+        return subprocess.run(
+            ["ps", "-axww", "-o", "args="], capture_output=True, text=True, check=True, timeout=120
+        ).stdout
     found = []
     for path in Path("/proc").glob("[0-9]*/cmdline"):
         with suppress(OSError):

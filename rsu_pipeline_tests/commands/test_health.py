@@ -78,7 +78,12 @@ def story(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Story]:
         as_json = json.loads(ask("--json").stdout)
         seconds = time.monotonic() - begun
         imported = subprocess.run(
-            [sys.executable, "-c", IMPORTS], env=without_ours() | settings, capture_output=True, text=True, check=False
+            [sys.executable, "-c", IMPORTS],
+            env=without_ours() | settings,
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=120,
         ).stdout
         stop("dagster-daemon")
         # As if it had stood still for a while already.

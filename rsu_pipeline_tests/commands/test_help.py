@@ -104,6 +104,7 @@ def test_the_quick_commands_load_neither_dagster_nor_a_client_of_runsignup(
         capture_output=True,
         text=True,
         check=False,
+        timeout=120,
     )
     assert done.returncode == 0, done.stderr
     assert done.stdout

@@ -121,7 +121,7 @@ def test_the_list_of_processes_does_not_show_the_secret(settings: Settings) -> N
         assert time.monotonic() < deadline
         seen.append(arguments_of_all())
         time.sleep(0.02)
-    process.communicate()
+    process.communicate(timeout=60)
     assert process.returncode == 0
     assert any("Juniper Timing" in text for text in seen)
     assert all("pr0cess-s3cret" not in text for text in seen)

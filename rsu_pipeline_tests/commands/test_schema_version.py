@@ -151,7 +151,7 @@ def test_another_programs_dump_is_refused_and_changes_nothing(
         programs = client_programs.find_programs("pg_dump")
         program = client_programs.choose_pg_dump(programs, client_programs.Server.of(conn))
     file = tmp_path / "older.dump"
-    subprocess.run([program.path, "--format=custom", "--file", file, "--dbname", database_url], check=True)
+    subprocess.run([program.path, "--format=custom", "--file", file, "--dbname", database_url], check=True, timeout=120)
     settings = {"RSU_DATABASE_URL": empty_database, "RSU_HOME": str(tmp_path / "home")}
     assert "holds no hub of this program" in refusal(rsu("db", "import", str(file), settings=settings))
     assert rows(settings, "SELECT count(*) FROM pg_tables WHERE schemaname = 'public'") == [(0,)]

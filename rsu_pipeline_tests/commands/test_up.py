@@ -152,7 +152,12 @@ def story(server: str) -> Iterator[Story]:
     def shell(script: str) -> str:
         full = f'set -e; settings="$({RSU} demo --env)"; eval "$settings"; {script}'
         return subprocess.run(
-            ["/bin/sh", "-c", full], env=without_ours() | environment, check=True, capture_output=True, text=True
+            ["/bin/sh", "-c", full],
+            env=without_ours() | environment,
+            check=True,
+            capture_output=True,
+            text=True,
+            timeout=120,
         ).stdout
 
     def once(command: str) -> "subprocess.CompletedProcess[str]":

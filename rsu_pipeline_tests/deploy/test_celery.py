@@ -305,7 +305,9 @@ def test_a_worker_carries_as_many_runs_as_may_go_at_once() -> None:
     program = "from dagster_celery.app import app; print(app.conf.worker_concurrency, app.conf.broker_url)"
     broker = "redis://127.0.0.1:9/0"
     environment = without_ours() | {"PYTHONPATH": str(DEPLOY / "celery"), "RSU_CELERY_BROKER": broker}
-    done = subprocess.run([sys.executable, "-c", program], env=environment, capture_output=True, text=True, check=True)
+    done = subprocess.run(
+        [sys.executable, "-c", program], env=environment, capture_output=True, text=True, check=True, timeout=120
+    )
     runs = document("dagster.yaml")["concurrency"]["runs"]["max_concurrent_runs"]
     assert done.stdout.split() == [str(runs), broker]
     started = [(DEPLOY / "celery" / "rsu-worker.service").read_text(), (ROOT / "docs" / "deploy.md").read_text()]

@@ -69,7 +69,7 @@ def test_the_image_has_the_guarded_web_ui_in_place_of_dagsters(tmp_path: Path) -
         r"^RUN (printf .*)$", re.sub(r"\\\n\s*", "", (DEPLOY / "Dockerfile").read_text()), re.MULTILINE
     )
     (tmp_path / "python").symlink_to(sys.executable)
-    subprocess.run(["sh", "-c", line.replace("/opt/rsu/bin", str(tmp_path))], check=True)
+    subprocess.run(["sh", "-c", line.replace("/opt/rsu/bin", str(tmp_path))], check=True, timeout=120)
     script = (tmp_path / "dagster-webserver").read_text()
     assert "-m rsu_pipeline.orchestration.webserver " in script
     (tmp_path / "dagster-webserver").write_text(script.replace(str(tmp_path / "python"), sys.executable))

@@ -30,7 +30,12 @@ def migrate(settings: dict[str, str]) -> None:
     (container,) = document("deploy/kubernetes/migrate.yaml")["spec"]["template"]["spec"]["containers"]
     path = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
     done = subprocess.run(
-        container["command"], env=environment(**settings) | {"PATH": path}, capture_output=True, text=True, check=False
+        container["command"],
+        env=environment(**settings) | {"PATH": path},
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=120,
     )
     assert done.returncode == 0, done.stderr
 

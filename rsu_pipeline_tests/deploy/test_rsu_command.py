@@ -43,6 +43,7 @@ def shown(tmp_path: Path, settings: str, *arguments: str, **caller: str) -> tupl
     done = subprocess.run(
         [install(tmp_path, settings, program), *arguments],
         cwd=folder, env=environment(**caller), capture_output=True, text=True, check=True,
+        timeout=120,
     )  # fmt: skip
     place, given, seen = json.loads(done.stdout)
     return place, given, seen
@@ -82,7 +83,9 @@ def test_the_settings_are_read_by_systemds_rules(line: str, value: str, tmp_path
 
 @pytest.mark.parametrize("settings", ["RSU_HOME\n", 'RSU_SECRET_KEY="canary" unquoted\n'])
 def test_a_line_that_is_no_assignment_is_named_without_its_value(settings: str, tmp_path: Path) -> None:
-    done = subprocess.run([install(tmp_path, settings, "/bin/true")], capture_output=True, text=True, check=False)
+    done = subprocess.run(
+        [install(tmp_path, settings, "/bin/true")], capture_output=True, text=True, check=False, timeout=120
+    )
     assert (done.returncode, done.stdout) == (2, "")
     assert settings.split("=")[0].strip() in done.stderr
     assert "canary" not in done.stderr
@@ -92,7 +95,9 @@ def test_a_relative_file_lands_where_the_caller_is(database_url: str, tmp_path: 
     folder = tmp_path / "caller"
     folder.mkdir()
     command = install(tmp_path, f"RSU_DATABASE_URL={database_url}\n", SCRIPT)
-    subprocess.run([command, "db", "export", "x.dump"], cwd=folder, env=environment(), check=True, capture_output=True)
+    subprocess.run(
+        [command, "db", "export", "x.dump"], cwd=folder, env=environment(), check=True, capture_output=True, timeout=120
+    )
     assert (folder / "x.dump").read_bytes().startswith(b"PGDMP")
 
 

@@ -61,7 +61,9 @@ def test_tests_go_and_only_what_is_imported_is_compiled(slim: ModuleType, tmp_pa
     assert compiled == {"__init__", "used"}
     (tmp_path / "one" / "used.py").touch()
     program = "import sys; sys.path.insert(0, sys.argv[1]); import one.used as m; print(m.__cached__)"
-    done = subprocess.run([sys.executable, "-c", program, tmp_path], capture_output=True, text=True, check=True)
+    done = subprocess.run(
+        [sys.executable, "-c", program, tmp_path], capture_output=True, text=True, check=True, timeout=120
+    )
     assert Path(done.stdout.strip()).exists()
 
 
@@ -80,7 +82,7 @@ def test_a_stripped_module_can_still_be_loaded(slim: ModuleType, tmp_path: Path)
     source = next(path for path in slim.strippable(packages) if path.match("msgspec/_core*.so"))
     copy = tmp_path / source.name
     shutil.copy(source, copy)
-    subprocess.run(["strip", "--strip-unneeded", "--preserve-dates", copy], check=True)
+    subprocess.run(["strip", "--strip-unneeded", "--preserve-dates", copy], check=True, timeout=120)
     spec = importlib.util.spec_from_file_location("_core", copy)
     assert spec
     importlib.util.module_from_spec(spec)

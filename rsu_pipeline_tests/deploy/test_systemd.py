@@ -32,7 +32,9 @@ def installed(tmp_path: Path) -> Path:
 def analyze(folder: Path, *arguments: str | Path) -> "subprocess.CompletedProcess[str]":
     assert ANALYZE
     environment = dict(os.environ) | {"SYSTEMD_UNIT_PATH": f"{folder}:", "LC_ALL": "C.UTF-8"}
-    return subprocess.run([ANALYZE, *arguments], env=environment, capture_output=True, text=True, check=False)
+    return subprocess.run(
+        [ANALYZE, *arguments], env=environment, capture_output=True, text=True, check=False, timeout=120
+    )
 
 
 def test_systemd_finds_nothing_wrong(installed: Path) -> None:

@@ -67,7 +67,13 @@ def seen(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Seen]:
 
     def once(name: str, key: str, *more: str) -> None:
         done = subprocess.run(
-            [*command(name, key), *more], env=environment, cwd=ROOT, capture_output=True, text=True, check=False
+            [*command(name, key), *more],
+            env=environment,
+            cwd=ROOT,
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=120,
         )
         result.outcomes[f"{name} {key}"] = (done.returncode, done.stdout + done.stderr)
 
@@ -110,7 +116,7 @@ def seen(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Seen]:
         for process in services.values():
             if process.poll() is None:
                 process.kill()
-                process.wait()
+                process.wait(60)
         embedded.release(postgres)
         embedded.destroy(postgres)
 

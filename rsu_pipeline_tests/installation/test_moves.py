@@ -90,7 +90,7 @@ def run(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Callable[..., None]:
 
 
 def _program(path: Path) -> ClientProgram:
-    said = subprocess.run([path, "--version"], capture_output=True, text=True, check=True).stdout
+    said = subprocess.run([path, "--version"], capture_output=True, text=True, check=True, timeout=120).stdout
     return ClientProgram(path, int(said.split(") ")[1].split(".")[0]))
 
 

@@ -179,7 +179,7 @@ def test_a_run_that_a_signal_ends_cancels_no_backfill(own_hub: Hub, dagster_home
             shell.wait(15)
         finally:
             shell.kill()
-            shell.wait()
+            shell.wait(60)
         (run,) = instance.get_runs()
         assert run.status in (dg.DagsterRunStatus.CANCELED, dg.DagsterRunStatus.FAILURE)
         hub.execute("UPDATE history_requests SET not_before = now()")

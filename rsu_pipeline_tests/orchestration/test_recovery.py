@@ -87,7 +87,7 @@ def test_a_killed_sync_from_the_shell_is_ended_by_the_monitor_and_at_start_up_an
         assert end_dead_runs(hub_instance) == []
     finally:
         shell.kill()
-        shell.wait()
+        shell.wait(60)
         admin.switch(latency_ms=0)
     until("its sessions end", lambda: not alive(hub))
 
@@ -148,6 +148,7 @@ def test_it_ends_dead_runs_and_then_becomes_the_command(hub: Hub, hub_instance: 
         stdout=subprocess.PIPE,
         text=True,
         check=True,
+        timeout=120,
     )
     first, then = done.stdout.splitlines()
     assert first == f"Ended 1 runs whose process is gone: {dead.run_id}"

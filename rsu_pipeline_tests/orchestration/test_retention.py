@@ -166,7 +166,7 @@ def test_runs_that_were_deleted_at_work_leave_nothing(hub: Hub, hub_instance: dg
     finally:
         hub.sandbox.admin.switch(latency_ms=0)
         shell.kill()
-        shell.wait()
+        shell.wait(60)
     logs = Path(hub.environment["RSU_HOME"]) / "dagster" / "logs"
     assert rows_of(hub, deleted)["event_logs"] > 0
     assert (logs / deleted).is_dir()

@@ -376,7 +376,9 @@ def test_the_zone_is_a_setting() -> None:
         "from rsu_pipeline.orchestration.schedules import nightly as n; print(n.execution_timezone, n.cron_schedule)"
     )
     environment = {**os.environ, "RSU_TIMEZONE": "America/Denver"}
-    shown = subprocess.run([sys.executable, "-c", words], env=environment, capture_output=True, text=True, check=True)
+    shown = subprocess.run(
+        [sys.executable, "-c", words], env=environment, capture_output=True, text=True, check=True, timeout=120
+    )
     assert shown.stdout.strip() == "America/Denver 0 2 * * *"
 
 

@@ -221,7 +221,9 @@ def test_it_ends_with_its_parent() -> None:
 
 
 def _is_zombie(pid: int) -> bool:
-    listed = subprocess.run(["ps", "-o", "stat=", "-p", str(pid)], stdout=subprocess.PIPE, text=True, check=False)
+    listed = subprocess.run(
+        ["ps", "-o", "stat=", "-p", str(pid)], stdout=subprocess.PIPE, text=True, check=False, timeout=120
+    )
     return listed.stdout.strip().startswith("Z") or not listed.stdout.strip()
 
 

@@ -95,7 +95,7 @@ def test_a_kill_loses_only_what_came_after_the_last_save(tmp_path: Path) -> None
             time.sleep(0.05)
         assert state.read_bytes() != fresh
         process.process.kill()
-        process.process.wait()
+        process.process.wait(60)
     with SandboxProcess.start("small", state=state) as process:
         assert _truth(process) == before
 

@@ -46,4 +46,4 @@ def start() -> Iterator[Callable[..., Worker]]:
     yield make
     for worker in started:
         worker.kill()
-        worker.communicate()
+        worker.communicate(timeout=60)

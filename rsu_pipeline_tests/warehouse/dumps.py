@@ -13,4 +13,4 @@ def dump(url: str) -> str:
         server = client_programs.Server.of(conn)
     program = client_programs.choose_pg_dump(client_programs.find_programs("pg_dump"), server)
     command = [program.path, *arguments, "--inserts"]
-    return subprocess.run(command, env=variables, capture_output=True, text=True, check=True).stdout
+    return subprocess.run(command, env=variables, capture_output=True, text=True, check=True, timeout=120).stdout

@@ -44,7 +44,7 @@ def _run(folder: Path, *command: str | Path) -> None:
     # initdb and the server refuse to run as root.
     user = "nobody" if os.getuid() == 0 else None
     done = subprocess.run(
-        [str(part) for part in command], user=user, cwd=folder, capture_output=True, text=True, check=False
+        [str(part) for part in command], user=user, cwd=folder, capture_output=True, text=True, check=False, timeout=120
     )
     assert done.returncode == 0, done.stdout + done.stderr
 

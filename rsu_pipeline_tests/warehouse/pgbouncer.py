@@ -41,11 +41,11 @@ def pgbouncer(url: str, *, pool_mode: str, default_pool_size: int = 20, more: st
                 socket.create_connection(("127.0.0.1", port), 1).close()
                 break
             except OSError:
-                assert process.poll() is None, process.communicate()[1]
+                assert process.poll() is None, process.communicate(timeout=60)[1]
                 assert time.monotonic() < deadline, "pgbouncer does not answer"
                 time.sleep(0.02)
         yield f"postgresql://{parts['user']}:{parts['password']}@127.0.0.1:{port}/{parts['dbname']}"
     finally:
         process.kill()
-        process.wait()
+        process.wait(60)
         shutil.rmtree(folder)

@@ -84,7 +84,7 @@ class Sleeper:
     def wait_until_stopped(self) -> None:
         deadline = time.monotonic() + 60
         while _state(self.process.pid) != "T":
-            assert self.process.poll() is None, self.process.communicate()
+            assert self.process.poll() is None, self.process.communicate(timeout=60)
             assert time.monotonic() < deadline
             time.sleep(0.02)
 
@@ -111,7 +111,7 @@ def asleep(environment: dict[str, str], *arguments: str) -> Iterator[Sleeper]:
         yield sleeper
     finally:
         sleeper.process.kill()
-        sleeper.process.communicate()
+        sleeper.process.communicate(timeout=60)
 
 
 if __name__ == "__main__":

@@ -90,12 +90,19 @@ def test_a_form_of_address_works_everywhere(
     conninfo, environment = addresses.parse(url).for_psql()
     assert PASSWORD not in conninfo
     done = subprocess.run(
-        ["psql", "-XAt", "--dbname", conninfo, "-c", query], env=environment, capture_output=True, text=True, check=True
+        ["psql", "-XAt", "--dbname", conninfo, "-c", query],
+        env=environment,
+        capture_output=True,
+        text=True,
+        check=True,
+        timeout=120,
     )
     assert done.stdout.strip() == wanted
 
     conninfo, environment = addresses.parse(url).for_programs()
-    subprocess.run(["pg_dump", "--dbname", conninfo, "-f", str(tmp_path / "dump")], env=environment, check=True)
+    subprocess.run(
+        ["pg_dump", "--dbname", conninfo, "-f", str(tmp_path / "dump")], env=environment, check=True, timeout=120
+    )
     assert "CREATE SCHEMA apart" in (tmp_path / "dump").read_text()
 
 

@@ -184,7 +184,7 @@ def test_a_killed_process_gives_its_place_back_but_not_its_call(
         at_once.setattr(budget, "ABANDONED_SECONDS", 0.0)
         ledger_on(conn, hour=2, in_flight=1).take("participants", 1)
     holder.kill()
-    holder.communicate()
+    holder.communicate(timeout=60)
     patient = ledger_on(conn, hour=2, in_flight=1, sleep=until(time.monotonic() + 30))
     second = patient.take("participants", 1)
     assert second > grant

@@ -239,7 +239,12 @@ def dump(url: str) -> str:
     folder = pg_binaries.machine_binaries() or pg_binaries.wheel_binaries()
     environment = {name: value for name, value in os.environ.items() if not name.startswith("PG")}
     done = subprocess.run(
-        [Path(folder) / "pg_dump", "--dbname", url], env=environment, capture_output=True, text=True, check=True
+        [Path(folder) / "pg_dump", "--dbname", url],
+        env=environment,
+        capture_output=True,
+        text=True,
+        check=True,
+        timeout=120,
     )
     return done.stdout
 

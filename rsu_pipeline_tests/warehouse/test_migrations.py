@@ -62,7 +62,7 @@ def test_two_processes_that_migrate_at_once_apply_each_migration_once(empty_data
         assert twin.stdin is not None
         twin.stdin.write("go\n")
         twin.stdin.flush()
-    assert sorted(twin.communicate()[0].strip() for twin in twins) == ["0", "0", str(len(NAMES))]
+    assert sorted(twin.communicate(timeout=60)[0].strip() for twin in twins) == ["0", "0", str(len(NAMES))]
 
 
 def test_a_newer_database_is_refused_with_both_versions(database_url: str) -> None:
@@ -121,7 +121,11 @@ def test_migrations_read_the_same_in_every_locale() -> None:
         "warnings.simplefilter('error', EncodingWarning); print(len(database.migrations()))"
     )
     done = subprocess.run(
-        [sys.executable, "-X", "warn_default_encoding", "-c", code], capture_output=True, text=True, check=False
+        [sys.executable, "-X", "warn_default_encoding", "-c", code],
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=120,
     )
     assert done.stdout.strip() == str(len(NAMES)), done.stderr
 

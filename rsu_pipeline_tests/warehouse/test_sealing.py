@@ -126,7 +126,7 @@ def test_processes_that_start_first_at_once_agree_on_one_key(tmp_path: Path) -> 
         assert starter.stdin is not None
         starter.stdin.write("go\n")
         starter.stdin.flush()
-    sealed = [starter.communicate()[0].strip() for starter in starters]
+    sealed = [starter.communicate(timeout=60)[0].strip() for starter in starters]
     sealer = sealing.load_sealer((), path)
     assert [sealer.open(text) for text in sealed] == ["a secret"] * 4
 

@@ -1,10 +1,13 @@
 """One `rsu up` at a time on a database: real processes, one of them killed."""
 
 import os
+import signal
 import socket
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Iterator
+from contextlib import closing
 
 import psycopg2
 import pytest
@@ -44,7 +47,7 @@ def start() -> Iterator[Start]:
     yield make
     for process in started:
         process.kill()
-        process.communicate()
+        process.communicate(timeout=60)
 
 
 def refusal(url: str) -> str:
@@ -62,7 +65,7 @@ def test_the_second_server_is_refused_and_the_first_named_until_it_dies(database
     with database.session(database_url, purpose="tests") as conn, database.partner_lock(conn, 1):
         pass
     first.kill()
-    first.wait()
+    first.wait(60)
     server_lock._acquire(database_url, 30.0).close()
 
 
@@ -80,22 +83,35 @@ def test_a_daemon_that_was_started_by_itself_is_named(database_url: str, start: 
 
 def test_a_lost_session_takes_the_lock_again_and_says_who_was_faster(database_url: str, start: Start) -> None:
     holder = start(HOLDER, database_url)
-    end = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name LIKE 'rsu up %'"
+    with closing(psycopg2.connect(database_url)) as conn:
+        conn.autocommit = True
 
-    def end_session() -> None:
-        with database.session(database_url, purpose="tests") as conn, conn.cursor() as cur:
-            cur.execute(end)
+        def session_with_lock() -> int | None:
+            with conn.cursor() as cur:
+                cur.execute(
+                    "SELECT l.pid FROM pg_locks l JOIN pg_database d ON d.oid = l.database AND d.datname = current_database()"
+                    " WHERE l.locktype = 'advisory' AND l.granted AND (l.classid::bigint, l.objid::bigint) = (%s, %s)",
+                    server_lock._LOCK,
+                )
+                row = cur.fetchone()
+            return int(row[0]) if row else None
 
-    end_session()
-    # Taken again: until then there is nobody to be refused by.
-    for _ in range(600):
-        try:
-            server_lock._acquire(database_url, 0.0).close()
-        except DatabaseError as error:
-            assert f"process {holder.pid}," in str(error)
-            break
-    end_session()
-    other = server_lock._acquire(database_url, 5.0)
+        def end(session: int | None) -> None:
+            with conn.cursor() as cur:
+                cur.execute("SELECT pg_terminate_backend(%s)", (session,))
+
+        lost = session_with_lock()
+        end(lost)
+        deadline = time.monotonic() + 60
+        while session_with_lock() in (None, lost):
+            assert time.monotonic() < deadline and holder.poll() is None, "the lock was not taken again"
+            time.sleep(0.05)
+        assert f"process {holder.pid}," in refusal(database_url)
+        # Stopped, it cannot be the faster one.
+        holder.send_signal(signal.SIGSTOP)
+        end(session_with_lock())
+        other = server_lock._acquire(database_url, 60.0)
+        holder.send_signal(signal.SIGCONT)
     assert holder.stdout is not None
     assert f"process {os.getpid()}," in holder.stdout.readline()
     other.close()

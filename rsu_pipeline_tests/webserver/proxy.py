@@ -57,13 +57,15 @@ def running(folder: Path, port: int, plain_port: int, upstreams: dict[str, int])
         ["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes", "-days", "2",
          "-keyout", folder / "privkey.pem", "-out", folder / "fullchain.pem", "-subj", f"/CN={HUB}"],
         check=True, capture_output=True,
-    )  # fmt: skip
+    timeout=120)  # fmt: skip
     name, _, secret = PASSWORD.partition(":")
     for users in ("operators", "readers"):
         (folder / f"rsu-{users}").write_text(f"{name}:{{PLAIN}}{secret}\n")
     path = folder / "nginx.conf"
     path.write_text(configuration(folder, port, plain_port, upstreams))
-    checked = subprocess.run([program, "-t", "-c", path, "-e", "stderr"], capture_output=True, text=True, check=False)
+    checked = subprocess.run(
+        [program, "-t", "-c", path, "-e", "stderr"], capture_output=True, text=True, check=False, timeout=120
+    )
     assert checked.returncode == 0, checked.stderr
     assert "warn" not in checked.stderr, checked.stderr
     process = subprocess.Popen([program, "-c", path, "-e", "stderr"], stderr=subprocess.DEVNULL)
