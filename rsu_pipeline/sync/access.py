@@ -19,8 +19,9 @@ from rsu_pipeline.sync.desk import CredentialRejected, Desk
 from rsu_pipeline.warehouse import credentials, event_times, events
 from rsu_pipeline.warehouse.events import AccessCandidate
 
-MAX_REFUSALS = 3
-"""Refusals after which no further race is asked."""
+MAX_REFUSALS = 6
+"""Refusals after which no further race is asked. A director who withdraws the partner takes several races away at once, and the
+races of others can still be read."""
 MAX_FAILURES = 3
 """Answers that tell nothing (server errors, unknown events) after which no further race is asked."""
 MIN_TELLING_REFUSALS = 2

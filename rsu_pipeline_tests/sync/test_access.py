@@ -101,6 +101,21 @@ def test_a_visit_of_one_race_that_refuses_asks_another_before_it_condemns(make_h
     assert hub.value("SELECT verified_at > now() - interval '1 minute' FROM partner_provider_credentials")
 
 
+def test_a_director_who_takes_several_races_away_does_not_stop_the_partners_other_races(make_hub: MakeHub) -> None:
+    hub = make_hub(spec=SPEC | {"races_per_partner": 5, "events_per_race": 1}, seed=3)
+    hub.sync()
+    *taken, kept = race_ids(hub)
+    for race_id in taken:
+        hub.sandbox.admin.fault("error_code", 0, endpoint="participants", race_id=race_id, code=7, message="Denied")
+    _, (new_event,) = hub.sandbox.admin.add_race(1, [{"name": "New", "start_in_hours": 400}])
+    hub.sandbox.admin.register(new_event, count=2)
+    outcome = hub.sync()
+    assert not is_rejected(hub)
+    assert {read.read.race_id for read in outcome.reads if read.error} == set(taken)
+    assert kept in {read.read.race_id for read in outcome.reads if not read.error}
+    assert hub.value("SELECT count(*) FROM runsignup_participants WHERE event_id = %s", new_event) == 2
+
+
 def test_a_revoked_key_is_rejected_after_a_few_races_not_after_all(make_hub: MakeHub) -> None:
     hub = make_hub(spec=SPEC | {"races_per_partner": 9, "events_per_race": 1}, seed=3)
     hub.sync()
