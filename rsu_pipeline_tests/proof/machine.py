@@ -7,7 +7,7 @@ registrations, so that small races fill several.
 
 import itertools
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from contextlib import suppress
 from typing import Any
 
@@ -336,14 +336,26 @@ class Convergence(RuleBasedStateMachine):
             self.monkeypatch.undo()
 
 
-def run_programs(arena: Arena, programs: int, number: int) -> None:
-    """Runs so many programs from a seed; raises what the first failing one raised."""
+def _without(names: Collection[str]) -> dict[str, Any]:
+    """Return these methods of the machine, which are no rules any more; other rules may call them all the same."""
 
-    @seed(number)
-    class Machine(Convergence):
-        pass
+    def plain(method: Callable[..., None]) -> Callable[..., None]:
+        return lambda self, *args, **kwargs: method(self, *args, **kwargs)
 
-    Machine.arena = arena
+    return {name: plain(getattr(Convergence, name)) for name in names}
+
+
+def rules() -> set[str]:
+    """Return the names of the machine's rules."""
+    return {name for name in vars(Convergence) if hasattr(getattr(Convergence, name), "hypothesis_stateful_rule")}
+
+
+def run_programs(arena: Arena, programs: int, number: int, enabled: Collection[str] | None = None) -> None:
+    """Runs so many programs from a seed; raises what the first failing one raised. `enabled` names the rules that are used,
+    None uses all."""
+    left_out = set() if enabled is None else rules() - set(enabled)
+    machine = seed(number)(type("Machine", (Convergence,), _without(left_out)))
+    machine.arena = arena
     options = settings(
         max_examples=programs,
         stateful_step_count=14,
@@ -355,7 +367,7 @@ def run_programs(arena: Arena, programs: int, number: int) -> None:
         print_blob=True,
     )
     try:
-        run_state_machine_as_test(Machine, settings=options)
+        run_state_machine_as_test(machine, settings=options)
     except FlakyFailure as flaky:
         # Failed once and not again is failed. Its notes have the program.
         print("\n".join(getattr(flaky, "__notes__", [])))

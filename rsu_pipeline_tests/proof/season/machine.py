@@ -1,7 +1,7 @@
 """The season machine: random programs over a season's events, then a night by itself, then the judgement."""
 
 import datetime as dt
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from zoneinfo import ZoneInfo
 
 from rsu_pipeline_tests.proof.season.arena import Arena
@@ -65,9 +65,9 @@ class Season(HubSteps, RegistrationSteps, RaceSteps, AccessSteps, ClockSteps, Pe
         return (night - now).total_seconds()
 
 
-def run_program(arena: Arena, seed: int, number: int) -> None:
-    """Run one program; raise what failed, with the program as a note."""
-    program = Program(Season, seed, number, GATED)
+def run_program(arena: Arena, seed: int, number: int, enabled: Collection[str] | None = None) -> None:
+    """Run one program; raise what failed, with the program as a note. `enabled` as for Program."""
+    program = Program(Season, seed, number, GATED, enabled)
     season = Season(arena, program.random, SMALL_RACES[number % len(SMALL_RACES)])
     try:
         program.run(season, STEPS, HUB_SHARE)

@@ -14,7 +14,7 @@ from rsu_pipeline.sync.access import Evidence, Verdict
 from rsu_pipeline.sync.clocks import PageMoment
 from rsu_pipeline.sync.desk import Desk
 from rsu_pipeline.sync.vanished import Findings
-from rsu_pipeline.warehouse import backfill, containers, erasures, participants
+from rsu_pipeline.warehouse import backfill, backfill_progress, containers, erasures, participants
 from rsu_pipeline.warehouse.event_times import OVER_AT
 
 Mutant = Callable[[pytest.MonkeyPatch], None]
@@ -50,11 +50,16 @@ def one_new_race_discards_the_listing(monkeypatch: pytest.MonkeyPatch) -> None:
 def the_clock_says_when_an_event_is_over(monkeypatch: pytest.MonkeyPatch) -> None:
     """An event whose end has passed is not read any more, and a backfill takes any earlier read of it for the last."""
     monkeypatch.setattr(plan.cadence, "closing_read", lambda *times: None)
-    for name in ("_RACES_LEFT", "_PROGRESS"):
-        query = getattr(backfill, name)
-        after_its_end = f"AND k.last_full_at >= {OVER_AT}"
-        assert after_its_end in query
-        monkeypatch.setattr(backfill, name, query.replace(after_its_end, ""))
+    after_its_end = f"AND k.last_full_at >= {OVER_AT}"
+    queries = [
+        (module, name, text)
+        for module in (backfill, backfill_progress)
+        for name, text in vars(module).items()
+        if isinstance(text, str) and after_its_end in text
+    ]
+    assert queries
+    for module, name, text in queries:
+        monkeypatch.setattr(module, name, text.replace(after_its_end, ""))
 
 
 def a_short_page_is_the_last(monkeypatch: pytest.MonkeyPatch) -> None:

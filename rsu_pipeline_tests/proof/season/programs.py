@@ -3,7 +3,7 @@
 A program is known by its seed and number alone, so that a failing one is run again by itself, within seconds.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from random import Random
 from typing import Any, TypeVar
@@ -61,13 +61,25 @@ def number(low: int, high: int) -> Draw:
 class Program:
     """The steps of one program, one at a time."""
 
-    def __init__(self, machine: type, seed: int, number: int, left_out: frozenset[str] = frozenset()) -> None:
+    def __init__(
+        self,
+        machine: type,
+        seed: int,
+        number: int,
+        left_out: frozenset[str] = frozenset(),
+        enabled: Collection[str] | None = None,
+    ) -> None:
+        """`enabled` names the kinds of steps that others than the hub take, None draws them."""
         self.random = Random(f"{seed}:{number}")
         self.lines: list[str] = []
         """What was done so far, for people."""
         steps = steps_of(machine, left_out)
         self._hub = [item for item in steps if item.is_hub]
-        self._other = [item for item in steps if not item.is_hub and self.random.random() < ENABLED_SHARE]
+        others = [item for item in steps if not item.is_hub]
+        if enabled is None:
+            self._other = [item for item in others if self.random.random() < ENABLED_SHARE]
+        else:
+            self._other = [item for item in others if item.name in enabled]
 
     def run(self, machine: object, length: int, hub_share: float) -> None:
         """Take so many steps."""
