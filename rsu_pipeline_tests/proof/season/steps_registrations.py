@@ -1,7 +1,7 @@
 """Steps of people at RunSignup: they register, get bibs, are corrected, move and leave; and the feeds misbehave."""
 
 from rsu_pipeline_tests.proof.season.programs import choice, number, pick, step
-from rsu_pipeline_tests.proof.season.world import ALL_RACES, World
+from rsu_pipeline_tests.proof.season.world import ALL_RACES, JUST_NOW_SECONDS, World
 
 REASONS = ("cleared", "removed", "deferred")
 BIB = choice(None, *range(1, 10))
@@ -100,6 +100,7 @@ class RegistrationSteps(World):
         if row is None:
             return
         self.end_passing_faults()
+        self.clocks.advance(JUST_NOW_SECONDS)
         self.admin.edit(row["registration_id"], {"bib_num": bib}, last_modified=row["last_modified"])
         self.work(self.installation.nightly)
         if self.full_read_up_to_rows < ALL_RACES or self.late:

@@ -22,6 +22,8 @@ HOURS = (-3, -0.5, 1, 3, 8, 26, 60, 200)
 HOUR = 3600.0
 ALL_RACES = 500
 """Up to how many registrations a race is read in full at every visit where all races are to be."""
+JUST_NOW_SECONDS = 10
+"""How long ago a read may be that was made just now: longer than a poll's pause, shorter than what passes before a step looks."""
 REFRESH_SECONDS = 360.0
 """How long the events of a race in its window are good for, with a minute's error of a clock."""
 OVER_AFTER_HOURS = 7.0
@@ -191,7 +193,7 @@ class World:
             return []
         query = (
             "SELECT timing_partner_id, event_id FROM event_cursors"
-            " WHERE timing_partner_id = ANY (%s) AND last_read_at >= now() - interval '10 s'"
+            f" WHERE timing_partner_id = ANY (%s) AND last_read_at > now() - interval '{JUST_NOW_SECONDS} s'"
         )
         return [partner for partner, number in self.query(query) if number == event_id]
 
