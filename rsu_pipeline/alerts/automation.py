@@ -5,14 +5,21 @@ from collections.abc import Iterator, Mapping, Sequence
 
 from psycopg2.extensions import connection as Connection
 
-from rsu_pipeline.warehouse import automation
+from rsu_pipeline.warehouse import automation, liveness
 from rsu_pipeline.warehouse.alerts import Problem
 from rsu_pipeline.warehouse.automation import Automation, Waiting
 
 KIND = "automation_stopped"
+DAEMON_KIND = "daemon_dead"
+THREADS = frozenset({"SENSOR", "SCHEDULER", "QUEUED_RUN_COORDINATOR", "MONITORING", "EVENT_LOG_CONSUMER"})
+"""The daemon's threads without which something of ours stands still, by Dagster's names."""
+DEAD_AFTER = 80.0
+"""Seconds without a sign of life of any thread; each gives one every 30 s."""
+STUCK_AFTER = 600.0
+"""The same for one thread while others live: it may be at a long piece of work."""
 CLOCK_TOLERANCE = dt.timedelta(seconds=30)
 """How far in the future a tick may be dated: two machines' clocks differ a little."""
-PAUSE = dt.timedelta(minutes=2)
+PAUSE = dt.timedelta(seconds=80)
 """Without any tick for so long the daemon stands still: some sensor is due every half a minute."""
 STARTING_FOR = dt.timedelta(minutes=15)
 """How long after a standstill each sensor and schedule has to come to its first tick again."""
@@ -25,19 +32,20 @@ def _minutes(number: float) -> dt.timedelta:
 
 
 LONGEST_SILENCE = {
-    "race_day": _minutes(2),
-    "bib_changes": _minutes(2),
-    "race_day_board_refresh": _minutes(4),
-    "new_credentials": _minutes(4),
-    "history": _minutes(4),
-    "alerts": _minutes(2),
-    "alerts_stand_in": _minutes(4),
-    "race_proximity": _minutes(11),
-    "fleet_check": _minutes(61),
-    "nightly": _minutes(25.5 * 60),
-    "nightly_retention": _minutes(25.5 * 60),
+    "race_day": _minutes(1.5),
+    "bib_changes": _minutes(1.5),
+    "race_day_board_refresh": _minutes(2),
+    "new_credentials": _minutes(2),
+    "history": _minutes(2),
+    "alerts": _minutes(1.5),
+    "alerts_stand_in": _minutes(2),
+    "race_proximity": _minutes(7),
+    "fleet_check": _minutes(32),
+    "nightly": _minutes(25 * 60 + 2),
+    "nightly_retention": _minutes(25 * 60 + 2),
 }
-"""How long each sensor and schedule may be without a tick that ended. A night is 25 h long when the clocks go back."""
+"""How long each sensor and schedule may be without a tick that ended: a sensor for two of its intervals, a schedule for two
+minutes after a tick that was due did not come. A night is 25 h long when the clocks go back."""
 WITHOUT_IT = {
     "race_day": "races in their window are not watched",
     "bib_changes": "start lists do not follow new bibs",
@@ -55,12 +63,48 @@ WITHOUT_IT = {
 
 
 def find(conn: Connection, now: dt.datetime) -> Iterator[Problem]:
-    """Yield what stands still. Nothing, where Dagster never started on this database: the check of the daemon says that."""
+    """Yield what stands still. Nothing, where Dagster never started on this database: the check of the daemon says that.
+
+    Where the daemon is dead, that alone: nothing of it is at work. `now` is by the hub's clock, as Dagster's stamps are.
+    """
     if not automation.has_dagster(conn):
         return
+    silence = liveness.daemon_silence(conn, now)
+    if silence and (dead := daemon_trouble(silence, now)):
+        yield from (Problem(DAEMON_KIND, key, None, sentence) for key, sentence in dead.items())
+        if "daemon" in dead:
+            return
     found = automation.automations(conn, list(LONGEST_SILENCE))
-    yield from judge(found, automation.recent_ticks(conn, now - STARTING_FOR - PAUSE), now)
+    yield from judge(found, automation.recent_ticks(conn, STARTING_FOR + PAUSE, now), now)
     yield from (_queue(waiting) for waiting in automation.waiting_for_nothing(conn, now))
+
+
+def daemon_trouble(silence: Mapping[str, float], now: dt.datetime) -> dict[str, str]:
+    """Return what is wrong with the daemon, by its part: `daemon` for the whole, else the name of a thread.
+
+    Args:
+        silence: the seconds since each of its threads last showed that it lives. A stamp in the future is no sign of life.
+        now: the present, by the clock of the stamps.
+    """
+    if not silence:
+        return {"daemon": "The daemon has never run on this database: sensors, schedules and the queue stand still."}
+    known = {name: seconds for name, seconds in silence.items() if seconds >= -CLOCK_TOLERANCE.total_seconds()}
+    if not known:
+        return {
+            "daemon": f"The daemon's last sign of life is dated {-min(silence.values()):.0f} s in the future: set the clock of"
+            " its machine right, and restart it if this goes on for two minutes."
+        }
+    newest = min(known.values())
+    if newest > DEAD_AFTER:
+        return {
+            "daemon": f"The daemon is dead, its last sign of life is {newest:.0f} s old, since"
+            f" {_at(now - dt.timedelta(seconds=newest))}: sensors, schedules and the queue stand still. Start it again."
+        }
+    stuck = sorted(name for name in THREADS if known.get(name, newest) > STUCK_AFTER)
+    return {
+        name: f"The daemon's thread {name} has shown no sign of life for {known[name]:.0f} s: restart the daemon."
+        for name in stuck
+    }
 
 
 def judge(found: Mapping[str, Automation], ticks: Sequence[dt.datetime], now: dt.datetime) -> Iterator[Problem]:
@@ -72,13 +116,12 @@ def judge(found: Mapping[str, Automation], ticks: Sequence[dt.datetime], now: dt
         now: the present.
     """
     newest = max((item.ticked_at for item in found.values() if item.ticked_at), default=None)
-    if newest is not None and not ticks and any(item.is_on for item in found.values()):
-        yield Problem(
-            KIND,
-            "daemon",
-            None,
-            f"No sensor or schedule has ticked since {_at(newest)}: restart the daemon. Until then nothing is synced.",
-        )
+    last = max((tick for tick in (newest, *ticks[-1:]) if tick and tick <= now + CLOCK_TOLERANCE), default=None)
+    has_stopped = newest is not None and (last is None or now - last > PAUSE)
+    if has_stopped and any(item.is_on for item in found.values()):
+        ticked = _at(last) if last else "a moment in the future"
+        stopped = f"No sensor or schedule has ticked since {ticked}: restart the daemon. Until then nothing is synced."
+        yield Problem(KIND, "daemon", None, stopped)
         return
     resumed = resumed_at(ticks, now)
     oldest = min((item.known_since for item in found.values()), default=now)

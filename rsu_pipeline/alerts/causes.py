@@ -1,18 +1,28 @@
 """What is wrong now. Sentences name partition keys, races and events by number: no personal data, no secret."""
 
 import datetime as dt
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from urllib.parse import urlsplit
 
 from psycopg2.extensions import connection as Connection
 
-from rsu_pipeline.alerts import automation
+from rsu_pipeline.alerts import automation, runs
 from rsu_pipeline.setting_values import LOOPBACK_HOSTS
 from rsu_pipeline.settings import Settings
 from rsu_pipeline.sync import clocks, watch_pace
 from rsu_pipeline.sync.race_day import longest_silence, unread_since
-from rsu_pipeline.warehouse import alerts, budget, duplicate_partners, fleet, foreign_writes
+from rsu_pipeline.warehouse import (
+    alerts,
+    backfill,
+    budget,
+    credentials,
+    dagster_runs,
+    duplicate_partners,
+    fleet,
+    foreign_writes,
+)
 from rsu_pipeline.warehouse.alerts import Problem
+from rsu_pipeline.warehouse.automation import has_dagster
 
 STALE_AFTER = dt.timedelta(hours=8)
 STALE_BEFORE_START = dt.timedelta(minutes=45)
@@ -25,30 +35,60 @@ HISTORY_TRIES = 3
 REGISTRATION_FROM = dt.date(2026, 12, 1)
 """From when on a missing caller registration is told; RunSignup asks for it from 2027-01-01."""
 
+NOT_BEGUN_FOR = dt.timedelta(seconds=80)
+"""How long a first sync or a slice of a backfill may be due without a run: the sensor that launches it ticks every minute."""
+SERVICE_KIND = "service_down"
+
 TITLES = {
+    SERVICE_KIND: "a service of the hub does not work",
+    automation.DAEMON_KIND: "the Dagster daemon is dead",
     "run_failed": "a run failed",
     "run_stuck": "a run hangs",
     "credential_rejected": "RunSignup refuses a credential",
     "access_denied": "RunSignup denies access to a race",
     "removals_held_back": "a mass removal waits to be confirmed",
     "partner_stale": "a partner is not read",
+    "never_synced": "a partner was never synced",
     "budget_short": "calls are short",
     "registration_missing": "the caller registration is missing",
     "duplicate_bibs": "a bib is given twice",
     "dead_watch": "a race in its window is not watched",
     automation.KIND: "a sensor, schedule or the queue stands still",
     "history_failing": "past editions cannot be read",
+    "backfill_stopped": "a backfill stands still",
     "api_key_shared": "two partners have one API key",
     "foreign_writes": "another program writes to the tables",
     "clock_skew": "clocks differ",
+    "notifier_failing": "alerts cannot be sent",
 }
 """Every kind there is, in the order they are told in, and how its message is headed."""
+HUB_KINDS = frozenset(TITLES) - {SERVICE_KIND}
+"""Kinds that `find` finds. The others are found from outside: commands/watchdog.py."""
+HEALTH_CHECKS = {
+    automation.DAEMON_KIND: "daemon",
+    automation.KIND: "automation",
+    "dead_watch": "watch",
+    "foreign_writes": "writes",
+    "clock_skew": "clock",
+    **dict.fromkeys(
+        ("run_failed", "run_stuck", "credential_rejected", "access_denied", "partner_stale", "never_synced", "budget_short",
+         "history_failing", "backfill_stopped", "notifier_failing"),
+        "syncs",
+    ),
+}  # fmt: skip
+"""The check of `rsu health` that names a problem, by kind. Kinds that stop nothing are left out."""
 
 
-def find(conn: Connection, settings: Settings, now: dt.datetime) -> list[Problem]:
-    """Everything that the hub's database and the settings tell. What Dagster knows of its runs is not in it."""
-    now, _ = clocks.corrected(now, conn, settings.sync.max_clock_skew)
-    return [
+def find(conn: Connection, settings: Settings, hub_now: dt.datetime) -> list[Problem]:
+    """Return everything that the hub's database and the settings show. What follows from another problem is left out.
+
+    Args:
+        conn: a session at the database; a transaction is left open.
+        settings: of the installation.
+        hub_now: the present by this machine's clock, as Dagster's stamps are. All else goes by the clocks that are believed.
+    """
+    now, _ = clocks.corrected(hub_now, conn, settings.sync.max_clock_skew)
+    found = [
         *_rejected(conn),
         *_access_denied(conn, now),
         *_held_back(conn, now),
@@ -57,12 +97,43 @@ def find(conn: Connection, settings: Settings, now: dt.datetime) -> list[Problem
         *registration_missing(settings, now),
         *_duplicate_bibs(conn, now),
         *dead_watch(conn, settings, now),
-        *automation.find(conn, now),
         *_history_failing(conn),
         *_api_key_shared(conn),
         *_foreign_writes(conn, now),
         *_clock_skew(conn, settings),
+        *_notifier_failing(conn),
     ]
+    if has_dagster(conn):
+        found += [
+            *runs.find(conn, hub_now),
+            *automation.find(conn, hub_now),
+            *_never_synced(conn, now),
+            *_backfill_stopped(conn, now),
+        ]
+    return without_consequences(found)
+
+
+def standstills(conn: Connection, settings: Settings, hub_now: dt.datetime) -> list[Problem]:
+    """Return what stands still or fails, of all that `find` finds: the list of `rsu health` and of the asset fleet_health."""
+    return [problem for problem in find(conn, settings, hub_now) if problem.kind in HEALTH_CHECKS]
+
+
+def without_consequences(found: Sequence[Problem]) -> list[Problem]:
+    """Return the problems without those that another one explains, so that one cause is one alert.
+
+    Runs of a partner fail while its credential is rejected. No first sync and no slice of a backfill is launched while the
+    sensor that does it, or the whole daemon, stands still.
+    """
+    rejected = {problem.partner for problem in found if problem.kind == "credential_rejected"}
+    stopped = {problem.key for problem in found if problem.kind in (automation.KIND, automation.DAEMON_KIND)}
+
+    def is_consequence(problem: Problem) -> bool:
+        if problem.kind == "run_failed":
+            return problem.partner is not None and problem.partner in rejected
+        launcher = {"never_synced": "new_credentials", "backfill_stopped": "history"}.get(problem.kind)
+        return launcher is not None and bool(stopped & {launcher, "daemon"})
+
+    return [problem for problem in found if not is_consequence(problem)]
 
 
 def _name(partner_id: int, key: str | None) -> str:
@@ -70,12 +141,13 @@ def _name(partner_id: int, key: str | None) -> str:
 
 
 def _rejected(conn: Connection) -> Iterator[Problem]:
-    for partner_id, key in alerts.rejected(conn):
+    for partner_id, key, since in alerts.rejected(conn):
         yield Problem(
             "credential_rejected",
             str(partner_id),
             key,
-            f"{_name(partner_id, key)}: RunSignup refuses the key and secret, nothing is synced.",
+            f"{_name(partner_id, key)}: RunSignup refuses the key and secret since {_at(since)}, nothing is synced. Enter valid"
+            " ones with `rsu partners add`.",
         )
 
 
@@ -87,8 +159,8 @@ def _access_denied(conn: Connection, now: dt.datetime) -> Iterator[Problem]:
             "access_denied",
             f"{partner_id}:{race_id}:{event_id or ''}",
             key,
-            f"{key}: RunSignup {answer} since {since:%Y-%m-%d %H:%M} UTC. Its registrations are not read."
-            " The partner's other races are.",
+            f"{key}: RunSignup {answer} since {since:%Y-%m-%d %H:%M} UTC. Its registrations are not read,"
+            " the partner's other races are. Have the partner's key allowed there; it is tried again by itself.",
         )
 
 
@@ -119,12 +191,13 @@ def _stale(conn: Connection, settings: Settings, now: dt.datetime) -> Iterator[P
         if reading.near_read_at is not None and now - reading.near_read_at > before_start:
             sentence = (
                 f"{reading.key}: race {reading.near_race_id} starts within 24 h and was last read before"
-                f" {reading.near_read_at:%Y-%m-%d %H:%M} UTC."
+                f" {_at(reading.near_read_at)}."
             )
         elif now - reading.last_read_at > longest:
-            sentence = f"{reading.key}: no race was read since {reading.last_read_at:%Y-%m-%d %H:%M} UTC."
+            sentence = f"{reading.key}: no race was read since {_at(reading.last_read_at)}."
         if sentence:
-            yield Problem("partner_stale", str(reading.partner_id), reading.key, sentence)
+            step = f" Run `rsu sync --partner {reading.partner_id}`, which says what is in the way."
+            yield Problem("partner_stale", str(reading.partner_id), reading.key, sentence + step)
 
 
 def _budget_short(conn: Connection, settings: Settings) -> Iterator[Problem]:
@@ -137,7 +210,8 @@ def _budget_short(conn: Connection, settings: Settings) -> Iterator[Problem]:
                 "budget_short",
                 str(partner_ids[0]),
                 keys[0],
-                f"{' and '.join(keys)}{sharing} of {limit} calls of this hour are left for routine syncs.",
+                f"{' and '.join(keys)}{sharing} of {limit} calls of this hour are left for routine syncs. More come by"
+                " themselves within the hour; docs/alerts.md says how to find out who calls.",
             )
 
 
@@ -183,7 +257,8 @@ def dead_watch(conn: Connection, settings: Settings, now: dt.datetime) -> Iterat
                 "dead_watch",
                 f"{race.partner_id}:{race.race_id}",
                 race.key,
-                f"{race.key}: race {race.race_id} is in its window and was not read since {since:%H:%M} UTC.",
+                f"{race.key}: race {race.race_id} is in its window and was not read since {since:%H:%M} UTC. Run"
+                f" `rsu sync --partner {race.partner_id} --race {race.race_id}`, and look at job watch in the web UI.",
             )
 
 
@@ -193,7 +268,8 @@ def _history_failing(conn: Connection) -> Iterator[Problem]:
             "history_failing",
             f"{partner_id}:{race_id}",
             key,
-            f"{_name(partner_id, key)}: past editions of race {race_id} failed {failures} times in a row.",
+            f"{_name(partner_id, key)}: past editions of race {race_id} failed {failures} times in a row. They are"
+            " tried again by themselves; `rsu status` says why.",
         )
 
 
@@ -222,3 +298,50 @@ def _foreign_writes(conn: Connection, now: dt.datetime) -> Iterator[Problem]:
 def _clock_skew(conn: Connection, settings: Settings) -> Iterator[Problem]:
     for item in clocks.disagreements(conn, settings.sync.max_clock_skew):
         yield Problem("clock_skew", item.machine, None, item.sentence)
+
+
+def _never_synced(conn: Connection, now: dt.datetime) -> Iterator[Problem]:
+    waiting = {
+        partner.key or str(partner.partner_id): partner
+        for partner in credentials.awaiting_first_sync(conn)
+        if partner.entered_at is not None and now - partner.entered_at > NOT_BEGUN_FOR
+    }
+    for key in dagster_runs.without_run(conn, list(waiting)) if waiting else []:
+        partner = waiting[key]
+        if partner.is_active and partner.entered_at is not None:
+            yield Problem(
+                "never_synced",
+                str(partner.partner_id),
+                partner.key,
+                f"{key}: nothing was synced since the credential was entered, since {_at(partner.entered_at)}, and no run of it"
+                f" is queued. Run `rsu sync --partner {partner.partner_id}`, which says what is in the way.",
+            )
+
+
+def _backfill_stopped(conn: Connection, now: dt.datetime) -> Iterator[Problem]:
+    due = backfill.due_since(conn, now)
+    late = {key: since for key, (_, since) in due.items() if now - since > NOT_BEGUN_FOR}
+    for key in dagster_runs.without_run(conn, list(late)) if late else []:
+        yield Problem(
+            "backfill_stopped",
+            str(due[key][0]),
+            key,
+            f"{key}: the next slice of its backfill is due since {_at(late[key])}, and no run of it is queued. Run"
+            f" `rsu backfill --partner {due[key][0]}`, or `rsu backfill --cancel` if it is not wanted.",
+        )
+
+
+def _notifier_failing(conn: Connection) -> Iterator[Problem]:
+    since = alerts.unsent_since(conn)
+    if since is not None:
+        yield Problem(
+            "notifier_failing",
+            "all",
+            None,
+            f"No notifier of RSU_ALERT_URLS takes a message since {_at(since)}: `rsu alerts list` shows what nobody was notified"
+            " of. Set the addresses right, then run `rsu alerts test`.",
+        )
+
+
+def _at(moment: dt.datetime) -> str:
+    return f"{moment.astimezone(dt.UTC):%Y-%m-%d %H:%M} UTC"

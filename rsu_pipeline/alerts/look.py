@@ -2,12 +2,12 @@
 
 import datetime as dt
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, field
 
 from psycopg2.extensions import connection as Connection
 
-from rsu_pipeline.alerts.causes import TITLES
+from rsu_pipeline.alerts.causes import HUB_KINDS, TITLES
 from rsu_pipeline.alerts.plan import plan
 from rsu_pipeline.alerts.send import Sent, send
 from rsu_pipeline.settings import AlertSettings
@@ -39,14 +39,17 @@ def look(
     now: dt.datetime,
     say: Callable[[str], None],
     *,
+    kinds: Collection[str] = HUB_KINDS,
     send: Callable[[Sequence[str], str, str], list[Sent]] = send,
 ) -> Looked:
     """Notes what is wrong, tells what is due, one message for each kind. Commits. A message that no service took stays
-    untold and is sent again at the next look."""
-    before = alerts.unsettled(conn, now)
+    untold and is sent again at the next look. Alerts of other `kinds` are left alone."""
+    before = [alert for alert in alerts.unsettled(conn, now) if alert.kind in kinds]
     to_tell, over = plan(before, problems, now)
-    alerts.note(conn, problems, now)
+    alerts.note(conn, problems, now, kinds)
     alerts.clear(conn, [alert.alert_id for alert in over], now)
+    if not settings.urls:
+        alerts.forget_unsent(conn)
     conn.commit()
     done = Looked(wrong=len({problem.cause for problem in problems}))
     if not settings.urls:

@@ -24,24 +24,18 @@ from rsu_pipeline.alerts import automation, causes
 from rsu_pipeline.commands.common import show_json
 from rsu_pipeline.errors import SettingsError
 from rsu_pipeline.settings import Settings
-from rsu_pipeline.sync import clocks
-from rsu_pipeline.warehouse import addresses, database, embedded, foreign_writes, liveness, schema_version
+from rsu_pipeline.warehouse import addresses, database, embedded, liveness, schema_version
+from rsu_pipeline.warehouse import alerts as kept
 from rsu_pipeline.warehouse.embedded_cluster import Cluster
 from rsu_pipeline.warehouse.embedded_keeper import data_lock, try_lock
 
-CHECKS = ("database", "daemon", "automation", "watch", "writes", "clock", "code", "web", "location", "disk")
-AT_DATABASE = frozenset({"database", "daemon", "automation", "watch", "writes", "clock"})
+CHECKS = ("database", "daemon", "automation", "watch", "syncs", "writes", "clock", "code", "web", "location", "disk")
+AT_DATABASE = frozenset({"database", "daemon", "automation", "watch", "syncs", "writes", "clock"})
 AT_WEB = frozenset({"web", "location"})
 
 ANSWER_SECONDS = 4.0
 """How long all checks together may take; what did not answer by then is not healthy."""
 CALL_SECONDS = 3.0
-THREADS = frozenset({"SENSOR", "SCHEDULER", "QUEUED_RUN_COORDINATOR", "MONITORING", "EVENT_LOG_CONSUMER"})
-"""The daemon's threads without which something of ours stands still, by Dagster's names."""
-DEAD_AFTER = 120.0
-"""Seconds without a sign of life of any thread; each gives one every 30 s."""
-STUCK_AFTER = 600.0
-"""The same for one thread while others live: it may be at a long piece of work."""
 FREE_GB = 1.0
 
 LOCATIONS = (
@@ -68,9 +62,20 @@ def _http_only(ctx: click.Context, param: click.Parameter, value: str | None) ->
     "--code", metavar="HOST:PORT|SOCKET", help="Where the code server listens; else where `rsu up` had it listen last."
 )
 @click.option("--free-gb", default=FREE_GB, show_default=True, help="Disk space that must be free, in gigabytes.")
+@click.option(
+    "--alert", is_flag=True, help="Also notify of what the sensor alerts cannot notify of; see docs/alerts.md."
+)
+@click.option("--every", default=0.0, metavar="SECONDS", help="With --alert: go on for ever, evaluating so often.")
 @click.option("--wait", "patience", default=0.0, metavar="SECONDS", help="Ask again for so long until all is well.")
 def health(
-    as_json: bool, only: tuple[str, ...], web: str | None, code: str | None, free_gb: float, patience: float
+    as_json: bool,
+    only: tuple[str, ...],
+    web: str | None,
+    code: str | None,
+    free_gb: float,
+    alert: bool,
+    every: float,
+    patience: float,
 ) -> None:
     """Tell whether everything works: exit code 0 if so, 1 if not, 2 for usage or configuration.
 
@@ -79,6 +84,7 @@ def health(
     daemon     Dagster's daemon has shown that it lives
     automation sensors, schedules and the queue are on, tick and do not fail
     watch      races in their window are looked at
+    syncs      runs, credentials, first syncs, past editions and alerts go on
     writes     no other program writes to races, events and registrations
     clock      the clocks of hub, database and RunSignup agree
     code       the code server answers
@@ -86,11 +92,18 @@ def health(
     location   the web UI could load the project from the code server
     disk       there is room where RSU_HOME and the embedded database are
 
-    Each reason is one sentence. It takes no longer than 5 s and starts nothing.
+    Each reason is one sentence. It takes no longer than 5 s and starts nothing. With --alert it takes up to 40 s longer when
+    something fails.
     """
     settings = installation.current().settings
     _refuse_unreadable(settings)
     chosen = [check for check in CHECKS if check in only] or list(CHECKS)
+    if alert:
+        from rsu_pipeline.commands import watchdog
+
+        checks = [check for check in chosen if check in watchdog.CHECKS]
+        target = watchdog.Target(settings, checks, web, code or _address_of_up(settings.home), free_gb)
+        watchdog.run(target, lambda line: click.echo(f"Warning: {line}.", err=True), every)
     deadline = time.monotonic() + patience
     while True:
         began = time.monotonic()
@@ -118,8 +131,9 @@ def find(
 ) -> list[Reason]:
     """Everything that is not as it should be, in the order of the checks. The groups are asked at the same time."""
     asked = set(chosen)
+    since: dict[str, dt.datetime] = {}
     groups = {
-        "database": lambda: _database(settings, asked & AT_DATABASE),
+        "database": lambda: _database(settings, asked & AT_DATABASE, since),
         "code": lambda: _code(code),
         "web": lambda: _web(web or settings.ui_url, _own_page(web), asked & AT_WEB),
         "disk": lambda: _disk(settings.home, free_gb),
@@ -147,33 +161,33 @@ def find(
         if isinstance(answer, Exception):
             raise answer
         reasons += answer
+    reasons = [
+        (check, _with_since(sentence, None if check in AT_DATABASE else since.get(check)))
+        for check, sentence in reasons
+    ]
     return sorted(reasons, key=lambda reason: CHECKS.index(reason[0]))
 
 
-def _database(settings: Settings, asked: set[str]) -> Iterator[Reason]:
-    """What the database says of itself, of the daemon and of the watch. Without it there is one reason."""
+def _database(settings: Settings, asked: set[str], services_since: dict[str, dt.datetime]) -> Iterator[Reason]:
+    """What the database says of itself, of the daemon and of the watch. Without it there is one reason. Since when services
+    are alerted, by check, is added to `services_since`."""
     try:
-        url = settings.database_url or _embedded_url(settings.home / "postgres")
+        url = database_url(settings)
         with database.session(url, purpose="health") as conn:
             with conn.cursor() as cur:
                 cur.execute(f"SET statement_timeout = {int(CALL_SECONDS * 1000)}")
             schema_version.require_current(conn, url)
-            if asked & {"daemon", "automation"}:
-                dead = daemon_trouble(liveness.daemon_silence(conn))
-                if "daemon" in asked:
-                    yield from (("daemon", sentence) for sentence in dead)
-                if "automation" in asked and not dead:
-                    stopped = automation.find(conn, dt.datetime.now(dt.UTC))
-                    yield from (("automation", problem.sentence) for problem in stopped)
-            if "watch" in asked:
-                unwatched = causes.dead_watch(conn, settings, clocks.present(conn, settings.sync.max_clock_skew))
-                yield from (("watch", problem.sentence) for problem in unwatched)
-            if "writes" in asked:
-                writes = foreign_writes.open_writes(conn, dt.datetime.now(dt.UTC))
-                yield from (("writes", item.sentence()) for item in writes)
-            if "clock" in asked:
-                wrong = clocks.disagreements(conn, settings.sync.max_clock_skew)
-                yield from (("clock", item.sentence) for item in wrong)
+            now = dt.datetime.now(dt.UTC)
+            if "daemon" in asked:
+                dead = automation.daemon_trouble(liveness.daemon_silence(conn, now), now)
+                yield from (("daemon", sentence) for sentence in dead.values())
+            if asked - {"database", "daemon"}:
+                since = {alert.cause: alert.first_seen_at for alert in kept.open_alerts(conn)}
+                services_since |= {key: at for (kind, key), at in since.items() if kind == causes.SERVICE_KIND}
+                for problem in causes.standstills(conn, settings, now):
+                    check = causes.HEALTH_CHECKS[problem.kind]
+                    if check in asked - {"daemon"}:
+                        yield check, _with_since(problem.sentence, since.get(problem.cause))
     except (database.DatabaseError, embedded.EmbeddedError) as error:
         yield "database", str(error)
     except psycopg2.Error as error:
@@ -182,17 +196,16 @@ def _database(settings: Settings, asked: set[str]) -> Iterator[Reason]:
         yield "database", f"The embedded PostgreSQL in {settings.home / 'postgres'} cannot be looked at: {error}."
 
 
-def daemon_trouble(silence: Mapping[str, float]) -> list[str]:
-    """What is wrong with the daemon, by the seconds since each of its threads last showed that it lives."""
-    if not silence:
-        return ["The daemon has never run on this database: sensors, schedules and the queue stand still."]
-    newest = min(silence.values())
-    if newest > DEAD_AFTER:
-        return [
-            f"The daemon is dead, its last sign of life is {newest:.0f} s old: sensors, schedules and the queue stand still."
-        ]
-    stuck = sorted(name for name in THREADS if silence.get(name, newest) > STUCK_AFTER)
-    return [f"The daemon's thread {name} has shown no sign of life for {silence[name]:.0f} s." for name in stuck]
+def _with_since(sentence: str, since: dt.datetime | None) -> str:
+    """Return a sentence, with since when its alert is open where it does not say since when it lasts."""
+    if since is None or "since" in sentence.lower():
+        return sentence
+    return f"{sentence} (Since {since:%Y-%m-%d %H:%M} UTC.)"
+
+
+def database_url(settings: Settings) -> str:
+    """Return the address of the database. Raises EmbeddedError where it is the embedded one and does not run."""
+    return settings.database_url or _embedded_url(settings.home / "postgres")
 
 
 def _embedded_url(folder: Path) -> str:
@@ -222,7 +235,10 @@ def _code(address: str | None) -> Iterator[Reason]:
             question = health_pb2.HealthCheckRequest(service="DagsterApi")
             answer = health_pb2_grpc.HealthStub(channel).Check(question, timeout=CALL_SECONDS)
         except grpc.RpcError:
-            yield "code", f"The code server does not answer at {address}: nothing can be launched."
+            yield (
+                "code",
+                f"The code server does not answer at {address}: nothing can be launched. See its log, and start it again.",
+            )
             return
     if answer.status != serving:
         yield "code", f"The code server at {address} says that it is not serving."
@@ -249,7 +265,7 @@ def _web(url: str, headers: Mapping[str, str], asked: Collection[str]) -> Iterat
     except HTTPError as error:
         yield check, f"The web UI at {url} answers with an error: HTTP {error.code}."
     except (OSError, HTTPException, ValueError):
-        yield check, f"The web UI does not answer at {url}."
+        yield check, f"The web UI does not answer at {url}. See its log, and start it again."
 
 
 def _fetch(url: str, headers: Mapping[str, str], body: bytes | None = None) -> bytes:
@@ -285,7 +301,10 @@ def _disk(home: Path, free_gb: float) -> Iterator[Reason]:
         there = next(path for path in (place, *place.parents) if path.exists())
         free = shutil.disk_usage(there).free / 1e9
         if free < free_gb:
-            low[there.stat().st_dev] = ("disk", f"Only {free:.2f} GB are free at {place}, less than {free_gb:g} GB.")
+            low[there.stat().st_dev] = (
+                "disk",
+                f"Only {free:.2f} GB are free at {place}, less than {free_gb:g} GB: make room.",
+            )
     yield from low.values()
 
 

@@ -204,6 +204,23 @@ def _serve(
             env=environment | WITHHELD,
             restart=True,
         ),
+        Child(
+            "watchdog",
+            # A process of its own: the alerts of the daemon's sensors end with the daemon.
+            [
+                sys.executable,
+                "-m",
+                "rsu_pipeline.cli",
+                "health",
+                "--alert",
+                "--every",
+                "30",
+                "--code",
+                str(socket_path),
+            ],
+            env=environment,
+            restart=True,
+        ),
     ]
 
     def echo(name: str, line: str) -> None:

@@ -9,6 +9,7 @@ from typing import Any
 import dagster as dg
 
 from rsu_pipeline import installation
+from rsu_pipeline.alerts import causes
 from rsu_pipeline.orchestration.assets.fleet import fleet_health
 from rsu_pipeline.orchestration.batch import partners_at_once
 from rsu_pipeline.orchestration.failures import plain_failures
@@ -261,6 +262,20 @@ def clocks_agree(warehouse: WarehouseResource) -> dg.AssetCheckResult:
     )
 
 
+@dg.asset_check(asset=fleet_health, config_schema=NO_CONFIG)
+def nothing_stands_still(warehouse: WarehouseResource) -> dg.AssetCheckResult:
+    """No sensor, schedule, run, watch, sync, backfill or notifier stands still or fails: what `rsu health` and the alerts name."""
+    settings = installation.current().settings
+    with plain_failures(), warehouse.connect("nothing_stands_still") as conn:
+        found = causes.standstills(conn, settings, clocks.utc_now())
+    return _result(
+        not found,
+        ERROR,
+        {"standstills": len(found)},
+        [{"kind": item.kind, "partner": item.partner, "sentence": item.sentence} for item in found[:SAMPLE]],
+    )
+
+
 def _result(
     passed: bool, severity: dg.AssetCheckSeverity, numbers: dict[str, int | float], sample: Sequence[dict[str, Any]]
 ) -> dg.AssetCheckResult:
@@ -285,6 +300,7 @@ FLEET_CHECKS = (
     no_similar_partner_names,
     no_foreign_writes,
     clocks_agree,
+    nothing_stands_still,
 )
 
 check_fleet = dg.define_asset_job(

@@ -34,6 +34,7 @@ class Only(enum.IntEnum):
     DAGSTER_SCHEMA = 1
     API_KEYS = 2
     SERVER = 3
+    ALERTS = 4
 
     @property
     def key(self) -> Key:

@@ -1,11 +1,13 @@
 """Alerts kept from look to look, and the questions to the hub that find what is wrong."""
 
 import datetime as dt
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 from psycopg2.extensions import connection as Connection
 
+from rsu_pipeline.warehouse.advisory_locks import Only
 from rsu_pipeline.warehouse.credentials import PROVIDER
 from rsu_pipeline.warehouse.cursors import REMOVALS_HELD_BACK
 from rsu_pipeline.warehouse.event_times import AHEAD_TOLERANCE, IS_UPCOMING
@@ -66,6 +68,23 @@ _COLUMNS = (
 )
 
 
+@contextmanager
+def evaluation(conn: Connection) -> Iterator[bool]:
+    """Hold the right to evaluate alerts for a block; yield False where another session has it. Nothing is notified twice."""
+    with conn.cursor() as cur:
+        cur.execute("SELECT pg_try_advisory_lock(%s, %s)", Only.ALERTS.key)
+        (is_mine,) = cur.fetchone() or (False,)
+    conn.commit()
+    try:
+        yield bool(is_mine)
+    finally:
+        if is_mine and not conn.closed:
+            conn.rollback()
+            with conn.cursor() as cur:
+                cur.execute("SELECT pg_advisory_unlock(%s, %s)", Only.ALERTS.key)
+            conn.commit()
+
+
 def unsettled(conn: Connection, now: dt.datetime) -> list[Alert]:
     """Alerts that are open, and those whose end is still to be told; in order of number."""
     with conn.cursor() as cur:
@@ -84,14 +103,15 @@ def open_alerts(conn: Connection) -> list[Alert]:
         return [Alert(*row) for row in cur.fetchall()]
 
 
-def note(conn: Connection, problems: Sequence[Problem], now: dt.datetime) -> None:
-    """Writes what a look saw, and counts the look for the open alerts it did not see. In the caller's transaction."""
+def note(conn: Connection, problems: Sequence[Problem], now: dt.datetime, kinds: Collection[str]) -> None:
+    """Writes what a look saw, and counts the look for the open alerts of these kinds it did not see. In the caller's
+    transaction."""
     seen = {problem.cause: problem for problem in problems}
     with conn.cursor() as cur:
         cur.execute(
-            "UPDATE alerts SET looks_missed = looks_missed + 1 WHERE cleared_at IS NULL"
+            "UPDATE alerts SET looks_missed = looks_missed + 1 WHERE cleared_at IS NULL AND kind = ANY (%s)"
             " AND (kind, cause) NOT IN (SELECT * FROM unnest(%s::text[], %s::text[]))",
-            ([kind for kind, _ in seen], [key for _, key in seen]),
+            (list(kinds), [kind for kind, _ in seen], [key for _, key in seen]),
         )
         for problem in seen.values():
             cur.execute(
@@ -104,6 +124,27 @@ def note(conn: Connection, problems: Sequence[Problem], now: dt.datetime) -> Non
                 """,
                 (problem.kind, problem.key, problem.partner, problem.sentence, problem.run_id, now, now),
             )
+
+
+def unsent_since(conn: Connection) -> dt.datetime | None:
+    """Return since when no notifier takes a message: when the first open alert was seen that could not be sent."""
+    with conn.cursor() as cur:
+        cur.execute(
+            # One refusal may be a moment's. That of the alert about it is one more, so that it stays open until it was sent.
+            "SELECT min(first_seen_at) FROM alerts WHERE cleared_at IS NULL AND told_at IS NULL"
+            " AND failed_sends >= CASE kind WHEN 'notifier_failing' THEN 1 ELSE 2 END"
+        )
+        (since,) = cur.fetchone() or (None,)
+    found: dt.datetime | None = since
+    return found
+
+
+def forget_unsent(conn: Connection) -> None:
+    """Forget the messages that no notifier took, where there is no notifier any more. In the caller's transaction."""
+    with conn.cursor() as cur:
+        cur.execute(
+            "UPDATE alerts SET failed_sends = 0 WHERE cleared_at IS NULL AND told_at IS NULL AND failed_sends > 0"
+        )
 
 
 def clear(conn: Connection, alert_ids: Collection[int], now: dt.datetime) -> None:
@@ -146,11 +187,11 @@ def mark_clear_told(conn: Connection, alert_ids: Collection[int], now: dt.dateti
 # What is wrong. Partners that are switched off are left out everywhere.
 
 
-def rejected(conn: Connection) -> list[tuple[int, str | None]]:
-    """Partners whose credential RunSignup refuses: number and partition key."""
+def rejected(conn: Connection) -> list[tuple[int, str | None, dt.datetime]]:
+    """Partners whose credential RunSignup refuses: number, partition key, since when."""
     with conn.cursor() as cur:
         cur.execute(
-            "SELECT t.timing_partner_id, t.partition_key FROM timing_partners t"
+            "SELECT t.timing_partner_id, t.partition_key, c.rejected_at FROM timing_partners t"
             " JOIN partner_provider_credentials c USING (timing_partner_id)"
             " JOIN providers v ON v.provider_id = c.provider_id AND lower(v.name) = %s"
             " WHERE t.disabled_at IS NULL AND c.rejected_at IS NOT NULL ORDER BY 1",

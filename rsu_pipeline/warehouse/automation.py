@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from psycopg2.extensions import connection as Connection
 
-QUEUED_FOR = dt.timedelta(minutes=2)
+QUEUED_FOR = dt.timedelta(seconds=80)
 """How long a run may wait in the queue while its lane and its partition are free."""
 
 
@@ -73,14 +73,16 @@ def automations(conn: Connection, names: Sequence[str]) -> dict[str, Automation]
         return {row[0]: Automation(*row) for row in cur.fetchall()}
 
 
-def recent_ticks(conn: Connection, since: dt.datetime) -> list[dt.datetime]:
-    """Return when ticks of any sensor or schedule were made since then, in order."""
+def recent_ticks(conn: Connection, since: dt.timedelta, now: dt.datetime) -> list[dt.datetime]:
+    """Return when ticks of any sensor or schedule were made within so long before `now`, in order, by the clock of `now`."""
     with conn.cursor() as cur:
-        # By when they were stored: a schedule's tick is dated by its plan, which may lie long back.
+        # By when they were stored: a schedule's tick is dated by its plan, which may lie long back. The database dates that
+        # by its own clock, which may be another.
         cur.execute(
-            "SELECT create_timestamp AT TIME ZONE 'UTC' FROM dagster.job_ticks WHERE create_timestamp > %s AT TIME ZONE 'UTC'"
-            " ORDER BY 1",
-            (since,),
+            "SELECT t.at FROM (SELECT create_timestamp AT TIME ZONE 'UTC' + (%(now)s - clock_timestamp()) AS at"
+            " FROM dagster.job_ticks WHERE create_timestamp > (clock_timestamp() - %(since)s) AT TIME ZONE 'UTC') t"
+            " WHERE t.at <= %(now)s ORDER BY 1",
+            {"now": now, "since": since},
         )
         return [moment for (moment,) in cur.fetchall()]
 

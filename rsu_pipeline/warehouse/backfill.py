@@ -109,17 +109,23 @@ def request_of(conn: Connection, partner_id: int) -> Request | None:
 def waiting(conn: Connection, now: dt.datetime) -> list[str]:
     """Partition keys of the partners whose next slice may begin, longest waiting first; not those switched off or
     without a working credential. A wait longer than any that is set was noted by a clock that was ahead."""
+    return list(due_since(conn, now))
+
+
+def due_since(conn: Connection, now: dt.datetime) -> dict[str, tuple[int, dt.datetime]]:
+    """Return the partners of `waiting`, and since when each waits, by the database's clock, given by that of `now`."""
     with conn.cursor() as cur:
         cur.execute(
             f"""
-            SELECT t.partition_key {fleet.ACTIVE} JOIN history_requests h USING (timing_partner_id)
+            SELECT t.partition_key, t.timing_partner_id, %(now)s - (now() - least(h.not_before, now()))
+            {fleet.ACTIVE} JOIN history_requests h USING (timing_partner_id)
             WHERE h.finished_at IS NULL AND h.cancelled_at IS NULL
                 AND (h.not_before <= now() OR h.not_before > now() + %(longest)s) AND {fleet.IS_ACTIVE}
             ORDER BY h.not_before, t.timing_partner_id
             """,
             {"provider": PROVIDER, "now": now, "longest": LONGEST_WAIT + AHEAD_TOLERANCE},
         )
-        return [key for (key,) in cur.fetchall()]
+        return {key: (partner_id, since) for key, partner_id, since in cur.fetchall()}
 
 
 def reopen(conn: Connection, partner_id: int, now: dt.datetime) -> bool:

@@ -1,17 +1,20 @@
 """What the database tells of who has shown a sign of life."""
 
+import datetime as dt
+
 from psycopg2.extensions import connection as Connection
 
 
-def daemon_silence(conn: Connection) -> dict[str, float]:
-    """Seconds since each of Dagster's daemon threads last showed that it lives, by its name; empty when none ever did."""
+def daemon_silence(conn: Connection, now: dt.datetime) -> dict[str, float]:
+    """Seconds since each of Dagster's daemon threads last showed that it lives, by its name; empty when none ever did. Less
+    than nothing where the stamp is in the future. `now` is by the hub's clock, as the stamps are."""
     with conn.cursor() as cur:
         cur.execute("SELECT to_regclass('dagster.daemon_heartbeats') IS NOT NULL")
         (has_heartbeats,) = cur.fetchone() or (False,)
         if not has_heartbeats:
             return {}
         cur.execute(
-            "SELECT daemon_type, extract(epoch FROM (now() AT TIME ZONE 'UTC') - timestamp)::float"
-            " FROM dagster.daemon_heartbeats"
+            "SELECT daemon_type, extract(epoch FROM %s - timestamp AT TIME ZONE 'UTC')::float FROM dagster.daemon_heartbeats",
+            (now,),
         )
         return dict(cur.fetchall())

@@ -204,8 +204,13 @@ def test_every_kind_that_the_database_tells_is_raised_here() -> None:
         "run_failed",
         "run_stuck",
         "registration_missing",
-        # Raised on the tables of a real instance: orchestration/test_automation.py.
+        # Raised on a real instance, and with a notifier that fails: orchestration/test_standstills.py.
         "automation_stopped",
+        "daemon_dead",
+        "never_synced",
+        "backfill_stopped",
+        "notifier_failing",
+        causes.SERVICE_KIND,
     }
 
 
@@ -302,5 +307,9 @@ def test_calls_of_partners_that_share_an_api_key_are_short_together(put: Fleet) 
     )
     found = [item for item in causes.find(put.conn, configuration.load({}), NOW) if item.kind == "budget_short"]
     assert [(item.key, item.sentence) for item in found] == [
-        ("1", "1-acme and 2-acme, which share one API key: 50 of 900 calls of this hour are left for routine syncs.")
+        (
+            "1",
+            "1-acme and 2-acme, which share one API key: 50 of 900 calls of this hour are left for routine syncs."
+            " More come by themselves within the hour; docs/alerts.md says how to find out who calls.",
+        )
     ]

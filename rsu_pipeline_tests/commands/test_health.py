@@ -3,6 +3,7 @@
 Parts are killed for good by stopping them (SIGSTOP): `rsu up` starts what has ended again.
 """
 
+import datetime as dt
 import json
 import os
 import signal
@@ -19,6 +20,7 @@ from typing import Any
 import psycopg2
 import pytest
 
+from rsu_pipeline.alerts import automation
 from rsu_pipeline.commands import health
 from rsu_pipeline.warehouse import embedded
 from rsu_pipeline.warehouse.embedded_cluster import Cluster
@@ -27,6 +29,7 @@ from rsu_pipeline_tests.commands.shell import Done, refusal, rows, rsu
 from rsu_pipeline_tests.commands.started import Started, free_port, without_ours
 from rsu_pipeline_tests.hub import Hub
 
+NOW = dt.datetime.now(dt.UTC)
 NOWHERE = "postgresql://nobody@127.0.0.1:9/none"
 
 
@@ -136,7 +139,8 @@ def _processes(started: Started) -> Iterator[tuple[int, str]]:
 def test_all_well_is_one_line_and_exit_code_0(story: Story) -> None:
     assert (story.well.returncode, story.well.stderr) == (0, "")
     assert (
-        story.well.stdout == "Healthy: database, daemon, automation, watch, writes, clock, code, web, location, disk.\n"
+        story.well.stdout
+        == "Healthy: database, daemon, automation, watch, syncs, writes, clock, code, web, location, disk.\n"
     )
     assert story.as_json["healthy"] is True
     assert story.as_json["reasons"] == []
@@ -229,7 +233,7 @@ def test_a_disk_without_room_is_told_once_for_each_disk(tmp_path: Path) -> None:
     done = rsu("health", "--only", "disk", "--free-gb", "1000000", settings=settings)
     assert done.returncode == 1
     (line,) = done.stdout.splitlines()
-    assert line.endswith("less than 1e+06 GB.")
+    assert line.endswith("less than 1e+06 GB: make room.")
 
 
 def test_a_port_where_something_else_listens_is_no_web_ui_and_no_code_server(tmp_path: Path) -> None:
@@ -245,8 +249,8 @@ def test_a_port_where_something_else_listens_is_no_web_ui_and_no_code_server(tmp
         assert time.monotonic() - begun < 6
     assert done.returncode == 1
     assert done.stdout.splitlines() == [
-        f"The code server does not answer at {address}: nothing can be launched.",
-        f"The web UI does not answer at http://{address}.",
+        f"The code server does not answer at {address}: nothing can be launched. See its log, and start it again.",
+        f"The web UI does not answer at http://{address}. See its log, and start it again.",
     ]
 
 
@@ -264,17 +268,25 @@ def test_a_bad_configuration_is_exit_code_2(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("silence", "trouble"),
     [
-        ({name: 5.0 for name in health.THREADS}, []),
-        ({name: 119.0 for name in health.THREADS}, []),
-        ({name: 121.0 for name in health.THREADS}, ["The daemon is dead, its last sign of life is 121 s old"]),
-        ({name: 5.0 for name in health.THREADS} | {"SENSOR": 601.0}, ["The daemon's thread SENSOR has shown no sign"]),
+        ({name: 5.0 for name in automation.THREADS}, []),
+        ({name: 79.0 for name in automation.THREADS}, []),
+        ({name: 81.0 for name in automation.THREADS}, ["The daemon is dead, its last sign of life is 81 s old"]),
+        (
+            {name: 5.0 for name in automation.THREADS} | {"SENSOR": 601.0},
+            ["The daemon's thread SENSOR has shown no sign"],
+        ),
         # A thread of long ago, of another version or another configuration.
-        ({name: 5.0 for name in health.THREADS} | {"ASSET": 1e6}, []),
+        ({name: 5.0 for name in automation.THREADS} | {"ASSET": 1e6}, []),
         ({}, ["The daemon has never run on this database"]),
+        # Dated before the clock stepped back.
+        (
+            {name: -3600.0 for name in automation.THREADS},
+            ["The daemon's last sign of life is dated 3600 s in the future"],
+        ),
     ],
 )
 def test_the_daemon_by_its_signs_of_life(silence: dict[str, float], trouble: list[str]) -> None:
-    found = health.daemon_trouble(silence)
+    found = list(automation.daemon_trouble(silence, NOW).values())
     assert [line[: len(start)] for line, start in zip(found, trouble, strict=True)] == trouble
 
 
@@ -289,7 +301,7 @@ def test_the_threads_asked_after_are_those_that_this_installation_has(
     monkeypatch.setenv("RSU_HOME", str(tmp_path))
     monkeypatch.setenv("DAGSTER_HOME", str(settings.project_root()))
     with dg.DagsterInstance.get() as instance:
-        assert set(instance.get_required_daemon_types()) >= health.THREADS
+        assert set(instance.get_required_daemon_types()) >= automation.THREADS
 
 
 def test_a_location_that_cannot_be_loaded_is_told() -> None:

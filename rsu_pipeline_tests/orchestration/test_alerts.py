@@ -8,8 +8,8 @@ from collections.abc import Iterator
 import dagster as dg
 import pytest
 
+from rsu_pipeline.alerts import runs
 from rsu_pipeline.definitions import defs
-from rsu_pipeline.orchestration import alerts as orchestration
 from rsu_pipeline.orchestration.alerts import alerts
 from rsu_pipeline.orchestration.resources import WarehouseResource
 from rsu_pipeline_tests.alerts import notifier as notifiers
@@ -57,8 +57,11 @@ def test_a_failed_run_is_told_once_with_its_link_until_its_job_goes_well_again(
     hub: Hub, hub_instance: dg.DagsterInstance, notifier: Notifier
 ) -> None:
     first = ended(hub_instance, FAILED, "watch")
-    told = [("RunSignup hub: a run failed", f"job watch failed. https://hub.example.com/runs/{first.run_id}")]
-    assert heard(hub_instance, notifier) == told
+    ((title, text),) = heard(hub_instance, notifier)
+    assert title == "RunSignup hub: a run failed"
+    assert text.startswith("job watch failed, since ") and text.endswith(
+        f" https://hub.example.com/runs/{first.run_id}"
+    )
     assert heard(hub_instance, notifier) == []
     ended(hub_instance, FAILED, "watch")
     assert heard(hub_instance, notifier) == []
@@ -67,7 +70,7 @@ def test_a_failed_run_is_told_once_with_its_link_until_its_job_goes_well_again(
     ended(hub_instance, WELL, "watch")
     assert heard(hub_instance, notifier) == []
     ((title, text),) = heard(hub_instance, notifier)
-    assert (title, "job watch failed." in text) == ("Cleared: a run failed", True)
+    assert (title, "job watch failed, since" in text) == ("Cleared: a run failed", True)
     assert heard(hub_instance, notifier) == []
     last = ended(hub_instance, FAILED, "watch")
     assert last.run_id in heard(hub_instance, notifier)[0][1]
@@ -79,7 +82,7 @@ def test_each_partition_is_a_cause_of_its_own_and_all_are_one_message(
     for key in ("1-acme", "2-birch"):
         ended(hub_instance, FAILED, partition=key)
     ((_, text),) = heard(hub_instance, notifier)
-    assert [line.split(".")[0] for line in sorted(text.splitlines())] == [
+    assert [line.split(" and left ")[0] for line in sorted(text.splitlines())] == [
         "1-acme: job sync_partner failed",
         "2-birch: job sync_partner failed",
     ]
@@ -94,9 +97,9 @@ def test_a_run_that_dagster_retries_is_told_only_when_the_retry_fails_or_does_no
     hub: Hub, hub_instance: dg.DagsterInstance, notifier: Notifier, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     run = ended(hub_instance, FAILED, "retention")
-    hub_instance.add_run_tags(run.run_id, {orchestration.WILL_RETRY_TAG: "true"})
+    hub_instance.add_run_tags(run.run_id, {"dagster/will_retry": "true"})
     assert heard(hub_instance, notifier) == []
-    monkeypatch.setattr(orchestration, "RETRY_WITHIN", dt.timedelta(0))
+    monkeypatch.setattr(runs, "RETRY_WITHIN", dt.timedelta(0))
     assert len(heard(hub_instance, notifier)) == 1
     ended(hub_instance, WELL, "retention")
     heard(hub_instance, notifier)
@@ -104,9 +107,7 @@ def test_a_run_that_dagster_retries_is_told_only_when_the_retry_fails_or_does_no
 
     run = ended(hub_instance, FAILED, "watch")
     retry = ended(hub_instance, FAILED, "watch")
-    hub_instance.add_run_tags(
-        run.run_id, {orchestration.WILL_RETRY_TAG: "true", orchestration.RETRIED_BY_TAG: retry.run_id}
-    )
+    hub_instance.add_run_tags(run.run_id, {"dagster/will_retry": "true", "dagster/auto_retry_run_id": retry.run_id})
     ((_, text),) = heard(hub_instance, notifier)
     assert retry.run_id in text
 
@@ -120,7 +121,8 @@ def test_a_sync_that_could_not_read_is_mended_by_whatever_reads_it_later(
     assert not run.success
     ((title, text),) = heard(hub_instance, notifier)
     assert title == "RunSignup hub: a run failed"
-    assert text == f"{key}: the listing of races could not be read. https://hub.example.com/runs/{run.run_id}"
+    assert text.startswith(f"{key}: the listing of races could not be read, since ")
+    assert text.endswith(f" https://hub.example.com/runs/{run.run_id}")
     hub.sandbox.admin.clear_faults()
     assert heard(hub_instance, notifier) == []
     hub.sync(2)
@@ -155,7 +157,7 @@ def test_a_run_that_waits_or_keeps_silent_for_too_long_is_told_and_a_backfill_in
     )
     look(hub_instance)
     ((_, text),) = notifier.take()
-    assert text.startswith("job watch has said nothing since ")
+    assert text.startswith("job watch has logged nothing since ")
     report(hub_instance, [silent], WELL)
     look(hub_instance)
     look(hub_instance)
@@ -170,12 +172,12 @@ def test_runs_of_other_programs_and_of_long_ago_are_no_news(
     hub.execute("UPDATE dagster.runs SET update_timestamp = update_timestamp - interval '25 hours'")
     assert heard(hub_instance, notifier) == []
     ended(hub_instance, FAILED, "watch")
-    monkeypatch.setattr(orchestration, "OURS", frozenset({"sync_partner"}))
+    monkeypatch.setattr(runs, "MONITORED_JOBS", frozenset({"sync_partner"}))
     assert heard(hub_instance, notifier) == []
 
 
 def test_every_job_of_ours_counts() -> None:
-    assert {job.name for job in defs.resolve_all_job_defs() if not job.name.startswith("__")} <= orchestration.OURS
+    assert {job.name for job in defs.resolve_all_job_defs() if not job.name.startswith("__")} <= runs.MONITORED_JOBS
 
 
 def test_a_run_that_was_told_stays_open_when_it_is_a_day_old(

@@ -22,12 +22,13 @@ NUMBERS = {
     "partners", "partners_stale", "partners_failing", "partners_off", "partners_without_credential", "credentials_refused",
     "races_ahead", "events_ahead", "events_stale", "failures", "rows", "rows_changed_24h", "quarantined",
     "rows_with_faults", "bibs_24h", "calls_this_hour", "calls_this_hour_max", "calls_needed_max", "calls_limit",
-    "histories_open", "minutes_overdue_max", "bib_seconds_p95_max", "hours_not_syncing", "seconds",
+    "histories_open", "minutes_overdue_max", "bib_seconds_p95_max", "hours_not_syncing", "standstills",
+    "seconds",
 }  # fmt: skip
 CHECKS = {
     "every_partner_fresh", "no_duplicate_registrations", "bib_log_replays", "budget_is_enough", "credentials_work",
     "events_equal_runsignup", "no_rows_held_back", "no_shared_api_keys", "no_similar_partner_names",
-    "no_foreign_writes", "clocks_agree",
+    "no_foreign_writes", "clocks_agree", "nothing_stands_still",
 }  # fmt: skip
 _names = itertools.count(1)
 

@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 import dagster as dg
 
 from rsu_pipeline import installation
+from rsu_pipeline.alerts import causes
 from rsu_pipeline.orchestration.assets.sync import KINDS
 from rsu_pipeline.orchestration.failures import plain_failures
 from rsu_pipeline.orchestration.resources import WarehouseResource
@@ -50,6 +51,7 @@ def fleet_health(warehouse: WarehouseResource) -> dg.MaterializeResult[None]:
         partners, reads = health.partners(conn, now), health.event_reads(conn, now)
         bibs = health.bibs_by_hour(conn, now)
         downtimes = downtime.find_downtimes(conn, now, settings.cadence)
+        standstills = causes.standstills(conn, settings, clocks.utc_now())
     fresh = judging.freshness(reads, now, settings.cadence)
     budget = judging.budget(judging.calls_needed(reads, now, settings), settings)
     worst = judging.oldest(fresh)
@@ -57,6 +59,10 @@ def fleet_health(warehouse: WarehouseResource) -> dg.MaterializeResult[None]:
     return dg.MaterializeResult(
         metadata={
             **_numbers(partners, fresh, budget, settings),
+            "standstills": dg.MetadataValue.int(len(standstills)),
+            "standing_still": dg.MetadataValue.text(
+                "\n".join(item.sentence for item in standstills[:ROWS]) or "Nothing."
+            ),
             "hours_not_syncing": dg.MetadataValue.float(max((item.hours for item in downtimes), default=0.0)),
             "downtime": dg.MetadataValue.text("\n".join(downtime.describe(downtimes)) or "None within three days."),
             "seconds": dg.MetadataValue.float(round(time.monotonic() - began, 3)),

@@ -1,0 +1,144 @@
+"""Notify from outside Dagster: of services that do not work, and of everything else while the sensor `alerts` does not.
+
+The sensor `alerts` is a part of what may stand still. `rsu health --alert` runs this: as a service beside the others, or every
+minute from a timer. An alert is a row of table `alerts`, so that nothing is notified twice. Only that the database is away is noted
+in a file.
+"""
+
+import datetime as dt
+import json
+import time
+from collections.abc import Callable, Collection, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+import psycopg2
+
+from rsu_pipeline.alerts import automation, causes
+from rsu_pipeline.alerts.look import look
+from rsu_pipeline.alerts.send import send
+from rsu_pipeline.commands import health
+from rsu_pipeline.settings import Settings
+from rsu_pipeline.warehouse import alerts, database
+from rsu_pipeline.warehouse.alerts import Problem
+
+CHECKS = ("database", "code", "web", "location", "disk")
+"""Checks of `rsu health` that the sensor `alerts` cannot make: it needs what they check."""
+STARTING_SECONDS = 90.0
+"""How long the services that start beside this one have until they are judged."""
+RECHECK_SECONDS = 10.0
+"""A check that fails is made again after so long: what is just being restarted is no problem."""
+TITLE = causes.TITLES[causes.SERVICE_KIND]
+
+Log = Callable[[str], None]
+
+
+@dataclass(frozen=True)
+class Target:
+    """What is watched: the installation's settings, the checks that apply here, and where web UI and code server answer."""
+
+    settings: Settings
+    checks: Collection[str] = CHECKS
+    web: str | None = None
+    code: str | None = None
+    free_gb: float = health.FREE_GB
+
+    def failures(self) -> list[health.Reason]:
+        """Return which checks fail now, with a sentence each."""
+        return health.find(self.settings, self.checks, self.web, self.code, self.free_gb)
+
+
+def run(target: Target, log: Log, every: float) -> None:
+    """Evaluate once, or again every so many seconds until the process ends: then the services have a while to start first."""
+    if every:
+        time.sleep(STARTING_SECONDS)
+    while True:
+        try:
+            evaluate(target, dt.datetime.now(dt.UTC), log)
+        except Exception as error:
+            if not every:
+                raise
+            log(f"alerts could not be evaluated: {type(error).__name__}")  # the next evaluation may succeed
+        if not every:
+            return
+        time.sleep(every)
+
+
+def evaluate(target: Target, now: dt.datetime, log: Log, *, recheck: float = RECHECK_SECONDS) -> list[health.Reason]:
+    """Notify of services that do not work, and of those that work again; return which checks fail."""
+    failed = target.failures()
+    if failed:
+        time.sleep(recheck)
+        failing = {check for check, _ in failed}
+        failed = [reason for reason in target.failures() if reason[0] in failing]
+    away = next((sentence for check, sentence in failed if check == "database"), None)
+    if away is None:
+        try:
+            _evaluate_stored(target, failed, now, log)
+        except (database.DatabaseError, psycopg2.Error) as error:
+            away = str(error).splitlines()[0]
+            failed.append(("database", away))
+    _note_database(target.settings, away, now, log)
+    return failed
+
+
+def _evaluate_stored(target: Target, failed: Sequence[health.Reason], now: dt.datetime, log: Log) -> None:
+    settings = target.settings
+    problems = [Problem(causes.SERVICE_KIND, check, None, sentence) for check, sentence in failed]
+    kinds = {causes.SERVICE_KIND}
+    with (
+        database.session(health.database_url(settings), purpose="watchdog") as conn,
+        alerts.evaluation(conn) as is_mine,
+    ):
+        if not is_mine:
+            return
+        # Without the sensor, or the daemon or code server that it needs, nobody else evaluates.
+        is_alone = any(check in ("code", "location") for check, _ in failed) or any(
+            problem.key in ("alerts", "daemon") for problem in automation.find(conn, now)
+        )
+        if is_alone:
+            problems += causes.find(conn, settings, now)
+            kinds |= causes.HUB_KINDS
+        look(conn, problems, settings.alerts, now, log, kinds=kinds)
+
+
+def _note_database(settings: Settings, away: str | None, now: dt.datetime, log: Log) -> None:
+    """Notify once that the database is away, and once that it is back. Since when, and whether that was sent, is in a file."""
+    path = settings.home / "database-away.json"
+    noted = _read(path)
+    if away is None:
+        if noted is None:
+            return
+        since, was_sent = noted
+        if not was_sent or _send(
+            settings, f"Cleared: {TITLE}", f"The database is back. It was away since {since}.", log
+        ):
+            path.unlink(missing_ok=True)
+        return
+    since, was_sent = noted or (f"{now:%Y-%m-%d %H:%M} UTC", False)
+    if not was_sent:
+        text = (
+            f"{away} Since {since}. Nothing is synced until it is back: see to the server, the hub goes on by itself."
+        )
+        was_sent = _send(settings, f"RunSignup hub: {TITLE}", text, log)
+    with suppress(OSError):  # a full disk is a problem of its own
+        path.write_text(json.dumps({"since": since, "was_sent": was_sent}) + "\n")
+
+
+def _read(path: Path) -> tuple[str, bool] | None:
+    try:
+        noted = json.loads(path.read_text())
+        return str(noted["since"]), bool(noted["was_sent"])
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+
+
+def _send(settings: Settings, title: str, text: str, log: Log) -> bool:
+    if not settings.alerts.urls:
+        return True
+    results = send(settings.alerts.urls, title, text)
+    for one in results:
+        if not one.ok:
+            log(f"a message was not taken by the notifier of kind {one.scheme}")
+    return any(one.ok for one in results)
