@@ -258,6 +258,7 @@ def _named(race: PastRace) -> str:
 def _end(desk: Desk, done: Slice) -> None:
     """Says when the next slice may begin: at once, when calls are free again, or when a race that failed is due."""
     left = backfill.races_left(desk.conn, desk.partner_id, desk.now())
+    backfill.forget_failures_of_others(desk.conn, desk.partner_id, [race.race_id for race in left])
     done.finished = not left
     wait = done.out_of_budget or 0.0
     if left and not wait and all(race.retry_at is not None for race in left):

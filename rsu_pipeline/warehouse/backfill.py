@@ -316,6 +316,17 @@ def note_success(conn: Connection, partner_id: int, race_id: int) -> None:
         )
 
 
+def forget_failures_of_others(conn: Connection, partner_id: int, race_ids: Sequence[int]) -> None:
+    """Forget failures of all races but these, which have something left to read. What failed may have been read by a sync
+    since, or be gone. In the caller's transaction."""
+    with conn.cursor() as cur:
+        cur.execute(
+            "UPDATE history_races SET failures = 0, error = NULL, retry_at = NULL"
+            " WHERE timing_partner_id = %s AND error IS NOT NULL AND NOT race_id = ANY (%s::bigint[])",
+            (partner_id, list(race_ids)),
+        )
+
+
 def note_read(conn: Connection, partner_id: int, event_ids: Sequence[int], *, behind: bool) -> None:
     """These past events were read, in the caller's transaction: `empty` where nothing is held of them, else `loaded`;
     `behind` when the read was interrupted and has to be caught up with."""

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rsu_pipeline.sync import backfill
+from rsu_pipeline.sync import access, backfill
 from rsu_pipeline.sync.desk import CredentialRejected
 from rsu_pipeline.warehouse import database
 from rsu_pipeline.warehouse.backfill import PastEvent, waiting
@@ -194,6 +194,20 @@ def test_a_failing_race_is_skipped_counted_and_retried_later(hub: Hub, kind: str
     assert hub.history_progress().is_complete
 
 
+def test_a_race_that_failed_and_that_a_sync_read_since_fails_no_more(make_hub: MakeHub) -> None:
+    hub = make_hub(spec=SPEC, seed=7)
+    hub.environment |= {"RSU_CALL_ATTEMPTS": "1", "RSU_CALL_BACKOFF": "0"}
+    hub.sync()
+    hub.sandbox.admin.clock(advance=410 * 3600)
+    hub.sandbox.admin.fault("http_503", 0, endpoint="participants", race_id=races(hub)[0])
+    assert not hub.history().finished and hub.history_progress().failing == 1
+    hub.sandbox.admin.clear_faults()
+    assert not hub.sync().failures
+    assert hub.history(ask=False).finished
+    progress = hub.history_progress()
+    assert (progress.failing, progress.loaded, progress.is_complete) == (0, 2, True)
+
+
 def test_a_new_error_of_a_recent_edition_is_a_failure_not_unavailable(hub: Hub) -> None:
     recent = add_past(hub, races(hub)[0], days=(-20,))[0]
     hub.sync(1)
@@ -203,7 +217,7 @@ def test_a_new_error_of_a_recent_edition_is_a_failure_not_unavailable(hub: Hub) 
     assert len(hub.rows("SELECT * FROM history_races WHERE error IS NOT NULL")) == 1
 
 
-def test_a_revoked_key_is_found_out_after_three_races(make_hub: MakeHub) -> None:
+def test_a_revoked_key_is_found_out_after_a_few_races(make_hub: MakeHub) -> None:
     hub = make_hub(spec=SPEC | {"races_per_partner": 6}, seed=7)
     for race_id in races(hub):
         add_past(hub, race_id, days=(-100,))
@@ -212,7 +226,7 @@ def test_a_revoked_key_is_found_out_after_three_races(make_hub: MakeHub) -> None
     hub.sandbox.admin.reset_stats()
     with pytest.raises(CredentialRejected):
         hub.history()
-    assert sum(calls(hub).values()) <= 3 + 1 + 3
+    assert sum(calls(hub).values()) <= access.MAX_REFUSALS + 1
     hub.sandbox.admin.grant(1)
     with hub.desk(retry_rejected=True, lane="backfill") as desk:
         backfill.run_slice(desk, 1e6)
