@@ -4,6 +4,8 @@ from rsu_pipeline_tests.proof.season.programs import choice, number, pick, step
 from rsu_pipeline_tests.proof.season.world import ALL_RACES, JUST_NOW_SECONDS, World
 
 REASONS = ("cleared", "removed", "deferred")
+HIDDEN_SECONDS = 3
+"""How long one half of a transfer stays unseen."""
 BIB = choice(None, *range(1, 10))
 
 
@@ -53,9 +55,10 @@ class RegistrationSteps(World):
         ]
         if targets:
             event_id = targets[into % len(targets)]["event_id"]
-            self.late = max(self.late, 3)
+            # What is hidden stays so for longer than any change does at the time.
+            self.late = max(self.late, HIDDEN_SECONDS + self._admin.switches()["visibility_delay"])
             new = self.admin.transfer(
-                row["registration_id"], event_id, transfer_bib=with_bib, hide=hide, hide_seconds=3
+                row["registration_id"], event_id, transfer_bib=with_bib, hide=hide, hide_seconds=HIDDEN_SECONDS
             )
             if row["registration_id"] in self.erased:
                 self.erased.add(new)
