@@ -14,17 +14,21 @@ APART = ("proof/",)
 BY_PARAMETER = ("installation/test_real_servers",)
 """Modules whose tests share a server for each parameter."""
 LONGEST = (
-    "orchestration/test_recovery",
+    "proof/test_season.py",
+    "proof/test_converges",
+    "proof/test_resumes",
     "commands/test_run_config_canaries",
     "commands/test_canaries",
-    "proof/test_season",
-    "proof/",
+    "orchestration/test_recovery",
     "browser/",
-    "deploy/test_celery",
-    "commands/test_up",
     "commands/test_health",
+    "proof/",
+    "docs/test_commands",
     "installation/test_real_servers",
     "deploy/",
+    "commands/test_up",
+    "commands/test_sync",
+    "benchmarks/",
 )
 """What takes minutes begins first, so that no process is left with it at the end."""
 LEFT_TO_CI = {

@@ -59,6 +59,15 @@ def test_what_a_killed_run_left_is_removed(tmp_path: Path, monkeypatch: pytest.M
     assert sorted(tmp_path.iterdir()) == sorted([other, own, made])
 
 
+def test_where_memory_has_no_room_the_machines_temporary_folder_is_used(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(scratch, "ENOUGH_BYTES", 2**62)
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    monkeypatch.setenv("TMPDIR", "")
+    assert scratch.make_folder().parent == tmp_path
+
+
 def test_a_test_goes_to_the_process_of_what_it_shares() -> None:
     name = schedule.ROOT
     assert schedule.group(f"{name}browser/test_web_ui.py::test_a") == schedule.group(f"{name}browser/test_b.py::test_b")

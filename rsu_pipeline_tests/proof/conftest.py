@@ -14,6 +14,17 @@ from rsu_pipeline_tests.proof.season.arena import Arena as SeasonArena
 # Read at import: the tests themselves run with a clean environment.
 PROGRAMS = int(os.environ.get("RSU_PROOF_PROGRAMS", "100"))
 SEED = int(os.environ.get("RSU_PROOF_SEED") or secrets.randbelow(2**32))
+"""Each process that runs tests draws its own, which the test prints."""
+
+
+def parts(total: int, size: int) -> list[range]:
+    """Return numbers from 0 in parts of so many, each of them a test of its own, so that processes share them."""
+    return [range(first, min(first + size, total)) for first in range(0, total, size)]
+
+
+def name_of(part: range) -> str:
+    """Return a part's first and last number."""
+    return f"{part.start}-{part.stop - 1}"
 
 
 @pytest.fixture

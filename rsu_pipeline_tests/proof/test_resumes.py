@@ -12,7 +12,7 @@ from collections.abc import Callable
 import pytest
 
 from rsu_pipeline_tests.hub import Hub
-from rsu_pipeline_tests.proof.conftest import SEED
+from rsu_pipeline_tests.proof.conftest import SEED, name_of, parts
 from rsu_pipeline_tests.proof.victim import POINTS
 
 KILLS = int(os.environ.get("RSU_PROOF_KILLS", "24"))
@@ -49,16 +49,18 @@ def pages_asked(hub: Hub) -> Counter[tuple[object, ...]]:
 
 
 @pytest.mark.timeout(3600)
-def test_a_killed_sync_wastes_at_most_one_page_and_converges(make_hub: Callable[..., Hub]) -> None:
+@pytest.mark.parametrize("part", parts(KILLS, 25), ids=name_of)
+def test_a_killed_sync_wastes_at_most_one_page_and_converges(make_hub: Callable[..., Hub], part: range) -> None:
     hub = make_hub(spec=SPEC, seed=7)
     hub.environment["RSU_PAGE_SIZE"] = "4"
     admin = hub.sandbox.admin
-    print(f"{KILLS} kills, RSU_PROOF_SEED={SEED}")
-    chance = random.Random(SEED)
+    seed = SEED + part.start
+    print(f"RSU_PROOF_KILLS={len(part)} RSU_PROOF_SEED={seed}")
+    chance = random.Random(seed)
     killed = 0
     reached: Counter[str] = Counter()
-    points = itertools.cycle(POINTS)
-    while killed < KILLS:
+    points = itertools.islice(itertools.cycle(POINTS), part.start % len(POINTS), None)
+    while killed < len(part):
         point = next(points)
         active = admin.truth(1)["active"]
         for row in chance.sample(active, 3):
@@ -84,7 +86,7 @@ def test_a_killed_sync_wastes_at_most_one_page_and_converges(make_hub: Callable[
         hub.assert_bib_log_replays()
         twice = sum(times - 1 for (race_id, _), times in pages_asked(hub).items() if race_id not in finished)
         assert twice <= 1, f"killed at {point!r}: {twice} pages asked twice"
-    assert sum(reached.values()) == KILLS
+    assert sum(reached.values()) == len(part)
 
 
 HISTORY_POINTS = {

@@ -5,7 +5,7 @@ import os
 
 import pytest
 
-from rsu_pipeline_tests.proof.conftest import SEED
+from rsu_pipeline_tests.proof.conftest import SEED, name_of, parts
 from rsu_pipeline_tests.proof.season.arena import Arena
 from rsu_pipeline_tests.proof.season.machine import run_programs
 
@@ -16,7 +16,9 @@ FIRST = int(os.environ.get("RSU_SEASON_FIRST", "0"))
 
 
 @pytest.mark.timeout(10_800)
-def test_converges_through_a_season(season: Arena) -> None:
-    print(f"{PROGRAMS} programs, RSU_PROOF_SEED={SEED}")
-    run_programs(season, range(FIRST, FIRST + PROGRAMS), SEED)
-    assert season.programs == PROGRAMS
+@pytest.mark.parametrize("part", parts(PROGRAMS, 50), ids=name_of)
+def test_converges_through_a_season(season: Arena, part: range) -> None:
+    print(f"RSU_SEASON_FIRST={FIRST + part.start} RSU_SEASON_PROGRAMS={len(part)} RSU_PROOF_SEED={SEED}")
+    before = season.programs
+    run_programs(season, range(FIRST + part.start, FIRST + part.stop), SEED)
+    assert season.programs - before == len(part)
