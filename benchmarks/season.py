@@ -241,7 +241,7 @@ class Season:
         week = self.week
         week.days += 1
         for partner in self.hub.partners:
-            truth = {row["registration_id"]: expected(row) for row in self.admin.truth(partner)["active"]}
+            truth = self._readable(partner)
             stored = self.hub.stored(partner)
             week.registrations += len(truth)
             week.missing += len(truth.keys() ^ stored.keys())
@@ -250,6 +250,12 @@ class Season:
                 for number, row in truth.items()
                 if number in stored
             )
+
+    def _readable(self, partner: int) -> dict[int, dict[str, Any]]:
+        """Return the active registrations of the races that the partner can read, as they should be stored."""
+        truth = self.admin.truth(partner)
+        events = {event["event_id"] for race in truth["races"] if race["access"] for event in race["events"]}
+        return {row["registration_id"]: expected(row) for row in truth["active"] if row["event_id"] in events}
 
     def _judge_bibs(self) -> None:
         """Find out when each bib that was given out was here. One that was replaced before the hub could see it is not missed."""
