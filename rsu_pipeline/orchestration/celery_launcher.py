@@ -2,15 +2,29 @@
 
 Celery says of a task whose worker was killed that it has started, for ever; its run would hold up its partner until its
 longest runtime is over. Needs dagster-celery (deploy/celery/requirements.txt), which nothing else here does.
+
+A run that is launched while the broker is down goes back into the queue. Dagster's daemon does that for one error alone: that
+the code server cannot be reached. So the broker's absence is reported as such. The daemon then launches nothing for
+`user_code_failure_retry_delay` seconds and tries again.
 """
 
 from typing import Any
 
 import dagster as dg
-from dagster._core.launcher import CheckRunHealthResult
+from dagster._core.errors import DagsterUserCodeUnreachableError
+from dagster._core.launcher import CheckRunHealthResult, LaunchRunContext
 from dagster_celery.launcher import CeleryRunLauncher  # type: ignore[import-not-found,unused-ignore]
+from dagster_celery.make_app import make_app  # type: ignore[import-not-found,unused-ignore]
+from kombu.exceptions import OperationalError  # type: ignore[import-untyped,import-not-found,unused-ignore]
 
 from rsu_pipeline.orchestration.recovery import HubLauncher
+
+BROKER_SECONDS = 5.0
+"""How long the broker has to answer. Celery itself tries for half a minute, in which the daemon launches nothing."""
+
+
+class BrokerUnreachableError(DagsterUserCodeUnreachableError):
+    """The broker does not take a run now. The run goes back into the queue."""
 
 
 class HubCeleryLauncher(CeleryRunLauncher):  # type: ignore[misc,unused-ignore]
@@ -24,6 +38,20 @@ class HubCeleryLauncher(CeleryRunLauncher):  # type: ignore[misc,unused-ignore]
     def supports_resume_run(self) -> bool:
         """A run is not resumed but fails and is launched anew, as everywhere else."""
         return False
+
+    def launch_run(self, context: LaunchRunContext) -> None:
+        try:
+            with self.celery.connection_for_write(connect_timeout=BROKER_SECONDS) as connection:
+                connection.ensure_connection(max_retries=1, interval_start=0, timeout=BROKER_SECONDS)
+            super().launch_run(context)
+        # Celery wraps what its result store says in a RuntimeError. The task is sent after that, so nothing was launched.
+        except (OperationalError, OSError, RuntimeError) as error:
+            # An app whose connection broke stays broken.
+            self.celery = make_app(app_args=self.app_args())  # type: ignore[no-untyped-call,unused-ignore]
+            raise BrokerUnreachableError(
+                f"Celery's broker does not answer ({type(error).__name__}): the run goes back into the queue, and is launched once"
+                " it does. See RSU_CELERY_BROKER and the broker's log."
+            ) from None
 
     def check_run_worker_health(self, run: dg.DagsterRun) -> CheckRunHealthResult:
         return self._sessions.check_run_worker_health(run)

@@ -93,7 +93,12 @@ def waiting_for_nothing(conn: Connection, now: dt.datetime) -> list[Waiting]:
         cur.execute(
             """
             WITH tagged AS (
-                SELECT r.run_id, r.status, r.update_timestamp AT TIME ZONE 'UTC' AS since, r.partition,
+                SELECT r.run_id, r.status, r.partition,
+                    -- A run that goes back into the queue again and again waits since it came there first.
+                    coalesce(CASE WHEN r.status = 'QUEUED' THEN (
+                        SELECT min(e.timestamp) FROM dagster.event_logs e
+                        WHERE e.run_id = r.run_id AND e.dagster_event_type = 'PIPELINE_ENQUEUED' HAVING count(*) > 2) END,
+                        r.update_timestamp) AT TIME ZONE 'UTC' AS since,
                     coalesce((SELECT t.value FROM dagster.run_tags t WHERE t.run_id = r.run_id AND t.key = 'lane' LIMIT 1),
                         'routine') AS lane
                 FROM dagster.runs r WHERE r.status IN ('QUEUED', 'NOT_STARTED', 'STARTING', 'STARTED', 'CANCELING')

@@ -45,6 +45,8 @@ BIN = Path(sys.executable).parent
 CALLS_PER_HOUR = 500
 MONITOR_LOOKS, MONITOR_SECONDS = "poll_interval_seconds: 15", 5
 WORKERS = ("one", "two")
+BROKER_AWAY_SECONDS = 45.0
+"""Two of Dagster's retries, and longer than it takes to fail a run twice."""
 LAUNCH = """mutation($params: ExecutionParams!) { launchPipelineExecution(executionParams: $params) {
     __typename ... on LaunchRunSuccess { run { runId } } } }"""
 TERMINATE = """mutation($run: String!) { terminateRun(runId: $run) { __typename } }"""
@@ -71,6 +73,13 @@ class Story:
     canceled: str = ""
     """How the run ended that was stopped by hand, and below which runs were launched in its place."""
     instead: list[str] = field(default_factory=list)
+    brokerless: set[str] = field(default_factory=set)
+    """The states in which a run was seen that was launched while the broker was down."""
+    queued_again: int = 0
+    """How often it went back into the queue."""
+    with_broker: str = ""
+    """How it ended once the broker was back, and below the runs launched in its place."""
+    in_its_place: list[str] = field(default_factory=list)
     stats: dict[str, Any] = field(default_factory=dict)
     ledger: list[dict[str, Any]] = field(default_factory=list)
 
@@ -114,8 +123,11 @@ class Stage:
                 stdin=subprocess.DEVNULL, start_new_session=True,
             )  # fmt: skip
 
-    def start_all(self) -> None:
+    def start_broker(self) -> None:
         self.start("redis", "head", "redis-server", "--port", str(self.redis_port), "--bind", "127.0.0.1", "--save", "")
+
+    def start_all(self) -> None:
+        self.start_broker()
         self.start(
             "code", "head", BIN / "dagster", "api", "grpc", "--socket", self.folder / "code.sock",
             "--location-name", "rsu_pipeline", "-m", "rsu_pipeline.definitions",
@@ -293,6 +305,18 @@ def play(stage: Stage) -> Story:
     admin.switch(latency_ms=0)
     time.sleep(MONITOR_SECONDS + 5)
     seen.instead = [run_id for run_id, run in stage.runs().items() if run["parent"] == stopped]
+
+    stage.kill("redis")
+    waiting = stage.launch(2)
+    deadline = time.monotonic() + BROKER_AWAY_SECONDS
+    while time.monotonic() < deadline:
+        seen.brokerless.add(stage.runs()[waiting]["status"])
+        time.sleep(0.3)
+    query = "SELECT count(*) FROM dagster.event_logs WHERE run_id = %s AND dagster_event_type = 'PIPELINE_ENQUEUED'"
+    seen.queued_again = int(stage.hub.value(query, waiting)) - 1
+    stage.start_broker()
+    seen.with_broker = stage.until("it ends", lambda: stage.ended(waiting), 240)
+    seen.in_its_place = [run_id for run_id, run in stage.runs().items() if run["parent"] == waiting]
     seen.stats = dict(admin.stats())
     seen.ledger = stage.hub.rows(
         "SELECT credential_id, count(*) AS calls FROM api_calls WHERE granted_at > now() - interval '1 hour' GROUP BY 1"
@@ -334,6 +358,12 @@ def test_the_other_partners_run_is_not_touched(story: Story) -> None:
 
 def test_a_run_stopped_by_hand_stays_stopped(story: Story) -> None:
     assert (story.canceled, story.instead) == ("CANCELED", [])
+
+
+def test_a_run_launched_while_the_broker_is_down_is_queued_again_and_ends_well_once_it_is_back(story: Story) -> None:
+    assert story.brokerless <= {"QUEUED", "STARTING"} and "QUEUED" in story.brokerless
+    assert story.queued_again >= 2
+    assert (story.with_broker, story.in_its_place) == ("SUCCESS", [])
 
 
 def test_budget_and_calls_in_flight_hold_over_both_workers(story: Story) -> None:
