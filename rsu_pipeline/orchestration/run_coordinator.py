@@ -7,6 +7,7 @@ import dagster as dg
 from dagster._core.run_coordinator import QueuedRunCoordinator, SubmitRunContext
 
 from rsu_pipeline.display import MAX_NAME_CHARS, sanitize_for_display
+from rsu_pipeline.orchestration import clock_steps
 from rsu_pipeline.orchestration.run_config import RunRefused, check_run_config
 from rsu_pipeline.orchestration.run_tags import PARENT_TAG, REFUSED, coordinator_tags, refused_tags
 
@@ -15,6 +16,12 @@ SHOWN_TAGS = 5
 
 class LaneCoordinator(QueuedRunCoordinator[dg.DagsterInstance]):
     """Dagster's queue; how many runs of a lane may be at work is in dagster.yaml."""
+
+    def register_instance(self, instance: dg.DagsterInstance) -> None:
+        super().register_instance(instance)
+        if clock_steps.is_daemon():
+            # The one class of ours that the daemon of every deployment loads, before its threads begin.
+            clock_steps.begin(instance)
 
     def submit_run(self, context: SubmitRunContext) -> dg.DagsterRun:
         run = context.dagster_run

@@ -1,0 +1,142 @@
+"""Let the daemon go on after its machine's clock stepped, back or forward.
+
+Dagster's daemon times everything by the wall clock. After a step back it sleeps until the old time is reached again: a loop that
+waits, a sensor or schedule whose last tick is in the future, a heartbeat that is not due. What it keeps in memory cannot be set
+right from outside, so the daemon ends itself and whoever started it starts it again (`rsu up`, systemd, a container). Before it
+begins, stamps in the future are set to the present.
+
+A thread of the daemon compares the wall clock with the monotonic one every second. It needs no sensor and no schedule.
+"""
+
+import datetime as dt
+import logging
+import os
+import signal
+import sys
+import threading
+import time
+from collections.abc import Callable
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+import dagster as dg
+from dagster._core.definitions.run_request import InstigatorType
+from dagster._core.scheduler.instigation import InstigatorState, ScheduleInstigatorData, SensorInstigatorData
+from dagster._core.storage.tags import SCHEDULE_NAME_TAG, SCHEDULED_EXECUTION_TIME_TAG
+
+TOLERANCE_SECONDS = 30.0
+"""How far the wall clock may be set within a second. A smaller step delays nothing by more than that."""
+ENDING_SECONDS = 10.0
+"""How long the daemon has to end by itself: its threads may wait for a clock that was set back."""
+LONGEST_INTERVAL_SECONDS = 60.0
+"""Of the sensors."""
+TICKS_READ = 1000
+RUNS_READ = 500
+"""Of schedules, the newest: more than they launch in the hours of a step."""
+
+_guard = threading.Lock()
+_watching: threading.Thread | None = None
+_log = logging.getLogger("dagster")
+
+
+def is_daemon() -> bool:
+    """Return whether this process is Dagster's daemon."""
+    return Path(sys.argv[0]).name == "dagster-daemon"
+
+
+def begin(instance: dg.DagsterInstance) -> None:
+    """Set stamps in the future right, and end this process when its clock steps. For the daemon, before it begins."""
+    global _watching
+    with _guard:
+        if _watching is not None:
+            return
+        _watching = threading.Thread(target=watch, args=(_end_daemon,), name="clock-steps", daemon=True)
+        now = time.time()
+        if repaired := repair_stamps(instance, now) + repeat_ticks(instance, now):
+            _log.warning(
+                f"{repaired} stamps of ticks, sensors, schedules and runs were in the future and are set right"
+            )
+        _watching.start()
+
+
+def watch(
+    on_step: Callable[[float], None],
+    *,
+    wall: Callable[[], float] = time.time,
+    monotonic: Callable[[], float] = time.monotonic,
+    pause: Callable[[float], None] = time.sleep,
+) -> None:
+    """Call `on_step` with the seconds of the first step of the wall clock by more than TOLERANCE_SECONDS, then return."""
+    before = wall() - monotonic()
+    while True:
+        pause(1.0)
+        difference = wall() - monotonic()
+        if abs(difference - before) > TOLERANCE_SECONDS:
+            on_step(difference - before)
+            return
+        before = difference
+
+
+def repair_stamps(instance: dg.DagsterInstance, now: float) -> int:
+    """Set the stamps of ticks and of sensors and schedules that are in the future to `now`. Return how many had one."""
+    repaired = 0
+    for state in instance.all_instigator_state():
+        for tick in instance.get_ticks(
+            state.instigator_origin_id, state.selector_id, after=now + TOLERANCE_SECONDS, limit=TICKS_READ
+        ):
+            instance.update_tick(tick.with_status(tick.status, timestamp=now))
+            repaired += 1
+        if (present := _without_future(state, now)) is not None:
+            instance.update_instigator_state(present)
+            repaired += 1
+    return repaired
+
+
+def repeat_ticks(instance: dg.DagsterInstance, now: float) -> int:
+    """Have schedules launch runs again for the times that come a second time. Return how many runs stood for such a time.
+
+    Dagster launches no run for a time for which there is one, and after a step back there is one for the hours to come.
+    """
+    repeated = 0
+    names = [state.instigator_name for state in instance.all_instigator_state(instigator_type=InstigatorType.SCHEDULE)]
+    runs = instance.get_runs(dg.RunsFilter(tags={SCHEDULE_NAME_TAG: names}), limit=RUNS_READ) if names else []
+    for run in runs:
+        planned = run.tags.get(SCHEDULED_EXECUTION_TIME_TAG, "")
+        with suppress(ValueError):
+            if dt.datetime.fromisoformat(planned).timestamp() > now + TOLERANCE_SECONDS:
+                instance.add_run_tags(
+                    run.run_id, {SCHEDULED_EXECUTION_TIME_TAG: f"{planned} before the clock stepped back"}
+                )
+                repeated += 1
+    return repeated
+
+
+def _without_future(state: InstigatorState, now: float) -> InstigatorState | None:
+    """Return a state whose stamps are no later than `now`, None where they are already."""
+    data = state.instigator_data
+    if isinstance(data, SensorInstigatorData):
+        names: tuple[str, ...] = (
+            "last_tick_timestamp",
+            "last_tick_start_timestamp",
+            "last_sensor_start_timestamp",
+            "last_tick_success_timestamp",
+        )
+    elif isinstance(data, ScheduleInstigatorData):
+        names = ("start_timestamp", "last_iteration_timestamp")
+    else:
+        return None
+    # A sensor whose last tick is as old as its interval ticks at once.
+    stamp = now - LONGEST_INTERVAL_SECONDS if isinstance(data, SensorInstigatorData) else now
+    present: dict[str, Any] = {name: stamp for name in names if (getattr(data, name) or 0.0) > now + TOLERANCE_SECONDS}
+    return state.with_data(data._replace(**present)) if present else None
+
+
+def _end_daemon(seconds: float) -> None:
+    back = "back" if seconds < 0 else "forward"
+    _log.warning(
+        f"This machine's clock stepped {back} by {dt.timedelta(seconds=round(abs(seconds)))}: the daemon ends and is started again"
+    )
+    os.kill(os.getpid(), signal.SIGTERM)
+    time.sleep(ENDING_SECONDS)
+    os._exit(1)
