@@ -86,7 +86,7 @@ def all_options() -> set[str]:
     def below(command: click.Command) -> Iterator[click.Command]:
         yield command
         if isinstance(command, click.Group):
-            for one in command.commands.values():
+            for one in commands_of(command).values():
                 yield from below(one)
 
     return {option for command in below(root) for option in options_of(command)}
