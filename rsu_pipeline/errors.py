@@ -20,9 +20,9 @@ class RsuError(Exception):
            │  ├─ client_programs.ClientProgramError
            │  └─ adoption.steps.Refused
            ├─ credentials.PartnerError
-           ├─ database.PartnerBusy
            ├─ pg_binaries.EmbeddedError
            ├─ privacy.PrivacyError
+           ├─ race_locks.ReadElsewhere
            ├─ roles.RolesError
            ├─ sealing.SecretKeyError
            └─ start_lists.NoStartList

@@ -75,7 +75,6 @@ class Hub:
         lane: budget.Lane = "routine",
         run_id: str = "test",
         retry_rejected: bool = False,
-        patience: float = 0.0,
     ) -> Iterator[Desk]:
         """The desk of one of the sandbox's partners, judging tiers by the sandbox's clock, or one that is `ahead` of it."""
         now = dt.datetime.fromtimestamp(self.sandbox.admin.clock() + self.ahead, dt.UTC)
@@ -94,7 +93,6 @@ class Hub:
             now=lambda: now,
             database_now=database_now,
             retry_rejected=retry_rejected,
-            patience=patience,
         ) as desk:
             yield desk
 

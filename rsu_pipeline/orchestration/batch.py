@@ -25,9 +25,6 @@ from rsu_pipeline.sync import partner as sync
 from rsu_pipeline.sync.desk import Desk
 from rsu_pipeline.warehouse.start_lists import NotBuilt
 
-PATIENCE = 30.0
-"""Seconds to wait for a partner: the watch has it for a moment at each look, a backfill until its next race."""
-
 VISITED = dg.AssetKey("future_events")
 """The asset that each visit of a partner materializes last."""
 SIDE_BY_SIDE = 8
@@ -87,7 +84,6 @@ def sync_partners(context: dg.OpExecutionContext, warehouse: WarehouseResource, 
             lane=lane_of(context),
             run_id=context.run_id,
             say=lambda line: context.log.info(f"{key}: {line}"),
-            patience=PATIENCE,
         ) as desk:
             with lists.rebuilt_on_failure(desk):
                 visited = sync.visit(desk, race_ids=config.races.get(key), relist=key in config.relist)

@@ -97,6 +97,8 @@ def sync_metadata(plan: Plan, outcome: SyncOutcome, budget_left: int) -> Metadat
         "races_failed": dg.MetadataValue.int(len(outcome.failed_reads)),
         "races_lost": dg.MetadataValue.int(len(outcome.lost)),
         "races_not_read": dg.MetadataValue.int(outcome.not_read),
+        "races_read_by_other_syncs": dg.MetadataValue.int(len(outcome.shared)),
+        "races_left_to_other_syncs": dg.MetadataValue.int(len(outcome.elsewhere)),
         "api_calls": dg.MetadataValue.int(outcome.calls),
         "budget_left": dg.MetadataValue.int(budget_left),
         "seconds": dg.MetadataValue.float(round(outcome.seconds, 3)),

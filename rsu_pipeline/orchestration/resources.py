@@ -61,9 +61,8 @@ class RunSignupResource(dg.ConfigurableResource[Any]):
         lane: budget.Lane,
         run_id: str,
         say: Callable[[str], None],
-        patience: float = 0.0,
     ) -> Iterator[Desk]:
-        """A partner's desk, holding the partner's lock for the length of a block; see sync.desk.open_desk."""
+        """A partner's desk for the length of a block; see sync.desk.open_desk."""
         sealer = installation.current().sealer
         with open_desk(
             warehouse.address(),
@@ -73,12 +72,11 @@ class RunSignupResource(dg.ConfigurableResource[Any]):
             lane=lane,
             run_id=run_id,
             say=say,
-            patience=patience,
         ) as opened:
             yield opened
 
     def desk_of_run(
-        self, warehouse: WarehouseResource, context: dg.AssetExecutionContext, *, patience: float = 0.0
+        self, warehouse: WarehouseResource, context: dg.AssetExecutionContext
     ) -> AbstractContextManager[Desk]:
         """The desk of the partner whose partition a run makes, in the run's lane and under its number."""
         return self.desk(
@@ -87,5 +85,4 @@ class RunSignupResource(dg.ConfigurableResource[Any]):
             lane=lane_of(context),
             run_id=context.run.run_id,
             say=context.log.info,
-            patience=patience,
         )

@@ -94,7 +94,7 @@ def purge_contact_data(conn: Connection, now: dt.datetime) -> dict[str, int]:
     if not settings.privacy.contact_days:
         return {}
     before = now.astimezone(settings.timezone).date() - dt.timedelta(days=settings.privacy.contact_days)
-    done = privacy.purge(conn, before, now=now, who="nightly_retention", patience=0)
+    done = privacy.purge(conn, before, now=now, who="nightly_retention", lock_timeout=0)
     return {f"contact_data_{table}": rows for table, rows in done.rows.items()}
 
 

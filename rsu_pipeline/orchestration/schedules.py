@@ -167,7 +167,7 @@ def last_nightly(instance: dg.DagsterInstance) -> dt.datetime | None:
 
 def work_in_hand(instance: dg.DagsterInstance) -> Work:
     """Return what queued and running syncs, of whatever job, still have to do. Backfills do not count: they last for hours,
-    and give way between two races. Nor do partners that a batch has visited already."""
+    and share the partner's races. Nor do partners that a batch has visited already."""
     everything: set[str] = set()
     near: set[str] = set()
     for run in instance.get_runs(dg.RunsFilter(statuses=ACTIVE)):

@@ -96,7 +96,7 @@ def fleet(partners: int, races: int, rules: Rules) -> list[WatchedRace]:
 def looks(races: list[WatchedRace], rules: Rules, *, until: float, call_time: Callable[[], float]) -> list[Look]:
     """What one watch does in so many seconds, as `Watch` does it: a worker for each call in flight."""
     free_at = [0.0] * rules.in_flight
-    busy_until: dict[int, float] = {}
+    busy_until: dict[tuple[int, int], float] = {}
     due_at: dict[tuple[int, int], float] = {}
     count: Counter[tuple[int, int]] = Counter()
     measured = CALL_SECONDS
@@ -106,16 +106,16 @@ def looks(races: list[WatchedRace], rules: Rules, *, until: float, call_time: Ca
         worker = free_at.index(now)
         while learnt and learnt[0][0] <= now:
             measured += (learnt.pop(0)[1] - measured) / 10
-        busy = {partner for partner, end in busy_until.items() if end > now}
+        busy = {number for number, end in busy_until.items() if end > now}
         following = next_look(races, due_at, busy)
         if following is None:
-            free_at[worker] = min(busy_until[partner] for partner in busy)
+            free_at[worker] = min(busy_until[number] for number in busy)
             continue
         race, due = following
         if due > now:
             free_at[worker] = min(due, now + POLL)
             continue
-        key = race.partner_id, race.race_id
+        key = race.number
         due_at[key] = now + interval(
             races,
             race.call_budget_id,
@@ -134,7 +134,7 @@ def looks(races: list[WatchedRace], rules: Rules, *, until: float, call_time: Ca
         end = now + first + more
         # As the sandbox does, and a service must: the answer holds what was there half-way.
         done.append(Look(race, now + first / 2, now + first, calls))
-        busy_until[race.partner_id] = free_at[worker] = end
+        busy_until[key] = free_at[worker] = end
         learnt.append((end, (refresh + first + more) / calls))
         learnt.sort()
     return done

@@ -13,12 +13,12 @@ from dataclasses import dataclass, field
 from rsu_pipeline.display import sanitize_for_display
 from rsu_pipeline.runsignup.errors import ApiError, BudgetExhausted, Cause, Remedy
 from rsu_pipeline.runsignup.event_ids import split_by_address
-from rsu_pipeline.sync import access, listing, partner
+from rsu_pipeline.sync import access, listing, partner, sharing
 from rsu_pipeline.sync.desk import Desk
 from rsu_pipeline.sync.partner import SyncOutcome
 from rsu_pipeline.sync.plan import PlannedRead
 from rsu_pipeline.sync.reading import ReadOutcome
-from rsu_pipeline.warehouse import backfill, backfill_cancellation, database
+from rsu_pipeline.warehouse import backfill, backfill_cancellation
 from rsu_pipeline.warehouse.backfill import PastEvent, PastRace
 from rsu_pipeline.warehouse.backfill_progress import Progress
 from rsu_pipeline.warehouse.event_times import AHEAD_TOLERANCE
@@ -78,7 +78,7 @@ def is_old(events: Sequence[PastEvent], now: dt.datetime) -> bool:
 
 def run_slice(desk: Desk, seconds: float, *, clock: Callable[[], float] = time.monotonic) -> Slice:
     """Reads of the partner's history what so many seconds allow; a race begun is read to its end. A request begins with
-    the listing. Between two races whoever waits for the partner is let in, and a request that was cancelled ends the slice.
+    the listing. A race that another sync reads comes last, and a request that was cancelled ends the slice.
 
     Raises ApiError when the listing fails or the installation itself is refused, CredentialRejected when every race
     refuses the credential; what came before is stored.
@@ -87,14 +87,20 @@ def run_slice(desk: Desk, seconds: float, *, clock: Callable[[], float] = time.m
     done = Slice()
     refusals = access.Refusals(desk, access.stored_candidates(desk))
     backfill.begin_slice(desk.conn, desk.partner_id, if_it_dies=IF_A_SLICE_DIES)
+
+    def visit(race_id: int) -> bool:
+        if clock() - began >= seconds or backfill_cancellation.cancelled_at(desk.conn, desk.partner_id):
+            return False
+        # Nothing is left of a race that another slice has read meanwhile.
+        for race in _to_do(desk, race_id):
+            _visit(desk, race, done, refusals)
+        return True
+
     try:
         _list(desk)
-        for race in _to_do(desk):
-            if clock() - began >= seconds or backfill_cancellation.cancelled_at(desk.conn, desk.partner_id):
-                break
-            if done.races and database.give_way(desk.conn, desk.partner_id):
-                desk.say("gave way to another sync of this partner between two races")
-            _visit(desk, race, done, refusals)
+        elsewhere = sharing.read_in_turn(desk, [race.race_id for race in _to_do(desk)], visit)
+        for sentence in elsewhere.values():
+            desk.say(sentence)
     except BudgetExhausted as error:
         done.out_of_budget = error.frees_in
     finally:
@@ -107,8 +113,8 @@ def run_slice(desk: Desk, seconds: float, *, clock: Callable[[], float] = time.m
 
 def _list(desk: Desk) -> None:
     request = backfill.request_of(desk.conn, desk.partner_id)
-    if request is not None and request.listed_at is None:
-        listing.refresh_events(desk)
+    # Left to a listing that hangs, it is due at the next slice.
+    if request is not None and request.listed_at is None and listing.refresh_events(desk).is_listed:
         backfill.note_listed(desk.conn, desk.partner_id)
 
 
@@ -128,9 +134,9 @@ def _visit(desk: Desk, race: PastRace, done: Slice, refusals: access.Refusals) -
             refusals.decide(early=True)
 
 
-def _to_do(desk: Desk) -> list[PastRace]:
-    """The races with something left, but for those that failed and are not due yet."""
-    races = backfill.races_left(desk.conn, desk.partner_id, desk.now())
+def _to_do(desk: Desk, race_id: int | None = None) -> list[PastRace]:
+    """The races with something left, all or this one, but for those that failed and are not due yet."""
+    races = backfill.races_left(desk.conn, desk.partner_id, desk.now(), race_id=race_id)
     # Retries are noted by the database's clock, so they are due by it.
     now = backfill.database_now(desk.conn)
     desk.conn.rollback()

@@ -1,9 +1,9 @@
 """What a sync of one partner works with: its connection, its client, its settings, its clock."""
 
 import datetime as dt
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from contextlib import closing, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from psycopg2.extensions import connection as Connection
 
@@ -13,7 +13,7 @@ from rsu_pipeline.runsignup.errors import BudgetExhausted
 from rsu_pipeline.settings import Settings, SyncSettings
 from rsu_pipeline.sync import cadence
 from rsu_pipeline.sync.clocks import Clock
-from rsu_pipeline.warehouse import budget, credentials, database
+from rsu_pipeline.warehouse import budget, credentials, cursors, database
 from rsu_pipeline.warehouse.fleet import REJECTED_RETRY_AFTER
 from rsu_pipeline.warehouse.sealing import Sealer
 
@@ -40,8 +40,12 @@ class LedgerGate:
 
 @dataclass
 class Desk:
-    """One partner's sync at work. `conn` writes and holds the partner's lock; `key` is the partition key; `run_id`
-    names the run in every row it leaves; `say` takes a line for people; `clock` is what tiers are judged by."""
+    """One partner's sync at work. `conn` writes and has the lock of the race that is read; `key` is the partition key;
+    `run_id` names the run in every row it leaves; `say` takes a line for people; `clock` is what tiers are judged by.
+
+    `requested` is the number of the request: what others began to read after it counts as read. `own_reads` are the numbers
+    of what was read here, which does not count for that.
+    """
 
     conn: Connection
     client: Client
@@ -52,6 +56,8 @@ class Desk:
     run_id: str
     say: Callable[[str], None]
     clock: Clock
+    requested: int
+    own_reads: set[int] = field(default_factory=set)
 
     def now(self) -> dt.datetime:
         """Return the present, the earliest that it may be while clocks disagree."""
@@ -64,6 +70,15 @@ class Desk:
     @property
     def credential_id(self) -> int:
         return self.partner.credential_id or 0
+
+    def renew_request(self) -> None:
+        """Have what is read with this desk from now on be a request of its own. Commits."""
+        self.requested = cursors.next_read_number(self.conn)
+        self.conn.commit()
+
+    def is_read_elsewhere(self, numbers: Collection[int]) -> bool:
+        """Return whether reads of these numbers are all others' that began after the request."""
+        return all(number > self.requested and number not in self.own_reads for number in numbers)
 
 
 @contextmanager
@@ -79,13 +94,12 @@ def open_desk(
     now: Callable[[], dt.datetime] | None = None,
     database_now: Callable[[], dt.datetime] | None = None,
     retry_rejected: bool = False,
-    patience: float = 0.0,
 ) -> Iterator[Desk]:
-    """A desk for the partner with this partition key or number, holding the partner's lock for the block.
+    """A desk for the partner with this partition key or number. Any number may be open at once: see `sharing`.
 
-    Raises PartnerError, PartnerBusy, CredentialRejected (at once, when rejected within REJECTED_RETRY_AFTER and not changed
-    since; `retry_rejected` asks anyway), SecretKeyError, DatabaseError. `patience` as in desk_on. `now` and `database_now`
-    stand in for the clocks, see `clocks.Clock`.
+    Raises PartnerError, CredentialRejected (at once, when rejected within REJECTED_RETRY_AFTER and not changed since;
+    `retry_rejected` asks anyway), SecretKeyError, DatabaseError. `now` and `database_now` stand in for the clocks, see
+    `clocks.Clock`.
     """
     short = run_id[:8]
     clock = Clock(settings.sync.max_clock_skew, hub=now, database=database_now)
@@ -103,7 +117,6 @@ def open_desk(
             say=say,
             clock=clock,
             retry_rejected=retry_rejected,
-            patience=patience,
         ) as desk,
     ):
         yield desk
@@ -157,31 +170,27 @@ def desk_on(
     say: Callable[[str], None],
     clock: Clock,
     retry_rejected: bool = False,
-    patience: float = 0.0,
 ) -> Iterator[Desk]:
-    """The same on sessions that are open already. `patience` is how many seconds to wait for the partner's lock, asking
-    whoever holds it to give way between two races."""
+    """The same on sessions that are open already."""
     partner = credentials.partner(conn, name)
-    with database.partner_lock(conn, partner.partner_id, patience=patience):
-        # Read again under the lock: the sync that held it may have found the credential refused.
-        partner = credentials.partner(conn, str(partner.partner_id))
-        if partner.disabled_at is not None:
-            raise credentials.PartnerError(
-                f"Partner {partner.key or partner.partner_id} is switched off: `rsu partners enable` switches it on."
-            )
-        clock.compare(conn)
-        if not retry_rejected:
-            _refuse_rejected(partner, clock.present().now)
-        credential = credentials.open_credential(conn, sealer, partner.partner_id)
-        key = credentials.ensure_key(conn, partner.partner_id)
-        conn.commit()
-        ledger, client = clients.of(credential)
-        try:
-            yield Desk(conn, client, ledger, partner, key, settings.sync, run_id, say, clock)
-        finally:
-            if not conn.closed:
-                conn.rollback()
-                clock.store(conn)
+    if partner.disabled_at is not None:
+        raise credentials.PartnerError(
+            f"Partner {partner.key or partner.partner_id} is switched off: `rsu partners enable` switches it on."
+        )
+    clock.compare(conn)
+    if not retry_rejected:
+        _refuse_rejected(partner, clock.present().now)
+    credential = credentials.open_credential(conn, sealer, partner.partner_id)
+    key = credentials.ensure_key(conn, partner.partner_id)
+    requested = cursors.next_read_number(conn)
+    conn.commit()
+    ledger, client = clients.of(credential)
+    try:
+        yield Desk(conn, client, ledger, partner, key, settings.sync, run_id, say, clock, requested)
+    finally:
+        if not conn.closed:
+            conn.rollback()
+            clock.store(conn)
 
 
 def limits(settings: Settings) -> budget.Limits:

@@ -8,10 +8,11 @@ from dataclasses import dataclass, field
 from rsu_pipeline.runsignup.client import RacePage
 from rsu_pipeline.runsignup.errors import ApiError, BudgetExhausted, Remedy
 from rsu_pipeline.runsignup.payloads import Race
-from rsu_pipeline.sync import access, losses, race_details, vanished
+from rsu_pipeline.sync import access, losses, race_details, sharing, vanished
 from rsu_pipeline.sync.desk import CredentialRejected, Desk
 from rsu_pipeline.sync.listed_rows import event_row, race_row
-from rsu_pipeline.warehouse import backfill, containers, database, events, history
+from rsu_pipeline.warehouse import backfill, containers, cursors, events, history
+from rsu_pipeline.warehouse.race_locks import LISTING
 
 MAX_NAMED_EVENTS = 10
 """Events that a sentence names."""
@@ -19,7 +20,9 @@ MAX_NAMED_EVENTS = 10
 
 @dataclass
 class EventsOutcome:
-    """What refreshing a partner's races and events did. `problems` are sentences on what could not be taken over."""
+    """What refreshing a partner's races and events did. `problems` are sentences on what could not be taken over.
+    `elsewhere` is a sentence where another sync's listing took the place of this one, else None; `is_listed` tells that
+    either is complete."""
 
     races: int = 0
     races_written: int = 0
@@ -32,17 +35,44 @@ class EventsOutcome:
     calls: int = 0
     seconds: float = 0.0
     problems: list[str] = field(default_factory=list)
+    elsewhere: str | None = None
+    is_listed: bool = False
 
 
 def refresh_events(desk: Desk, *, show_end: bool = False) -> EventsOutcome:
     """Brings the partner's races and events up to date: the listing, and the full details that `race_details` chooses.
     `show_end` has the listing read up to an empty page, also where it brings exactly the races that are expected.
-    Raises ApiError and CredentialRejected; then nothing of the listing is stored."""
-    started, calls = time.monotonic(), desk.ledger.calls
+    One listing of a partner is read at a time. What another sync began to list after this one was requested is not listed
+    again. Raises ApiError and CredentialRejected; then nothing of the listing is stored."""
     outcome = EventsOutcome()
+
+    def list_races(_: int) -> bool:
+        number = events.listing_number(desk.conn, desk.partner_id)
+        desk.conn.rollback()
+        if not show_end and desk.is_read_elsewhere([number]):
+            outcome.elsewhere = "another sync of this partner has listed its races meanwhile"
+        else:
+            _refresh_recorded(desk, outcome, show_end)
+        outcome.is_listed = True
+        return True
+
+    if left := sharing.read_in_turn(desk, [LISTING], list_races):
+        outcome.elsewhere = left[LISTING]
+    if outcome.elsewhere:
+        desk.say(outcome.elsewhere)
+    return outcome
+
+
+def _refresh_recorded(desk: Desk, outcome: EventsOutcome, show_end: bool) -> None:
+    """List the races under the listing's lock, and record how that went."""
+    started, calls = time.monotonic(), desk.ledger.calls
     failure: Exception | None = None
+    number = cursors.next_read_number(desk.conn)
+    desk.own_reads.add(number)
     try:
         _refresh(desk, outcome, show_end)
+        events.note_listed(desk.conn, desk.partner_id, number)
+        desk.conn.commit()
     except (ApiError, CredentialRejected) as error:
         desk.conn.rollback()
         failure = error
@@ -52,7 +82,6 @@ def refresh_events(desk: Desk, *, show_end: bool = False) -> EventsOutcome:
         outcome.seconds = time.monotonic() - started
         if not desk.conn.closed:
             _record_listing(desk, outcome, failure)
-    return outcome
 
 
 def _refresh(desk: Desk, outcome: EventsOutcome, show_end: bool) -> None:
@@ -82,7 +111,7 @@ def _refresh(desk: Desk, outcome: EventsOutcome, show_end: bool) -> None:
 
 
 def _read_details(session: Desk, listed: Sequence[Race], now: dt.datetime, outcome: EventsOutcome) -> None:
-    """Read the details that the listing calls for; between two of them whoever waits for the partner is let in."""
+    """Read the details that the listing calls for."""
     stored = events.stored_details(session.conn, [race.race_id for race in listed])
     session.conn.rollback()
     wanted = race_details.choose(
@@ -93,7 +122,6 @@ def _read_details(session: Desk, listed: Sequence[Race], now: dt.datetime, outco
         overlap=dt.timedelta(seconds=session.settings.cursor_overlap),
     )
     for race in [*wanted.upcoming, *wanted.past]:
-        database.give_way(session.conn, session.partner_id)
         try:
             refresh_race(session, race.race_id, outcome)
         except BudgetExhausted:
@@ -119,8 +147,7 @@ def _settle_losses(session: Desk, outcome: EventsOutcome) -> None:
             if error.remedy in (Remedy.WAIT_FOR_BUDGET, Remedy.FAIL_CONFIGURATION):
                 raise
             outcome.problems.append(str(error))
-    outcome.registrations_removed += containers.take_along(session.conn, session.partner_id, session.now())
-    containers.restore_old(session.conn, session.partner_id, session.now())
+    outcome.registrations_removed += losses.take_registrations_along(session)
     containers.settle_owners(session.conn, session.partner_id)
     session.conn.commit()
 
@@ -150,9 +177,9 @@ def refresh_race(desk: Desk, race_id: int, outcome: EventsOutcome, *, is_confirm
     if not unreadable:
         events.mark_vanished(desk.conn, race_id, gone=found.gone, unsettled=found.unsettled, now=desk.now())
         events.mark_detail(desk.conn, race_id, is_settled=not found.unsettled)
-    if found.gone:
-        outcome.registrations_removed += containers.take_along(desk.conn, desk.partner_id, desk.now())
     desk.conn.commit()
+    if found.gone:
+        outcome.registrations_removed += losses.take_registrations_along(desk, [race_id])
 
 
 def _vanished_problems(race_id: int, found: vanished.Findings, *, has_events: bool) -> list[str]:

@@ -14,13 +14,14 @@ What is lost is no longer due. A listing asks for it now and then, and what can 
 
 import datetime as dt
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 
 from rsu_pipeline.runsignup.errors import ApiError, BudgetExhausted, Cause, Remedy
 from rsu_pipeline.sync import access
 from rsu_pipeline.sync.access import Verdict
 from rsu_pipeline.sync.desk import Desk
-from rsu_pipeline.warehouse import containers, events
+from rsu_pipeline.warehouse import containers, events, race_locks
 from rsu_pipeline.warehouse.containers import LossReason, PartnerRace, RaceToCheck
 from rsu_pipeline.warehouse.events import Access
 
@@ -31,6 +32,9 @@ CHECK_EVERY_IF_OVER = dt.timedelta(days=7)
 """How often an unlisted, lost race without upcoming events is asked for. One that is listed again is asked for at once."""
 MAX_CHECKS = 25
 """Lost and unlisted races asked for at one listing."""
+
+SETTLE_WAIT_SECONDS = 5.0
+"""How long the registrations of a race that is gone or lost wait for a reader of it."""
 
 _ANSWERS: dict[Cause, Access] = {Cause.NO_ACCESS: "denied", Cause.RACE_NOT_FOUND: "not_found"}
 _SENTENCES = {
@@ -93,13 +97,29 @@ def settle(session: Desk, race_ids: Sequence[int], *, credential_works: bool, li
             containers.mark_lost(session.conn, session.partner_id, race.race_id, reason, now)
             found.sentences[race.race_id] = f"race {race.race_id}: {_SENTENCES[reason]}"
     if found.sentences:
-        found.removed = containers.take_along(session.conn, session.partner_id, now)
+        session.conn.commit()
+        found.removed = take_registrations_along(session, list(found.sentences))
         containers.settle_owners(session.conn, session.partner_id)
         for sentence in found.sentences.values():
             session.say(f"{sentence}, its registrations are marked as removed")
     _schedule_checks(session, list(found.sentences))
     session.conn.commit()
     return found
+
+
+def take_registrations_along(session: Desk, race_ids: Sequence[int] | None = None) -> int:
+    """Have the registrations of these races, or of all, follow what is gone, lost or back, and return how many were marked as
+    removed. Commits. A race that is being read elsewhere is left to the next listing."""
+    now, removed = session.now(), 0
+    waiting = containers.races_to_settle(session.conn, session.partner_id, now, race_ids)
+    session.conn.rollback()
+    for race_id in waiting:
+        lock = race_locks.race_lock(session.conn, session.partner_id, race_id, wait=SETTLE_WAIT_SECONDS)
+        with suppress(race_locks.ReadElsewhere), lock:
+            removed += containers.take_along(session.conn, session.partner_id, race_id, now)
+            containers.restore_old(session.conn, session.partner_id, race_id, now)
+            session.conn.commit()
+    return removed
 
 
 def check_races(session: Desk) -> Losses:

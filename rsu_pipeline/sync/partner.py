@@ -1,7 +1,7 @@
 """A partner's sync in three steps: its races and events, the plan, the registrations of its future events.
 
 One race's failure is recorded and the next race goes on; only a spent budget, a refused credential or a refused
-installation end the partner's work.
+installation end the partner's work. Several syncs of one partner share its races (see `sharing`).
 """
 
 import datetime as dt
@@ -12,14 +12,14 @@ from dataclasses import dataclass, field, replace
 
 from rsu_pipeline.display import sanitize_for_display
 from rsu_pipeline.runsignup.errors import ApiError, BudgetExhausted, Cause, Remedy
-from rsu_pipeline.sync import access, cadence, event_refresh, losses
+from rsu_pipeline.sync import access, cadence, event_refresh, losses, sharing
 from rsu_pipeline.sync import plan as planning
 from rsu_pipeline.sync.access import Verdict
 from rsu_pipeline.sync.desk import Desk
 from rsu_pipeline.sync.listing import EventsOutcome, refresh_events, refresh_race
 from rsu_pipeline.sync.plan import Plan, PlannedRead
 from rsu_pipeline.sync.reading import ReadOutcome, read_race
-from rsu_pipeline.warehouse import containers, credentials, cursors, database, events, history
+from rsu_pipeline.warehouse import containers, credentials, cursors, events, history
 from rsu_pipeline.warehouse.events import Access
 from rsu_pipeline.warehouse.staging import Counts
 
@@ -63,7 +63,9 @@ def make_plan(
 @dataclass
 class SyncOutcome:
     """What reading a partner's registrations did. `out_of_budget` is the number of seconds until a call is free when
-    the budget ended the work, else None; `lost` has a sentence for each race that the partner cannot read any more."""
+    the budget ended the work, else None; `lost` has a sentence for each race that the partner cannot read any more.
+    `shared` are races that another sync read since this one was requested, `elsewhere` has a sentence for each race that was
+    left to another sync, which is not done with it."""
 
     reads: list[ReadOutcome] = field(default_factory=list)
     counts: Counts = field(default_factory=Counts)
@@ -72,11 +74,13 @@ class SyncOutcome:
     out_of_budget: float | None = None
     not_read: int = 0
     lost: dict[int, str] = field(default_factory=dict)
+    shared: set[int] = field(default_factory=set)
+    elsewhere: dict[int, str] = field(default_factory=dict)
 
     @property
     def has_read(self) -> bool:
-        """Whether one race could be read."""
-        return any(read.error is None for read in self.reads)
+        """Whether one race could be read, here or by another sync at the same time."""
+        return bool(self.shared) or any(read.error is None for read in self.reads)
 
     @property
     def failed_reads(self) -> list[ReadOutcome]:
@@ -111,11 +115,12 @@ def sync_participants(
     confirm_removals: bool = False,
     with_removed: bool = True,
     quiet: bool = False,
+    max_stall: float | None = None,
     on_read: Callable[[int, int, ReadOutcome], None] = lambda done, total, outcome: None,
 ) -> SyncOutcome:
-    """Does the plan's reads, the nearest race first. A race that fails is recorded and the rest go on; between two
-    races whoever waits for the partner is let in. `with_removed` false leaves the removed registrations for a later
-    sync; `quiet` leaves reads that found nothing out of the history; `on_read` is told after each.
+    """Does the plan's reads, the nearest race first. A race that fails is recorded and the rest go on. What another sync is
+    reading is waited for, see `sharing`, where `max_stall` is explained. `with_removed` false leaves the removed
+    registrations for a later sync; `quiet` leaves reads that found nothing out of the history; `on_read` is told after each.
 
     Raises CredentialRejected when the refusals of races tell about the credential (see `access`), ApiError when the
     installation itself is refused, each after what came before is stored.
@@ -125,37 +130,12 @@ def sync_participants(
     if confirm_removals:
         _confirm_vanished(desk, plan, outcome)
     refusals = access.Refusals(desk)
-    waiting = deque(plan.reads)
-    while waiting:
-        if outcome.reads and database.give_way(desk.conn, desk.partner_id):
-            desk.say("gave way to another sync of this partner between two races")
-        result = ReadOutcome(waiting.popleft())
-        try:
-            event_refresh.refresh_before_closing(desk, result.read)
-            attempt(desk, result, confirm_removals=confirm_removals, with_removed=with_removed)
-        except BudgetExhausted as error:
-            outcome.out_of_budget = error.frees_in
-            outcome.not_read = len(waiting) + 1
-            if result.pages:
-                keep(desk, outcome, result, error)
-            break
-        except ApiError as error:
-            if parts := split(result, error):
-                waiting.extendleft(reversed(parts))
-                continue
-            refusals.note(result.read.race_id, error)
-            keep(desk, outcome, result, error)
-            if error.remedy is Remedy.FAIL_CONFIGURATION:
-                raise
-            if not outcome.has_read:
-                refusals.decide(early=True)
-        else:
-            keep(desk, outcome, result, None, quiet=quiet)
-            if result.unsettled:
-                waiting.appendleft(read_again(result))
-            if result.resumed:
-                waiting.appendleft(catch_up(desk, result.read))
-        on_read(len(outcome.reads), len(outcome.reads) + len(waiting), result)
+    options = _Options(confirm_removals, with_removed, quiet, on_read)
+    reads = _Reads(desk, plan, outcome, refusals, options)
+    outcome.elsewhere = sharing.read_in_turn(desk, list(reads.waiting), reads.read_planned, max_stall=max_stall)
+    if not quiet:
+        for sentence in outcome.elsewhere.values():
+            desk.say(sentence)
     try:
         conclude(desk, outcome, refusals)
     finally:
@@ -163,8 +143,89 @@ def sync_participants(
         outcome.seconds = time.monotonic() - started
     if not quiet:
         containers.link_transfers(desk.conn, desk.partner_id, desk.now())
-        desk.conn.commit()
+    desk.renew_request()
     return outcome
+
+
+@dataclass(frozen=True)
+class _Options:
+    """How to read, as for `sync_participants`."""
+
+    confirm_removals: bool
+    with_removed: bool
+    quiet: bool
+    on_read: Callable[[int, int, ReadOutcome], None]
+
+
+class _Reads:
+    """The reads of a sync, race by race. `waiting` has those that are still to be made, by race."""
+
+    def __init__(
+        self, desk: Desk, plan: Plan, outcome: SyncOutcome, refusals: access.Refusals, options: _Options
+    ) -> None:
+        self._desk = desk
+        self._outcome = outcome
+        self._refusals = refusals
+        self._options = options
+        self.waiting: dict[int, deque[PlannedRead]] = {}
+        for read in plan.reads:
+            self.waiting.setdefault(read.race_id, deque()).append(read)
+
+    def read_planned(self, race_id: int) -> bool:
+        """Make the reads of a race, under its lock, and return whether the sync goes on."""
+        waiting = self.waiting[race_id]
+        while waiting:
+            read = waiting.popleft()
+            if self._is_read_elsewhere(read):
+                self._outcome.shared.add(race_id)
+            elif not self._read(read, waiting):
+                return False
+        del self.waiting[race_id]
+        return True
+
+    def _is_read_elsewhere(self, read: PlannedRead) -> bool:
+        """Return whether another sync's read, begun after this sync was requested, does for this one."""
+        if self._options.confirm_removals:
+            return False
+        desk, full = self._desk, read.mode == "full" and read.reason != planning.SMALL_RACE
+        numbers = cursors.read_numbers(desk.conn, desk.partner_id, read.event_ids, full=full)
+        desk.conn.rollback()
+        return desk.is_read_elsewhere(numbers)
+
+    def _read(self, read: PlannedRead, waiting: deque[PlannedRead]) -> bool:
+        """Make one read; what it takes more of the race is put before what is `waiting`."""
+        desk, outcome, options = self._desk, self._outcome, self._options
+        result = ReadOutcome(read)
+        try:
+            event_refresh.refresh_before_closing(desk, read)
+            attempt(desk, result, confirm_removals=options.confirm_removals, with_removed=options.with_removed)
+        except BudgetExhausted as error:
+            outcome.out_of_budget = error.frees_in
+            outcome.not_read = self._left() + 1
+            if result.pages:
+                keep(desk, outcome, result, error)
+            return False
+        except ApiError as error:
+            if parts := split(result, error):
+                waiting.extendleft(reversed(parts))
+                return True
+            self._refusals.note(read.race_id, error)
+            keep(desk, outcome, result, error)
+            if error.remedy is Remedy.FAIL_CONFIGURATION:
+                raise
+            if not outcome.has_read:
+                self._refusals.decide(early=True)
+        else:
+            keep(desk, outcome, result, None, quiet=options.quiet)
+            if result.unsettled:
+                waiting.appendleft(read_again(result))
+            if result.resumed:
+                waiting.appendleft(catch_up(desk, result.read))
+        options.on_read(len(outcome.reads), len(outcome.reads) + self._left(), result)
+        return True
+
+    def _left(self) -> int:
+        return sum(map(len, self.waiting.values()))
 
 
 @dataclass

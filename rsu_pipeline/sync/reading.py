@@ -17,7 +17,7 @@ from rsu_pipeline.sync import cadence
 from rsu_pipeline.sync.desk import Desk
 from rsu_pipeline.sync.plan import SMALL_RACE, PlannedRead
 from rsu_pipeline.sync.rows import digest, staged
-from rsu_pipeline.warehouse import backfill, cursors, participants, proof
+from rsu_pipeline.warehouse import backfill, cursors, participants, proof, race_locks
 from rsu_pipeline.warehouse.cursors import Position, Unfit
 from rsu_pipeline.warehouse.participants import Missing
 from rsu_pipeline.warehouse.staging import Counts, Refused, Source, StagedLine
@@ -58,6 +58,7 @@ def read_race(
     position = cursors.open_pass(
         desk.conn, desk.partner_id, read.race_id, read.mode, read.event_ids, read.modified_after
     )
+    desk.own_reads.add(position.read_number)
     outcome.resumed = position.resumed
     try:
         if position.feed == "participants":
@@ -230,6 +231,8 @@ def _finish(
     refused: list[Missing] = []
     if position.reads_all:
         gone = participants.missing(desk.conn, desk.partner_id, position.race_id, position.mode)
+        if gone:
+            race_locks.wait_for_removals(desk.conn, desk.partner_id)
         refused = [] if confirm_removals else _implausible(desk, position, gone)
         allowed = [item.event_id for item in gone if item not in refused]
         if allowed:
@@ -249,7 +252,7 @@ def _finish(
         held_back = [item.event_id for item in refused]
         cursors.ask_for_full(desk.conn, desk.partner_id, held_back, cursors.REMOVALS_HELD_BACK)
     if position.mode == "history":
-        backfill.note_read(desk.conn, desk.partner_id, position.event_ids, behind=position.resumed)
+        backfill.note_read(desk.conn, desk.partner_id, position.race_id, position.event_ids, behind=position.resumed)
     cursors.drop_pass(desk.conn, desk.partner_id, position.race_id, position.mode)
     desk.conn.commit()
 

@@ -22,11 +22,11 @@ from rsu_pipeline.sync import event_refresh, lists, partner
 from rsu_pipeline.sync.clocks import Clock
 from rsu_pipeline.sync.desk import Clients, CredentialRejected, Desk, desk_on
 from rsu_pipeline.sync.partner import SyncOutcome
+from rsu_pipeline.sync.plan import Plan
 from rsu_pipeline.sync.poll_plan import plan_for_look
 from rsu_pipeline.sync.watch_pace import CALL_SECONDS, WatchedRace, interval, watched
 from rsu_pipeline.warehouse import budget, database, events, fleet
 from rsu_pipeline.warehouse.credentials import PartnerError
-from rsu_pipeline.warehouse.database import PartnerBusy
 from rsu_pipeline.warehouse.sealing import Sealer, SecretKeyError
 from rsu_pipeline.warehouse.staging import Counts
 from rsu_pipeline.warehouse.start_lists import NotBuilt
@@ -35,27 +35,27 @@ LISTS_EVERY = 60.0
 """Seconds between two rebuilds of a partner's start lists by its polls."""
 LOOK_FOR_RACES_EVERY = 15.0
 """Seconds between two looks at which races are in their window."""
-PATIENCE = 15.0
-"""Seconds a look waits for a sync that holds the partner to give way between two races."""
+READ_ELSEWHERE_RETRY_SECONDS = 5.0
+"""How soon a race that another sync is reading is polled again. That read may have begun before a bib was set."""
 
 
 def next_look(
     races: Sequence[WatchedRace],
     due_at: Mapping[tuple[int, int], float],
-    busy: Collection[int],
+    busy: Collection[tuple[int, int]],
 ) -> tuple[WatchedRace, float] | None:
-    """Which race is to be looked at next, and when: the one due first (one never looked at is due at once) of the
-    partners that nobody is looking at now; None when there is none."""
-    free = [race for race in races if race.partner_id not in busy]
+    """Which race is to be looked at next, and when: the one due first (one never looked at is due at once) of those that
+    nobody is looking at now; None when there is none."""
+    free = [race for race in races if race.number not in busy]
     if not free:
         return None
-    first = min(free, key=lambda race: due_at.get((race.partner_id, race.race_id), 0.0))
-    return first, due_at.get((first.partner_id, first.race_id), 0.0)
+    first = min(free, key=lambda race: due_at.get(race.number, 0.0))
+    return first, due_at.get(first.number, 0.0)
 
 
 @dataclass
 class PartnerWatched:
-    """What a slice did for one partner. `busy` counts looks put off because another sync held the partner, `trouble` has
+    """What a slice did for one partner. `busy` counts looks put off because another sync was reading the race, `trouble` has
     a sentence for each race whose last look failed, `lists_rebuilt` tells that start lists were rebuilt."""
 
     counts: Counts = field(default_factory=Counts)
@@ -101,10 +101,9 @@ class Watch:
         self._looks: Counter[tuple[int, int]] = Counter()
         self._calls_per_poll: dict[tuple[int, int], float] = {}
         self._large_read = threading.Lock()
-        self._busy: set[int] = set()
+        self._busy: set[tuple[int, int]] = set()
         self._silent: set[tuple[int, int]] = set()
         """Races whose last poll timed out. One worker at a time polls them, so that the others keep polling the rest."""
-        self._polled: set[tuple[int, int]] = set()
         self._done: dict[str, PartnerWatched] = {}
         self._call_seconds: float | None = None
         self._bug: Exception | None = None
@@ -149,8 +148,7 @@ class Watch:
                     self._look(conn, clients, race)
                 finally:
                     with self._guard:
-                        self._busy.discard(race.partner_id)
-                        self._polled.discard(_number(race))
+                        self._busy.discard(race.number)
 
     def _take(self, conn: Connection) -> tuple[WatchedRace | None, float | None]:
         """A race to look at now, or else how many seconds to wait; neither when no race is in its window."""
@@ -164,7 +162,7 @@ class Watch:
                 shards = self._settings.watch.shards
                 races = watched(found, present.now, self._settings, shard=self._shard, shards=shards, also=present.also)
                 self._races = [
-                    replace(race, calls_per_poll=self._calls_per_poll.get(_number(race), race.calls_per_poll))
+                    replace(race, calls_per_poll=self._calls_per_poll.get(race.number, race.calls_per_poll))
                     for race in races
                 ]
                 self._races_at = now
@@ -173,16 +171,15 @@ class Watch:
                 self._call_seconds = budget.usual_call_seconds(conn) or CALL_SECONDS
             if not self._races:
                 return None, None
-            aside = self._silent if self._polled & self._silent else set()
-            races = [race for race in self._races if _number(race) not in aside]
+            aside = self._silent if self._busy & self._silent else set()
+            races = [race for race in self._races if race.number not in aside]
             following = next_look(races, self._due_at, self._busy)
             if following is None:
                 return None, 0.05
             race, due_at = following
             if due_at > now:
                 return None, due_at - now
-            self._busy.add(race.partner_id)
-            self._polled.add(_number(race))
+            self._busy.add(race.number)
             self._interval = interval(
                 self._races,
                 race.call_budget_id,
@@ -191,12 +188,13 @@ class Watch:
                 in_flight=self._settings.budget.max_in_flight,
                 call_seconds=self._call_seconds,
             )
-            self._due_at[race.partner_id, race.race_id] = now + self._interval
+            self._due_at[race.number] = now + self._interval
             return race, None
 
     def _look(self, conn: Connection, clients: Clients, race: WatchedRace) -> None:
-        key = _number(race)
-        done = self._done.setdefault(race.key, PartnerWatched())
+        key = race.number
+        with self._guard:
+            done = self._done.setdefault(race.key, PartnerWatched())
         reads_removed = self._looks[key] % self._settings.watch.removed_every == 0
         try:
             with desk_on(
@@ -208,7 +206,6 @@ class Watch:
                 run_id=self._run_id,
                 say=lambda line: None,
                 clock=self._clocks,
-                patience=PATIENCE,
             ) as desk:
                 began, calls = self._clock(), desk.ledger.calls
                 not_refreshed = self._refresh_events(desk, race)
@@ -217,9 +214,6 @@ class Watch:
                 if outcome.counts.has_changes:
                     self._lists_behind.add(race.partner_id)
                 self._rebuild_lists(desk, done)
-        except PartnerBusy:
-            done.busy += 1
-            return
         except (ApiError, CredentialRejected, PartnerError, SecretKeyError) as error:
             self._trouble(done, race, str(error))
             return
@@ -229,6 +223,12 @@ class Watch:
             conn.rollback()
             self._bug = error
             self._trouble(done, race, f"{type(error).__name__}, raised when this slice ends")
+            return
+        if outcome.elsewhere or outcome.shared:
+            # What another sync reads it stores.
+            done.busy += 1
+            if outcome.elsewhere:
+                self._due_at[key] = self._clock() + min(self._interval, READ_ELSEWHERE_RETRY_SECONDS)
             return
         self._looks[key] += 1
         expected = self._calls_per_poll.get(key, race.calls_per_poll)
@@ -241,9 +241,11 @@ class Watch:
         # What a poll that timed out took says nothing of the races that answer.
         if calls and self._call_seconds is not None and not timed_out:
             self._call_seconds += (seconds / calls - self._call_seconds) / 10
-        done.looks += 1
-        done.calls += calls
-        done.counts.add(outcome.counts)
+        with self._guard:
+            # Several races of a partner are polled at once.
+            done.looks += 1
+            done.calls += calls
+            done.counts.add(outcome.counts)
         problems = [not_refreshed, *outcome.failures] if not_refreshed else outcome.failures
         if outcome.out_of_budget is not None:
             problems = [*problems, f"call budget used up, a call is free in {outcome.out_of_budget:.0f} s"]
@@ -263,12 +265,12 @@ class Watch:
         plan = plan_for_look(session, race.race_id, reads_removed=reads_removed)
         is_large = not race.is_small and any(read.mode == "full" for read in plan.reads)
         if not is_large:
-            return partner.sync_participants(session, plan, with_removed=reads_removed, quiet=True)
+            return _read(session, plan, reads_removed)
         may_read = self._large_read.acquire(blocking=False)
         try:
             if not may_read:
                 plan = plan_for_look(session, race.race_id, reads_removed=reads_removed, postpones_full=True)
-            return partner.sync_participants(session, plan, with_removed=reads_removed, quiet=True)
+            return _read(session, plan, reads_removed)
         finally:
             if may_read:
                 self._large_read.release()
@@ -309,5 +311,6 @@ class Watch:
         done.trouble[race.race_id] = problem
 
 
-def _number(race: WatchedRace) -> tuple[int, int]:
-    return race.partner_id, race.race_id
+def _read(session: Desk, plan: Plan, reads_removed: bool) -> SyncOutcome:
+    """Make the reads of a poll now or not at all: no poll waits for another sync."""
+    return partner.sync_participants(session, plan, with_removed=reads_removed, quiet=True, max_stall=0.0)

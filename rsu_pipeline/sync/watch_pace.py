@@ -30,6 +30,11 @@ class WatchedRace:
     calls_per_poll: float
     next_over_at: dt.datetime | None = None
 
+    @property
+    def number(self) -> tuple[int, int]:
+        """Return the numbers of the partner and of the race."""
+        return self.partner_id, self.race_id
+
 
 def watched(
     races: Sequence[fleet.FleetRace],

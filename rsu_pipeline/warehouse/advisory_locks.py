@@ -15,7 +15,8 @@ class Kind(enum.IntEnum):
     THE_ONLY_ONE = 0x525355
     """A thing of which the hub has one: see Only."""
     PARTNER = 0x525356
-    """A partner's sync, by the partner's number."""
+    """A short transaction over all races of a partner, by the partner's number. Their reads have locks of their own, see
+    race_locks."""
     LEDGER = 0x525357
     """The grant of calls, by their budget."""
     WATCH = 0x525358
@@ -24,6 +25,8 @@ class Kind(enum.IntEnum):
     """The rebuild of a partner's start lists, by the partner's number."""
     LEASE = 0x52535A
     """The sessions of a process, by the number of its keeper."""
+    REMOVALS = 0x52535B
+    """The end of a read that may mark registrations as removed, by the partner's number."""
 
 
 @enum.unique

@@ -92,7 +92,11 @@ def ask(
         )
         request = Request(*(cur.fetchone() or ()))
         if anew:
-            cur.execute("DELETE FROM read_passes WHERE timing_partner_id = %s AND mode = 'history'", (partner_id,))
+            # A slice may be at work with it: its read then does not count, and whoever comes next begins anew.
+            cur.execute(
+                "UPDATE read_passes SET started_at = to_timestamp(0) WHERE timing_partner_id = %s AND mode = 'history'",
+                (partner_id,),
+            )
         cur.execute("UPDATE history_races SET retry_at = now() WHERE timing_partner_id = %s AND error IS NOT NULL",
                     (partner_id,))  # fmt: skip
     return request
@@ -278,7 +282,8 @@ def open_pass_events(conn: Connection, partner_id: int, race_id: int) -> set[int
     """The events of the race's history pass that a slice left unfinished; empty when there is none."""
     with conn.cursor() as cur:
         cur.execute(
-            "SELECT event_ids FROM read_passes WHERE timing_partner_id = %s AND race_id = %s AND mode = 'history'",
+            "SELECT event_ids FROM read_passes WHERE timing_partner_id = %s AND race_id = %s AND mode = 'history'"
+            " AND started_at > to_timestamp(0)",
             (partner_id, race_id),
         )
         row = cur.fetchone()
@@ -327,21 +332,23 @@ def forget_failures_of_others(conn: Connection, partner_id: int, race_ids: Seque
         )
 
 
-def note_read(conn: Connection, partner_id: int, event_ids: Sequence[int], *, behind: bool) -> None:
-    """These past events were read, in the caller's transaction: `empty` where nothing is held of them, else `loaded`;
-    `behind` when the read was interrupted and has to be caught up with."""
+def note_read(conn: Connection, partner_id: int, race_id: int, event_ids: Sequence[int], *, behind: bool) -> None:
+    """These past events were read by the race's pass, in the caller's transaction: `empty` where nothing is held of them, else
+    `loaded`; `behind` when the read was interrupted and has to be caught up with. A pass begun before everything was asked for
+    again counts as read long ago."""
     with conn.cursor() as cur:
         cur.execute(
             """
             INSERT INTO history_events (timing_partner_id, event_id, behind, state, read_at)
             SELECT %(partner)s, e.id, %(behind)s, CASE WHEN EXISTS (SELECT FROM runsignup_participants p
                 WHERE p.timing_partner_id = %(partner)s AND p.event_id = e.id) THEN 'loaded' ELSE 'empty' END,
-                clock_timestamp()
-            FROM unnest(%(events)s::bigint[]) AS e (id)
+                CASE WHEN r.started_at = to_timestamp(0) THEN r.started_at ELSE clock_timestamp() END
+            FROM unnest(%(events)s::bigint[]) AS e (id) LEFT JOIN read_passes r
+                ON r.timing_partner_id = %(partner)s AND r.race_id = %(race)s AND r.mode = 'history'
             ON CONFLICT (timing_partner_id, event_id) DO UPDATE SET state = excluded.state, reason = NULL,
                 behind = excluded.behind, read_at = excluded.read_at
             """,
-            {"partner": partner_id, "events": list(event_ids), "behind": behind},
+            {"partner": partner_id, "race": race_id, "events": list(event_ids), "behind": behind},
         )
 
 

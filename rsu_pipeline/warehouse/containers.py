@@ -1,7 +1,7 @@
 """Take registrations along with their event, their race, or the access to it, and bring them back.
 
 `sync.losses` and `sync.vanished` decide what is gone. Here it is recorded, one partner at a time: a partner's rows are
-written under that partner's lock only. A row keeps the reason it was first removed with. What comes back is read in full,
+written under the lock of their race only. A row keeps the reason it was first removed with. What comes back is read in full,
 which activates the rows that RunSignup still has.
 """
 
@@ -12,6 +12,7 @@ from typing import Literal
 
 from psycopg2.extensions import connection as Connection
 
+from rsu_pipeline.warehouse import race_locks
 from rsu_pipeline.warehouse.event_times import CLOSING_READ_WITHIN, IS_UPCOMING, OVER_AT
 
 LossReason = Literal["race_deleted", "access_lost"]
@@ -108,21 +109,45 @@ def mark_lost(conn: Connection, partner_id: int, race_id: int, reason: LossReaso
         )
 
 
-def take_along(conn: Connection, partner_id: int, now: dt.datetime) -> int:
-    """Mark the partner's active registrations of events that are gone and of races that are lost as removed, and return how
-    many. An event of a race that the partner has no link to was moved there."""
+def races_to_settle(
+    conn: Connection, partner_id: int, now: dt.datetime, race_ids: Sequence[int] | None = None
+) -> list[int]:
+    """Return the races of the partner, of these or of all, that take_along or restore_old has something to do at."""
     with conn.cursor() as cur:
-        cur.execute(_TAKE_ALONG, {"partner": partner_id, "now": now, "awaits": AWAITS_RETURN})
+        cur.execute(
+            _RACES_TO_SETTLE,
+            {
+                "partner": partner_id,
+                "now": now,
+                "awaits": AWAITS_RETURN,
+                "due": CLOSING_READ_WITHIN,
+                "races": None if race_ids is None else list(race_ids),
+            },
+        )
+        return [race_id for (race_id,) in cur.fetchall()]
+
+
+def take_along(conn: Connection, partner_id: int, race_id: int, now: dt.datetime) -> int:
+    """Mark the partner's active registrations of the race's events that are gone, or of all where the race is lost, as removed,
+    and return how many. An event of a race that the partner has no link to was moved there."""
+    with conn.cursor() as cur:
+        cur.execute(_TAKE_ALONG, {"partner": partner_id, "race": race_id, "now": now, "awaits": AWAITS_RETURN})
         (removed,) = cur.fetchone() or (0,)
     return int(removed)
 
 
-def restore_old(conn: Connection, partner_id: int, now: dt.datetime) -> int:
-    """Activate the registrations of events that are back and too old to be read again, and return how many."""
+def restore_old(conn: Connection, partner_id: int, race_id: int, now: dt.datetime) -> int:
+    """Activate the registrations of the race's events that are back and too old to be read again, and return how many."""
     with conn.cursor() as cur:
         cur.execute(
             _RESTORE_OLD,
-            {"partner": partner_id, "now": now, "awaits": AWAITS_RETURN, "due": CLOSING_READ_WITHIN},
+            {
+                "partner": partner_id,
+                "race": race_id,
+                "now": now,
+                "awaits": AWAITS_RETURN,
+                "due": CLOSING_READ_WITHIN,
+            },
         )
         (restored,) = cur.fetchone() or (0,)
     return int(restored)
@@ -134,6 +159,7 @@ def link_transfers(conn: Connection, partner_id: int, now: dt.datetime) -> int:
     RunSignup answers nothing about a deleted event, its transfers included. The successor is the only active registration
     of the same account, name and birth date in the same race that came after the event was last read.
     """
+    race_locks.wait_for_turn(conn, partner_id)
     with conn.cursor() as cur:
         cur.execute(_LINK_TRANSFERS, {"partner": partner_id, "since": now - TRANSFERRED_WITHIN})
         return int(cur.rowcount)
@@ -149,18 +175,40 @@ def settle_owners(conn: Connection, partner_id: int) -> None:
 _IS_TAKEN = "(e.gone_at IS NOT NULL OR l.race_id IS NULL OR l.lost_at IS NOT NULL)"
 """SQL: whether an event (e) is gone, or its race is lost to the partner (l, a left join)."""
 
+_OF_PARTNER = """
+(
+    SELECT event_id FROM event_cursors WHERE timing_partner_id = %(partner)s
+    UNION SELECT e.event_id FROM partner_races l JOIN runsignup_events e USING (race_id)
+    WHERE l.timing_partner_id = %(partner)s
+)
+"""
+"""SQL: the events of which the partner has registrations, or may have."""
+_IS_BACK = f"(c.needs_full = %(awaits)s AND NOT {_IS_TAKEN} AND {OVER_AT} <= %(now)s - %(due)s)"
+"""SQL: whether an event (e), its cursor (c) and the partner's link to its race (l) are back and too old to be read again."""
+
+_RACES_TO_SETTLE = f"""
+SELECT DISTINCT e.race_id
+FROM {_OF_PARTNER} k
+JOIN runsignup_events e USING (event_id)
+LEFT JOIN partner_races l ON l.timing_partner_id = %(partner)s AND l.race_id = e.race_id
+LEFT JOIN event_cursors c ON c.timing_partner_id = %(partner)s AND c.event_id = e.event_id
+WHERE (%(races)s::bigint[] IS NULL OR e.race_id = ANY (%(races)s::bigint[])) AND ({_IS_BACK} OR {_IS_TAKEN} AND (
+    c.needs_full IS DISTINCT FROM %(awaits)s AND c.event_id IS NOT NULL
+    OR EXISTS (SELECT FROM future_events f WHERE f.timing_partner_id = %(partner)s AND f.event_id = e.event_id)
+    -- `+ 0` as in participants.note_missing.
+    OR EXISTS (SELECT FROM runsignup_participants t
+        WHERE t.timing_partner_id + 0 = %(partner)s AND t.event_id = e.event_id AND t.removed_at IS NULL)))
+ORDER BY 1
+"""
+
 _TAKE_ALONG = f"""
 WITH taken AS MATERIALIZED (
     SELECT k.event_id,
         CASE WHEN e.gone_at IS NOT NULL THEN 'event_deleted' ELSE coalesce(l.lost_reason, 'access_lost') END AS reason
-    FROM (
-        SELECT event_id FROM event_cursors WHERE timing_partner_id = %(partner)s
-        UNION SELECT e.event_id FROM partner_races l JOIN runsignup_events e USING (race_id)
-        WHERE l.timing_partner_id = %(partner)s
-    ) k
+    FROM {_OF_PARTNER} k
     JOIN runsignup_events e USING (event_id)
     LEFT JOIN partner_races l ON l.timing_partner_id = %(partner)s AND l.race_id = e.race_id
-    WHERE {_IS_TAKEN}
+    WHERE e.race_id = %(race)s AND {_IS_TAKEN}
 ),
 removed AS (
     UPDATE runsignup_participants t
@@ -189,8 +237,7 @@ WITH old AS MATERIALIZED (
     FROM event_cursors c
     JOIN runsignup_events e USING (event_id)
     LEFT JOIN partner_races l ON l.timing_partner_id = %(partner)s AND l.race_id = e.race_id
-    WHERE c.timing_partner_id = %(partner)s AND c.needs_full = %(awaits)s AND NOT {_IS_TAKEN}
-        AND {OVER_AT} <= %(now)s - %(due)s
+    WHERE c.timing_partner_id = %(partner)s AND e.race_id = %(race)s AND {_IS_BACK}
 ),
 restored AS (
     UPDATE runsignup_participants t

@@ -48,7 +48,8 @@ class EventCursor:
 class Position:
     """Where a pass over a race stands. `after` is the registration id up to which everything is stored, `first_page_at`
     when the first page was read (None before it), `changes_from` from when on the next incremental read asks for changes,
-    `resumed` tells that an earlier process began it. Both times are Unix seconds, and the earliest that the clocks allow."""
+    `resumed` tells that an earlier process began it. Both times are Unix seconds, and the earliest that the clocks allow.
+    `read_number` tells before and after which others it began."""
 
     partner_id: int
     race_id: int
@@ -61,6 +62,7 @@ class Position:
     after: int
     pages: int
     resumed: bool
+    read_number: int
 
     @property
     def reads_all(self) -> bool:
@@ -99,9 +101,11 @@ def open_pass(
     wanted = sorted(event_ids)
     with conn.cursor() as cur:
         cur.execute(
-            "SELECT feed, modified_after, first_page_at, coalesce(changes_from, first_page_at), after_registration_id, pages"
+            "SELECT feed, modified_after, first_page_at, coalesce(changes_from, first_page_at), after_registration_id, pages,"
+            " read_number"
             " FROM read_passes WHERE timing_partner_id = %s AND race_id = %s AND mode = %s AND event_ids = %s::bigint[]"
-            " AND started_at BETWEEN now() - %s AND now() + %s",
+            # One of which no page is stored begins now.
+            " AND pages > 0 AND started_at BETWEEN now() - %s AND now() + %s",
             (partner_id, race_id, mode, wanted, RESUME_WITHIN, AHEAD_TOLERANCE),
         )
         row = cur.fetchone()
@@ -109,15 +113,47 @@ def open_pass(
             drop_pass(conn, partner_id, race_id, mode)
             cur.execute(
                 "INSERT INTO read_passes (timing_partner_id, race_id, mode, event_ids, modified_after)"
-                " VALUES (%s, %s, %s, %s::bigint[], %s)",
+                " VALUES (%s, %s, %s, %s::bigint[], %s) RETURNING read_number",
                 (partner_id, race_id, mode, wanted, modified_after),
             )
-            row = ("participants", modified_after, None, None, 0, 0)
+            ((number,),) = cur.fetchall()
+            row = ("participants", modified_after, None, None, 0, 0, number)
     conn.commit()
-    feed, since, first_page_at, changes_from, after, pages = row
+    feed, since, first_page_at, changes_from, after, pages, number = row
     return Position(
-        partner_id, race_id, mode, feed, wanted, since, first_page_at, changes_from, after, pages, resumed=pages > 0
+        partner_id,
+        race_id,
+        mode,
+        feed,
+        wanted,
+        since,
+        first_page_at,
+        changes_from,
+        after,
+        pages,
+        resumed=pages > 0,
+        read_number=number,
     )
+
+
+def next_read_number(conn: Connection) -> int:
+    """Return a number for a request or a read that begins now: higher than those of all that began before. Leaves a
+    transaction open."""
+    with conn.cursor() as cur:
+        cur.execute("SELECT nextval('read_passes_read_number_seq')")
+        ((number,),) = cur.fetchall()
+    return int(number)
+
+
+def read_numbers(conn: Connection, partner_id: int, event_ids: Sequence[int], *, full: bool) -> list[int]:
+    """Return the number of each event's last complete read, or of its last full one; 0 where there was none."""
+    with conn.cursor() as cur:
+        cur.execute(
+            f"SELECT coalesce(c.{'full_read_number' if full else 'read_number'}, 0) FROM unnest(%s::bigint[]) AS e (id)"
+            " LEFT JOIN event_cursors c ON c.timing_partner_id = %s AND c.event_id = e.id",
+            (list(event_ids), partner_id),
+        )
+        return [number for (number,) in cur.fetchall()]
 
 
 def save(conn: Connection, position: Position) -> None:
@@ -159,9 +195,10 @@ def advance(
         cur.execute(
             """
             INSERT INTO event_cursors AS c (timing_partner_id, event_id, race_id, modified_after, removed_after,
-                first_loaded_at, last_full_at, last_read_at, registrations)
+                first_loaded_at, last_full_at, last_read_at, read_number, full_read_number, registrations)
             SELECT %(partner)s, event_id, %(race)s, %(cursor)s, %(cursor)s, now(), to_timestamp(%(first)s),
-                to_timestamp(%(first)s), CASE WHEN %(full)s THEN (
+                to_timestamp(%(first)s), CASE WHEN %(full)s OR %(removed)s THEN %(number)s ELSE 0 END,
+                CASE WHEN %(full)s AND %(shown)s THEN %(number)s ELSE 0 END, CASE WHEN %(full)s THEN (
                     SELECT count(*) FROM runsignup_participants p
                     -- `+ 0` as in participants.note_missing.
                     WHERE p.timing_partner_id + 0 = %(partner)s AND p.event_id = e.event_id AND p.removed_at IS NULL
@@ -175,6 +212,8 @@ def advance(
                 removed_after = CASE WHEN %(removed)s THEN excluded.removed_after ELSE c.removed_after END,
                 last_full_at = CASE WHEN %(full)s THEN excluded.last_full_at ELSE c.last_full_at END,
                 needs_full = CASE WHEN NOT %(full)s THEN c.needs_full END,
+                read_number = greatest(c.read_number, excluded.read_number),
+                full_read_number = greatest(c.full_read_number, excluded.full_read_number),
                 registrations = CASE WHEN %(full)s THEN excluded.registrations ELSE c.registrations END
             """,
             {
@@ -183,6 +222,7 @@ def advance(
                 "events": position.event_ids,
                 "cursor": max(0, (position.changes_from or 0) - overlap),
                 "first": position.first_page_at,
+                "number": position.read_number,
                 "full": position.reads_all,
                 "removed": with_removed,
                 "shown": is_end_shown,

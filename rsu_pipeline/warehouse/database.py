@@ -18,7 +18,6 @@ import psycopg2.extensions
 from psycopg2.extensions import connection as Connection
 
 from rsu_pipeline import cancellation
-from rsu_pipeline.errors import RsuError
 from rsu_pipeline.warehouse import addresses, leases, poolers, session_settings
 from rsu_pipeline.warehouse.addresses import DatabaseError as DatabaseError
 from rsu_pipeline.warehouse.addresses import place as place
@@ -28,13 +27,6 @@ from rsu_pipeline.warehouse.advisory_locks import Kind, Only
 OLDEST_SERVER = 130000
 """PostgreSQL 13 in libpq's numbering."""
 
-
-WATCH_PURPOSE = "rsu watch"
-"""How the names of the watch's sessions begin."""
-LOOK_SECONDS = 20.0
-"""How long a sync waits for a look of the watch, which holds a partner for a call or two, or a full read."""
-GIVE_WAY_SECONDS = 300.0
-"""How long a sync that gave way waits to have its partner back."""
 
 _pools_of_sessions: set[str] = set()
 """Addresses of poolers that this process has found to pool sessions."""
@@ -58,10 +50,6 @@ def describe_database_error(error: BaseException | None) -> str | None:
             return f"PostgreSQL does not serve this command: {reason}"
         error = error.__cause__
     return None
-
-
-class PartnerBusy(RsuError):
-    """Another session is syncing this partner; the text says which."""
 
 
 def connect(url: str, *, purpose: str, schema: str | None = None) -> Connection:
@@ -223,70 +211,6 @@ def apply_migrations(conn: Connection) -> list[str]:
 
 
 @contextmanager
-def partner_lock(conn: Connection, partner_id: int, *, patience: float = 0.0) -> Iterator[None]:
-    """Holds a partner for this session: one sync at a time over all processes and machines. The lock lives on the
-    connection that writes, so a session that lost it cannot write any more.
-
-    Raises PartnerBusy when another session holds it and does not give way within `patience` seconds. A look of the watch
-    is always waited for: it is over in a moment.
-    """
-    _take_partner(conn, partner_id, patience)
-    try:
-        yield
-    finally:
-        if not conn.closed:
-            conn.rollback()
-            _leave_partner(conn, partner_id)
-
-
-def give_way(conn: Connection, partner_id: int) -> bool:
-    """Lets a session that waits for this partner have it, and takes it back after; True when one waited. Called between
-    two races, so that a long sync does not hold up race day. PostgreSQL serves who waits first."""
-    with conn.cursor() as cur:
-        cur.execute(
-            "SELECT EXISTS (SELECT FROM pg_locks WHERE locktype = 'advisory' AND NOT granted"
-            " AND classid::bigint = %s AND objid::bigint = %s"
-            " AND database = (SELECT oid FROM pg_database WHERE datname = current_database()))",
-            (Kind.PARTNER, partner_id),
-        )
-        (waits,) = _one(cur)
-    conn.commit()
-    if waits:
-        _leave_partner(conn, partner_id)
-        _take_partner(conn, partner_id, GIVE_WAY_SECONDS)
-    return bool(waits)
-
-
-def _take_partner(conn: Connection, partner_id: int, patience: float) -> None:
-    key = (Kind.PARTNER, partner_id)
-    lease(conn)
-    with conn.cursor() as cur:
-        cur.execute("SELECT pg_try_advisory_lock(%s, %s)", key)
-        (taken,) = _one(cur)
-        holder, silent = (None, 0.0) if taken else _holder(cur, partner_id)
-        if holder and WATCH_PURPOSE in holder:
-            patience = max(patience, LOOK_SECONDS)
-        if silent > leases.SILENT_SECONDS / 2:
-            patience = max(patience, leases.TAKE_OVER_SECONDS)
-        if not taken and patience > 0:
-            try:
-                cur.execute("SELECT set_config('lock_timeout', %s, true)", (f"{max(1, int(patience * 1000))}ms",))
-                cur.execute("SELECT pg_advisory_lock(%s, %s)", key)
-                taken = True
-            except psycopg2.errors.LockNotAvailable:
-                conn.rollback()
-    conn.commit()
-    if not taken:
-        raise PartnerBusy(f"partner {partner_id} is being synced by {holder or 'another session that is just ending'}")
-
-
-def _leave_partner(conn: Connection, partner_id: int) -> None:
-    with conn.cursor() as cur:
-        cur.execute("SELECT pg_advisory_unlock(%s, %s)", (Kind.PARTNER, partner_id))
-    conn.commit()
-
-
-@contextmanager
 def shard_lock(conn: Connection, shard: int, *, patience: float) -> Iterator[bool]:
     """Holds a shard of the watch for this session; False when another still has it after `patience` seconds."""
     taken = True
@@ -307,22 +231,6 @@ def shard_lock(conn: Connection, shard: int, *, patience: float) -> Iterator[boo
             with conn.cursor() as cur:
                 cur.execute("SELECT pg_advisory_unlock(%s, %s)", (Kind.WATCH, shard))
             conn.commit()
-
-
-def _holder(cur: psycopg2.extensions.cursor, partner_id: int) -> tuple[str | None, float]:
-    """Return who holds a partner, and for how many seconds its process has been silent."""
-    cur.execute(
-        "SELECT a.application_name, a.backend_start, a.pid FROM pg_locks l JOIN pg_stat_activity a USING (pid)"
-        " WHERE l.locktype = 'advisory' AND l.granted AND l.classid::bigint = %s AND l.objid::bigint = %s"
-        # Other hubs on the same server lock partners of the same numbers.
-        " AND l.database = (SELECT oid FROM pg_database WHERE datname = current_database())",
-        (Kind.PARTNER, partner_id),
-    )
-    row = cur.fetchone()
-    if row is None:
-        return None, 0.0
-    name = f"'{row[0]}', connected since {row[1]:%Y-%m-%d %H:%M:%S} UTC"
-    return name, leases.seconds_silent(cur, row[2]) or 0.0
 
 
 def _one(cur: psycopg2.extensions.cursor) -> tuple[object, ...]:

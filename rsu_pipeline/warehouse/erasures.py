@@ -79,14 +79,18 @@ def _blank_stored(cur: Cursor, params: dict[str, object], row_hash: str) -> None
     cur.execute(_ERASE_QUARANTINED, params)
 
 
-def blank_erased(conn: Connection, partner_id: int) -> tuple[list[int], int]:
-    """Blank the partner's registrations that are noted, and their places in start lists; return the race of each registration and
-    the number of places."""
+def blank_erased(conn: Connection, partner_id: int, race_id: int) -> int:
+    """Blank the partner's registrations of a race that are noted, and return how many."""
     with conn.cursor() as cur:
-        cur.execute(ERASE, {"partner": partner_id})
-        races = [int(row[0]) for row in cur.fetchall()]
+        cur.execute(_ERASE_OF_RACE, {"partner": partner_id, "race": race_id})
+        return int(cur.rowcount)
+
+
+def blank_erased_entries(conn: Connection, partner_id: int) -> int:
+    """Blank the places of noted registrations in the partner's start lists, and return how many."""
+    with conn.cursor() as cur:
         cur.execute(ERASE_ENTRIES, {"partner": partner_id})
-        return races, int(cur.rowcount)
+        return int(cur.rowcount)
 
 
 def rewrite(columns: dict[str, str], which: str) -> str:
@@ -104,8 +108,9 @@ WHERE t.id = b.id AND ({held}) IS DISTINCT FROM ({new})
 """
 
 
-ERASE = rewrite(without_person("t"), is_erased("t")) + " RETURNING t.race_id"
+ERASE = rewrite(without_person("t"), is_erased("t"))
 """SQL, parameter `partner`: blanks the registrations that are noted."""
+_ERASE_OF_RACE = rewrite(without_person("t"), f"{is_erased('t')} AND t.race_id = %(race)s")
 _ENTRY = entry_without_person()
 # As a rebuild makes them of blank registrations; one follows, since these have changed.
 ERASE_ENTRIES = f"""

@@ -8,6 +8,7 @@ from typing import Literal
 
 from psycopg2.extensions import connection as Connection
 
+from rsu_pipeline.warehouse import race_locks
 from rsu_pipeline.warehouse.event_times import IS_UPCOMING
 
 Access = Literal["granted", "denied", "not_found"]
@@ -168,6 +169,20 @@ def note_detail_read(conn: Connection, race_id: int, read_at: dt.datetime) -> No
         cur.execute("UPDATE runsignup_races SET detail_read_at = %s WHERE race_id = %s", (read_at, race_id))
 
 
+def listing_number(conn: Connection, partner_id: int) -> int:
+    """Return the number of the last complete listing of the partner's races (see cursors.next_read_number), 0 for none."""
+    with conn.cursor() as cur:
+        cur.execute("SELECT listing_number FROM timing_partners WHERE timing_partner_id = %s", (partner_id,))
+        (number,) = cur.fetchone() or (0,)
+    return int(number)
+
+
+def note_listed(conn: Connection, partner_id: int, number: int) -> None:
+    """Record that the listing with this number is complete, in the caller's transaction."""
+    with conn.cursor() as cur:
+        cur.execute("UPDATE timing_partners SET listing_number = %s WHERE timing_partner_id = %s", (number, partner_id))
+
+
 def mark_unlisted(conn: Connection, partner_id: int, listed: Sequence[int]) -> int:
     """Marks the partner's races that a complete listing no longer has, and returns how many are new among them."""
     with conn.cursor() as cur:
@@ -311,6 +326,7 @@ def events_of(conn: Connection, partner_id: int) -> list[StoredEvent]:
 
 def replace_plan(conn: Connection, partner_id: int, rows: Sequence[Mapping[str, object]]) -> None:
     """Sets the partner's rows of `future_events`."""
+    race_locks.wait_for_turn(conn, partner_id)
     with conn.cursor() as cur:
         cur.execute("DELETE FROM future_events WHERE timing_partner_id = %s", (partner_id,))
         cur.execute(

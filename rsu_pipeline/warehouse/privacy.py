@@ -11,15 +11,14 @@ import datetime as dt
 import getpass
 import os
 import socket
-from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from psycopg2.extensions import connection as Connection
 from psycopg2.extras import Json
 
 from rsu_pipeline.errors import RsuError
-from rsu_pipeline.warehouse import database
-from rsu_pipeline.warehouse.erasures import OVER, blank_erased, rewrite
+from rsu_pipeline.warehouse import race_locks
+from rsu_pipeline.warehouse.erasures import OVER, blank_erased, blank_erased_entries, rewrite
 from rsu_pipeline.warehouse.privacy_classes import BARE, Members, holds_contact, without_contact
 
 
@@ -34,6 +33,23 @@ class Done:
 
     rows: dict[str, int] = field(default_factory=dict)
     busy: list[int] = field(default_factory=list)
+
+    def note_busy(self, partner: int) -> None:
+        """Note that a race of the partner was being read for too long."""
+        if partner not in self.busy:
+            self.busy.append(partner)
+
+
+LOCK_TIMEOUT_SECONDS = 300.0
+"""How long a purge or an erasure waits for a race that is being read."""
+_RACES = "SELECT race_id FROM partner_races WHERE timing_partner_id = %(partner)s ORDER BY 1"
+_RACES_TO_ERASE = """
+SELECT race_id FROM partner_races WHERE timing_partner_id = %(partner)s
+UNION SELECT p.race_id FROM runsignup_participants p JOIN erased_registrations x USING (registration_id)
+WHERE p.timing_partner_id = %(partner)s
+ORDER BY 1
+"""
+"""SQL: all races of the partner, since a page with a new registration of the person may be on its way in any of them."""
 
 
 def operator() -> str:
@@ -52,11 +68,11 @@ def purge(
     now: dt.datetime,
     who: str,
     dry_run: bool = False,
-    patience: float = database.GIVE_WAY_SECONDS,
+    lock_timeout: float = LOCK_TIMEOUT_SECONDS,
 ) -> Done:
     """Blanks the contact data of registrations whose event was over before a day, or that were removed before it, and has
-    later reads leave it out for events that were over before. Commits event by event, and lets who waits for the partner
-    in between; a rehearsal undoes each. Raises PrivacyError for a day to come."""
+    later reads leave it out for events that were over before. Commits event by event; a rehearsal undoes each. Raises
+    PrivacyError for a day to come."""
     if before > now.date():
         raise PrivacyError(f"{before} is yet to come: contact data of coming events is needed; give a day up to today.")
     done = Done({"runsignup_participants": 0})
@@ -70,18 +86,16 @@ def purge(
             )
         conn.commit()
     for partner in _partners(conn):
-        try:
-            with database.partner_lock(conn, partner, patience=patience):
-                for race in _races(conn, partner):
+        for race in _races(conn, partner):
+            try:
+                with race_locks.race_lock(conn, partner, race, wait=lock_timeout):
                     for event in _events_to_purge(conn, partner, race, before):
                         parameters: dict[str, object] = {"partner": partner, "event": event, "before": before}
                         if _count(conn, done, "runsignup_participants", _PURGE, parameters):
-                            _drop_passes(conn, partner, [race])
+                            _drop_passes(conn, partner, race)
                         conn.rollback() if dry_run else conn.commit()
-                        database.give_way(conn, partner)
-                    database.give_way(conn, partner)
-        except database.PartnerBusy:
-            done.busy.append(partner)
+            except race_locks.ReadElsewhere:
+                done.note_busy(partner)
     _count(conn, done, "quarantined_rows", _PURGE_QUARANTINED, {"before": before})
     if _has_adopted_rows(conn):
         _count(conn, done, "adopted_rows", _PURGE_ADOPTED, {"before": before})
@@ -96,7 +110,7 @@ def erase(
     partner_id: int | None = None,
     who: str,
     dry_run: bool = False,
-    patience: float = database.GIVE_WAY_SECONDS,
+    lock_timeout: float = LOCK_TIMEOUT_SECONDS,
 ) -> Done:
     """Blanks all of a person: of every registration that a RunSignup account made up to now, or of one registration; at
     one partner or at all. Later reads keep to it."""
@@ -111,27 +125,35 @@ def erase(
     if not dry_run:
         conn.commit()
     for partner in partners:
-        if dry_run:
-            _erase_at(conn, done, partner)
-            continue
-        try:
-            with database.partner_lock(conn, partner, patience=patience):
-                _erase_at(conn, done, partner)
-                conn.commit()
-        except database.PartnerBusy:
-            done.busy.append(partner)
+        _erase_at(conn, done, partner, None if dry_run else lock_timeout)
     _count(conn, done, "quarantined_rows", _ERASE_QUARANTINED, person)
     if _has_adopted_rows(conn):
         _count(conn, done, "adopted_rows", _ERASE_ADOPTED, person)
     return _log(conn, done, "erase", who, None, partner_id, dry_run)
 
 
-def _erase_at(conn: Connection, done: Done, partner: int) -> None:
-    """Blanks the registrations of one partner that are noted, and their places in start lists."""
-    races, entries = blank_erased(conn, partner)
-    _add(done, "runsignup_participants", len(races))
-    _drop_passes(conn, partner, races)
-    _add(done, "start_list_entries", entries)
+def _erase_at(conn: Connection, done: Done, partner: int, lock_timeout: float | None) -> None:
+    """Blanks the registrations of one partner that are noted, race by race, and their places in start lists. No page is on its
+    way while its race's lock is had; None: without locks, in the caller's transaction."""
+    for race in _races(conn, partner, _RACES_TO_ERASE):
+        if lock_timeout is None:
+            _erase_at_race(conn, done, partner, race)
+            continue
+        try:
+            with race_locks.race_lock(conn, partner, race, wait=lock_timeout):
+                _erase_at_race(conn, done, partner, race)
+                conn.commit()
+        except race_locks.ReadElsewhere:
+            done.note_busy(partner)
+    _add(done, "start_list_entries", blank_erased_entries(conn, partner))
+    if lock_timeout is not None:
+        conn.commit()
+
+
+def _erase_at_race(conn: Connection, done: Done, partner: int, race: int) -> None:
+    if rows := blank_erased(conn, partner, race):
+        _add(done, "runsignup_participants", rows)
+        _drop_passes(conn, partner, race)
 
 
 def _partners(conn: Connection) -> list[int]:
@@ -142,12 +164,10 @@ def _partners(conn: Connection) -> list[int]:
     return found
 
 
-def _races(conn: Connection, partner: int) -> list[int]:
+def _races(conn: Connection, partner: int, query: str = _RACES) -> list[int]:
     with conn.cursor() as cur:
-        cur.execute("SELECT race_id FROM partner_races WHERE timing_partner_id = %s ORDER BY 1", (partner,))
-        found = [int(row[0]) for row in cur.fetchall()]
-    conn.commit()
-    return found
+        cur.execute(query, {"partner": partner})
+        return [int(row[0]) for row in cur.fetchall()]
 
 
 def _events_to_purge(conn: Connection, partner: int, race: int, before: dt.date) -> list[int]:
@@ -172,13 +192,12 @@ def _add(done: Done, table: str, rows: int) -> None:
     done.rows[table] = done.rows.get(table, 0) + rows
 
 
-def _drop_passes(conn: Connection, partner: int, races: Sequence[int]) -> None:
+def _drop_passes(conn: Connection, partner: int, race: int) -> None:
     """An interrupted pass has counted rows as they were before, and begins anew."""
     with conn.cursor() as cur:
         cur.execute(
-            "DELETE FROM read_passes WHERE timing_partner_id = %s AND race_id = ANY (%s::bigint[])"
-            " AND mode IN ('full', 'history')",
-            (partner, sorted(set(races))),
+            "DELETE FROM read_passes WHERE timing_partner_id = %s AND race_id = %s AND mode IN ('full', 'history')",
+            (partner, race),
         )
 
 

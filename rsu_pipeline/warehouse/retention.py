@@ -3,11 +3,12 @@ matter of `privacy`."""
 
 import datetime as dt
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 
 from psycopg2.extensions import connection as Connection
 
-from rsu_pipeline.warehouse import database
+from rsu_pipeline.warehouse import race_locks
 
 BATCH = 5000
 """Rows deleted in one transaction, so that no sync waits for long."""
@@ -70,23 +71,21 @@ def _batches(conn: Connection, rule: Rule, now: dt.datetime) -> Iterator[int]:
 
 
 def _delete_stale_passes(conn: Connection, now: dt.datetime) -> int:
-    """Partner by partner, under the partner's lock: no sync may be at work with them. A busy partner's turn comes the
+    """Race by race, under the race's lock: no sync may be at work with them. The turn of a race that is being read comes the
     next night."""
     stale = {"before": now - dt.timedelta(days=STALE_PASS_DAYS)}
     with conn.cursor() as cur:
-        cur.execute("SELECT DISTINCT timing_partner_id FROM read_passes WHERE started_at < %(before)s", stale)
-        partners = [int(row[0]) for row in cur.fetchall()]
+        cur.execute("SELECT DISTINCT timing_partner_id, race_id FROM read_passes WHERE started_at < %(before)s", stale)
+        races = cur.fetchall()
     conn.commit()
     deleted = 0
-    for partner in partners:
-        try:
-            with database.partner_lock(conn, partner), conn.cursor() as cur:
-                cur.execute(
-                    "DELETE FROM read_passes WHERE timing_partner_id = %(partner)s AND started_at < %(before)s",
-                    {"partner": partner, **stale},
-                )
-                deleted += cur.rowcount
-                conn.commit()
-        except database.PartnerBusy:
-            continue
+    for partner, race in races:
+        with suppress(race_locks.ReadElsewhere), race_locks.race_lock(conn, partner, race), conn.cursor() as cur:
+            cur.execute(
+                "DELETE FROM read_passes"
+                " WHERE timing_partner_id = %(partner)s AND race_id = %(race)s AND started_at < %(before)s",
+                {"partner": partner, "race": race, **stale},
+            )
+            deleted += cur.rowcount
+            conn.commit()
     return deleted

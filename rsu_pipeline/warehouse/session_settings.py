@@ -41,7 +41,7 @@ _SETTINGS_SINCE = {
     140000: {"idle_session_timeout": "0"},
     170000: {"transaction_timeout": "0"},
 }
-# A machine that lost its power says no farewell: its session, with its partner's lock, ends after a minute. Not checked,
+# A machine that lost its power says no farewell: its session, with its race's lock, ends after a minute. Not checked,
 # since they read 0 on a Unix socket.
 _UNCHECKED = {"tcp_keepalives_idle": "30", "tcp_keepalives_interval": "10", "tcp_keepalives_count": "3"}
 # The first is set when the session starts, the second only a superuser can set.

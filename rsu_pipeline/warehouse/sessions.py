@@ -2,7 +2,7 @@
 
 A run keeps one open from its first step to its last, and PostgreSQL ends it with the run's process, on whatever machine
 that was. A host and process number kept with the run would not do: in containers both come again after a restart, and
-nobody can look for a process on another machine. The partner's lock would not do either: a run of many partners holds
+nobody can look for a process on another machine. The lock of a race would not do either: a run of many partners holds
 it for a moment at a time.
 """
 

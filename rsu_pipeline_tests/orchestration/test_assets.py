@@ -25,6 +25,7 @@ NUMBERS = {
     "participants": {
         *("rows_read", "rows_inserted", "rows_updated", "rows_unchanged", "rows_removed", "rows_quarantined"),
         *("rows_with_faults", "bib_changes", "races_read", "races_failed", "races_lost", "races_not_read"),
+        *("races_read_by_other_syncs", "races_left_to_other_syncs"),
         *("api_calls", "budget_left", "seconds"),
     },
     "start_lists": {

@@ -16,7 +16,7 @@ from rsu_pipeline.definitions import build_definitions
 from rsu_pipeline.orchestration.run_tags import PARENT_TAG
 from rsu_pipeline.sandbox.process import SandboxProcess
 from rsu_pipeline.sync import listing
-from rsu_pipeline.warehouse import database
+from rsu_pipeline.warehouse import database, race_locks
 from rsu_pipeline_tests.hub import Hub
 from rsu_pipeline_tests.orchestration.runs import Metadata, use_environment
 from rsu_pipeline_tests.orchestration.test_assets import NUMBERS, numbers
@@ -285,23 +285,25 @@ def test_a_bug_with_one_partner_leaves_the_others_told(hub: Hub, instance: dg.Da
     hub.assert_equal(3)
 
 
-def test_a_partner_held_by_another_sync_for_a_moment_is_waited_for(hub: Hub, instance: dg.DagsterInstance) -> None:
-    held = threading.Event()
+def test_what_another_sync_is_reading_is_waited_for(hub: Hub, instance: dg.DagsterInstance) -> None:
+    hub.sync(1)
+    race = hub.sandbox.admin.truth(1)["races"][0]["race_id"]
+    is_locked = threading.Event()
     waited: list[bool] = []
 
-    def hold() -> None:
-        """As the watch does at each look; lets go once somebody waits."""
-        with database.session(hub.url, purpose="holder") as conn, database.partner_lock(conn, 1):
-            held.set()
+    def read() -> None:
+        """As the watch does at each poll; done once somebody waits."""
+        with database.session(hub.url, purpose="holder") as conn, race_locks.race_lock(conn, 1, race):
+            is_locked.set()
             deadline = time.monotonic() + 30
             while not waited and time.monotonic() < deadline:
                 if hub.value("SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND NOT granted"):
                     waited.append(True)
                 time.sleep(0.05)
 
-    thread = threading.Thread(target=hold)
+    thread = threading.Thread(target=read)
     thread.start()
-    held.wait(30)
+    is_locked.wait(30)
     run = batch(instance, hub, 1, relist=[hub.partners[1]])
     thread.join()
     assert waited and run.success

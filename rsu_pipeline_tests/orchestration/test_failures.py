@@ -13,7 +13,8 @@ from rsu_pipeline import installation
 from rsu_pipeline.orchestration.failures import plain_failures
 from rsu_pipeline.orchestration.resources import WarehouseResource
 from rsu_pipeline.orchestration.sensors import new_credentials
-from rsu_pipeline.warehouse import credentials, database
+from rsu_pipeline.sync import sharing
+from rsu_pipeline.warehouse import credentials, database, race_locks
 from rsu_pipeline_tests.hub import Hub
 from rsu_pipeline_tests.orchestration.runs import Failed, Run, sync_partner, use_environment
 from rsu_pipeline_tests.orchestration.test_assets import NUMBERS, numbers
@@ -182,16 +183,28 @@ def test_a_database_that_goes_away_in_the_middle_is_one_sentence(hub: Hub, insta
     hub.assert_equal()
 
 
-def test_a_busy_partner_says_who_holds_it(hub: Hub, instance: dg.DagsterInstance) -> None:
+def test_a_race_whose_reader_hangs_is_left_to_it_by_name_and_the_run_is_green(
+    hub: Hub, instance: dg.DagsterInstance, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert sync_partner(instance, hub.partners[2]).success
+    race, *others = [race["race_id"] for race in hub.sandbox.admin.truth(2)["races"]]
+    monkeypatch.setattr(sharing, "MAX_STALL_SECONDS", 1.0)
     with (
         database.session(hub.url, purpose="somebody else's sync") as conn,
-        database.partner_lock(conn, 2),
+        race_locks.race_lock(conn, 2, race),
+        race_locks.race_lock(conn, 2, race_locks.LISTING),
     ):
-        failed = failure(sync_partner(instance, hub.partners[2]), "partner_events")
-        assert "is being synced by 'rsu somebody else's sync" in failed.description
-        # The other partners are not held up.
-        assert sync_partner(instance, hub.partners[3]).success
+        run = sync_partner(instance, hub.partners[2], force_full_sync=True)
+        assert run.success
+    logged = [entry.user_message for entry in instance.all_logs(run.run_id)]
+    for what in ("the listing of partner 2", f"race {race} of partner 2"):
+        (sentence,) = [text for text in logged if text.startswith(what) and text.endswith("it is left to that sync")]
+        assert "is being read by 'rsu somebody else's sync" in sentence
+        assert "which has stored nothing for 1 s" in sentence
+    told = run.metadata["participants"]
+    assert (told["races_read"], told["races_left_to_other_syncs"]) == (len(others), 1)
     assert sync_partner(instance, hub.partners[2]).success
+    hub.assert_equal(2)
 
 
 def test_a_spent_budget_says_when_the_next_call_is_free_and_the_next_sync_goes_on(

@@ -13,7 +13,7 @@ from rsu_pipeline.definitions import defs
 from rsu_pipeline.orchestration import retention
 from rsu_pipeline.orchestration.retention import KEEP_DAYS
 from rsu_pipeline.sync import clocks
-from rsu_pipeline.warehouse import database
+from rsu_pipeline.warehouse import database, race_locks
 from rsu_pipeline.warehouse import retention as hub_retention
 from rsu_pipeline_tests.commands.started import RSU, without_ours
 from rsu_pipeline_tests.hub import Hub
@@ -275,7 +275,7 @@ def test_resolved_quarantine_older_than_90_days_goes_and_open_quarantine_stays(h
     assert left == ["b", "c"]
 
 
-def test_stale_passes_go_with_what_they_saw_but_not_those_of_a_partner_at_work(hub: Hub) -> None:
+def test_stale_passes_go_with_what_they_saw_but_not_those_of_a_race_being_read(hub: Hub) -> None:
     for partner, race, days in ((1, 7, 8), (1, 8, 6), (2, 9, 8)):
         hub.execute("INSERT INTO runsignup_races (race_id, name) VALUES (%s, 'Mill Pond Mile')", race)
         hub.execute("INSERT INTO partner_races (timing_partner_id, race_id) VALUES (%s, %s)", partner, race)
@@ -287,7 +287,7 @@ def test_stale_passes_go_with_what_they_saw_but_not_those_of_a_partner_at_work(h
             ago(days),
         )
         hub.execute("INSERT INTO pass_registrations VALUES (%s, %s, 'full', 1, 1, false)", partner, race)
-    with database.session(hub.url, purpose="tests") as conn, database.partner_lock(conn, 2):
+    with database.session(hub.url, purpose="tests") as conn, race_locks.race_lock(conn, 2, 9):
         assert delete_old(hub)["read_passes"] == 1
     left = "SELECT race_id FROM {} ORDER BY race_id"
     assert [row["race_id"] for row in hub.rows(left.format("read_passes"))] == [8, 9]

@@ -7,6 +7,7 @@ registrations, so that small races fill several.
 
 import itertools
 import math
+import time
 from collections.abc import Callable, Collection, Sequence
 from contextlib import suppress
 from typing import Any
@@ -26,8 +27,10 @@ from hypothesis.stateful import (
 from rsu_pipeline.runsignup.client import Client
 from rsu_pipeline.runsignup.errors import ApiError
 from rsu_pipeline.sandbox.process import SandboxProcess
+from rsu_pipeline.sync import sharing
 from rsu_pipeline.sync.desk import CredentialRejected
-from rsu_pipeline.warehouse.database import PartnerBusy
+from rsu_pipeline.warehouse import database, race_locks
+from rsu_pipeline.warehouse.database import DatabaseError
 from rsu_pipeline_tests.hub import Hub
 from rsu_pipeline_tests.proof.kills import killed_after
 
@@ -253,18 +256,74 @@ class Convergence(RuleBasedStateMachine):
 
     @rule(page=st.integers(1, 4), pick=PICK, what=st.sampled_from(["remove", "edit", "bib", "register", "second sync"]))
     def sync_while(self, page: int, pick: int, what: str) -> None:
-        """Something happens just before the sync asks for its n-th page."""
+        """Something happens just before the sync asks for its n-th page. A second sync shares the partner's races with it, or
+        takes them over where the first one's session was ended."""
         asked = itertools.count(1)
         ask = Client.participants_page
+        taken_over: list[Any] = []
 
-        def page_then(client: Client, *args: Any, **kwargs: Any) -> Any:
-            if next(asked) == page:
+        def page_then(client: Client, race_id: int, *args: Any, **kwargs: Any) -> Any:
+            if next(asked) != page:
+                return ask(client, race_id, *args, **kwargs)
+            if what == "second sync" and not pick % 2:
+                try:
+                    return ask(client, race_id, *args, **kwargs)
+                finally:
+                    self._end_session()
+                    self._sync()
+                    taken_over.append(self._everything())
+            if what == "second sync":
+                # One registration alone is requested to see whether the race can be read. Nothing of it is stored.
+                self._second_sync(race_id, is_read=kwargs["size"] > 1)
+            else:
                 self._meanwhile(what, pick)
-            return ask(client, *args, **kwargs)
+            return ask(client, race_id, *args, **kwargs)
 
         with self.monkeypatch.context() as patch:
             patch.setattr(Client, "participants_page", page_then)
-            self._sync(full=True)
+            try:
+                self._sync(full=True)
+            except DatabaseError:
+                assert taken_over
+        if taken_over:
+            assert self._everything() == taken_over[0], "a session wrote that had lost its race"
+
+    def _second_sync(self, race_id: int, *, is_read: bool) -> None:
+        """Another sync reads what the first one is not reading."""
+        with database.session(self.hub.url, purpose="tests") as conn:
+            is_locked = race_locks.find_reader(conn, self.partner, race_id) is not None
+        assert is_locked or not is_read, "registrations are read without their race's lock"
+        with self.monkeypatch.context() as patch, suppress(ApiError, CredentialRejected):
+            # The first one waits for this one to end.
+            patch.setattr(sharing, "MAX_STALL_SECONDS", 0.0)
+            outcome = self.hub.sync(self.partner, retry_rejected=True)
+            if is_locked:
+                assert race_id not in {result.read.race_id for result in outcome.reads}, "a race was read twice at once"
+                assert all("is being read by 'rsu sync test " in text for text in outcome.elsewhere.values())
+
+    def _end_session(self) -> None:
+        """PostgreSQL ends the session with which the first sync writes."""
+        self.hub.execute(
+            "SELECT pg_terminate_backend(pid) FROM pg_stat_activity"
+            " WHERE datname = current_database() AND application_name LIKE 'rsu sync test %%'"
+        )
+        while self.hub.value(
+            "SELECT count(*) FROM pg_stat_activity"
+            " WHERE datname = current_database() AND application_name LIKE 'rsu sync test %%'"
+        ):
+            time.sleep(0.01)
+
+    def _everything(self) -> list[dict[str, Any]]:
+        """What a sync of the partner may write, hashed."""
+        tables = ("runsignup_participants", "event_cursors", "read_passes", "runsignup_bib_changes", "sync_history")
+        return [
+            row
+            for table in tables
+            for row in self.hub.rows(
+                f"SELECT count(*), sum(hashtextextended(t::text, 0)) FROM {table} t WHERE timing_partner_id = %s",
+                self.partner,
+            )
+        ]
 
     @rule(
         pick=PICK,
@@ -284,10 +343,7 @@ class Convergence(RuleBasedStateMachine):
         self._sync(full=True)
 
     def _meanwhile(self, what: str, pick: int) -> None:
-        if what == "second sync":
-            with pytest.raises(PartnerBusy, match="is being synced by"):
-                self.hub.sync(self.partner)
-        elif what == "remove":
+        if what == "remove":
             self.remove(pick, "removed")
         elif what == "edit":
             self.edit(pick, "meanwhile")

@@ -13,8 +13,6 @@ from rsu_pipeline.warehouse import backfill as requests
 from rsu_pipeline_tests.hub import Hub
 
 SPEC = {"partners": 3, "races_per_partner": 3, "events_per_race": 1, "registrations_per_event": 12, "start_in_hours": 2}
-PATIENCE = 30.0
-"""As the batch run and the history asset have it, or more patient than they."""
 
 
 class Together:
@@ -53,7 +51,7 @@ class Together:
         """Over and over, as no night is: every future event of every partner in full."""
         while time.monotonic() < self.until:
             for partner in self.hub.partners:
-                with self.hub.desk(partner, run_id="nightly", patience=PATIENCE) as desk:
+                with self.hub.desk(partner, run_id="nightly") as desk:
                     listing.refresh_events(desk)
                     self.nightly[partner].append(sync.sync_participants(desk, sync.make_plan(desk, force_full=True)))
 
@@ -61,7 +59,7 @@ class Together:
         """Over and over as well: as soon as it is complete it is asked for anew."""
         while time.monotonic() < self.until:
             for partner in self.hub.partners:
-                with self.hub.desk(partner, lane="backfill", run_id="backfill", patience=PATIENCE) as desk:
+                with self.hub.desk(partner, lane="backfill", run_id="backfill") as desk:
                     finished = self.history[partner] and self.history[partner][-1].finished
                     if finished or not self.history[partner]:
                         requests.ask(desk.conn, desk.partner_id, anew=bool(finished))

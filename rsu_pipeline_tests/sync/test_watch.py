@@ -11,13 +11,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from rsu_pipeline import settings as configuration
-from rsu_pipeline.sync import listing, watch, watch_pace
 from rsu_pipeline.sync import partner as sync
+from rsu_pipeline.sync import watch, watch_pace
 from rsu_pipeline.sync.desk import Desk
 from rsu_pipeline.sync.plan import Plan
 from rsu_pipeline.sync.watch import Watch
 from rsu_pipeline.sync.watch_pace import WatchedRace
-from rsu_pipeline.warehouse import budget, database
+from rsu_pipeline.warehouse import budget, database, race_locks
 from rsu_pipeline.warehouse.fleet import FleetRace
 from rsu_pipeline_tests.hub import Hub
 
@@ -90,12 +90,12 @@ def test_partners_with_one_api_key_are_in_one_shard() -> None:
 
 
 @given(st.lists(st.integers(1, 5), min_size=1, max_size=20), st.data())
-def test_the_race_due_first_is_next_and_a_busy_partners_race_never(partners: list[int], data: st.DataObject) -> None:
+def test_the_race_due_first_is_next_and_one_being_polled_never(partners: list[int], data: st.DataObject) -> None:
     fleet = races(*partners)
     due_at = {(race.partner_id, race.race_id): data.draw(st.floats(0, 100)) for race in fleet}
-    busy = data.draw(st.sets(st.integers(1, 5)))
+    busy = data.draw(st.sets(st.sampled_from(sorted(due_at))))
     found = watch.next_look(fleet, due_at, busy)
-    free = [race for race in fleet if race.partner_id not in busy]
+    free = [race for race in fleet if race.number not in busy]
     if not free:
         assert found is None
         return
@@ -219,31 +219,35 @@ def test_a_race_is_read_in_full_when_it_enters_its_window_and_once_just_before_i
     assert reasons == ["entering the hours before its start", "just before its start"]
 
 
-def test_a_long_sync_gives_way_to_the_watch_between_two_races(make_hub: MakeHub) -> None:
-    hub = make_hub(spec=SPEC | {"partners": 1, "races_per_partner": 8}, seed=7)
-    hub.environment["RSU_WATCH_INTERVAL"] = "1"
+def test_the_watch_polls_the_other_races_while_one_hangs_in_another_sync(make_hub: MakeHub) -> None:
+    hub = make_hub(spec=SPEC | {"partners": 1, "races_per_partner": 3}, seed=7)
+    hub.environment |= {"RSU_WATCH_INTERVAL": "1", "RSU_READ_TIMEOUT": "20", "RSU_MAX_IN_FLIGHT": "3"}
     hub.sync()
-    hub.sandbox.admin.switch(latency_ms=400)
-    said: list[str] = []
-
-    def routine() -> None:
-        with hub.desk() as desk:
-            desk.say = said.append
-            listing.refresh_events(desk)
-            outcome = sync.sync_participants(desk, sync.make_plan(desk, force_full=True))
-            assert len(outcome.reads) == 8 and not outcome.failures
-
-    thread = threading.Thread(target=routine)
+    admin = hub.sandbox.admin
+    hung, *others = [race["race_id"] for race in admin.truth(1)["races"]]
+    admin.fault("timeout", 1, endpoint="participants", race_id=hung, seconds=8)
+    thread = threading.Thread(target=lambda: hub.sync(full=True))
     thread.start()
-    time.sleep(0.5)
-    done = watching(hub).run(4)
+    until_locked(hub, hung)
+    bibs = {}
+    for number, race in enumerate(others, start=700):
+        bibs[race] = next(row for row in admin.truth(1)["active"] if row["_race_id"] == race)["registration_id"]
+        admin.bib(bibs[race], number)
+    (item,) = watching(hub).run(4).values()
+    assert thread.is_alive(), "the race did not hang for long enough"
+    log = hub.rows("SELECT race_id, recorded_at, run_id FROM runsignup_bib_changes")
+    assert {row["race_id"] for row in log} == set(others)
+    assert item.looks >= 4 and item.busy >= 1 and not item.trouble
     thread.join()
-    (item,) = done.values()
-    assert item.looks >= 2 and item.busy == 0
-    assert any("gave way" in line for line in said)
-    hub.sandbox.admin.switch(latency_ms=0)
-    hub.sync()
     hub.assert_equal()
+
+
+def until_locked(hub: Hub, race_id: int) -> None:
+    deadline = time.monotonic() + 30
+    with database.session(hub.url, purpose="tests") as conn:
+        while race_locks.find_reader(conn, 1, race_id) is None:
+            assert time.monotonic() < deadline
+            time.sleep(0.02)
 
 
 @pytest.mark.parametrize("kind", ["http_500", "unknown_shape"])

@@ -20,7 +20,7 @@ from rsu_pipeline import settings as configuration
 from rsu_pipeline.sync import listing
 from rsu_pipeline.sync import partner as sync
 from rsu_pipeline.sync.desk import open_desk
-from rsu_pipeline.warehouse import budget, database, leases, sealing
+from rsu_pipeline.warehouse import budget, database, leases, race_locks, sealing
 from rsu_pipeline.warehouse.database import DatabaseError
 
 BEAT_SECONDS = 0.2
@@ -36,7 +36,7 @@ def shorten() -> None:
 def hold(what: str) -> None:
     url = str(configuration.load().database_url)
     with database.session(url, purpose="sync sleeper") as conn, conn.cursor() as cur:
-        lock = database.partner_lock(conn, 7) if what == "partner" else database.shard_lock(conn, 7, patience=1)
+        lock = race_locks.race_lock(conn, 7, 70) if what == "race" else database.shard_lock(conn, 7, patience=1)
         with lock:
             print("held", flush=True)
             sys.stdin.readline()

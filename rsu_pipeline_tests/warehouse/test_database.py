@@ -1,26 +1,14 @@
-"""Connections, and the locks that sessions hold."""
-
-import signal
-import time
+"""Connections."""
 
 import psycopg2
 import psycopg2.errors
 import pytest
-from psycopg2.extensions import connection as Connection
 
 from rsu_pipeline.warehouse import database
-from rsu_pipeline.warehouse.database import DatabaseError, PartnerBusy
-from rsu_pipeline_tests.warehouse.sessions import line_of, rows, started
+from rsu_pipeline.warehouse.database import DatabaseError
+from rsu_pipeline_tests.warehouse.sessions import rows
 
 PARTNER = "INSERT INTO timing_partners (company_name) VALUES ('Juniper Timing'), ('Larch Timing')"
-HOLDER = """
-import sys, time
-from rsu_pipeline.warehouse import database
-with database.session(sys.argv[1], purpose="sync holder") as conn, database.partner_lock(conn, 7):
-    print("held", flush=True)
-    time.sleep(600)
-"""
-
 
 # Connections
 
@@ -106,58 +94,3 @@ def test_an_address_that_cannot_be_read_is_not_repeated(url: str) -> None:
     assert text.startswith("RSU_DATABASE_URL cannot be read as a PostgreSQL address")
     assert "s3cret" not in text
     assert database.place(url) == "the address in RSU_DATABASE_URL"
-
-
-# The partner's lock
-
-
-def test_a_second_session_is_told_who_holds_the_partner(server: str, empty_database: str) -> None:
-    here = empty_database
-    with (
-        database.session(server, purpose="sync other-hub") as far,
-        database.session(here, purpose="sync first") as first,
-        database.session(here, purpose="sync second") as second,
-        database.partner_lock(far, 7),
-    ):
-        with database.partner_lock(first, 7):
-            with pytest.raises(PartnerBusy, match=r"^partner 7 is being synced by 'rsu sync first "):
-                enter(second, 7)
-            enter(second, 8)
-        enter(second, 7)
-
-
-def test_a_failure_under_the_lock_frees_the_partner(server: str) -> None:
-    with (
-        database.session(server, purpose="sync first") as first,
-        database.session(server, purpose="sync second") as second,
-    ):
-        with pytest.raises(psycopg2.errors.DivisionByZero), database.partner_lock(first, 7), first.cursor() as cur:
-            cur.execute("SELECT 1 / 0")
-        enter(second, 7)
-
-
-def test_a_killed_process_frees_its_partner(server: str) -> None:
-    holder = started(HOLDER, server)
-    assert line_of(holder) == "held"
-    with database.session(server, purpose="sync next") as conn:
-        with pytest.raises(PartnerBusy, match="sync holder"):
-            enter(conn, 7)
-        holder.send_signal(signal.SIGKILL)
-        holder.communicate(timeout=60)
-        deadline = time.monotonic() + 30
-        while is_busy(conn, 7):
-            assert time.monotonic() < deadline, "the partner is still held"
-            time.sleep(0.02)
-
-
-def is_busy(conn: Connection, partner_id: int) -> bool:
-    try:
-        enter(conn, partner_id)
-    except PartnerBusy:
-        return True
-    return False
-
-
-def enter(conn: Connection, partner_id: int) -> None:
-    with database.partner_lock(conn, partner_id):
-        pass

@@ -171,7 +171,7 @@ def test_the_progress_of_a_history_is_that_of_each_partners_own(put: Fleet) -> N
     standing(put)
     put.event(102, 10, -100 * HOUR)
     backfill.ask(put.conn, 1)
-    backfill.note_read(put.conn, 1, [101], behind=False)
+    backfill.note_read(put.conn, 1, 10, [101], behind=False)
     backfill.note_failure(put.conn, 1, 10, "no", wait=HOUR)
     own = backfill_progress.progress(put.conn, 1, NOW)
     found = one(put, 1)
@@ -187,7 +187,7 @@ def test_the_progress_of_a_history_is_that_of_each_partners_own(put: Fleet) -> N
     backfill.note_success(put.conn, 1, 10)
     put.sql("UPDATE history_requests SET finished_at = now()")
     assert (one(put, 1).history_complete, one(put, 1).failures) == (False, 0), "an event is not read"
-    backfill.note_read(put.conn, 1, [102], behind=False)
+    backfill.note_read(put.conn, 1, 10, [102], behind=False)
     assert one(put, 1).history_complete
 
 

@@ -12,8 +12,7 @@ import pytest
 
 from rsu_pipeline.sync import listing
 from rsu_pipeline.sync import partner as sync
-from rsu_pipeline.warehouse import budget, database, leases
-from rsu_pipeline.warehouse.database import PartnerBusy
+from rsu_pipeline.warehouse import budget, database, leases, race_locks
 from rsu_pipeline.warehouse.leases import BEAT_SECONDS, SILENT_SECONDS, TAKE_OVER_SECONDS, Observer
 from rsu_pipeline_tests.hub import Hub
 from rsu_pipeline_tests.warehouse import sleeper as sleepers
@@ -50,29 +49,18 @@ def test_a_lock_and_a_slot_are_free_again_within_a_minute() -> None:
 
 
 @pytest.mark.usefixtures("short")
-def test_a_partner_whose_sync_stands_still_is_taken_over_and_the_sleeper_cannot_write(database_url: str) -> None:
-    with asleep({"RSU_DATABASE_URL": database_url}, "hold", "partner") as sleeper:
+def test_a_race_whose_sync_stands_still_is_taken_over_and_the_sleeper_cannot_write(database_url: str) -> None:
+    with asleep({"RSU_DATABASE_URL": database_url}, "hold", "race") as sleeper:
         began = time.monotonic()
         with (
             database.session(database_url, purpose="sync next") as conn,
-            database.partner_lock(conn, 7, patience=30),
+            race_locks.race_lock(conn, 7, 70, wait=30),
         ):
             assert time.monotonic() - began < sleepers.SILENT_SECONDS + 8
             code, said = sleeper.wake()
     assert code == 1
     assert_is_sentence(said)
     assert rows(database_url, "SELECT count(*) FROM timing_partners") == [(0,)]
-
-
-@pytest.mark.usefixtures("short")
-def test_a_sync_that_does_not_wait_for_others_waits_for_one_that_stands_still(database_url: str) -> None:
-    with (
-        asleep({"RSU_DATABASE_URL": database_url}, "hold", "partner"),
-        database.session(database_url, purpose="sync next") as conn,
-    ):
-        time.sleep(sleepers.SILENT_SECONDS)
-        with database.partner_lock(conn, 7):
-            pass
 
 
 @pytest.mark.usefixtures("short")
@@ -90,7 +78,7 @@ def test_a_watch_that_stands_still_leaves_its_shard_to_its_successor(database_ur
 
 @pytest.mark.usefixtures("short")
 def test_the_daemon_ends_the_sessions_of_a_run_that_stands_still_with_nobody_else_at_work(database_url: str) -> None:
-    with asleep({"RSU_DATABASE_URL": database_url}, "hold", "partner"):
+    with asleep({"RSU_DATABASE_URL": database_url}, "hold", "race"):
         database.keeper(database_url).observe(20)
         deadline = time.monotonic() + 20
         while rows(
@@ -103,12 +91,12 @@ def test_the_daemon_ends_the_sessions_of_a_run_that_stands_still_with_nobody_els
 
 @pytest.mark.usefixtures("short")
 def test_a_process_that_waits_for_runsignup_keeps_its_locks(database_url: str) -> None:
-    with asleep({"RSU_DATABASE_URL": database_url}, "hold", "partner") as sleeper:
+    with asleep({"RSU_DATABASE_URL": database_url}, "hold", "race") as sleeper:
         sleeper.process.send_signal(signal.SIGCONT)
         with (
             database.session(database_url, purpose="sync next") as conn,
-            pytest.raises(PartnerBusy),
-            database.partner_lock(conn, 7, patience=3 * sleepers.SILENT_SECONDS),
+            pytest.raises(race_locks.ReadElsewhere),
+            race_locks.race_lock(conn, 7, 70, wait=3 * sleepers.SILENT_SECONDS),
         ):
             pass
         assert sleeper.wake() == (0, "")
@@ -135,10 +123,11 @@ def test_a_sync_that_stands_still_is_taken_over_and_nothing_is_written_twice(
     hub.environment |= {"RSU_PAGE_SIZE": "6", "RSU_MAX_IN_FLIGHT": "1"}
     with asleep(hub.environment, "sync", "1", point, str(times)) as sleeper:
         began = time.monotonic()
-        with hub.desk(patience=30) as desk:
-            seconds = time.monotonic() - began
+        with hub.desk() as desk:
             listing.refresh_events(desk)
-            assert not sync.sync_participants(desk, sync.make_plan(desk)).failures
+            outcome = sync.sync_participants(desk, sync.make_plan(desk))
+            assert not outcome.failures and not outcome.elsewhere
+            seconds = time.monotonic() - began
         assert seconds < sleepers.SILENT_SECONDS + 8
         hub.assert_equal()
         first = versions(hub)

@@ -8,7 +8,7 @@ from pathlib import Path
 import psycopg2
 import pytest
 
-from rsu_pipeline.warehouse import database, poolers
+from rsu_pipeline.warehouse import database, poolers, race_locks
 from rsu_pipeline.warehouse.database import DatabaseError
 from rsu_pipeline_tests.commands.shell import rsu
 from rsu_pipeline_tests.hub import Hub
@@ -49,11 +49,11 @@ def test_settings_and_locks_hold_through_a_pooler_of_sessions(database_url: str)
         pgbouncer(database_url, pool_mode="session") as url,
         database.session(url, purpose="sync first") as first,
         database.session(url, purpose="sync second") as second,
-        database.partner_lock(first, 7),
+        race_locks.race_lock(first, 7, 70),
     ):
         with (
-            pytest.raises(database.PartnerBusy, match="rsu sync first "),
-            database.partner_lock(second, 7),
+            pytest.raises(race_locks.ReadElsewhere, match="rsu sync first "),
+            race_locks.race_lock(second, 7, 70),
         ):
             pass
         with first.cursor() as cur:

@@ -12,7 +12,7 @@ from contextlib import closing
 import psycopg2
 import pytest
 
-from rsu_pipeline.warehouse import database, server_lock
+from rsu_pipeline.warehouse import database, race_locks, server_lock
 from rsu_pipeline.warehouse.database import DatabaseError
 
 HOLDER = """
@@ -62,7 +62,7 @@ def test_the_second_server_is_refused_and_the_first_named_until_it_dies(database
     assert text.startswith(f"Another `rsu up` (host {socket.gethostname()}, process {first.pid}, since 20")
     assert database.place(database_url) in text and "password" not in text
     # Commands, runs and workers take no part in it.
-    with database.session(database_url, purpose="tests") as conn, database.partner_lock(conn, 1):
+    with database.session(database_url, purpose="tests") as conn, race_locks.race_lock(conn, 1, 10):
         pass
     first.kill()
     first.wait(60)

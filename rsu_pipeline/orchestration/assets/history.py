@@ -17,9 +17,6 @@ from rsu_pipeline.sync.desk import Desk
 from rsu_pipeline.warehouse import backfill as requests
 from rsu_pipeline.warehouse import backfill_progress
 
-PATIENCE = 60.0
-"""Seconds to wait for a partner: history is never in a hurry."""
-
 
 class HistoryConfig(dg.Config):
     """What an operator may ask of a partner's history."""
@@ -56,7 +53,7 @@ def participant_history(
     or cancelling the backfill, cancels the request: it is resumed when it is launched again.
     """
     config = read_config(HistoryConfig, context.op_execution_context.op_config)
-    with plain_failures(), runsignup.desk_of_run(warehouse, context, patience=PATIENCE) as desk:
+    with plain_failures(), runsignup.desk_of_run(warehouse, context) as desk:
         _request(context, desk, config)
         with lists.rebuilt_on_failure(desk):
             done = backfill.run_slice(desk, installation.current().settings.history.slice_seconds)

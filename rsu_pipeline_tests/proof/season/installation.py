@@ -23,11 +23,10 @@ from rsu_pipeline.sync.watch_pace import watched
 from rsu_pipeline.warehouse import backfill as requests
 from rsu_pipeline.warehouse import budget, cursors, database, fleet
 from rsu_pipeline.warehouse.credentials import PartnerError
-from rsu_pipeline.warehouse.database import PartnerBusy
 from rsu_pipeline_tests.hub import Hub
 from rsu_pipeline_tests.proof.season.clocks import Clocks
 
-FORESEEN = (ApiError, CredentialRejected, PartnerBusy, PartnerError)
+FORESEEN = (ApiError, CredentialRejected, PartnerError)
 """Failures that a run reports and the next one mends."""
 PROXIMITY_EVERY = dt.timedelta(minutes=5)
 FLOOR = 1

@@ -1,0 +1,147 @@
+"""The locks under which a partner's races and its listing are read.
+
+Each race of a partner has a lock, and the partner's listing has one. A lock belongs to the session that writes, so a
+session that lost it cannot write any more. Locks are taken in a fixed order, so that no two sessions wait for each other:
+the listing, then one race at a time. Who has a race's lock waits for no other of these locks.
+
+A transaction that writes something of all races of a partner takes its turn (`wait_for_turn`) before its first row.
+"""
+
+import datetime as dt
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+import psycopg2.errors
+from psycopg2.extensions import connection as Connection
+
+from rsu_pipeline.errors import RsuError
+from rsu_pipeline.warehouse import database
+from rsu_pipeline.warehouse.advisory_locks import Kind
+
+LISTING = 0
+"""In place of a race's number: the partner's listing."""
+_SHARE_OF_KEY = 2**32
+"""A lock of a race has one number of 64 bits. PostgreSQL keeps such locks apart from those of two numbers."""
+
+_READER = """
+SELECT a.application_name, a.backend_start, a.pid, (
+    SELECT array_agg(concat_ws(' ', p.mode, p.feed, p.pages, p.after_registration_id) ORDER BY p.mode) FROM read_passes p
+    WHERE p.timing_partner_id = %(partner)s AND p.race_id = %(race)s
+), (
+    SELECT max(r.detail_read_at) FROM partner_races l JOIN runsignup_races r USING (race_id)
+    WHERE l.timing_partner_id = %(partner)s AND %(race)s = 0
+)
+FROM pg_locks l JOIN pg_stat_activity a USING (pid)
+WHERE l.locktype = 'advisory' AND l.granted AND l.classid::bigint = %(high)s AND l.objid::bigint = %(low)s AND l.objsubid = 1
+    -- Other hubs on the same server lock races of the same numbers.
+    AND l.database = (SELECT oid FROM pg_database WHERE datname = current_database())
+"""
+
+
+class ReadElsewhere(RsuError):
+    """Another session has the lock of a race or a listing. The text says which."""
+
+
+@dataclass(frozen=True)
+class Reader:
+    """The session that has a lock. `progress` changes whenever it stores a page, or of a listing a race's detail."""
+
+    name: str
+    progress: tuple[object, ...]
+
+
+def take(conn: Connection, partner_id: int, race_id: int, *, wait: float = 0.0) -> bool:
+    """Take the lock of a race, or of the LISTING, for this session, and return whether it was free within so many seconds.
+
+    PostgreSQL serves who waits first, and before those that only try. Ends the transaction.
+    """
+    database.lease(conn)
+    key = _key(partner_id, race_id)
+    with conn.cursor() as cur:
+        cur.execute("SELECT pg_try_advisory_lock(%s)", (key,))
+        ((is_taken,),) = cur.fetchall()
+        if not is_taken and wait > 0:
+            try:
+                cur.execute("SELECT set_config('lock_timeout', %s, true)", (f"{max(1, int(wait * 1000))}ms",))
+                cur.execute("SELECT pg_advisory_lock(%s)", (key,))
+                is_taken = True
+            except psycopg2.errors.LockNotAvailable:
+                conn.rollback()
+    conn.commit()
+    return bool(is_taken)
+
+
+def leave(conn: Connection, partner_id: int, race_id: int) -> None:
+    """Give the lock back. What was not committed is rolled back. A session that is closed has lost it already."""
+    if conn.closed:
+        return
+    conn.rollback()
+    with conn.cursor() as cur:
+        cur.execute("SELECT pg_advisory_unlock(%s)", (_key(partner_id, race_id),))
+    conn.commit()
+
+
+@contextmanager
+def race_lock(conn: Connection, partner_id: int, race_id: int, *, wait: float = 0.0) -> Iterator[None]:
+    """Have the lock for the length of a block.
+
+    Raises:
+        ReadElsewhere: when another session still has it after `wait` seconds. One whose process stands still is ended
+            within leases.TAKE_OVER_SECONDS.
+    """
+    if not take(conn, partner_id, race_id, wait=wait):
+        reader = find_reader(conn, partner_id, race_id)
+        raise ReadElsewhere(f"{name_of(partner_id, race_id)} is being read by {describe(reader)}")
+    try:
+        yield
+    finally:
+        leave(conn, partner_id, race_id)
+
+
+def find_reader(conn: Connection, partner_id: int, race_id: int) -> Reader | None:
+    """Return who has the lock, None when nobody has it now. Ends the transaction."""
+    high, low = divmod(_key(partner_id, race_id), _SHARE_OF_KEY)
+    with conn.cursor() as cur:
+        cur.execute(_READER, {"partner": partner_id, "race": race_id, "high": high, "low": low})
+        row = cur.fetchone()
+    conn.rollback()
+    if row is None:
+        return None
+    program, since, pid, passes, detail = row
+    return Reader(f"'{program}', connected since {_shown(since)}", (pid, tuple(passes or ()), detail))
+
+
+def describe(reader: Reader | None) -> str:
+    """Return the name of a reader for a sentence."""
+    return reader.name if reader else "another session that is just ending"
+
+
+def name_of(partner_id: int, race_id: int) -> str:
+    """Return what a lock is for, for the beginning of a sentence."""
+    return f"the listing of partner {partner_id}" if race_id == LISTING else f"race {race_id} of partner {partner_id}"
+
+
+def wait_for_turn(conn: Connection, partner_id: int) -> None:
+    """Let no other transaction write something of all of the partner's races until this one ends."""
+    _lock_in_transaction(conn, Kind.PARTNER, partner_id)
+
+
+def wait_for_removals(conn: Connection, partner_id: int) -> None:
+    """Let no other read of the partner decide about removals until this transaction ends: each sees those of the others. The
+    reads may have written rows of their races."""
+    _lock_in_transaction(conn, Kind.REMOVALS, partner_id)
+
+
+def _lock_in_transaction(conn: Connection, kind: Kind, partner_id: int) -> None:
+    database.lease(conn)
+    with conn.cursor() as cur:
+        cur.execute("SELECT pg_advisory_xact_lock(%s, %s)", (kind, partner_id))
+
+
+def _key(partner_id: int, race_id: int) -> int:
+    return partner_id * _SHARE_OF_KEY + race_id % _SHARE_OF_KEY
+
+
+def _shown(moment: dt.datetime) -> str:
+    return f"{moment:%Y-%m-%d %H:%M:%S} UTC"
