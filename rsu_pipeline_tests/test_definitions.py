@@ -113,6 +113,7 @@ def test_the_repository_holds_these_assets_jobs_and_sensors() -> None:
         "fleet_health:no_similar_partner_names",
         "fleet_health:no_foreign_writes",
         "fleet_health:clocks_agree",
+        "fleet_health:nothing_stands_still",
     }
     sensor = repository.get_sensor_def("new_credentials")
     assert sensor.default_status is dg.DefaultSensorStatus.RUNNING
@@ -142,7 +143,7 @@ def test_the_fleets_health_is_one_asset_of_all_partners_checked_by_a_schedule_th
     assert (schedule.job_name, schedule.cron_schedule) == ("check_fleet", "*/30 * * * *")
     assert schedule.default_status is dg.DefaultScheduleStatus.RUNNING
     layer = defs.resolve_job_def("check_fleet").asset_layer
-    assert layer.selected_asset_keys == {key} and len(layer.asset_graph.asset_check_keys) == 11
+    assert layer.selected_asset_keys == {key} and len(layer.asset_graph.asset_check_keys) == 12
 
 
 def test_each_asset_depends_on_the_one_before() -> None:
