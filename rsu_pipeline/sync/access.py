@@ -22,7 +22,7 @@ from rsu_pipeline.warehouse.events import AccessCandidate
 MAX_REFUSALS = 6
 """Refusals after which no further race is asked. A director who withdraws the partner takes several races away at once, and the
 races of others can still be read."""
-MAX_FAILURES = 3
+MAX_FAILURES = 6
 """Answers that tell nothing (server errors, unknown events) after which no further race is asked."""
 MIN_TELLING_REFUSALS = 2
 """A partner may have lost one race and kept the others, so a sample of one never rejects a credential."""

@@ -116,6 +116,16 @@ def test_a_director_who_takes_several_races_away_does_not_stop_the_partners_othe
     assert hub.value("SELECT count(*) FROM runsignup_participants WHERE event_id = %s", new_event) == 2
 
 
+def test_several_new_races_that_cannot_be_read_do_not_discard_the_listing(make_hub: MakeHub) -> None:
+    hub = make_hub(spec=SPEC | {"races_per_partner": 5, "events_per_race": 1}, seed=3)
+    *broken, kept = sorted(race["race_id"] for race in hub.sandbox.admin.truth(1)["races"])
+    for race_id in broken:
+        hub.sandbox.admin.fault("error_code", 0, endpoint="participants", race_id=race_id, code=8, message="Failed")
+    outcome = hub.sync()
+    assert kept in {read.read.race_id for read in outcome.reads if not read.error}
+    assert race_ids(hub) == [*broken, kept]
+
+
 def test_a_revoked_key_is_rejected_after_a_few_races_not_after_all(make_hub: MakeHub) -> None:
     hub = make_hub(spec=SPEC | {"races_per_partner": 9, "events_per_race": 1}, seed=3)
     hub.sync()
