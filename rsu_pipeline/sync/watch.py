@@ -24,6 +24,7 @@ from rsu_pipeline.sync.desk import Clients, CredentialRejected, Desk, desk_on
 from rsu_pipeline.sync.partner import SyncOutcome
 from rsu_pipeline.sync.plan import Plan
 from rsu_pipeline.sync.poll_plan import plan_for_look
+from rsu_pipeline.sync.silent_races import SilentRaces
 from rsu_pipeline.sync.watch_pace import CALL_SECONDS, WatchedRace, interval, watched
 from rsu_pipeline.warehouse import budget, database, events, fleet
 from rsu_pipeline.warehouse.credentials import PartnerError
@@ -102,8 +103,7 @@ class Watch:
         self._calls_per_poll: dict[tuple[int, int], float] = {}
         self._large_read = threading.Lock()
         self._busy: set[tuple[int, int]] = set()
-        self._silent: set[tuple[int, int]] = set()
-        """Races whose last poll timed out. One worker at a time polls them, so that the others keep polling the rest."""
+        self._silent = SilentRaces()
         self._done: dict[str, PartnerWatched] = {}
         self._call_seconds: float | None = None
         self._bug: Exception | None = None
@@ -171,8 +171,8 @@ class Watch:
                 self._call_seconds = budget.usual_call_seconds(conn) or CALL_SECONDS
             if not self._races:
                 return None, None
-            aside = self._silent if self._busy & self._silent else set()
-            races = [race for race in self._races if race.number not in aside]
+            left_out = self._silent.to_leave_out([race.number for race in self._races], self._busy, now)
+            races = [race for race in self._races if race.number not in left_out]
             following = next_look(races, self._due_at, self._busy)
             if following is None:
                 return None, 0.05
@@ -237,7 +237,7 @@ class Watch:
             isinstance(read.error, ApiError) and read.error.cause is Cause.TIMEOUT for read in outcome.reads
         )
         with self._guard:
-            (self._silent.add if timed_out else self._silent.discard)(key)
+            self._silent.note(key, timed_out=timed_out, began=began, ended=began + seconds)
         # What a poll that timed out took says nothing of the races that answer.
         if calls and self._call_seconds is not None and not timed_out:
             self._call_seconds += (seconds / calls - self._call_seconds) / 10
