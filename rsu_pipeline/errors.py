@@ -5,27 +5,26 @@ class RsuError(Exception):
     """A foreseen failure. Its text says what is wrong, where and what to do. Commands print it and end with exit code 2,
     runs fail with it without a traceback. Any other exception is a fault of this program and keeps its traceback.
 
-    The tree, by package:
+    The tree:
 
         RsuError
         ├─ SettingsError
-        ├─ processes.ChildFailed
-        ├─ runsignup.errors.ApiError
+        ├─ ChildFailed                 processes
+        ├─ ApiError                    runsignup.errors
         │  └─ BudgetExhausted
-        ├─ sync.desk.CredentialRejected
-        └─ warehouse
-           ├─ addresses.DatabaseError
-           │  ├─ database.UnreachableError
-           │  ├─ schema_version.SchemaVersionError
-           │  ├─ client_programs.ClientProgramError
-           │  └─ adoption.steps.Refused
-           ├─ credentials.PartnerError
-           ├─ pg_binaries.EmbeddedError
-           ├─ privacy.PrivacyError
-           ├─ race_locks.ReadElsewhere
-           ├─ roles.RolesError
-           ├─ sealing.SecretKeyError
-           └─ start_lists.NoStartList
+        ├─ CredentialRejected          sync.desk
+        ├─ DatabaseError               warehouse.addresses
+        │  ├─ UnreachableError         warehouse.database
+        │  ├─ SchemaVersionError       warehouse.schema_version
+        │  ├─ ClientProgramError       warehouse.client_programs
+        │  └─ Refused                  warehouse.adoption.steps
+        ├─ EmbeddedError               warehouse.pg_binaries
+        ├─ NoStartList                 warehouse.start_lists
+        ├─ PartnerError                warehouse.credentials
+        ├─ PrivacyError                warehouse.privacy
+        ├─ ReadElsewhere               warehouse.race_locks
+        ├─ RolesError                  warehouse.roles
+        └─ SecretKeyError              warehouse.sealing
     """
 
 

@@ -8,6 +8,7 @@ import os
 import re
 import shutil
 import tempfile
+from contextlib import suppress
 from pathlib import Path
 
 MEMORY = Path("/dev/shm")  # noqa: S108 - the folder below is made for us alone
@@ -41,8 +42,10 @@ def _is_suitable(folder: Path) -> bool:
 def _remove_leftovers(parent: Path) -> None:
     for folder in parent.glob(f"{_PREFIX}*"):
         found = re.fullmatch(rf"{_PREFIX}(\d+)", folder.name)
-        if found and folder.stat().st_uid == os.geteuid() and not _is_another_run(int(found[1])):
-            shutil.rmtree(folder, ignore_errors=True)
+        # Another run that begins now may remove it first.
+        with suppress(FileNotFoundError):
+            if found and folder.stat().st_uid == os.geteuid() and not _is_another_run(int(found[1])):
+                shutil.rmtree(folder, ignore_errors=True)
 
 
 def _is_another_run(pid: int) -> bool:
