@@ -16,6 +16,7 @@ from rsu_pipeline import installation
 from rsu_pipeline.commands.common import DisplayTable, hub, show_json, show_table
 from rsu_pipeline.display import make_printable
 from rsu_pipeline.runsignup import values
+from rsu_pipeline.sync import clocks
 from rsu_pipeline.sync import race_day as judging
 from rsu_pipeline.sync.race_day import BoardRow, Urgency
 from rsu_pipeline.warehouse import credentials
@@ -64,25 +65,31 @@ def race_day(
         else:
             look = _board(conn, partner_id, race_id, as_json)
         if follow:
-            _follow(look)
+            _follow(conn, look)
         else:
-            look(dt.datetime.now(dt.UTC), None)
+            _look_now(conn, look, None)
 
 
 Look = Callable[[dt.datetime, Live | None], None]
 """Shows what is stored at a time, on a live display if given."""
 
 
-def _follow(look: Look) -> None:
+def _look_now(conn: Connection, look: Look, live: Live | None) -> None:
+    """Show what is stored now, by the clock that is believed. No transaction is open afterwards."""
+    look(clocks.present(conn, installation.current().settings.sync.max_clock_skew), live)
+    conn.rollback()
+
+
+def _follow(conn: Connection, look: Look) -> None:
     """Look again and again until Ctrl-C; where no terminal is, print each look below the one before."""
     if not sys.stdout.isatty():
         while True:
-            look(dt.datetime.now(dt.UTC), None)
+            _look_now(conn, look, None)
             sys.stdout.flush()
             time.sleep(REFRESH_SECONDS)
     with Live(console=Console(markup=False, emoji=False, highlight=False), screen=True, auto_refresh=False) as live:
         while True:
-            look(dt.datetime.now(dt.UTC), live)
+            _look_now(conn, look, live)
             time.sleep(REFRESH_SECONDS)
 
 
@@ -190,7 +197,6 @@ def _changes(conn: Connection, partner_id: int | None, race_id: int | None, minu
     def look(now: dt.datetime, live: Live | None) -> None:
         since = now - dt.timedelta(minutes=minutes)
         found = stored.bib_changes(conn, now, since, partner_id=partner_id, race_id=race_id)
-        conn.rollback()
         if as_json:
             show_json([vars(change) for change in found])
         else:
@@ -217,7 +223,6 @@ def _table_of_changes(found: Sequence[BibChange]) -> DisplayTable:
 def _missing(conn: Connection, partner_id: int | None, race_id: int | None, as_json: bool) -> Look:
     def look(now: dt.datetime, live: Live | None) -> None:
         found = stored.entrants_without_bib(conn, now, partner_id=partner_id, race_id=race_id)
-        conn.rollback()
         if as_json:
             show_json([vars(entrant) for entrant in found])
         else:

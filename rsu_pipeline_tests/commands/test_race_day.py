@@ -23,6 +23,9 @@ from rsu_pipeline_tests.hub import Hub
 
 SPEC = {"partners": 2, "races_per_partner": 1, "events_per_race": 1, "registrations_per_event": 3, "start_in_hours": 2}
 Board = list[dict[str, Any]]
+SESSIONS_STATE = (
+    "SELECT state FROM pg_stat_activity WHERE application_name LIKE 'rsu race-day%%' AND datname = current_database()"
+)
 
 
 @pytest.fixture
@@ -127,13 +130,20 @@ def test_no_line_is_longer_than_80_columns_and_no_figure_is_cut(near: Hub) -> No
     assert re.search(r" 12345 \d\d:\d\d:\d\d\+9\ds ok$", table[1]), table
 
 
-def test_watch_looks_again_until_it_is_interrupted(near: Hub) -> None:
+def test_watch_looks_again_until_it_is_interrupted_and_leaves_no_transaction_open(near: Hub) -> None:
+    states: list[str] = []
+
     def has_looked_twice(shown: str) -> bool:
-        return len(set(re.findall(r"(\d\d:\d\d:\d\d), again every 5 s", shown))) >= 2
+        looks = len(set(re.findall(r"(\d\d:\d\d:\d\d), again every 5 s", shown)))
+        if looks == 1:
+            states.extend(row["state"] for row in near.rows(SESSIONS_STATE))
+        return looks >= 2
 
     shown, code = on_a_terminal(near, "race-day", "--watch", columns=80, until=has_looked_twice)
     assert has_looked_twice(shown), shown
     assert code == 130 and "Traceback" not in shown
+    # A look is over in a moment, and the next is 5 s later.
+    assert states[-1] == "idle", states
 
 
 def test_bad_input_is_refused_in_one_sentence(near: Hub) -> None:
