@@ -43,7 +43,7 @@ def rsu() -> None:
       rsu backfill --wait       read past editions too
       rsu status                what is stored, and when it was last read
 
-    Settings come from environment variables; README.md lists them.
+    Settings come from environment variables; docs/reference.md lists them.
     """
 
 

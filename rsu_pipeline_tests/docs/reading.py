@@ -34,7 +34,7 @@ class Block:
 
 def files() -> list[Path]:
     """Every page that people read."""
-    return [PROJECT / "README.md", *sorted((PROJECT / "docs").rglob("*.md"))]
+    return [PROJECT / "README.md", PROJECT / "CONTRIBUTING.md", *sorted((PROJECT / "docs").rglob("*.md"))]
 
 
 def blocks(path: Path) -> list[Block]:

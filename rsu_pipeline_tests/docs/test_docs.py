@@ -32,6 +32,8 @@ from rsu_pipeline_tests.docs.reading import (
 FILES = files()
 README = PROJECT / "README.md"
 DOCS = PROJECT / "docs"
+REFERENCE = DOCS / "reference.md"
+OPERATING = DOCS / "operating.md"
 PROGRAMS = (
     "rsu git make cd sudo docker kubectl systemctl psql pg_dump pg_restore export eval curl apt apt-get python pip"
 )
@@ -102,8 +104,8 @@ def test_every_option_named_alone_is_one_of_a_command() -> None:
     assert named - options == OTHERS_OPTIONS.keys()
 
 
-def test_the_readme_names_every_command() -> None:
-    rows = [line for line in prose(README).splitlines() if line.startswith("| `rsu ")]
+def test_the_reference_names_every_command() -> None:
+    rows = [line for line in prose(REFERENCE).splitlines() if line.startswith("| `rsu ")]
     for path in known.leaves():
         group = f"`rsu {' '.join(path[:-1])} " if path[:-1] else "`rsu "
         there = [
@@ -112,7 +114,7 @@ def test_the_readme_names_every_command() -> None:
             if re.search(rf"`rsu {re.escape(' '.join(path))}[` ]", row)
             or (group in row and re.search(rf"`{re.escape(path[-1])}[` ]", row))
         ]
-        assert there, f"README.md's table of commands has no `rsu {' '.join(path)}`"
+        assert there, f"docs/reference.md's table of commands has no `rsu {' '.join(path)}`"
 
 
 def test_every_variable_named_is_read_somewhere() -> None:
@@ -122,15 +124,15 @@ def test_every_variable_named_is_read_somewhere() -> None:
         assert named - there == set(), f"{path.name} names variables that nothing reads"
 
 
-def test_the_readme_names_every_setting() -> None:
-    rows = " ".join(line.split("|")[1] for line in prose(README).splitlines() if line.startswith("| `RSU_"))
+def test_the_reference_names_every_setting() -> None:
+    rows = " ".join(line.split("|")[1] for line in prose(REFERENCE).splitlines() if line.startswith("| `RSU_"))
     settings = known.settings()
     assert len(settings) > 25
     assert settings - set(re.findall(r"`(RSU_\w+)`", rows)) == set()
 
 
-def test_the_defaults_in_the_readme_are_those_of_the_settings() -> None:
-    rows = [line.split("|")[1:3] for line in prose(README).splitlines() if line.startswith("| `RSU_")]
+def test_the_defaults_in_the_reference_are_those_of_the_settings() -> None:
+    rows = [line.split("|")[1:3] for line in prose(REFERENCE).splitlines() if line.startswith("| `RSU_")]
     compared = 0
     for names, defaults in rows:
         variables = re.findall(r"`(RSU_\w+)`", names)
@@ -142,12 +144,12 @@ def test_the_defaults_in_the_readme_are_those_of_the_settings() -> None:
     assert compared > 22
 
 
-def test_the_times_of_schedules_are_as_the_readme_says() -> None:
+def test_the_times_of_schedules_are_as_the_page_says() -> None:
     for schedule in defs.get_repository_def().schedule_defs:
         minute, hour, *_ = str(schedule.cron_schedule).split()
         every = re.fullmatch(r"\*/(\d+)", minute)
         when = f"every {every[1]} min" if every else f"{int(hour):02}:{int(minute):02}"
-        assert re.search(rf"`{schedule.name}` \([^)]*{when}", prose(README)), f"{schedule.name}: {when}"
+        assert re.search(rf"`{schedule.name}` \([^)]*{when}", prose(OPERATING)), f"{schedule.name}: {when}"
 
 
 def broken_links(path: Path) -> list[str]:
@@ -179,6 +181,10 @@ def test_a_link_that_leads_nowhere_is_noticed(tmp_path: Path) -> None:
     assert broken_links(page) == ["nowhere.md", "no.png", "#there", "other.md#not-there"]
 
 
+def test_the_readme_is_short() -> None:
+    assert len(README.read_text(encoding="utf-8").splitlines()) <= 120
+
+
 def test_every_page_is_linked_from_the_readme() -> None:
     linked = {(README.parent / link.partition("#")[0]).resolve() for link in links(prose(README))}
     assert {path for path in FILES if path != README} - linked == set()
@@ -206,12 +212,12 @@ def test_every_file_and_module_named_is_there(path: Path) -> None:
             assert importlib.util.find_spec(module), f"{path.name}: {module}"
 
 
-def test_the_readme_names_everything_that_goes_by_itself() -> None:
+def test_the_page_names_everything_that_goes_by_itself() -> None:
     repository = defs.get_repository_def()
     names = {item.name for item in (*repository.sensor_defs, *repository.schedule_defs)}
     names |= {key.to_user_string() for key in defs.resolve_all_asset_keys()}
     assert len(names) > 14
-    assert names - set(inline_code(prose(README))) == set()
+    assert names - set(inline_code(prose(OPERATING))) == set()
 
 
 def check_names() -> set[str]:
