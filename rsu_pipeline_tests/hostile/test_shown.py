@@ -6,6 +6,7 @@ import datetime as dt
 import io
 import json
 import logging
+import re
 from collections.abc import Callable, Iterator
 from html.parser import HTMLParser
 from pathlib import Path
@@ -266,7 +267,9 @@ def test_a_message_names_numbers_only_and_no_service_is_given_markup(evil: Hub) 
         assert messages and problems
         for title, text in messages:
             assert title.removeprefix("RunSignup hub: ") in causes.TITLES.values()
-            assert "onerror" not in text and "script" not in text and is_inert(text)
+            # What comes from outside has no backtick. A command of ours has.
+            outside = re.sub(r"`rsu [^`]+`", "", text)
+            assert "onerror" not in text and "script" not in text and is_inert(outside)
         # And were there any, a service that shows HTML would be given it as text.
         assert send([f"json://127.0.0.1:{notifier.port}/?format=html"], "x", EVIL)[0].ok
         ((_, body),) = notifier.take()
