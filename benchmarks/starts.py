@@ -83,7 +83,13 @@ def measure(work: Job, report: Report, instance: dg.DagsterInstance) -> None:
         lambda: sync.execute_in_process(instance=instance, partition_key=keys[0], run_config=quiet)
     )
     report.seconds["import of the definitions"] = _median(lambda: _python("-c", "import rsu_pipeline.definitions"))
-    report.seconds["rsu status"] = _median(lambda: _python("-m", "rsu_pipeline.cli", "status", "--json"), times=3)
+    report.seconds["rsu status"] = _median(lambda: _rsu("status", "--json"), times=3)
+    # No daemon and no web UI are at work here, which it then says.
+    report.seconds["rsu health"] = _median(lambda: _rsu("health", ends_with=1), times=3)
+    with database.session(work.database_url, purpose="benchmark") as conn, conn.cursor() as cur:
+        cur.execute("UPDATE runsignup_events SET starts_at = now() + interval '2 hours', ends_at = NULL")
+        conn.commit()
+    report.seconds["rsu race-day, every race in its window"] = _median(lambda: _rsu("race-day", "--json"), times=3)
 
 
 @dg.graph
@@ -97,6 +103,13 @@ def _nothing() -> None:
 
 def _python(*arguments: str) -> None:
     subprocess.run([sys.executable, *arguments], check=True, stdout=subprocess.DEVNULL)
+
+
+def _rsu(*arguments: str, ends_with: int = 0) -> None:
+    command = [sys.executable, "-m", "rsu_pipeline.cli", *arguments]
+    done = subprocess.run(command, check=False, stdout=subprocess.DEVNULL)
+    if done.returncode != ends_with:
+        raise RuntimeError(f"rsu {arguments[0]} ended with {done.returncode} instead of {ends_with}")
 
 
 def _median(action: Callable[[], object], times: int = TIMES) -> float:
