@@ -114,7 +114,7 @@ def erase(
 ) -> Done:
     """Blanks all of a person: of every registration that a RunSignup account made up to now, or of one registration; at
     one partner or at all. Later reads keep to it."""
-    done = Done()
+    done = Done({"runsignup_participants": 0})
     person: dict[str, object] = {"user": user_id, "registration": registration_id, "partner": partner_id}
     with conn.cursor() as cur:
         # First, so that no read brings in what is blanked below.

@@ -465,7 +465,7 @@ def ordinary() -> Iterator[tuple[Account, Path, str]]:
             target = packages / (f"{wheel.name}/pginstall" if source.name == "pginstall" else source.name)
             shutil.copytree(source, target)
     shutil.copytree(PROJECT / "rsu_pipeline" / "warehouse", packages / "rsu_pipeline" / "warehouse")
-    for name in ("__init__.py", "private_files.py"):
+    for name in ("__init__.py", "errors.py", "private_files.py"):
         shutil.copy(PROJECT / "rsu_pipeline" / name, packages / "rsu_pipeline")
     (packages / wheel.name / "__init__.py").write_text("")
     try:
