@@ -107,7 +107,7 @@ def looks(races: list[WatchedRace], rules: Rules, *, until: float, call_time: Ca
         while learnt and learnt[0][0] <= now:
             measured += (learnt.pop(0)[1] - measured) / 10
         busy = {number for number, end in busy_until.items() if end > now}
-        following = next_look(races, due_at, busy)
+        following = next_look(races, due_at, busy, now)
         if following is None:
             free_at[worker] = min(busy_until[number] for number in busy)
             continue

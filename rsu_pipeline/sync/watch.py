@@ -44,13 +44,23 @@ def next_look(
     races: Sequence[WatchedRace],
     due_at: Mapping[tuple[int, int], float],
     busy: Collection[tuple[int, int]],
+    now: float,
 ) -> tuple[WatchedRace, float] | None:
-    """Which race is to be looked at next, and when: the one due first (one never looked at is due at once) of those that
-    nobody is looking at now; None when there is none."""
+    """Return which race is to be polled next, and when; None when there is none.
+
+    It is the one due first of those that nobody polls now. One that was never polled is due at once. Of those that are due,
+    races of partners that nobody polls come first: what hangs is mostly all of a partner's races.
+    """
     free = [race for race in races if race.number not in busy]
     if not free:
         return None
-    first = min(free, key=lambda race: due_at.get(race.number, 0.0))
+    polled = {partner_id for partner_id, _ in busy}
+
+    def order(race: WatchedRace) -> tuple[bool, bool, float]:
+        due = due_at.get(race.number, 0.0)
+        return due > now, due <= now and race.partner_id in polled, due
+
+    first = min(free, key=order)
     return first, due_at.get(first.number, 0.0)
 
 
@@ -149,6 +159,7 @@ class Watch:
                 finally:
                     with self._guard:
                         self._busy.discard(race.number)
+                        self._silent.end(race.number)
 
     def _take(self, conn: Connection) -> tuple[WatchedRace | None, float | None]:
         """A race to look at now, or else how many seconds to wait; neither when no race is in its window."""
@@ -173,13 +184,14 @@ class Watch:
                 return None, None
             left_out = self._silent.to_leave_out([race.number for race in self._races], self._busy, now)
             races = [race for race in self._races if race.number not in left_out]
-            following = next_look(races, self._due_at, self._busy)
+            following = next_look(races, self._due_at, self._busy, now)
             if following is None:
                 return None, 0.05
             race, due_at = following
             if due_at > now:
                 return None, due_at - now
             self._busy.add(race.number)
+            self._silent.begin(race.number, now)
             self._interval = interval(
                 self._races,
                 race.call_budget_id,
@@ -208,8 +220,12 @@ class Watch:
                 clock=self._clocks,
             ) as desk:
                 began, calls = self._clock(), desk.ledger.calls
-                not_refreshed = self._refresh_events(desk, race)
                 outcome = self._poll(desk, race, reads_removed=reads_removed)
+                timed_out = any(
+                    isinstance(read.error, ApiError) and read.error.cause is Cause.TIMEOUT for read in outcome.reads
+                )
+                # What hangs would hang a second time, and the refresh is due again at the next look.
+                not_refreshed = None if timed_out else self._refresh_events(desk, race)
                 seconds, calls = self._clock() - began, desk.ledger.calls - calls
                 if outcome.counts.has_changes:
                     self._lists_behind.add(race.partner_id)
@@ -233,9 +249,6 @@ class Watch:
         self._looks[key] += 1
         expected = self._calls_per_poll.get(key, race.calls_per_poll)
         self._calls_per_poll[key] = expected + (calls - expected) / 10
-        timed_out = any(
-            isinstance(read.error, ApiError) and read.error.cause is Cause.TIMEOUT for read in outcome.reads
-        )
         with self._guard:
             self._silent.note(key, timed_out=timed_out, began=began, ended=began + seconds)
         # What a poll that timed out took says nothing of the races that answer.
@@ -267,6 +280,8 @@ class Watch:
         if not is_large:
             return _read(session, plan, reads_removed)
         may_read = self._large_read.acquire(blocking=False)
+        with self._guard:
+            self._silent.expect_long(race.number)
         try:
             if not may_read:
                 plan = plan_for_look(session, race.race_id, reads_removed=reads_removed, postpones_full=True)
