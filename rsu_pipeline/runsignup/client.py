@@ -122,6 +122,8 @@ class Client:
         self._base_url = base_url
         self._timeouts = (connect_timeout, read_timeout)
         self._total_timeout = total_timeout if callable(total_timeout) else lambda: total_timeout
+        self.longest_call = float("inf")
+        """Seconds that a call may take from now on, where `total_timeout` is longer. For who will ask again."""
         self._attempts = attempts
         self._attempts_by_cause = _ATTEMPTS_BY_CAUSE if retry_timeouts else _ATTEMPTS_BY_CAUSE | {Cause.TIMEOUT: 1}
         self._wait = tenacity.wait_exponential(multiplier=backoff, max=MAX_RETRY_AFTER) + tenacity.wait_random(
@@ -309,7 +311,11 @@ class Client:
         size = rows = 0
         try:
             answer = transport.fetch(
-                self._session, self._base_url + path, {**params, **self._params}, self._timeouts, self._total_timeout()
+                self._session,
+                self._base_url + path,
+                {**params, **self._params},
+                self._timeouts,
+                min(self._total_timeout(), self.longest_call),
             )
             status, size = answer.status, len(answer.body)
             parsed = _parse(answer, parse)

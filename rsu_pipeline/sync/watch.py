@@ -159,7 +159,6 @@ class Watch:
                 finally:
                     with self._guard:
                         self._busy.discard(race.number)
-                        self._silent.end(race.number)
 
     def _take(self, conn: Connection) -> tuple[WatchedRace | None, float | None]:
         """A race to look at now, or else how many seconds to wait; neither when no race is in its window."""
@@ -182,7 +181,7 @@ class Watch:
                 self._call_seconds = budget.usual_call_seconds(conn) or CALL_SECONDS
             if not self._races:
                 return None, None
-            left_out = self._silent.to_leave_out([race.number for race in self._races], self._busy, now)
+            left_out = self._silent.to_leave_out(self._busy, now)
             races = [race for race in self._races if race.number not in left_out]
             following = next_look(races, self._due_at, self._busy, now)
             if following is None:
@@ -191,7 +190,6 @@ class Watch:
             if due_at > now:
                 return None, due_at - now
             self._busy.add(race.number)
-            self._silent.begin(race.number, now)
             self._interval = interval(
                 self._races,
                 race.call_budget_id,
@@ -220,6 +218,8 @@ class Watch:
                 clock=self._clocks,
             ) as desk:
                 began, calls = self._clock(), desk.ledger.calls
+                with self._guard:
+                    desk.client.longest_call = self._silent.longest_call(key)
                 outcome = self._poll(desk, race, reads_removed=reads_removed)
                 timed_out = any(
                     isinstance(read.error, ApiError) and read.error.cause is Cause.TIMEOUT for read in outcome.reads
@@ -280,8 +280,8 @@ class Watch:
         if not is_large:
             return _read(session, plan, reads_removed)
         may_read = self._large_read.acquire(blocking=False)
-        with self._guard:
-            self._silent.expect_long(race.number)
+        # A page of a large race may take long.
+        session.client.longest_call = float("inf")
         try:
             if not may_read:
                 plan = plan_for_look(session, race.race_id, reads_removed=reads_removed, postpones_full=True)

@@ -1,6 +1,7 @@
 """Every fault the sandbox can play against the real client: what it is taken for, how often it is tried, and that the
 ledger hears of each attempt exactly once."""
 
+import time
 from collections.abc import Callable
 
 import pytest
@@ -123,6 +124,18 @@ def test_a_slow_fault_that_passes_costs_attempts_and_nothing_else(api: Api) -> N
     page = calls.participants_page(api.race_id, api.event_ids, after=0, size=100)
     assert tuple(row.registration_id for row in page.rows) == api.ids
     assert [one.error for one in ledger.outcomes] == [Cause.TIMEOUT.value, Cause.TIMEOUT.value, None]
+
+
+def test_a_call_may_be_given_less_time_for_a_while(api: Api) -> None:
+    api.admin.fault("timeout", 0, seconds=60)
+    ledger = CountingLedger()
+    calls = client(api.url, ledger, api.credential, attempts=1, total_timeout=30)
+    calls.longest_call = 0.3
+    began = time.monotonic()
+    with pytest.raises(ApiError) as caught:
+        CALLS["participants"](calls, api)
+    assert caught.value.cause is Cause.TIMEOUT and time.monotonic() - began < 10
+    api.admin.clear_faults()
 
 
 def test_a_server_that_names_a_pause_is_given_it(api: Api) -> None:
