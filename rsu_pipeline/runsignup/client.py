@@ -124,6 +124,8 @@ class Client:
         self._total_timeout = total_timeout if callable(total_timeout) else lambda: total_timeout
         self.longest_call = float("inf")
         """Seconds that a call may take from now on, where `total_timeout` is longer. For who will ask again."""
+        self.slowest_answer = 0.0
+        """Seconds of the slowest call that was answered since this was last set to 0."""
         self._attempts = attempts
         self._attempts_by_cause = _ATTEMPTS_BY_CAUSE if retry_timeouts else _ATTEMPTS_BY_CAUSE | {Cause.TIMEOUT: 1}
         self._wait = tenacity.wait_exponential(multiplier=backoff, max=MAX_RETRY_AFTER) + tenacity.wait_random(
@@ -318,6 +320,7 @@ class Client:
                 min(self._total_timeout(), self.longest_call),
             )
             status, size = answer.status, len(answer.body)
+            self.slowest_answer = max(self.slowest_answer, answer.seconds)
             parsed = _parse(answer, parse)
             self._hear(answer.date, answer.elapsed)
             rows = _count(parsed)

@@ -22,16 +22,16 @@ class SilentRaces:
         self._slow: set[Race] = set()
         self._rest_until = float("-inf")
 
-    def note(self, race: Race, *, timed_out: bool, began: float, ended: float) -> None:
-        """Note how a poll went."""
-        took = ended - began
+    def note(self, race: Race, *, timed_out: bool, slowest_answer: float, began: float, ended: float) -> None:
+        """Note how a poll went, and how many seconds the slowest of its calls took that was answered."""
         if not timed_out:
             self._timed_out.discard(race)
-            # A race that answers slowly is not given up early, else it would time out at every second poll.
-            (self._slow.add if took > FIRST_TRY_SECONDS / 2 else self._slow.discard)(race)
+            # A race that answers slowly is not given up early, else it would time out at every second poll. The poll itself says
+            # nothing: it may have waited for its turn to call.
+            (self._slow.add if slowest_answer > FIRST_TRY_SECONDS / 2 else self._slow.discard)(race)
             return
         if race in self._timed_out:
-            self._rest_until = ended + took
+            self._rest_until = ended + (ended - began)
         self._timed_out.add(race)
 
     def longest_call(self, race: Race) -> float:

@@ -220,7 +220,11 @@ class Watch:
                 began, calls = self._clock(), desk.ledger.calls
                 with self._guard:
                     desk.client.longest_call = self._silent.longest_call(key)
+                desk.client.slowest_answer = 0.0
                 outcome = self._poll(desk, race, reads_removed=reads_removed)
+                slowest_answer, polled_at = desk.client.slowest_answer, self._clock()
+                # Only a poll that timed out earns the next one more time, and the detail of many events may take it.
+                desk.client.longest_call = float("inf")
                 timed_out = any(
                     isinstance(read.error, ApiError) and read.error.cause is Cause.TIMEOUT for read in outcome.reads
                 )
@@ -250,7 +254,7 @@ class Watch:
         expected = self._calls_per_poll.get(key, race.calls_per_poll)
         self._calls_per_poll[key] = expected + (calls - expected) / 10
         with self._guard:
-            self._silent.note(key, timed_out=timed_out, began=began, ended=began + seconds)
+            self._silent.note(key, timed_out=timed_out, slowest_answer=slowest_answer, began=began, ended=polled_at)
         # What a poll that timed out took says nothing of the races that answer.
         if calls and self._call_seconds is not None and not timed_out:
             self._call_seconds += (seconds / calls - self._call_seconds) / 10

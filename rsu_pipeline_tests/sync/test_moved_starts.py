@@ -7,7 +7,7 @@ from collections.abc import Callable
 import pytest
 
 from rsu_pipeline.settings import CadenceSettings
-from rsu_pipeline.sync import cadence, event_refresh, watch_pace
+from rsu_pipeline.sync import cadence, event_refresh, silent_races, watch_pace
 from rsu_pipeline.sync import partner as sync
 from rsu_pipeline.sync.watch import PartnerWatched, Watch
 from rsu_pipeline.warehouse import database, fleet
@@ -68,6 +68,16 @@ def test_a_start_that_moves_in_its_window_is_seen_by_the_watch(hub: Hub) -> None
     hub.sandbox.admin.move_event(event_of(hub), start_in_hours=3)
     watched(hub)
     assert starts_in(hub) > 2 and details(hub) >= 1
+
+
+def test_a_start_that_moves_is_seen_though_details_are_slower_than_a_first_poll_may_be(
+    hub: Hub, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(silent_races, "FIRST_TRY_SECONDS", 0.5)
+    hub.sandbox.admin.fault("slow_body", 0, endpoint="race", seconds=1.5)
+    hub.sandbox.admin.move_event(event_of(hub), start_in_hours=3)
+    watched(hub, seconds=4)
+    assert starts_in(hub) > 2
 
 
 def test_an_event_that_is_added_to_a_race_in_its_window_is_polled(hub: Hub) -> None:

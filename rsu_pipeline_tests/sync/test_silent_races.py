@@ -39,7 +39,9 @@ def polls(hangs: Hangs, seconds: float) -> dict[Race, list[float]]:
         while ends and ends[0][0] <= now:
             ended, began, race, timed_out = heapq.heappop(ends)
             polled.discard(race)
-            silent.note(race, timed_out=timed_out, began=began, ended=ended)
+            silent.note(
+                race, timed_out=timed_out, slowest_answer=0.0 if timed_out else ANSWER, began=began, ended=ended
+            )
             if not timed_out:
                 answered[race].append(ended)
     return answered
@@ -105,17 +107,18 @@ def test_without_these_rules_bibs_of_races_that_answer_wait(monkeypatch: pytest.
 def test_a_race_that_answers_slowly_is_not_given_up_early_at_every_second_poll() -> None:
     silent, race = SilentRaces(), (1, 10)
     assert silent.longest_call(race) == FIRST_TRY_SECONDS
-    silent.note(race, timed_out=True, began=0.0, ended=6.0)
+    silent.note(race, timed_out=True, slowest_answer=0.0, began=0.0, ended=6.0)
     assert silent.longest_call(race) == float("inf")
-    silent.note(race, timed_out=False, began=20.0, ended=30.0)
+    silent.note(race, timed_out=False, slowest_answer=10.0, began=20.0, ended=30.0)
     assert silent.longest_call(race) == float("inf")
-    silent.note(race, timed_out=False, began=40.0, ended=40.7)
+    # It waited for its turn to call.
+    silent.note(race, timed_out=False, slowest_answer=0.7, began=40.0, ended=50.7)
     assert silent.longest_call(race) == FIRST_TRY_SECONDS
 
 
 def test_the_first_time_out_lets_no_race_rest() -> None:
     silent = SilentRaces()
-    silent.note((1, 10), timed_out=True, began=0.0, ended=6.0)
+    silent.note((1, 10), timed_out=True, slowest_answer=0.0, began=0.0, ended=6.0)
     assert silent.to_leave_out([], 6.0) == set() and silent.to_leave_out([(1, 10)], 6.0) == {(1, 10)}
-    silent.note((1, 10), timed_out=True, began=10.0, ended=25.0)
+    silent.note((1, 10), timed_out=True, slowest_answer=0.0, began=10.0, ended=25.0)
     assert silent.to_leave_out([], 39.0) == {(1, 10)} and silent.to_leave_out([], 40.0) == set()
