@@ -281,6 +281,8 @@ def play(stage: Stage) -> Story:
     runs[2] = stage.launch(2)
     where[2] = stage.until("another run is at work", lambda: stage.worker_of(runs[2]), 120)
     assert stage.worker_of(runs[1]) == where[1], "the first ended before the second began"
+    # A run has its session some time before its first call.
+    stage.until("both call at the same time", lambda: admin.stats()["max_in_flight"] == 2, 120)
     seen.together = {runs[partner]: worker for partner, worker in where.items()}
     seen.killed_run, seen.killed = runs[1], where[1]
     seen.survivor = next(worker for worker in WORKERS if worker != seen.killed)

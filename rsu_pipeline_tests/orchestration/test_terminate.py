@@ -164,21 +164,25 @@ def test_terminating_ends_hung_calls_within_ten_seconds_and_cancels_the_backfill
 
 
 @contextmanager
-def everything_locked(hub: Hub) -> Iterator[None]:
-    """All races and listings are being read elsewhere, but for those that the watch polls."""
+def syncs_locked_out(hub: Hub) -> Iterator[None]:
+    """Each sync's first lock is held elsewhere: a partner's listing, and for past editions the races of the last partner.
+
+    The races are locked before the watch begins: those that it polls are free whenever it gives up on a call.
+    """
     with database.session(hub.url, purpose="tests") as conn:
         for partner in hub.partners:
-            for race in hub.sandbox.admin.truth(partner)["races"]:
-                race_locks.take(conn, partner, race["race_id"])
             assert race_locks.take(conn, partner, race_locks.LISTING)
+        backfilled = max(hub.partners)
+        for race in hub.sandbox.admin.truth(backfilled)["races"]:
+            assert race_locks.take(conn, backfilled, race["race_id"])
         yield
 
 
 def test_terminating_ends_the_watch_and_waits_for_locks_within_ten_seconds(hub: Hub, runs: Runs) -> None:
     hub.sandbox.admin.fault("timeout", 0, seconds=300)
-    watch = runs.launch("watch", config={"ops": {"watch_races": {"config": {"seconds": 600}}}})
-    until(lambda: runs.in_flight() >= 3)
-    with everything_locked(hub):
+    with syncs_locked_out(hub):
+        watch = runs.launch("watch", config={"ops": {"watch_races": {"config": {"seconds": 600}}}})
+        until(lambda: runs.in_flight() >= 3)
         for launch in syncs(runs):
             waiting = launch()
             until(lambda: runs.waiting_for_locks() == 1)
