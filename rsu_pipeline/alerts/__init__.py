@@ -1,1 +1,1 @@
-"""Whoever must act is told once: what is wrong, what was told, and the telling. No Dagster."""
+"""Alerts: the rules that find problems, the state of each alert, and the notifications. No Dagster."""

@@ -1,4 +1,4 @@
-"""Judge whether sensors, schedules and the queue are at work: each that stands still is named, since when, and what to do."""
+"""Detect sensors, schedules, daemon threads and queues that have stopped, and name the time and the next step."""
 
 import datetime as dt
 from collections.abc import Iterator, Mapping, Sequence
@@ -12,19 +12,19 @@ from rsu_pipeline.warehouse.automation import Automation, Waiting
 KIND = "automation_stopped"
 DAEMON_KIND = "daemon_dead"
 THREADS = frozenset({"SENSOR", "SCHEDULER", "QUEUED_RUN_COORDINATOR", "MONITORING", "EVENT_LOG_CONSUMER"})
-"""The daemon's threads without which something of ours stands still, by Dagster's names."""
+"""Daemon threads, by Dagster's names, that the pipeline depends on."""
 DEAD_AFTER = 80.0
-"""Seconds without a sign of life of any thread; each gives one every 30 s."""
+"""Seconds after the newest heartbeat of any thread. Each thread sends one every 30 s."""
 STUCK_AFTER = 600.0
-"""The same for one thread while others live: it may be at a long piece of work."""
+"""The same for one thread while others are alive. It may be busy with a long task."""
 CLOCK_TOLERANCE = dt.timedelta(seconds=30)
-"""How far in the future a tick may be dated: two machines' clocks differ a little."""
+"""How far in the future a tick may be dated, because the clocks of two machines differ a little."""
 PAUSE = dt.timedelta(seconds=80)
-"""Without any tick for so long the daemon stands still: some sensor is due every half a minute."""
+"""Without any tick for this long the daemon has stopped. Some sensor is due every 30 s."""
 STARTING_FOR = dt.timedelta(minutes=15)
-"""How long after a standstill each sensor and schedule has to come to its first tick again."""
+"""How long each sensor and schedule has for its first tick after the daemon resumed."""
 FAILING_FOR = dt.timedelta(seconds=30)
-"""How long ticks may fail before that is told: one that fails is repeated at the next."""
+"""How long ticks may fail before an alert. A failed tick is repeated at the next interval."""
 
 
 def _minutes(number: float) -> dt.timedelta:
@@ -44,28 +44,31 @@ LONGEST_SILENCE = {
     "nightly": _minutes(25 * 60 + 2),
     "nightly_retention": _minutes(25 * 60 + 2),
 }
-"""How long each sensor and schedule may be without a tick that ended: a sensor for two of its intervals, a schedule for two
-minutes after a tick that was due did not come. A night is 25 h long when the clocks go back."""
+"""How long each sensor and schedule may go without a completed tick.
+
+A sensor gets two of its intervals, a schedule two minutes after a tick that was due. A night lasts 25 h when the clocks go back.
+"""
 WITHOUT_IT = {
     "race_day": "races in their window are not watched",
     "bib_changes": "start lists do not follow new bibs",
-    "race_day_board_refresh": "the race-day board of the web UI grows old",
+    "race_day_board_refresh": "the race-day board in the Dagster UI is out of date",
     "new_credentials": "new partners are not synced",
-    "history": "past editions are not read",
-    "alerts": "nobody is told of anything",
-    "alerts_stand_in": "nobody stands in for the sensor alerts",
+    "history": "past editions are not backfilled",
+    "alerts": "no notifications are sent",
+    "alerts_stand_in": "nothing replaces the sensor alerts if it stops",
     "race_proximity": "races are read by the nightly sync only",
-    "fleet_check": "the checks of the fleet grow old",
+    "fleet_check": "the fleet checks are out of date",
     "nightly": "no race is read in full at night",
-    "nightly_retention": "old runs are kept, contact data too",
+    "nightly_retention": "old runs and contact data are not deleted",
 }
-"""What stands still without each of them."""
+"""What does not happen while each of them has stopped."""
 
 
 def find(conn: Connection, now: dt.datetime) -> Iterator[Problem]:
-    """Yield what stands still. Nothing, where Dagster never started on this database: the check of the daemon says that.
+    """Yield a problem for each part of Dagster's automation that has stopped.
 
-    Where the daemon is dead, that alone: nothing of it is at work. `now` is by the hub's clock, as Dagster's stamps are.
+    Nothing is yielded where Dagster never started on this database: the daemon check reports that. If the daemon is
+    down, only that is yielded, because nothing below it can work. `now` is by the hub's clock, as Dagster's stamps are.
     """
     if not automation.has_dagster(conn):
         return
@@ -80,29 +83,32 @@ def find(conn: Connection, now: dt.datetime) -> Iterator[Problem]:
 
 
 def daemon_trouble(silence: Mapping[str, float], now: dt.datetime) -> dict[str, str]:
-    """Return what is wrong with the daemon, by its part: `daemon` for the whole, else the name of a thread.
+    """Return what is wrong with the daemon, by part: `daemon` for the whole, else the name of a thread.
 
     Args:
-        silence: the seconds since each of its threads last showed that it lives. A stamp in the future is no sign of life.
-        now: the present, by the clock of the stamps.
+        silence: seconds since the last heartbeat of each thread. A heartbeat dated in the future does not count.
+        now: the present, by the clock of the heartbeats.
     """
     if not silence:
-        return {"daemon": "The daemon has never run on this database: sensors, schedules and the queue stand still."}
+        return {
+            "daemon": "The daemon has never run on this database: sensors, schedules and queued runs are not processed."
+        }
     known = {name: seconds for name, seconds in silence.items() if seconds >= -CLOCK_TOLERANCE.total_seconds()}
     if not known:
         return {
-            "daemon": f"The daemon's last sign of life is dated {-min(silence.values()):.0f} s in the future: set the clock of"
-            " its machine right, and restart it if this goes on for two minutes."
+            "daemon": f"The Dagster daemon's last heartbeat is dated {-min(silence.values()):.0f} s in the future: correct the"
+            " clock of its machine, and restart the daemon if this lasts for more than two minutes."
         }
     newest = min(known.values())
     if newest > DEAD_AFTER:
         return {
-            "daemon": f"The daemon is dead, its last sign of life is {newest:.0f} s old, since"
-            f" {_at(now - dt.timedelta(seconds=newest))}: sensors, schedules and the queue stand still. Start it again."
+            "daemon": f"The Dagster daemon's last heartbeat was {newest:.0f} s ago, at"
+            f" {_at(now - dt.timedelta(seconds=newest))}. Sensors, schedules and queued runs are not processed. Start the"
+            " daemon."
         }
     stuck = sorted(name for name in THREADS if known.get(name, newest) > STUCK_AFTER)
     return {
-        name: f"The daemon's thread {name} has shown no sign of life for {known[name]:.0f} s: restart the daemon."
+        name: f"The daemon's thread {name} has sent no heartbeat for {known[name]:.0f} s: restart the daemon."
         for name in stuck
     }
 
@@ -111,8 +117,8 @@ def judge(found: Mapping[str, Automation], ticks: Sequence[dt.datetime], now: dt
     """Yield a problem for each sensor and schedule that is off, does not tick, or whose ticks fail.
 
     Args:
-        found: what the daemon knows, by name.
-        ticks: when any of them ticked since STARTING_FOR and PAUSE before `now`, in order.
+        found: the state of each sensor and schedule, by name.
+        ticks: the times of all their ticks since STARTING_FOR and PAUSE before `now`, in order.
         now: the present.
     """
     newest = max((item.ticked_at for item in found.values() if item.ticked_at), default=None)
@@ -149,17 +155,19 @@ def resumed_at(ticks: Sequence[dt.datetime], now: dt.datetime) -> dt.datetime | 
 def _never(running_for: dt.timedelta, silence: dt.timedelta) -> str | None:
     if running_for <= silence:
         return None
-    return "has never ticked: restart the daemon, and look at its log if that does not help"
+    return "has never ticked: restart the daemon, and check its log if that does not help"
 
 
 def _trouble(item: Automation, silence: dt.timedelta, resumed: dt.datetime | None, now: dt.datetime) -> str | None:
     if not item.is_on:
-        return f"is switched off since {_at(item.changed_at)}: switch it on in the web UI under Automation"
+        return f"is switched off since {_at(item.changed_at)}: switch it on in the Dagster UI under Automation"
     if item.failing_since is not None and now - item.failing_since > FAILING_FOR:
-        return f"fails at each tick since {_at(item.failing_since)}: the web UI says why under Automation"
+        return (
+            f"has failed at every tick since {_at(item.failing_since)}: the Dagster UI shows the error under Automation"
+        )
     ticked_at = item.ticked_at or item.known_since
     if ticked_at > now + CLOCK_TOLERANCE:
-        return f"has ticked at {_at(ticked_at)}, in the future: set the clock of the daemon's machine right, then restart it"
+        return f"has ticked at {_at(ticked_at)}, in the future: correct the clock of the daemon's machine, then restart the daemon"
     if now - max(ticked_at, resumed or ticked_at) > silence:
         return f"has not ticked since {_at(ticked_at)}: restart the daemon"
     return None
@@ -170,8 +178,8 @@ def _queue(waiting: Waiting) -> Problem:
         KIND,
         f"queue:{waiting.lane}",
         None,
-        f"The queue does not move: {waiting.runs} runs of lane {waiting.lane} wait since {_at(waiting.since)}, though none of"
-        " them has a run before it. Restart the daemon, and look at its log if that does not help.",
+        f"The queue has stopped: {waiting.runs} runs of lane {waiting.lane} have waited since {_at(waiting.since)}, though no"
+        " run is ahead of them. Restart the daemon, and check its log if that does not help.",
     )
 
 

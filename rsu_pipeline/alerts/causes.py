@@ -1,4 +1,4 @@
-"""What is wrong now. Sentences name partition keys, races and events by number: no personal data, no secret."""
+"""Alert rules: find the open problems. Sentences name partition keys, races and events by number, never people or secrets."""
 
 import datetime as dt
 from collections.abc import Iterator, Sequence
@@ -26,44 +26,44 @@ from rsu_pipeline.warehouse.automation import has_dagster
 
 STALE_AFTER = dt.timedelta(hours=8)
 STALE_BEFORE_START = dt.timedelta(minutes=45)
-"""Of a race that starts within 24 h."""
+"""For a race that starts within 24 h."""
 VANISHED_FOR = dt.timedelta(hours=1)
-"""How long an event may lack in its race's detail without a second answer about it."""
+"""How long an event may be missing from its race's detail without a second answer that confirms it."""
 BUDGET_LEFT = 0.1
-"""The share of an hour's routine calls below which they are short."""
+"""The alert opens below this share of the hour's routine calls."""
 HISTORY_TRIES = 3
 REGISTRATION_FROM = dt.date(2026, 12, 1)
-"""From when on a missing caller registration is told; RunSignup asks for it from 2027-01-01."""
+"""From this day on a missing caller registration is an alert. RunSignup requires it from 2027-01-01."""
 
 NOT_BEGUN_FOR = dt.timedelta(seconds=80)
-"""How long a first sync or a slice of a backfill may be due without a run: the sensor that launches it ticks every minute."""
+"""How long a first sync or a slice of a backfill may be due without a run. The sensor that launches it ticks every minute."""
 SERVICE_KIND = "service_down"
 
 TITLES = {
-    SERVICE_KIND: "a service of the hub does not work",
-    automation.DAEMON_KIND: "the Dagster daemon is dead",
+    SERVICE_KIND: "a hub service is down",
+    automation.DAEMON_KIND: "the Dagster daemon is down",
     "run_failed": "a run failed",
     "run_stuck": "a run hangs",
-    "credential_rejected": "RunSignup refuses a credential",
+    "credential_rejected": "RunSignup rejects a credential",
     "access_denied": "RunSignup denies access to a race",
-    "removals_held_back": "a mass removal waits to be confirmed",
-    "partner_stale": "a partner is not read",
+    "removals_held_back": "removals are pending confirmation",
+    "partner_stale": "a partner is not being synced",
     "never_synced": "a partner was never synced",
-    "budget_short": "calls are short",
+    "budget_short": "the call budget is nearly used up",
     "registration_missing": "the caller registration is missing",
-    "duplicate_bibs": "a bib is given twice",
+    "duplicate_bibs": "a bib is assigned twice",
     "dead_watch": "a race in its window is not watched",
-    automation.KIND: "a sensor, schedule or the queue stands still",
+    automation.KIND: "a sensor, a schedule or the queue has stopped",
     "history_failing": "past editions cannot be read",
-    "backfill_stopped": "a backfill stands still",
-    "api_key_shared": "two partners have one API key",
+    "backfill_stopped": "a backfill has stopped",
+    "api_key_shared": "two partners share an API key",
     "foreign_writes": "another program writes to the tables",
-    "clock_skew": "clocks differ",
+    "clock_skew": "clocks disagree",
     "notifier_failing": "alerts cannot be sent",
 }
-"""Every kind there is, in the order they are told in, and how its message is headed."""
+"""The title of every kind of alert, in the order of notification."""
 HUB_KINDS = frozenset(TITLES) - {SERVICE_KIND}
-"""Kinds that `find` finds. The others are found from outside: commands/watchdog.py."""
+"""Kinds that the rules of this module find. Kinds found from outside are in commands/watchdog.py."""
 HEALTH_CHECKS = {
     automation.DAEMON_KIND: "daemon",
     automation.KIND: "automation",
@@ -76,16 +76,16 @@ HEALTH_CHECKS = {
         "syncs",
     ),
 }  # fmt: skip
-"""The check of `rsu health` that names a problem, by kind. Kinds that stop nothing are left out."""
+"""The check of `rsu health` that reports each kind of problem. Kinds that stop nothing are left out."""
 
 
 def find(conn: Connection, settings: Settings, hub_now: dt.datetime) -> list[Problem]:
-    """Return everything that the hub's database and the settings show. What follows from another problem is left out.
+    """Return every open problem that the hub's database and the settings show, without those that follow from another problem.
 
     Args:
-        conn: a session at the database; a transaction is left open.
-        settings: of the installation.
-        hub_now: the present by this machine's clock, as Dagster's stamps are. All else goes by the clocks that are believed.
+        conn: a session at the database. A transaction is left open.
+        settings: the installation's settings.
+        hub_now: the present by this machine's clock, as Dagster's stamps are. All else uses the believed clocks.
     """
     now, _ = clocks.corrected(hub_now, conn, settings.sync.max_clock_skew)
     found = [
@@ -114,15 +114,15 @@ def find(conn: Connection, settings: Settings, hub_now: dt.datetime) -> list[Pro
 
 
 def standstills(conn: Connection, settings: Settings, hub_now: dt.datetime) -> list[Problem]:
-    """Return what stands still or fails, of all that `find` finds: the list of `rsu health` and of the asset fleet_health."""
+    """Return the problems that stop or fail something: the list of `rsu health` and of the asset fleet_health."""
     return [problem for problem in find(conn, settings, hub_now) if problem.kind in HEALTH_CHECKS]
 
 
 def without_consequences(found: Sequence[Problem]) -> list[Problem]:
-    """Return the problems without those that another one explains, so that one cause is one alert.
+    """Return the problems without those that another problem explains, so that one problem is one alert.
 
     Runs of a partner fail while its credential is rejected. No first sync and no slice of a backfill is launched while the
-    sensor that does it, or the whole daemon, stands still.
+    sensor that launches it, or the whole daemon, has stopped.
     """
     rejected = {problem.partner for problem in found if problem.kind == "credential_rejected"}
     stopped = {problem.key for problem in found if problem.kind in (automation.KIND, automation.DAEMON_KIND)}
@@ -146,21 +146,21 @@ def _rejected(conn: Connection) -> Iterator[Problem]:
             "credential_rejected",
             str(partner_id),
             key,
-            f"{_name(partner_id, key)}: RunSignup refuses the key and secret since {_at(since)}, nothing is synced. Enter valid"
-            " ones with `rsu partners add`.",
+            f"{_name(partner_id, key)}: RunSignup has rejected the key and secret since {_at(since)}. Nothing is synced. Enter"
+            " valid ones with `rsu partners add`.",
         )
 
 
 def _access_denied(conn: Connection, now: dt.datetime) -> Iterator[Problem]:
     for partner_id, key, race_id, event_id, since, is_unknown in alerts.access_denied(conn, now):
         what = f"race {race_id}" if event_id is None else f"race {race_id}, event {event_id}"
-        answer = f"lists {what} and says that there is no such race" if is_unknown else f"denies access to {what}"
+        answer = f"lists {what} but answers that it does not exist" if is_unknown else f"denies access to {what}"
         yield Problem(
             "access_denied",
             f"{partner_id}:{race_id}:{event_id or ''}",
             key,
-            f"{key}: RunSignup {answer} since {since:%Y-%m-%d %H:%M} UTC. Its registrations are not read,"
-            " the partner's other races are. Have the partner's key allowed there; it is tried again by itself.",
+            f"{key}: RunSignup {answer} since {since:%Y-%m-%d %H:%M} UTC. Its registrations are not read. The partner's other"
+            " races are. Ask the partner to allow its key there. Access is tried again automatically.",
         )
 
 
@@ -170,16 +170,16 @@ def _held_back(conn: Connection, now: dt.datetime) -> Iterator[Problem]:
             "removals_held_back",
             f"{partner_id}:{event_id}",
             key,
-            f"{_name(partner_id, key)}: race {race_id}, event {event_id}: a large part of the registrations is gone at"
-            " RunSignup; they are kept here until somebody confirms.",
+            f"{_name(partner_id, key)}: race {race_id}, event {event_id}: a large share of the registrations is gone at"
+            " RunSignup. They are kept here until an operator confirms the removals.",
         )
     for partner_id, key, race_id, event_id in alerts.vanished_events(conn, now - VANISHED_FOR):
         yield Problem(
             "removals_held_back",
             f"{partner_id}:{event_id}:vanished",
             key,
-            f"{key}: race {race_id}, event {event_id}: the race's detail lacks the event, but nothing else says that it is gone;"
-            " its registrations are kept here until RunSignup is clear about it or somebody confirms.",
+            f"{key}: race {race_id}, event {event_id}: the race's detail no longer has the event, and no second answer confirms"
+            " that it was removed. Its registrations are kept here until RunSignup confirms it or an operator does.",
         )
 
 
@@ -194,9 +194,9 @@ def _stale(conn: Connection, settings: Settings, now: dt.datetime) -> Iterator[P
                 f" {_at(reading.near_read_at)}."
             )
         elif now - reading.last_read_at > longest:
-            sentence = f"{reading.key}: no race was read since {_at(reading.last_read_at)}."
+            sentence = f"{reading.key}: no race has been read since {_at(reading.last_read_at)}."
         if sentence:
-            step = f" Run `rsu sync --partner {reading.partner_id}`, which says what is in the way."
+            step = f" Run `rsu sync --partner {reading.partner_id}`, which reports the cause."
             yield Problem("partner_stale", str(reading.partner_id), reading.key, sentence + step)
 
 
@@ -210,13 +210,13 @@ def _budget_short(conn: Connection, settings: Settings) -> Iterator[Problem]:
                 "budget_short",
                 str(partner_ids[0]),
                 keys[0],
-                f"{' and '.join(keys)}{sharing} of {limit} calls of this hour are left for routine syncs. More come by"
-                " themselves within the hour; docs/alerts.md says how to find out who calls.",
+                f"{' and '.join(keys)}{sharing} of {limit} calls of this hour are left for routine syncs. More become free"
+                " within the hour. docs/alerts.md explains how to find out who calls.",
             )
 
 
 def registration_missing(settings: Settings, now: dt.datetime) -> list[Problem]:
-    """Whether RunSignup will soon refuse every call. A local RunSignup asks for no registration."""
+    """Return a problem if RunSignup will soon reject every call. A local RunSignup requires no registration."""
     is_local = urlsplit(settings.api.base_url).hostname in LOOPBACK_HOSTS
     if settings.api.registration is not None or is_local or now.astimezone(dt.UTC).date() < REGISTRATION_FROM:
         return []
@@ -225,7 +225,7 @@ def registration_missing(settings: Settings, now: dt.datetime) -> list[Problem]:
             "registration_missing",
             "caller",
             None,
-            "RSU_API_REG and RSU_API_REG_SECRET are not set; RunSignup asks every caller for them from 2027-01-01.",
+            "RSU_API_REG and RSU_API_REG_SECRET are not set. RunSignup requires them from every caller from 2027-01-01.",
         )
     ]
 
@@ -236,12 +236,12 @@ def _duplicate_bibs(conn: Connection, now: dt.datetime) -> Iterator[Problem]:
             "duplicate_bibs",
             f"{partner_id}:{event_id}",
             key,
-            f"{_name(partner_id, key)}: race {race_id}, event {event_id}: {entrants} entrants share a bib with another.",
+            f"{_name(partner_id, key)}: race {race_id}, event {event_id}: {entrants} entrants share a bib with another entrant.",
         )
 
 
 def dead_watch(conn: Connection, settings: Settings, now: dt.datetime) -> Iterator[Problem]:
-    """Races in their window that nobody looks at."""
+    """Yield a problem for each race in its window that nothing polls."""
     races = fleet.races_to_read(conn, now)
     watched = watch_pace.watched(races, now, settings)
     in_window = {(race.partner_id, race.race_id) for race in watched}
@@ -257,8 +257,8 @@ def dead_watch(conn: Connection, settings: Settings, now: dt.datetime) -> Iterat
                 "dead_watch",
                 f"{race.partner_id}:{race.race_id}",
                 race.key,
-                f"{race.key}: race {race.race_id} is in its window and was not read since {since:%H:%M} UTC. Run"
-                f" `rsu sync --partner {race.partner_id} --race {race.race_id}`, and look at job watch in the web UI.",
+                f"{race.key}: race {race.race_id} is in its window and has not been read since {since:%H:%M} UTC. Run"
+                f" `rsu sync --partner {race.partner_id} --race {race.race_id}`, and check job watch in the Dagster UI.",
             )
 
 
@@ -269,7 +269,7 @@ def _history_failing(conn: Connection) -> Iterator[Problem]:
             f"{partner_id}:{race_id}",
             key,
             f"{_name(partner_id, key)}: past editions of race {race_id} failed {failures} times in a row. They are"
-            " tried again by themselves; `rsu status` says why.",
+            " retried automatically. `rsu status` shows the error.",
         )
 
 
@@ -281,7 +281,7 @@ def _api_key_shared(conn: Connection) -> Iterator[Problem]:
             str(group[0].partner_id),
             group[0].partition_key,
             f"{names} have the same API key: they share its calls, and its registrations are stored for each. Enter each"
-            " partner's own key with `rsu partners add`, or the same one with --shared-key if that is meant.",
+            " partner's own key with `rsu partners add`, or the same key with --shared-key if that is intended.",
         )
 
 
@@ -313,8 +313,8 @@ def _never_synced(conn: Connection, now: dt.datetime) -> Iterator[Problem]:
                 "never_synced",
                 str(partner.partner_id),
                 partner.key,
-                f"{key}: nothing was synced since the credential was entered, since {_at(partner.entered_at)}, and no run of it"
-                f" is queued. Run `rsu sync --partner {partner.partner_id}`, which says what is in the way.",
+                f"{key}: nothing has been synced since the credential was entered at {_at(partner.entered_at)}, and no run of it"
+                f" is queued. Run `rsu sync --partner {partner.partner_id}`, which reports the cause.",
             )
 
 
@@ -326,7 +326,7 @@ def _backfill_stopped(conn: Connection, now: dt.datetime) -> Iterator[Problem]:
             "backfill_stopped",
             str(due[key][0]),
             key,
-            f"{key}: the next slice of its backfill is due since {_at(late[key])}, and no run of it is queued. Run"
+            f"{key}: the next slice of its backfill has been due since {_at(late[key])}, and no run of it is queued. Run"
             f" `rsu backfill --partner {due[key][0]}`, or `rsu backfill --cancel` if it is not wanted.",
         )
 
@@ -338,8 +338,8 @@ def _notifier_failing(conn: Connection) -> Iterator[Problem]:
             "notifier_failing",
             "all",
             None,
-            f"No notifier of RSU_ALERT_URLS takes a message since {_at(since)}: `rsu alerts list` shows what nobody was notified"
-            " of. Set the addresses right, then run `rsu alerts test`.",
+            f"No notifier of RSU_ALERT_URLS has accepted a message since {_at(since)}. `rsu alerts list` shows the alerts without"
+            " a notification. Correct the addresses, then run `rsu alerts test`.",
         )
 
 

@@ -1,4 +1,4 @@
-"""One look: what is wrong is noted, and people are told what they were not told yet."""
+"""One evaluation: record the open problems, and send the notifications that are due."""
 
 import datetime as dt
 import time
@@ -15,14 +15,14 @@ from rsu_pipeline.warehouse import alerts
 from rsu_pipeline.warehouse.alerts import Alert, Problem
 
 SENDING_SECONDS = 25.0
-"""How long messages are begun in one look; what is left is told at the next. Dagster gives a tick up after 60 s."""
+"""How long one evaluation starts new messages. The rest are sent at the next one. Dagster abandons a tick after 60 s."""
 LINES = 20
-"""Causes that one message spells out."""
+"""Problems that one message spells out."""
 
 
 @dataclass
 class Looked:
-    """What a look saw and did: causes open, messages taken and not taken by a service, the services that failed."""
+    """The result of an evaluation: open problems, messages accepted and not accepted by a service, the services that failed."""
 
     wrong: int = 0
     told: int = 0
@@ -42,8 +42,11 @@ def look(
     kinds: Collection[str] = HUB_KINDS,
     send: Callable[[Sequence[str], str, str], list[Sent]] = send,
 ) -> Looked:
-    """Notes what is wrong, tells what is due, one message for each kind. Commits. A message that no service took stays
-    untold and is sent again at the next look. Alerts of other `kinds` are left alone."""
+    """Record the open problems and send what is due, one message per kind. Commits.
+
+    A message that no service accepted stays due and is sent again at the next evaluation. Alerts of other `kinds` are left
+    alone.
+    """
     before = [alert for alert in alerts.unsettled(conn, now) if alert.kind in kinds]
     to_tell, over = plan(before, problems, now)
     alerts.note(conn, problems, now, kinds)
@@ -62,16 +65,16 @@ def look(
         for one in sent:
             if not one.ok:
                 done.failing.add(one.scheme)
-                say(f"a message was not taken by the notifier of kind {one.scheme}")
+                say(f"the notifier of kind {one.scheme} did not accept a message")
         taken = any(one.ok for one in sent)
         done.sent += taken
         done.unsent += not taken
         return taken
 
-    # Ends first: a cause that came back while its end could not be told is then told as new.
+    # Resolved alerts first: a problem that came back before its end was sent is then sent as new.
     for kind in TITLES:
         gone = [alert for alert in over if alert.kind == kind and alert.owes_clear]
-        if gone and time.monotonic() < ends and deliver(f"Cleared: {TITLES[kind]}", _cleared_lines(gone)):
+        if gone and time.monotonic() < ends and deliver(f"Resolved: {TITLES[kind]}", _cleared_lines(gone)):
             alerts.mark_clear_told(conn, [alert.alert_id for alert in gone], now)
             done.cleared += len(gone)
             conn.commit()
@@ -102,8 +105,8 @@ def _lines(problems: list[Problem], link: str, told_before: set[tuple[str, str]]
 
 def _cleared_lines(gone: list[Alert]) -> list[str]:
     lines = [
-        f"Over, since {alert.first_seen_at:%Y-%m-%d %H:%M} UTC it was: {alert.sentence}"
-        + ("" if alert.told_at else " (It could not be told while it lasted.)")
+        f"Resolved. Since {alert.first_seen_at:%Y-%m-%d %H:%M} UTC: {alert.sentence}"
+        + ("" if alert.told_at else " (No notification could be sent while it lasted.)")
         for alert in gone[:LINES]
     ]
     return [*lines, *_more(len(gone))]

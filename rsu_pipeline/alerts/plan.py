@@ -1,4 +1,4 @@
-"""What is to be told now: pure, from what was told before and what is wrong."""
+"""Decide what to notify of now. Pure: from the open alerts and the problems found."""
 
 import datetime as dt
 from collections.abc import Sequence
@@ -7,14 +7,17 @@ from rsu_pipeline.warehouse.alerts import Alert, Problem
 
 REMIND_AFTER = dt.timedelta(hours=24)
 LOOKS_UNTIL_CLEARED = 2
-"""Looks in a row that must not see a cause before it is over: one that comes and goes is told once."""
+"""Evaluations in a row that must not find a problem before it is resolved, so that a flapping problem is one alert."""
 
 
 def plan(
     open_alerts: Sequence[Alert], problems: Sequence[Problem], now: dt.datetime
 ) -> tuple[list[Problem], list[Alert]]:
-    """What to tell of, and what is over. Told is a cause that nobody was told of, or a day ago for the last time; over
-    one that this look and the one before did not see, and one whose end could not be told so far."""
+    """Return the problems to notify of, and the alerts that are resolved.
+
+    Due is a problem without a notification, or with the last one a day ago. Resolved is an alert whose problem neither this
+    evaluation nor the one before found, and one whose end could not be sent so far.
+    """
     known = {alert.cause: alert for alert in open_alerts if alert.cleared_at is None}
     seen = {problem.cause: problem for problem in problems}
     to_tell = [problem for cause, problem in seen.items() if _is_due(known.get(cause), now)]

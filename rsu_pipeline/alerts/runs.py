@@ -1,4 +1,4 @@
-"""Judge runs: those that failed and were not made good since, and those that hang."""
+"""Find runs that failed and have not been made good since, and runs that hang."""
 
 import datetime as dt
 import json
@@ -11,13 +11,13 @@ from rsu_pipeline.warehouse.alerts import Problem
 from rsu_pipeline.warehouse.dagster_runs import FailedRun, UnfinishedRun
 
 MONITORED_JOBS = frozenset({"sync_partner", "sync_batch", "backfill_history", "watch", "retention", "check_fleet"})
-"""Jobs whose failures somebody must know of."""
+"""Jobs whose failures are alerts."""
 ASSET_JOB = "__ASSET_JOB"
-"""How the names of Dagster's own jobs begin, by which the web UI materializes assets."""
+"""The prefix of the jobs with which the Dagster UI materializes assets."""
 LOOK_BACK = dt.timedelta(hours=24)
-"""A run that failed longer ago is no news. One that is alerted stays open until it is made good, however long."""
+"""A run that failed longer ago opens no alert. An alert that is open stays open until the failure is made good."""
 RETRY_WITHIN = dt.timedelta(minutes=10)
-"""When a retry that Dagster promised has not come by then, none will."""
+"""If a retry that Dagster scheduled has not started by then, it will not."""
 LISTED = 10
 """Races or assets that one sentence names."""
 ALLOWED = {
@@ -33,7 +33,7 @@ ALLOWED = {
 
 
 def find(conn: Connection, now: dt.datetime) -> Iterator[Problem]:
-    """Yield a problem for each thing that a run failed at and nothing made good since, and for each run that hangs."""
+    """Yield a problem for each failure that nothing has made good since, and for each run that hangs."""
     alerted = [alert.run_id for alert in alerts.open_alerts(conn) if alert.kind == "run_failed" and alert.run_id]
     failed = [
         run
@@ -48,12 +48,12 @@ def find(conn: Connection, now: dt.datetime) -> Iterator[Problem]:
 def judge_failed(
     failed: Sequence[FailedRun], reads: Iterable[tuple[str, str, int | None, bool]], held_back: set[str]
 ) -> list[Problem]:
-    """Return the problems of failed runs, one for each thing that they failed at, linked to the newest of them.
+    """Return the problems of failed runs, one per failed subject, linked to the newest of those runs.
 
     Args:
-        failed: the runs, the newest first.
+        failed: the runs, newest first.
         reads: what they could not read, by run: partition key, race (None for the listing), whether it was read since.
-        held_back: those that failed because removals are pending confirmation, which is an alert of its own.
+        held_back: the runs that failed because removals are pending confirmation, which is an alert of its own.
     """
     unread: dict[str, list[tuple[str, int | None, bool]]] = {}
     for run_id, key, race_id, is_read in reads:
@@ -70,7 +70,7 @@ def judge_failed(
 
 
 def judge_unfinished(runs: Iterable[UnfinishedRun], now: dt.datetime) -> Iterator[Problem]:
-    """Yield a problem for each run that waits or works for longer than any should without logging anything."""
+    """Yield a problem for each run that has waited or worked for too long without logging anything."""
     for run in runs:
         if not is_monitored(run.job) or (run.status == "QUEUED" and run.lane == "backfill"):
             continue
@@ -80,14 +80,14 @@ def judge_unfinished(runs: Iterable[UnfinishedRun], now: dt.datetime) -> Iterato
                 "run_stuck",
                 run.run_id,
                 run.partition,
-                f"{_named(run)} {what} since {run.last_event_at:%Y-%m-%d %H:%M} UTC. Terminate it in the web UI under Runs:"
-                " what it stored is kept, and the next run goes on from there.",
+                f"{_named(run)} {what} since {run.last_event_at:%Y-%m-%d %H:%M} UTC. Terminate it in the Dagster UI under Runs."
+                " What it stored is kept, and the next run continues from there.",
                 run.run_id,
             )
 
 
 def is_monitored(job: str) -> bool:
-    """Return whether a job is the pipeline's own, or one by which the web UI materializes its assets."""
+    """Return whether a job is the pipeline's own, or one with which the Dagster UI materializes its assets."""
     return job in MONITORED_JOBS or job.startswith(ASSET_JOB)
 
 
@@ -101,13 +101,13 @@ def _failed(run: FailedRun) -> Problem:
         cause = f"assets:{run.partition or ''}:{'+'.join(names)}"
     else:
         cause = f"{run.job}:{run.partition or run.shard or ''}"
-    missing = f" and left {', '.join(names[:LISTED])} as it was" if names else ""
+    missing = f" and left {', '.join(names[:LISTED])} unchanged" if names else ""
     return Problem(
         "run_failed",
         cause,
         run.partition,
-        f"{_named(run)} failed{missing}, since {run.ended_at:%Y-%m-%d %H:%M} UTC. Open the run to see why; the next that"
-        " does its work closes this.",
+        f"{_named(run)} failed{missing} at {run.ended_at:%Y-%m-%d %H:%M} UTC. Open the run to see the error. The next run that"
+        " does the same work resolves this alert.",
         run.run_id,
     )
 
@@ -121,17 +121,18 @@ def _unread(run: FailedRun, reads: Iterable[tuple[str, int | None, bool]]) -> It
         numbers = [str(race) for race in races if race is not None]
         what = f"{len(numbers)} races could not be read: {', '.join(numbers[:LISTED])}" if numbers else ""
         if None in races:
-            what = "the listing of races could not be read" + (f"; {what}" if what else "")
+            what = "the listing of races could not be read" + (f", and {what}" if what else "")
         yield Problem(
             "run_failed",
             f"sync:{key}",
             key,
-            f"{key}: {what}, since {run.ended_at:%Y-%m-%d %H:%M} UTC. They are read again by themselves; open the run to see why.",
+            f"{key}: {what} since {run.ended_at:%Y-%m-%d %H:%M} UTC. They are retried automatically. Open the run to see the"
+            " error.",
             run.run_id,
         )
 
 
 def _named(run: FailedRun | UnfinishedRun) -> str:
-    """Return a run as a sentence begins with it: its partition, where it has one, and its job."""
+    """Return a run as a sentence begins with it: its partition, if it has one, and its job."""
     job = "a materialization" if run.job.startswith(ASSET_JOB) else f"job {run.job}"
     return f"{run.partition}: {job}" if run.partition else job

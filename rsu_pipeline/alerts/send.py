@@ -1,8 +1,8 @@
-"""Messages to people by way of apprise. Nothing here raises, and nothing an address holds is shown but its kind.
+"""Send messages to people through apprise. Nothing here raises, and nothing of an address is shown but its kind.
 
-Addresses of notifiers are secrets as a whole: many carry their token in the path. So the loggers below that would write
-of them are silent while a message goes out, errors are told by the kind of service only, and every service has a thread
-of its own, which is left behind when it takes too long.
+An address of a notifier is a secret as a whole, because many carry their token in the path. So the loggers below that
+would write addresses are silent while a message is sent, and errors name only the kind of service. Every service has
+its own thread, which is abandoned when it takes too long.
 """
 
 import logging
@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 TIMEOUT = 15.0
-"""Seconds in which all services must have taken a message."""
+"""Seconds in which all services must have accepted a message."""
 UNKNOWN = "unknown"
 
 _THREADS = "rsu-alert"
@@ -21,14 +21,14 @@ _LOGGERS = ("apprise", "urllib3.connectionpool", "urllib3.util.retry", "requests
 
 @dataclass(frozen=True)
 class Sent:
-    """Whether a service took a message. `scheme` is its kind, as in its address before `://`."""
+    """Whether a service accepted a message. `scheme` is its kind, as in its address before `://`."""
 
     scheme: str
     ok: bool
 
 
 def send(urls: Sequence[str], title: str, body: str, *, timeout: float = TIMEOUT) -> list[Sent]:
-    """Sends a message to every address at once, and tells which took it, in the addresses' order."""
+    """Send a message to every address at once, and return which services accepted it, in the order of the addresses."""
     _be_silent()
     deadline = time.monotonic() + timeout
     results: list[Sent | None] = [None] * len(urls)
@@ -48,7 +48,7 @@ def send(urls: Sequence[str], title: str, body: str, *, timeout: float = TIMEOUT
 
 
 def scheme_of(url: str) -> str:
-    """The kind of service of an address: a word that apprise knows, never another text."""
+    """Return the kind of service of an address: a word that apprise knows, never another text."""
     scheme = url.split("://", 1)[0].lower()
     try:
         from apprise import Apprise
@@ -68,16 +68,16 @@ def _deliver(url: str, title: str, body: str) -> Sent:
         from apprise import Apprise, NotifyFormat
 
         scheme = scheme_of(url)
-        # The service itself: Apprise.notify would hand it to threads that the end of the process waits for.
+        # The service itself: Apprise.notify would use threads that the end of the process waits for.
         service = Apprise.instantiate(url, suppress_exceptions=True)
         taken = service is not None and service.notify(body=body, title=title, body_format=NotifyFormat.TEXT)
         return Sent(scheme, bool(taken))
-    except Exception:  # whatever a notifier does, its text may hold the address
+    except Exception:  # whatever a notifier does, its text may contain the address
         return Sent(scheme, False)
 
 
 class _Silence(logging.Filter):
-    """Drops what apprise writes, and what the libraries below it write in the threads that deliver."""
+    """Drop what apprise writes, and what the libraries below it write in the threads that deliver."""
 
     def filter(self, record: logging.LogRecord) -> bool:
         return record.name != "apprise" and not str(record.threadName).startswith(_THREADS)

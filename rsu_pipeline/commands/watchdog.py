@@ -112,7 +112,7 @@ def _note_database(settings: Settings, away: str | None, now: dt.datetime, log: 
             return
         since, was_sent = noted
         if not was_sent or _send(
-            settings, f"Cleared: {TITLE}", f"The database is back. It was away since {since}.", log
+            settings, f"Resolved: {TITLE}", f"The database is back. It was away since {since}.", log
         ):
             path.unlink(missing_ok=True)
         return

@@ -1,4 +1,4 @@
-"""The sensors `alerts` and `alerts_stand_in`: whoever must act is notified once of each problem, and once when it is over."""
+"""The sensors `alerts` and `alerts_stand_in`, which notify operators once per problem and again when it is resolved."""
 
 import datetime as dt
 
@@ -12,14 +12,14 @@ from rsu_pipeline.orchestration.resources import WarehouseResource
 from rsu_pipeline.warehouse import alerts as kept
 
 EVALUATE_SECONDS = 30
-"""How often alerts are evaluated: a problem is alerted within two minutes, of which the rules take most."""
+"""How often alerts are evaluated. A problem is alerted within two minutes, most of which are the rules' own time limits."""
 
 
 @dg.sensor(
     minimum_interval_seconds=EVALUATE_SECONDS,
     default_status=dg.DefaultSensorStatus.RUNNING,
-    description="Tells whoever must act, once for each cause and once when it is over, by the notifiers of RSU_ALERT_URLS."
-    " What is wrong stands in table alerts, whether anybody is told or not.",
+    description="Notifies operators once per problem and again when it is resolved, by the notifiers of RSU_ALERT_URLS. The"
+    " table alerts records every alert, with or without notifiers.",
 )
 def alerts(context: dg.SensorEvaluationContext, warehouse: WarehouseResource) -> dg.SensorResult:
     return _look(context, warehouse)
@@ -28,15 +28,15 @@ def alerts(context: dg.SensorEvaluationContext, warehouse: WarehouseResource) ->
 @dg.sensor(
     minimum_interval_seconds=60,
     default_status=dg.DefaultSensorStatus.RUNNING,
-    description="Does the work of the sensor alerts while that one is switched off, fails or does not tick, which is an alert"
-    " of its own.",
+    description="Replaces the sensor alerts while that one is switched off, fails or does not tick, which is an alert of its"
+    " own.",
 )
 def alerts_stand_in(context: dg.SensorEvaluationContext, warehouse: WarehouseResource) -> dg.SensorResult:
     with plain_failures(), warehouse.connect("alerts_stand_in") as conn:
         now = dt.datetime.now(dt.UTC)
         is_stopped = any(problem.key == alerts.name for problem in automation.find(conn, now))
     if not is_stopped:
-        return dg.SensorResult(skip_reason="the sensor alerts is at work")
+        return dg.SensorResult(skip_reason="the sensor alerts is working")
     return _look(context, warehouse)
 
 
@@ -49,11 +49,13 @@ def _look(context: dg.SensorEvaluationContext, warehouse: WarehouseResource) -> 
         problems = causes.find(conn, settings, now)
         done = look(conn, problems, settings.alerts, now, context.log.warning)
     if not settings.alerts.urls:
-        return dg.SensorResult(skip_reason=f"{done.wrong} causes open; nobody is told: RSU_ALERT_URLS is not set")
-    words = f"{done.wrong} causes open, {done.told} told, {done.cleared} told to be over, {done.sent} messages"
+        return dg.SensorResult(
+            skip_reason=f"{done.wrong} open alerts. Notifications are off (RSU_ALERT_URLS is not set)."
+        )
+    words = f"{done.wrong} open alerts, {done.told} notified, {done.cleared} resolved, {done.sent} messages sent"
     if done.unsent:
-        words += f", {done.unsent} that no notifier took and that are sent again"
+        words += f", {done.unsent} not accepted by any notifier (sent again at the next tick)"
     if done.failing:
-        words += f"; notifiers that failed: {', '.join(sorted(done.failing))}"
+        words += f". Failed notifiers: {', '.join(sorted(done.failing))}"
     context.log.info(words)
     return dg.SensorResult(skip_reason=words)

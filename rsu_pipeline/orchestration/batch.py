@@ -26,27 +26,30 @@ from rsu_pipeline.sync.desk import Desk
 from rsu_pipeline.warehouse.start_lists import NotBuilt
 
 VISITED = dg.AssetKey("future_events")
-"""The asset that each visit of a partner materializes last."""
+"""The asset that each partner's sync materializes last."""
 SIDE_BY_SIDE = 8
-"""Partners at a time where each credential has places in flight of its own."""
+"""Partners at a time if each credential has its own concurrency slots."""
 
 
 class BatchConfig(dg.Config):
-    """Which partners, and what of each."""
+    """Which partners to sync, and which races of each."""
 
     partners: list[PartitionKey] = Field(description="Partition keys of the partners to sync.")
     races: dict[str, list[Number]] = Field(
-        default={}, description="By partition key the races to read, beside any never read; a partner left out: all."
+        default={},
+        description="Races to read by partition key, in addition to new ones. A partner left out: all races.",
     )
     relist: list[PartitionKey] = Field(
-        default=[], description="Partition keys of the partners whose listing is to be read too."
+        default=[], description="Partition keys of the partners whose listing is read again."
     )
 
 
 @dataclass
 class Told:
-    """What a visit did, for the partner's partitions: `lists` is empty when the start lists were left as they are, and
-    `not_built` says why they could not be built."""
+    """The result of one partner's sync, for its partitions.
+
+    `lists` is empty if the start lists were left unchanged, and `not_built` is the reason if they could not be built.
+    """
 
     visited: sync.Visited
     budget_left: int
@@ -55,23 +58,23 @@ class Told:
 
 
 def partners_at_once(budget: BudgetSettings) -> int:
-    """How many partners a run has side by side: one writes while the others ask."""
+    """Return how many partners a run syncs side by side: one more than calls in flight, so that one writes while others call."""
     at_once = budget.max_in_flight + 1
     return at_once if budget.in_flight_scope == "all" else max(at_once, SIDE_BY_SIDE)
 
 
 @dg.op(config_schema=fields_of(BatchConfig))
 def sync_partners(context: dg.OpExecutionContext, warehouse: WarehouseResource, runsignup: RunSignupResource) -> None:
-    """Syncs partners side by side, one more than may call at once; one partner's failure leaves the others."""
+    """Sync partners side by side. One partner's failure leaves the others."""
     config = read_config(BatchConfig, context.op_config)
     keys = list(dict.fromkeys(config.partners))
     if not keys:
-        raise dg.Failure("This run names no partner: enter partition keys under `partners`.", allow_retries=False)
+        raise dg.Failure("This run names no partner. Enter partition keys under `partners`.", allow_retries=False)
     told_before = partners_told(context.instance, context.run.tags.get(PARENT_TAG))
     left = [key for key in keys if key not in told_before]
     if len(left) < len(keys):
         context.log.info(
-            f"{len(keys) - len(left)} of {len(keys)} partners were visited by the run that this one repeats"
+            f"{len(keys) - len(left)} of {len(keys)} partners were synced by the run that this one repeats"
         )
 
     with_lists = context.instance.get_materialized_partitions(dg.AssetKey(START_LISTS))
@@ -101,11 +104,11 @@ def sync_partners(context: dg.OpExecutionContext, warehouse: WarehouseResource, 
         except RsuError as error:
             failed.append(f"{shown}: {error}")
             continue
-        except Exception as error:  # a bug of ours, raised below once the others are told
+        except Exception as error:  # a bug, raised below once the others are reported
             bug = error
             failed.append(f"{shown}: {type(error).__name__}, see below")
             continue
-        # The mark by which a partner counts as visited comes last: what was told before a loss is told again.
+        # The materialization that marks a partner as done comes last: what was reported before a loss is reported again.
         for event in _materializations(key, told):
             outage.outlast(partial(context.log_event, event))
         if trouble := report.trouble(told.visited.sync):
@@ -114,15 +117,17 @@ def sync_partners(context: dg.OpExecutionContext, warehouse: WarehouseResource, 
             failed.append(f"{shown}: its start lists could not be built: {told.not_built}")
     if failed:
         raise dg.Failure(
-            f"{len(failed)} of {len(keys)} partners are not up to date: {'; '.join(failed[: report.SAMPLE])}",
+            f"{len(failed)} of {len(keys)} partners failed: {'; '.join(failed[: report.SAMPLE])}",
             metadata={"partners": len(keys), "partners_failed": len(failed)},
             allow_retries=False,
         ) from bug
 
 
 def _visits(keys: Sequence[str], visit: Callable[[str], Told], side_by_side: int) -> Iterator[tuple[str, Future[Told]]]:
-    """Visit partners so many at a time, and yield each as it ends. What a visit did is let go of once it was told, so that
-    memory does not grow with the number of partners."""
+    """Sync partners in parallel, and yield each result as it completes.
+
+    A result is released once it was reported, so that memory does not grow with the number of partners.
+    """
     following = iter(keys)
     with ThreadPoolExecutor(max_workers=side_by_side) as pool:
         waiting = {pool.submit(visit, key): key for key in itertools.islice(following, side_by_side)}
@@ -134,14 +139,14 @@ def _visits(keys: Sequence[str], visit: Callable[[str], Told], side_by_side: int
                         waiting[pool.submit(visit, another)] = another
                     yield key, future
         finally:
-            # A run that is terminated leaves out the partners whose turn has not come.
+            # A run that is terminated leaves out the partners that have not started.
             pool.shutdown(wait=False, cancel_futures=True)
 
 
 def partners_told(instance: dg.DagsterInstance, run_id: str | None) -> set[str]:
-    """Return the partition keys of the partners that a batch has visited, and those before it that it repeats.
+    """Return the partition keys of the partners that a batch, and the batches that it repeats, have synced.
 
-    Each of them has a materialization of VISITED by the run; a partner whose visit raised has none.
+    Each of them has a materialization of VISITED by the run. A partner whose sync raised has none.
     """
     told: set[str] = set()
     while run_id is not None:
@@ -155,7 +160,7 @@ def partners_told(instance: dg.DagsterInstance, run_id: str | None) -> set[str]:
 
 
 def _build_lists(desk: Desk, told: Told, *, anyway: bool) -> None:
-    """Builds the partner's start lists where a registration or an event of theirs has changed since they were built."""
+    """Rebuild the partner's start lists if a registration or an event of theirs has changed since they were built."""
     events = told.visited.events
     relisted = events is not None and bool(events.races_written + events.events_written + events.events_gone)
     built = lists.rebuild(desk, anyway=anyway or relisted)
@@ -166,8 +171,10 @@ def _build_lists(desk: Desk, told: Told, *, anyway: bool) -> None:
 
 
 def _materializations(key: str, told: Told) -> Iterator[dg.AssetMaterialization]:
-    """What the visit did, told to the partner's partition of each asset; a sync that is not whole tells nothing of
-    `participants`, and start lists left as they are tell nothing."""
+    """Yield what the sync did, as a materialization of the partner's partition of each asset.
+
+    A sync that is not complete reports nothing of `participants`, and start lists left unchanged report nothing.
+    """
     visited, left = told.visited, told.budget_left
 
     def of(asset: str, metadata: Mapping[str, dg.MetadataValue]) -> dg.AssetMaterialization:

@@ -1,8 +1,8 @@
-"""Which backfills a person cancelled, by what Dagster knows of their runs, and the ends of their runs.
+"""Find the backfills that a person cancelled, from Dagster's records of their runs, and terminate their runs.
 
-Dagster writes RUN_CANCELING before a run ends as CANCELED only where somebody asked for it: Terminate in the web UI, a
-cancelled backfill, `rsu backfill --cancel`, and its own run monitor after the longest runtime. A run that is ended by a signal
-(`rsu up` stops, Ctrl-C on `rsu sync`) has no such event, and failed. So stopping the hub cancels no backfill.
+Dagster writes RUN_CANCELING before a run ends as CANCELED only if somebody requested it: Terminate in the UI, a cancelled
+backfill, `rsu backfill --cancel`, and its own run monitor after the maximum runtime. A run that a signal ends (`rsu up`
+stops, Ctrl-C on `rsu sync`) has no such event, and counts as failed. So stopping the hub cancels no backfill.
 """
 
 import datetime as dt
@@ -18,18 +18,18 @@ from rsu_pipeline.warehouse.backfill_cancellation import OpenRequest
 
 HISTORY_JOB = "backfill_history"
 MAX_RUNTIME = "exceeding maximum runtime"
-"""In the message of the event with which Dagster's run monitor ends a run that takes too long."""
+"""Part of the message with which Dagster's run monitor ends a run that takes too long."""
 MAX_CLOCK_DIFFERENCE = dt.timedelta(minutes=5)
 """Between PostgreSQL and the machine that writes Dagster's records."""
 CANCELLED_BACKFILL = {BulkActionStatus.CANCELING, BulkActionStatus.CANCELED}
 FAILED_BACKFILL = {BulkActionStatus.FAILING, BulkActionStatus.FAILED}
-"""A backfill that fails in the daemon has its runs cancelled, and no person did."""
+"""If a backfill fails in the daemon, its runs are cancelled though no person did it."""
 
 
 def cancelled_by_a_person(
     instance: dg.DagsterInstance, requests: Sequence[OpenRequest], now: dt.datetime
 ) -> dict[int, dt.datetime]:
-    """Return when each of these requests was cancelled, by partner: by the backfill that asked for it, or by one of its runs."""
+    """Return when each of these requests was cancelled, by partner: by the backfill that made it, or by one of its runs."""
     if not requests:
         return {}
     of_backfills = _cancelled_backfills(instance, {request.backfill_id for request in requests if request.backfill_id})
@@ -42,7 +42,7 @@ def cancelled_by_a_person(
         if request is None or not reads_history(run) or _backfill_failed(instance, run):
             continue
         at = _person_cancelled_at(instance, run.run_id)
-        # A run that is cancelled as it starts may ask after that.
+        # A run that is cancelled as it starts may make its request after that.
         if at is not None and (at >= request.last_requested_at or run.run_id == request.run_id):
             cancelled.setdefault(request.partner_id, at)
     return cancelled
@@ -54,7 +54,7 @@ def reads_history(run: dg.DagsterRun) -> bool:
 
 
 def terminate_runs(instance: dg.DagsterInstance, keys: Collection[str]) -> list[str]:
-    """Terminate the runs that do nothing but read the past editions of these partners. Return the ids of those not reached."""
+    """Terminate the runs that only read the past editions of these partners, and return the ids of those that were not reached."""
     unreached = []
     for run in instance.get_runs(dg.RunsFilter(statuses=CANCELABLE_RUN_STATUSES)):
         if run.tags.get("dagster/partition") not in keys or not reads_history(run) or _reads_more(run):
@@ -94,7 +94,7 @@ def _backfill_failed(instance: dg.DagsterInstance, run: dg.DagsterRun) -> bool:
 
 
 def _person_cancelled_at(instance: dg.DagsterInstance, run_id: str) -> dt.datetime | None:
-    """Return when a person had the run cancelled; None where no one did."""
+    """Return when a person cancelled the run, or None if nobody did."""
     events = instance.all_logs(run_id, of_type=dg.DagsterEventType.RUN_CANCELING)
     if not events or any(MAX_RUNTIME in event.message for event in events):
         return None

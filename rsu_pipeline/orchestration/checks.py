@@ -1,4 +1,4 @@
-"""Asset checks, each named as a fact that should hold; they ask the warehouse and report both sides."""
+"""Asset checks, each named after the fact that it checks. They query the warehouse and report both sides."""
 
 import datetime as dt
 import warnings
@@ -17,14 +17,16 @@ from rsu_pipeline.warehouse import start_lists as lists
 
 SAMPLE = 20
 
-# Partitioned checks are a preview in 1.13; every command that loads the definitions would say so.
+# Partitioned checks are a preview in 1.13. Without this, every command that loads the definitions prints a warning.
 warnings.filterwarnings("ignore", "Specifying a partitions_def on an AssetCheckSpec", dg.PreviewWarning)
 
 
 @dg.asset_check(asset=participants, partitions_def=timing_partner, config_schema=NO_CONFIG)
 def equals_runsignup(context: dg.AssetCheckExecutionContext, warehouse: WarehouseResource) -> dg.AssetCheckResult:
-    """Each event holds what its last full read was sent: as many registrations, of the same content; but for events whose
-    rows or removals are held back, which `no_quarantined_rows` and an alert tell of."""
+    """Check that each event stores what its last full read received: as many registrations, with the same content.
+
+    Events with quarantined rows or removals pending confirmation are left out. `no_quarantined_rows` and an alert report those.
+    """
     with plain_failures(), warehouse.connect("equals_runsignup") as conn:
         partner = credentials.partner(conn, partition_of(context))
         compared = proof.proofs(conn, partner.partner_id)
@@ -49,7 +51,7 @@ def equals_runsignup(context: dg.AssetCheckExecutionContext, warehouse: Warehous
 
 @dg.asset_check(asset=participants, partitions_def=timing_partner, config_schema=NO_CONFIG)
 def no_quarantined_rows(context: dg.AssetCheckExecutionContext, warehouse: WarehouseResource) -> dg.AssetCheckResult:
-    """Every registration came through whole: none is held back, none has a member that did not fit."""
+    """Check that every registration was stored completely: none is quarantined, none has a field that did not parse."""
     with plain_failures(), warehouse.connect("no_quarantined_rows") as conn:
         partner = credentials.partner(conn, partition_of(context))
         held_back, with_faults, sample = cursors.quarantine_summary(conn, partner.partner_id, SAMPLE)
@@ -68,13 +70,13 @@ def no_quarantined_rows(context: dg.AssetCheckExecutionContext, warehouse: Wareh
 
 @dg.asset_check(asset=participant_history, partitions_def=timing_partner, config_schema=NO_CONFIG)
 def history_complete(context: dg.AssetCheckExecutionContext, warehouse: WarehouseResource) -> dg.AssetCheckResult:
-    """Every past event that was asked for is stored, or RunSignup has nothing to give of it; no race fails."""
+    """Check that every requested past event is stored, or that RunSignup has nothing to return for it, and that no race fails."""
     with plain_failures(), warehouse.connect("history_complete") as conn:
         partner = credentials.partner(conn, partition_of(context))
         progress = backfill_progress.progress(conn, partner.partner_id, dt.datetime.now(dt.UTC))
         failing = backfill.failing(conn, partner.partner_id)
     if progress is None:
-        return dg.AssetCheckResult(passed=True, metadata={"past_events": 0}, description="No history was asked for.")
+        return dg.AssetCheckResult(passed=True, metadata={"past_events": 0}, description="No backfill was requested.")
     return dg.AssetCheckResult(
         passed=progress.is_complete or progress.cancelled_at is not None,
         severity=dg.AssetCheckSeverity.ERROR if failing else dg.AssetCheckSeverity.WARN,
@@ -98,8 +100,10 @@ def history_complete(context: dg.AssetCheckExecutionContext, warehouse: Warehous
 
 @dg.asset_check(asset=start_lists, partitions_def=timing_partner, config_schema=NO_CONFIG)
 def no_duplicate_bibs(context: dg.AssetCheckExecutionContext, warehouse: WarehouseResource) -> dg.AssetCheckResult:
-    """No two entrants of an event have one bib, nor two persons in different events of a race on one day. An error when one
-    of the events starts within 24 hours."""
+    """Check that no two entrants of an event share a bib, nor two people in different events of a race on one day.
+
+    The check is an error if one of the events starts within 24 hours.
+    """
     with plain_failures(), warehouse.connect("no_duplicate_bibs") as conn:
         partner = credentials.partner(conn, partition_of(context))
         found = lists.lists_of(conn, partner.partner_id, dt.datetime.now(dt.UTC))
@@ -123,7 +127,7 @@ def no_duplicate_bibs(context: dg.AssetCheckExecutionContext, warehouse: Warehou
 def every_entrant_has_a_bib(
     context: dg.AssetCheckExecutionContext, warehouse: WarehouseResource
 ) -> dg.AssetCheckResult:
-    """Every entrant of the events that start within 24 hours has a bib."""
+    """Check that every entrant of the events that start within 24 hours has a bib."""
     with plain_failures(), warehouse.connect("every_entrant_has_a_bib") as conn:
         partner = credentials.partner(conn, partition_of(context))
         near = [item for item in lists.lists_of(conn, partner.partner_id, dt.datetime.now(dt.UTC)) if item.near]

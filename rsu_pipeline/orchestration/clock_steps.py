@@ -1,11 +1,11 @@
-"""Let the daemon go on after its machine's clock stepped, back or forward.
+"""Keep the daemon working after its machine's clock stepped, back or forward.
 
 Dagster's daemon times everything by the wall clock. After a step back it sleeps until the old time is reached again: a loop that
-waits, a sensor or schedule whose last tick is in the future, a heartbeat that is not due. What it keeps in memory cannot be set
-right from outside, so the daemon ends itself and whoever started it starts it again (`rsu up`, systemd, a container). Before it
+waits, a sensor or schedule whose last tick is in the future, a heartbeat that is not due. Its state in memory cannot be
+corrected from outside, so the daemon exits and its supervisor starts it again (`rsu up`, systemd, a container). Before it
 begins, stamps in the future are set to the present.
 
-A thread of the daemon compares the wall clock with the monotonic one every second. It needs no sensor and no schedule.
+A thread of the daemon compares the wall clock with the monotonic clock every second. It needs no sensor and no schedule.
 """
 
 import datetime as dt
@@ -26,14 +26,14 @@ from dagster._core.scheduler.instigation import InstigatorState, ScheduleInstiga
 from dagster._core.storage.tags import SCHEDULE_NAME_TAG, SCHEDULED_EXECUTION_TIME_TAG
 
 TOLERANCE_SECONDS = 30.0
-"""How far the wall clock may be set within a second. A smaller step delays nothing by more than that."""
+"""How far the wall clock may move within a second. A smaller step delays nothing by more than that."""
 ENDING_SECONDS = 10.0
-"""How long the daemon has to end by itself: its threads may wait for a clock that was set back."""
+"""How long the daemon has to exit by itself. Its threads may wait for a clock that was set back."""
 LONGEST_INTERVAL_SECONDS = 60.0
-"""Of the sensors."""
+"""The longest interval of a sensor."""
 TICKS_READ = 1000
 RUNS_READ = 500
-"""Of schedules, the newest: more than they launch in the hours of a step."""
+"""Runs of schedules, newest first: more than they launch in the hours of a step."""
 
 _guard = threading.Lock()
 _watching: threading.Thread | None = None
@@ -46,7 +46,7 @@ def is_daemon() -> bool:
 
 
 def begin(instance: dg.DagsterInstance) -> None:
-    """Set stamps in the future right, and end this process when its clock steps. For the daemon, before it begins."""
+    """Correct stamps in the future, and end this process when its clock steps. Called in the daemon, before it begins."""
     global _watching
     with _guard:
         if _watching is not None:
@@ -55,7 +55,7 @@ def begin(instance: dg.DagsterInstance) -> None:
         now = time.time()
         if repaired := repair_stamps(instance, now) + repeat_ticks(instance, now):
             _log.warning(
-                f"{repaired} stamps of ticks, sensors, schedules and runs were in the future and are set right"
+                f"{repaired} stamps of ticks, sensors, schedules and runs were in the future and have been corrected"
             )
         _watching.start()
 
@@ -79,7 +79,7 @@ def watch(
 
 
 def repair_stamps(instance: dg.DagsterInstance, now: float) -> int:
-    """Set the stamps of ticks and of sensors and schedules that are in the future to `now`. Return how many had one."""
+    """Set stamps of ticks, sensors and schedules that are in the future to `now`. Return how many were."""
     repaired = 0
     for state in instance.all_instigator_state():
         for tick in instance.get_ticks(
@@ -94,9 +94,9 @@ def repair_stamps(instance: dg.DagsterInstance, now: float) -> int:
 
 
 def repeat_ticks(instance: dg.DagsterInstance, now: float) -> int:
-    """Have schedules launch runs again for the times that come a second time. Return how many runs stood for such a time.
+    """Let schedules launch runs again for the times that come a second time, and return how many runs had such a time.
 
-    Dagster launches no run for a time for which there is one, and after a step back there is one for the hours to come.
+    Dagster launches no run for a scheduled time that already has one, and after a step back the hours to come have one.
     """
     repeated = 0
     names = [state.instigator_name for state in instance.all_instigator_state(instigator_type=InstigatorType.SCHEDULE)]
@@ -113,7 +113,7 @@ def repeat_ticks(instance: dg.DagsterInstance, now: float) -> int:
 
 
 def _without_future(state: InstigatorState, now: float) -> InstigatorState | None:
-    """Return a state whose stamps are no later than `now`, None where they are already."""
+    """Return a state whose stamps are no later than `now`, or None if they already are."""
     data = state.instigator_data
     if isinstance(data, SensorInstigatorData):
         names: tuple[str, ...] = (
@@ -135,7 +135,8 @@ def _without_future(state: InstigatorState, now: float) -> InstigatorState | Non
 def _end_daemon(seconds: float) -> None:
     back = "back" if seconds < 0 else "forward"
     _log.warning(
-        f"This machine's clock stepped {back} by {dt.timedelta(seconds=round(abs(seconds)))}: the daemon ends and is started again"
+        f"This machine's clock stepped {back} by {dt.timedelta(seconds=round(abs(seconds)))}."
+        " The daemon exits and is started again."
     )
     os.kill(os.getpid(), signal.SIGTERM)
     time.sleep(ENDING_SECONDS)

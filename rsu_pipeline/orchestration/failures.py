@@ -1,4 +1,4 @@
-"""From what went wrong in the sync to what Dagster shows: one sentence, no traceback for what is not our bug."""
+"""Turn expected errors into what Dagster shows: one sentence, and a traceback only for bugs."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -10,7 +10,7 @@ from rsu_pipeline.errors import RsuError
 
 @contextmanager
 def plain_failures() -> Iterator[None]:
-    """Turns a foreseen failure into a `dg.Failure` that is not retried."""
+    """Raise a `dg.Failure` that is not retried in place of an expected error."""
     try:
         yield
     except RsuError as error:

@@ -1,21 +1,24 @@
-"""What Dagster lets every run configure, without the configuration: executor, console logger, storage of values."""
+"""The executor, console logger and I/O manager, without the run config that Dagster would accept for them."""
 
 import dagster as dg
 
 from rsu_pipeline.orchestration.run_config import NO_CONFIG
 
 EXECUTOR = dg.in_process_executor.configured(lambda _: {}, name="in_process", config_schema=NO_CONFIG)
-"""Steps run in the run's own process."""
+"""Steps run in the process of the run."""
 
 LOGGERS = {
     "console": dg.colored_console_logger.configured(lambda _: {}, config_schema=NO_CONFIG),
-    # For commands, which print a result of their own. What a run logs is stored all the same.
+    # For commands, which print their own result. The log of the run is stored all the same.
     "quiet": dg.colored_console_logger.configured(lambda _: {"log_level": "CRITICAL"}, config_schema=NO_CONFIG),
 }
 
 
 class NoStoredValues(dg.ConfigurableIOManager):
-    """Stores nothing: what assets make is in the hub's tables. Dagster's default has a folder that a run may choose."""
+    """An I/O manager that stores nothing, because assets write to the hub's tables.
+
+    Dagster's default has a folder that a run may choose.
+    """
 
     def handle_output(self, context: dg.OutputContext, obj: object) -> None:
         if obj is not None:

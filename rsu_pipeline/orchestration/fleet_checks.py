@@ -1,5 +1,7 @@
-"""Checks of the whole fleet, each named as a fact that should hold of all partners; they ask the warehouse and report both
-sides, with a sample of partition keys and RunSignup's numbers."""
+"""Checks of the whole fleet, each named after the fact that it checks for all partners.
+
+They query the warehouse and report both sides, with a sample of partition keys and RunSignup ids.
+"""
 
 import datetime as dt
 import math
@@ -22,13 +24,16 @@ from rsu_pipeline.warehouse import duplicate_partners, facts, foreign_writes, he
 
 SAMPLE = 20
 ROUTINE_RUNS = 2
-"""Runs of visits at a time, as dagster.yaml has it of the lane."""
+"""Batch runs at a time: the limit of the lane in dagster.yaml."""
 ERROR, WARN = dg.AssetCheckSeverity.ERROR, dg.AssetCheckSeverity.WARN
 
 
 @dg.asset_check(asset=fleet_health, config_schema=NO_CONFIG)
 def every_partner_fresh(warehouse: WarehouseResource) -> dg.AssetCheckResult:
-    """Every event ahead was read within twice its interval and ten minutes. An error when one starts within 24 hours."""
+    """Check that every upcoming event was read within twice its interval and ten minutes.
+
+    The check is an error if such an event starts within 24 hours.
+    """
     settings = installation.current().settings
     with plain_failures(), warehouse.connect("every_partner_fresh") as conn:
         now = clocks.present(conn, settings.sync.max_clock_skew)
@@ -61,7 +66,7 @@ def every_partner_fresh(warehouse: WarehouseResource) -> dg.AssetCheckResult:
 
 @dg.asset_check(asset=fleet_health, config_schema=NO_CONFIG)
 def no_duplicate_registrations(warehouse: WarehouseResource) -> dg.AssetCheckResult:
-    """Every registration of a partner is one row, and the unique index sees to it."""
+    """Check that every registration of a partner is one row, and that the unique index which ensures it exists."""
     with plain_failures(), warehouse.connect("no_duplicate_registrations") as conn:
         found = facts.duplicates(conn, SAMPLE)
     return _result(
@@ -79,7 +84,10 @@ def no_duplicate_registrations(warehouse: WarehouseResource) -> dg.AssetCheckRes
 
 @dg.asset_check(asset=fleet_health, config_schema=NO_CONFIG)
 def bib_log_replays(warehouse: WarehouseResource) -> dg.AssetCheckResult:
-    """The first bib and the log, in order, give today's bib of every registration; without an entry it is still the first."""
+    """Check that the first bib and the log, replayed in order, give today's bib of every registration.
+
+    A registration without an entry in the log must still have its first bib.
+    """
     with plain_failures(), warehouse.connect("bib_log_replays") as conn:
         found = facts.replay(conn, SAMPLE)
     return _result(
@@ -99,15 +107,17 @@ def bib_log_replays(warehouse: WarehouseResource) -> dg.AssetCheckResult:
 
 @dg.asset_check(asset=fleet_health, config_schema=NO_CONFIG)
 def budget_is_enough(warehouse: WarehouseResource) -> dg.AssetCheckResult:
-    """The calls that every partner's plan needs in the next hour are within its API key's limit, and all visits find their turn. An
-    error when visits do not fit; a warning when only the looks on race day have to come more slowly than
-    RSU_WATCH_INTERVAL."""
+    """Check that the calls of every partner's plan in the next hour fit its API key's limit, and that all syncs get their turn.
+
+    The check is an error if routine syncs do not fit, and a warning if only the race-day polls have to be slower than
+    RSU_WATCH_INTERVAL.
+    """
     settings = installation.current().settings
     with plain_failures(), warehouse.connect("budget_is_enough") as conn:
         now = clocks.present(conn, settings.sync.max_clock_skew)
         reads = health.event_reads(conn, now)
     found = judging.budget(judging.calls_needed(reads, now, settings), settings)
-    # Where each API key has places in flight of its own, it is in their runs that visits wait for each other.
+    # If each API key has its own concurrency slots, syncs wait for each other in their runs.
     side_by_side = ROUTINE_RUNS * partners_at_once(settings.budget)
     fitting = found.flight_limit or int(side_by_side * 3600 / CALL_SECONDS)
     return _result(
@@ -130,7 +140,10 @@ def budget_is_enough(warehouse: WarehouseResource) -> dg.AssetCheckResult:
 
 @dg.asset_check(asset=fleet_health, config_schema=NO_CONFIG)
 def credentials_work(warehouse: WarehouseResource) -> dg.AssetCheckResult:
-    """No partner's key and secret are refused by RunSignup, or entered by half; partners that have none are not synced."""
+    """Check that RunSignup rejects no partner's key and secret, and that none is incomplete.
+
+    Partners without a credential are not synced and do not count.
+    """
     with plain_failures(), warehouse.connect("credentials_work") as conn:
         partners = health.partners(conn, dt.datetime.now(dt.UTC))
     counts = {
@@ -148,8 +161,10 @@ def credentials_work(warehouse: WarehouseResource) -> dg.AssetCheckResult:
 
 @dg.asset_check(asset=fleet_health, config_schema=NO_CONFIG)
 def events_equal_runsignup(warehouse: WarehouseResource) -> dg.AssetCheckResult:
-    """Each partner's events ahead hold what their last full read was sent: as many registrations, of the same content; but
-    for those whose rows or removals are held back, which `no_rows_held_back` and an alert tell of."""
+    """Check that each partner's upcoming events store what their last full read received: as many rows, with the same content.
+
+    Events with quarantined rows or removals pending confirmation are left out. `no_rows_held_back` and an alert report those.
+    """
     with plain_failures(), warehouse.connect("events_equal_runsignup") as conn:
         found = facts.equality(conn, SAMPLE)
     return _result(
@@ -168,7 +183,7 @@ def events_equal_runsignup(warehouse: WarehouseResource) -> dg.AssetCheckResult:
 
 @dg.asset_check(asset=fleet_health, config_schema=NO_CONFIG)
 def no_rows_held_back(warehouse: WarehouseResource) -> dg.AssetCheckResult:
-    """No registration of any partner is held back; those stored with a member left out are counted."""
+    """Check that no registration of any partner is quarantined. Those stored without a field that did not parse are counted."""
     with plain_failures(), warehouse.connect("no_rows_held_back") as conn:
         found = facts.held_back(conn, SAMPLE)
     return _result(
@@ -181,8 +196,10 @@ def no_rows_held_back(warehouse: WarehouseResource) -> dg.AssetCheckResult:
 
 @dg.asset_check(asset=fleet_health, config_schema=NO_CONFIG)
 def no_shared_api_keys(warehouse: WarehouseResource) -> dg.AssetCheckResult:
-    """No two partners that are switched on have the same API key, unless they were entered with --shared-key. Such partners
-    share the calls of the key, and registrations are stored for each of them."""
+    """Check that no two enabled partners have the same API key, unless they were entered with --shared-key.
+
+    Such partners share the calls of the key, and registrations are stored for each of them.
+    """
     with plain_failures(), warehouse.connect("no_shared_api_keys") as conn:
         unintended = duplicate_partners.shared_api_keys(conn, intended=False)
         shared = duplicate_partners.shared_api_keys(conn, intended=True)
@@ -196,8 +213,7 @@ def no_shared_api_keys(warehouse: WarehouseResource) -> dg.AssetCheckResult:
 
 @dg.asset_check(asset=fleet_health, config_schema=NO_CONFIG)
 def no_similar_partner_names(warehouse: WarehouseResource) -> dg.AssetCheckResult:
-    """No two partners that are switched on have names that are equal but for case, blanks or the form of their
-    characters."""
+    """Check that no two enabled partners have names that differ only in case, blanks or the form of their characters."""
     with plain_failures(), warehouse.connect("no_similar_partner_names") as conn:
         similar = duplicate_partners.similar_names(conn)
     return _result(
@@ -210,8 +226,10 @@ def no_similar_partner_names(warehouse: WarehouseResource) -> dg.AssetCheckResul
 
 @dg.asset_check(asset=fleet_health, config_schema=NO_CONFIG)
 def no_foreign_writes(warehouse: WarehouseResource) -> dg.AssetCheckResult:
-    """No other program wrote to races, events or registrations within a day, or since an upcoming event was last read in full;
-    and every registration is of a race that its partner has."""
+    """Check that no other program writes to races, events or registrations, and that every registration has a partner's race.
+
+    A write counts for a day, and until every upcoming event that it touched has been read in full again.
+    """
     with plain_failures(), warehouse.connect("no_foreign_writes") as conn:
         found = foreign_writes.find(conn, dt.datetime.now(dt.UTC))
     return _result(
@@ -241,7 +259,7 @@ def no_foreign_writes(warehouse: WarehouseResource) -> dg.AssetCheckResult:
 
 @dg.asset_check(asset=fleet_health, config_schema=NO_CONFIG)
 def clocks_agree(warehouse: WarehouseResource) -> dg.AssetCheckResult:
-    """The clocks of every hub, of the database and of RunSignup differ by no more than RSU_MAX_CLOCK_SKEW."""
+    """Check that the clocks of every hub, of the database and of RunSignup differ by no more than RSU_MAX_CLOCK_SKEW."""
     max_skew = installation.current().settings.sync.max_clock_skew
     with plain_failures(), warehouse.connect("clocks_agree") as conn:
         found = clocks.disagreements(conn, max_skew)
@@ -264,7 +282,10 @@ def clocks_agree(warehouse: WarehouseResource) -> dg.AssetCheckResult:
 
 @dg.asset_check(asset=fleet_health, config_schema=NO_CONFIG)
 def nothing_stands_still(warehouse: WarehouseResource) -> dg.AssetCheckResult:
-    """No sensor, schedule, run, watch, sync, backfill or notifier stands still or fails: what `rsu health` and the alerts name."""
+    """Check that no sensor, schedule, run, watch, sync, backfill or notifier has stopped or fails.
+
+    `rsu health` and the alerts report the same problems.
+    """
     settings = installation.current().settings
     with plain_failures(), warehouse.connect("nothing_stands_still") as conn:
         found = causes.standstills(conn, settings, clocks.utc_now())
@@ -306,7 +327,7 @@ FLEET_CHECKS = (
 check_fleet = dg.define_asset_job(
     "check_fleet",
     selection=dg.AssetSelection.assets(fleet_health),
-    description="Looks at all partners at once and checks what should hold of them; no call to RunSignup.",
+    description="Evaluates the checks of the whole fleet. Makes no call to RunSignup.",
 )
 
 fleet_check = dg.ScheduleDefinition(

@@ -15,5 +15,5 @@ sync_partner = dg.define_asset_job(
 backfill_history = dg.define_asset_job(
     "backfill_history",
     selection=dg.AssetSelection.assets(participant_history),
-    description="Reads one timing partner's past editions for some minutes; the sensor `history` starts the next slice.",
+    description="Reads one timing partner's past editions for some minutes. The sensor `history` launches the next slice.",
 )

@@ -1,4 +1,4 @@
-"""Wait for a database that is away for a moment, instead of failing everything that is left of a run."""
+"""Wait for a database that is unreachable for a moment, instead of failing the rest of a run."""
 
 import math
 import threading
@@ -18,7 +18,7 @@ PAUSE_SECONDS = 1.0
 
 
 class Outage:
-    """What the threads of one run know of the database being away. `clock` and `pause` are for tests."""
+    """What the threads of one run know of a database outage. `clock` and `pause` are for tests."""
 
     def __init__(
         self,
@@ -36,10 +36,10 @@ class Outage:
         self._since: float | None = None
 
     def outlast(self, work: Callable[[], Result]) -> Result:
-        """Do the work, and again after each loss of the database. The work of a sync goes on from what was committed.
+        """Do the work, and again after each loss of the database. A sync continues from what was committed.
 
         Raises:
-            Whatever the work raises that is no loss, and a loss once there was no success for LONGEST_SECONDS.
+            Any error of the work that is no loss, and a loss once there was no success for LONGEST_SECONDS.
         """
         until = math.inf
         while True:
@@ -57,10 +57,10 @@ class Outage:
                 return result
 
     def _wait(self, until: float) -> bool:
-        """Wait until the database answers; return whether it did in time."""
+        """Wait until the database answers, and return whether it did in time."""
         with self._guard:
             self._since = self._clock() if self._since is None else self._since
-            # Once it was away for so long for one thread, the others do not wait as long again.
+            # After one thread has waited this long, the others do not wait as long again.
             until = min(until, self._since + self._longest)
         while self._clock() < until:
             self._pause(PAUSE_SECONDS)
@@ -73,10 +73,10 @@ class Outage:
 
 
 def is_loss(error: BaseException | None) -> bool:
-    """Return whether an error comes from a session at the database that was lost or could not be had.
+    """Return whether an error comes from a database session that was lost or could not be opened.
 
-    PostgreSQL's codes of class 57P say that it ended the session, 08 that the connection failed. An error of the connection
-    itself has no code.
+    PostgreSQL's codes of class 57P mean that it ended the session, 08 that the connection failed. An error of the
+    connection itself has no code.
     """
     while error is not None:
         if isinstance(error, (psycopg2.InterfaceError, database.UnreachableError)):

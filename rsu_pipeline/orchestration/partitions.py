@@ -1,4 +1,4 @@
-"""The partition set. A key is the partner's number and a slug of its name at onboarding; keys are never deleted."""
+"""The partition set. A key is the partner's id and a slug of its name at onboarding. Keys are never deleted."""
 
 import dagster as dg
 
@@ -7,10 +7,14 @@ timing_partner = dg.DynamicPartitionsDefinition(name=NAME)
 
 
 def partition_of(context: dg.AssetExecutionContext | dg.AssetCheckExecutionContext) -> str:
-    """Return the partition key of a run. Raises dg.Failure with one sentence where it was launched without one."""
+    """Return the partition key of a run.
+
+    Raises:
+        dg.Failure: the run was launched without a partition.
+    """
     if not context.op_execution_context.has_partition_key:
         raise dg.Failure(
-            "This run was launched without a partition, or for several at once: launch it for one partner's partition.",
+            "This run was launched without a partition, or for several at once. Launch it for one partner's partition.",
             allow_retries=False,
         )
     return str(context.partition_key)

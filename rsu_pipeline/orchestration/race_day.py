@@ -1,4 +1,4 @@
-"""Race day: the job that watches, and the sensors that keep it running, tell of new bibs and refresh the board."""
+"""Race day: the job that watches, and the sensors that keep it running, report new bibs and refresh the board."""
 
 import datetime as dt
 import logging
@@ -29,30 +29,34 @@ from rsu_pipeline.sync.watch import PartnerWatched
 from rsu_pipeline.warehouse import bibs, credentials, database, fleet, start_lists
 
 LOOK_SECONDS = 30
-"""How often race_day looks. Every tick of a sensor costs a quarter of a second of processor time, work or none."""
+"""How often the sensor race_day ticks. Every tick costs 0.25 s of processor time, with or without work."""
 BIBS_SECONDS = 20
-"""How often new bibs are told; they are in the tables before."""
+"""How often new bibs are reported. They are in the tables before that."""
 BOARD_SECONDS = 60
 """How often the board is refreshed. An operator who needs more has `rsu race-day --watch`."""
 SUCCESSOR_AHEAD = 60.0
-"""Seconds before a slice ends that its successor is asked for: the look may be half a minute late, and a run takes some
-5 s to start, on a busy machine 20."""
+"""Seconds before a slice ends at which its successor is requested.
+
+The tick may be 30 s late, and a run takes about 5 s to start, on a busy machine 20 s.
+"""
 SENSOR_SECONDS = 15.0
-"""How long bib_changes may begin looks itself in one tick."""
+"""How long bib_changes may start polls of its own in one tick."""
 SENSOR_CALL_SECONDS = 10.0
-"""The longest call of such a look, which is not repeated: Dagster gives a tick up after 60 s."""
+"""The longest call of such a poll, which is not repeated. Dagster abandons a tick after 60 s."""
 
 
 class WatchConfig(dg.Config):
-    """Which part of the fleet, and for how long."""
+    """Which part of the fleet to watch, and for how long."""
 
-    shard: int = Field(default=0, ge=0, lt=100, description="Number of the shard, from 0; see RSU_WATCH_SHARDS.")
-    seconds: float = Field(default=600.0, gt=0, le=7200, description="Length of the slice; its successor takes over.")
+    shard: int = Field(default=0, ge=0, lt=100, description="Number of the shard, from 0. See RSU_WATCH_SHARDS.")
+    seconds: float = Field(
+        default=600.0, gt=0, le=7200, description="Length of the slice in seconds. Its successor takes over."
+    )
 
 
 @dg.op(config_schema=fields_of(WatchConfig))
 def watch_races(context: dg.OpExecutionContext, warehouse: WarehouseResource, runsignup: RunSignupResource) -> None:
-    """Looks at the races in their window until the slice ends or none is left; waits for its predecessor to end."""
+    """Poll the races in their window until the slice ends or none is left. Waits for the predecessor to end."""
     config = read_config(WatchConfig, context.op_config)
     here = installation.current()
     began = time.monotonic()
@@ -64,7 +68,7 @@ def watch_races(context: dg.OpExecutionContext, warehouse: WarehouseResource, ru
         if not mine:
             context.log.info(f"shard {config.shard} is watched by another run")
             return
-        # The wait is part of the slice. The sensor goes by the run's start, and else each successor would wait longer than
+        # The wait is part of the slice. The sensor uses the run's start, and otherwise each successor would wait longer than
         # the one before, until one gave up and left a gap.
         left = max(0.0, config.seconds - (time.monotonic() - began))
         context.log.info(f"shard {config.shard}: watching for {left:.0f} s")
@@ -79,7 +83,7 @@ def watch_races(context: dg.OpExecutionContext, warehouse: WarehouseResource, ru
         try:
             done = watched.run(left)
         except Exception:
-            # A bug that met one race: the others were read.
+            # A bug that affected one race: the others were read.
             if not conn.closed:
                 _lists_of_slice(conn, watched.done, context.log.warning)
             raise
@@ -90,7 +94,7 @@ def watch_races(context: dg.OpExecutionContext, warehouse: WarehouseResource, ru
             context.log_event(dg.AssetMaterialization(START_LISTS, partition=key, metadata=dict(lists[key])))
     if failed := _trouble(done):
         raise dg.Failure(
-            f"{len(failed)} races could not be read at their last look: {'; '.join(failed[:20])}", allow_retries=False
+            f"{len(failed)} races could not be read at their last poll: {'; '.join(failed[:20])}", allow_retries=False
         )
 
 
@@ -102,8 +106,10 @@ def watch() -> None:
 def _lists_of_slice(
     conn: Connection, done: Mapping[str, PartnerWatched], warn: Callable[[str], None]
 ) -> dict[str, report.Metadata]:
-    """Rebuild the start lists of the partners for whom a slice brought anything; return what is reported, by partition key. New
-    bibs were handled meanwhile by bib_changes; this is for names, newcomers and removals."""
+    """Rebuild the start lists of the partners for whom a slice brought anything. Return what is reported, by partition key.
+
+    The sensor bib_changes already handled new bibs. This is for names, new entrants and removals.
+    """
     found = {
         key: lists
         for key, partner in done.items()
@@ -144,7 +150,7 @@ def _metadata(partner: PartnerWatched) -> dict[str, dg.MetadataValue]:
 def race_day(context: dg.SensorEvaluationContext, warehouse: WarehouseResource) -> dg.SensorResult:
     settings = installation.current().settings
     if settings.watch.bib_poll != "watch":
-        return dg.SensorResult(skip_reason="RSU_BIB_POLL is 'sensor': the sensor bib_changes looks by itself")
+        return dg.SensorResult(skip_reason="RSU_BIB_POLL is 'sensor': the sensor bib_changes polls by itself")
     now = dt.datetime.now(dt.UTC)
     with plain_failures(), warehouse.connect("race_day") as conn:
         moment, also = clocks.corrected(now, conn, settings.sync.max_clock_skew)
@@ -160,7 +166,7 @@ def race_day(context: dg.SensorEvaluationContext, warehouse: WarehouseResource) 
         if own and (request := _successor(context, shard, now, settings.watch.slice_seconds))
     ]
     total = sum(map(len, near.values()))
-    words = f"{total} races in their window, {len(races)} ahead, {len(requests)} watches asked for"
+    words = f"{total} races in their window, {len(races)} ahead, {len(requests)} watches requested"
     context.log.info(words)
     return dg.SensorResult(run_requests=requests, skip_reason=None if requests else words)
 
@@ -168,7 +174,7 @@ def race_day(context: dg.SensorEvaluationContext, warehouse: WarehouseResource) 
 def _successor(
     context: dg.SensorEvaluationContext, shard: int, now: dt.datetime, seconds: float
 ) -> dg.RunRequest | None:
-    """A watch of this shard where none is running, or where the one that is ends soon and has no successor yet."""
+    """Return a request for a watch of this shard if none is running, or if the running one ends soon without a successor."""
     filters = dg.RunsFilter(job_name=watch.name, statuses=ACTIVE, tags={SHARD_TAG: str(shard)})
     active = context.instance.get_run_records(filters)
     if len(active) > 1:
@@ -187,11 +193,11 @@ def _successor(
 
 
 @dg.sensor(
-    # With RSU_BIB_POLL=sensor it looks for bibs at RunSignup, as often as its calls allow.
+    # With RSU_BIB_POLL=sensor it polls RunSignup for bibs, as often as its calls allow.
     minimum_interval_seconds=10 if configuration.load().watch.bib_poll == "sensor" else BIBS_SECONDS,
     default_status=dg.DefaultSensorStatus.RUNNING,
-    description="Tells each new row of the bib log to its partner's partition of participants, and so to what depends on"
-    " it. With RSU_BIB_POLL=sensor it also looks for bibs itself.",
+    description="Reports each new row of the bib log to its partner's partition of participants, and so to the assets that"
+    " depend on it. With RSU_BIB_POLL=sensor it also polls RunSignup itself.",
 )
 def bib_changes(
     context: dg.SensorEvaluationContext, warehouse: WarehouseResource, runsignup: RunSignupResource
@@ -201,7 +207,7 @@ def bib_changes(
         with plain_failures():
             done = _own_watch(warehouse.address(), runsignup.settings()).run(SENSOR_SECONDS)
             trouble = _trouble(done)
-            done.clear()  # each tick tells what its own looks met
+            done.clear()  # each tick reports what its own polls met
     for problem in trouble:
         context.log.warning(problem)
     with plain_failures(), warehouse.connect("bib_changes") as conn:
@@ -210,18 +216,20 @@ def bib_changes(
             context.instance.report_runless_asset_event(
                 dg.AssetMaterialization("participants", partition=item.key, metadata=_bib_metadata(item))
             )
-            # Lists that cannot be built leave the marks and the telling alone; the partner's next visit builds them.
+            # Lists that cannot be built do not stop the report. The partner's next sync builds them.
             if lists := _lists(conn, item.partner_id, context.log.warning, anyway=True):
                 context.instance.report_runless_asset_event(
                     dg.AssetMaterialization(START_LISTS, partition=item.key, metadata=dict(lists))
                 )
-        # Marked as handled only once told: a crash between the two tells them twice, never not at all.
+        # Marked as handled only after the report: a crash between the two reports them twice, never not at all.
         conn.commit()
-    unread = f"; {len(trouble)} races could not be read: {'; '.join(trouble[:20])}" if trouble else ""
+    unread = f". {len(trouble)} races could not be read: {'; '.join(trouble[:20])}" if trouble else ""
     if not new:
         return dg.SensorResult(skip_reason=f"no new bib changes{unread}")
     total = sum(item.total for item in new)
-    words = f"{total} bib changes of {len(new)} partners told: " + ", ".join(f"{item.key} {item.total}" for item in new)
+    words = f"{total} bib changes of {len(new)} partners reported: " + ", ".join(
+        f"{item.key} {item.total}" for item in new
+    )
     context.log.info(words)
     return dg.SensorResult(skip_reason=words + unread)
 
@@ -243,15 +251,17 @@ def race_day_board_refresh(context: dg.SensorEvaluationContext, warehouse: Wareh
     if not rows and was_empty:
         return dg.SensorResult(skip_reason="no race in its window or starting within 24 hours", cursor=cursor)
     blocked = sum(row.urgency is Urgency.BLOCKED for row in rows)
-    words = f"{len(rows)} races on the board, bibs of {blocked} do not arrive"
+    words = f"{len(rows)} races on the board, {blocked} of them do not receive bibs"
     event = dg.AssetMaterialization("race_day_board", metadata=dict(board_metadata(rows, now)))
     return dg.SensorResult(asset_events=[event], skip_reason=words, cursor=cursor)
 
 
 @lru_cache(maxsize=1)
 def _own_watch(url: str, settings: Settings) -> watching.Watch:
-    """The sensor's own watch, of the whole fleet. Kept from tick to tick: it knows whose turn it is, so that each race
-    has its turn, and what the last looks spent of the budget."""
+    """Return the sensor's own watch of the whole fleet.
+
+    It is kept from tick to tick, because it knows whose turn it is and what the last polls spent of the budget.
+    """
     settings = replace(
         settings,
         api=replace(settings.api, attempts=1, total_timeout=min(settings.api.total_timeout, SENSOR_CALL_SECONDS)),
@@ -262,8 +272,10 @@ def _own_watch(url: str, settings: Settings) -> watching.Watch:
 
 
 def _lists(conn: Connection, partner_id: int, warn: Callable[[str], None], *, anyway: bool) -> report.Metadata | None:
-    """Rebuilds a partner's start lists in the caller's transaction, unless they are current and it is not to be done
-    `anyway`; what is to be told of them, or None."""
+    """Rebuild a partner's start lists in the caller's transaction unless they are current. `anyway` rebuilds them in any case.
+
+    Return what is reported of them, or None.
+    """
     now = dt.datetime.now(dt.UTC)
     if not anyway and start_lists.is_current(conn, partner_id, now):
         return None

@@ -1,9 +1,9 @@
-"""Runs whose process is gone: found by the run monitor within half a minute, and before the daemon starts.
+"""End runs whose process is gone. The run monitor finds them within 30 s, and this module before the daemon starts.
 
-Dagster's usual launcher notices a killed run only while the code server that started it lives. After a kill of the
-daemon (its code server and its runs go with it) or a power cut, the run would stay "started" until its longest runtime
-is over, and its partner's next run behind it in the queue. A run is gone when it has no session at the database: see
-warehouse/sessions.py, and WarehouseResource, which keeps the session. That holds for runs of other machines too.
+Dagster's default launcher notices a killed run only while the code server that started it lives. After a kill of the
+daemon (its code server and its runs end with it) or a power cut, the run would stay "started" until its maximum
+runtime, and block its partner's next run in the queue. A run is gone when it has no session at the database: see
+warehouse/sessions.py, and WarehouseResource, which keeps the session. That works for runs of other machines too.
 
     python -m rsu_pipeline.orchestration.recovery COMMAND ...
 
@@ -27,20 +27,20 @@ from rsu_pipeline.warehouse import database, server_lock, sessions
 
 GONE = (
     "The process of this run is gone: it has no session at the database. It was killed, or its machine or its daemon"
-    " stopped. What it had stored is kept, and the next sync of the partner goes on from there."
+    " stopped. What it stored is kept, and the next sync of the partner continues from there."
 )
 LOOK_AGAIN_SECONDS = 3.0
-"""A run has no session for a moment after it starts and before it ends: it is looked for twice."""
+"""Pause between two checks. A run has no session for a moment after it starts and before it ends."""
 SECOND_LOOK_SECONDS = 10.0
-"""The same for the run monitor, which looks at every poll."""
+"""The same for the run monitor, which checks at every poll."""
 STARTING_SECONDS = 60.0
-"""A run takes 5 s from the queue to its first step, on a busy machine 20."""
+"""A run takes 5 s from the queue to its first step, on a busy machine 20 s."""
 OBSERVE_SECONDS = 60.0
-"""How long the daemon watches for processes that stand still after it last asked for a run. It asks every 15 s."""
+"""How long the daemon watches for stopped processes after it last checked a run. It checks every 15 s."""
 
 
 class HubLauncher(DefaultRunLauncher):
-    """Dagster's launcher, whose runs can be asked for after by the run monitor."""
+    """Dagster's launcher, whose runs the run monitor can check."""
 
     def __init__(self, inst_data: ConfigurableClassData | None = None) -> None:
         super().__init__(inst_data)
@@ -57,14 +57,18 @@ class HubLauncher(DefaultRunLauncher):
             return CheckRunHealthResult(WorkerStatus.RUNNING)
         now = time.monotonic()
         if now - self._missed.setdefault(run.run_id, now) < SECOND_LOOK_SECONDS:
-            return CheckRunHealthResult(WorkerStatus.RUNNING, "no session at the database; looked for again")
+            return CheckRunHealthResult(
+                WorkerStatus.RUNNING, "no session at the database, checked again at the next poll"
+            )
         del self._missed[run.run_id]
         return CheckRunHealthResult(WorkerStatus.NOT_FOUND, GONE)
 
 
 def end_dead_runs(instance: dg.DagsterInstance) -> list[str]:
-    """Fails the runs that are started, or that should long have been, and whose process is gone; those being cancelled
-    are cancelled. Returns their ids."""
+    """End the runs that are started, or should have started by now, and whose process is gone. Return their ids.
+
+    Runs that are being cancelled end as cancelled, the others as failed.
+    """
     suspects = _without_session(_unfinished(instance))
     if not suspects:
         return []
@@ -83,7 +87,7 @@ def end_dead_runs(instance: dg.DagsterInstance) -> list[str]:
 
 
 def _unfinished(instance: dg.DagsterInstance) -> set[str]:
-    """Runs that should have a process. One that was launched just now may not have come so far."""
+    """Return the runs that should have a process. A run that was launched just now may not have one yet."""
     launched = dt.datetime.now(dt.UTC) - dt.timedelta(seconds=STARTING_SECONDS)
     filters = [
         dg.RunsFilter(statuses=[dg.DagsterRunStatus.STARTED, dg.DagsterRunStatus.CANCELING]),
@@ -100,7 +104,7 @@ def _without_session(runs: Iterable[str]) -> set[str]:
 
 def _runs_alive() -> set[str]:
     url = installation.current().database_url
-    # A run whose process stands still, with nobody else at work, is found here.
+    # A run whose process has stopped is found here if no other process is working.
     database.keeper(url).observe(OBSERVE_SECONDS)
     with database.session(url, purpose="recovery") as conn:
         return sessions.runs_alive(conn)
@@ -118,9 +122,9 @@ def main(command: Sequence[str]) -> None:
     if ended:
         print(f"Ended {len(ended)} runs whose process is gone: {', '.join(ended)}", flush=True)  # noqa: T201
     if command:
-        # Dagster's own sessions take their name from here; `rsu up` does not start beside them.
+        # Dagster's own sessions take their name from here. `rsu up` does not start beside them.
         os.environ["PGAPPNAME"] = server_lock.daemon_name()
-        os.execvp(command[0], list(command))  # noqa: S606 - the daemon, as `rsu up` asks
+        os.execvp(command[0], list(command))  # noqa: S606 - the daemon, as `rsu up` starts it
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""What a run tells: numbers under fixed names on every path, so that plots have no holes; words under other names."""
+"""Metadata of runs. Numbers have fixed names on every path, so that plots have no gaps. Texts have other names."""
 
 import datetime as dt
 from collections.abc import Mapping
@@ -17,13 +17,13 @@ from rsu_pipeline.warehouse.staging import Counts
 
 Metadata = Mapping[str, dg.MetadataValue]
 LONGEST_NAME = 120
-"""Characters of a race's or an event's name in a table of the web UI."""
+"""Characters of a race's or an event's name in a table of the Dagster UI."""
 SAMPLE = 20
-"""Rows of a table, or sentences of a list, shown at the most."""
+"""Rows of a table, or sentences of a list, that are shown at most."""
 
 
 def events_metadata(outcome: EventsOutcome, budget_left: int) -> Metadata:
-    """Of a refresh of races and events."""
+    """Return the metadata of a refresh of races and events."""
     return {
         "races": dg.MetadataValue.int(outcome.races),
         "races_written": dg.MetadataValue.int(outcome.races_written),
@@ -41,7 +41,7 @@ def events_metadata(outcome: EventsOutcome, budget_left: int) -> Metadata:
 
 
 def plan_metadata(plan: Plan) -> Metadata:
-    """Of a plan."""
+    """Return the metadata of a read plan."""
     return {
         "future_events": dg.MetadataValue.int(len(plan.events)),
         "full_reads": dg.MetadataValue.int(sum(read.mode == "full" for read in plan.reads)),
@@ -75,7 +75,7 @@ def plan_metadata(plan: Plan) -> Metadata:
 
 
 def rows(counts: Counts) -> dict[str, int]:
-    """What became of the rows that were read."""
+    """Return the outcome of the rows that were read, by name."""
     return {
         "rows_read": counts.read,
         "rows_inserted": counts.inserted,
@@ -87,7 +87,7 @@ def rows(counts: Counts) -> dict[str, int]:
 
 
 def sync_metadata(plan: Plan, outcome: SyncOutcome, budget_left: int) -> Metadata:
-    """Of a sync of registrations."""
+    """Return the metadata of a sync of registrations."""
     counts = outcome.counts
     return {
         **{name: dg.MetadataValue.int(number) for name, number in rows(counts).items()},
@@ -107,7 +107,7 @@ def sync_metadata(plan: Plan, outcome: SyncOutcome, budget_left: int) -> Metadat
 
 
 def history_metadata(done: Slice, progress: Progress | None, ledger: Ledger) -> Metadata:
-    """Of a slice of a partner's history, and of the whole of it."""
+    """Return the metadata of a slice of a partner's backfill, and of the whole backfill."""
     assert progress is not None, "a slice was run"  # noqa: S101
     left = seconds_left(
         progress,
@@ -147,7 +147,7 @@ def history_metadata(done: Slice, progress: Progress | None, ledger: Ledger) -> 
 
 
 def start_lists_metadata(conn: Connection, partner_id: int, built: start_lists.Built, now: dt.datetime) -> Metadata:
-    """Of a partner's start lists and their last rebuild. Entrants are told by number only, never by name."""
+    """Return the metadata of a partner's start lists and their last rebuild. Entrants appear by number only, never by name."""
     lists = start_lists.lists_of(conn, partner_id, now)
     figures = (
         *("entrants", "with_bib", "without_bib", "duplicate_bibs", "bibs_in_other_events", "out_of_range"),
@@ -178,18 +178,18 @@ def start_lists_metadata(conn: Connection, partner_id: int, built: start_lists.B
 
 
 def trouble(outcome: SyncOutcome) -> str:
-    """What is not up to date after a sync, for the run's failure; empty when all is."""
+    """Return what is not up to date after a sync, for the run's failure, or an empty text."""
     sentences = outcome.failures
     if outcome.out_of_budget is not None:
         sentences = [
             *sentences,
-            f"call budget used up: {outcome.not_read} reads are left, a call is free in {outcome.out_of_budget:.0f} s, and"
-            " the next sync goes on from there",
+            f"call budget used up: {outcome.not_read} reads are left, the next call is free in {outcome.out_of_budget:.0f} s, and"
+            " the next sync continues from there",
         ]
     if not sentences:
         return ""
     done = sum(read.error is None for read in outcome.reads)
-    return f"{done} reads are stored; not up to date: " + "; ".join(sentences[:SAMPLE])
+    return f"{done} reads are stored. Not up to date: " + "; ".join(sentences[:SAMPLE])
 
 
 def _bullets(sentences: list[str]) -> str:

@@ -13,7 +13,7 @@ from rsu_pipeline.orchestration.request_rules import Refusal, Request
 MAX_BODY_BYTES = 8 * 1024 * 1024
 """A backfill of ten thousand partitions has 400 KB."""
 POLICY_VIOLATION = 1008
-"""How a websocket is closed (RFC 6455)."""
+"""The close code of a websocket (RFC 6455)."""
 HEADERS = {
     "X-Frame-Options": "DENY",
     "X-Content-Type-Options": "nosniff",
@@ -23,15 +23,15 @@ HEADERS = {
 }
 SCRIPTS = "/_next/"
 SCRIPT_POLICY = "default-src 'self'; frame-ancestors 'none'"
-"""Of the UI's scripts: one that runs as a worker loads others."""
+"""For the UI's scripts: one that runs as a worker loads others."""
 DEFAULT_POLICY = "default-src 'none'; frame-ancestors 'none'"
-"""Content security policy of an answer that brings none, and that is therefore no page."""
+"""Content security policy of a response that has none, and is therefore no page."""
 
 log = logging.getLogger("dagster-webserver.guard")
 
 
 class RequestGuard:
-    """ASGI middleware. `origins` are those of the page beside loopback, `path_prefix` is where the UI is below its host."""
+    """ASGI middleware that refuses foreign requests. `origins` are the page's beside loopback, `path_prefix` is the UI's path."""
 
     def __init__(self, app: ASGIApp, *, origins: Collection[str] = (), path_prefix: str = "") -> None:
         self._app = app
@@ -105,7 +105,7 @@ def _with_headers(send: Send, policy: str) -> Send:
 
 
 async def _body(receive: Receive) -> bytes | None:
-    """Read a request's body. Returns None if it is too long; a client that went away has sent none."""
+    """Read a request's body, or return None if it is too long. A client that disconnected has sent none."""
     parts: list[bytes] = []
     more = True
     while more:
@@ -120,7 +120,7 @@ async def _body(receive: Receive) -> bytes | None:
 
 
 def _again(body: bytes, receive: Receive) -> Receive:
-    """Return a `receive` that gives a body that was read, and then what comes next."""
+    """Return a `receive` that first yields a body that was read, and then the messages that follow."""
     waiting: list[Message] = [{"type": "http.request", "body": body, "more_body": False}]
 
     async def again() -> Message:

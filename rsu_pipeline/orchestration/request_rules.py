@@ -3,13 +3,13 @@
 A browser sends requests for every page that it shows, also for pages of strangers. Dagster's webserver answers all of
 them. These rules answer the UI's own page, programs of this machine, and links that lead to a page of the UI:
 
-- The name in `Host` is known. Else a stranger's name could be pointed at this machine (DNS rebinding), and the
+- The name in `Host` is known. Otherwise a stranger's name could be pointed at this machine (DNS rebinding), and the
   stranger's page would count as the UI's own.
-- `Origin`, where it is sent, is the page's own. `Sec-Fetch-Site`, where it is sent, says the same. A link from elsewhere
-  may open a page, and nothing else.
+- `Origin`, if it is sent, is the page's own. `Sec-Fetch-Site`, if it is sent, agrees. A link from elsewhere may open a
+  page, and nothing else.
 - Only POST to /graphql can change anything, with a JSON body and the page's own `Origin`. On loopback a program may leave
   `Origin` out, since no browser does. Elsewhere it may not: the proxy's password would be the browser's.
-- GET reads: pages, files, logs, and GraphQL documents that hold queries alone.
+- GET reads: pages, files, logs, and GraphQL documents that contain queries alone.
 - A websocket carries subscriptions alone.
 - Endpoints that the hub does not use are closed.
 """
@@ -27,14 +27,14 @@ from rsu_pipeline.setting_values import LOOPBACK_HOSTS
 
 GRAPHQL = "/graphql"
 CLOSED = ("/report_asset_materialization/", "/report_asset_check/", "/report_asset_observation/")
-"""Write what no run has done."""
+"""They write materializations and checks that no run made."""
 CLOSED_PAGES = ("/notebook", "/dagit/notebook")
-"""Read files of the code server, of which the hub has none."""
+"""They read files of the code server, of which the hub has none."""
 DOWNLOADS = ("/logs/", "/download_debug/")
 SINGLE = ("host", "origin", "content-type", "sec-fetch-site", "sec-fetch-mode", "sec-fetch-dest", "authorization")
-"""Headers that decide, and may therefore be there once only."""
+"""Headers that decide, and may therefore occur only once."""
 MAX_TOKENS = 20_000
-"""Of a GraphQL document; the UI's longest has 2,000."""
+"""Tokens of a GraphQL document. The UI's longest has 2,000."""
 HOST = re.compile(r"(?:\[([0-9a-f:]+)\]|([a-z0-9.-]+))(?::[0-9]{1,5})?")
 Kind = Literal["query", "mutation", "subscription"]
 
@@ -49,10 +49,10 @@ class Refusal:
 
 @dataclass(frozen=True)
 class Request:
-    """What the rules look at. Header names are lower case; `queries` are the values of parameter `query` of the URL."""
+    """What the rules examine. Header names are lower case. `queries` are the values of parameter `query` of the URL."""
 
     method: str
-    """GET and the like, or WEBSOCKET."""
+    """GET and other HTTP methods, or WEBSOCKET."""
     path: str
     headers: Sequence[tuple[str, str]]
     queries: Sequence[str] = ()
@@ -62,7 +62,7 @@ def refuse(request: Request, origins: Collection[str]) -> Refusal | None:
     """Return why a request is refused before its body is read, or None.
 
     Args:
-        request: What came.
+        request: The request.
         origins: Origins of the page beside those on loopback.
     """
     headers = dict(request.headers)
@@ -83,7 +83,7 @@ def refuse(request: Request, origins: Collection[str]) -> Refusal | None:
 
 
 def own_origins(host: str, origins: Collection[str]) -> set[str]:
-    """Return the origins that the page may have under a `Host`; none if the name is unknown."""
+    """Return the origins that the page may have under a `Host`, or none if the name is unknown."""
     found = {origin for origin in origins if urlsplit(origin).netloc == host}
     match = HOST.fullmatch(host)
     # Any port: a tunnel or a container publishes the UI under another one. The page's Origin has the same.
@@ -99,7 +99,9 @@ def _refuse_origin(
     if origin is None:
         if is_local or request.method in ("GET", "HEAD"):
             return None
-        return Refusal(403, "Only the page itself may ask this: the request needs the header Origin with its address.")
+        return Refusal(
+            403, "Only the UI's own page may send this. The request needs the header Origin with the page's address."
+        )
     if origin not in own:
         return Refusal(403, "Pages of other sites may not use the web UI.")
     return None
@@ -139,7 +141,7 @@ def _is_json(content_type: str) -> bool:
 
 
 def _refuse_documents(documents: Sequence[str]) -> Refusal | None:
-    """Refuse what a URL may not carry: anything but one document that holds queries alone."""
+    """Refuse what a URL may not carry: anything but one document that contains queries alone."""
     if len(documents) > 1:
         return Refusal(400, "The URL has several GraphQL documents.")
     for document in documents:

@@ -1,4 +1,4 @@
-"""Typed doors to the plain objects that do the work. Importing touches neither network nor disk."""
+"""Dagster resources for the warehouse and RunSignup. Importing touches neither network nor disk."""
 
 from collections.abc import Callable, Generator, Iterator
 from contextlib import AbstractContextManager, ExitStack, contextmanager, suppress
@@ -18,38 +18,45 @@ from rsu_pipeline.warehouse import budget, database, sessions
 
 
 class WarehouseResource(dg.ConfigurableResource[Any]):
-    """The hub's PostgreSQL. Its address is the installation's: no run can configure it."""
+    """The hub's PostgreSQL. Its address is the installation's, and no run can configure it."""
 
     @contextmanager
     def yield_for_execution(self, context: dg.InitResourceContext) -> Generator["WarehouseResource", None, None]:
-        """A run keeps a session open from its first step to its last, by which it is known to be alive (recovery).
+        """Keep a session open from the run's first step to its last, which shows that the run is alive (recovery).
 
-        Its config is checked before that, once more: not every run passes the run coordinator. Raises RunRefused. A signal to
-        the process ends its calls and statements.
+        The run config is checked before that once more, because not every run passes the run coordinator. A signal to the
+        process ends its calls and statements.
+
+        Raises:
+            RunRefused: the run config sets what no run may set.
         """
         with cancellation.scope(), ExitStack() as stack:
             if context.run is not None:
                 check_run_config(context.run.run_config)
-                with suppress(RsuError):  # the first step says in a sentence what is wrong
+                with suppress(RsuError):  # the first step reports the error in a sentence
                     stack.enter_context(sessions.sign_of_life(self.address(), context.run.run_id))
             yield self
 
     def address(self) -> str:
-        """libpq URL, with the schema up to date. Raises DatabaseError."""
+        """Return the libpq URL of the database, with the schema up to date.
+
+        Raises:
+            DatabaseError: the database cannot be reached or migrated.
+        """
         return installation.current().migrated_database_url
 
     @contextmanager
     def connect(self, purpose: str) -> Iterator[Connection]:
-        """A session for the length of a block; the caller commits."""
+        """Open a session for the length of a block. The caller commits."""
         with database.session(self.address(), purpose=purpose) as conn:
             yield conn
 
 
 class RunSignupResource(dg.ConfigurableResource[Any]):
-    """RunSignup, called with a partner's credential inside the call budget. No run can configure where or how."""
+    """RunSignup, called with a partner's credential within the call budget. No run can configure the address or the limits."""
 
     def settings(self) -> Settings:
-        """The installation's settings."""
+        """Return the installation's settings."""
         return installation.current().settings
 
     @contextmanager
@@ -62,7 +69,7 @@ class RunSignupResource(dg.ConfigurableResource[Any]):
         run_id: str,
         say: Callable[[str], None],
     ) -> Iterator[Desk]:
-        """A partner's desk for the length of a block; see sync.desk.open_desk."""
+        """Open a partner's session for the length of a block. See `open_desk`."""
         sealer = installation.current().sealer
         with open_desk(
             warehouse.address(),
@@ -78,7 +85,7 @@ class RunSignupResource(dg.ConfigurableResource[Any]):
     def desk_of_run(
         self, warehouse: WarehouseResource, context: dg.AssetExecutionContext
     ) -> AbstractContextManager[Desk]:
-        """The desk of the partner whose partition a run makes, in the run's lane and under its number."""
+        """Open the session of the partner whose partition a run materializes, in the run's lane and under its id."""
         return self.desk(
             warehouse,
             partition_of(context),

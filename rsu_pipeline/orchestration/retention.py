@@ -1,8 +1,9 @@
-"""What is deleted at night: old runs with their events and logs, what the hub wrote of itself long ago, and, where
-RSU_CONTACT_RETENTION_DAYS is set, contact data.
+"""Delete old runs with their events and logs, old records of the hub, and old contact data. Runs once a night.
 
-Deleting a run deletes the materialisations it reported, and a partition without any turns grey. So the run that
-reported the newest of an asset's partition stays, however old it is, and so does that of a check's newest answer.
+Contact data is deleted only if RSU_CONTACT_RETENTION_DAYS is set.
+
+Deleting a run deletes the materializations it reported, and a partition without any is shown in grey. So the run that
+reported the newest materialization of a partition stays, however old it is, and so does that of a check's newest result.
 """
 
 import datetime as dt
@@ -38,16 +39,16 @@ KEEP_DAYS = {
     dg.DagsterRunStatus.FAILURE: 30,
     dg.DagsterRunStatus.CANCELED: 30,
 }
-"""Only runs that have ended are named here; those queued or at work are never touched."""
+"""Only statuses of ended runs are named here. Queued and running ones are never deleted."""
 RUNLESS_DAYS = 14
-"""Of what sensors report of an asset without a run; a race morning brings thousands."""
+"""Days that events without a run are kept. Sensors report them, thousands on a race morning."""
 TICK_LOG_DAYS = 3
-"""Of what sensors and schedules print: a file for every tick, some 20,000 a day."""
+"""Days that the output of sensors and schedules is kept: one file per tick, about 20,000 a day."""
 RUNS_A_NIGHT = 10_000
-"""A run takes some 10 ms to delete; what is left is for the next night."""
+"""A run takes about 10 ms to delete. The rest is deleted the next night."""
 BATCH = 1000
 DELETED_SILENT_FOR = dt.timedelta(hours=1)
-"""How long a run that was deleted has to have written nothing. Until then its process may still be at work."""
+"""How long a run that was deleted must have written nothing. Until then its process may still be working."""
 
 EVENTS = SqlEventLogStorageTable.c
 CHECKS = AssetCheckExecutionsTable.c
@@ -55,8 +56,10 @@ CHECKS = AssetCheckExecutionsTable.c
 
 @dg.op(config_schema=NO_CONFIG)
 def delete_old(context: dg.OpExecutionContext, warehouse: WarehouseResource) -> None:
-    """Deletes what is older than it is kept; counts are in the metadata. A clock that is ahead deletes nothing too early: the
-    earliest of the clocks that may be right counts."""
+    """Delete what is older than its retention, and report the counts in the metadata.
+
+    A clock that is ahead deletes nothing too early, because the earliest believable clock counts.
+    """
     began = time.monotonic()
     with plain_failures(), warehouse.connect("retention") as conn:
         now = clocks.present(conn, installation.current().settings.sync.max_clock_skew)
@@ -83,13 +86,15 @@ nightly_retention = dg.ScheduleDefinition(
     cron_schedule="30 3 * * *",
     execution_timezone=configuration.load().timezone.key,
     default_status=dg.DefaultScheduleStatus.RUNNING,
-    description="Every night at 03:30 (RSU_TIMEZONE): what is older than it is kept is deleted.",
+    description="Every night at 03:30 (RSU_TIMEZONE): data older than its retention is deleted.",
 )
 
 
 def purge_contact_data(conn: Connection, now: dt.datetime) -> dict[str, int]:
-    """Blanks contact data that is older than RSU_CONTACT_RETENTION_DAYS, where that is set. A busy partner's turn comes the
-    next night. Returns the rows blanked by table."""
+    """Blank contact data older than RSU_CONTACT_RETENTION_DAYS, if that is set. Return the rows blanked by table.
+
+    A partner whose rows are locked is left for the next night.
+    """
     settings = installation.current().settings
     if not settings.privacy.contact_days:
         return {}
@@ -99,21 +104,21 @@ def purge_contact_data(conn: Connection, now: dt.datetime) -> dict[str, int]:
 
 
 def delete_old_runs(instance: dg.DagsterInstance, now: dt.datetime) -> dict[str, int]:
-    """Deletes ended runs that are old enough, the oldest first, with their events and logs."""
+    """Delete ended runs that are old enough, oldest first, with their events and logs."""
     kept = newest_runs(instance)
     old = [run for run in _ended_long_ago(instance, now) if run not in kept]
     for run_id in old[:RUNS_A_NIGHT]:
-        # The run itself goes last: were this cut short, it would be found again the next night.
+        # The run itself is deleted last: if this is interrupted, it is found again the next night.
         _delete_records(instance, run_id)
         instance.run_storage.delete_run(run_id)
     return {"runs": min(len(old), RUNS_A_NIGHT), "runs_left": max(0, len(old) - RUNS_A_NIGHT), "runs_kept": len(kept)}
 
 
 def delete_remains_of_deleted_runs(instance: dg.DagsterInstance, now: dt.datetime) -> int:
-    """Delete what runs wrote after they were deleted in the web UI: a process at work goes on writing. Return of how many runs.
+    """Delete what runs wrote after they were deleted in the Dagster UI, and return of how many runs.
 
-    Dagster deletes a run's events with it, the materializations among them, and these would have been among those. Events
-    without a run stay.
+    The process of such a run keeps writing. Dagster deletes a run's events with it, materializations included, so these would
+    have been deleted too. Events without a run stay.
     """
     before = now - DELETED_SILENT_FOR
     gone = _deleted_runs_with_records(instance, before) | _deleted_runs_with_logs(instance, before)
@@ -131,7 +136,7 @@ def _delete_records(instance: dg.DagsterInstance, run_id: str) -> None:
 
 
 def newest_runs(instance: dg.DagsterInstance) -> set[str]:
-    """The runs that reported an asset's newest materialisation of a partition, or a check's newest answer."""
+    """Return the runs that reported the newest materialization of a partition, or a check's newest result."""
     materialised = (
         sa.select(sa.func.max(EVENTS.id))
         .where(EVENTS.dagster_event_type == dg.DagsterEventType.ASSET_MATERIALIZATION.value)
@@ -152,7 +157,7 @@ def newest_runs(instance: dg.DagsterInstance) -> set[str]:
 
 
 def delete_runless_events(instance: dg.DagsterInstance, now: dt.datetime) -> int:
-    """Deletes old reports of assets that no run made, but the newest of each partition. Returns how many."""
+    """Delete old asset events without a run, except the newest of each partition. Return how many."""
     newest = (
         sa.select(sa.func.max(EVENTS.id))
         .where(EVENTS.asset_key.is_not(None))
@@ -176,7 +181,7 @@ def delete_runless_events(instance: dg.DagsterInstance, now: dt.datetime) -> int
 
 
 def delete_tick_logs(folder: Path, now: dt.datetime) -> int:
-    """Deletes old files that sensors and schedules printed to: those in FOLDER/repository/name. Returns how many."""
+    """Delete old output files of sensors and schedules, FOLDER/repository/name. Return how many."""
     before = _before(now, TICK_LOG_DAYS).timestamp()
     deleted = 0
     for path in folder.glob("__*__/*/*"):
@@ -187,7 +192,7 @@ def delete_tick_logs(folder: Path, now: dt.datetime) -> int:
 
 
 def _deleted_runs_with_records(instance: dg.DagsterInstance, before: dt.datetime) -> set[str]:
-    """Return the runs that do not exist and whose last event or answer of a check is older."""
+    """Return the runs that do not exist and whose last event or check result is older than `before`."""
     found: set[str] = set()
     for run_id, written_at in ((EVENTS.run_id, EVENTS.timestamp), (CHECKS.run_id, CHECKS.create_timestamp)):
         query = (
@@ -203,7 +208,7 @@ def _deleted_runs_with_records(instance: dg.DagsterInstance, before: dt.datetime
 
 
 def _deleted_runs_with_logs(instance: dg.DagsterInstance, before: dt.datetime) -> set[str]:
-    """Return the runs that do not exist and whose folder of what they printed has not changed since."""
+    """Return the runs that do not exist and whose folder of output has not changed since `before`."""
     folder = installation.current().settings.home / "dagster" / "logs"
     old = {
         path.name for path in folder.glob("*") if _is_run_id(path.name) and path.stat().st_mtime < before.timestamp()

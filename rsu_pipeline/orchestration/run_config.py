@@ -1,10 +1,10 @@
-"""What the configuration of a run may hold. Whoever can open the web UI can write it, so it can choose work, never a way.
+"""Which values a run's config may have. Everyone who can open the Dagster UI can write it, so it may choose work, not addresses.
 
-Addresses, scopes and limits come from the installation (settings.py). Three barriers keep it so:
+Addresses, scopes and limits come from the installation (settings.py). Three barriers ensure that:
 
 1. The schema. `fields_of` declares a config class with plain scalar types. Dagster's own types for `str`, `int` and `bool`
    resolve `{"env": "NAME"}` to the value of an environment variable, plain ones refuse it.
-2. The submission. `LaneCoordinator` calls `check_run_config` before a run is queued, whoever launched it.
+2. The submission. `LaneCoordinator` calls `check_run_config` before a run is queued, regardless of who launched it.
 3. The start. `WarehouseResource`, which every job needs, calls it before the first step, so that runs which pass no
    coordinator are checked too.
 """
@@ -27,7 +27,7 @@ NO_CONFIG: dict[str, Any] = {}
 """`config_schema` of an op or asset that takes no config. Without it Dagster accepts, and stores, anything."""
 
 Number = Annotated[int, Field(ge=1, le=2**31 - 1)]
-"""A number of RunSignup's that fits the columns which hold it."""
+"""An id of RunSignup that fits the columns which store it."""
 
 PartitionKey = Annotated[str, Field(min_length=1, max_length=255, pattern=r"^[^\x00-\x1f\x7f]*$")]
 """A partner's partition key, or a text that is none."""
@@ -36,7 +36,7 @@ C = TypeVar("C", bound=dg.Config)
 
 
 class RunRefused(Exception):
-    """A run asks for what no run may. The text is one sentence: what, where, and what to do."""
+    """A run requests what no run may. The text is one sentence: what, where, and the next step."""
 
 
 def fields_of(config_class: type[dg.Config]) -> dict[str, dg.Field]:
@@ -45,7 +45,11 @@ def fields_of(config_class: type[dg.Config]) -> dict[str, dg.Field]:
 
 
 def read_config(config_class: type[C], values: Mapping[str, Any]) -> C:
-    """Return a run's config as an object of its class. Raises dg.Failure with one sentence if a value is out of range."""
+    """Return a run's config as an object of its class.
+
+    Raises:
+        dg.Failure: a value is out of range.
+    """
     try:
         return config_class(**values)
     except ValidationError as error:
@@ -59,7 +63,11 @@ def read_config(config_class: type[C], values: Mapping[str, Any]) -> C:
 
 
 def check_run_config(run_config: Mapping[str, Any]) -> None:
-    """Check that run config configures ops only and refers to no environment variable. Raises RunRefused."""
+    """Check that run config configures ops only and refers to no environment variable.
+
+    Raises:
+        RunRefused: it does not.
+    """
     for count, (path, value) in enumerate(_walk(run_config)):
         if count > MAX_VALUES or len(path) > MAX_DEPTH:
             raise RunRefused(
@@ -72,13 +80,13 @@ def check_run_config(run_config: Mapping[str, Any]) -> None:
             )
         if path and path[0] != CONFIGURABLE_SECTION and not isinstance(value, Mapping | list):
             raise RunRefused(
-                f"This run's config sets {_shown(path)}. Only {CONFIGURABLE_SECTION!r} can be configured for a run, all else"
-                " is set for the installation: remove it."
+                f"This run's config sets {_shown(path)}. Only {CONFIGURABLE_SECTION!r} can be configured for a run, and everything"
+                " else is set for the installation: remove it."
             )
 
 
 def _walk(value: Any, path: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str, ...], Any]]:
-    """Yield every value with its path, parents first. Depth is limited here too, so that nothing recurses without end."""
+    """Yield every value with its path, parents first. Depth is limited here too, so that recursion ends."""
     yield path, value
     if len(path) > MAX_DEPTH:
         return
@@ -102,7 +110,11 @@ def _plain_field(field: dg.Field) -> dg.Field:
 
 
 def _plain_type(config_type: Any) -> Any:
-    """Return a config type without the form `{"env": ...}`. Raises TypeError for types that no config here uses."""
+    """Return a config type without the form `{"env": ...}`.
+
+    Raises:
+        TypeError: no config here uses this type.
+    """
     if isinstance(config_type, dg.Noneable):
         return dg.Noneable(_plain_type(config_type.inner_type))
     if isinstance(config_type, dg.Array):

@@ -1,9 +1,10 @@
 """The tags of a run: which ones a run may bring along, and which ones the run coordinator sets.
 
-Whoever launches a run can tag it, and Dagster, its launchers and our sensors act on tags: `dagster-k8s/config` chooses the
-image and the command of a run's pod, `.dagster/grpc_info` the server that is called to stop it, `dagster/max_retries` how
-often it is repeated, `dagster/run_key` and `first_sync` whether a sensor thinks that its run exists. So a tag with a
-namespace (a "/") is refused unless it is listed here. Tags without one are labels, except ours.
+Everyone who launches a run can tag it, and Dagster, its launchers and this project's sensors act on tags:
+`dagster-k8s/config` chooses the image and the command of a run's pod, `.dagster/grpc_info` the server that is called
+to stop it, `dagster/max_retries` how often it is repeated, `dagster/run_key` and `first_sync` whether a sensor
+assumes that its run exists. So a tag with a namespace (a "/") is refused unless it is listed here. Tags without one
+are labels, except those of this project.
 """
 
 from collections.abc import Mapping
@@ -19,7 +20,7 @@ SHARD_TAG = "watch_shard"
 FIRST_SYNC_TAG = "first_sync"
 PARENT_TAG = "dagster/parent_run_id"
 REFUSED = "refused"
-"""What a refused tag is overwritten with, so that nothing finds the run by it."""
+"""The value that overwrites a refused tag, so that nothing finds the run by it."""
 
 FREE = frozenset(
     {
@@ -61,9 +62,9 @@ OF_AUTOMATION = frozenset(
         FIRST_SYNC_TAG,
     }
 )
-"""Tags that the daemon sets. A run launched by a person has them only where it repeats a run that has the same."""
+"""Tags that the daemon sets. A run launched by a person has them only if it repeats a run that has the same."""
 OF_LAUNCHERS = {".dagster/grpc_info": "{}", "dagster-celery/task_id": ""}
-"""Where a launcher put the process of a run. A repeated run has its parent's until it is launched itself."""
+"""Where a launcher started the process of a run. A repeated run has its parent's until it is launched itself."""
 
 
 def refused_tags(tags: Mapping[str, str], parent: Mapping[str, str], *, is_automatic: bool) -> list[str]:
@@ -89,9 +90,9 @@ def refused_tags(tags: Mapping[str, str], parent: Mapping[str, str], *, is_autom
 
 
 def coordinator_tags(run: dg.DagsterRun, *, is_automatic: bool) -> dict[str, str]:
-    """Return the tags that the coordinator sets, whatever the run brings along.
+    """Return the tags that the coordinator sets, regardless of those that the run has.
 
-    The lane decides the priority and the longest runtime. The partner and the shard are those that the run works at.
+    The lane decides the priority and the maximum runtime. The partner and the shard follow from the run's work.
     """
     lane = permitted_lane(run, is_automatic=is_automatic)
     rules = RULES[lane]

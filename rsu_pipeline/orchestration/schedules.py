@@ -1,4 +1,4 @@
-"""Schedules: pure functions say what is due; these only turn their answers into runs."""
+"""Schedules: pure functions decide what is due, and these turn the result into runs."""
 
 import datetime as dt
 import math
@@ -21,10 +21,10 @@ from rsu_pipeline.warehouse import fleet
 
 LOOK_EVERY = dt.timedelta(minutes=5)
 LISTED_LATELY = dt.timedelta(hours=12)
-"""Partners that were listed within so long of each other count as listed at the same time."""
+"""Partners that were listed within this time of each other count as listed at the same time."""
 DISTANCE_TAG = "distance"
 NEAR, FAR = "near", "far"
-"""Values of the tag of a batch: whether its races are near. A label only: who tags a run so by hand has it read later."""
+"""Values of a batch's tag: whether its races are near. Only a label: tagging a run by hand delays nothing else."""
 ACTIVE = [
     dg.DagsterRunStatus.QUEUED,
     dg.DagsterRunStatus.NOT_STARTED,
@@ -39,8 +39,8 @@ ACTIVE = [
     cron_schedule="*/5 * * * *",
     execution_timezone="UTC",
     default_status=dg.DefaultScheduleStatus.RUNNING,
-    description="Syncs the races that are due: those more than 24 h off every 4 h, those nearer every 15 min, and whatever a"
-    " nightly that broke off has left. One run for the partners with near races, one for the others.",
+    description="Syncs the races that are due: those more than 24 h away every 4 h, nearer ones every 15 min, and the rest of"
+    " an interrupted nightly. One run for the partners with near races, one for the others.",
 )
 def race_proximity(
     context: dg.ScheduleEvaluationContext, warehouse: WarehouseResource
@@ -64,7 +64,7 @@ def race_proximity(
     if not near and not far:
         return dg.SkipReason(
             f"nothing due: {len(partners)} partners, {len(races)} races with events ahead, {len(visits)} partners due,"
-            f" {len(visits)} of them at work"
+            f" {len(visits)} of them in progress"
         )
     return [
         _batch(
@@ -84,7 +84,7 @@ def race_proximity(
     cron_schedule="0 2 * * *",
     execution_timezone=configuration.load().timezone.key,
     default_status=dg.DefaultScheduleStatus.RUNNING,
-    description="Every night at 02:00 (RSU_TIMEZONE): events refreshed and every future event synced, all partners.",
+    description="Every night at 02:00 (RSU_TIMEZONE): refreshes all partners' events and syncs every upcoming event.",
 )
 def nightly(context: dg.ScheduleEvaluationContext, warehouse: WarehouseResource) -> list[dg.RunRequest] | dg.SkipReason:
     tick, settings = context.scheduled_execution_time.astimezone(dt.UTC), installation.current().settings
@@ -96,7 +96,7 @@ def nightly(context: dg.ScheduleEvaluationContext, warehouse: WarehouseResource)
     busy = work_in_hand(context.instance).everything
     free = [key for key in order if key not in busy]
     if not free:
-        return dg.SkipReason(f"nothing to do: {len(order)} partners, {len(order) - len(free)} of them at work")
+        return dg.SkipReason(f"nothing to do: {len(order)} partners, {len(order) - len(free)} of them in progress")
     parts = nightly_runs(settings.budget, routine_places(context.instance))
     # Not by the date: two nights east of UTC share one when the clocks go forward.
     return [
@@ -109,8 +109,8 @@ def nightly(context: dg.ScheduleEvaluationContext, warehouse: WarehouseResource)
 def nightly_order(partners: Sequence[fleet.FleetPartner], races: Mapping[str, int], now: dt.datetime) -> list[str]:
     """Return the partition keys of the partners in the order of a nightly sync.
 
-    Who was listed longest ago begins, in steps of half a day, so that nobody is left out night after night when the time
-    does not do. Of the others who has most to read begins, lest it be left alone at the end.
+    Partners that were listed longest ago come first, in steps of half a day, so that none is left out night after night when
+    the time does not suffice. Among the others, the partner with most to read comes first, so that it is not left alone at the end.
     """
 
     def rank(partner: fleet.FleetPartner) -> tuple[int, int]:
@@ -121,13 +121,15 @@ def nightly_order(partners: Sequence[fleet.FleetPartner], races: Mapping[str, in
 
 
 def nightly_runs(settings: BudgetSettings, places: int) -> int:
-    """Return over how many runs a nightly sync is spread. One place of the lane stays free for near races. Where calls in
-    flight count over all credentials, a second run would only wait for the first one's calls."""
+    """Return the number of runs for a nightly sync. One slot of the lane stays free for near races.
+
+    If calls in flight count over all credentials, a second run would only wait for the first one's calls.
+    """
     return 1 if settings.in_flight_scope == "all" else max(1, places - 1)
 
 
 def routine_places(instance: dg.DagsterInstance) -> int:
-    """Return how many runs of the routine lane may be at work at once, as dagster.yaml has it."""
+    """Return how many runs of the routine lane may be active at once, according to dagster.yaml."""
     queue = instance.get_concurrency_config().run_queue_config
     limits = queue.tag_concurrency_limits if queue else []
     return next((limit["limit"] for limit in limits if limit.get("value") == "routine"), 1)
@@ -135,18 +137,20 @@ def routine_places(instance: dg.DagsterInstance) -> int:
 
 @dataclass(frozen=True)
 class Work:
-    """Partition keys of the partners that queued and running syncs still have to visit. `near` leaves out those of a
-    nightly and of other far batches, which may take more than an hour."""
+    """Partition keys of the partners that queued and running syncs have not finished.
+
+    `near` leaves out those of a nightly and of other far batches, which may take more than an hour.
+    """
 
     everything: frozenset[str]
     near: frozenset[str]
 
 
 def split_visits(visits: Sequence[cadence.Visit], work: Work) -> tuple[list[cadence.Visit], list[cadence.Visit]]:
-    """Return the visits of partners with a near race, and the others, so that the first are not kept by the second.
+    """Return the visits of partners with a near race, and the others, so that the others do not delay the near ones.
 
-    A partner that a far batch still has to visit gets its near races read meanwhile. One that is in a near batch, or in a
-    run of its own, is left to that.
+    A partner that a far batch has not reached gets its near races read meanwhile. One that is in a near batch, or in a
+    run of its own, is left to that run.
     """
     near = [
         visit if visit.key not in work.everything else visit.near_part()
@@ -158,7 +162,7 @@ def split_visits(visits: Sequence[cadence.Visit], work: Work) -> tuple[list[cade
 
 
 def last_nightly(instance: dg.DagsterInstance) -> dt.datetime | None:
-    """Return when the last nightly sync was asked for, None when none was, or its run is deleted."""
+    """Return when the last nightly sync was requested, or None if none was or its run is deleted."""
     found = instance.get_run_records(
         dg.RunsFilter(job_name=sync_batch.name, tags={"dagster/schedule_name": nightly.name}), limit=1
     )
@@ -166,15 +170,18 @@ def last_nightly(instance: dg.DagsterInstance) -> dt.datetime | None:
 
 
 def work_in_hand(instance: dg.DagsterInstance) -> Work:
-    """Return what queued and running syncs, of whatever job, still have to do. Backfills do not count: they last for hours,
-    and share the partner's races. Nor do partners that a batch has visited already."""
+    """Return what queued and running syncs of any job still have to do.
+
+    Backfills do not count, because they last for hours and share the partner's races. Nor do partners that a batch has
+    already synced.
+    """
     everything: set[str] = set()
     near: set[str] = set()
     for run in instance.get_runs(dg.RunsFilter(statuses=ACTIVE)):
         if lane_of_run(run) == "backfill":
             continue
         keys = {partition} if (partition := run.tags.get("dagster/partition")) else set()
-        # Only there it is a list of texts. Other jobs ignore what is entered for it.
+        # Only in this job it is a list of texts. Other jobs ignore what is entered for it.
         if run.job_name == sync_batch.name:
             config: Any = run.run_config
             keys |= set(config["ops"]["sync_partners"]["config"]["partners"]) - partners_told(instance, run.run_id)

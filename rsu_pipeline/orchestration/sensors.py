@@ -1,4 +1,4 @@
-"""Sensors: they read the hub's database, ask for runs, and do no work themselves."""
+"""Sensors. They read the hub's database, request runs, and do no work themselves."""
 
 import datetime as dt
 import time
@@ -17,15 +17,15 @@ from rsu_pipeline.warehouse import backfill, backfill_cancellation, credentials
 
 SHOWN_CANCELLED = 5
 RETRY_SECONDS = 60.0
-"""How long after a first sync that ended without a trace it is asked for again; doubles with each, up to an hour."""
+"""How long after a first sync that ended without a trace the next is requested. Doubles each time, up to an hour."""
 
 
 @dg.sensor(
     job=sync_partner,
     minimum_interval_seconds=30,
     default_status=dg.DefaultSensorStatus.RUNNING,
-    description="Gives every partner with RunSignup credentials a partition and a first sync, and seals what stands in"
-    " clear. A partner whose credentials go, or who is switched off, keeps its partition and is not synced.",
+    description="Gives every partner with RunSignup credentials a partition and a first sync, and encrypts secrets that are"
+    " stored in clear text. A partner without credentials, or one that is disabled, keeps its partition and is not synced.",
 )
 def new_credentials(context: dg.SensorEvaluationContext, warehouse: WarehouseResource) -> dg.SensorResult:
     with plain_failures(), warehouse.connect("new_credentials") as conn:
@@ -44,7 +44,9 @@ def new_credentials(context: dg.SensorEvaluationContext, warehouse: WarehouseRes
         for partner in waiting
         if (request := _first_sync(context.instance, keys[partner.partner_id], partner.entered_at, now))
     ]
-    counts = f"{len(active)} active partners, {len(new)} new, {len(waiting)} awaiting their first sync, {sealed} sealed"
+    counts = (
+        f"{len(active)} active partners, {len(new)} new, {len(waiting)} awaiting their first sync, {sealed} encrypted"
+    )
     context.log.info(counts)
     return dg.SensorResult(
         run_requests=requests,
@@ -56,8 +58,11 @@ def new_credentials(context: dg.SensorEvaluationContext, warehouse: WarehouseRes
 def _first_sync(
     instance: dg.DagsterInstance, key: str, entered_at: dt.datetime | None, now: float
 ) -> dg.RunRequest | None:
-    """One run for each key and secret entered, however often the sensor looks; another when that one ended without
-    having tried anything (killed, or the secret could not be opened), but not at once."""
+    """Return one run per entered key and secret, however often the sensor ticks.
+
+    Another run is requested, after a delay, if that one ended before it tried anything (killed, or the secret could not be
+    decrypted).
+    """
     name = f"first:{key}:{entered_at:%Y%m%dT%H%M%S.%f}"
     earlier = instance.get_run_records(dg.RunsFilter(tags={FIRST_SYNC_TAG: name}))
     if not all(_may_retry(record.end_time, len(earlier), now) for record in earlier):
@@ -77,9 +82,9 @@ def _may_retry(ended_at: float | None, tries: int, now: float) -> bool:
     job=backfill_history,
     minimum_interval_seconds=60,
     default_status=dg.DefaultSensorStatus.RUNNING,
-    description="Goes on with the history that was asked for, slice by slice until it is complete: a partner whose slice has"
-    " ended gets the next one, once calls are free again and races that failed may be retried. A run that is terminated, or"
-    " a backfill that is cancelled, cancels it.",
+    description="Continues the requested backfills slice by slice until they are complete. A partner whose slice has ended"
+    " gets the next one when calls are free and failed races may be retried. Terminating a run or cancelling the Dagster"
+    " backfill cancels the request.",
 )
 def history(context: dg.SensorEvaluationContext, warehouse: WarehouseResource) -> dg.SensorResult:
     now = dt.datetime.now(dt.UTC)
@@ -103,7 +108,9 @@ def history(context: dg.SensorEvaluationContext, warehouse: WarehouseResource) -
         )
         for key in free
     ]
-    words = f"{len(waiting)} partners have history to be read, {len(busy)} are at it, {len(requests)} slices asked for"
+    words = (
+        f"{len(waiting)} partners have past editions to read, {len(busy)} in progress, {len(requests)} slices requested"
+    )
     if cancelled:
         words += f", {len(cancelled)} are cancelled ({', '.join(_cancelled_words(cancelled))})"
     context.log.info(words)
@@ -119,13 +126,13 @@ def history(context: dg.SensorEvaluationContext, warehouse: WarehouseResource) -
 
 
 def _cancelled_words(cancelled: Mapping[str, dt.datetime]) -> list[str]:
-    """Return who was cancelled when, the last first."""
+    """Return which partners were cancelled when, newest first."""
     words = [f"{key} at {at:%Y-%m-%d %H:%M} UTC" for key, at in list(cancelled.items())[:SHOWN_CANCELLED]]
     return words if len(words) == len(cancelled) else [*words, "..."]
 
 
 def _reading_history(instance: dg.DagsterInstance) -> set[str]:
-    """Partition keys of the partners with a queued or running slice, however launched."""
+    """Return the partition keys of the partners with a queued or running slice, however it was launched."""
     return {
         run.tags["dagster/partition"]
         for run in instance.get_runs(dg.RunsFilter(statuses=ACTIVE))

@@ -1,10 +1,10 @@
-"""Dagster's own storage: in a schema of the hub's database, and files of runs in the installation's home.
+"""Dagster's own storage: in a schema of the hub's database, with the files of runs in the installation's home.
 
-Dagster's classes do the work; those here only find the address and the folder, so that `dagster dev`, the commands and
+Dagster's classes do the work. Those here only find the address and the folder, so that `dagster dev`, the commands and
 the tests need no more configuration than the pipeline itself.
 
 SQLAlchemy gets an address of its own, `postgresql+hub:///N`, and a dialect that connects as the hub does everywhere: with
-every form of RSU_DATABASE_URL, the settings made and checked, in Dagster's schema. It holds for every engine that
+every form of RSU_DATABASE_URL, the settings made and checked, in Dagster's schema. It applies to every engine that
 dagster-postgres makes, and none of them has the password.
 """
 
@@ -34,10 +34,12 @@ SCHEMA = "dagster"
 _engines: dict[tuple[int, str, int | None], Engine] = {}
 _engines_lock = threading.Lock()
 _in_place: set[str] = set()
-"""Addresses at which this process has found or made Dagster's tables. Every tick of a sensor or schedule makes an instance
-of its own, and looking again cost 30 ms of processor time each."""
+"""Addresses at which this process has found or made Dagster's tables.
+
+Every tick of a sensor or schedule makes an instance of its own, and another check cost 30 ms of processor time each.
+"""
 _addresses: list[str] = []
-"""RSU_DATABASE_URL by the number in SQLAlchemy's address; only tests have more than one in a process."""
+"""RSU_DATABASE_URL by the number in SQLAlchemy's address. Only tests have more than one in a process."""
 
 
 class HubDialect(PGDialect_psycopg2):
@@ -46,15 +48,18 @@ class HubDialect(PGDialect_psycopg2):
     supports_statement_cache = True
 
     def __init__(self, **options: Any) -> None:
-        # Looking for the type hstore would cost each connection a query.
+        # A query for the type hstore would cost each connection a round trip.
         super().__init__(use_native_hstore=False, **options)  # type: ignore[no-untyped-call]
 
     def create_connect_args(self, url: URL) -> tuple[list[str], dict[str, Any]]:
         return [url.database or ""], {}
 
     def connect(self, *arguments: Any, **options: Any) -> Any:
-        """Return a session in Dagster's schema. Raises psycopg2.OperationalError when there is none now, which
-        dagster-postgres tries again."""
+        """Return a session in Dagster's schema.
+
+        Raises:
+            psycopg2.OperationalError: there is none now. dagster-postgres retries it.
+        """
         is_daemon = os.environ.get("PGAPPNAME", "").startswith(f"{server_lock.DAEMON} ")
         purpose = "daemon" if is_daemon else "dagster"
         try:
@@ -87,20 +92,22 @@ class HubStorage(DagsterPostgresStorage):
         parts: tuple[Any, ...] = (storage.run_storage, storage.event_log_storage, storage.schedule_storage)
         for part in parts:
             part._engine = _engine(url)  # there is no public way
-            # Dagster's own gives the web UI connections that are not tried before they are used: each that PostgreSQL has
-            # ended since is an answer with status 500.
+            # Dagster's own gives the Dagster UI connections that are not tried before they are used: each that PostgreSQL has
+            # ended since is a response with status 500.
             part.optimize_for_webserver = partial(_limit_statements, part, url)
         return storage
 
 
 def _limit_statements(part: Any, url: str, statement_timeout: int, pool_recycle: int, max_overflow: int) -> None:
-    """Have a part of the storage end its statements after so many milliseconds, as the web UI wants them."""
+    """Limit the statements of a part of the storage to this many milliseconds, as the Dagster UI requires."""
     part._engine = _engine(url, statement_timeout)
 
 
 class HomeLogs(LocalComputeLogManager):
-    """What runs print, in the home folder's `dagster/logs`. Every process with Dagster's instance has it, and so the umask
-    that keeps these and all other files from other users."""
+    """The output of runs, in the home folder's `dagster/logs`.
+
+    Every process with Dagster's instance has it, and so the umask that protects these and all other files from other users.
+    """
 
     @classmethod
     def config_type(cls) -> Mapping[str, Any]:
@@ -113,7 +120,7 @@ class HomeLogs(LocalComputeLogManager):
 
 
 class HomeFiles(LocalArtifactStorage):
-    """The little that Dagster keeps in files beside that, in the home folder's `dagster`."""
+    """The few files that Dagster keeps beside that, in the home folder's `dagster`."""
 
     @classmethod
     def config_type(cls) -> Mapping[str, Any]:
@@ -133,12 +140,12 @@ def sqlalchemy_url(database_url: str) -> str:
 
 
 def _make_schema(database_url: str) -> str:
-    """Make Dagster's schema when it is not there, and return its address."""
+    """Create Dagster's schema if it is not there, and return its address."""
     with database.session(database_url, purpose="dagster schema") as conn, conn.cursor() as cur:
-        # Looked up first: a role that may not create schemas can still use the one it was given.
+        # Checked first: a role that may not create schemas can still use the one it was given.
         cur.execute("SELECT to_regnamespace(%s) IS NULL", (SCHEMA,))
         if (cur.fetchone() or (False,))[0]:
-            # IF NOT EXISTS alone fails where two processes start at once.
+            # IF NOT EXISTS alone fails if two processes start at once.
             cur.execute("SELECT pg_advisory_xact_lock(%s, %s)", Only.DAGSTER_SCHEMA.key)
             cur.execute(f"CREATE SCHEMA IF NOT EXISTS {SCHEMA}")
         conn.commit()
@@ -147,9 +154,12 @@ def _make_schema(database_url: str) -> str:
 
 
 def _check_rights(conn: Connection) -> None:
-    """Check that the role may use Dagster's tables. Raises DatabaseError.
+    """Check that the role may use Dagster's tables.
 
-    Dagster itself would show the refusal of each query with a traceback.
+    Dagster itself would show each failed query with a traceback.
+
+    Raises:
+        DatabaseError: it may not.
     """
     with conn.cursor() as cur:
         cur.execute(
@@ -169,8 +179,8 @@ def _check_rights(conn: Connection) -> None:
 def _engine(url: str, statement_timeout: int | None = None) -> Engine:
     """Return this process's connections to Dagster's tables, each tried before it is used.
 
-    dagster-postgres connects anew for every query, which was two fifths of what an idle daemon used. As many connections as
-    are wanted at once may be open, two are kept.
+    dagster-postgres reconnects for every query, which was two fifths of what an idle daemon used. The pool opens as many
+    connections as are needed at once, and keeps two.
 
     Args:
         url: SQLAlchemy's address of Dagster's schema.

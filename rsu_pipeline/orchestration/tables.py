@@ -1,4 +1,4 @@
-"""What the web UI shows of the table that an asset fills: its name, its columns, who answers for it."""
+"""What the Dagster UI shows of the table that an asset fills: its name, its columns, its owners."""
 
 import json
 from importlib import resources
@@ -8,12 +8,11 @@ import dagster as dg
 
 OPERATORS, SCORING = "team:operators", "team:scoring"
 FILE = "tables.json"
-"""Columns by table, drawn from a migrated PostgreSQL by `make docs`, so that nothing is asked of a database to load the
-definitions."""
+"""Columns by table, read from a migrated PostgreSQL by `make docs`, so that loading the definitions needs no database."""
 
 
 def shown(table: str) -> dict[str, Any]:
-    """Metadata of an asset that fills this table."""
+    """Return the metadata of an asset that fills this table."""
     columns = json.loads(resources.files(__package__).joinpath(FILE).read_text(encoding="utf-8"))[table]
     return {
         "dagster/table_name": table,

@@ -1,11 +1,11 @@
-"""Serve Dagster's web UI to its own page only.
+"""Serve the Dagster UI to its own page only.
 
     python -m rsu_pipeline.orchestration.webserver [options of dagster-webserver]
 
-Takes the options of `dagster-webserver`, --read-only and --path-prefix included. Address and port are those of
+takes the options of `dagster-webserver`, --read-only and --path-prefix included. Address and port are those of
 RSU_UI_ADDRESS and RSU_UI_PORT unless -h and -p give others. request_rules.py has what is refused, and why.
 
-What of Dagster this touches (test_webserver.py checks that it is there):
+It depends on these parts of Dagster (test_webserver.py checks that they exist):
 
 - `dagster_webserver.cli.dagster_webserver`, the command, is run.
 - `dagster_webserver.cli.host_dagster_ui_with_workspace_process_context`, which it calls with instance and workspace
@@ -90,7 +90,7 @@ def serve(
     log_level: str,
     live_data_poll_rate: int | None = None,
 ) -> None:
-    """Serve the UI until the process is asked to stop. In place of Dagster's function of the same arguments."""
+    """Serve the UI until the process is asked to stop. Replaces Dagster's function with the same arguments."""
     settings = configuration.load()
     address = host or settings.ui.address
     settings.ui.check_address(address)
@@ -111,7 +111,7 @@ def serve(
 
 
 def main(arguments: Sequence[str]) -> None:
-    """Run Dagster's command with `serve` in the place of its own server."""
+    """Run Dagster's command with `serve` in place of its own server."""
     default_signals.restore_if_ignored()
     os.environ.setdefault("DAGSTER_HOME", str(configuration.project_root()))
     cli.host_dagster_ui_with_workspace_process_context = serve

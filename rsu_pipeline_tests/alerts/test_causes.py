@@ -87,7 +87,7 @@ FAULTS = [
         "credential_rejected",
         do("UPDATE partner_provider_credentials SET rejected_at = %s, rejected_reason = 'secret'", NOW),
         do("UPDATE partner_provider_credentials SET rejected_at = NULL"),
-        "1-acme: RunSignup refuses",
+        "1-acme: RunSignup has rejected",
     ),
     Fault(
         "access_denied",
@@ -111,16 +111,16 @@ FAULTS = [
         "access_denied",
         do("UPDATE partner_races SET access = 'not_found', access_changed_at = %s", NOW),
         do("UPDATE partner_races SET access = 'granted'"),
-        "1-acme: RunSignup lists race 5 and says that there is no such race since 2026-10-03 12:00 UTC",
+        "1-acme: RunSignup lists race 5 but answers that it does not exist since 2026-10-03 12:00 UTC",
     ),
     Fault(
         "removals_held_back",
         do("UPDATE runsignup_events SET vanished_at = %s", NOW - 61 * MINUTE),
         do("UPDATE runsignup_events SET vanished_at = NULL"),
-        "race 5, event 50: the race's detail lacks the event",
+        "race 5, event 50: the race's detail no longer has the event",
     ),
-    Fault("partner_stale", read(481 * MINUTE), read(MINUTE), "no race was read since 2026-10-03 03:59"),
-    Fault("partner_stale", read_in_the_future, read(44 * MINUTE), "no race was read since"),
+    Fault("partner_stale", read(481 * MINUTE), read(MINUTE), "no race has been read since 2026-10-03 03:59"),
+    Fault("partner_stale", read_in_the_future, read(44 * MINUTE), "no race has been read since"),
     Fault("partner_stale", read(46 * MINUTE), read(44 * MINUTE), "race 5 starts within 24 h", start=20 * HOUR),
     Fault("budget_short", calls, do("DELETE FROM api_calls"), "50 of 900 calls"),
     Fault("duplicate_bibs", list_with(2), list_with(0), "event 50: 2 entrants", start=20 * HOUR),
@@ -191,7 +191,7 @@ def test_a_fault_is_told_once_and_its_end_once(put: Fleet, notifier: Notifier, f
     fault.mended(put)
     assert hear(put, notifier) == []
     ((title, text),) = hear(put, notifier)
-    assert title == f"Cleared: {causes.TITLES[fault.kind]}"
+    assert title == f"Resolved: {causes.TITLES[fault.kind]}"
     assert fault.says in text
     assert hear(put, notifier) == hear(put, notifier) == []
 
@@ -231,11 +231,11 @@ def test_a_refused_credential_is_one_cause_and_not_three(put: Fleet, notifier: N
     stage(put, 2 * HOUR)
     read(9 * HOUR)(put)
     assert [title for title, _ in hear(put, notifier)] == [
-        "RunSignup hub: a partner is not read",
+        "RunSignup hub: a partner is not being synced",
         "RunSignup hub: a race in its window is not watched",
     ]
     put.sql("UPDATE partner_provider_credentials SET rejected_at = %s", NOW - 2 * HOUR)
-    assert [title for title, _ in hear(put, notifier)] == ["RunSignup hub: RunSignup refuses a credential"]
+    assert [title for title, _ in hear(put, notifier)] == ["RunSignup hub: RunSignup rejects a credential"]
 
 
 def test_what_was_entered_just_now_is_not_stale(put: Fleet, notifier: Notifier) -> None:
@@ -292,7 +292,7 @@ def test_a_missing_registration_is_told_once_and_its_end_once(put: Fleet, notifi
     entered = {"RSU_API_REG": "1.t", "RSU_API_REG_SECRET": CANARY}
     assert [hear(**entered), hear(**entered), hear(**entered)] == [
         [],
-        ["Cleared: the caller registration is missing"],
+        ["Resolved: the caller registration is missing"],
         [],
     ]
 
@@ -310,6 +310,6 @@ def test_calls_of_partners_that_share_an_api_key_are_short_together(put: Fleet) 
         (
             "1",
             "1-acme and 2-acme, which share one API key: 50 of 900 calls of this hour are left for routine syncs."
-            " More come by themselves within the hour; docs/alerts.md says how to find out who calls.",
+            " More become free within the hour. docs/alerts.md explains how to find out who calls.",
         )
     ]

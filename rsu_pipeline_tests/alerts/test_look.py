@@ -42,8 +42,8 @@ def test_causes_of_one_kind_are_one_message_and_a_run_has_a_link(put: Fleet, not
     at_look(put, [], notifier.url)
     at_look(put, [], notifier.url)
     assert [title for title, _ in notifier.take()] == [
-        "Cleared: a run failed",
-        "Cleared: a race in its window is not watched",
+        "Resolved: a run failed",
+        "Resolved: a race in its window is not watched",
     ]
 
 
@@ -59,7 +59,7 @@ def test_a_notifier_that_is_down_is_told_later_and_nothing_fails(put: Fleet, not
     notifier.status = 500
     done, said = at_look(put, watch_dead(5), notifier.url)
     assert (done.told, done.sent, done.unsent, done.failing) == (0, 0, 1, {"json"})
-    assert said == ["a message was not taken by the notifier of kind json"]
+    assert said == ["the notifier of kind json did not accept a message"]
     at_look(put, watch_dead(5), notifier.url)
     (alert,) = alerts.open_alerts(put.conn)
     assert (alert.told_at, alert.failed_sends) == (None, 2)
@@ -80,8 +80,8 @@ def test_what_came_and_went_while_no_notifier_worked_is_told_when_one_does(put: 
     done, _ = at_look(put, [], notifier.url)
     assert done.cleared == 1
     ((title, text),) = notifier.take()
-    assert title.startswith("Cleared: ")
-    assert "could not be told while it lasted" in text
+    assert title.startswith("Resolved: ")
+    assert "No notification could be sent while it lasted" in text
     assert at_look(put, [], notifier.url)[0].sent == 0
 
 
@@ -138,8 +138,8 @@ def test_whatever_comes_and_goes_the_table_remembers_what_was_told(
     def send(_: Sequence[str], title: str, body: str) -> list[Sent]:
         if works:
             for line in body.splitlines():
-                kind, key = line.removesuffix(" (It could not be told while it lasted.)").split(" ")[-2:]
-                said.append(("cleared" if title.startswith("Cleared") else "told", (kind, key), now))
+                kind, key = line.removesuffix(" (No notification could be sent while it lasted.)").split(" ")[-2:]
+                said.append(("cleared" if title.startswith("Resolved") else "told", (kind, key), now))
         return [Sent("json", works)]
 
     for causes, works, minutes in [*looks, *[(set[tuple[str, str]](), True, 1)] * 3]:  # noqa: B007 - send reads it

@@ -155,7 +155,7 @@ def test_a_dead_daemon_is_one_sentence_and_exit_code_1(story: Story) -> None:
     for done in (story.daemon, story.daemon_only):
         assert (done.returncode, done.stderr) == (1, "")
         (line,) = done.stdout.splitlines()
-        assert line.startswith("The daemon is dead, its last sign of life is ")
+        assert line.startswith("The Dagster daemon's last heartbeat was ")
     assert story.others.returncode == 0, story.others.stdout
 
 
@@ -224,7 +224,7 @@ def test_a_race_that_nobody_watches_is_told(hub: Hub) -> None:
     rows(settings, f"UPDATE event_cursors SET last_read_at = now() - interval '2 hours' WHERE race_id = {race}")
     done = rsu("health", "--only", "watch", settings=settings)
     assert done.returncode == 1
-    assert f"race {race} is in its window and was not read since" in done.stdout
+    assert f"race {race} is in its window and has not been read since" in done.stdout
 
 
 def test_a_disk_without_room_is_told_once_for_each_disk(tmp_path: Path) -> None:
@@ -270,10 +270,10 @@ def test_a_bad_configuration_is_exit_code_2(tmp_path: Path) -> None:
     [
         ({name: 5.0 for name in automation.THREADS}, []),
         ({name: 79.0 for name in automation.THREADS}, []),
-        ({name: 81.0 for name in automation.THREADS}, ["The daemon is dead, its last sign of life is 81 s old"]),
+        ({name: 81.0 for name in automation.THREADS}, ["The Dagster daemon's last heartbeat was 81 s ago"]),
         (
             {name: 5.0 for name in automation.THREADS} | {"SENSOR": 601.0},
-            ["The daemon's thread SENSOR has shown no sign"],
+            ["The daemon's thread SENSOR has sent no heartbeat"],
         ),
         # A thread of long ago, of another version or another configuration.
         ({name: 5.0 for name in automation.THREADS} | {"ASSET": 1e6}, []),
@@ -281,7 +281,7 @@ def test_a_bad_configuration_is_exit_code_2(tmp_path: Path) -> None:
         # Dated before the clock stepped back.
         (
             {name: -3600.0 for name in automation.THREADS},
-            ["The daemon's last sign of life is dated 3600 s in the future"],
+            ["The Dagster daemon's last heartbeat is dated 3600 s in the future"],
         ),
     ],
 )

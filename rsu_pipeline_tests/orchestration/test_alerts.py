@@ -59,9 +59,7 @@ def test_a_failed_run_is_told_once_with_its_link_until_its_job_goes_well_again(
     first = ended(hub_instance, FAILED, "watch")
     ((title, text),) = heard(hub_instance, notifier)
     assert title == "RunSignup hub: a run failed"
-    assert text.startswith("job watch failed, since ") and text.endswith(
-        f" https://hub.example.com/runs/{first.run_id}"
-    )
+    assert text.startswith("job watch failed at ") and text.endswith(f" https://hub.example.com/runs/{first.run_id}")
     assert heard(hub_instance, notifier) == []
     ended(hub_instance, FAILED, "watch")
     assert heard(hub_instance, notifier) == []
@@ -70,7 +68,7 @@ def test_a_failed_run_is_told_once_with_its_link_until_its_job_goes_well_again(
     ended(hub_instance, WELL, "watch")
     assert heard(hub_instance, notifier) == []
     ((title, text),) = heard(hub_instance, notifier)
-    assert (title, "job watch failed, since" in text) == ("Cleared: a run failed", True)
+    assert (title, "job watch failed at" in text) == ("Resolved: a run failed", True)
     assert heard(hub_instance, notifier) == []
     last = ended(hub_instance, FAILED, "watch")
     assert last.run_id in heard(hub_instance, notifier)[0][1]
@@ -121,7 +119,7 @@ def test_a_sync_that_could_not_read_is_mended_by_whatever_reads_it_later(
     assert not run.success
     ((title, text),) = heard(hub_instance, notifier)
     assert title == "RunSignup hub: a run failed"
-    assert text.startswith(f"{key}: the listing of races could not be read, since ")
+    assert text.startswith(f"{key}: the listing of races could not be read since ")
     assert text.endswith(f" https://hub.example.com/runs/{run.run_id}")
     hub.sandbox.admin.clear_faults()
     assert heard(hub_instance, notifier) == []
@@ -131,7 +129,7 @@ def test_a_sync_that_could_not_read_is_mended_by_whatever_reads_it_later(
         assert sync_partner(hub_instance, key).success
     assert heard(hub_instance, notifier) == []
     ((title, _),) = heard(hub_instance, notifier)
-    assert title == "Cleared: a run failed"
+    assert title == "Resolved: a run failed"
 
 
 def test_a_run_that_waits_or_keeps_silent_for_too_long_is_told_and_a_backfill_in_its_queue_is_not(
@@ -147,8 +145,8 @@ def test_a_run_that_waits_or_keeps_silent_for_too_long_is_told_and_a_backfill_in
     hub.execute("UPDATE dagster.runs SET update_timestamp = update_timestamp - interval '40 minutes'")
     ((title, text), (stopped, queue_text)) = [look(hub_instance), notifier.take()][1]
     assert title == "RunSignup hub: a run hangs"
-    assert stopped == "RunSignup hub: a sensor, schedule or the queue stands still"
-    assert queue_text.startswith("The queue does not move: 1 runs of lane backfill wait since ")
+    assert stopped == "RunSignup hub: a sensor, a schedule or the queue has stopped"
+    assert queue_text.startswith("The queue has stopped: 1 runs of lane backfill have waited since ")
     assert text.startswith(f"{key}: job sync_partner has been waiting in the queue since ")
     assert text.endswith(queued.run_id)
     report(hub_instance, [silent], "PIPELINE_START", ago=960)
@@ -162,7 +160,7 @@ def test_a_run_that_waits_or_keeps_silent_for_too_long_is_told_and_a_backfill_in
     look(hub_instance)
     look(hub_instance)
     # With the watch over, nothing is before the other run of its lane any more.
-    assert [title for title, _ in notifier.take()] == [stopped, "Cleared: a run hangs"]
+    assert [title for title, _ in notifier.take()] == [stopped, "Resolved: a run hangs"]
 
 
 def test_runs_of_other_programs_and_of_long_ago_are_no_news(
@@ -193,7 +191,7 @@ def test_a_run_that_was_told_stays_open_when_it_is_a_day_old(
 
 def test_without_notifiers_it_says_so_and_keeps_the_table(hub: Hub, hub_instance: dg.DagsterInstance) -> None:
     ended(hub_instance, FAILED, "watch")
-    assert look(hub_instance) == "1 causes open; nobody is told: RSU_ALERT_URLS is not set"
+    assert look(hub_instance) == "1 open alerts. Notifications are off (RSU_ALERT_URLS is not set)."
     assert hub.rows("SELECT kind, cause, told_at FROM alerts") == [
         {"kind": "run_failed", "cause": "watch:", "told_at": None}
     ]
@@ -211,11 +209,11 @@ def test_a_notifier_that_is_down_fails_nothing_and_its_address_is_nowhere(
     notifier.status = 500
     said = look(hub_instance)
     assert said == (
-        "1 causes open, 0 told, 0 told to be over, 0 messages, 1 that no notifier took and that are sent again;"
-        " notifiers that failed: json"
+        "1 open alerts, 0 notified, 0 resolved, 0 messages sent, 1 not accepted by any notifier (sent again at the next tick)."
+        " Failed notifiers: json"
     )
     notifier.status = 200
-    assert look(hub_instance) == "1 causes open, 1 told, 0 told to be over, 1 messages"
+    assert look(hub_instance) == "1 open alerts, 1 notified, 0 resolved, 1 messages sent"
     assert len(notifier.take()) == 1
 
     shown = capfd.readouterr()

@@ -76,7 +76,7 @@ def test_one_whose_ticks_all_fail_is_named_and_one_that_failed_once_is_not(daemo
     )
     daemon.tick("bib_changes", dt.timedelta(seconds=2), TickStatus.FAILURE)
     found = daemon.found()
-    assert found.keys() == {"bib_changes"} and "fails at each tick since" in found["bib_changes"]
+    assert found.keys() == {"bib_changes"} and "has failed at every tick since" in found["bib_changes"]
     daemon.tick("bib_changes", dt.timedelta(0))
     assert daemon.found() == {}
 
@@ -131,4 +131,4 @@ def test_a_queue_that_does_not_move_is_named_and_one_whose_lane_is_at_work_is_no
     assert daemon.found() == {}
     daemon.sql("UPDATE dagster.runs SET update_timestamp = update_timestamp - interval '3 minutes'")
     found = daemon.found()
-    assert found.keys() == {"queue:routine"} and "1 runs of lane routine wait since" in found["queue:routine"]
+    assert found.keys() == {"queue:routine"} and "1 runs of lane routine have waited since" in found["queue:routine"]

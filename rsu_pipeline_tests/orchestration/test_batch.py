@@ -222,7 +222,7 @@ def test_start_lists_that_cannot_be_built_are_named_and_built_at_the_next_visit(
     run = batch(instance, hub, relist=list(hub.partners.values()))
     assert not run.success
     assert run.failure == (
-        f"1 of 3 partners are not up to date: {hub.partners[1]}: its start lists could not be built: nobody foresaw this"
+        f"1 of 3 partners failed: {hub.partners[1]}: its start lists could not be built: nobody foresaw this"
     )
     assert run.told.keys() == names(hub, 1, 2, 3) - {("start_lists", hub.partners[1])}
     hub.assert_equal(1)
@@ -235,7 +235,7 @@ def test_a_refused_key_fails_the_run_by_name_and_leaves_the_others(hub: Hub, ins
     hub.sandbox.admin.revoke(2)
     run = batch(instance, hub, relist=list(hub.partners.values()))
     assert not run.success
-    assert run.failure.startswith(f"1 of 3 partners are not up to date: {hub.partners[2]}: RunSignup refuses the cred")
+    assert run.failure.startswith(f"1 of 3 partners failed: {hub.partners[2]}: RunSignup refuses the cred")
     assert run.metadata == {"partners": 3, "partners_failed": 1}
     assert run.told.keys() == names(hub, 1, 3)
     hub.assert_equal(1)
@@ -248,9 +248,7 @@ def test_a_race_that_fails_fails_the_run_by_name_and_leaves_the_others(hub: Hub,
     hub.sandbox.admin.fault("unknown_shape", 0, endpoint="participants", race_id=broken)
     run = batch(instance, hub, races={key: [broken] for key in hub.partners.values()})
     assert not run.success
-    assert run.failure.startswith(
-        f"1 of 3 partners are not up to date: {hub.partners[3]}: 1 reads are stored; not up to"
-    )
+    assert run.failure.startswith(f"1 of 3 partners failed: {hub.partners[3]}: 1 reads are stored. Not up to")
     assert f"race {broken}: " in run.failure
     # Its listing and plan are as told; of its registrations a whole sync is told, or none.
     assert run.told.keys() == without(hub, "partner_events") - {("participants", hub.partners[3])}
@@ -278,7 +276,7 @@ def test_a_bug_with_one_partner_leaves_the_others_told(hub: Hub, instance: dg.Da
     )
     run = batch(instance, hub, relist=list(hub.partners.values()))
     assert not run.success
-    assert run.failure.startswith(f"1 of 3 partners are not up to date: {hub.partners[1]}: RaiseException")
+    assert run.failure.startswith(f"1 of 3 partners failed: {hub.partners[1]}: RaiseException")
     assert any("nobody foresaw this" in message for message in run.chained)
     assert run.told.keys() == names(hub, 2, 3)
     hub.assert_equal(2)
@@ -358,4 +356,4 @@ def test_a_batch_without_partners_is_refused_in_one_sentence(hub: Hub, instance:
     config = {"ops": {"sync_partners": {"config": {"partners": []}}}}
     outcome = job.execute_in_process(instance=instance, run_config=config, raise_on_error=False)
     found = seen(instance, outcome.run_id, outcome.success)
-    assert not found.success and found.failure == "This run names no partner: enter partition keys under `partners`."
+    assert not found.success and found.failure == "This run names no partner. Enter partition keys under `partners`."

@@ -42,7 +42,7 @@ def test_a_failing_race_leaves_the_others_stored_and_is_named_with_its_cause(
 ) -> None:
     hub.sandbox.admin.fault("http_500", 0, endpoint="participants", race_id=PORT_ELLERY)
     failed = failure(sync_partner(instance, hub.partners[1]), "participants")
-    assert failed.description.startswith("4 reads are stored; not up to date: ")
+    assert failed.description.startswith("4 reads are stored. Not up to date: ")
     assert f"race {PORT_ELLERY}: " in failed.description
     assert "server error (HTTP 500)" in failed.description
     assert str(MILL_POND) not in failed.description
@@ -217,7 +217,7 @@ def test_a_spent_budget_says_when_the_next_call_is_free_and_the_next_sync_goes_o
     use_environment(monkeypatch, {"RSU_CALLS_PER_HOUR": "7"})
     failed = failure(sync_partner(instance, key), "participants")
     found = re.search(
-        r"call budget used up: (\d+) reads are left, a call is free in (\d+) s, and the next sync goes on from there",
+        r"call budget used up: (\d+) reads are left, the next call is free in (\d+) s, and the next sync continues from there",
         failed.description,
     )
     assert found, failed.description

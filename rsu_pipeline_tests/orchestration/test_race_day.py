@@ -92,11 +92,11 @@ def move_starts(put: Fleet, seconds: float) -> None:
 
 
 def test_without_a_race_in_its_window_no_watch_runs(put: Fleet, instance: dg.DagsterInstance) -> None:
-    assert skipped(look(race_day, instance)) == "0 races in their window, 0 ahead, 0 watches asked for"
+    assert skipped(look(race_day, instance)) == "0 races in their window, 0 ahead, 0 watches requested"
     race_in_window(put, 1, hours=4.1)
     # Over since then, which leaves it a closing read.
     race_in_window(put, 2, hours=-1.1)
-    assert skipped(look(race_day, instance)) == "0 races in their window, 2 ahead, 0 watches asked for"
+    assert skipped(look(race_day, instance)) == "0 races in their window, 2 ahead, 0 watches requested"
 
 
 def test_a_race_in_its_window_has_a_watch_of_each_shard_that_has_one(
@@ -123,18 +123,18 @@ def test_a_race_in_its_window_has_a_watch_of_each_shard_that_has_one(
 def test_a_watch_has_one_successor_and_only_shortly_before_it_ends(put: Fleet, instance: dg.DagsterInstance) -> None:
     race_in_window(put, 1)
     waits = queue(instance, "watch", watch_shard="0")
-    assert skipped(look(race_day, instance)) == "1 races in their window, 1 ahead, 0 watches asked for"
+    assert skipped(look(race_day, instance)) == "1 races in their window, 1 ahead, 0 watches requested"
     start(instance, [waits])
-    assert "0 watches asked for" in skipped(look(race_day, instance))
+    assert "0 watches requested" in skipped(look(race_day, instance))
     move_starts(put, 535)
-    assert "0 watches asked for" in skipped(look(race_day, instance))
+    assert "0 watches requested" in skipped(look(race_day, instance))
     move_starts(put, 10)
     (successor,) = requests(look(race_day, instance))
     # However often it looks: the daemon drops a run key it knows.
     assert successor.run_key == f"watch:0:after:{waits.run_id}"
     assert [request.run_key for request in requests(look(race_day, instance))] == [successor.run_key]
     queue(instance, "watch", watch_shard="0")
-    assert "0 watches asked for" in skipped(look(race_day, instance))
+    assert "0 watches requested" in skipped(look(race_day, instance))
 
 
 def test_a_watch_that_ended_or_that_of_another_shard_does_not_count(
@@ -156,7 +156,7 @@ def test_where_the_sensor_looks_by_itself_no_watch_runs(
 ) -> None:
     use_environment(monkeypatch, {"RSU_BIB_POLL": "sensor"})
     race_in_window(put, 1)
-    assert skipped(look(race_day, instance)) == "RSU_BIB_POLL is 'sensor': the sensor bib_changes looks by itself"
+    assert skipped(look(race_day, instance)) == "RSU_BIB_POLL is 'sensor': the sensor bib_changes polls by itself"
 
 
 @pytest.mark.parametrize("sensor", [race_day, bib_changes, race_day_board_refresh], ids=lambda sensor: sensor.name)
@@ -253,7 +253,7 @@ def test_a_crash_between_telling_and_marking_tells_again_and_loses_nothing(
     assert len(told(instance)) == 1
     put.sql("DROP TRIGGER crash ON bib_changes_handled")
     put.conn.commit()
-    assert skipped(look(bib_changes, instance)) == "1 bib changes of 1 partners told: 1-acme 1"
+    assert skipped(look(bib_changes, instance)) == "1 bib changes of 1 partners reported: 1-acme 1"
     assert len(told(instance)) == 2
     assert skipped(look(bib_changes, instance)) == "no new bib changes"
 
@@ -273,7 +273,7 @@ def test_the_board_is_refreshed_while_a_race_is_on_it_and_once_more_after(
 ) -> None:
     race_in_window(put, 1)
     result = look(race_day_board_refresh, instance)
-    assert skipped(result) == "1 races on the board, bibs of 1 do not arrive"
+    assert skipped(result) == "1 races on the board, 1 of them do not receive bibs"
     told = board_of(result)
     assert (told["races"], told["races_in_window"], told["races_blocked"]) == (1, 1, 1)
     put.sql("UPDATE runsignup_events SET gone_at = now()")

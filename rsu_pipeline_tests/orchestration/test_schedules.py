@@ -126,11 +126,11 @@ def of_partner(key: str, **tags: str) -> dict[str, str]:
 
 def test_nothing_due_is_a_skip_with_numbers(put: Fleet, instance: dg.DagsterInstance) -> None:
     assert skipped(tick(race_proximity, instance)) == (
-        "nothing due: 0 partners, 0 races with events ahead, 0 partners due, 0 of them at work"
+        "nothing due: 0 partners, 0 races with events ahead, 0 partners due, 0 of them in progress"
     )
     near_fleet(put, 3, tried=5 * MINUTE)
     assert skipped(tick(race_proximity, instance)) == (
-        "nothing due: 3 partners, 3 races with events ahead, 0 partners due, 0 of them at work"
+        "nothing due: 3 partners, 3 races with events ahead, 0 partners due, 0 of them in progress"
     )
 
 
@@ -197,8 +197,8 @@ def test_partners_at_work_are_left_out(put: Fleet, instance: dg.DagsterInstance,
     assert asked(tick(schedule, instance))["partners"] == ["5-acme", "6-acme"]
     active_run(instance, "sync_batch", Status.QUEUED, partners=["5-acme", "6-acme"])
     words = {
-        "race_proximity": "nothing due: 6 partners, 6 races with events ahead, 6 partners due, 6 of them at work",
-        "nightly": "nothing to do: 6 partners, 6 of them at work",
+        "race_proximity": "nothing due: 6 partners, 6 races with events ahead, 6 partners due, 6 of them in progress",
+        "nightly": "nothing to do: 6 partners, 6 of them in progress",
     }
     assert skipped(tick(schedule, instance)) == words[schedule.name]
 
@@ -330,7 +330,7 @@ def test_at_night_who_has_most_to_read_begins(put: Fleet, instance: dg.DagsterIn
 
 
 def test_no_partner_is_a_skip_with_numbers(put: Fleet, instance: dg.DagsterInstance) -> None:
-    assert skipped(tick(nightly, instance)) == "nothing to do: 0 partners, 0 of them at work"
+    assert skipped(tick(nightly, instance)) == "nothing to do: 0 partners, 0 of them in progress"
 
 
 def ticks(zone: str, first: dt.datetime, last: dt.datetime) -> list[dt.datetime]:

@@ -437,20 +437,28 @@ WAYS = {
         "automation",
         off("race_day"),
         on("race_day"),
-        ("race_day is switched off", "switch it on in the web UI"),
+        ("race_day is switched off", "switch it on in the Dagster UI"),
     ),
     "a schedule is switched off": Way(
         AUTOMATION,
         "automation",
         off("nightly"),
         on("nightly"),
-        ("nightly is switched off", "switch it on in the web UI"),
+        ("nightly is switched off", "switch it on in the Dagster UI"),
     ),
     "the sensor alerts is switched off": Way(
-        AUTOMATION, "automation", off("alerts"), on("alerts"), ("alerts is switched off", "switch it on in the web UI")
+        AUTOMATION,
+        "automation",
+        off("alerts"),
+        on("alerts"),
+        ("alerts is switched off", "switch it on in the Dagster UI"),
     ),
     "the daemon is dead": Way(
-        automation.DAEMON_KIND, "daemon", stop_daemon, start_daemon, ("The daemon is dead", "Start it again")
+        automation.DAEMON_KIND,
+        "daemon",
+        stop_daemon,
+        start_daemon,
+        ("The Dagster daemon's last heartbeat was", "Start the daemon"),
     ),
     "the daemon lives and does not tick": Way(
         AUTOMATION,
@@ -467,17 +475,17 @@ WAYS = {
         "automation",
         fail_each_tick,
         tick("bib_changes"),
-        ("bib_changes fails at each tick", "the web UI says why"),
+        ("bib_changes has failed at every tick", "the Dagster UI shows the error"),
     ),
     "a tick is in the future": Way(
         AUTOMATION,
         "automation",
         step_back,
         tick_again,
-        ("race_day has ticked at", "set the clock of the daemon's machine"),
+        ("race_day has ticked at", "correct the clock of the daemon's machine"),
     ),
     "the queue does not move": Way(
-        AUTOMATION, "automation", wait_in_queue, end_runs, ("The queue does not move", "Restart the daemon")
+        AUTOMATION, "automation", wait_in_queue, end_runs, ("The queue has stopped", "Restart the daemon")
     ),
     "a run hangs while it starts": Way(
         "run_stuck",
@@ -500,20 +508,20 @@ WAYS = {
         "clock_skew", "clock", clocks(1, 10_800), clocks(0, 0), ("The database's clock is", "Set the clock right")
     ),
     "a race in its window is not polled": Way(
-        "dead_watch", "watch", leave_unwatched, sync(1), ("is in its window and was not read", "Run `rsu sync")
+        "dead_watch", "watch", leave_unwatched, sync(1), ("is in its window and has not been read", "Run `rsu sync")
     ),
     "RunSignup rejects a key": Way(
-        "credential_rejected", "syncs", reject, enter_again, ("RunSignup refuses the key", "`rsu partners add`")
+        "credential_rejected", "syncs", reject, enter_again, ("RunSignup has rejected the key", "`rsu partners add`")
     ),
     "RunSignup denies one race": Way(
-        "access_denied", "syncs", deny, allow, ("RunSignup denies access to race", "Have the partner's key allowed")
+        "access_denied", "syncs", deny, allow, ("RunSignup denies access to race", "Ask the partner to allow its key")
     ),
     "the calls of the hour are used up": Way(
         "budget_short",
         "syncs",
         use_up_calls,
         sql("DELETE FROM api_calls"),
-        ("calls of this hour are left", "docs/alerts.md says"),
+        ("calls of this hour are left", "docs/alerts.md explains"),
     ),
     "a nightly sync fails": Way(
         "run_failed",
@@ -537,10 +545,14 @@ WAYS = {
         "syncs",
         wait_for_backfill,
         slice_begins,
-        ("the next slice of its backfill is due", "Run `rsu backfill"),
+        ("the next slice of its backfill has been due", "Run `rsu backfill"),
     ),
     "a partner was never synced": Way(
-        "never_synced", "syncs", forget_syncs, sync(2), ("nothing was synced since the credential", "Run `rsu sync")
+        "never_synced",
+        "syncs",
+        forget_syncs,
+        sync(2),
+        ("nothing has been synced since the credential", "Run `rsu sync"),
     ),
     "the disk is full": Way(
         SERVICE,
@@ -682,7 +694,7 @@ def test_a_database_that_is_away_is_named_notified_once_and_closes_by_itself(its
     finally:
         allow_connections(True)
     ((title, text),) = its.evaluate()
-    assert title == f"Cleared: {causes.TITLES[SERVICE]}" and text.startswith(
+    assert title == f"Resolved: {causes.TITLES[SERVICE]}" and text.startswith(
         "The database is back. It was away since 2"
     )
     assert its.named() == [] and its.evaluate() == []
@@ -695,7 +707,8 @@ def test_notifiers_that_take_nothing_are_named_and_notified_of_once_they_do(its:
     assert {kind for kind, _ in open_alerts(its)} == {AUTOMATION, "notifier_failing"}
     ((_, sentence),) = [reason for reason in its.named() if reason[0] == "syncs"]
     assert (
-        sentence.startswith("No notifier of RSU_ALERT_URLS takes a message since 2") and "`rsu alerts test`" in sentence
+        sentence.startswith("No notifier of RSU_ALERT_URLS has accepted a message since 2")
+        and "`rsu alerts test`" in sentence
     )
     on("nightly")(its)
     its.evaluate()

@@ -166,7 +166,7 @@ def test_a_race_that_cannot_be_read_fails_the_slice_by_name_and_the_rest_is_told
     hub.sandbox.admin.fault("unknown_shape", 0, endpoint="participants", race_id=broken)
     run = watch(hub_instance, 2.5)
     assert not run.success
-    start_of = f"1 races could not be read at their last look: {hub.partners[2]}, race {broken}: "
+    start_of = f"1 races could not be read at their last poll: {hub.partners[2]}, race {broken}: "
     assert run.failure.startswith(start_of) and not run.failure.startswith(f"{start_of}race")
     assert run.told.keys() == {("participants", key) for key in hub.partners.values()}
 
@@ -180,7 +180,7 @@ def test_the_sensor_finds_the_bibs_of_every_partner_by_itself_within_the_tick(
     for partner in hub.partners:
         hub.sandbox.admin.bib(min(hub.truth(partner)), 700 + partner)
     words = skipped(look(bib_changes, hub_instance))
-    assert words == "3 bib changes of 3 partners told: " + ", ".join(f"{key} 1" for key in hub.partners.values())
+    assert words == "3 bib changes of 3 partners reported: " + ", ".join(f"{key} 1" for key in hub.partners.values())
     for partner in hub.partners:
         hub.assert_equal(partner)
 

@@ -1,4 +1,4 @@
-"""The whole fleet at a glance: ask, judge, show."""
+"""The asset with the health of the whole fleet: query, evaluate, report."""
 
 import datetime as dt
 import math
@@ -23,14 +23,14 @@ from rsu_pipeline.warehouse import health
 from rsu_pipeline.warehouse.health import PartnerHealth
 
 ROWS = 50
-"""Partners in the table, those in trouble first; a run's metadata is kept for a week."""
+"""Partners in the table, failing ones first. A run's metadata is kept for a week."""
 COLUMNS = (
     *("partner", "credential", "races_ahead", "last_sync", "minutes_overdue", "stalest_event", "failures", "calls"),
     *("registrations", "held_back", "bibs_24h", "bib_seconds_p95", "history"),
 )
 
 
-# In the group of the others: the web UI folds groups where there are several, and its lineage would show no asset at all.
+# In the same group as the others: with several groups the Dagster UI folds them, and its lineage would show no asset.
 @dg.asset(
     group_name="runsignup",
     kinds=KINDS,
@@ -39,10 +39,10 @@ COLUMNS = (
     config_schema=NO_CONFIG,
 )
 def fleet_health(warehouse: WarehouseResource) -> dg.MaterializeResult[None]:
-    """All timing partners at once, as the hub stands now: how fresh, how far, what fails, what it costs.
+    """Report the health of all timing partners: freshness, progress, failures and cost.
 
-    Figures, a table of partners and two pictures are in the metadata of each materialisation; its checks name what should
-    hold of the whole fleet. No call to RunSignup is made, nothing is stored, nobody's name is shown. The same for machines:
+    Figures, a table of partners and two pictures are in the metadata of each materialization. Its checks name what should
+    be true of the whole fleet. It makes no call to RunSignup, stores nothing and shows nobody's name. The same for machines:
     `rsu status --prometheus FILE`.
     """
     began, settings = time.monotonic(), installation.current().settings
@@ -75,7 +75,7 @@ def fleet_health(warehouse: WarehouseResource) -> dg.MaterializeResult[None]:
 def _numbers(
     partners: Sequence[PartnerHealth], fresh: Sequence[Freshness], budget: judging.Budget, settings: Settings
 ) -> dict[str, dg.MetadataValue]:
-    """Numbers under fixed names, so that plots over time have no holes."""
+    """Return numbers under fixed names, so that plots over time have no gaps."""
     synced = [item for item in partners if item.is_synced]
     stale = [item for item in fresh if item.is_stale]
     seconds = [item.bib_seconds_p95 for item in synced if item.bib_seconds_p95 is not None]

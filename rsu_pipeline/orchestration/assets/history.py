@@ -1,4 +1,4 @@
-"""Past editions: fetch and store a slice, report."""
+"""The asset of past editions: fetch and store a slice, report."""
 
 import dagster as dg
 from pydantic import Field
@@ -19,14 +19,14 @@ from rsu_pipeline.warehouse import backfill_progress
 
 
 class HistoryConfig(dg.Config):
-    """What an operator may ask of a partner's history."""
+    """What an operator may request of a partner's backfill."""
 
     since_year: int | None = Field(
-        default=None, ge=1900, le=2200, description="Leave out events that started in an earlier year; empty: all."
+        default=None, ge=1900, le=2200, description="Leave out events that started in an earlier year. Empty: all."
     )
-    anew: bool = Field(default=False, description="Read again what was read before.")
+    anew: bool = Field(default=False, description="Read again what was already read.")
     go_on: bool = Field(
-        default=False, description="Only go on with what was asked for; the sensor `history` sets it for each slice."
+        default=False, description="Only continue an existing request. The sensor `history` sets it for each slice."
     )
 
 
@@ -45,12 +45,12 @@ def participant_history(
     warehouse: WarehouseResource,
     runsignup: RunSignupResource,
 ) -> dg.MaterializeResult[None]:
-    """Registrations of all editions of a partner's races, past ones too.
+    """Store the registrations of all editions of a partner's races, past ones included.
 
-    One row of `runsignup_participants` is a registration; `history_events` tells which past events were read, which
-    RunSignup answered with nothing, and which it no longer gives out. One run reads for some minutes (RSU_HISTORY_SLICE);
-    the sensor `history` starts the next until nothing is left, and `history_complete` is red until then. Terminating a run,
-    or cancelling the backfill, cancels the request: it is resumed when it is launched again.
+    One row of `runsignup_participants` is a registration. `history_events` shows which past events were read, which
+    are empty at RunSignup, and which it no longer returns. One run reads for some minutes (RSU_HISTORY_SLICE), and the sensor
+    `history` launches the next until nothing is left. `history_complete` is red until then. Terminating a run, or cancelling
+    the Dagster backfill, cancels the request. Launching it again resumes it.
     """
     config = read_config(HistoryConfig, context.op_execution_context.op_config)
     with plain_failures(), runsignup.desk_of_run(warehouse, context) as desk:
@@ -58,14 +58,14 @@ def participant_history(
         with lists.rebuilt_on_failure(desk):
             done = backfill.run_slice(desk, installation.current().settings.history.slice_seconds)
         progress = backfill_progress.progress(desk.conn, desk.partner_id, desk.now())
-        # An event that is over for less than two days is past and has a list.
+        # An event that ended less than two days ago is past and has a list.
         if not_built := rebuild_lists(context, desk):
             raise dg.Failure(not_built, allow_retries=False)
         return dg.MaterializeResult(metadata=report.history_metadata(done, progress, desk.ledger))
 
 
 def _request(context: dg.AssetExecutionContext, desk: Desk, config: HistoryConfig) -> None:
-    """Make the partner's request, unless the run only continues one. A cancelled one is resumed by a run that a person repeats."""
+    """Make the partner's request, unless the run only continues one. Repeating a run by hand resumes a cancelled request."""
     tags = context.run.tags
     made = requests.request_of(desk.conn, desk.partner_id) if config.go_on else None
     is_repeated = PARENT_TAG in tags and "dagster/retry_number" not in tags

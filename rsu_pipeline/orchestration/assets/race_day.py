@@ -1,4 +1,4 @@
-"""The race-day board in the web UI: the asset, and what a materialization of it shows."""
+"""The race-day board in the Dagster UI: the asset, and the metadata of a materialization."""
 
 import datetime as dt
 from collections.abc import Sequence
@@ -15,7 +15,7 @@ from rsu_pipeline.sync import clocks
 from rsu_pipeline.sync.race_day import BoardRow, Urgency, read_board
 
 ROWS = 50
-"""Races in the table, the worst first."""
+"""Races in the table, worst first."""
 COLUMNS = (
     *("partner", "race_id", "race", "start", "minutes_to_start", "seconds_since_read", "entrants", "with_bib"),
     *("duplicate_bibs", "last_bib", "last_bib_recorded_at", "problems"),
@@ -30,10 +30,10 @@ COLUMNS = (
     config_schema=NO_CONFIG,
 )
 def race_day_board(warehouse: WarehouseResource) -> dg.MaterializeResult[None]:
-    """Whether each race near its start is in sync: one line a race, worst first, in the metadata.
+    """Report whether each race near its start is in sync: one line per race, worst first, in the metadata.
 
-    A race is on the board while it is in its window or starts within 24 hours. The sensor `race_day_board_refresh` writes it
-    anew each minute meanwhile; the same in a terminal is `rsu race-day`, which also has names. No call to RunSignup is made.
+    A race is on the board while it is in its window or starts within 24 hours. Meanwhile the sensor `race_day_board_refresh`
+    refreshes it each minute. `rsu race-day` shows the same in a terminal, with names. It makes no call to RunSignup.
     """
     settings = installation.current().settings
     with plain_failures(), warehouse.connect("race_day_board") as conn:
@@ -59,7 +59,7 @@ def board_metadata(rows: Sequence[BoardRow], now: dt.datetime) -> dict[str, dg.M
 
 
 def _cell(value: object) -> str | int | float:
-    """Return a value as Dagster's tables take it."""
+    """Return a value as Dagster's tables accept it."""
     if value is None:
         return ""
     if isinstance(value, dt.datetime):

@@ -1,4 +1,4 @@
-"""A report for people: fetch the partner's rows, make the report, show it."""
+"""The asset of the registration report: fetch the partner's rows, make the report, show it."""
 
 import datetime as dt
 
@@ -27,9 +27,9 @@ SAMPLE = 20
     config_schema=NO_CONFIG,
 )
 def registration_report(context: dg.AssetExecutionContext, warehouse: WarehouseResource) -> dg.MaterializeResult[None]:
-    """How a partner's events ahead are filling: registrations by day, bib coverage over time, amounts paid.
+    """Report how a partner's upcoming events are filling: registrations by day, bib coverage over time, amounts paid.
 
-    Figures and pictures are in the metadata of each materialisation; nothing is stored and nobody's name is shown. The same
+    Figures and pictures are in the metadata of each materialization. It stores nothing and shows nobody's name. The same
     as a file: `rsu report --html FILE`.
     """
     with plain_failures(), warehouse.connect("registration_report") as conn:

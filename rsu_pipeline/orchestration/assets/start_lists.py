@@ -1,4 +1,4 @@
-"""Start lists: fetch the partner, store what differs, report."""
+"""The asset of start lists: read the partner, store what differs, report."""
 
 import datetime as dt
 
@@ -27,11 +27,11 @@ from rsu_pipeline.warehouse import start_lists as lists
     config_schema=NO_CONFIG,
 )
 def start_lists(context: dg.AssetExecutionContext, warehouse: WarehouseResource) -> dg.MaterializeResult[None]:
-    """Who starts where with which bib, and what is wrong with it: for scoring.
+    """Store who starts in which event with which bib, and which problems there are, for scoring.
 
-    One row of `start_list_entries` is an entrant of an event ahead, or over for less than two days; `start_lists` has each
-    event's figures, the view `start_list` all of it under readable names. No call to RunSignup is made, and only rows that
-    differ are written.
+    One row of `start_list_entries` is an entrant of an event that is upcoming or ended less than two days ago. `start_lists`
+    has each event's figures, and the view `start_list` has all of it under readable names. It makes no call to RunSignup,
+    and writes only rows that differ.
     """
     now = dt.datetime.now(dt.UTC)
     with plain_failures(), warehouse.connect(START_LISTS) as conn:

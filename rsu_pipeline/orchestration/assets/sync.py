@@ -1,4 +1,4 @@
-"""The partner's races and events, the plan, the registrations: fetch, store, report."""
+"""The assets of a sync: the partner's races and events, the plan, the registrations. Fetch, store, report."""
 
 import dagster as dg
 from pydantic import Field
@@ -20,18 +20,19 @@ START_LISTS = "start_lists"
 
 
 class SyncConfig(dg.Config):
-    """What an operator may ask of one sync."""
+    """What an operator may request of one sync."""
 
-    force_full_sync: bool = Field(default=False, description="Read every future event in full, whatever the plan says.")
+    force_full_sync: bool = Field(default=False, description="Read every future event in full, regardless of the plan.")
     incremental_days: float | None = Field(
         default=None,
         ge=0,
         le=3650,
-        description="Days after which an event is read in full again; empty: RSU_INCREMENTAL_DAYS (7).",
+        description="Days after which an event is read in full again. Empty: RSU_INCREMENTAL_DAYS (7).",
     )
-    race_ids: list[Number] = Field(default=[], description="Only these races of the partner; empty: all.")
+    race_ids: list[Number] = Field(default=[], description="Only these races of the partner. Empty: all.")
     confirm_removals: bool = Field(
-        default=False, description="Mark registrations as removed even where so many are gone that a person was asked."
+        default=False,
+        description="Confirm removals that are pending because a large share of the registrations is gone.",
     )
 
 
@@ -47,10 +48,10 @@ class SyncConfig(dg.Config):
 def partner_events(
     context: dg.AssetExecutionContext, warehouse: WarehouseResource, runsignup: RunSignupResource
 ) -> dg.MaterializeResult[None]:
-    """A partner's races and events, as RunSignup lists them now.
+    """Store a partner's races and events as RunSignup lists them now.
 
-    One partition is one timing partner; rows are in `runsignup_races` and `runsignup_events`, and `partner_races` tells
-    which partner sees which race.
+    One partition is one timing partner. Rows are in `runsignup_races` and `runsignup_events`, and `partner_races` records
+    which partner has access to which race.
     """
     with plain_failures(), runsignup.desk_of_run(warehouse, context) as desk:
         outcome = listing.refresh_events(desk, show_end=True)
@@ -70,10 +71,10 @@ def partner_events(
 def future_events(
     context: dg.AssetExecutionContext, warehouse: WarehouseResource, runsignup: RunSignupResource
 ) -> dg.MaterializeResult[None]:
-    """The future-event filter: a partner's events that still need syncing.
+    """Store the upcoming-event filter: a partner's events that still need syncing.
 
-    One row of the table `future_events` is an event that is not over, how near it is, and whether its next read will be
-    full or incremental, and why. No call to RunSignup is made.
+    One row of the table `future_events` is an event that is not over, with its tier, the mode of its next read (full or
+    incremental) and the reason. It makes no call to RunSignup.
     """
     with plain_failures(), runsignup.desk_of_run(warehouse, context) as desk:
         plan = sync.make_plan(desk)
@@ -95,10 +96,10 @@ def participants(
     warehouse: WarehouseResource,
     runsignup: RunSignupResource,
 ) -> dg.MaterializeResult[None]:
-    """Registrations of a partner's future events, kept equal to RunSignup.
+    """Store the registrations of a partner's upcoming events, kept equal to RunSignup.
 
-    One row of `runsignup_participants` is a registration, active or removed with its reason; bibs set, changed or
-    cleared after an event's first load are rows of `runsignup_bib_changes`. Races that fail are named once the others
+    One row of `runsignup_participants` is a registration, active or removed with its reason. Bibs that are set, changed or
+    cleared after an event's first load are rows of `runsignup_bib_changes`. Races that fail are reported after the others
     are stored.
     """
     config = read_config(SyncConfig, context.op_execution_context.op_config)
@@ -112,7 +113,7 @@ def participants(
         outcome = sync.sync_participants(desk, plan, confirm_removals=config.confirm_removals)
         metadata = report.sync_metadata(plan, outcome, desk.ledger.left())
         trouble = report.trouble(outcome)
-        # The asset start_lists does it, unless it is skipped since this one fails, or is no part of the run.
+        # The asset start_lists rebuilds them, unless it is skipped because this one fails, or is no part of the run.
         if trouble or not _will_run(context, START_LISTS):
             trouble = "; ".join(filter(None, (trouble, rebuild_lists(context, desk))))
     if trouble:
@@ -121,13 +122,13 @@ def participants(
 
 
 def _will_run(context: dg.AssetExecutionContext, asset: str) -> bool:
-    """Return whether the run has a step of this asset, which has the asset's name."""
+    """Return whether the run has a step of this asset. The step has the asset's name."""
     steps, assets = context.run.step_keys_to_execute, context.run.asset_selection
     return (steps is None or asset in steps) and (not assets or dg.AssetKey(asset) in assets)
 
 
 def rebuild_lists(context: dg.AssetExecutionContext, desk: Desk) -> str:
-    """Rebuild the partner's start lists and report them to their asset; return why that failed, for the run's failure."""
+    """Rebuild the partner's start lists and report them to their asset. Return the reason if that failed, for the run's failure."""
     built = lists.rebuild(desk)
     if isinstance(built, NotBuilt):
         return f"its start lists could not be built: {built.reason}"
