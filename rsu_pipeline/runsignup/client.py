@@ -109,7 +109,7 @@ class Client:
         read_timeout: float = 30.0,
         total_timeout: float | Callable[[], float] = 120.0,
         attempts: int = 4,
-        retry_timeouts: bool = True,
+        retries_timeouts: Callable[[], bool] = lambda: True,
         backoff: float = 1.0,
         registration: str | None = None,
         registration_secret: str | None = None,
@@ -127,7 +127,7 @@ class Client:
         self.slowest_answer = 0.0
         """Seconds of the slowest call that was answered since this was last set to 0."""
         self._attempts = attempts
-        self._attempts_by_cause = _ATTEMPTS_BY_CAUSE if retry_timeouts else _ATTEMPTS_BY_CAUSE | {Cause.TIMEOUT: 1}
+        self._retries_timeouts = retries_timeouts
         self._wait = tenacity.wait_exponential(multiplier=backoff, max=MAX_RETRY_AFTER) + tenacity.wait_random(
             0, backoff
         )
@@ -351,9 +351,10 @@ class Client:
 
     def _enough(self, state: tenacity.RetryCallState) -> bool:
         error = state.outcome.exception() if state.outcome else None
-        limit = (
-            self._attempts_by_cause.get(error.cause, self._attempts) if isinstance(error, ApiError) else self._attempts
-        )
+        cause = error.cause if isinstance(error, ApiError) else None
+        if cause is Cause.TIMEOUT and not self._retries_timeouts():
+            return True
+        limit = self._attempts if cause is None else _ATTEMPTS_BY_CAUSE.get(cause, self._attempts)
         return state.attempt_number >= min(limit, self._attempts)
 
     def _pause(self, state: tenacity.RetryCallState) -> float:

@@ -220,8 +220,7 @@ def client_for(
         read_timeout=api.read_timeout,
         total_timeout=lambda: ledger.call_seconds,
         attempts=api.attempts,
-        # The next poll is the retry, and the other races have their turn before it.
-        retry_timeouts=ledger.lane != "race_day",
+        retries_timeouts=lambda: ledger.retries_timeouts,
         backoff=api.backoff,
         registration=api.registration,
         registration_secret=api.registration_secret,

@@ -126,7 +126,8 @@ class Watch:
         """Looks at races for so many seconds, or until none is in its window. Raises DatabaseError; and a bug that met
         one race, once the slice is over, since the other races are watched on."""
         until = self._clock() + seconds
-        workers = self._settings.budget.max_in_flight
+        # One more than calls in flight: a poll that waits for a race that does not answer, or stores what it got, calls nothing.
+        workers = self._settings.budget.max_in_flight + 1
         with ThreadPoolExecutor(max_workers=workers) as pool:
             for ended in [pool.submit(self._work, until) for _ in range(workers)]:
                 ended.result()
@@ -181,7 +182,7 @@ class Watch:
                 self._call_seconds = budget.usual_call_seconds(conn) or CALL_SECONDS
             if not self._races:
                 return None, None
-            left_out = self._silent.to_leave_out(self._busy, now)
+            left_out = self._silent.to_leave_out([race.number for race in self._races], self._busy, now)
             races = [race for race in self._races if race.number not in left_out]
             following = next_look(races, self._due_at, self._busy, now)
             if following is None:
@@ -219,7 +220,7 @@ class Watch:
             ) as desk:
                 began, calls = self._clock(), desk.ledger.calls
                 with self._guard:
-                    desk.client.longest_call = self._silent.longest_call(key)
+                    desk.client.longest_call = self._silent.longest_call(key, began)
                 desk.client.slowest_answer = 0.0
                 outcome = self._poll(desk, race, reads_removed=reads_removed)
                 slowest_answer, polled_at = desk.client.slowest_answer, self._clock()
@@ -254,7 +255,10 @@ class Watch:
         expected = self._calls_per_poll.get(key, race.calls_per_poll)
         self._calls_per_poll[key] = expected + (calls - expected) / 10
         with self._guard:
-            self._silent.note(key, timed_out=timed_out, slowest_answer=slowest_answer, began=began, ended=polled_at)
+            if not timed_out:
+                self._silent.note_answer(key, slowest_answer, polled_at)
+            elif self._silent.note_time_out(key, began, polled_at):
+                self._due_at[key] = polled_at
         # What a poll that timed out took says nothing of the races that answer.
         if calls and self._call_seconds is not None and not timed_out:
             self._call_seconds += (seconds / calls - self._call_seconds) / 10

@@ -27,6 +27,8 @@ class Kind(enum.IntEnum):
     """The sessions of a process, by the number of its keeper."""
     REMOVALS = 0x52535B
     """The end of a read that may mark registrations as removed, by the partner's number."""
+    RACE_DAY_WAITS = 0x52535C
+    """Shared: a race-day call waits for a place in flight, by the number of its ledger."""
 
 
 @enum.unique

@@ -7,7 +7,8 @@ server's. A process killed with a call in flight gives its place back when its s
 abandoned call still counts, since RunSignup may be busy with it yet. The session of a process that stands still is ended
 by others (see leases).
 
-While a race is in its window, one place in flight is reserved for lane race_day, and the calls of all lanes are short.
+While a race is in its window, one place in flight is reserved for lane race_day, the other places go to it first, and the
+calls of all lanes are short. A race-day call that waits holds a shared lock that the other lanes see.
 """
 
 import random
@@ -18,6 +19,7 @@ from typing import Literal
 
 import psycopg2
 from psycopg2.extensions import connection as Connection
+from psycopg2.extensions import cursor as Cursor
 
 from rsu_pipeline import cancellation
 from rsu_pipeline.warehouse import database, fleet
@@ -34,14 +36,13 @@ STUCK_SECONDS = 900.0
 
 BACKFILL_PATIENCE = 30.0
 """Seconds after which a backfill takes any free place in flight."""
+YIELD_SECONDS = 10.0
+"""For how long another lane leaves free places to race-day calls that wait. Then it takes its turn like them, so that syncs
+go on where the races in their window use up all calls in flight."""
 RESERVE_CHECK_SECONDS = 10.0
 """How old the answer to whether a race is in its window may be."""
 ASK_AGAIN_SECONDS = 0.02
-"""How long a lane waits before it asks again for a place in flight, on average. Race day asks twice as often, and so goes
-first where several wait."""
-ASK_AGAIN_FOR_ONLY_PLACE_SECONDS = 0.5
-"""The same for the other lanes where there is a single place and a race is in its window, so that race day finds it free
-between two of their calls."""
+"""How long a lane waits before it asks again for a place in flight, on average. Race day asks twice as often."""
 
 SLOW_SHARE = 2 / 3
 """A call that took this share of race day's longest call is slow: the next one to its race has to do without race day's
@@ -89,6 +90,7 @@ def has_place(
     is_reserved: bool,
     steps_back: bool,
     is_slow: bool = False,
+    yields: bool = False,
 ) -> bool:
     """Return whether a lane may have a place in flight.
 
@@ -100,10 +102,11 @@ def has_place(
         is_reserved: whether a race is in its window, so that the other lanes leave one place to race day.
         steps_back: whether the lane leaves the last free place to the others.
         is_slow: whether the last call to this race was slow, so that race day's place is for races that answer.
+        yields: whether a race-day call waits that this one has to let pass.
     """
     most = limits.max_in_flight
     but_one = max(1, most - 1)
-    if (lane != "race_day" or is_slow) and is_reserved and others >= but_one:
+    if (lane != "race_day" or is_slow) and is_reserved and (yields or others >= but_one):
         return False
     return in_flight < (but_one if steps_back else most)
 
@@ -130,6 +133,7 @@ class Ledger:
         self._sleep = sleep
         self._is_reserved = False
         self._reserve_checked_at = float("-inf")
+        self._is_waiting_shown = False
         self.calls = 0
         """Calls granted to this object so far."""
 
@@ -142,25 +146,39 @@ class Ledger:
     def call_seconds(self) -> float:
         """How long a call may take that is granted now."""
         longest = self._limits.call_seconds
-        is_short = self.lane == "race_day" or self._has_reserve()
-        return min(longest, self._limits.race_day_call_seconds) if is_short else longest
+        return longest if self.retries_timeouts else min(longest, self._limits.race_day_call_seconds)
+
+    @property
+    def retries_timeouts(self) -> bool:
+        """Whether a call that timed out is made again by its caller.
+
+        A retry would keep its race from the others and hold a place in flight for another 15 s while a race is in its window.
+        Race day's next poll is its retry. What another lane could not read is due again at its next visit.
+        """
+        return self.lane != "race_day" and not self._has_reserve()
 
     def take(self, endpoint: str, race_id: int | None) -> int:
-        """Waits for a place in flight and returns the number of the grant. Raises NoCallLeft.
+        """Wait for a place in flight and return the number of the grant.
 
-        While a race is in its window, one place is race day's alone. A single place is for all lanes. The last place is not
-        for backfill until it has waited for BACKFILL_PATIENCE: its long pages would keep race day waiting. Its runs go on
-        side by side all the same, one writing while the other asks.
+        While a race is in its window, one place is race day's alone, and the others are left to race-day calls that wait, for
+        YIELD_SECONDS. A single place is for all lanes. The last place is not for backfill until it has waited for
+        BACKFILL_PATIENCE: its long pages would keep race day waiting. Its runs go on side by side all the same, one writing
+        while the other asks.
+
+        Raises:
+            NoCallLeft: when the lane has used up its calls of this hour.
         """
         database.lease(self._conn)
         began = time.monotonic()
-        while True:
-            steps_back = self.lane == "backfill" and time.monotonic() - began < BACKFILL_PATIENCE
-            grant = self._try(endpoint, race_id, steps_back=steps_back)
-            if grant is not None:
-                self.calls += 1
-                return grant
-            self._sleep(self._pause() * (0.5 + random.random()))  # noqa: S311 - jitter
+        try:
+            while True:
+                grant = self._try(endpoint, race_id, waited=time.monotonic() - began)
+                if grant is not None:
+                    self.calls += 1
+                    return grant
+                self._sleep(self._pause() * (0.5 + random.random()))  # noqa: S311 - jitter
+        finally:
+            self._hide_waiting()
 
     def settle(self, grant: int, *, status: int | None, error: str | None, size: int, rows: int) -> None:
         """Reports how a granted call ended and gives its place in flight back."""
@@ -176,10 +194,7 @@ class Ledger:
         return max(0, self.lane_limit - calls_this_hour(self._conn, self._api_key_id))
 
     def _pause(self) -> float:
-        if self.lane == "race_day":
-            return ASK_AGAIN_SECONDS / 2
-        is_only_place = self._limits.max_in_flight == 1 and self._is_reserved
-        return ASK_AGAIN_FOR_ONLY_PLACE_SECONDS if is_only_place else ASK_AGAIN_SECONDS
+        return ASK_AGAIN_SECONDS / 2 if self.lane == "race_day" else ASK_AGAIN_SECONDS
 
     def _has_reserve(self) -> bool:
         """Return whether one place is race day's, as of a few seconds ago at most. It is so a longest call before a race
@@ -192,15 +207,36 @@ class Ledger:
             self._reserve_checked_at = now
         return self._is_reserved
 
-    def _try(self, endpoint: str, race_id: int | None, *, steps_back: bool) -> int | None:
-        key = 0 if self._limits.all_credentials else self._api_key_id
+    @property
+    def _places(self) -> int:
+        """Return the number of what the places in flight are counted for: an API key, or 0 for all of them."""
+        return 0 if self._limits.all_credentials else self._api_key_id
+
+    def _show_waiting(self, cur: Cursor) -> None:
+        """Let the other lanes see that a race-day call waits. Called under the lock of the ledger, as is what looks for it."""
+        if not self._is_waiting_shown:
+            cur.execute("SELECT pg_advisory_lock_shared(%s, %s)", (Kind.RACE_DAY_WAITS, self._places))
+            self._is_waiting_shown = True
+
+    def _is_race_day_waiting(self, cur: Cursor) -> bool:
+        cur.execute("SELECT pg_try_advisory_xact_lock(%s, %s)", (Kind.RACE_DAY_WAITS, self._places))
+        ((nobody_waits,),) = cur.fetchall()
+        return not nobody_waits
+
+    def _hide_waiting(self) -> None:
+        if self._is_waiting_shown and not self._conn.closed:
+            with self._conn, self._conn.cursor() as cur:
+                cur.execute("SELECT pg_advisory_unlock_shared(%s, %s)", (Kind.RACE_DAY_WAITS, self._places))
+        self._is_waiting_shown = False
+
+    def _try(self, endpoint: str, race_id: int | None, *, waited: float) -> int | None:
         is_reserved = self.lane == "race_day" or self._has_reserve()
         try:
             with self._conn.cursor() as cur:
                 cur.execute(
                     # A process that stands still between here and the commit lets nobody else have a call.
                     "SELECT set_config('idle_in_transaction_session_timeout', %s, true), pg_advisory_xact_lock(%s, %s)",
-                    (LEDGER_IDLE_TIMEOUT, Kind.LEDGER, key),
+                    (LEDGER_IDLE_TIMEOUT, Kind.LEDGER, self._places),
                 )
                 cur.execute(
                     _COUNT,
@@ -218,18 +254,22 @@ class Ledger:
                 if ahead is not None and ahead > STEPPED_SECONDS:
                     cur.execute(_SET_BACK, {"seconds": ahead})
                     self._conn.commit()
-                    return self._try(endpoint, race_id, steps_back=steps_back)
+                    return self._try(endpoint, race_id, waited=waited)
                 if used >= self.lane_limit:
                     raise NoCallLeft(float(frees_in or 0.0), self.lane)
+                goes_first = self.lane == "race_day" and not is_slow
                 if not has_place(
                     self.lane,
                     self._limits,
                     in_flight,
                     others,
                     is_reserved=is_reserved,
-                    steps_back=steps_back,
+                    steps_back=self.lane == "backfill" and waited < BACKFILL_PATIENCE,
                     is_slow=is_slow,
+                    yields=is_reserved and not goes_first and waited < YIELD_SECONDS and self._is_race_day_waiting(cur),
                 ):
+                    if goes_first:
+                        self._show_waiting(cur)
                     return None
                 cur.execute(
                     "INSERT INTO api_calls (credential_id, api_key_id, lane, endpoint, race_id)"

@@ -318,7 +318,7 @@ def test_a_time_out_is_repeated_unless_the_next_poll_is_the_repetition(retries: 
 
     ledger = CountingLedger()
     with raw_server(hang) as server, pytest.raises(ApiError):
-        client(server.url, ledger, attempts=3, total_timeout=0.1, retry_timeouts=retries).races_page(1)
+        client(server.url, ledger, attempts=3, total_timeout=0.1, retries_timeouts=lambda: retries).races_page(1)
     assert len(ledger.outcomes) == calls
 
 

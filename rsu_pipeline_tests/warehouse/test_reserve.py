@@ -12,11 +12,12 @@ from psycopg2.extensions import connection as Connection
 
 from rsu_pipeline.sync.watch import Watch
 from rsu_pipeline.warehouse import budget, database, fleet
+from rsu_pipeline.warehouse.advisory_locks import Kind
 from rsu_pipeline.warehouse.budget import LANES, Lane, Ledger, Limits
 from rsu_pipeline_tests.hub import Hub
 from rsu_pipeline_tests.warehouse.fleet_rows import HOUR, MINUTE, Fleet
 from rsu_pipeline_tests.warehouse.ledger_worker import Worker, begin
-from rsu_pipeline_tests.warehouse.test_budget import NoPlace, backdate, ledger_on
+from rsu_pipeline_tests.warehouse.test_budget import NoPlace, backdate, ledger_on, sql
 
 OTHERS: list[Lane] = ["new_partner", "routine", "backfill"]
 
@@ -149,9 +150,10 @@ def test_races_that_do_not_answer_leave_the_others_their_polls(
     others=st.integers(0, 8),
     is_reserved=st.booleans(),
     steps_back=st.booleans(),
+    yields=st.booleans(),
 )
 def test_one_place_is_race_days_and_the_others_keep_at_least_one(
-    lane: Lane, most: int, race_day: int, others: int, is_reserved: bool, steps_back: bool
+    lane: Lane, most: int, race_day: int, others: int, is_reserved: bool, steps_back: bool, yields: bool
 ) -> None:
     def has_place(lane: Lane, in_flight: int, others: int, *, steps_back: bool = False, is_slow: bool = False) -> bool:
         return budget.has_place(
@@ -174,6 +176,10 @@ def test_one_place_is_race_days_and_the_others_keep_at_least_one(
             assert others + 1 <= most - 1, "no place is left to race day"
     if lane != "race_day":
         assert has_place(lane, 0, 0, steps_back=steps_back), "a lane that never has a place starves"
+        if is_reserved and yields:
+            assert not budget.has_place(
+                lane, Limits(1000, most), in_flight, others, is_reserved=True, steps_back=steps_back, yields=True
+            )
 
 
 @pytest.fixture
@@ -230,20 +236,79 @@ def test_other_lanes_leave_one_place_to_race_day(conn: Connection, lane: Lane) -
     assert grant > grants[1]
 
 
-def test_the_only_place_is_for_all_lanes_and_race_day_asks_far_more_often(conn: Connection) -> None:
-    pauses: list[float] = []
+@pytest.fixture
+def others(database_url: str) -> Iterator[Connection]:
+    """A session of another process."""
+    with database.session(database_url, purpose="tests") as opened:
+        yield opened
+
+
+@pytest.mark.parametrize("places", [1, 2])
+@pytest.mark.parametrize("lane", OTHERS)
+def test_a_free_place_is_left_to_a_race_day_call_that_waits(
+    conn: Connection, others: Connection, lane: Lane, places: int
+) -> None:
+    first = ledger_on(conn, in_flight=places)
+    grants = [first.take("participants", 1) for _ in range(places)]
+    other = ledger_on(others, in_flight=places, lane=lane)
 
     def sleep(seconds: float) -> None:
-        pauses.append(seconds)
+        settle(first, grants.pop())
+        with pytest.raises(NoPlace):
+            other.take("participants", 1)
+
+    waiting = ledger_on(conn, in_flight=places, sleep=sleep)
+    grant = waiting.take("participants", 1)
+    for left in grants:
+        settle(first, left)
+    settle(waiting, grant)
+    # Nobody waits any more, nor does a call that was given up.
+    settle(other, other.take("participants", 1))
+    grants = [first.take("participants", 1) for _ in range(places)]
+    with pytest.raises(NoPlace):
+        ledger_on(conn, in_flight=places).take("participants", 1)
+    settle(first, grants.pop())
+    if places == 1:
+        settle(other, other.take("participants", 1))
+
+
+def test_no_lane_lets_race_day_pass_for_longer_than_ten_seconds(
+    conn: Connection, others: Connection, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first = ledger_on(conn, in_flight=1)
+    grant = first.take("participants", 1)
+
+    def sleep(seconds: float) -> None:
+        settle(first, grant)
+        with monkeypatch.context() as later:
+            later.setattr(budget, "YIELD_SECONDS", 0.0)
+            ledger_on(others, in_flight=1, lane="routine").take("participants", 1)
         raise NoPlace
 
-    other = ledger_on(conn, in_flight=1, lane="routine", sleep=sleep)
-    grant = other.take("participants", 1)
-    for ledger in (ledger_on(conn, in_flight=1, sleep=sleep), other):
-        with pytest.raises(NoPlace):
-            ledger.take("participants", 1)
-    settle(other, grant)
-    assert pauses[1] > 10 * pauses[0]
+    assert budget.YIELD_SECONDS == 10
+    with pytest.raises(NoPlace):
+        ledger_on(conn, in_flight=1, sleep=sleep).take("participants", 1)
+
+
+def test_a_race_day_call_whose_process_died_waits_no_more(conn: Connection, others: Connection) -> None:
+    first = ledger_on(conn, in_flight=1)
+    grant = first.take("participants", 1)
+
+    def die(seconds: float) -> None:
+        others.close()
+        raise NoPlace
+
+    with pytest.raises(NoPlace):
+        ledger_on(others, in_flight=1, sleep=die).take("participants", 1)
+    settle(first, grant)
+    wait_until(lambda: calls_waiting(conn) == 0)
+    ledger_on(conn, in_flight=1, lane="routine").take("participants", 1)
+
+
+def calls_waiting(conn: Connection) -> int:
+    """Return how many sessions show that a race-day call waits."""
+    ((count,),) = sql(conn, f"SELECT count(*) FROM pg_locks WHERE classid = {int(Kind.RACE_DAY_WAITS)}")
+    return int(count)
 
 
 def test_with_places_for_each_credential_only_a_race_of_its_api_key_reserves_one(conn: Connection) -> None:
@@ -339,6 +404,15 @@ def test_calls_are_short_in_lane_race_day_and_while_a_race_is_in_its_window(conn
     Now(conn).starts(1, 9 * HOUR)
     assert {lane: seconds(lane) for lane in LANES} == dict.fromkeys(LANES, 120) | {"race_day": 15}
     assert seconds("race_day", call_seconds=10) == 10
+
+
+def test_time_outs_are_not_repeated_while_a_race_is_in_its_window_nor_by_race_day(conn: Connection) -> None:
+    def retries(lane: Lane) -> bool:
+        return Ledger(conn, 1, 1, lane, Limits(1000, 2)).retries_timeouts
+
+    assert not any(retries(lane) for lane in LANES)
+    Now(conn).starts(1, 9 * HOUR)
+    assert [lane for lane in LANES if not retries(lane)] == ["race_day"]
 
 
 def settle(ledger: Ledger, grant: int) -> None:
