@@ -8,7 +8,7 @@ from pathlib import Path
 
 import psycopg2
 
-from benchmarks.floor import TABLE
+from benchmarks.floor import TABLES
 from benchmarks.hub import ROOT, Change, Hub, Measured
 from benchmarks.measure import Read
 
@@ -50,8 +50,7 @@ def contenders(hub: Hub, dlt_python: Path | None) -> list[Contender]:
     """Everyone, the floor first; those of dlt where its environment is."""
     ours = hub.database()
     hub.run("ours", "prepare", ours)
-    floor = hub.database(_name(ours))
-    hub.value(floor, f"{TABLE}; COMMIT; SELECT 1")
+    floors = {label: floor_database(hub, table, _name(ours)) for label, table in TABLES.items()}
     pandas = Contender(
         "pandas, COPY",
         "contender_pandas",
@@ -62,7 +61,7 @@ def contenders(hub: Hub, dlt_python: Path | None) -> list[Contender]:
         variant="copy",
     )
     everyone = [
-        Contender("floor", "floor", "floor_participants", _name(floor)),
+        *(Contender(label, "floor", "floor_participants", template) for label, template in floors.items()),
         Contender("ours", "ours", "runsignup_participants", _name(ours), active="removed_at IS NULL", action="full"),
         pandas,
         replace(pandas, label="pandas, multi", variant="multi", one_partner=True),
@@ -84,6 +83,13 @@ def contenders(hub: Hub, dlt_python: Path | None) -> list[Contender]:
             for variant in DLT_VARIANTS
         ]
     return everyone
+
+
+def floor_database(hub: Hub, table: str, template: str) -> str:
+    """Make a database with a floor's table from one that has the schema, and return its name."""
+    url = hub.database(template)
+    hub.value(url, f"{table}; COMMIT; SELECT 1")
+    return _name(url)
 
 
 def judge(hub: Hub, item: Contender, url: str, measured: Measured, change: Change, reference: str | None) -> str:

@@ -106,7 +106,12 @@ _row = msgspec.json.Decoder(_Row)
 _encode = msgspec.json.Encoder().encode
 
 _names = ", ".join(COLUMNS)
-TABLE = "CREATE TABLE floor_participants (LIKE runsignup_participants INCLUDING DEFAULTS INCLUDING INDEXES)"
+_TABLE = """
+CREATE TABLE floor_participants (LIKE runsignup_participants INCLUDING DEFAULTS INCLUDING INDEXES);
+ALTER TABLE floor_participants ALTER COLUMN payload TYPE {0} USING payload::{0}
+"""
+TABLES = {"floor": _TABLE.format("jsonb"), "floor, text payload": _TABLE.format("text")}
+"""By label: the table with the payload as jsonb, as it was at first, by which ratios are taken, and as the pipeline has it now."""
 _STAGE = f"CREATE TEMPORARY TABLE floor_stage ON COMMIT DELETE ROWS AS SELECT {_names} FROM floor_participants LIMIT 0"
 _UPSERT = f"""
 INSERT INTO floor_participants AS t (timing_partner_id, registered_at, last_modified, {_names})

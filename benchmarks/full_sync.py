@@ -13,16 +13,19 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from benchmarks import report
-from benchmarks.floor import COLUMNS, TABLE
+from benchmarks.contenders import floor_database
+from benchmarks.floor import COLUMNS, TABLES
 from benchmarks.hub import ROOT, SCALES, Change, Hub, Measured, change_one_percent, end_cleanly, started
 
-_HASH = f"SELECT sum(hashtextextended(ROW({', '.join(COLUMNS)})::text, 0)) FROM %s"
+_CONTENT = ", ".join(f"{name}::jsonb" if name == "payload" else name for name in COLUMNS)
+HASH = f"SELECT sum(hashtextextended(ROW({_CONTENT})::text, 0)) FROM %s"
+"""SQL: of a table's content, whatever the type of its payload."""
 _HELD = "SELECT registration_id, event_id, count(*)::int FROM floor_participants GROUP BY 1, 2 ORDER BY registration_id"
 
 
 @dataclass
 class Contender:
-    """What is measured: `floor`, `ours` (every row read again) or `incremental` (ours, as planned after a full read)."""
+    """What is measured, by kind: `floor`, `ours` (every row read again) or `incremental` (ours, as planned after a full read)."""
 
     label: str
     kind: str
@@ -31,7 +34,7 @@ class Contender:
 
 
 def contenders(hub: Hub, beside: Path | None) -> list[Contender]:
-    """The floor and ours, and the package of another checkout if one is named; each with a template database."""
+    """The floors and ours, and the package of another checkout if one is named; each with a template database."""
     found = []
     for label, root in [("ours", ROOT)] + ([(beside.name, beside)] if beside else []):
         template = hub.database()
@@ -39,9 +42,8 @@ def contenders(hub: Hub, beside: Path | None) -> list[Contender]:
         name = template.rsplit("/", 1)[1]
         found += [Contender(label, "ours", root, name), Contender(f"{label} incremental", "incremental", root, name)]
         if label == "ours":
-            floor = hub.database(name).rsplit("/", 1)[1]
-            hub.value(f"{hub.server_url.rsplit('/', 1)[0]}/{floor}", f"{TABLE}; COMMIT; SELECT 1")
-            found.insert(0, Contender("floor", "floor", ROOT, floor))
+            floors = {label: floor_database(hub, table, name) for label, table in TABLES.items()}
+            found = [Contender(label, "floor", ROOT, floor) for label, floor in floors.items()] + found
     return found
 
 
@@ -54,7 +56,7 @@ def repetition(hub: Hub, everyone: list[Contender], number: int, results: report
         if item.kind != "incremental":
             urls[item.label] = hub.database(item.template)
             results.add("first load", item.label, _measure(hub, item, urls[item.label], "plan", Change(), first=True))
-    same = {hub.value(urls[item.label], _HASH % _table(item)) for item in everyone if item.kind != "incremental"}
+    same = {hub.value(urls[item.label], HASH % _table(item)) for item in everyone if item.kind != "incremental"}
     assert len(same) == 1, "the contenders stored different content"
     for item in order:
         if item.kind == "incremental":

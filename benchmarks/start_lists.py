@@ -36,7 +36,7 @@ INSERT INTO runsignup_participants (timing_partner_id, race_id, event_id, regist
     dob, gender, age, bib_num, address, team_info, payload)
 SELECT 1, (e + 1) / 2, e, n, n, 'First' || n, 'Last' || n %% 997, 'runner' || n || '@example.test', date '1950-01-01' + n %% 20000,
     CASE n %% 2 WHEN 0 THEN 'F' ELSE 'M' END, 40, CASE WHEN n %% 20 > 0 THEN (1000000 * e + n / 10)::text END,
-    '{"city": "Elm Falls", "state": "VT"}', '{"team_name": "Harriers"}', jsonb_build_object('filler', repeat('x', 1200))
+    '{"city": "Elm Falls", "state": "VT"}', '{"team_name": "Harriers"}', json_build_object('filler', repeat('x', 1200))
 FROM (SELECT n, CASE WHEN n <= %(entrants)s THEN 1 + n %% 10 ELSE 11 END AS e FROM generate_series(1, %(entrants)s + 10000) n) s;
 """
 ONE_BIB = """

@@ -11,6 +11,7 @@ from psycopg2.extensions import cursor as Cursor
 from rsu_pipeline.warehouse.privacy_classes import (
     REGISTRATION,
     assignments,
+    comparable,
     entry_without_person,
     is_blanked_whole,
     typed,
@@ -95,8 +96,8 @@ def blank_erased_entries(conn: Connection, partner_id: int) -> int:
 
 def rewrite(columns: dict[str, str], which: str) -> str:
     """Return an UPDATE of the registrations of one partner (`t`) that leaves alone what is blank already."""
-    held = ", ".join(f"t.{name}" for name in columns)
-    new = ", ".join(f"b.{name}" for name in columns)
+    held = ", ".join(comparable(name, f"t.{name}") for name in columns)
+    new = ", ".join(comparable(name, f"b.{name}") for name in columns)
     return f"""
 UPDATE runsignup_participants t SET {assignments({name: f"b.{name}" for name in columns})}, seal = NULL,
     changed_at = now(), fetched_date = now()

@@ -251,7 +251,10 @@ SELECT registration_id FROM same
 
 _NAMES = ", ".join(COLUMNS)
 _NEW = ", ".join(f"i.{name}" for name in COLUMNS)
-_HELD = ", ".join(f"t.{name}" for name in COLUMNS)
+_COMPARED = [name for name in COLUMNS if name != "payload"]
+_DIFFERS = f"({', '.join(f'i.{name}' for name in _COMPARED)}) IS DISTINCT FROM ({', '.join(f't.{name}' for name in _COMPARED)})"
+_TEXT_DIFFERS = "i.payload::text IS DISTINCT FROM t.payload::text"
+"""SQL: whether the payloads of a staged row i and its stored row t differ as text. Then they are compared as values."""
 _CHANGES = ", ".join(f"{name} = excluded.{name}" for name in COLUMNS if name != "registration_id")
 _BIB = "rsu_bib({0}.bib_num, {0}.team_info)"
 """SQL for the bib that counts for a registration, which the bib log is of."""
@@ -266,7 +269,8 @@ _IS_STALE = "(NOT %(full)s AND coalesce(t.removed_at IS NOT NULL AND i.last_modi
 
 # A row is written only if it is new, differs, or comes back after a removal that is overruled. Looking up each
 # row by LATERAL keeps to the index whatever the planner believes of a table just filled; the wide columns are compared
-# and written straight from the stage, never put aside. A row that is the same but for its seal gets that and nothing else.
+# and written straight from the stage, never put aside. A row that is the same but for its seal, or for how its payload is
+# written, gets these and nothing else.
 _MERGE_ACTIVE = f"""
 WITH hashed AS MATERIALIZED (
     SELECT i.registration_id, i.event_id, {proof.row_hash("i")} AS hash, i.digest FROM participants_stage i
@@ -275,7 +279,8 @@ counted AS ({proof.add_to_counts(f"SELECT event_id, hash FROM hashed WHERE %(ful
 compared AS MATERIALIZED (
     SELECT i.registration_id, i.race_id, i.event_id, {_BIB.format("i")} AS bib, i.last_modified_epoch,
         s.hash # s.digest AS seal, t.id AS held_id, {_BIB.format("t")} AS held_bib, t.removed_at IS NOT NULL AS was_removed,
-        t.id IS NOT NULL AND t.removed_at IS NULL AND NOT ({_NEW}) IS DISTINCT FROM ({_HELD}) AS is_same,
+        t.id IS NOT NULL AND t.removed_at IS NULL AND NOT {_DIFFERS} AND CASE WHEN {_TEXT_DIFFERS}
+            THEN i.payload::jsonb IS NOT DISTINCT FROM t.payload::jsonb ELSE true END AS is_same,
         {_IS_STALE} AS is_stale,
         greatest(t.source_at, c.last_read_at) AS held_at, c.first_loaded_at IS NOT NULL AS is_loaded
     FROM participants_stage i
@@ -284,11 +289,12 @@ compared AS MATERIALIZED (
         SELECT * FROM runsignup_participants h
         WHERE h.timing_partner_id = %(partner)s AND h.registration_id = i.registration_id LIMIT 1) t ON true
     LEFT JOIN event_cursors c ON c.timing_partner_id = %(partner)s AND c.event_id = i.event_id
-    WHERE t.id IS NULL OR t.removed_at IS NOT NULL OR ({_NEW}) IS DISTINCT FROM ({_HELD})
+    WHERE t.id IS NULL OR t.removed_at IS NOT NULL OR {_TEXT_DIFFERS} OR {_DIFFERS}
         OR t.seal IS DISTINCT FROM s.hash # s.digest
 ),
 sealed AS (
-    UPDATE runsignup_participants t SET seal = v.seal FROM compared v WHERE t.id = v.held_id AND v.is_same
+    UPDATE runsignup_participants t SET seal = v.seal, payload = i.payload
+    FROM compared v JOIN participants_stage i USING (registration_id) WHERE t.id = v.held_id AND v.is_same
 ),
 written AS (
     INSERT INTO runsignup_participants ({_NAMES}, {_DERIVED}, timing_partner_id, first_bib, source_at, credentials_used, seal)

@@ -42,22 +42,30 @@ class Members:
     part: str = ""
     of_part: "Members | None" = None
 
-    def kept(self, json: str, alias: str = "m") -> str:
-        """SQL: the object without any other member; NULL for what is none."""
+    def kept(self, json: str, kind: str = "jsonb", alias: str = "m") -> str:
+        """Return SQL for the object without any other member; NULL for what is none. `kind` is its type, json or jsonb."""
         value = f"{alias}.value"
         if self.of_part:
-            rest = self.of_part.kept(value, f"{alias}m")
+            rest = self.of_part.kept(value, kind, f"{alias}m")
             value = f"CASE {alias}.key WHEN '{self.part}' THEN {rest} ELSE {value} END"
         return (
-            f"CASE WHEN jsonb_typeof({json}) = 'object' THEN (SELECT coalesce(jsonb_object_agg({alias}.key, {value}), '{{}}')"
-            f" FROM jsonb_each({json}) {alias} WHERE {alias}.key = ANY ({self._listed()})) END"
+            f"CASE WHEN {kind}_typeof({json}) = 'object' THEN (SELECT coalesce({kind}_object_agg({alias}.key, {value}), '{{}}')"
+            f" FROM {kind}_each({json}) {alias} WHERE {alias}.key = ANY ({self._listed()})) END"
         )
 
-    def exceeded(self, json: str) -> str:
-        """SQL: whether anything would go; a tenth of the work of taking it away. Not true for what is NULL."""
-        rest = f" OR {self.of_part.exceeded(f'({json} -> {self.part!r})')}" if self.of_part else ""
-        is_more = f"{json} - {self._listed()} <> '{{}}'{rest}"
-        return f"CASE WHEN jsonb_typeof({json}) = 'object' THEN {is_more} ELSE {json} <> 'null' END"
+    def exceeded(self, json: str, kind: str = "jsonb", alias: str = "m") -> str:
+        """Return SQL: whether anything would go. Not true for what is NULL.
+
+        In json a member may be there twice: each is looked at.
+        """
+        is_more = f"{alias}.key <> ALL ({self._listed()})"
+        if self.of_part:
+            rest = self.of_part.exceeded(f"{alias}.value", kind, f"{alias}m")
+            is_more += f" OR {alias}.key = '{self.part}' AND {rest}"
+        return (
+            f"CASE WHEN {kind}_typeof({json}) = 'object' THEN EXISTS (SELECT FROM {kind}_each({json}) {alias} WHERE {is_more})"
+            f" ELSE {json}::text <> 'null' END"
+        )
 
     def _listed(self) -> str:
         return f"'{{{','.join(f'{self.names} {self.part}'.split())}}}'::text[]"
@@ -93,7 +101,7 @@ REGISTRATION: dict[str, Column] = {
         Privacy.CONTACT, after_purge=Members(_WITH_NAME), after_erasure=Members(BARE), type="jsonb"
     ),
     "payload": Column(
-        Privacy.CONTACT, after_purge=Members(_WITH_NAME, "user", _USER), after_erasure=Members(BARE), type="jsonb"
+        Privacy.CONTACT, after_purge=Members(_WITH_NAME, "user", _USER), after_erasure=Members(BARE), type="json"
     ),
     **dict.fromkeys("bib_num chip_num first_bib local_bib".split(), _KEPT),
     **dict.fromkeys("registration_date registered_at last_modified last_modified_epoch".split(), _KEPT),
@@ -137,7 +145,7 @@ def _without_team(row: str) -> str:
 def without_contact(row: str) -> dict[str, str]:
     """SQL by column: what stays of a registration that is over."""
     return {
-        name: column.after_purge.kept(f"{row}.{name}") if column.after_purge else "NULL"
+        name: column.after_purge.kept(f"{row}.{name}", column.type) if column.after_purge else "NULL"
         for name, column in REGISTRATION.items()
         if column.privacy is Privacy.CONTACT
     }
@@ -147,14 +155,18 @@ def holds_contact(row: str) -> str:
     """SQL: whether any of these columns of a registration would be another."""
     contact = {name: column for name, column in REGISTRATION.items() if column.privacy is Privacy.CONTACT}
     whole = ", ".join(f"{row}.{name}" for name, column in contact.items() if column.after_purge is None)
-    beside = [column.after_purge.exceeded(f"{row}.{name}") for name, column in contact.items() if column.after_purge]
+    beside = [
+        column.after_purge.exceeded(f"{row}.{name}", column.type)
+        for name, column in contact.items()
+        if column.after_purge
+    ]
     return f"(num_nonnulls({whole}) > 0 OR {' OR '.join(beside)})"
 
 
 def without_person(row: str) -> dict[str, str]:
     """SQL by column: what stays of an erased person's registration."""
     blank = {
-        name: column.after_erasure.kept(f"{row}.{name}") if column.after_erasure else "NULL"
+        name: column.after_erasure.kept(f"{row}.{name}", column.type) if column.after_erasure else "NULL"
         for name, column in REGISTRATION.items()
         if column.privacy is not Privacy.KEPT
     }
@@ -174,6 +186,11 @@ def entry_without_person() -> dict[str, str]:
 
 def assignments(columns: dict[str, str]) -> str:
     return ", ".join(f"{name} = {value}" for name, value in columns.items())
+
+
+def comparable(name: str, value: str) -> str:
+    """Return SQL for a value that can be compared: json has no equality of its own."""
+    return f"{value}::text" if REGISTRATION[name].type == "json" else value
 
 
 def typed(name: str, value: str) -> str:

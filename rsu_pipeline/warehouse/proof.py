@@ -76,14 +76,15 @@ def proofs(conn: Connection, partner_id: int) -> list[Proof]:
 
 
 def row_hash(alias: str) -> str:
-    """SQL for a row's hash, a bigint: of its content as PostgreSQL holds it on both sides. JSON is hashed as the value it is,
-    as the merge compares it, so that 1.0 and 1.00 are the same."""
-    plain = ", ".join(f"{alias}.{name}" for name in COLUMNS if name not in JSON_COLUMNS)
+    """Return SQL for a row's hash, a bigint: of its content as PostgreSQL holds it on both sides. JSON is hashed as the value it
+    is, so that 1.0 and 1.00 are the same; the payload as its text. The merge has the stored text follow the one sent."""
+    plain = ", ".join(f"{alias}.{name}" for name in COLUMNS if name not in (*JSON_COLUMNS, "payload"))
     json = "".join(
         f" # coalesce(jsonb_hash_extended({alias}.{name}, {seed}), {seed})"
         for seed, name in enumerate(JSON_COLUMNS, start=1)
     )
-    return f"(hashtextextended(ROW({plain})::text, 0){json})"
+    payload = f" # coalesce(hashtextextended({alias}.payload::text, 5), 5)"
+    return f"(hashtextextended(ROW({plain})::text, 0){json}{payload})"
 
 
 def add_to_counts(rows: str) -> str:

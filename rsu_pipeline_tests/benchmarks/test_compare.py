@@ -43,7 +43,7 @@ def test_every_contender_is_measured_in_both_steps(hub: Hub, everyone: list[Cont
     results = report.Results("tiny", rows=hub.expected.rows)
     compare.repetition(hub, everyone, 0, results)
     assert results.refused == {}
-    labels = {"floor", "ours", "pandas, COPY", "pandas, multi", "row by row"}
+    labels = {"floor", "floor, text payload", "ours", "pandas, COPY", "pandas, multi", "row by row"}
     assert results.runs[compare.FIRST].keys() == labels
     assert results.runs[compare.AGAIN].keys() == labels | {"ours, as planned"}
     for label in labels:

@@ -89,7 +89,10 @@ UNREADABLE: dict[str, tuple[bytes, str]] = {
         b'{"registration_id":91900001,"event_id":%d,"x":' + b"[" * 500 + b"]" * 500 + b"}",
         "deeper than 200",
     ),
-    "more than PostgreSQL's numbers": (b'{"registration_id":91900001,"event_id":%d,"x":1e200000}', "PostgreSQL: "),
+    "more than PostgreSQL's numbers": (
+        b'{"registration_id":91900001,"event_id":%d,"multi_race_bundle":{"x":1e200000}}',
+        "PostgreSQL: ",
+    ),
     "no object": (b"[%d]", "not an object"),
     "a text": (b'"%d"', "not an object"),
 }
@@ -121,6 +124,7 @@ READABLE: dict[str, tuple[bytes, Row]] = {
     "bytes that are not UTF-8": (b'{"registration_id":91900000,"event_id":%d,"user":{"last_name":"a\xff\xfeb"}}', {}),
     "halves of pairs": (rb'{"registration_id":91900000,"event_id":%d,"user":{"last_name":"a\ud83d\udfffb\udc00"}}', {}),
     "a NUL in a member's name": (rb'{"registration_id":91900000,"event_id":%d,"a\u0000b":1}', {}),
+    "a member beyond PostgreSQL's numbers": (b'{"registration_id":91900000,"event_id":%d,"x":1e200000}', {}),
     "1e300": (b'{"registration_id":91900000,"event_id":%d,"x":1e300}', {}),
     "a member without a name": (b'{"registration_id":91900000,"event_id":%d,"":{"":[]}}', {}),
 }

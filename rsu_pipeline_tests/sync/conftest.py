@@ -19,9 +19,8 @@ def stage(server: str, template: str) -> Iterator[Stage]:
     with conn.cursor() as cur:
         cur.execute(f"CREATE DATABASE rsu_rows TEMPLATE {template}")
     made = Stage(at(server, "rsu_rows"))
-    psycopg2.extras.register_default_jsonb(
-        made.conn, loads=lambda text: json.loads(text, parse_float=Decimal, parse_int=int)
-    )
+    for register in (psycopg2.extras.register_default_json, psycopg2.extras.register_default_jsonb):
+        register(made.conn, loads=lambda text: json.loads(text, parse_float=Decimal, parse_int=int))
     yield made
     made.conn.close()
     with conn.cursor() as cur:

@@ -17,7 +17,7 @@ SPEC = {
 
 SABOTAGE = {
     "a field changed": "NEW.first_name := 'Somebody Else'; RETURN NEW;",
-    "a bib lost": "NEW.bib_num := NULL; NEW.payload := NEW.payload - 'bib_num'; RETURN NEW;",
+    "a bib lost": "NEW.bib_num := NULL; NEW.payload := NEW.payload::jsonb - 'bib_num'; RETURN NEW;",
     "a row lost": "RETURN NULL;",
     "a row marked removed": "NEW.removed_at := now(); RETURN NEW;",
 }

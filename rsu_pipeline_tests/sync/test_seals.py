@@ -7,7 +7,7 @@ import psycopg2
 import pytest
 
 from rsu_pipeline.sync import rows
-from rsu_pipeline.warehouse import participants
+from rsu_pipeline.warehouse import database, participants, proof
 from rsu_pipeline_tests.hub import Hub
 
 SPEC = {
@@ -99,7 +99,7 @@ def test_only_what_changed_is_staged(hub: Hub, staged: Staged) -> None:
         "first_name = 'Somebody Else'",
         "bib_num = '999999'",
         "race_id = 1",
-        "payload = payload - 'age'",
+        "payload = payload::jsonb - 'age'",
         "address = NULL",
         "removed_at = now(), removed_reason = 'missing_upstream'",
         "seal = seal + 1",
@@ -180,3 +180,64 @@ def test_a_race_has_to_be_the_partners_before_it_is_read(hub: Hub) -> None:
         hub.execute(
             "INSERT INTO read_passes (timing_partner_id, race_id, mode, event_ids) VALUES (1, 999, 'full', '{5}')"
         )
+
+
+def test_a_payload_written_otherwise_counts_as_unchanged_and_gets_the_text_that_was_sent(
+    hub: Hub, staged: Staged
+) -> None:
+    everything = "SELECT to_jsonb(p) AS row, payload::text AS text FROM runsignup_participants p ORDER BY id"
+    before = hub.rows(everything)
+    hub.execute("UPDATE runsignup_participants SET payload = payload::jsonb")
+    counts = read_in_full(hub).counts
+    assert (staged(), counts.unchanged, counts.updated) == (30, 30, 0)
+    assert hub.rows(everything) == before
+    read_in_full(hub)
+    assert staged() == 0
+
+
+JSONB_COLUMNS = "address team_info payment_info additional_data payload".split()
+HASH_BEFORE_0021 = (
+    f"hashtextextended(ROW({', '.join(f't.{name}' for name in participants.COLUMNS if name not in JSONB_COLUMNS)})::text, 0)"
+    + "".join(
+        f" # coalesce(jsonb_hash_extended(t.{name}, {seed}), {seed})"
+        for seed, name in enumerate(JSONB_COLUMNS, start=1)
+    )
+)
+"""SQL: a stored row's hash as programs before migration 0021 took it."""
+
+
+def test_what_was_stored_before_the_payload_became_text_is_recognised_after_the_migration(
+    hub: Hub, staged: Staged
+) -> None:
+    digest = f"seal # {proof.row_hash('t')}"
+    hub.execute(f"CREATE TABLE digests AS SELECT t.id, {digest} AS digest FROM runsignup_participants t")
+    with database.session(hub.url, purpose="as before") as conn, conn.cursor() as cur:
+        cur.execute("SELECT pg_get_triggerdef(oid) FROM pg_trigger WHERE tgname = 'note_foreign_write' ORDER BY 1")
+        triggers = cur.fetchall()
+        cur.execute("DROP TRIGGER note_foreign_write ON runsignup_participants")
+        cur.execute("ALTER TABLE runsignup_participants ALTER payload TYPE jsonb USING payload::jsonb")
+        (trigger,) = [definition for (definition,) in triggers if "runsignup_participants" in definition]
+        cur.execute(trigger)
+        cur.execute(
+            f"UPDATE runsignup_participants t SET seal = d.digest # {HASH_BEFORE_0021} FROM digests d WHERE d.id = t.id"
+        )
+        cur.execute("DROP TABLE digests; DELETE FROM schema_migrations WHERE version >= 21")
+        conn.commit()
+        before = hub.rows("SELECT to_jsonb(t) - 'seal' AS row FROM runsignup_participants t ORDER BY id")
+        assert "0021_payload_as_text.sql" in database.migrate(conn)
+        cur.execute("SELECT pg_get_triggerdef(oid) FROM pg_trigger WHERE tgname = 'note_foreign_write' ORDER BY 1")
+        assert cur.fetchall() == triggers
+    assert hub.rows("SELECT to_jsonb(t) - 'seal' AS row FROM runsignup_participants t ORDER BY id") == before
+    counts = read_in_full(hub).counts
+    assert (staged(), counts.unchanged) == (0, 30)
+
+
+def test_a_view_of_another_program_over_the_payload_is_named_before_its_type_changes(hub: Hub) -> None:
+    with database.session(hub.url, purpose="as before") as conn, conn.cursor() as cur:
+        cur.execute("CREATE VIEW shirts AS SELECT payload ->> 'giveaway' AS shirt FROM runsignup_participants")
+        cur.execute("DELETE FROM schema_migrations WHERE version >= 21")
+        conn.commit()
+        with pytest.raises(
+            database.DatabaseError, match=r"nothing was changed: view shirts reads .*payload.* drop it, migrate"
+        ):
+            database.migrate(conn)

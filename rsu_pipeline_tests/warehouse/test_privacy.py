@@ -101,6 +101,7 @@ UPDATE runsignup_participants SET first_name = 'Ada', last_name = 'Quill', bib_n
         """payload = '{"bib_num": 7, "user": {"address": {"city": "Ghent", "zipcode": "canary"}}}'""",
         """payload = '{"bib_num": 7, "user": {"address": "canary"}}'""",
         """payload = '{"bib_num": 7, "user": "canary"}'""",
+        """payload = '{"bib_num": 7, "user": {"email": "canary"}, "user": {"last_name": "Quill"}}'""",
         """payload = '["canary"]'""",
     ],
 )
