@@ -204,7 +204,7 @@ def test_new_bibs_are_told_once_to_their_partners_partition_with_counts(
         log_bib(put, 1, *change, late=40)
     log_bib(put, 3, None, "5")
     put.conn.commit()
-    assert skipped(look(bib_changes, instance)) == "5 bib changes of 2 partners told: 1-acme 4, 3-acme 1"
+    assert skipped(look(bib_changes, instance)) == "5 bib changes of 2 partners reported: 1-acme 4, 3-acme 1"
     (first, counts), (third, others) = told(instance)
     assert (first, third) == ("1-acme", "3-acme")
     slowest = counts.pop("slowest_seconds")

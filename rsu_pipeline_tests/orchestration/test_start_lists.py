@@ -178,7 +178,7 @@ def test_a_rebuild_that_fails_loses_no_mark_and_no_telling(hub: Hub, instance: d
         """
     )
     before = len(told(instance))
-    assert "2 bib changes of 2 partners told" in skipped(look(bib_changes, instance))
+    assert "2 bib changes of 2 partners reported" in skipped(look(bib_changes, instance))
     assert hub.value("SELECT count(*) FROM bib_changes_handled") == 2
     assert [key for key, _ in told(instance)[before:]] == [hub.partners[2]]
     assert listed(hub, 2)[numbers[2]]["bib"] == "8002" and listed(hub, 1)[numbers[1]]["bib"] != "8001"

@@ -187,7 +187,7 @@ def test_the_sensor_finds_the_bibs_of_every_partner_by_itself_within_the_tick(
     broken = max(row["race_id"] for row in hub.truth(2).values())
     hub.sandbox.admin.fault("unknown_shape", 0, endpoint="participants", race_id=broken)
     words = skipped(look(bib_changes, hub_instance))
-    assert words.startswith(f"no new bib changes; 1 races could not be read: {hub.partners[2]}, race {broken}: ")
+    assert words.startswith(f"no new bib changes. 1 races could not be read: {hub.partners[2]}, race {broken}: ")
     hub.sandbox.admin.clear_faults()
     assert skipped(look(bib_changes, hub_instance)) == "no new bib changes"
 
