@@ -118,6 +118,13 @@ def open_pass(
             )
             ((number,),) = cur.fetchall()
             row = ("participants", modified_after, None, None, 0, 0, number)
+            if mode != "incremental":
+                # The foreign key of all rows that the pass will store. What is read incrementally has a cursor.
+                cur.execute(
+                    "INSERT INTO pass_counts (timing_partner_id, race_id, mode, event_id, rows, hash)"
+                    " SELECT %s, %s, %s, unnest(%s::bigint[]), 0, 0",
+                    (partner_id, race_id, mode, wanted),
+                )
     conn.commit()
     feed, since, first_page_at, changes_from, after, pages, number = row
     return Position(

@@ -56,6 +56,7 @@ JOINS = (
     ("runsignup_bib_changes", ("timing_partner_id", "registration_id"), "runsignup_participants"),
     ("bib_changes_handled", ("bib_change_id",), "runsignup_bib_changes"),
     ("start_list_entries", ("timing_partner_id", "registration_id"), "runsignup_participants"),
+    ("runsignup_participants", ("event_id",), "runsignup_events"),
     ("runsignup_participants", ("timing_partner_id", "new_registration_id"), "runsignup_participants"),
     ("quarantined_rows", ("timing_partner_id", "registration_id"), "runsignup_participants"),
     ("read_passes", ("timing_partner_id", "race_id"), "partner_races"),

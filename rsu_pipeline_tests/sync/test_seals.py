@@ -7,7 +7,7 @@ import psycopg2
 import pytest
 
 from rsu_pipeline.sync import rows
-from rsu_pipeline.warehouse import database, participants, proof
+from rsu_pipeline.warehouse import cursors, database, participants, proof
 from rsu_pipeline_tests.hub import Hub
 
 SPEC = {
@@ -180,6 +180,22 @@ def test_a_race_has_to_be_the_partners_before_it_is_read(hub: Hub) -> None:
         hub.execute(
             "INSERT INTO read_passes (timing_partner_id, race_id, mode, event_ids) VALUES (1, 999, 'full', '{5}')"
         )
+
+
+@pytest.mark.parametrize("mode", ["full", "history"])
+def test_an_event_has_to_be_known_before_a_full_pass_reads_it(hub: Hub, mode: cursors.Mode) -> None:
+    race = hub.value("SELECT race_id FROM partner_races")
+    with database.session(hub.url, purpose="tests") as conn:
+        with pytest.raises(psycopg2.errors.ForeignKeyViolation, match=r"pass_counts.*\n.*999"):
+            cursors.open_pass(conn, 1, race, mode, [999], None)
+        conn.rollback()
+        known = hub.value("SELECT min(event_id) FROM runsignup_events")
+        cursors.open_pass(conn, 1, race, mode, [known], None)
+    for stays in ("pass under way", "cursor of what was read"):
+        with pytest.raises(psycopg2.errors.ForeignKeyViolation):
+            hub.execute("DELETE FROM runsignup_events WHERE event_id = %s", known)
+        if stays == "pass under way":
+            hub.execute("DELETE FROM read_passes")
 
 
 def test_a_payload_written_otherwise_counts_as_unchanged_and_gets_the_text_that_was_sent(

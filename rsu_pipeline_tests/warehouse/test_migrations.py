@@ -186,7 +186,7 @@ partner_races (timing_partner_id) timing_partners
 partner_races (race_id) runsignup_races
 runsignup_events (race_id) runsignup_races
 runsignup_events (timing_partner_id) timing_partners
-runsignup_participants (event_id) runsignup_events
+pass_counts (event_id) runsignup_events
 read_passes (timing_partner_id, race_id) partner_races
 future_events (timing_partner_id) timing_partners
 future_events (event_id) runsignup_events
