@@ -19,7 +19,7 @@ COLUMNS = (
 ).split()
 """Content of a registration, in the order of a staged line. What is derived from it is not listed."""
 JSON_COLUMNS = "address team_info payment_info additional_data".split()
-"""Those of type jsonb. That of `payload` is json, text that PostgreSQL checks and does not parse."""
+"""Those of type jsonb. `payload` has type json: text that PostgreSQL checks and does not parse."""
 REMOVAL_COLUMNS = ["removed_reason", "removed_epoch", "new_registration_id"]
 LINE_COLUMNS = [*COLUMNS, *REMOVAL_COLUMNS, "digest"]
 """Of a staged line. `digest` is that of the registration as it was sent, NULL for one that is not to be recognised by it."""
