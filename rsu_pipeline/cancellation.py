@@ -1,4 +1,4 @@
-"""Ends the work of a process within seconds once it is signalled: waits, calls to RunSignup and statements of PostgreSQL.
+"""End the work of a process within seconds of a signal: waits, calls to RunSignup and statements of PostgreSQL.
 
 Python runs a signal handler in the main thread only, between two instructions. A thread that waits for RunSignup does not
 notice it, nor does a main thread that waits inside libpq for a lock. So a process that can be cancelled opens a `scope`. A
@@ -6,7 +6,7 @@ thread of the scope is woken by the signal itself, through `signal.set_wakeup_fd
 
 - sets a flag, at which waits end and nothing new begins (`sleep` and `check` raise Cancelled),
 - shuts down the sockets of calls in flight,
-- cancels statements that go on for longer than STATEMENT_GRACE_SECONDS.
+- cancels statements that run for longer than STATEMENT_GRACE_SECONDS.
 
 Without a scope `sleep` is time.sleep.
 """
@@ -27,16 +27,16 @@ from psycopg2.extensions import connection as Connection
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
 STATEMENT_GRACE_SECONDS = 2.0
-"""How long a statement may take to end by itself. Those that settle a call or give up a lock take milliseconds."""
+"""How long a statement may take to end by itself. Statements that settle a call or release a lock take milliseconds."""
 CHECK_SECONDS = 0.25
 
 
 class Cancelled(BaseException):
-    """The process was told to end. No `except Exception` takes it for a failure."""
+    """A signal asked the process to end. No `except Exception` catches it."""
 
 
 class _Scope:
-    """What a process that can be cancelled has open."""
+    """The sessions and sockets of a process that can be cancelled."""
 
     def __init__(self) -> None:
         self.cancelled = threading.Event()
@@ -56,9 +56,9 @@ _was_cancelled = False
 
 @contextmanager
 def scope() -> Iterator[None]:
-    """Have the signals of SIGNALS cancel the work of the block, beside what their handlers do.
+    """Cancel the work of the block on the signals of SIGNALS, in addition to their handlers.
 
-    Only the main thread can have a scope, and one scope at a time. Elsewhere the block is run without one.
+    Only the main thread can have a scope, and one scope at a time. Elsewhere the block runs without one.
     """
     global _current, _was_cancelled
     if _current is not None or threading.current_thread() is not threading.main_thread():
@@ -90,13 +90,17 @@ def was_cancelled() -> bool:
 
 
 def check() -> None:
-    """Raise Cancelled where the process was told to end."""
+    """Raise Cancelled if a signal has asked the process to end."""
     if _current is not None and _current.cancelled.is_set():
         raise Cancelled
 
 
 def sleep(seconds: float) -> None:
-    """Wait for so long. Raises Cancelled as soon as the process is told to end."""
+    """Wait for `seconds`.
+
+    Raises:
+        Cancelled: a signal asks the process to end, before or during the wait.
+    """
     if _current is None:
         time.sleep(seconds)
         return
@@ -105,12 +109,12 @@ def sleep(seconds: float) -> None:
 
 
 def add_connection(conn: Connection) -> None:
-    """Have the statements of a session cancelled with the scope."""
+    """Register a session whose statements are cancelled with the scope."""
     _add(lambda opened: opened.connections, conn)
 
 
 def add_socket(link: socket.socket) -> None:
-    """Have a connection to RunSignup shut down with the scope."""
+    """Register a connection to RunSignup that is shut down with the scope."""
     _add(lambda opened: opened.sockets, link)
     check()
 
@@ -133,7 +137,7 @@ def _watch(opened: _Scope, reader: int) -> None:
 
 
 def _end_waits(opened: _Scope) -> None:
-    """Shut down sockets and cancel slow statements again and again, since a thread may open one meanwhile."""
+    """Shut down sockets and cancel slow statements repeatedly, because a thread may open another one meanwhile."""
     active_since: dict[Connection, float] = {}
     while not opened.ended.wait(CHECK_SECONDS):
         for link in opened.members(opened.sockets):
@@ -152,9 +156,9 @@ def _is_active(conn: Connection) -> bool:
 
 
 def _shut_down(link: socket.socket) -> None:
-    """End the waits of other threads at a socket. Closing it would not."""
+    """End the waits of other threads at a socket. Closing it would not end them."""
     with suppress(OSError):
-        # Not SSLSocket's own method, which takes the TLS away from under a thread that reads.
+        # Not SSLSocket's own method, which removes the TLS object while a thread reads.
         socket.socket.shutdown(link, socket.SHUT_RDWR)
 
 

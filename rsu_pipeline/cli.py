@@ -1,4 +1,4 @@
-"""The `rsu` command. Exit codes: 0 all well, 1 some races or partners failed, 2 usage or configuration."""
+"""The `rsu` command. Exit codes: 0 success, 1 some races or partners failed, 2 usage or configuration error."""
 
 import sys
 
@@ -11,39 +11,39 @@ from rsu_pipeline.warehouse.database import describe_database_error
 
 PACKAGE = "rsu_pipeline.commands"
 COMMANDS = {
-    "alerts": LazyCommand(f"{PACKAGE}.alerts:alerts", "What somebody must act on, and who is told."),
+    "alerts": LazyCommand(f"{PACKAGE}.alerts:alerts", "Show open alerts and test their notifications."),
     "backfill": LazyCommand(f"{PACKAGE}.backfill:backfill", "Read the registrations of past editions."),
-    "db": LazyCommand(f"{PACKAGE}.db:db", "The hub's database: migrate, move, adopt, export, import."),
+    "db": LazyCommand(f"{PACKAGE}.db:db", "Manage the hub's database: migrate, adopt, export, import."),
     "demo": LazyCommand(f"{PACKAGE}.up:demo", "Start everything with a local RunSignup and invented people."),
-    "health": LazyCommand(f"{PACKAGE}.health:health", "Tell whether everything works."),
-    "partners": LazyCommand(f"{PACKAGE}.partners:partners", "Timing partners and their RunSignup credentials."),
-    "privacy": LazyCommand(f"{PACKAGE}.privacy:privacy", "Remove personal data that is no longer to be kept."),
+    "health": LazyCommand(f"{PACKAGE}.health:health", "Check whether everything works."),
+    "partners": LazyCommand(f"{PACKAGE}.partners:partners", "Manage timing partners and their RunSignup credentials."),
+    "privacy": LazyCommand(f"{PACKAGE}.privacy:privacy", "Remove personal data that is no longer kept."),
     "race-day": LazyCommand(f"{PACKAGE}.race_day:race_day", "Show whether each race near its start is in sync."),
-    "report": LazyCommand(f"{PACKAGE}.report:report", "Write how events ahead are filling to one HTML file."),
+    "report": LazyCommand(f"{PACKAGE}.report:report", "Write a report of upcoming events to one HTML file."),
     "sandbox": LazyCommand(f"{PACKAGE}.sandbox:sandbox", "Run a local RunSignup with invented partners."),
-    "secrets": LazyCommand(f"{PACKAGE}.keys:secrets", "The key that seals partners' secrets in the database."),
-    "simulate": LazyCommand(f"{PACKAGE}.simulate:simulate", "Play or calculate a race morning; touch nothing."),
+    "secrets": LazyCommand(f"{PACKAGE}.keys:secrets", "Manage the key that encrypts partners' secrets."),
+    "simulate": LazyCommand(f"{PACKAGE}.simulate:simulate", "Simulate a race morning without touching anything."),
     "start-list": LazyCommand(f"{PACKAGE}.start_list:start_list", "Show the start list of an event."),
     "status": LazyCommand(f"{PACKAGE}.status:status", "Show what is stored, and when it was last read."),
-    "sync": LazyCommand(f"{PACKAGE}.sync:sync", "Bring partners' events and registrations up to date."),
-    "up": LazyCommand(f"{PACKAGE}.up:up", "Start the web UI, the daemon and the database."),
+    "sync": LazyCommand(f"{PACKAGE}.sync:sync", "Sync partners' events and registrations now."),
+    "up": LazyCommand(f"{PACKAGE}.up:up", "Start the Dagster UI, the daemon and the database."),
 }
 
 
 @click.group(cls=LazyGroup, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
 @click.version_option(package_name="rsu-pipeline")
 def rsu() -> None:
-    """Keeps a race-data hub's PostgreSQL equal to RunSignup.
+    """Keep a race-data hub's PostgreSQL equal to RunSignup.
 
     \b
     First steps:
-      rsu up                    start everything; web UI at http://127.0.0.1:3000
-      rsu partners add "Acme"   enter a partner's RunSignup key and secret
-      rsu sync                  bring every partner up to date now
+      rsu up                    start everything (UI: http://127.0.0.1:3000)
+      rsu partners add "Acme"   add a partner with its RunSignup key and secret
+      rsu sync                  sync every partner now
       rsu backfill --wait       read past editions too
-      rsu status                what is stored, and when it was last read
+      rsu status                show what is stored, and when it was last read
 
-    Settings come from environment variables; docs/reference.md lists them.
+    Settings come from environment variables. docs/reference.md lists them.
     """
 
 
@@ -51,7 +51,7 @@ rsu.lazy_commands = COMMANDS
 
 
 def main() -> None:
-    """Runs the command line; a foreseen failure is one sentence and exit code 2."""
+    """Run the command line. An expected error prints one sentence and exits with code 2."""
     private_files.set_umask()
     try:
         rsu.main(standalone_mode=False)

@@ -1,7 +1,7 @@
-"""Gives a process the signal dispositions that it would have from a login shell.
+"""Give a process the signal dispositions that it would have from a login shell.
 
-A process inherits which signals are ignored or blocked. Started by one that ignores SIGTERM, Python and Dagster would ignore it
-too: Dagster gives SIGTERM the disposition that SIGINT has.
+A process inherits which signals are ignored or blocked. If its parent ignores SIGTERM, Python and Dagster ignore it too:
+Dagster gives SIGTERM the disposition of SIGINT.
 
     python -m rsu_pipeline.default_signals COMMAND ...
 
@@ -17,16 +17,16 @@ SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
 def restore() -> None:
-    """Have SIGINT, SIGTERM and SIGHUP end this process, and a child that it becomes. For the main thread only."""
+    """Let SIGINT, SIGTERM and SIGHUP end this process and a child that it becomes. For the main thread only."""
     for number in SIGNALS:
         signal.signal(number, signal.SIG_DFL)
     signal.pthread_sigmask(signal.SIG_UNBLOCK, SIGNALS)
 
 
 def restore_if_ignored() -> None:
-    """Have those end this process that it ignores, SIGINT by KeyboardInterrupt as usual. A handler stays.
+    """Let ignored signals end this process again, SIGINT by KeyboardInterrupt as usual. A handler stays.
 
-    An ignored SIGHUP stays ignored: nohup means it so.
+    An ignored SIGHUP stays ignored, because nohup intends it.
     """
     if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
         signal.signal(signal.SIGINT, signal.default_int_handler)
@@ -36,11 +36,11 @@ def restore_if_ignored() -> None:
 
 
 def main(command: Sequence[str]) -> None:
-    """Become a command that has the default dispositions."""
+    """Become a command with the default dispositions."""
     if not command:
         sys.exit("usage: python -m rsu_pipeline.default_signals COMMAND ...")
     restore()
-    os.execvp(command[0], list(command))  # noqa: S606 - as the unit asks
+    os.execvp(command[0], list(command))  # noqa: S606 - the command that the unit names
 
 
 if __name__ == "__main__":

@@ -23,7 +23,7 @@ from rsu_pipeline.orchestration.resources import RunSignupResource, WarehouseRes
 
 
 def build_definitions(resources: Mapping[str, Any] | None = None) -> dg.Definitions:
-    """The definitions, with `resources` in place of the usual ones."""
+    """Return the definitions, with `resources` in place of the usual ones."""
     return dg.Definitions(
         assets=[
             sync.partner_events,

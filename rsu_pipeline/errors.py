@@ -1,9 +1,11 @@
-"""The base of every failure that the operator is told about in one sentence."""
+"""The base of every error that the operator sees as one sentence."""
 
 
 class RsuError(Exception):
-    """A foreseen failure. Its text says what is wrong, where and what to do. Commands print it and end with exit code 2,
-    runs fail with it without a traceback. Any other exception is a fault of this program and keeps its traceback.
+    """An expected error. Its text names what is wrong, where, and the next step.
+
+    Commands print it and exit with code 2, and runs fail with it without a traceback. Any other exception is a bug of this
+    program and keeps its traceback.
 
     The tree:
 
@@ -29,4 +31,4 @@ class RsuError(Exception):
 
 
 class SettingsError(RsuError):
-    """A setting cannot be used. The text is one sentence: which variable, what is wrong, what to do."""
+    """A setting cannot be used. The text is one sentence: the variable, what is wrong, the next step."""

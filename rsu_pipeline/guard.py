@@ -1,8 +1,8 @@
-"""Ends what the children of a killed supervisor leave behind.
+"""End the processes that the children of a killed supervisor leave behind.
 
-A supervisor that is killed cannot stop its children. They are told by the kernel, but what they have started may live on:
-Dagster's code server does for ever when a run was at work and the database is gone. The guard reads the children's
-sessions from its standard input, one a line; when that ends, the supervisor is gone.
+A supervisor that is killed cannot stop its children. The kernel signals them, but processes that they started may live on:
+Dagster's code server does so indefinitely if a run was active and the database is gone. The guard reads the children's
+sessions from its standard input, one per line. When that ends, the supervisor is gone.
 """
 
 import contextlib

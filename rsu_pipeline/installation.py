@@ -1,7 +1,7 @@
-"""What this installation runs on: its settings, its database, the key that seals its secrets.
+"""What this installation runs on: its settings, its database, and the key that encrypts its secrets.
 
-The database is RSU_DATABASE_URL, or a PostgreSQL of our own under the installation's home folder, started when first
-asked for and stopped when the last process using it ends.
+The database is RSU_DATABASE_URL, or an embedded PostgreSQL under the installation's home folder, started when it is
+first needed and stopped when the last process using it ends.
 """
 
 from dataclasses import dataclass
@@ -14,21 +14,29 @@ from rsu_pipeline.warehouse import database, embedded, schema_version, sealing
 
 @dataclass(frozen=True)
 class Installation:
-    """One installation; see the module."""
+    """One installation: its settings, database and encryption key."""
 
     settings: Settings
 
     @cached_property
     def database_url(self) -> str:
-        """libpq URL of the hub's database, reachable now. Raises EmbeddedError."""
+        """The hub's database as a libpq URL, reachable now.
+
+        Raises:
+            EmbeddedError: the embedded PostgreSQL cannot be started.
+        """
         return self.settings.database_url or embedded.ensure_running(self.settings.home / "postgres")
 
     @cached_property
     def migrated_database_url(self) -> str:
-        """The same, once the schema is known to be this program's: looked at once in a process, and never changed.
+        """The same, after a check that the schema is this program's. The check runs once per process and changes nothing.
 
-        An embedded database that is still empty gets its schema: we made it, and nobody else is there to.
-        Raises SchemaVersionError, DatabaseError, EmbeddedError.
+        An embedded database that is still empty gets its schema: this program created it, and no other program will.
+
+        Raises:
+            SchemaVersionError: the schema has another version.
+            DatabaseError: the database cannot be reached.
+            EmbeddedError: the embedded PostgreSQL cannot be started.
         """
         with database.session(self.database_url, purpose="schema check") as conn:
             if not self.settings.database_url and schema_version.read_version(conn).is_empty:
@@ -37,17 +45,30 @@ class Installation:
         return self.database_url
 
     def migrate(self) -> list[str]:
-        """Bring the schema up to date and return the names of the migrations applied. Raises DatabaseError, EmbeddedError."""
+        """Migrate the schema, and return the names of the migrations applied.
+
+        Raises:
+            DatabaseError: the database cannot be reached or migrated.
+            EmbeddedError: the embedded PostgreSQL cannot be started.
+        """
         with database.session(self.database_url, purpose="migrate") as conn:
             return database.migrate(conn)
 
     @cached_property
     def sealer(self) -> sealing.Sealer:
-        """Raises SecretKeyError."""
+        """The key that encrypts secrets.
+
+        Raises:
+            SecretKeyError: it cannot be read.
+        """
         return sealing.load_sealer(self.settings.secret_keys, self.settings.home / "secret.key")
 
 
 @lru_cache(maxsize=1)
 def current() -> Installation:
-    """The installation this process belongs to, as its environment describes it. Raises SettingsError."""
+    """Return the installation this process belongs to, as its environment describes it.
+
+    Raises:
+        SettingsError: a setting cannot be used.
+    """
     return Installation(configuration.load())

@@ -1,7 +1,7 @@
-"""Files for their owner alone, whatever the umask of whoever started the program.
+"""Files that only their owner can read, regardless of the umask of the process that started the program.
 
-The folder of an installation has the secret key, logs, and what runs printed. Dagster and PostgreSQL write there too, with the
-umask they inherit.
+The folder of an installation has the secret key, logs, and the output of runs. Dagster and PostgreSQL write there too, with
+the umask they inherit.
 """
 
 import os
@@ -10,18 +10,18 @@ from pathlib import Path
 
 UMASK = 0o077
 _POSTGRES = "postgres"
-"""The embedded PostgreSQL's folder, which has accounts and modes of its own."""
+"""The embedded PostgreSQL's folder, which has its own accounts and modes."""
 
 
 def set_umask() -> int:
-    """Have this process and those it starts make private files only. Return the umask until now."""
+    """Make this process and those it starts create private files only. Return the previous umask."""
     return os.umask(UMASK)
 
 
 def make_folder(home: Path) -> None:
-    """Make the folder of an installation where it is missing.
+    """Create the folder of an installation if it is missing.
 
-    Root's embedded PostgreSQL runs as another account, which has to pass through the folder, but cannot list it.
+    Root's embedded PostgreSQL runs as another account, which must be able to pass through the folder, but cannot list it.
     """
     if not home.exists():
         home.mkdir(parents=True, exist_ok=True)
@@ -29,7 +29,7 @@ def make_folder(home: Path) -> None:
 
 
 def close_folder(home: Path) -> None:
-    """Make the folder of an installation, and take the rights of others away from what is there already."""
+    """Create the folder of an installation, and remove the rights of others from what is already there."""
     make_folder(home)
     _restrict(home, _allowed())
     for folder, folders, files in os.walk(home):
@@ -44,7 +44,7 @@ def _allowed() -> int:
 
 
 def _restrict(path: Path, allowed: int) -> None:
-    # What belongs to another user, or is gone by now, is not ours to change.
+    # A file that belongs to another user, or no longer exists, is left alone.
     with suppress(OSError):
         mode = path.lstat().st_mode & 0o7777
         if not path.is_symlink() and mode & ~allowed & 0o077:

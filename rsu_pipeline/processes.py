@@ -1,7 +1,7 @@
-"""A handful of child processes, supervised in the foreground: started in order, ended in reverse, none left behind.
+"""Child processes, supervised in the foreground: started in order, ended in reverse, none left behind.
 
-Each child has a session of its own, so that the terminal's Ctrl-C reaches the supervisor alone, which then ends the
-children one after the other, and with each one whatever it has started in its session.
+Each child has its own session, so that the terminal's Ctrl-C reaches only the supervisor. It then ends the children one
+after the other, each with everything that it has started in its session.
 """
 
 from __future__ import annotations
@@ -30,23 +30,26 @@ POLL_SECONDS = 0.05
 FIRST_DELAY = 1.0
 LAST_DELAY = 30.0
 STEADY_SECONDS = 60.0
-"""A child that ran this long before it ended is started again without a long delay."""
+"""A child that ran this long before it ended is restarted without a long delay."""
 LINE_BYTES = 64 * 1024
 """Longer lines are shown in pieces."""
 TAIL_LINES = 12
-"""How much of a child's output is told when it fails."""
+"""Lines of a child's output that are shown when it fails."""
 
 _PR_SET_PDEATHSIG = 1
 _LIBC = ctypes.CDLL(None) if sys.platform == "linux" else None
 
 
 class ChildFailed(RsuError):
-    """A child could not be started, ended too early or was not ready in time; the message says which, and why."""
+    """A child could not be started, ended too early or was not ready in time. The message names the child and the reason."""
 
 
 @dataclass(frozen=True)
 class Child:
-    """A process to supervise. `env` is added to our environment, None takes away; `ready` tells whether it does its work yet."""
+    """A process to supervise.
+
+    `env` is added to the environment, and None removes a variable. `ready` checks whether the process works yet.
+    """
 
     name: str
     command: Sequence[str]
@@ -59,8 +62,8 @@ class Child:
 class Supervisor:
     """Runs children until a signal arrives or one of them ends. A context manager: leaving it stops them all.
 
-    `echo(name, line)` shows a line, in a thread of its own; `log_dir` gets a file NAME.log per child; `grace` is how
-    long a child may take to end before it is killed. Use it in the main thread: signals arrive there, and the
+    `echo(name, line)` shows a line, in a thread of its own. `log_dir` gets a file NAME.log per child. `grace` is how
+    many seconds a child may take to end before it is killed. Use it in the main thread: signals arrive there, and the
     children of a thread end with that thread.
     """
 
@@ -86,8 +89,9 @@ class Supervisor:
     def start(self, child: Child) -> None:
         """Start a child and wait until it is ready.
 
-        Raises ChildFailed if it cannot be started, ends first, or is not ready in time, or if an earlier child ends
-        meanwhile; KeyboardInterrupt if a signal arrives meanwhile.
+        Raises:
+            ChildFailed: it cannot be started, ends first or is not ready in time, or an earlier child ends meanwhile.
+            KeyboardInterrupt: a signal arrives meanwhile.
         """
         self._catch_signals()
         running = _Running(child, self._printer, self._log_dir, self._watch_over)
@@ -100,7 +104,7 @@ class Supervisor:
             for one in self._running:
                 if one.ended() and (one is running or not one.child.restart):
                     raise ChildFailed(one.story(f"{one.outcome()} while {child.name} was starting"))
-            with contextlib.suppress(OSError):  # nobody listens yet
+            with contextlib.suppress(OSError):  # it does not listen yet
                 if child.ready():
                     return
             if time.monotonic() > deadline:
@@ -108,7 +112,7 @@ class Supervisor:
             time.sleep(POLL_SECONDS)
 
     def wait(self) -> int:
-        """Block until a signal arrives, then return 0, or until a child ends for good, then return 1."""
+        """Block until a signal arrives, then return 0, or until a child ends permanently, then return 1."""
         self._catch_signals()
         while not self._signals:
             for one in self._running:
@@ -122,13 +126,13 @@ class Supervisor:
         return 0
 
     def stop(self) -> None:
-        """End all children, the last one first, and everything in their sessions; return when nothing is left.
+        """End all children, last one first, and everything in their sessions. Returns when nothing is left.
 
-        A further signal (Ctrl-C again) kills what is left at once.
+        Another signal (Ctrl-C again) kills what is left at once.
         """
         before = self._signals
         left = [one for one in reversed(self._running) if one.process is not None]
-        # Each one's turn comes when those after it have ended; a slow one holds up the others for its share only.
+        # Each child is signalled when those after it have ended. A slow one delays the others for its share only.
         share = self._grace / max(len(left), 1)
         for one in left:
             one.send(signal.SIGTERM)
@@ -148,17 +152,17 @@ class Supervisor:
         self._release_signals()
 
     def _watch_over(self, session: int) -> None:
-        """Tell the guard of a child's session: should this process be killed, it ends what the child leaves there."""
+        """Report a child's session to the guard. If this process is killed, the guard ends what the child leaves there."""
         if self._guard is None:
             self._guard = subprocess.Popen(
                 [sys.executable, "-m", "rsu_pipeline.guard"],
-                # It ends processes and needs no setting, and so no secret, of ours.
+                # It ends processes and needs no setting of the project, and so no secret.
                 env={name: value for name, value in os.environ.items() if not name.startswith("RSU_")},
                 stdin=subprocess.PIPE,
                 start_new_session=True,
                 preexec_fn=default_signals.restore,
             )
-        assert self._guard.stdin is not None  # noqa: S101 - asked for above
+        assert self._guard.stdin is not None  # noqa: S101 - requested above
         with contextlib.suppress(OSError):
             self._guard.stdin.write(b"%d\n" % session)
             self._guard.stdin.flush()
@@ -175,7 +179,7 @@ class Supervisor:
             return
         for number in SIGNALS:
             if number == signal.SIGHUP and signal.getsignal(number) == signal.SIG_IGN:
-                continue  # nohup: it is meant to survive its terminal
+                continue  # nohup: the process is meant to survive its terminal
             self._handlers[number] = signal.signal(number, self._on_signal)
         signal.pthread_sigmask(signal.SIG_UNBLOCK, (signal.SIGINT, signal.SIGTERM))
 
@@ -185,7 +189,7 @@ class Supervisor:
         self._handlers.clear()
 
     def _on_signal(self, _number: int, _frame: FrameType | None) -> None:
-        # Wrappers such as `uv run` pass on the Ctrl-C that the terminal has sent us already: one press, two signals.
+        # Wrappers such as `uv run` pass on the Ctrl-C that the terminal has already sent: one press, two signals.
         now = time.monotonic()
         if now - self._last_signal > 0.3:
             self._signals += 1
@@ -208,12 +212,16 @@ class _Running:
         self._due: float | None = None
 
     def start(self) -> None:
-        """Start its process. Raises ChildFailed if that is not possible."""
-        # A pipe makes Python hold back its output, unless told otherwise.
+        """Start its process.
+
+        Raises:
+            ChildFailed: that is not possible.
+        """
+        # Python buffers its output to a pipe unless this is set.
         settings = {"PYTHONUNBUFFERED": "1"} | dict(os.environ) | dict(self.child.env)
         environment = {name: value for name, value in settings.items() if value is not None}
         try:
-            process = subprocess.Popen(  # noqa: S603 - our own commands
+            process = subprocess.Popen(  # noqa: S603 - the project's own commands
                 list(self.child.command),
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.PIPE,
@@ -232,12 +240,12 @@ class _Running:
         self._pump.start()
 
     def start_again_when_due(self) -> None:
-        """Start a process that has ended again, after a delay that grows as long as it keeps ending soon."""
+        """Restart a process that has ended, after a delay that grows as long as it keeps ending soon."""
         now = time.monotonic()
         if self._due is None:
             if now - self._started > STEADY_SECONDS:
                 self._delay = FIRST_DELAY
-            self._printer.put(self.child.name, f"{self.outcome()}; starting it again in {self._delay:g} s")
+            self._printer.put(self.child.name, f"{self.outcome()}. Restarting it in {self._delay:g} s")
             self.kill()
             self._due = now + self._delay
             self._delay = min(self._delay * 2, LAST_DELAY)
@@ -252,21 +260,21 @@ class _Running:
         return self.process is not None and self.process.poll() is not None
 
     def outcome(self) -> str:
-        """How its process ended, in words."""
+        """Return how its process ended, in words."""
         status = self.process.returncode if self.process else None
         if status is not None and status < 0:
             return f"was ended by {signal.Signals(-status).name}"
         return f"ended with status {status}"
 
     def story(self, what: str) -> str:
-        """One sentence on the child with the last lines of its output."""
+        """Return a sentence about the child with the last lines of its output."""
         if self._pump and self.ended():
-            self._pump.join(1)  # until what it wrote last has arrived
+            self._pump.join(1)  # until its last output has arrived
         lines = "\n".join(f"  {line}" for line in self._tail)
-        return f"{self.child.name} {what}; its last output:\n{lines}" if lines else f"{self.child.name} {what}."
+        return f"{self.child.name} {what}. Its last output:\n{lines}" if lines else f"{self.child.name} {what}."
 
     def has_processes(self) -> bool:
-        """Whether anything of it is alive: its process or others in the session."""
+        """Return whether its process or another one in its session is alive."""
         if self.process is None:
             return False
         return self.process.poll() is None or any(True for _ in members(self.process.pid))
@@ -274,7 +282,7 @@ class _Running:
     def send(self, number: signal.Signals) -> None:
         """Signal every process of its session."""
         if self.process is None or not self.has_processes():
-            return  # its number may be another's by now
+            return  # its process id may be another's by now
         with contextlib.suppress(OSError):
             os.killpg(self.process.pid, number)
         for pid, group in list(members(self.process.pid)):
@@ -286,11 +294,11 @@ class _Running:
         """Kill every process of its session and wait until they are gone."""
         deadline = time.monotonic() + 5
         while self.has_processes() and time.monotonic() < deadline:
-            self.send(signal.SIGKILL)  # again and again: one may have started another meanwhile
+            self.send(signal.SIGKILL)  # repeatedly: a process may have started another meanwhile
             time.sleep(0.01)
 
     def finish(self) -> None:
-        """Let go of the ended process and its output."""
+        """Release the ended process and its output."""
         if self._pump:
             self._pump.join(1)
         if self._log:
@@ -298,8 +306,8 @@ class _Running:
         self.process = None
 
     def _read(self, process: subprocess.Popen[bytes]) -> None:
-        """Pass on what the process writes until nobody can write any more. Runs in a thread of its own."""
-        assert process.stdout is not None  # noqa: S101 - asked for in start
+        """Pass on the output of the process until nothing can write any more. Runs in a thread of its own."""
+        assert process.stdout is not None  # noqa: S101 - requested in start
         with process.stdout as stream:
             while data := stream.readline(LINE_BYTES):
                 line = data.decode(errors="replace").rstrip("\r\n")
@@ -310,22 +318,24 @@ class _Running:
 
 
 def _prepare_child(parent: int) -> Callable[[], None]:
-    """Return what a new process does before it becomes the child: take the default signal dispositions, and ask the kernel for
-    a SIGTERM when its parent is killed."""
+    """Return what a new process does before it becomes the child.
+
+    It restores the default signal dispositions, and asks the kernel for a SIGTERM when its parent is killed.
+    """
 
     def prepare() -> None:
         default_signals.restore()
         if _LIBC is None:
             return
         _LIBC.prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
-        if os.getppid() != parent:  # it was killed before we asked
+        if os.getppid() != parent:  # it was killed before this request
             os._exit(1)
 
     return prepare
 
 
 def members(session: int) -> Iterator[tuple[int, int]]:
-    """The living processes of a session with their process groups; where there is no /proc, those of its own group."""
+    """Yield the living processes of a session with their process groups. Without /proc, yields those of its own group."""
     if not Path("/proc/self/stat").exists():
         with contextlib.suppress(OSError):
             os.killpg(session, 0)
@@ -333,7 +343,7 @@ def members(session: int) -> Iterator[tuple[int, int]]:
         return
     for entry in Path("/proc").glob("[0-9]*/stat"):
         with contextlib.suppress(OSError):
-            # After the name, which may hold anything: state, parent, process group, session.
+            # After the name, which may contain anything: state, parent, process group, session.
             state, _, group, its_session = entry.read_text(errors="replace").rpartition(")")[2].split()[:4]
             if int(its_session) == session and state not in "ZX":
                 yield int(entry.parent.name), int(group)

@@ -1,4 +1,4 @@
-"""Values of settings from the text of environment variables. Each raises SettingsError, which names the variable."""
+"""Parse values of settings from environment variables. Each function raises SettingsError, which names the variable."""
 
 import ipaddress
 import re
@@ -23,7 +23,7 @@ def _shown(text: str) -> str:
 
 
 class Reader:
-    """Typed access to environment variables; an empty variable counts as not set."""
+    """Typed access to environment variables. An empty variable counts as not set."""
 
     def __init__(self, env: Mapping[str, str]) -> None:
         self._env = env
@@ -74,26 +74,26 @@ def parse_base_url(text: str) -> str:
         host, plain = parts.hostname, parts.port is None or parts.port > 0
     except ValueError:
         host, plain = None, False
-    # The text itself may hold a password or a key, and is not repeated.
+    # The text itself may contain a password or a key, and is not repeated.
     if not (host and plain and parts.scheme in ("http", "https")) or set(text) & set("@?# ") or not text.isprintable():
         raise SettingsError(
             f"RSU_API_BASE_URL must be a plain https:// address such as {DEFAULT_API_BASE_URL}, without user or query."
         )
     if parts.scheme == "http" and host not in LOOPBACK_HOSTS:
-        raise SettingsError("RSU_API_BASE_URL uses http://, which would send secrets in the clear; use https://.")
+        raise SettingsError("RSU_API_BASE_URL uses http://, which would send secrets in clear text: use https://.")
     return text.rstrip("/")
 
 
 def parse_alert_urls(text: str) -> tuple[str, ...]:
-    """Addresses between commas or blanks. A comma may also stand in an address, where no new one begins after it."""
+    """Return addresses separated by commas or blanks. A comma may also be part of an address, if no new one begins after it."""
     found = tuple(
         url for part in re.split(r"[\s,]+(?=[A-Za-z][A-Za-z0-9+.-]*://)", text) if (url := part.strip(", \t\r\n"))
     )
     # The addresses are secrets, and are not repeated.
     if not all(re.fullmatch(r"[A-Za-z][A-Za-z0-9+.-]*://\S+", url) and url.isprintable() for url in found):
         raise SettingsError(
-            "RSU_ALERT_URLS must hold addresses as apprise has them, such as mailto://user:password@example.com, with"
-            " commas or blanks between them."
+            "RSU_ALERT_URLS must be a list of addresses in apprise's form, such as mailto://user:password@example.com, separated"
+            " by commas or blanks."
         )
     return found
 
@@ -119,7 +119,7 @@ def parse_ip_address(text: str) -> str:
 
 
 def parse_ui_origins(text: str) -> tuple[str, ...]:
-    """Return the origins that the names stand for. A name is reached by https unless it is written with http://."""
+    """Return the origins of the names. A name is reached by https unless it is written with http://."""
     found = []
     for part in re.split(r"[\s,]+", text.lower()):
         if not part:
@@ -129,8 +129,8 @@ def parse_ui_origins(text: str) -> tuple[str, ...]:
         )
         if match is None:
             raise SettingsError(
-                "RSU_UI_HOSTS must hold names of the web UI such as hub.example.com or hub.example.com:8443, with commas"
-                " between them and http:// before a name that is reached without TLS."
+                "RSU_UI_HOSTS must be a list of names of the web UI such as hub.example.com or hub.example.com:8443, separated by"
+                " commas, with http:// before a name that is reached without TLS."
             )
         scheme, name, port = match[1] or "https", match[2], match[3]
         # A browser leaves the usual port out of Host and Origin.

@@ -1,8 +1,7 @@
 """Everything that can be set from outside, read once from the environment into one typed object.
 
-Nothing else reads settings from
-`os.environ`; the commands only hand it on to other processes. A value that cannot be used raises `SettingsError`, whose text is one
-sentence naming the variable, and which never repeats a secret value.
+Nothing else reads settings from `os.environ`. The commands only pass it on to other processes. A value that cannot be
+used raises `SettingsError`, whose text is one sentence that names the variable and never repeats a secret value.
 """
 
 import ipaddress
@@ -25,26 +24,26 @@ class ApiSettings:
     connect_timeout: float = 5.0
     """Seconds to wait for a connection."""
     read_timeout: float = 30.0
-    """Seconds to wait for the next bytes of an answer."""
+    """Seconds to wait for the next bytes of a response."""
     total_timeout: float = 120.0
-    """Seconds a whole call may take; a slowly dribbling answer is cut off here."""
+    """Seconds that a whole call may take. A response that trickles in slowly is cut off here."""
     race_day_timeout: float = 15.0
-    """The same for calls of the watch, and for all calls while a race is in its window, where this is shorter."""
+    """The same for calls of the watch, and for all calls while a race is in its window, if this is shorter."""
     registration: str | None = field(default=None, repr=False)
     """`<id>.<token>` of the caller registration, mandatory at RunSignup from 2027-01-01."""
     registration_secret: str | None = field(default=None, repr=False)
     attempts: int = 4
-    """Attempts at one call, the first included; each is counted in the ledger."""
+    """Attempts at one call, the first included. Each is counted in the ledger."""
     backoff: float = 1.0
-    """Seconds before the second attempt; doubles, with jitter."""
+    """Seconds before the second attempt. Doubles, with jitter."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class BudgetSettings:
-    """What the call ledger allows."""
+    """The limits of the call ledger."""
 
     calls_per_hour: int = 1000
-    """Per credential, over any sliding hour."""
+    """Calls per credential, over any sliding hour."""
     max_in_flight: int = 2
     """RunSignup's terms allow a caller two calls at a time."""
     in_flight_scope: InFlightScope = "all"
@@ -57,39 +56,43 @@ class SyncSettings:
 
     incremental_days: float = 7.0
     event_hours: float = 6.0
-    """Hours that an event without an end is taken to last. Most road marathons close their course after about six. The
-    full reads after the end, at once and a day later, cover longer ones."""
+    """Hours that an event without an end is assumed to last.
+
+    Most road marathons close their course after about six. The full reads after the end, at once and a day later, cover longer
+    ones.
+    """
     """Days after which a race is read in full again."""
     page_size: int = 2500
-    """Registrations asked for in one call; 2500 is RunSignup's maximum."""
+    """Registrations requested in one call. 2500 is RunSignup's maximum."""
     cursor_overlap: int = 120
-    """Seconds by which a cursor is set back, for clock skew and rows that become visible late. RunSignup advises at
-    least 10."""
+    """Seconds by which a cursor is set back, for clock skew and rows that become visible late. RunSignup advises at least 10."""
     max_clock_skew: float = 120.0
     """Seconds by which the clocks of hub, database and RunSignup may differ. The cursor's overlap covers as much."""
     mass_removal_share: float = 0.2
     """A full read that would remove more than this share of an event's registrations removes none."""
     mass_removal_floor: int = 5
-    """So many removals are always allowed, whatever their share."""
+    """This many removals are always allowed, regardless of their share."""
     race_detail_hours: float = 24.0
-    """Hours after which the detail of a race with an upcoming edition is read again though its record seems unchanged: a
-    call for each such race a day. Races with past editions only are read a seventh as often."""
+    """Hours after which the detail of a race with an upcoming edition is read again though its record seems unchanged.
+
+    That is one call per such race and day. Races with past editions only are read a seventh as often.
+    """
     full_read_up_to_rows: int = 500
-    """Races up to so many registrations are read in full at every visit, which is one call; 0 turns this off."""
+    """Races with at most this many registrations are read in full by every sync, which is one call. 0 turns this off."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class CadenceSettings:
-    """Seconds between two reads of a race, by how far off its events are."""
+    """Seconds between two reads of a race, by the distance of its events."""
 
     later: float = 4 * 3600
-    """More than 24 hours before the start, or when no start is known; the listing of races too."""
+    """More than 24 hours before the start, or if no start is known. Also for the listing of races."""
     day: float = 15 * 60
     """From 24 to 4 hours before the start."""
     window: float = 5 * 60
-    """From 4 hours before, should the watch not run; where it runs it looks far more often."""
+    """From 4 hours before the start, if the watch does not run. The watch polls far more often."""
     after_failure: float = 15 * 60
-    """After a read that failed, where this is shorter than the race's interval."""
+    """After a read that failed, if this is shorter than the race's interval."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -97,22 +100,24 @@ class WatchSettings:
     """How races in their window are watched."""
 
     interval: float = 20.0
-    """Seconds between two looks at a race, if budget and calls in flight allow."""
+    """Seconds between two polls of a race, if budget and calls in flight allow."""
     removed_every: int = 6
-    """Removed registrations are asked for at every n-th poll, for which a small race is read in full instead."""
+    """Removed registrations are requested at every n-th poll. A small race is read in full instead."""
     refresh_seconds: float = 300.0
-    """Seconds between two refreshes of the events of a race in its window, one call each: 12 of the some 200 calls that a race
-    takes an hour. A start that moves is seen within them."""
+    """Seconds between two refreshes of the events of a race in its window, one call each.
+
+    That is 12 of about 200 calls per race and hour. A start that moves is noticed within this time.
+    """
     slice_seconds: float = 600.0
     """How long one run watches before its successor takes over."""
     shards: int = 1
     """Runs that share the partners among them."""
     bib_poll: BibPoll = "watch"
-    """`watch`: runs of job watch look for bibs. `sensor`: no such runs; the sensor bib_changes looks by itself."""
+    """`watch`: runs of job watch poll for bibs. `sensor`: no such runs, the sensor bib_changes polls itself."""
 
     @property
     def refreshes_per_poll(self) -> float:
-        """Calls for the events of a race that a poll takes on average."""
+        """Calls for the events of a race per poll, on average."""
         return min(1.0, self.interval / self.refresh_seconds)
 
 
@@ -129,17 +134,17 @@ class PrivacySettings:
     """How long personal data is kept."""
 
     contact_days: int = 0
-    """Days after an event is over, or a registration removed, until its contact data goes at night; 0 keeps it."""
+    """Days after an event is over, or a registration removed, until its contact data is deleted at night. 0 keeps it."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class AlertSettings:
-    """Who is told when somebody must act."""
+    """Who is notified of alerts."""
 
     urls: tuple[str, ...] = field(default=(), repr=False)
-    """Addresses of notifiers as apprise has them; secrets as a whole, many carry a token in the path."""
+    """Addresses of notifiers in apprise's form. They are secrets as a whole, because many carry a token in the path."""
     link: str = "http://127.0.0.1:3000"
-    """Base address of the web UI, for links in messages."""
+    """Base address of the Dagster UI, for links in messages."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -147,23 +152,27 @@ class UiSettings:
     """Where the web UI listens and under which names it answers."""
 
     address: str = "127.0.0.1"
-    """IP address to listen on. Another one than loopback needs `is_behind_proxy`."""
+    """IP address to listen on. Any address but loopback needs `is_behind_proxy`."""
     origins: tuple[str, ...] = ()
     """Origins of the page beside those on loopback, such as https://hub.example.com."""
     is_behind_proxy: bool = False
     """Whether only a proxy with a login, or the port that a container publishes on loopback, leads to the address."""
 
     def check_address(self, address: str) -> None:
-        """Raise SettingsError where people of other machines would reach a UI that has no login."""
+        """Check that people of other machines cannot reach a UI without a login.
+
+        Raises:
+            SettingsError: they could.
+        """
         try:
             is_loopback = ipaddress.ip_address(address).is_loopback
         except ValueError:  # a name, which may lead anywhere
             is_loopback = address == "localhost"
         if not (is_loopback or self.is_behind_proxy):
             raise SettingsError(
-                f"The web UI has no login, so it does not listen on {address}, which other machines reach. Leave it at"
-                " 127.0.0.1 and put a proxy with TLS and passwords before it (deploy/proxy/nginx.conf), or use an SSH"
-                " tunnel: docs/security.md says how."
+                f"The web UI has no login, so it does not listen on {address}, which other machines can reach. Leave it at"
+                " 127.0.0.1 and put a proxy with TLS and passwords in front of it (deploy/proxy/nginx.conf), or use an SSH"
+                " tunnel. docs/security.md explains how."
             )
 
 
@@ -172,11 +181,11 @@ class Settings:
     """All settings, with defaults for every one."""
 
     home: Path
-    """Folder for what this installation keeps on disk: the embedded PostgreSQL, the secret key file, logs."""
+    """Folder for the files of this installation: the embedded PostgreSQL, the secret key file, logs."""
     database_url: str | None = field(default=None, repr=False)
-    """libpq URL of the hub's database; None means the embedded PostgreSQL."""
+    """libpq URL of the hub's database. None means the embedded PostgreSQL."""
     secret_keys: tuple[str, ...] = field(default=(), repr=False)
-    """Fernet keys that seal partners' secrets, the newest first; empty means the key file in `home`."""
+    """Fernet keys that encrypt partners' secrets, newest first. Empty means the key file in `home`."""
     timezone: ZoneInfo = field(default_factory=lambda: ZoneInfo("America/New_York"))
     ui_port: int = 3000
     ui: UiSettings = UiSettings()
@@ -191,7 +200,7 @@ class Settings:
 
     @property
     def ui_url(self) -> str:
-        """Where this machine reaches the web UI."""
+        """Address at which this machine reaches the web UI."""
         address = ipaddress.ip_address(self.ui.address)
         if address.is_unspecified:
             return f"http://127.0.0.1:{self.ui_port}"
@@ -199,21 +208,24 @@ class Settings:
 
 
 def project_root() -> Path:
-    """The folder that holds dagster.yaml and workspace.yaml: the checkout the package is installed from, else the
-    working directory."""
+    """Return the folder with dagster.yaml and workspace.yaml: the checkout of the package, else the working directory."""
     checkout = Path(__file__).resolve().parent.parent
     return checkout if (checkout / "workspace.yaml").exists() else Path.cwd()
 
 
 def load(environ: Mapping[str, str] | None = None) -> Settings:
-    """The settings of this process. Raises SettingsError on the first value that cannot be used."""
+    """Return the settings of this process.
+
+    Raises:
+        SettingsError: a value cannot be used. The first such value is named.
+    """
     env = os.environ if environ is None else environ
     read = setting_values.Reader(env)
     default = Settings(home=project_root() / ".rsu")
     registration, registration_secret = read.text("RSU_API_REG"), read.text("RSU_API_REG_SECRET")
     if (registration is None) != (registration_secret is None):
         given, other = ("", "_SECRET") if registration else ("_SECRET", "")
-        raise SettingsError(f"RSU_API_REG{given} is set without RSU_API_REG{other}; set both or neither.")
+        raise SettingsError(f"RSU_API_REG{given} is set without RSU_API_REG{other}: set both or neither.")
     ui_port = read.integer("RSU_UI_PORT", default.ui_port, low=1, high=65535)
     return Settings(
         home=setting_values.parse_home(read.text("RSU_HOME") or str(default.home)),

@@ -216,7 +216,7 @@ def test_a_child_is_started_again_with_growing_delays(
     monkeypatch.setattr(processes, "LAST_DELAY", 0.15)
     supervisor.start(Child("daemon", script("print('hello')"), restart=True))
     _wait_until(supervisor, lambda: sum(line == "hello" for _, line in lines.all) >= 5)
-    told = [line for _, line in lines.all if "again" in line]
+    told = [line for _, line in lines.all if "Restarting it" in line]
     assert [line.split()[-2] for line in told[:4]] == ["0.05", "0.1", "0.15", "0.15"]
 
 

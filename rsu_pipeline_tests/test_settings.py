@@ -285,7 +285,7 @@ def test_names_of_the_web_ui_become_origins() -> None:
 
 @pytest.mark.parametrize("text", ["*", "*.example.com", "https://hub.example.com/", "ftp://x", "a:b", "a@b", "-x"])
 def test_a_name_of_the_web_ui_that_is_none_is_refused(text: str) -> None:
-    with pytest.raises(SettingsError, match="RSU_UI_HOSTS must hold names"):
+    with pytest.raises(SettingsError, match="RSU_UI_HOSTS must be a list of names"):
         load({"RSU_UI_HOSTS": text})
 
 

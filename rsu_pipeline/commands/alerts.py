@@ -1,4 +1,4 @@
-"""`rsu alerts`: who is told when somebody must act."""
+"""`rsu alerts`: open alerts and their notifications."""
 
 import sys
 
@@ -12,10 +12,10 @@ from rsu_pipeline.warehouse import alerts as kept
 
 @click.group()
 def alerts() -> None:
-    """What somebody must act on, and who is told.
+    """Show open alerts and test their notifications.
 
-    The sensor `alerts` tells each cause once, by the notifiers of RSU_ALERT_URLS. docs/alerts.md says what each kind
-    means and what to do.
+    The sensor `alerts` notifies operators once per problem, by the notifiers of RSU_ALERT_URLS. docs/alerts.md describes each
+    kind of alert and what to do.
     """
 
 
@@ -23,26 +23,26 @@ def alerts() -> None:
 def test() -> None:
     """Send one message to every address in RSU_ALERT_URLS.
 
-    Shows the kind of each service and whether it took the message; the addresses are secrets. Exit code 1 when one
-    failed, 2 when none is set.
+    Shows the kind of each service and whether it accepted the message. The addresses are secrets. Exit code 1 if one
+    failed, 2 if none is set.
     """
     settings = installation.current().settings.alerts
     if not settings.urls:
-        click.echo("Error: RSU_ALERT_URLS is not set, so nobody is told of anything.", err=True)
+        click.echo("Error: RSU_ALERT_URLS is not set, so no notifications are sent.", err=True)
         sys.exit(2)
     from rsu_pipeline.alerts.send import send
 
-    sent = send(settings.urls, "RunSignup hub: a test", f"This is a test; nothing is wrong. {settings.link}")
+    sent = send(settings.urls, "RunSignup hub: a test", f"This is a test. Nothing is wrong. {settings.link}")
     for one in sent:
-        click.echo(f"{one.scheme}: {'took the message' if one.ok else 'failed'}")
+        click.echo(f"{one.scheme}: {'accepted the message' if one.ok else 'failed'}")
     if not all(one.ok for one in sent):
         sys.exit(1)
 
 
 @alerts.command("list")
-@click.option("--json", "as_json", is_flag=True, help="For programs.")
+@click.option("--json", "as_json", is_flag=True, help="Output JSON.")
 def list_(as_json: bool) -> None:
-    """Show what is open, the oldest first."""
+    """Show the open alerts, oldest first."""
     with hub("alerts list") as conn:
         found = kept.open_alerts(conn)
     if as_json:
@@ -50,9 +50,11 @@ def list_(as_json: bool) -> None:
         show_json([{"cause": alert.key} | {name: getattr(alert, name) for name in names} for alert in found])
         return
     if not found:
-        click.echo("Nothing is open.")
+        click.echo("No open alerts.")
         return
-    table = DisplayTable(Column("kind", no_wrap=True), "what", Column("since (UTC)", no_wrap=True), "told", box=None)
+    table = DisplayTable(
+        Column("kind", no_wrap=True), "what", Column("since (UTC)", no_wrap=True), "notified", box=None
+    )
     for alert in found:
         table.add_row(
             alert.kind,

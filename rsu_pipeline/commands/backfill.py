@@ -1,4 +1,4 @@
-"""`rsu backfill`: past editions, asked for from the shell and read by the same runs as from the web UI."""
+"""`rsu backfill`: request past editions from the shell. The same runs read them as from the Dagster UI."""
 
 import datetime as dt
 import sys
@@ -18,24 +18,24 @@ from rsu_pipeline.warehouse import backfill_cancellation, backfill_progress, cre
 
 LOOK_EVERY = 1.0
 DAEMON_SECONDS = 90.0
-"""A daemon that has not reported for so long is taken for dead; it reports every 30 s."""
+"""A daemon without a heartbeat for this long counts as down. It sends one every 30 s."""
 
 
 @click.command()
 @click.option(
-    "--partner", "names", multiple=True, metavar="ID", help="Number or key of a partner; may be repeated. Default: all."
+    "--partner", "names", multiple=True, metavar="ID", help="Id or key of a partner. May be repeated. Default: all."
 )
 @click.option("--since", type=click.IntRange(1900, 2200), metavar="YEAR", help="Leave out events of earlier years.")
-@click.option("--restart", is_flag=True, help="Read again what was read before.")
-@click.option("--wait", is_flag=True, help="Stay until it is done, and show how far it is.")
-@click.option("--cancel", is_flag=True, help="Cancel it: no more is read until it is asked for again.")
-@click.option("--json", "as_json", is_flag=True, help="For programs: how far each partner is.")
+@click.option("--restart", is_flag=True, help="Read again what was already read.")
+@click.option("--wait", is_flag=True, help="Wait until it is complete, and show the progress.")
+@click.option("--cancel", is_flag=True, help="Cancel it. Nothing more is read until it is requested again.")
+@click.option("--json", "as_json", is_flag=True, help="Output the progress of each partner as JSON.")
 def backfill(names: tuple[str, ...], since: int | None, restart: bool, wait: bool, cancel: bool, as_json: bool) -> None:
     """Read the registrations of past editions.
 
-    It is read in slices of minutes that go behind everything else, goes on by itself until done, and can be asked for
-    again at any time: what is stored is not read twice. With --cancel it ends until then, like a run or a backfill that is
-    terminated in the web UI. Exit code 1 when a race failed; it is tried again later.
+    A backfill is read in slices of minutes that run behind everything else. It continues by itself until it is complete, and
+    can be requested again at any time: nothing stored is read twice. --cancel ends it until then, as terminating its run or
+    cancelling the backfill in the Dagster UI does. Exit code 1 if a race failed. It is retried later.
     """
     if cancel and (wait or restart or since is not None):
         raise click.UsageError("--cancel reads nothing: leave out --wait, --restart and --since.")
@@ -58,28 +58,28 @@ def backfill(names: tuple[str, ...], since: int | None, restart: bool, wait: boo
         for item in found:
             click.echo(line(item))
     else:
-        words = "it begins within a minute" if daemon else "no daemon is running: `rsu up` starts it, or add --wait"
-        click.echo(f"Asked for the history of {len(chosen)} partners; {words}. `rsu status` tells how far it is.")
+        words = "it begins within a minute" if daemon else "no daemon is running. Start it with `rsu up`, or add --wait"
+        click.echo(f"Requested the backfill of {len(chosen)} partners: {words}. `rsu status` shows the progress.")
     sys.exit(1 if wait and not all(item.is_complete for item in found) else 0)
 
 
 def line(item: backfill_progress.Progress) -> str:
-    """How far a partner's history is, in a sentence."""
+    """Return the progress of a partner's backfill in a sentence."""
     text = (
         f"{item.key}: {item.settled} of {item.events} past events, {item.registrations:,}"
         f" registrations, {item.races_done} of {item.races} races"
     )
     if item.unavailable:
-        text += f", {item.unavailable} events not to be had any more"
+        text += f", {item.unavailable} events no longer available"
     if item.retry_at:
-        text += f", {item.failing} races FAILED (tried again {item.retry_at:%Y-%m-%d %H:%M} UTC)"
+        text += f", {item.failing} races FAILED (retried {item.retry_at:%Y-%m-%d %H:%M} UTC)"
     if item.cancelled_at:
         return f"{text}, cancelled at {item.cancelled_at:%Y-%m-%d %H:%M} UTC (`rsu backfill` resumes it)"
     return text + (", complete" if item.is_complete else "")
 
 
 def _cancel(chosen: Sequence[credentials.Partner], *, as_json: bool) -> None:
-    """Withdraw the partners' open requests, and terminate the runs that read them."""
+    """Cancel the partners' open requests, and terminate the runs that read them."""
     now = dt.datetime.now(dt.UTC)
     with hub("backfill") as conn:
         numbers = {partner.partner_id for partner in chosen}
@@ -94,18 +94,18 @@ def _cancel(chosen: Sequence[credentials.Partner], *, as_json: bool) -> None:
         show_json({"partners": [vars(item) | {"is_complete": item.is_complete} for item in found]})
         return
     if not cancelled:
-        click.echo("No backfill of these partners is open: nothing to cancel.")
+        click.echo("These partners have no open backfill. Nothing to cancel.")
         return
     click.echo(
         f"Cancelled the backfill of {len(cancelled)} partners ({', '.join(item.key for item in cancelled)})."
-        " What is stored stays. `rsu backfill` resumes it."
+        " What is stored is kept. `rsu backfill` resumes it."
     )
     for run_id in unreached:
         click.echo(f"Run {run_id[:8]} could not be terminated from here. It ends after the race that it reads.")
 
 
 def _terminate(keys: Sequence[str], at: dt.datetime) -> list[str]:
-    """Terminate the partners' runs and show the cancellation in the web UI. Return the runs that were not reached."""
+    """Terminate the partners' runs and show the cancellation in the Dagster UI. Return the runs that were not reached."""
     import dagster as dg
 
     from rsu_pipeline.orchestration import cancelled_runs
@@ -117,7 +117,7 @@ def _terminate(keys: Sequence[str], at: dt.datetime) -> list[str]:
 
 
 def _prepare(keys: Sequence[str]) -> bool:
-    """Makes sure that the partners have partitions; whether a daemon is at work that will read their history."""
+    """Ensure that the partners have partitions, and return whether a daemon is running that will read their past editions."""
     import dagster as dg
 
     from rsu_pipeline.orchestration import partitions
@@ -135,8 +135,7 @@ def _progress(chosen: Sequence[credentials.Partner]) -> list[backfill_progress.P
 
 
 def _wait(chosen: Sequence[credentials.Partner], daemon: bool, *, silent: bool) -> None:
-    """Until every partner's history is complete, or only races are left that failed; where no daemon reads it, this
-    process does."""
+    """Wait until every partner's backfill is complete, or only failed races are left. Without a daemon this process reads."""
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
     shown: Any = nullcontext() if silent else Progress(*columns, console=Console(stderr=True))
     with shown as bar:
@@ -164,13 +163,13 @@ def _wait(chosen: Sequence[credentials.Partner], daemon: bool, *, silent: bool) 
 
 
 def _only_failed(item: backfill_progress.Progress) -> bool:
-    """Whether nothing is left but races that failed and wait to be tried again."""
+    """Return whether only races are left that failed and wait for a retry."""
     waits = item.retry_at is not None and item.retry_at > dt.datetime.now(dt.UTC)
     return waits and item.races - item.races_done <= item.failing
 
 
 def _read(key: str) -> None:
-    """One slice, as a run of this process."""
+    """Read one slice, as a run of this process."""
     ran = run_here(
         "backfill_history",
         key,

@@ -21,39 +21,39 @@ from rsu_pipeline.warehouse.sealing import SecretKeyError
 
 
 def connection(url: str) -> tuple[list[str], dict[str, str]]:
-    """Arguments and environment with which pg_dump and pg_restore find the hub's database."""
+    """Return the arguments and environment with which pg_dump and pg_restore connect to the hub's database."""
     conninfo, environment = addresses.parse(url).for_programs()
     return ["--dbname", conninfo], environment
 
 
 @contextmanager
 def _plain_refusals(file: Path) -> Iterator[None]:
-    """Turn what the file system refuses into one sentence about the file."""
+    """Turn an error of the file system into one sentence about the file."""
     try:
         yield
     except OSError as error:
         raise click.UsageError(
-            f"{file.absolute()} cannot be written ({error.strerror}): choose a folder that this user may write to."
+            f"{file.absolute()} cannot be written ({error.strerror}). Choose a folder that this user may write to."
         ) from None
 
 
 @click.command("export")
 @click.argument("file", type=click.Path(dir_okay=False, path_type=Path))
-@click.option("--force", is_flag=True, help="Write over FILE when it is there.")
+@click.option("--force", is_flag=True, help="Overwrite FILE if it exists.")
 def export_(file: Path, force: bool) -> None:
-    """Write the whole hub to FILE: registrations, cursors, call ledger, credentials (sealed) and Dagster's runs.
+    """Write the whole hub to FILE: registrations, cursors, call ledger, credentials (encrypted) and Dagster's runs.
 
-    It can be done while everything runs, and FILE is of one moment. The key that opens the secrets is not in it: keep
-    secret.key of RSU_HOME, or RSU_SECRET_KEY, apart. FILE holds personal data; only you can read it.
+    This works while everything runs, and FILE is a snapshot of one moment. The encryption key is not in it: keep secret.key
+    of RSU_HOME, or RSU_SECRET_KEY, apart. FILE contains personal data, and only you can read it.
 
-    A database of an older or newer version is exported as it is, so that a backup can be made before an upgrade.
+    A database of an older or newer version is exported unchanged, so that a backup can be made before an upgrade.
     """
     part = file.with_name(f"{file.name}.part")
     with _plain_refusals(file):
         if file.exists() and not force:
-            raise click.UsageError(f"{file} is there already: choose another name, or --force to write over it.")
+            raise click.UsageError(f"{file} already exists. Choose another name, or overwrite it with --force.")
         if not file.absolute().parent.is_dir():
-            raise click.UsageError(f"There is no folder {file.absolute().parent}: make it, or choose another.")
+            raise click.UsageError(f"There is no folder {file.absolute().parent}. Create it, or choose another.")
     url = installation.current().database_url
     arguments, environment = connection(url)
     with database.session(url, purpose="export") as conn:
@@ -75,18 +75,18 @@ def export_(file: Path, force: bool) -> None:
         raise
     part.replace(file)
     click.echo(
-        f"Wrote {file} ({file.stat().st_size / 1e6:,.1f} MB). The key of the secrets is not in it:"
-        f" {'RSU_SECRET_KEY' if installation.current().settings.secret_keys else _key_file()} belongs to it, kept apart."
+        f"Wrote {file} ({file.stat().st_size / 1e6:,.1f} MB). It does not contain the encryption key:"
+        f" keep {'RSU_SECRET_KEY' if installation.current().settings.secret_keys else _key_file()} apart from it."
     )
 
 
 @click.command("import")
 @click.argument("file", type=click.Path(exists=True, dir_okay=False, path_type=Path))
 def import_(file: Path) -> None:
-    """Bring a FILE of `rsu db export` into the hub's database, which must be empty.
+    """Restore a FILE of `rsu db export` into the hub's database, which must be empty.
 
-    All of it or nothing. Put the old machine's secret.key into RSU_HOME first, or set its RSU_SECRET_KEY; afterwards
-    `rsu up` goes on where the other machine stopped. Never run both: each would spend the other's calls.
+    The restore is one transaction. Put the old machine's secret.key into RSU_HOME first, or set its RSU_SECRET_KEY. Afterwards
+    `rsu up` continues where the other machine stopped. Never run both: each would spend the other's calls.
     """
     with file.open("rb") as stream:
         dump_format = client_programs.read_format(stream.read(16))
@@ -97,7 +97,7 @@ def import_(file: Path) -> None:
     with database.session(url, purpose="import") as conn:
         if tables := _tables(conn):
             raise click.UsageError(
-                f"The database at {database.place(url)} has {tables} tables already; import into an empty one."
+                f"The database at {database.place(url)} has {tables} tables already. Import into an empty database."
             )
         server, settings = client_programs.Server.of(conn), _settings(conn)
         found = client_programs.find_programs("pg_restore")
@@ -109,36 +109,42 @@ def import_(file: Path) -> None:
             _restore_through_psql([*restore, "--file=-", str(file)], psql, environment, settings)
         else:
             _run([*restore, *arguments, "--single-transaction", str(file)], environment, "Reading", None)
-    # Another session, since it finds the tables in the schema that the file has them in.
+    # Another session, because it finds the tables in the schema that the file has them in.
     with database.session(url, purpose="import") as conn:
         database.migrate(conn)
         present = [partner for partner in credentials.partners(conn) if partner.credential_id]
         closed = [str(partner.key or partner.partner_id) for partner in present if not _opens(conn, partner.partner_id)]
     if closed:
         raise database.DatabaseError(
-            f"Everything is in, but the secrets of {', '.join(closed[:10])} do not open with the key of this machine:"
-            f" put the other machine's secret.key at {_key_file()}, or set RSU_SECRET_KEY."
+            f"Everything is restored, but the secrets of {', '.join(closed[:10])} cannot be decrypted with the key of this"
+            f" machine. Put the other machine's secret.key at {_key_file()}, or set RSU_SECRET_KEY."
         )
-    click.echo(f"Everything is in: {len(present)} partners, whose secrets open. `rsu up` goes on from here.")
+    click.echo(
+        f"Everything is restored: {len(present)} partners, whose secrets can be decrypted. Continue with `rsu up`."
+    )
 
 
 def _refuse_what_is_no_hub_of_ours(file: Path, pg_restore: client_programs.ClientProgram) -> None:
-    """Raise UsageError for a dump of another program's database, or of a newer version of this one."""
+    """Refuse a dump of another program's database, or of a newer version of this one.
+
+    Raises:
+        UsageError: the file is such a dump.
+    """
     command = [str(pg_restore.path), "--data-only", "--table=schema_migrations", "--file=-", str(file)]
     done = subprocess.run(command, capture_output=True, text=True, errors="replace", check=False)  # noqa: S603 - PostgreSQL's own
     if done.returncode:
         raise database.DatabaseError(_failure("pg_restore", done.stderr))
-    # The data of a table are lines of columns with tabs between them: a number, a name, a digest and a time.
+    # The data of a table are lines of columns separated by tabs: a number, a name, a digest and a time.
     versions = [int(number) for number in re.findall(r"^(\d+)\t.*\.sql\t", done.stdout, re.MULTILINE)]
     known = database.migrations()[-1][0]
     if not versions:
         raise click.UsageError(
-            f"{file} holds no hub of this program. Another program's database is restored with pg_restore and taken over with"
+            f"{file} is not a hub of this program. Restore another program's database with pg_restore, and take it over with"
             " `rsu db adopt`."
         )
     if max(versions) > known:
         raise click.UsageError(
-            f"{file} was written by a newer program: its schema is at version {max(versions)}, this program knows {known}."
+            f"{file} was written by a newer program. Its schema is at version {max(versions)}, this program knows {known}."
             " Install the newer program first."
         )
 
@@ -182,8 +188,10 @@ def _restore_through_psql(
 ) -> None:
     """Run pg_restore's script through psql, without the settings that the server does not know.
 
-    The transaction is ours: psql takes the end of its input for a reason to commit, however pg_restore ended.
-    Raises DatabaseError with the first error of either.
+    This function begins and commits the transaction: psql commits at the end of its input, however pg_restore ended.
+
+    Raises:
+        DatabaseError: either program failed. The message has its first error.
     """
     with (
         tempfile.TemporaryFile("w+") as complaints,
@@ -193,7 +201,7 @@ def _restore_through_psql(
         ) as target,
     ):
         script, commands = cast(IO[bytes], source.stdout), cast(IO[bytes], target.stdin)
-        with suppress(BrokenPipeError):  # psql has ended, and says why
+        with suppress(BrokenPipeError):  # psql has ended, and its output has the reason
             commands.write(b"BEGIN;\n")
             for line in itertools.islice(script, client_programs.FIRST_LINES):
                 if client_programs.is_known_setting(line, settings):
@@ -203,7 +211,7 @@ def _restore_through_psql(
                 commands.write(b"COMMIT;\n")
         with suppress(BrokenPipeError):
             commands.close()
-        # One that waits for its output to be read would wait for ever.
+        # A program that waits for its output to be read would wait indefinitely.
         script.close()
         codes = (source.wait(), target.wait())
         complaints.seek(0)
@@ -212,7 +220,11 @@ def _restore_through_psql(
 
 
 def _run(command: list[str], environment: dict[str, str], verb: str, growing: Path | None) -> None:
-    """Runs a program to its end, telling how far it is. Raises DatabaseError with the last line it wrote."""
+    """Run a program to its end, and show the progress.
+
+    Raises:
+        DatabaseError: the program failed. The message has its first error.
+    """
     process = subprocess.Popen(command, env=environment, stderr=subprocess.PIPE, text=True)  # noqa: S603 - PostgreSQL's own
     began = told = time.monotonic()
     try:
@@ -234,7 +246,7 @@ def _run(command: list[str], environment: dict[str, str], verb: str, growing: Pa
 
 
 def _failure(name: str, complaint: str) -> str:
-    """Return the sentence on a program that failed, with the first error that it wrote."""
+    """Return the sentence about a program that failed, with the first error that it wrote."""
     lines = [line for line in complaint.splitlines() if "error:" in line.lower()]
     return (
         f"{name} failed, and nothing was changed: {(lines or complaint.splitlines() or ['no reason given'])[0][:300]}"

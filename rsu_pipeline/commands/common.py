@@ -1,4 +1,4 @@
-"""What the commands share."""
+"""Functions that the commands share."""
 
 import json
 import os
@@ -19,15 +19,21 @@ from rsu_pipeline.warehouse import credentials, database
 
 @contextmanager
 def hub(purpose: str) -> Iterator[Connection]:
-    """Open a session at the hub's database; the caller commits. Raises SchemaVersionError where the schema is not this
-    program's."""
+    """Open a session at the hub's database. The caller commits.
+
+    Raises:
+        SchemaVersionError: the schema is not this program's.
+    """
     with database.session(installation.current().migrated_database_url, purpose=purpose) as conn:
         yield conn
 
 
 def chosen_partners(names: Sequence[str]) -> list[credentials.Partner]:
-    """The partners of these numbers or keys, each once, or all that are active; every one has its key. Raises
-    PartnerError for one that is unknown, and when there is none at all."""
+    """Return the partners of these ids or keys, each once, or all active ones. Each of them has a key afterwards.
+
+    Raises:
+        PartnerError: a partner is unknown, or there is none at all.
+    """
     with hub("choose partners") as conn:
         if names:
             found = {partner.partner_id: partner for partner in (credentials.partner(conn, name) for name in names)}
@@ -39,18 +45,18 @@ def chosen_partners(names: Sequence[str]) -> list[credentials.Partner]:
         conn.commit()
         chosen = [credentials.partner(conn, str(partner.partner_id)) for partner in chosen]
     if not chosen:
-        raise credentials.PartnerError("There is no partner to sync: `rsu partners add NAME` enters one.")
+        raise credentials.PartnerError("There is no partner to sync. Add one with `rsu partners add NAME`.")
     return chosen
 
 
 def find_dagster() -> None:
-    """Has Dagster find its instance, where dagster.yaml is."""
+    """Set the environment in which Dagster finds its instance and dagster.yaml."""
     os.environ.setdefault("DAGSTER_HOME", str(settings.project_root()))
     os.chdir(settings.project_root())
 
 
 class DisplayTable(Table):
-    """A table of text from outside, no cell of which steers the terminal."""
+    """A table of text from outside, in which no cell controls the terminal."""
 
     def add_row(
         self, *renderables: RenderableType | None, style: StyleType | None = None, end_section: bool = False
@@ -61,15 +67,15 @@ class DisplayTable(Table):
 
 
 def table_width() -> int | None:
-    """Return the width of a table in columns: the terminal's, None, or enough to cut nothing off where there is none."""
+    """Return the width of a table in columns: None for the terminal's, or enough to cut nothing off without a terminal."""
     return None if sys.stdout.isatty() else 240
 
 
 def show_table(table: Table) -> None:
-    """Prints a table; names in it are text, never markup."""
+    """Print a table. Names in it are text, never markup."""
     Console(markup=False, emoji=False, highlight=False, width=table_width()).print(table)
 
 
 def show_json(value: object) -> None:
-    """Prints JSON for programs; times as ISO 8601."""
+    """Print JSON, with times as ISO 8601."""
     click.echo(json.dumps(value, indent=2, default=lambda item: item.isoformat()))

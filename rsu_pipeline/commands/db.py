@@ -17,7 +17,7 @@ from rsu_pipeline.warehouse.sealing import Sealer
 
 @click.group()
 def db() -> None:
-    """The hub's database: RSU_DATABASE_URL, or the embedded PostgreSQL when that is not set."""
+    """Manage the hub's database: RSU_DATABASE_URL, or the embedded PostgreSQL if that is not set."""
 
 
 @db.command()
@@ -28,13 +28,13 @@ def db() -> None:
     is_flag=False,
     flag_value=math.inf,
     metavar="[SECONDS]",
-    help="Wait for a database that cannot be reached yet: without SECONDS as long as it takes.",
+    help="Wait for a database that cannot be reached yet. Without SECONDS there is no limit.",
 )
 def migrate(wait_seconds: float | None) -> None:
-    """Bring the schema up to date. Safe to repeat; `rsu up` does it too, and nothing else does.
+    """Migrate the schema to this program's version. Safe to repeat. Only this command and `rsu up` do it.
 
-    Make a backup first: `rsu db export` works on the older schema. With --wait, a server that is not up yet is waited
-    for. A wrong password and the like still fail at once.
+    Make a backup first: `rsu db export` works on the older schema. --wait waits for a server that is not up yet. Other
+    errors, such as a wrong password, fail at once.
     """
     here = installation.current()
     if wait_seconds is not None:
@@ -46,14 +46,14 @@ def migrate(wait_seconds: float | None) -> None:
 
 
 @db.command()
-@click.option("--dry-run", is_flag=True, help="Do all of it, say what was done, with counts of rows, and roll it back.")
-@click.option("--json", "as_json", is_flag=True, help="Say it as JSON.")
-@click.option("--undo", is_flag=True, help="Go back: give the older program its tables as it knows them.")
+@click.option("--dry-run", is_flag=True, help="Do all of it, show the steps with counts of rows, and roll back.")
+@click.option("--json", "as_json", is_flag=True, help="Output JSON.")
+@click.option("--undo", is_flag=True, help="Undo the adoption: restore the older program's tables.")
 def adopt(dry_run: bool, as_json: bool, undo: bool) -> None:
-    """Take over the database of the program before this one, in place: its tables stay, ours come beside.
+    """Take over the database of an older program, in place. Its tables stay, and the hub's are added.
 
-    One transaction: it is done whole or not at all. Safe to repeat. Stop the programs that write to the database, and
-    make a backup (pg_dump) first; docs/adopting.md tells more.
+    The adoption is one transaction and safe to repeat. Stop the programs that write to the database, and make a backup
+    (pg_dump) first. See docs/adopting.md.
     """
     here = installation.current()
     url = here.database_url
@@ -79,20 +79,20 @@ def adopt(dry_run: bool, as_json: bool, undo: bool) -> None:
     if as_json:
         show_json({"database": place, "dry_run": dry_run, "roles_that_may_write": writers} | report.as_json())
     elif not report.steps:
-        click.echo("There is nothing to do: the database is this program's already.")
+        click.echo("Nothing to do: the database is already adopted.")
     elif dry_run:
         click.echo(
-            f"It works: all of it was done, which locked the tables for {report.locked_seconds:.0f} s, and rolled back."
-            " Nothing was changed."
+            f"The adoption works. All of it was done, which locked the tables for {report.locked_seconds:.0f} s, and rolled"
+            " back. Nothing was changed."
         )
     else:
         click.echo(
-            f"Adopted in {report.seconds:.0f} s. `rsu up` goes on from here; the first sync of each partner is full."
+            f"Adopted in {report.seconds:.0f} s. Continue with `rsu up`. The first sync of each partner is full."
         )
     if writers and not as_json:
         click.echo(
-            f"May write to the tables as well: {', '.join(writers)}. `rsu db roles --read-only ROLE` leaves the old program's"
-            " role nothing but reading."
+            f"Other roles that may write to the tables: {', '.join(writers)}. `rsu db roles --read-only ROLE` restricts the old"
+            " program's role to reading."
         )
 
 
@@ -102,26 +102,26 @@ def _undo(url: str, sealer: Sealer, *, dry_run: bool) -> None:
     for note in notes:
         click.echo(f"  {note}")
     click.echo(
-        "It works: all of it was done and rolled back. Nothing was changed."
+        "The undo works. All of it was done and rolled back. Nothing was changed."
         if dry_run
-        else f"The tables at {database.place(url)} are the older program's again, keys and secrets in clear."
+        else f"The tables at {database.place(url)} are the older program's again, with keys and secrets in clear text."
     )
 
 
 @db.command("roles")
-@click.option("--prefix", metavar="NAME", help="How the roles' names begin. Default: the database's name.")
+@click.option("--prefix", metavar="NAME", help="Prefix of the roles' names. Default: the database's name.")
 @click.option(
     "--read-only",
     "reader",
     metavar="ROLE",
-    help="Make no roles, but leave ROLE nothing but reading: the old program's.",
+    help="Create no roles. Restrict ROLE, the old program's, to reading.",
 )
-@click.option("--dry-run", is_flag=True, help="Say what would be done, and change nothing.")
+@click.option("--dry-run", is_flag=True, help="Show what would be done, and change nothing.")
 def roles_(prefix: str | None, reader: str | None, dry_run: bool) -> None:
-    """Make roles with no more rights than they need: PREFIX_owner, _writer, _reader, _start_lists.
+    """Create roles with no more rights than they need: PREFIX_owner, _writer, _reader, _start_lists.
 
-    They cannot log in and have no password: grant them to those who do. docs/security.md has the commands. Run it as an
-    administrator of the server; safe to repeat, and to be repeated after an upgrade.
+    They cannot log in and have no password. Grant them to roles that do. docs/security.md has the commands. Run this as an
+    administrator of the server, and again after an upgrade. Safe to repeat.
     """
     here = installation.current()
     with hub("roles") as conn:
@@ -133,13 +133,13 @@ def roles_(prefix: str | None, reader: str | None, dry_run: bool) -> None:
             )
         except psycopg2.errors.InsufficientPrivilege as error:
             raise click.UsageError(
-                f"The server refuses ({(error.diag.message_primary or '').strip()}), and nothing was changed: run this as a"
-                " role that may make roles and owns the tables."
+                f"The server refused ({(error.diag.message_primary or '').strip()}), and nothing was changed. Run this as a"
+                " role that may create roles and owns the tables."
             ) from None
         except (psycopg2.errors.LockNotAvailable, psycopg2.errors.DeadlockDetected):
             raise database.DatabaseError(
-                "Other sessions use the tables, so that they cannot be handed over, and nothing was changed: stop the"
-                " pipeline, and run it again."
+                "Other sessions use the tables, so their ownership cannot be changed, and nothing was changed. Stop the"
+                " pipeline, and run this again."
             ) from None
     click.echo(f"{'Would do' if dry_run else 'Done'} at {database.place(here.database_url)}:")
     for sentence in sentences:
@@ -149,7 +149,7 @@ def roles_(prefix: str | None, reader: str | None, dry_run: bool) -> None:
 @db.command(context_settings={"ignore_unknown_options": True})
 @click.argument("arguments", nargs=-1, type=click.UNPROCESSED)
 def psql(arguments: tuple[str, ...]) -> None:
-    """Open psql on the hub's database, whatever its version; further ARGUMENTS are psql's.
+    """Open psql on the hub's database, at any version of the schema. Further ARGUMENTS are psql's.
 
     \b
     rsu db psql
@@ -158,27 +158,27 @@ def psql(arguments: tuple[str, ...]) -> None:
     try:
         _ = installation.current().migrated_database_url
     except SchemaVersionError as error:
-        click.echo(f"{error} psql opens it as it is.", err=True)
+        click.echo(f"{error} psql opens it unchanged.", err=True)
     url = installation.current().database_url
     with database.session(url, purpose="psql") as conn:
         server = client_programs.Server.of(conn)
     program = client_programs.choose_psql(client_programs.find_programs("psql"), server)
     if program.major < server.major:
         click.echo(
-            f"The server is PostgreSQL {server.major} and psql is of version {program.major}, so some of psql's own commands"
+            f"The server is PostgreSQL {server.major} and psql is version {program.major}, so some of psql's own commands"
             f" may fail: {client_programs.package_hint(server.major)}.",
             err=True,
         )
     conninfo, environment = addresses.parse(url).for_psql()
     command = [str(program.path), "--dbname", conninfo, *arguments]
     sys.stdout.flush()
-    # Not replaced by exec: this process holds the embedded server open while psql runs.
+    # Not replaced by exec: this process keeps the embedded server running while psql runs.
     process = subprocess.Popen(command, env=environment)  # noqa: S603 - the operator's own psql
     while True:
         try:
             sys.exit(process.wait())
         except KeyboardInterrupt:
-            # Ctrl-C is psql's: it cancels the query.
+            # Ctrl-C belongs to psql: it cancels the query.
             continue
 
 

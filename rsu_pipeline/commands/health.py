@@ -1,5 +1,8 @@
-"""`rsu health`: whether an installation does its work, as one exit code. Quick, and without loading Dagster, so that a
-process manager can ask every few seconds; it starts nothing and changes nothing."""
+"""`rsu health`: whether an installation works, as one exit code.
+
+It is quick and does not load Dagster, so that a process manager can run it every few seconds. It starts nothing and
+changes nothing.
+"""
 
 import datetime as dt
 import json
@@ -34,7 +37,7 @@ AT_DATABASE = frozenset({"database", "daemon", "automation", "watch", "syncs", "
 AT_WEB = frozenset({"web", "location"})
 
 ANSWER_SECONDS = 4.0
-"""How long all checks together may take; what did not answer by then is not healthy."""
+"""Time limit of all checks together. A check that has not answered by then fails."""
 CALL_SECONDS = 3.0
 FREE_GB = 1.0
 
@@ -48,25 +51,28 @@ Reason = tuple[str, str]
 
 def _http_only(ctx: click.Context, param: click.Parameter, value: str | None) -> str | None:
     if value is not None and urlsplit(value).scheme not in ("http", "https"):
-        raise click.BadParameter("the web UI's address begins with http:// or https://")
+        raise click.BadParameter("the web UI's address must begin with http:// or https://")
     return value
 
 
 @click.command()
-@click.option("--json", "as_json", is_flag=True, help="For programs.")
-@click.option("--only", type=click.Choice(CHECKS), multiple=True, help="Only this; may be given several times.")
+@click.option("--json", "as_json", is_flag=True, help="Output JSON.")
+@click.option("--only", type=click.Choice(CHECKS), multiple=True, help="Only this check. May be repeated.")
 @click.option(
-    "--web", metavar="URL", callback=_http_only, help="Where the web UI answers; else RSU_UI_ADDRESS at RSU_UI_PORT."
+    "--web",
+    metavar="URL",
+    callback=_http_only,
+    help="Address of the Dagster UI. Default: RSU_UI_ADDRESS at RSU_UI_PORT.",
 )
 @click.option(
-    "--code", metavar="HOST:PORT|SOCKET", help="Where the code server listens; else where `rsu up` had it listen last."
+    "--code", metavar="HOST:PORT|SOCKET", help="Address of the code server. Default: the one of the last `rsu up`."
 )
 @click.option("--free-gb", default=FREE_GB, show_default=True, help="Disk space that must be free, in gigabytes.")
 @click.option(
-    "--alert", is_flag=True, help="Also notify of what the sensor alerts cannot notify of; see docs/alerts.md."
+    "--alert", is_flag=True, help="Also notify of problems that the sensor alerts cannot report. See docs/alerts.md."
 )
-@click.option("--every", default=0.0, metavar="SECONDS", help="With --alert: go on for ever, evaluating so often.")
-@click.option("--wait", "patience", default=0.0, metavar="SECONDS", help="Ask again for so long until all is well.")
+@click.option("--every", default=0.0, metavar="SECONDS", help="With --alert: evaluate every SECONDS until interrupted.")
+@click.option("--wait", "patience", default=0.0, metavar="SECONDS", help="Repeat failed checks for up to SECONDS.")
 def health(
     as_json: bool,
     only: tuple[str, ...],
@@ -77,22 +83,22 @@ def health(
     every: float,
     patience: float,
 ) -> None:
-    """Tell whether everything works: exit code 0 if so, 1 if not, 2 for usage or configuration.
+    """Check whether everything works: exit code 0 if so, 1 if not, 2 for usage or configuration errors.
 
     \b
     database   PostgreSQL answers, and its schema is this program's
-    daemon     Dagster's daemon has shown that it lives
+    daemon     Dagster's daemon sends heartbeats
     automation sensors, schedules and the queue are on, tick and do not fail
-    watch      races in their window are looked at
-    syncs      runs, credentials, first syncs, past editions and alerts go on
+    watch      races in their window are polled
+    syncs      runs, credentials, first syncs, past editions and alerts make progress
     writes     no other program writes to races, events and registrations
     clock      the clocks of hub, database and RunSignup agree
     code       the code server answers
-    web        the web UI answers
-    location   the web UI could load the project from the code server
+    web        the Dagster UI answers
+    location   the Dagster UI could load the project from the code server
     disk       there is room where RSU_HOME and the embedded database are
 
-    Each reason is one sentence. It takes no longer than 5 s and starts nothing. With --alert it takes up to 40 s longer when
+    Each reason is one sentence. It takes at most 5 s and starts nothing. With --alert it takes up to 40 s longer when
     something fails.
     """
     settings = installation.current().settings
@@ -129,7 +135,7 @@ def health(
 def find(
     settings: Settings, chosen: Collection[str], web: str | None, code: str | None, free_gb: float
 ) -> list[Reason]:
-    """Everything that is not as it should be, in the order of the checks. The groups are asked at the same time."""
+    """Return every failed check with its reason, in the order of the checks. The groups are checked in parallel."""
     asked = set(chosen)
     since: dict[str, dt.datetime] = {}
     groups = {
@@ -147,7 +153,7 @@ def find(
         except Exception as error:
             found[name] = error  # raised below, in the main thread
 
-    # Threads that hang do not hold up the end of the process.
+    # Threads that hang do not delay the end of the process.
     wanted = [name for name in groups if members.get(name, {name}) & asked]
     threads = [threading.Thread(target=ask, args=(name,), daemon=True) for name in wanted]
     deadline = time.monotonic() + ANSWER_SECONDS
@@ -157,7 +163,7 @@ def find(
         thread.join(max(0.0, deadline - time.monotonic()))
     reasons: list[Reason] = []
     for name in wanted:
-        answer = found.get(name, [(name, f"The check of the {name} got no answer within {ANSWER_SECONDS:g} s.")])
+        answer = found.get(name, [(name, f"The check {name} got no answer within {ANSWER_SECONDS:g} s.")])
         if isinstance(answer, Exception):
             raise answer
         reasons += answer
@@ -169,8 +175,10 @@ def find(
 
 
 def _database(settings: Settings, asked: set[str], services_since: dict[str, dt.datetime]) -> Iterator[Reason]:
-    """What the database says of itself, of the daemon and of the watch. Without it there is one reason. Since when services
-    are alerted, by check, is added to `services_since`."""
+    """Yield what fails at the database, the daemon and the watch. If the database fails, that is the only reason.
+
+    The time since when services are alerted, by check, is added to `services_since`.
+    """
     try:
         url = database_url(settings)
         with database.session(url, purpose="health") as conn:
@@ -191,26 +199,34 @@ def _database(settings: Settings, asked: set[str], services_since: dict[str, dt.
     except (database.DatabaseError, embedded.EmbeddedError) as error:
         yield "database", str(error)
     except psycopg2.Error as error:
-        yield "database", f"The database does not answer as it should: {str(error).splitlines()[0]}."
+        yield "database", f"The database answers with an error: {str(error).splitlines()[0]}."
     except OSError as error:
-        yield "database", f"The embedded PostgreSQL in {settings.home / 'postgres'} cannot be looked at: {error}."
+        yield "database", f"The embedded PostgreSQL in {settings.home / 'postgres'} cannot be examined: {error}."
 
 
 def _with_since(sentence: str, since: dt.datetime | None) -> str:
-    """Return a sentence, with since when its alert is open where it does not say since when it lasts."""
+    """Return a sentence with the time since when its alert is open, unless it already has one."""
     if since is None or "since" in sentence.lower():
         return sentence
     return f"{sentence} (Since {since:%Y-%m-%d %H:%M} UTC.)"
 
 
 def database_url(settings: Settings) -> str:
-    """Return the address of the database. Raises EmbeddedError where it is the embedded one and does not run."""
+    """Return the address of the database.
+
+    Raises:
+        EmbeddedError: the database is the embedded one and does not run.
+    """
     return settings.database_url or _embedded_url(settings.home / "postgres")
 
 
 def _embedded_url(folder: Path) -> str:
-    """Address of the embedded PostgreSQL, which is not started for the sake of asking. Raises EmbeddedError."""
-    refusal = embedded.EmbeddedError(f"The embedded PostgreSQL in {folder} does not run; `rsu up` starts it.")
+    """Return the address of the embedded PostgreSQL, which is not started for a check.
+
+    Raises:
+        EmbeddedError: it does not run.
+    """
+    refusal = embedded.EmbeddedError(f"The embedded PostgreSQL in {folder} does not run. Start it with `rsu up`.")
     if not folder.is_dir():
         raise refusal
     held = try_lock(data_lock(Cluster(folder, None).data))
@@ -222,14 +238,14 @@ def _embedded_url(folder: Path) -> str:
 
 def _code(address: str | None) -> Iterator[Reason]:
     if address is None:
-        yield "code", "No code server is known: `rsu up` has not run with this RSU_HOME, and --code names none."
+        yield "code", "No code server is known. `rsu up` has not run with this RSU_HOME, and --code is not given."
         return
     import grpc  # type: ignore[import-untyped]
     from grpc_health.v1 import health_pb2, health_pb2_grpc  # type: ignore[import-untyped]
 
     serving = health_pb2.HealthCheckResponse.SERVING
     target = f"unix:{address}" if address.startswith("/") else address
-    # An answer of that server, not of a proxy that the environment names.
+    # The answer must be that server's, not that of a proxy that the environment names.
     with grpc.insecure_channel(target, options=[("grpc.enable_http_proxy", 0)]) as channel:
         try:
             question = health_pb2.HealthCheckRequest(service="DagsterApi")
@@ -237,15 +253,15 @@ def _code(address: str | None) -> Iterator[Reason]:
         except grpc.RpcError:
             yield (
                 "code",
-                f"The code server does not answer at {address}: nothing can be launched. See its log, and start it again.",
+                f"The code server does not answer at {address}: nothing can be launched. Check its log, and start it again.",
             )
             return
     if answer.status != serving:
-        yield "code", f"The code server at {address} says that it is not serving."
+        yield "code", f"The code server at {address} reports that it is not serving."
 
 
 def _own_page(web: str | None) -> dict[str, str]:
-    """The headers by which the web UI knows a request of its own page (docs/security.md)."""
+    """Return the headers by which the web UI recognises a request of its own page (docs/security.md)."""
     if web is None:
         return {"Host": "localhost"}
     parts = urlsplit(web)
@@ -263,36 +279,46 @@ def _web(url: str, headers: Mapping[str, str], asked: Collection[str]) -> Iterat
             answer = json.loads(_fetch(f"{url}/graphql", {**headers, "Content-Type": "application/json"}, query))
             yield from (("location", sentence) for sentence in location_trouble(answer))
     except HTTPError as error:
-        yield check, f"The web UI at {url} answers with an error: HTTP {error.code}."
+        yield check, f"The Dagster UI at {url} answers with an error: HTTP {error.code}."
     except (OSError, HTTPException, ValueError):
-        yield check, f"The web UI does not answer at {url}. See its log, and start it again."
+        yield check, f"The Dagster UI does not answer at {url}. Check its log, and start it again."
 
 
 def _fetch(url: str, headers: Mapping[str, str], body: bytes | None = None) -> bytes:
-    """Return an answer of this machine, not of a proxy that the environment names. By the standard library: `requests`
-    takes 0.3 s of CPU to import, as much as all else of this command. Raises HTTPError, OSError, HTTPException."""
+    """Return an answer of this machine, not of a proxy that the environment names.
+
+    This uses the standard library, because `requests` takes 0.3 s of CPU to import, as much as the rest of this command.
+
+    Raises:
+        HTTPError: the server answered with an error.
+        OSError: the server could not be reached.
+        HTTPException: the answer is not HTTP.
+    """
     request = Request(url, data=body, headers=dict(headers))  # noqa: S310 - http and https only, see _http_only
     with build_opener(ProxyHandler({})).open(request, timeout=CALL_SECONDS) as answer:
         return bytes(answer.read())
 
 
 def location_trouble(answer: Mapping[str, Any]) -> list[str]:
-    """What is wrong with the code locations, by the web UI's answer to LOCATIONS."""
+    """Return what is wrong with the code locations, from the web UI's answer to LOCATIONS."""
     workspace = (answer.get("data") or {}).get("workspaceOrError") or {}
     entries = workspace.get("locationEntries")
     if not entries:
-        return ["The web UI has no code location: does its workspace file name one?"]
+        return ["The Dagster UI has no code location. Check that its workspace file names one."]
     broken = [
         entry["name"]
         for entry in entries
         if entry["loadStatus"] == "LOADED"
         and (entry["locationOrLoadError"] or {}).get("__typename") != "RepositoryLocation"
     ]
-    return [f"The code location {name} cannot be loaded; the web UI says why under Deployment." for name in broken]
+    return [
+        f"The code location {name} cannot be loaded. The Dagster UI shows the error under Deployment."
+        for name in broken
+    ]
 
 
 def _disk(home: Path, free_gb: float) -> Iterator[Reason]:
-    """Whether there is room where the installation writes: its home, and the data of the embedded PostgreSQL."""
+    """Yield the disks without room where the installation writes: its home, and the data of the embedded PostgreSQL."""
     places = [home]
     if (home / "postgres").is_dir():
         places.append(Cluster(home / "postgres", None).data)
@@ -303,13 +329,13 @@ def _disk(home: Path, free_gb: float) -> Iterator[Reason]:
         if free < free_gb:
             low[there.stat().st_dev] = (
                 "disk",
-                f"Only {free:.2f} GB are free at {place}, less than {free_gb:g} GB: make room.",
+                f"Only {free:.2f} GB are free at {place}, less than {free_gb:g} GB. Free some space.",
             )
     yield from low.values()
 
 
 def _address_of_up(home: Path) -> str | None:
-    """The code server's socket as `rsu up` wrote it down for web UI and daemon."""
+    """Return the code server's socket as `rsu up` recorded it for web UI and daemon."""
     path = home / "workspace.yaml"
     if not path.is_file():
         return None
@@ -317,11 +343,17 @@ def _address_of_up(home: Path) -> str | None:
         (location,) = json.loads(path.read_text())["load_from"]
         return str(location["grpc_server"]["socket"])
     except (ValueError, KeyError, TypeError, OSError):
-        raise SettingsError(f"{path} is not as `rsu up` writes it; say with --code where the code server is.") from None
+        raise SettingsError(
+            f"{path} is not a file that `rsu up` wrote. Give the address of the code server with --code."
+        ) from None
 
 
 def _refuse_unreadable(settings: Settings) -> None:
-    """Raises SettingsError for an address that will never lead anywhere, which is no matter of health."""
+    """Refuse an address that can never work, which is a configuration error and no failed check.
+
+    Raises:
+        SettingsError: RSU_DATABASE_URL cannot be parsed.
+    """
     if settings.database_url is None:
         return
     try:

@@ -1,4 +1,4 @@
-"""Commands that are imported when they are called: each needs other parts of the program, and some are slow to import."""
+"""Commands that are imported when they are called, because each needs other parts of the program and some are slow to import."""
 
 from collections.abc import Mapping
 from importlib import import_module
@@ -8,7 +8,7 @@ import click
 
 
 class LazyCommand(NamedTuple):
-    """Where a command is, as `module:attribute`, and what the group's help says of it."""
+    """Where a command is, as `module:attribute`, and its line in the group's help."""
 
     place: str
     summary: str
@@ -24,7 +24,7 @@ class LazyGroup(click.Group):
         return sorted([*super().list_commands(ctx), *self.lazy_commands])
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
-        """Return the command, imported now, or None where there is none of that name."""
+        """Return the command, imported now, or None if there is none of that name."""
         if cmd_name not in self.lazy_commands:
             return super().get_command(ctx, cmd_name)
         module, _, attribute = self.lazy_commands[cmd_name].place.partition(":")

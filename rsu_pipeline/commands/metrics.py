@@ -1,4 +1,4 @@
-"""The hub in Prometheus' text format, for `rsu status --prometheus`. Labels are partition keys and nothing else."""
+"""The hub's figures in Prometheus' text format, for `rsu status --prometheus`. Labels are partition keys and nothing else."""
 
 import datetime as dt
 import sys
@@ -19,24 +19,28 @@ if TYPE_CHECKING:
 
 _OF_A_PARTNER: tuple[tuple[str, str, Callable[[PartnerHealth], float | None]], ...] = (
     ("last_sync_timestamp_seconds", "When a race was last read.", lambda p: _timestamp(p.last_sync)),
-    ("credential_refused", "1 when RunSignup refused key and secret.", lambda p: p.credential == "refused"),
-    ("races_ahead", "Races with events ahead.", lambda p: p.races_ahead),
-    ("events_ahead", "Events ahead.", lambda p: p.events_ahead),
-    ("open_failures", "Races, listings and past editions that failed at their last try.", lambda p: p.failures),
-    ("calls_last_hour", "Calls in the last 60 minutes with its API key, whoever else has it.", lambda p: p.calls),
+    ("credential_refused", "1 if RunSignup rejects key and secret.", lambda p: p.credential == "refused"),
+    ("races_ahead", "Races with upcoming events.", lambda p: p.races_ahead),
+    ("events_ahead", "Upcoming events.", lambda p: p.events_ahead),
+    ("open_failures", "Races, listings and past editions whose last attempt failed.", lambda p: p.failures),
+    (
+        "calls_last_hour",
+        "Calls in the last 60 minutes with its API key, by all partners that share it.",
+        lambda p: p.calls,
+    ),
     ("registrations", "Active registrations stored.", lambda p: p.registrations),
     ("rows_changed_24h", "Registrations written in the last 24 hours.", lambda p: p.changed),
-    ("rows_held_back", "Registrations in quarantine that are not stored.", lambda p: p.held_back),
-    ("rows_with_faults", "Registrations stored with a member left out.", lambda p: p.with_faults),
+    ("rows_held_back", "Quarantined registrations, which are not stored.", lambda p: p.held_back),
+    ("rows_with_faults", "Registrations stored without a field that did not parse.", lambda p: p.with_faults),
     ("bib_changes_24h", "Bibs set, changed or cleared in the last 24 hours.", lambda p: p.bibs),
-    ("bib_detection_p95_seconds", "95 % of them were here within.", lambda p: p.bib_seconds_p95),
-    ("bib_detection_max_seconds", "The slowest of them was here within.", lambda p: p.bib_seconds_max),
-    ("past_events", "Past events asked for.", lambda p: p.past_events),
-    ("past_events_settled", "Past events read, or no longer given out.", lambda p: p.past_events_settled),
+    ("bib_detection_p95_seconds", "Time within which 95 % of them were stored.", lambda p: p.bib_seconds_p95),
+    ("bib_detection_max_seconds", "Time within which the slowest of them was stored.", lambda p: p.bib_seconds_max),
+    ("past_events", "Past events requested.", lambda p: p.past_events),
+    ("past_events_settled", "Past events read, or no longer available.", lambda p: p.past_events_settled),
 )
 PREFIX = "rsu_partner_"
 PUBLIC_MODE = 0o644
-"""Of the file: Prometheus' node exporter reads it as another user, and only numbers and partition keys are in it."""
+"""File mode: Prometheus' node exporter reads it as another user, and it contains only numbers and partition keys."""
 
 
 def _timestamp(moment: dt.datetime | None) -> float | None:
@@ -44,7 +48,7 @@ def _timestamp(moment: dt.datetime | None) -> float | None:
 
 
 def registry(conn: Connection, settings: Settings, now: dt.datetime) -> "CollectorRegistry":
-    """Every figure as a gauge, read now; one that a partner does not have is left out."""
+    """Return every figure as a gauge, read now. A figure that a partner does not have is left out."""
     from prometheus_client import CollectorRegistry, Gauge
 
     found = CollectorRegistry()
@@ -57,8 +61,8 @@ def registry(conn: Connection, settings: Settings, now: dt.datetime) -> "Collect
         Gauge(f"rsu_{name}", help_, registry=found).set(value)
 
     of_fleet("status_timestamp_seconds", "When these figures were read.", now.timestamp())
-    of_fleet("partners", "Timing partners that are to be synced.", len(partners))
-    of_fleet("calls_per_hour_limit", "Calls an hour that each API key may make.", budget.limit)
+    of_fleet("partners", "Timing partners that are synced.", len(partners))
+    of_fleet("calls_per_hour_limit", "Calls per hour that each API key may make.", budget.limit)
     of_fleet("partners_short_of_calls", "Partners whose API key needs more calls than that.", len(budget.short))
     for name, help_, value_of in _OF_A_PARTNER:
         gauge = Gauge(f"{PREFIX}{name}", help_, ["partner"], registry=found)
@@ -68,7 +72,7 @@ def registry(conn: Connection, settings: Settings, now: dt.datetime) -> "Collect
     keys = [item.key for item in partners]
     oldest = Gauge(f"{PREFIX}oldest_read_age_seconds", "Age of its oldest read.", ["partner"], registry=found)
     overdue = Gauge(
-        f"{PREFIX}overdue_seconds", "By how much its most overdue event is overdue.", ["partner"], registry=found
+        f"{PREFIX}overdue_seconds", "How long its most overdue event is overdue.", ["partner"], registry=found
     )
     stale = Gauge(f"{PREFIX}events_stale", "Events not read in time.", ["partner"], registry=found)
     needed = Gauge(f"{PREFIX}calls_needed_next_hour", "Calls its plan needs, estimated.", ["partner"], registry=found)
@@ -91,7 +95,7 @@ def registry(conn: Connection, settings: Settings, now: dt.datetime) -> "Collect
 
 
 def write(found: "CollectorRegistry", target: str) -> None:
-    """Writes the figures to a file, whole or not at all, or to standard output where the target is `-`."""
+    """Write the figures to a file, atomically, or to standard output if the target is `-`."""
     from prometheus_client import generate_latest, write_to_textfile
 
     if target == "-":

@@ -1,4 +1,4 @@
-"""`rsu partners`: who is synced."""
+"""`rsu partners`: timing partners and their credentials."""
 
 import os
 import sys
@@ -14,10 +14,10 @@ from rsu_pipeline.warehouse import credentials, duplicate_partners
 
 @click.group()
 def partners() -> None:
-    """Timing partners and their RunSignup credentials.
+    """Manage timing partners and their RunSignup credentials.
 
     \b
-    The same by SQL; key and secret are sealed at the next look:
+    The same in SQL. Key and secret are encrypted at the next tick:
       INSERT INTO timing_partners (company_name) VALUES ('Acme Timing');
       INSERT INTO partner_provider_credentials (timing_partner_id, provider_id, principal, secret)
         SELECT t.timing_partner_id, p.provider_id, 'KEY', 'SECRET'
@@ -27,7 +27,7 @@ def partners() -> None:
 
 @partners.command()
 @click.argument("name")
-@click.option("--key", envvar="RSU_PARTNER_KEY", help="API key; else RSU_PARTNER_KEY, else asked for.")
+@click.option("--key", envvar="RSU_PARTNER_KEY", help="API key. Default: RSU_PARTNER_KEY, else a prompt.")
 @click.option(
     "--scheme",
     type=click.Choice(["api_key", "rsu_api_key", "sp_api_key"]),
@@ -38,27 +38,27 @@ def partners() -> None:
 @click.option(
     "--shared-key",
     is_flag=True,
-    help="Accept an API key that another partner has; both share its calls, and its registrations are stored for each.",
+    help="Accept an API key that another partner has. Both share its calls, and its registrations are stored for each.",
 )
-@click.option("--no-check", is_flag=True, help="Do not try the credential at RunSignup now.")
+@click.option("--no-check", is_flag=True, help="Do not verify the credential at RunSignup now.")
 def add(name: str, key: str | None, scheme: str, shared_key: bool, no_check: bool) -> None:
     """Add the partner NAME, or give it a new key and secret.
 
-    The secret is read from RSU_PARTNER_SECRET, from standard input when that is not a terminal, or asked for. It is
+    The secret is read from RSU_PARTNER_SECRET, from standard input if that is not a terminal, or from a prompt. It is
     never taken from the command line, where others could see it.
     """
     if not key and not sys.stdin.isatty():
-        raise click.UsageError("No key: give --key or set RSU_PARTNER_KEY; standard input is for the secret.")
+        raise click.UsageError("No key. Give --key or set RSU_PARTNER_KEY. Standard input is for the secret.")
     secret = _secret()
     key = key or click.prompt("RunSignup API key")
     for what, text in (("name", name), ("key", key), ("secret", secret)):
         if not text.strip():
             raise click.UsageError(f"The {what} must not be empty.")
-        # Covers bytes that are no UTF-8, too: Python has them as lone surrogates, which do not print.
+        # This also covers bytes that are not UTF-8: Python has them as lone surrogates, which do not print.
         if not text.strip().replace("\xa0", " ").isprintable():
-            raise click.UsageError(f"The {what} holds characters that do not print.")
+            raise click.UsageError(f"The {what} has characters that do not print.")
     with hub("partners add") as conn:
-        sealer = installation.current().sealer  # makes the key file, so only once the database is known to do
+        sealer = installation.current().sealer  # creates the key file, so only after the database was checked
         partner_id = credentials.add(
             conn,
             sealer,
@@ -70,7 +70,7 @@ def add(name: str, key: str | None, scheme: str, shared_key: bool, no_check: boo
         )
         conn.commit()
         partner = credentials.partner(conn, str(partner_id))
-    click.echo(f"Partner {partner.key} is entered; the web UI shows its partition within a minute.")
+    click.echo(f"Added partner {partner.key}. Its partition appears in Dagster within a minute.")
     if not no_check:
         _check(str(partner_id))
 
@@ -84,7 +84,7 @@ def _secret() -> str:
 
 
 @partners.command("list")
-@click.option("--json", "as_json", is_flag=True, help="For programs.")
+@click.option("--json", "as_json", is_flag=True, help="Output JSON.")
 def list_(as_json: bool) -> None:
     """Show every partner and the state of its credential."""
     with hub("partners list") as conn:
@@ -94,9 +94,9 @@ def list_(as_json: bool) -> None:
         show_json([vars(partner) | {"state": state(partner)} for partner in found])
         return
     if not found:
-        click.echo("No partner yet: `rsu partners add NAME` enters one.")
+        click.echo("No partner yet. Add one with `rsu partners add NAME`.")
         return
-    table = DisplayTable(Column("partner", no_wrap=True), "name", "credential", "last proved", box=None)
+    table = DisplayTable(Column("partner", no_wrap=True), "name", "credential", "last verified", box=None)
     for partner in found:
         table.add_row(
             partner.key or str(partner.partner_id),
@@ -110,13 +110,13 @@ def list_(as_json: bool) -> None:
 
 
 def shared_api_keys(conn: Connection) -> list[str]:
-    """Return a sentence on each API key that several partners have."""
+    """Return a sentence on each API key that several partners share."""
     groups = duplicate_partners.shared_api_keys(conn, intended=True)
     return [f"{' and '.join(item.label for item in group)} share one API key and its calls." for group in groups]
 
 
 def state(partner: credentials.Partner) -> str:
-    """One word or sentence on a partner's credential."""
+    """Return the state of a partner's credential in one word or sentence."""
     if partner.disabled_at is not None:
         return "switched off"
     if partner.credential_id is None:
@@ -129,12 +129,12 @@ def state(partner: credentials.Partner) -> str:
 @partners.command()
 @click.argument("partner")
 def check(partner: str) -> None:
-    """Prove at RunSignup that PARTNER (number or key) can read one of its races."""
+    """Verify at RunSignup that PARTNER (id or key) can read one of its races."""
     _check(partner)
 
 
 def _check(name: str) -> None:
-    # What calls RunSignup takes long to import, and only this function needs it.
+    # The modules that call RunSignup take long to import, and only this function needs them.
     from rsu_pipeline.sync import access
     from rsu_pipeline.sync import desk as desks
 
@@ -151,19 +151,19 @@ def _check(name: str) -> None:
     ) as desk:
         verdict = access.check_access(desk)
     if verdict is None:
-        click.echo("RunSignup lists no race with an event for this credential, so access cannot be told.")
+        click.echo("RunSignup lists no race with an event for this credential, so access cannot be verified.")
     elif verdict is access.Verdict.WORKS:
         click.echo("The credential works: one of its races was read.")
     elif verdict is access.Verdict.UNDECIDED:
         click.echo(
-            "The race that was asked refuses access, and no other race tells whether it is the race or the credential:"
-            " check the key, or ask the race's director for access.",
+            "The race that was read denies access, and no other race shows whether the cause is the race or the credential."
+            " Check the key, or ask the race's director for access.",
             err=True,
         )
         sys.exit(1)
     else:
         click.echo(
-            "RunSignup refuses the credential: check key and secret, and enter them with `rsu partners add`.", err=True
+            "RunSignup rejects the credential. Check key and secret, and enter them with `rsu partners add`.", err=True
         )
         sys.exit(1)
 
@@ -171,14 +171,14 @@ def _check(name: str) -> None:
 @partners.command()
 @click.argument("partner")
 def disable(partner: str) -> None:
-    """Switch PARTNER (number or key) off. Its data stays; nothing more is read."""
+    """Disable PARTNER (id or key). Its data is kept, and nothing more is read."""
     _switch(partner, True)
 
 
 @partners.command()
 @click.argument("partner")
 def enable(partner: str) -> None:
-    """Switch PARTNER (number or key) on again."""
+    """Enable PARTNER (id or key) again."""
     _switch(partner, False)
 
 
@@ -186,4 +186,4 @@ def _switch(name: str, disabled: bool) -> None:
     with hub("partners") as conn:
         partner = credentials.partner(conn, name)
         credentials.set_disabled(conn, partner.partner_id, disabled)
-    click.echo(f"Partner {partner.key or partner.partner_id} is switched {'off' if disabled else 'on'}.")
+    click.echo(f"Partner {partner.key or partner.partner_id} is {'disabled' if disabled else 'enabled'}.")

@@ -1,4 +1,4 @@
-"""`rsu privacy`: personal data that is no longer kept."""
+"""`rsu privacy`: remove personal data that is no longer kept."""
 
 import datetime as dt
 import sys
@@ -12,17 +12,17 @@ from rsu_pipeline.warehouse import privacy as store
 NAMES = {
     "runsignup_participants": "registrations",
     "start_list_entries": "start list entries",
-    "quarantined_rows": "rows in quarantine",
+    "quarantined_rows": "quarantined rows",
     "adopted_rows": "rows of the older program",
 }
 
 
 @click.group()
 def privacy() -> None:
-    """Personal data that is no longer kept: contact data of what is over, and all of a person who asks for it.
+    """Remove personal data: contact data of past events, and everything about a person on request.
 
-    The rows stay, and with them counts, bibs and the bib log; later reads bring back nothing. Backups made before still
-    hold it. docs/security.md tells more.
+    The rows stay, and with them counts, bibs and the bib log. Later reads bring nothing back. Older backups still contain the
+    data. See docs/security.md.
     """
 
 
@@ -32,15 +32,14 @@ def privacy() -> None:
     required=True,
     metavar="DATE",
     type=click.DateTime(["%Y-%m-%d"]),
-    help="Events over, and registrations removed, before this day.",
+    help="Events that ended, and registrations that were removed, before this day.",
 )
 @click.option("--dry-run", is_flag=True, help="Count what would be changed, and change nothing.")
 def purge(before: dt.datetime, dry_run: bool) -> None:
-    """Remove contact data of registrations that are over: e-mail, phone, street, postal code, birth date, picture, and all
-    that RunSignup sent beside the known members.
+    """Remove contact data of past registrations: e-mail, phone, street, postal code, birth date, picture and unknown fields.
 
-    Names, ages, towns, bibs and amounts stay. Exit code 1 when a partner was busy; run it again then. By itself at night:
-    RSU_CONTACT_RETENTION_DAYS.
+    Names, ages, towns, bibs and amounts stay. Exit code 1 if a partner was busy: run it again then. RSU_CONTACT_RETENTION_DAYS
+    does the same every night.
     """
     with hub("privacy purge") as conn:
         done = store.purge(conn, before.date(), now=dt.datetime.now(dt.UTC), who=store.operator(), dry_run=dry_run)
@@ -50,21 +49,21 @@ def purge(before: dt.datetime, dry_run: bool) -> None:
 @privacy.command()
 @click.option("--user", "user_id", type=click.IntRange(1, 2**63 - 1), metavar="ID", help="A RunSignup account.")
 @click.option("--registration", "registration_id", type=click.IntRange(1, 2**63 - 1), metavar="ID",
-    help="A registration; for people without an account.")  # fmt: skip
-@click.option("--partner", "name", metavar="ID", help="At one partner alone. Default: all, those to come included.")
+    help="A registration, for people without an account.")  # fmt: skip
+@click.option("--partner", "name", metavar="ID", help="At one partner only. Default: all, future partners included.")
 @click.option("--dry-run", is_flag=True, help="Count what would be changed, and change nothing.")
-@click.option("--yes", is_flag=True, help="Do not ask whether you mean it.")
+@click.option("--yes", is_flag=True, help="Skip the confirmation.")
 def erase(user_id: int | None, registration_id: int | None, name: str | None, dry_run: bool, yes: bool) -> None:
-    """Remove all of a person, names and towns too, from every registration of an account, or from one registration.
+    """Erase a person, names and towns included, from every registration of an account, or from one registration.
 
-    Amounts, bibs and RunSignup's number of the registration stay. What the person registers for later is kept again. It cannot
-    be undone. Erase at RunSignup as well. Exit code 1 when a partner was busy; run it again then.
+    Amounts, bibs and the registration id stay. Later registrations of the person are stored again. This cannot be undone. Erase
+    the person at RunSignup as well. Exit code 1 if a partner was busy: run it again then.
     """
     if (user_id is None) == (registration_id is None):
-        raise click.UsageError("Give --user or --registration, one of them.")
+        raise click.UsageError("Give either --user or --registration.")
     if not dry_run and not yes:
         what = f"account {user_id}" if user_id else f"registration {registration_id}"
-        click.confirm(f"Erase the person of {what} for good?", abort=True)
+        click.confirm(f"Erase the person of {what} permanently?", abort=True)
     with hub("privacy erase") as conn:
         done = store.erase(
             conn,
@@ -79,9 +78,7 @@ def erase(user_id: int | None, registration_id: int | None, name: str | None, dr
 
 def _tell(done: store.Done, dry_run: bool) -> None:
     counts = ", ".join(f"{count:,} {NAMES[table]}" for table, count in done.rows.items() if count)
-    click.echo(f"{'Would change' if dry_run else 'Changed'} {counts or 'nothing: it is done already'}.")
+    click.echo(f"{'Would change' if dry_run else 'Changed'} {counts or 'nothing, it was already done'}.")
     if done.busy:
-        click.echo(
-            f"A sync was at work for too long at partner {', '.join(map(str, done.busy))}: run it again.", err=True
-        )
+        click.echo(f"A sync of partner {', '.join(map(str, done.busy))} took too long. Run this again.", err=True)
         sys.exit(1)

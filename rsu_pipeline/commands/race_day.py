@@ -24,33 +24,32 @@ from rsu_pipeline.warehouse import race_day as stored
 from rsu_pipeline.warehouse.race_day import BibChange, Entrant
 
 REFRESH_SECONDS = 5.0
-"""How often --watch looks again."""
+"""How often --watch refreshes."""
 _STYLES = {Urgency.BLOCKED: "bold red", Urgency.UNTIDY: "yellow", Urgency.WELL: ""}
 
 
 @click.command("race-day")
-@click.option("--partner", "name", metavar="ID", help="Only this partner, by number or key.")
-@click.option("--race", "race_id", type=click.IntRange(1, 2**63 - 1), help="Only this race, by RunSignup's number.")
+@click.option("--partner", "name", metavar="ID", help="Only this partner, by id or key.")
+@click.option("--race", "race_id", type=click.IntRange(1, 2**63 - 1), help="Only this race, by RunSignup's id.")
 @click.option("--changes", "minutes", type=click.FloatRange(0, 1440), metavar="MINUTES",
-              help="Instead: the bibs that changed in so many minutes, with names.")  # fmt: skip
-@click.option("--missing", is_flag=True, help="Instead: the entrants who have no bib.")
-@click.option("--watch", "follow", is_flag=True, help="Look again every 5 seconds until Ctrl-C.")
-@click.option("--json", "as_json", is_flag=True, help="For programs.")
+              help="Show the bibs that changed within MINUTES, with names, instead.")  # fmt: skip
+@click.option("--missing", is_flag=True, help="Show the entrants without a bib instead.")
+@click.option("--watch", "follow", is_flag=True, help="Refresh every 5 seconds until Ctrl-C.")
+@click.option("--json", "as_json", is_flag=True, help="Output JSON.")
 def race_day(
     name: str | None, race_id: int | None, minutes: float | None, missing: bool, follow: bool, as_json: bool
 ) -> None:
     """Show whether each race near its start is in sync, worst first.
 
     One line for each race that is in its window (from 4 hours before a start until the event is over) or starts within 24
-    hours. What is wrong stands in the last column, and below the table with what to do. For an exit code there is
-    `rsu health`.
+    hours. The last column names the problem, and the lines below the table the next step. For an exit code use `rsu health`.
 
     \b
     Columns:
-      start    next start, in the race's zone; "in" is the time left
+      start    next start, in the race's zone, and "in" is the time left
       read     time since the race was last read from RunSignup
       bibs     entrants with a bib, of all
-      last bib the number, when RunSignup changed it, seconds until it was here
+      last bib the bib, when RunSignup changed it, seconds until it was stored
     """
     if missing and minutes is not None:
         raise click.UsageError("--changes and --missing exclude each other.")
@@ -75,13 +74,13 @@ Look = Callable[[dt.datetime, Live | None], None]
 
 
 def _look_now(conn: Connection, look: Look, live: Live | None) -> None:
-    """Show what is stored now, by the clock that is believed. No transaction is open afterwards."""
+    """Show what is stored now, by the believed clock. No transaction is open afterwards."""
     look(clocks.present(conn, installation.current().settings.sync.max_clock_skew), live)
     conn.rollback()
 
 
 def _follow(conn: Connection, look: Look) -> None:
-    """Look again and again until Ctrl-C; where no terminal is, print each look below the one before."""
+    """Refresh until Ctrl-C. Without a terminal, print each view below the one before."""
     if not sys.stdout.isatty():
         while True:
             _look_now(conn, look, None)
@@ -99,7 +98,7 @@ def _show(live: Live | None, table: DisplayTable, lines: Sequence[str], now: dt.
         for line in lines:
             click.echo(line)
         return
-    head = f"{now.astimezone():%H:%M:%S}, again every {REFRESH_SECONDS:.0f} s, Ctrl-C ends"
+    head = f"{now.astimezone():%H:%M:%S}, refreshed every {REFRESH_SECONDS:.0f} s, Ctrl-C ends"
     live.update(Group(Text(head), table, *(Text(line) for line in lines)), refresh=True)
 
 
@@ -137,7 +136,7 @@ def _table(rows: Sequence[BoardRow], now: dt.datetime) -> DisplayTable:
         race = row.race
         table.add_row(
             str(race.partner_id),
-            # Of all columns this one gives way, so that no figure is cut.
+            # This column is the only one that shrinks, so that no figure is cut.
             Text(make_printable(race.name), no_wrap=True, overflow="ellipsis"),
             _in_zone(row.start, race.zone, now),
             _span(row.start - now),
@@ -151,7 +150,7 @@ def _table(rows: Sequence[BoardRow], now: dt.datetime) -> DisplayTable:
 
 
 def _sentences(rows: Sequence[BoardRow]) -> list[str]:
-    """Return a line for each problem: whose, and what to do."""
+    """Return a line for each problem: the partner, the race and the next step."""
     return [
         make_printable(f"{row.race.key}, race {row.race.race_id}: {problem.sentence}.")
         for row in rows
@@ -160,7 +159,7 @@ def _sentences(rows: Sequence[BoardRow]) -> list[str]:
 
 
 def _in_zone(start: dt.datetime, zone_name: str | None, now: dt.datetime) -> str:
-    """Return a start as wall time in the race's zone, US Eastern where it gives none; with the day if not today."""
+    """Return a start as wall time in the race's zone, US Eastern if it has none, with the day if it is not today."""
     zone = values.zone(zone_name) or values.EASTERN
     local = start.astimezone(zone)
     is_today = local.date() == now.astimezone(zone).date()
@@ -181,7 +180,7 @@ def _span(span: dt.timedelta) -> str:
 
 
 def _last_bib(row: BoardRow) -> str:
-    """Return the last bib, when RunSignup changed it in the race's zone, and the seconds until it was here."""
+    """Return the last bib, when RunSignup changed it in the race's zone, and the seconds until it was stored."""
     race = row.race
     if race.last_bib_kind is None or race.last_bib_recorded_at is None:
         return "-"

@@ -1,4 +1,4 @@
-"""`rsu report`: how events ahead are filling, as a page for people."""
+"""`rsu report`: how upcoming events are filling, as a page for people."""
 
 import datetime as dt
 from pathlib import Path
@@ -11,15 +11,15 @@ from rsu_pipeline.warehouse import reports
 
 @click.command()
 @click.option(
-    "--partner", "names", multiple=True, metavar="ID", help="Number or key of a partner; may be repeated. Default: all."
+    "--partner", "names", multiple=True, metavar="ID", help="Id or key of a partner. May be repeated. Default: all."
 )
 @click.option(
     "--html", "path", required=True, type=click.Path(dir_okay=False, path_type=Path), help="The file to write."
 )
 def report(names: tuple[str, ...], path: Path) -> None:
-    """Write how events ahead are filling to one HTML file: registrations, bibs, amounts paid.
+    """Write a report of upcoming events to one HTML file: registrations, bibs, amounts paid.
 
-    The file needs nothing else and holds no personal data.
+    The file is self-contained and has no personal data.
     """
     from rsu_pipeline.reports import page
 

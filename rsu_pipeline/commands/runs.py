@@ -1,4 +1,4 @@
-"""Runs of the jobs in this process, against the same instance as the web UI."""
+"""Runs of the jobs in this process, against the same instance as the Dagster UI."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -8,8 +8,10 @@ from rsu_pipeline import cancellation
 
 @dataclass(frozen=True)
 class Ran:
-    """What a run told: whether it went well, numbers of its metadata (of a name told twice the last, `api_calls` added
-    up), and in a sentence why it failed."""
+    """The outcome of a run: success, numbers of its metadata, and the reason of a failure in a sentence.
+
+    Of a name that was reported twice, the last number counts. `api_calls` are added up.
+    """
 
     ok: bool
     run_id: str
@@ -18,7 +20,11 @@ class Ran:
 
 
 def run_here(job: str, key: str, *, lane: str, launched_by: str, ops: dict[str, Any]) -> Ran:
-    """Runs a job for one partner's partition, which is made if need be. Raises KeyboardInterrupt when a signal ended it."""
+    """Run a job for one partner's partition, which is added if it is missing.
+
+    Raises:
+        KeyboardInterrupt: a signal ended the run.
+    """
     import dagster as dg
 
     from rsu_pipeline.definitions import defs

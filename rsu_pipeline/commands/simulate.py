@@ -1,4 +1,4 @@
-"""`rsu simulate`: what a race morning would be like, without one."""
+"""`rsu simulate`: a race morning without a race."""
 
 import sys
 from typing import Any
@@ -13,7 +13,7 @@ REAL_MINUTES = 5.0
 
 @click.group()
 def simulate() -> None:
-    """What would be: a race morning, played or calculated. Nothing of this installation is touched."""
+    """Simulate a race morning, played or calculated. Nothing of this installation is touched."""
 
 
 @simulate.command("race-day")
@@ -21,23 +21,23 @@ def simulate() -> None:
 @click.option("--races", type=click.IntRange(1, 50), default=3, show_default=True, help="Races of each partner.")
 @click.option("--hours", type=click.FloatRange(0.25, 12), default=5.0, show_default=True)
 @click.option("--entrants", type=click.IntRange(20, 5000), default=300, show_default=True, help="Of each race.")
-@click.option("--seed", type=int, default=7, show_default=True, help="The same seed is the same morning.")
+@click.option("--seed", type=int, default=7, show_default=True, help="The same seed gives the same morning.")
 @click.option(
     "--speed",
     type=click.FloatRange(1, 100),
-    help="How many times as fast as life. Default: what makes the run five minutes, but no more than the work allows.",
+    help="Speed-up over real time. Default: a run of five minutes, or slower if the work requires it.",
 )
 @click.option(
-    "--latency-ms", type=click.FloatRange(0, 10_000), default=700.0, show_default=True, help="What a call takes."
+    "--latency-ms", type=click.FloatRange(0, 10_000), default=700.0, show_default=True, help="Duration of a call."
 )
-@click.option("--paper", is_flag=True, help="Calculate it instead, for any number of partners, in seconds.")
-@click.option("--json", "as_json", is_flag=True, help="For programs.")
+@click.option("--paper", is_flag=True, help="Calculate it in seconds instead, for any number of partners.")
+@click.option("--json", "as_json", is_flag=True, help="Output JSON.")
 def race_day(paper: bool, as_json: bool, **options: Any) -> None:
-    """Play a race morning against a local RunSignup and PostgreSQL of its own, with a fast clock.
+    """Play a race morning against a local RunSignup and its own PostgreSQL, with a fast clock.
 
-    People check in and are given bibs, bibs are corrected, people register late, move and leave; for some minutes
-    RunSignup throttles every call, and for a fifth of the morning it is dead. Tells how long a bib took to be here, what
-    it cost, and whether anything was missed: exit code 1 if so, or if a limit was overstepped.
+    People check in and are assigned bibs, bibs are corrected, people register late, move and leave. For some minutes RunSignup
+    throttles every call, and for a fifth of the morning it is down. Reports how long a bib took to be stored, the calls, and
+    whether anything was missed. Exit code 1 if so, or if a limit was exceeded.
     """
     if paper:
         _calculate(options["partners"], options["races"], as_json)
@@ -54,9 +54,7 @@ def race_day(paper: bool, as_json: bool, **options: Any) -> None:
     def say(line: str) -> None:
         click.echo(line, err=as_json)
 
-    say(
-        f"{len(morning.changes):,} changes, {speed:g} times as fast as life: {morning.seconds / speed / 60:.0f} minutes."
-    )
+    say(f"{len(morning.changes):,} changes, {speed:g} times real time: {morning.seconds / speed / 60:.0f} minutes.")
     with stage(morning, seed=seed, speed=speed, say=say) as place:
         played = play(place, morning, speed=speed, latency_ms=latency_ms, say=say)
     made = report.summarise(morning, played, latency_ms=latency_ms)
@@ -70,8 +68,10 @@ def race_day(paper: bool, as_json: bool, **options: Any) -> None:
 
 
 def default_speed(races: int, seconds: float) -> float:
-    """As fast as makes a run of some minutes, but so slow that the looks need no more than a core: beyond it latencies
-    would tell of this machine's CPU, not of the watch."""
+    """Return the speed that makes a run of some minutes, but with no more polls than one core can do.
+
+    Beyond that, latencies would measure this machine's CPU, not the watch.
+    """
     from rsu_pipeline.simulation.paper import CPU_SECONDS_A_LOOK, Rules
 
     looks_a_second = races / Rules().target

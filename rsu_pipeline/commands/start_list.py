@@ -1,4 +1,4 @@
-"""`rsu start-list`: an event's start list, for people, for spreadsheets and for programs."""
+"""`rsu start-list`: an event's start list, for people, spreadsheets and programs."""
 
 import csv
 import datetime as dt
@@ -29,14 +29,14 @@ COLUMNS = (
 
 @click.command("start-list")
 @click.argument("event", type=click.IntRange(1, 2**63 - 1))
-@click.option("--partner", "name", metavar="ID", help="Number or key of a partner, where two share the race.")
+@click.option("--partner", "name", metavar="ID", help="Id or key of a partner, if two share the race.")
 @click.option("--problems", "problems_only", is_flag=True, help="Only entrants with a problem.")
-@click.option("--csv", "as_csv", is_flag=True, help="For spreadsheets: UTF-8, a line per entrant.")
-@click.option("--json", "as_json", is_flag=True, help="For programs.")
+@click.option("--csv", "as_csv", is_flag=True, help="Output CSV for spreadsheets: UTF-8, one line per entrant.")
+@click.option("--json", "as_json", is_flag=True, help="Output JSON.")
 def start_list(event: int, name: str | None, problems_only: bool, as_csv: bool, as_json: bool) -> None:
-    """Show the start list of EVENT, RunSignup's number of the event, in order of bib.
+    """Show the start list of EVENT, RunSignup's id of the event, in order of bib.
 
-    Lists are kept for events ahead and for two days after; every sync and every new bib brings them up to date.
+    Start lists cover upcoming events and those that ended less than two days ago. Every sync and every new bib updates them.
     """
     if as_csv and as_json:
         raise click.UsageError("--csv and --json exclude each other.")
@@ -47,7 +47,7 @@ def start_list(event: int, name: str | None, problems_only: bool, as_csv: bool, 
     if as_json:
         show_json(vars(found) | {"entries": [vars(entry) for entry in entries]})
     elif as_csv:
-        # Bytes, so that no terminal's encoding and no platform's line ends come into it.
+        # Bytes, so that neither the terminal's encoding nor the platform's line ends change them.
         click.echo(as_text(entries).encode(), nl=False)
     else:
         click.echo(_head(found))
@@ -55,7 +55,7 @@ def start_list(event: int, name: str | None, problems_only: bool, as_csv: bool, 
 
 
 def as_text(entries: list[start_lists.Entry]) -> str:
-    """The entrants as CSV, with a line of column names."""
+    """Return the entrants as CSV, with a line of column names."""
     buffer = io.StringIO()
     writer = csv.writer(buffer, lineterminator="\r\n")
     writer.writerow(COLUMNS)
@@ -64,23 +64,23 @@ def as_text(entries: list[start_lists.Entry]) -> str:
     return buffer.getvalue()
 
 
-# Anybody can register with such a name, and a spreadsheet runs a cell that begins so, also in the wide forms that some take
-# for the same. Where it takes semicolons for the end of a cell, what follows them begins one.
+# Anybody can register with such a name, and a spreadsheet runs a cell that begins so, also in the wide forms that some
+# programs treat alike. If semicolons end a cell, the text after one begins a new cell.
 _FORMULA = re.compile("(^|;)(\\s*)([=+\\-@＝＋－＠])")
 
 
 def _cell(value: object) -> object:
-    """A value as a cell, on one line. A text that a spreadsheet would take for a formula has an apostrophe before it."""
+    """Return a value as a cell, on one line. A text that a spreadsheet would treat as a formula gets an apostrophe in front."""
     if isinstance(value, list):
         value = ", ".join(value)
     return _FORMULA.sub(r"\1'\2\3", make_printable(value)) if isinstance(value, str) else value
 
 
 def _head(found: start_lists.StartList) -> str:
-    start = f"{found.start:%Y-%m-%d %H:%M}, the race's time" if found.start else "start not known"
+    start = f"{found.start:%Y-%m-%d %H:%M}, the race's time" if found.start else "start unknown"
     text = f"{found.event}, {found.race} ({start}): {found.entrants:,} entrants, {found.without_bib:,} without a bib"
     for number, words in (
-        (found.duplicate_bibs, "with a bib that another has"),
+        (found.duplicate_bibs, "with a bib of another entrant"),
         (found.bibs_in_other_events, "with a bib of another event"),
         (found.out_of_range, "with a bib out of range"),
         (found.in_two_events, "in two events"),
@@ -90,7 +90,7 @@ def _head(found: start_lists.StartList) -> str:
 
 
 def shown_bib(entry: start_lists.Entry) -> str:
-    """Return the bib for people; one that is not on the entrant's own row says where it is."""
+    """Return the bib for people, with its source if it is not on the entrant's own row."""
     return f"{entry.bib} ({entry.bib_source})" if entry.bib_source in ("team", "bundle") else entry.bib or ""
 
 

@@ -15,21 +15,21 @@ from rsu_pipeline.warehouse import backfill_progress, credentials, history
 
 
 @click.command()
-@click.option("--json", "as_json", is_flag=True, help="For programs.")
+@click.option("--json", "as_json", is_flag=True, help="Output JSON.")
 @click.option(
     "--prometheus",
     "target",
     metavar="FILE|-",
-    help="Write figures in Prometheus' text format instead, and show nothing.",
+    help="Write figures in Prometheus' text format instead.",
 )
 def status(as_json: bool, target: str | None) -> None:
     """Show per partner: events, future events, participants, last sync, last error, calls used this hour.
 
-    After a time without syncs it also shows what was caught up since, for three days.
+    For three days after a time without syncs it also shows what was caught up.
     """
     if target is not None:
         if as_json:
-            raise click.UsageError("Give --json or --prometheus, not both.")
+            raise click.UsageError("--json and --prometheus exclude each other.")
         with hub("status") as conn:
             settings = installation.current().settings
             now = clocks.present(conn, settings.sync.max_clock_skew)
@@ -59,7 +59,7 @@ def status(as_json: bool, target: str | None) -> None:
         )
         return
     if not rows:
-        click.echo("No partner yet: `rsu partners add NAME` enters one.")
+        click.echo("No partner yet. Add one with `rsu partners add NAME`.")
         return
     table = DisplayTable(
         Column("partner", no_wrap=True),
@@ -67,7 +67,7 @@ def status(as_json: bool, target: str | None) -> None:
         "events",
         "future",
         "participants",
-        "held back",
+        "quarantined",
         "history",
         "last sync",
         "calls/h",
@@ -93,14 +93,14 @@ def status(as_json: bool, target: str | None) -> None:
 
 
 def _of_partner(item: Downtime, partner_id: int) -> dict[str, object]:
-    """Return a downtime as JSON has it, with what was caught up of one partner."""
+    """Return a downtime as JSON shows it, with what was caught up of one partner."""
     found = next((vars(one) for one in item.partners if one.partner_id == partner_id), {})
     counts = {name: value for name, value in found.items() if name != "partner_id"}
     return {"since": item.since, "until": item.until, "hours": item.hours} | counts
 
 
 def _history(found: backfill_progress.Progress | None) -> str:
-    """How much of what was asked for is settled, in per cent of its events."""
+    """Return how much of a backfill is settled, in per cent of its events."""
     if found is None:
         return "-"
     if found.is_complete:

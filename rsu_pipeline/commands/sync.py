@@ -1,4 +1,4 @@
-"""`rsu sync`: the assets, materialised from the shell against the same instance as the web UI."""
+"""`rsu sync`: materialize the assets from the shell, against the same instance as the Dagster UI."""
 
 import math
 import sys
@@ -17,20 +17,18 @@ from rsu_pipeline.warehouse import credentials
 
 @click.command()
 @click.option(
-    "--partner", "names", multiple=True, metavar="ID", help="Number or key of a partner; may be repeated. Default: all."
+    "--partner", "names", multiple=True, metavar="ID", help="Id or key of a partner. May be repeated. Default: all."
 )
 @click.option("--full", is_flag=True, help="Read every future event in full.")
 @click.option(
     "--incremental-days", type=click.FloatRange(min=0), help="Days after which an event is read in full again."
 )
 @click.option(
-    "--race", "race_ids", type=int, multiple=True, help="Only this race; may be repeated, with one --partner."
+    "--race", "race_ids", type=int, multiple=True, help="Only this race. May be repeated, with one --partner."
 )
-@click.option(
-    "--confirm-removals", is_flag=True, help="Mark registrations as removed even where a person was asked first."
-)
-@click.option("--test", "first_only", is_flag=True, help="The first partner only.")
-@click.option("--json", "as_json", is_flag=True, help="For programs: one object with what each partner's run did.")
+@click.option("--confirm-removals", is_flag=True, help="Confirm removals that are pending confirmation.")
+@click.option("--test", "first_only", is_flag=True, help="Only the first partner.")
+@click.option("--json", "as_json", is_flag=True, help="Output one JSON object with the result of each partner's run.")
 @click.option("--quiet", is_flag=True, help="No progress bar, no run log.")
 def sync(
     names: tuple[str, ...],
@@ -42,10 +40,10 @@ def sync(
     as_json: bool,
     quiet: bool,
 ) -> None:
-    """Bring partners' events and registrations up to date now.
+    """Sync partners' events and registrations now.
 
-    Each partner gets a run of job sync_partner, which the web UI shows like any other. Exit code 1 when some race or
-    partner failed; the rest is stored all the same.
+    Each partner gets a run of job sync_partner, which the Dagster UI shows like any other. Exit code 1 if a race or a
+    partner failed. The rest is stored all the same.
     """
     if incremental_days is not None and not math.isfinite(incremental_days):
         raise click.UsageError("--incremental-days must be a number of days.")
@@ -84,7 +82,7 @@ def sync(
 
 
 def _run(partner: credentials.Partner, config: dict[str, Any]) -> dict[str, Any]:
-    """One run of sync_partner in this process; what it did, and what it did not."""
+    """Run sync_partner in this process, and return its result."""
     ran = run_here(
         "sync_partner",
         str(partner.key),
@@ -97,10 +95,10 @@ def _run(partner: credentials.Partner, config: dict[str, Any]) -> dict[str, Any]
 
 def _line(result: dict[str, Any]) -> str:
     if "rows_read" not in result:
-        return f"{result['partner']}: FAILED, {result['error']}"
+        return f"{result['partner']}: FAILED: {result['error']}"
     text = (
         f"{result['partner']}: {result['rows_read']} read, {result['rows_inserted']} new, {result['rows_updated']} changed,"
-        f" {result['rows_unchanged']} as they were, {result['rows_removed']} removed, {result['rows_quarantined']} held back,"
+        f" {result['rows_unchanged']} unchanged, {result['rows_removed']} removed, {result['rows_quarantined']} quarantined,"
         f" {result['bib_changes']} bib changes, {result['api_calls']} calls, {result['budget_left']} left this hour"
     )
-    return text if result["ok"] else f"{text}; FAILED, {result['error']}"
+    return text if result["ok"] else f"{text}. FAILED: {result['error']}"

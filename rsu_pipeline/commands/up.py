@@ -26,40 +26,42 @@ from rsu_pipeline.processes import Child, ChildFailed, Supervisor
 from rsu_pipeline.warehouse import credentials, database, embedded, history, server_lock
 
 DEMO_PORT = 8765
-"""Where the demo's RunSignup listens, unless RSU_DEMO_PORT says otherwise."""
+"""Default port of the demo's RunSignup. RSU_DEMO_PORT overrides it."""
 DEMO_SEED = 7
 LONGEST_SOCKET_PATH = 100
 """Some systems allow no more than 103 bytes."""
 WITHHELD = dict.fromkeys(("RSU_SECRET_KEY", "RSU_API_REG", "RSU_API_REG_SECRET", "RSU_ALERT_URLS"))
-"""Secrets that web UI and daemon are not given: sensors and runs, which need them, are at work in the code server."""
+"""Secrets that the web UI and the daemon do not get. Sensors and runs, which need them, run in the code server."""
 DEMO_FILES = ("code.sock", "dagster", "logs", "sandbox.state", "secret.key", "workspace.yaml")
-"""What the demo keeps in its folder beside the embedded PostgreSQL."""
+"""Files of the demo in its folder beside the embedded PostgreSQL."""
 
 
 @click.command()
-@click.option("--verbose", is_flag=True, help="Show what the web UI and the daemon print; it is in .rsu/logs anyway.")
+@click.option(
+    "--verbose", is_flag=True, help="Show the output of the web UI and the daemon. It is in .rsu/logs anyway."
+)
 def up(verbose: bool) -> None:
-    """Start the web UI and the daemon, and the embedded PostgreSQL if RSU_DATABASE_URL is not set.
+    """Start the Dagster UI and the daemon, and the embedded PostgreSQL if RSU_DATABASE_URL is not set.
 
-    The database's schema is brought up to date first, as by `rsu db migrate`.
+    The database's schema is migrated first, as by `rsu db migrate`.
 
-    Ctrl-C stops everything it started. The web UI is at http://127.0.0.1:3000 (RSU_UI_PORT), for this machine only.
+    Ctrl-C stops everything it started. The UI is at http://127.0.0.1:3000 (RSU_UI_PORT), for this machine only.
     """
     here = installation.current()
     sys.exit(_serve(here, [], verbose=verbose, hint=""))
 
 
 @click.command()
-@click.option("--fresh", is_flag=True, help="Forget the demo's data and start anew.")
+@click.option("--fresh", is_flag=True, help="Delete the demo's data and start from scratch.")
 @click.option(
     "--env", "show_environment", is_flag=True, help="Print the settings that point other commands at the demo."
 )
-@click.option("--verbose", is_flag=True, help="Show what the servers print.")
+@click.option("--verbose", is_flag=True, help="Show the output of the servers.")
 def demo(fresh: bool, show_environment: bool, verbose: bool) -> None:
-    """Start everything with a local RunSignup and its invented partners: no account needed.
+    """Start everything with a local RunSignup and its invented partners. No account is needed.
 
-    The demo keeps its own data in .rsu/demo (RSU_DEMO_HOME) and goes on with it when started again. Its RunSignup is at
-    port 8765 (RSU_DEMO_PORT); while it runs, people register there and bibs are assigned. In another terminal:
+    The demo keeps its own data in .rsu/demo (RSU_DEMO_HOME) and continues with it when started again. Its RunSignup is at
+    port 8765 (RSU_DEMO_PORT). While it runs, people register there and bibs are assigned. In another terminal:
 
     \b
       eval "$(rsu demo --env)"
@@ -98,8 +100,7 @@ def _demo_port() -> int:
 
 
 def _demo_environment(port: int) -> dict[str, str]:
-    """All the RSU_ settings of the demo: whatever the environment says, it never touches a real database nor calls the
-    real RunSignup."""
+    """Return all the RSU_ settings of the demo. The environment cannot point it at a real database or the real RunSignup."""
     folder = os.environ.get("RSU_DEMO_HOME", "").strip()
     return {
         "RSU_HOME": str(
@@ -111,7 +112,7 @@ def _demo_environment(port: int) -> dict[str, str]:
 
 
 def _print_environment(environment: Mapping[str, str]) -> None:
-    """Lines for a shell: the demo's settings, and nothing else of ours but what finds the same demo again."""
+    """Print lines for a shell: the demo's settings, and none of the project's others except those that find the same demo again."""
     for name, value in environment.items():
         click.echo(f"export {name}={shlex.quote(value)}")
     kept = {"RSU_DEMO_HOME", "RSU_DEMO_PORT", *environment}
@@ -127,8 +128,10 @@ def _serve(
     hint: str,
     onboard_from: int | None = None,
 ) -> int:
-    """Starts the children and waits; returns the exit code. `onboard_from` is the port of a sandbox, one of `before`,
-    whose partners are entered."""
+    """Start the children, wait, and return the exit code.
+
+    `onboard_from` is the port of a sandbox, one of `before`, whose partners are added.
+    """
     settings = here.settings
     root = configuration.project_root()
     os.chdir(root)
@@ -140,7 +143,7 @@ def _serve(
     server_lock.hold(url, report=lambda line: click.echo(f"Warning: {line}", err=True))
     if applied := here.migrate():
         click.echo(f"Applied {', '.join(applied)}.")
-    _ = here.sealer  # the key file is made now, and a bad key refused before anything runs
+    _ = here.sealer  # the key file is created now, and a bad key is refused before anything runs
     click.echo(f"Database ready at {database.place(url)}.")
     environment = {
         "RSU_DATABASE_URL": url,
@@ -153,8 +156,8 @@ def _serve(
     dagster = [
         Child(
             "code",
-            # One for web UI, daemon and runs. Left to themselves web UI and daemon have one each, and the daemon starts
-            # a new one every minute.
+            # One for web UI, daemon and runs. Otherwise web UI and daemon have one each, and the daemon starts a new one
+            # every minute.
             [
                 str(scripts / "dagster"),
                 "api",
@@ -191,7 +194,7 @@ def _serve(
         ),
         Child(
             "daemon",
-            # Each time before it starts, what a killed one left "started" is ended.
+            # Before each start, runs that a killed daemon left as "started" are ended.
             [
                 sys.executable,
                 "-m",
@@ -234,11 +237,11 @@ def _serve(
                 supervisor.start(child)
             if onboard_from is not None:
                 _onboard(here, onboard_from)
-            click.echo("Starting the web UI and the daemon ...")
+            click.echo("Starting the Dagster UI and the daemon ...")
             for child in dagster:
                 supervisor.start(child)
             click.echo(
-                f"\n  Web UI: {settings.ui_url}\n\n{hint}\nLogs: {settings.home / 'logs'}. Ctrl-C stops everything.".replace(
+                f"\n  Dagster UI: {settings.ui_url}\n\n{hint}\nLogs: {settings.home / 'logs'}. Ctrl-C stops everything.".replace(
                     "\n\n\n", "\n\n"
                 )
             )
@@ -251,7 +254,7 @@ def _serve(
     except KeyboardInterrupt:
         click.echo("Stopped before everything had started.")
         return 130
-    # One that had to be killed leaves it behind.
+    # A server that had to be killed leaves it behind.
     socket_path.unlink(missing_ok=True)
     if socket_path.parent != settings.home:
         socket_path.parent.rmdir()
@@ -260,7 +263,7 @@ def _serve(
 
 
 def _workspace(home: Path) -> tuple[Path, Path]:
-    """Where the code server listens, and the file that tells web UI and daemon so."""
+    """Return the socket of the code server, and write the file with which the web UI and the daemon find it."""
     home.mkdir(parents=True, exist_ok=True)
     path = home / "code.sock"
     if len(os.fsencode(path)) > LONGEST_SOCKET_PATH:
@@ -268,7 +271,7 @@ def _workspace(home: Path) -> tuple[Path, Path]:
     path.unlink(missing_ok=True)
     workspace = home / "workspace.yaml"
     location = {"grpc_server": {"socket": str(path), "location_name": "rsu_pipeline"}}
-    # JSON is YAML, and needs no care about what is in the path.
+    # JSON is YAML, and needs no escaping of the path.
     workspace.write_text(json.dumps({"load_from": [location]}) + "\n")
     return path, workspace
 
@@ -280,7 +283,7 @@ def _listens(path: Path) -> bool:
 
 
 def _onboard(here: Installation, port: int) -> None:
-    """Enters the sandbox's partners that are not there yet."""
+    """Add the sandbox's partners that are not there yet."""
     listed = _get(f"http://127.0.0.1:{port}/admin/partners").json()
     with database.session(here.migrated_database_url, purpose="demo") as conn:
         present = {partner.name for partner in credentials.partners(conn)}
@@ -291,7 +294,7 @@ def _onboard(here: Installation, port: int) -> None:
 
 
 def _tell_when_synced(url: str) -> None:
-    """Says once when every partner that is to be synced has been read."""
+    """Report once when every active partner has been synced."""
     with suppress(database.DatabaseError, psycopg2.Error, OSError), database.session(url, purpose="up") as conn:
         conn.autocommit = True
         while True:
@@ -305,7 +308,7 @@ def _tell_when_synced(url: str) -> None:
 
 
 def _get(url: str, **headers: str) -> requests.Response:
-    """An answer of this machine, not of a proxy that the environment names."""
+    """Return an answer of this machine, not of a proxy that the environment names."""
     with requests.Session() as session:
         session.trust_env = False
         return session.get(url, headers=headers, timeout=5)
@@ -329,12 +332,12 @@ def _refuse_taken_port(port: int, what: str, variable: str, address: str = "127.
                     f"{what[0].upper()}{what[1:]} cannot listen on {address}: {error.strerror}."
                 ) from None
             raise SettingsError(
-                f"Port {port} for {what} is in use: set {variable} to another one, or end what uses it."
+                f"Port {port} for {what} is in use. Set {variable} to another port, or end the program that uses it."
             ) from None
 
 
 def _forget(home: Path) -> None:
-    """Removes the demo's data, and nothing else that may be in its folder."""
+    """Remove the demo's data, and no other file in its folder."""
     embedded.destroy(home / "postgres")
     for path in [home / name for name in ("postgres", *DEMO_FILES)]:
         if path.is_dir():

@@ -1,8 +1,8 @@
-"""Notify from outside Dagster: of services that do not work, and of everything else while the sensor `alerts` does not.
+"""Notify from outside Dagster: of services that are down, and of everything else while the sensor `alerts` has stopped.
 
-The sensor `alerts` is a part of what may stand still. `rsu health --alert` runs this: as a service beside the others, or every
-minute from a timer. An alert is a row of table `alerts`, so that nothing is notified twice. Only that the database is away is noted
-in a file.
+The sensor `alerts` is a part of what may stop. `rsu health --alert` runs this as a service beside the others, or every
+minute from a timer. An alert is a row of table `alerts`, so that nothing is notified twice. Only an outage of the database
+is recorded in a file.
 """
 
 import datetime as dt
@@ -24,11 +24,11 @@ from rsu_pipeline.warehouse import alerts, database
 from rsu_pipeline.warehouse.alerts import Problem
 
 CHECKS = ("database", "code", "web", "location", "disk")
-"""Checks of `rsu health` that the sensor `alerts` cannot make: it needs what they check."""
+"""Checks of `rsu health` that the sensor `alerts` cannot make, because it needs what they check."""
 STARTING_SECONDS = 90.0
-"""How long the services that start beside this one have until they are judged."""
+"""How long the services that start beside this one have before their first check."""
 RECHECK_SECONDS = 10.0
-"""A check that fails is made again after so long: what is just being restarted is no problem."""
+"""A check that fails is repeated after this time: a service that is restarting is no problem."""
 TITLE = causes.TITLES[causes.SERVICE_KIND]
 
 Log = Callable[[str], None]
@@ -36,7 +36,7 @@ Log = Callable[[str], None]
 
 @dataclass(frozen=True)
 class Target:
-    """What is watched: the installation's settings, the checks that apply here, and where web UI and code server answer."""
+    """What is watched: the installation's settings, the checks that apply here, and the addresses of web UI and code server."""
 
     settings: Settings
     checks: Collection[str] = CHECKS
@@ -45,12 +45,12 @@ class Target:
     free_gb: float = health.FREE_GB
 
     def failures(self) -> list[health.Reason]:
-        """Return which checks fail now, with a sentence each."""
+        """Return the checks that fail now, with a sentence each."""
         return health.find(self.settings, self.checks, self.web, self.code, self.free_gb)
 
 
 def run(target: Target, log: Log, every: float) -> None:
-    """Evaluate once, or again every so many seconds until the process ends: then the services have a while to start first."""
+    """Evaluate once, or with `every` in that interval of seconds until the process ends, after the services had time to start."""
     if every:
         time.sleep(STARTING_SECONDS)
     while True:
@@ -66,7 +66,7 @@ def run(target: Target, log: Log, every: float) -> None:
 
 
 def evaluate(target: Target, now: dt.datetime, log: Log, *, recheck: float = RECHECK_SECONDS) -> list[health.Reason]:
-    """Notify of services that do not work, and of those that work again; return which checks fail."""
+    """Notify of services that are down, and of those that are up again. Return the checks that fail."""
     failed = target.failures()
     if failed:
         time.sleep(recheck)
@@ -93,7 +93,7 @@ def _evaluate_stored(target: Target, failed: Sequence[health.Reason], now: dt.da
     ):
         if not is_mine:
             return
-        # Without the sensor, or the daemon or code server that it needs, nobody else evaluates.
+        # Without the sensor, or the daemon or code server that it needs, nothing else evaluates.
         is_alone = any(check in ("code", "location") for check, _ in failed) or any(
             problem.key in ("alerts", "daemon") for problem in automation.find(conn, now)
         )
@@ -104,7 +104,7 @@ def _evaluate_stored(target: Target, failed: Sequence[health.Reason], now: dt.da
 
 
 def _note_database(settings: Settings, away: str | None, now: dt.datetime, log: Log) -> None:
-    """Notify once that the database is away, and once that it is back. Since when, and whether that was sent, is in a file."""
+    """Notify once that the database is down, and once that it is back. The time, and whether it was sent, is in a file."""
     path = settings.home / "database-away.json"
     noted = _read(path)
     if away is None:
@@ -112,14 +112,14 @@ def _note_database(settings: Settings, away: str | None, now: dt.datetime, log: 
             return
         since, was_sent = noted
         if not was_sent or _send(
-            settings, f"Resolved: {TITLE}", f"The database is back. It was away since {since}.", log
+            settings, f"Resolved: {TITLE}", f"The database is back. It was down since {since}.", log
         ):
             path.unlink(missing_ok=True)
         return
     since, was_sent = noted or (f"{now:%Y-%m-%d %H:%M} UTC", False)
     if not was_sent:
         text = (
-            f"{away} Since {since}. Nothing is synced until it is back: see to the server, the hub goes on by itself."
+            f"{away} Since {since}. Nothing is synced until it is back. Check the server. The hub continues by itself."
         )
         was_sent = _send(settings, f"RunSignup hub: {TITLE}", text, log)
     with suppress(OSError):  # a full disk is a problem of its own
@@ -140,5 +140,5 @@ def _send(settings: Settings, title: str, text: str, log: Log) -> bool:
     results = send(settings.alerts.urls, title, text)
     for one in results:
         if not one.ok:
-            log(f"a message was not taken by the notifier of kind {one.scheme}")
+            log(f"the notifier of kind {one.scheme} did not accept a message")
     return any(one.ok for one in results)

@@ -1,4 +1,4 @@
-"""The fleet in two pictures: how fresh each partner is, and how fast bibs came."""
+"""The fleet in two plots: how fresh each partner is, and how fast bibs arrived."""
 
 import datetime as dt
 from collections.abc import Mapping, Sequence
@@ -8,17 +8,21 @@ from rsu_pipeline.reports import plots
 FRESHNESS = "Wait of each partner's stalest event"
 BIBS = "Bibs of the last 24 hours"
 HIGHEST = 5.0
-"""Whoever waits longer is drawn as this."""
+"""Longer waits are drawn as this."""
 NAMED = 25
-"""So many partners have their names below."""
+"""At most this many partners have their names below."""
 
 
 def fleet_plots(
     waits: Mapping[str, float], bibs: Sequence[tuple[dt.datetime, int, float | None]], now: dt.datetime
 ) -> dict[str, bytes]:
-    """PNG by title; one that has nothing to show is left out. `waits` has for each partner's key how much of the wait allowed
-    is used up, above 1 where something is stale; `bibs` has hours, bib changes in each, and the seconds within which 95 %
-    of them came."""
+    """Return PNG plots by title. A plot that has nothing to show is left out.
+
+    Args:
+        waits: for each partner's key the share of the allowed wait that is used up, above 1 if something is stale.
+        bibs: hours, bib changes in each, and the seconds within which 95 % of them arrived.
+        now: the present.
+    """
     made = {}
     if waits:
         made[FRESHNESS] = _freshness(waits)
@@ -28,7 +32,7 @@ def fleet_plots(
 
 
 def _freshness(waits: Mapping[str, float]) -> bytes:
-    figure, axes = plots._axes(FRESHNESS, "partners, the stalest first", "share of the wait allowed")
+    figure, axes = plots._axes(FRESHNESS, "partners, stalest first", "share of the allowed wait")
     ordered = sorted(waits.items(), key=lambda item: item[1], reverse=True)
     shares = [min(share, HIGHEST) for _, share in ordered]
     places = range(1, len(ordered) + 1)
@@ -56,7 +60,7 @@ def _bibs(bibs: Sequence[tuple[dt.datetime, int, float | None]], now: dt.datetim
         right.plot(
             [at for at, _ in known], [seconds for _, seconds in known], "o", color=plots.COLOURS[1], markersize=4
         )
-        right.set_ylabel("95 % here within seconds", color=plots.COLOURS[1])
+        right.set_ylabel("95 % stored within seconds", color=plots.COLOURS[1])
         right.set_ylim(bottom=0)
         right.tick_params(labelsize=8)
     return plots._png(figure)

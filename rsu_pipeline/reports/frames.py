@@ -1,4 +1,4 @@
-"""From rows to frames: registrations by event and day, bib coverage by day, money by event."""
+"""From rows to frames: registrations by event and day, bib coverage by day, amounts by event."""
 
 import datetime as dt
 from collections.abc import Mapping, Sequence
@@ -15,8 +15,11 @@ COLUMNS = (
 
 
 def by_event(registrations: Rows) -> "pd.DataFrame":
-    """One row an event, in the order they came: race, event, entrants, with_bib, priced (entrants whose amount is known) and
-    amount_paid, which is missing, not 0, where no amount is known."""
+    """Return one row per event, in their original order.
+
+    The columns are race, event, entrants, with_bib, priced (entrants whose amount is known) and amount_paid. The amount is
+    missing, not 0, if no amount is known.
+    """
     import pandas as pd
 
     frame = pd.DataFrame(list(registrations), columns=list(COLUMNS))
@@ -35,7 +38,7 @@ def by_event(registrations: Rows) -> "pd.DataFrame":
 
 
 def registrations_by_day(registrations: Rows) -> "pd.DataFrame":
-    """One row a day from the first registration to the last, one column an event (its number): registrations so far."""
+    """Return the registrations so far: one row per day from the first to the last, one column per event id."""
     import pandas as pd
 
     frame = pd.DataFrame(list(registrations), columns=list(COLUMNS)).dropna(subset=["registered_on"])
@@ -47,8 +50,11 @@ def registrations_by_day(registrations: Rows) -> "pd.DataFrame":
 
 
 def bib_coverage(registrations: Rows, changes: Rows, today: dt.date) -> "pd.DataFrame":
-    """One row a day from the first stored registration until `today`, with the entrants stored by then, and those of them
-    that had a bib: `entrants` and `with_bib`. It comes from the bib each came with and the log of changes since."""
+    """Return the bib coverage: one row per day from the first stored registration until `today`.
+
+    `entrants` counts the entrants stored by then, and `with_bib` those of them that had a bib. Both follow from the bib each
+    entrant came with and the log of changes since.
+    """
     import pandas as pd
 
     frame = pd.DataFrame(list(registrations), columns=list(COLUMNS))
@@ -57,7 +63,7 @@ def bib_coverage(registrations: Rows, changes: Rows, today: dt.date) -> "pd.Data
     first = frame.set_index("registration_id")["first_seen_on"]
     log = pd.DataFrame(list(changes), columns=["registration_id", "day", "change"])
     log = log[log["registration_id"].isin(first.index)]
-    # RunSignup's clock may put a change before the day on which we first saw the entrant.
+    # RunSignup's clock may date a change before the day on which the entrant was first seen here.
     days = [max(day, first[number]) for number, day in zip(log["registration_id"], log["day"], strict=True)]
     came = frame[frame["came_with_bib"].astype(bool)]["first_seen_on"]
     bibs = pd.concat([pd.Series(1, index=came), pd.Series(list(log["change"]), index=days, dtype=int)])
@@ -65,7 +71,7 @@ def bib_coverage(registrations: Rows, changes: Rows, today: dt.date) -> "pd.Data
 
     def total(series: "pd.Series[int]") -> "pd.Series[int]":
         series.index = pd.DatetimeIndex(series.index)
-        # What lies after today, by a clock that is ahead, counts as today's.
+        # Days after today, by a clock that is ahead, count as today.
         series.index = series.index.where(series.index <= every_day[-1], every_day[-1])
         return series.groupby(level=0).sum().reindex(every_day, fill_value=0).cumsum().astype(int)
 

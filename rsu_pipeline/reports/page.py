@@ -1,4 +1,4 @@
-"""A report as one HTML file that needs nothing else, shown without internet."""
+"""A report as one self-contained HTML file, which needs no internet."""
 
 import datetime as dt
 from dataclasses import dataclass, field
@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
 EARLIEST = dt.date(1990, 1, 1)
-"""No registration is older; calendars of pictures have an end."""
+"""No registration is older. Plots need a first day."""
 _HEAD = """<!DOCTYPE html>
 <html lang="en"><head><meta charset="utf-8">
 <meta http-equiv="Content-Security-Policy" content="default-src 'none'; img-src data:; style-src 'unsafe-inline'">
@@ -26,20 +26,22 @@ td.number, th.number { text-align: right } img { max-width: 100%; height: auto }
 
 @dataclass
 class Report:
-    """A partner's report: its events in figures, and pictures as PNG by title. Nobody's name is in it."""
+    """A partner's report: figures of its events, and plots as PNG by title. It has nobody's name."""
 
     partner: str
     events: "pd.DataFrame"
     pictures: dict[str, bytes] = field(default_factory=dict)
 
     def rows(self) -> list[dict[str, Any]]:
-        """The events as plain values; an amount that is not known is not a number."""
+        """Return the events as plain values. An unknown amount is NaN."""
         return [{str(name): value for name, value in row.items()} for row in self.events.to_dict("records")]
 
 
 def report(partner: str, registrations: frames.Rows, changes: frames.Rows, today: dt.date) -> Report:
-    """From the rows to the report. Days that cannot be, a slip or a garbled clock at RunSignup, are not told; a bib's counts
-    as today's."""
+    """Make the report from the rows.
+
+    Impossible days (a typing error or a garbled clock at RunSignup) are left out. Those of a bib count as today.
+    """
     registrations = [
         row if _is_plausible(row["registered_on"], today) else {**row, "registered_on": None} for row in registrations
     ]
@@ -50,18 +52,18 @@ def report(partner: str, registrations: frames.Rows, changes: frames.Rows, today
 
 
 def _is_plausible(day: object, today: dt.date) -> bool:
-    """Whether there can be a registration of this day; two days' grace for clocks and zones."""
+    """Return whether a registration can have this day, with two days' grace for clocks and zones."""
     return isinstance(day, dt.date) and EARLIEST <= day <= today + dt.timedelta(days=2)
 
 
 def html(reports: list[Report], made_at: dt.datetime) -> str:
-    """One page with a section for each partner."""
+    """Return one page with a section for each partner."""
     sections = "".join(_section(item) for item in reports)
-    return f"{_HEAD}<h1>Registrations</h1><p>Events ahead, as of {made_at:%Y-%m-%d %H:%M} UTC.</p>\n{sections}</body></html>\n"
+    return f"{_HEAD}<h1>Registrations</h1><p>Upcoming events, as of {made_at:%Y-%m-%d %H:%M} UTC.</p>\n{sections}</body></html>\n"
 
 
 def amount(value: float) -> str:
-    """An amount for people; a dash where it is not known."""
+    """Return an amount for people, or a dash if it is unknown."""
     return "–" if value != value else f"{value:,.2f}"
 
 
@@ -78,10 +80,10 @@ def _section(item: Report) -> str:
     pictures = "".join(
         f'<p><img alt="{escape(title)}" src="{plots.data_uri(png)}"></p>\n' for title, png in item.pictures.items()
     )
-    table = f"<table><tr>{heads}</tr>\n{rows}</table>\n" if rows else "<p>No registrations of events ahead.</p>\n"
+    table = f"<table><tr>{heads}</tr>\n{rows}</table>\n" if rows else "<p>No registrations of upcoming events.</p>\n"
     return f"<h2>{_text(item.partner)}</h2>\n{table}{pictures}"
 
 
 def _text(name: str) -> str:
-    """A name from outside as HTML. In <bdi> a mark that turns the direction of writing ends with the name."""
+    """Return a name from outside as HTML. In <bdi> a mark that changes the direction of writing ends with the name."""
     return f"<bdi>{escape(''.join(one if one >= ' ' and one != chr(127) else ' ' for one in name))}</bdi>"

@@ -1,4 +1,4 @@
-"""From frames to pictures: PNG, small enough to be kept beside a run, in the same colours everywhere."""
+"""From frames to plots: PNG, small enough to be stored with a run, in the same colours everywhere."""
 
 import base64
 import io
@@ -12,14 +12,14 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9")
-"""Told apart by those who see few colours, too."""
+"""Colours that people with a colour vision deficiency can distinguish."""
 GREY = "#999999"
 MOST = len(COLOURS)
-"""Events with a line or bar of their own; the rest are one, in grey."""
+"""Events with their own line or bar. The rest share one, in grey."""
 
 
 def all_plots(events: "pd.DataFrame", by_day: "pd.DataFrame", coverage: "pd.DataFrame") -> dict[str, bytes]:
-    """PNG by title: registrations by day, bib coverage, money by event. One that has nothing to show is left out."""
+    """Return PNG plots by title: registrations by day, bib coverage, amounts by event. Empty plots are left out."""
     plots = {}
     largest = list(events.sort_values("entrants", ascending=False, kind="stable").index[:MOST])
     names = {event_id: _label(events.loc[event_id]) for event_id in largest}
@@ -63,8 +63,7 @@ def _money(events: "pd.DataFrame", names: Mapping[Any, str]) -> bytes:
     places = range(len(names))
     axes.barh(places, [0 if amount != amount else amount for amount in amounts], color=COLOURS[: len(names)])
     labels = [
-        f"{name} (not known)" if amount != amount else name
-        for name, amount in zip(names.values(), amounts, strict=True)
+        f"{name} (unknown)" if amount != amount else name for name, amount in zip(names.values(), amounts, strict=True)
     ]
     axes.set_yticks(places, labels=labels, fontsize=8)
     axes.invert_yaxis()
@@ -86,7 +85,7 @@ def _axes(title: str, x: str, y: str) -> "tuple[Figure, Axes]":
 
 
 def _label(event: "pd.Series[str]") -> str:
-    """Event and race as plain text: a dollar would begin a formula, an underscore at the head would hide the line."""
+    """Return event and race as plain text. A dollar would begin a formula, a leading underscore would hide the line."""
     text = " ".join(f"{event['event']}, {event['race']}".split()).lstrip("_")
     short = text if len(text) <= 40 else f"{text[:39]}…"
     return short.replace("$", r"\$")
@@ -95,7 +94,7 @@ def _label(event: "pd.Series[str]") -> str:
 def _png(figure: "Figure") -> bytes:
     buffer = io.BytesIO()
     with warnings.catch_warnings():
-        # Of a script that the font lacks, boxes are drawn.
+        # Characters of a script that the font lacks are drawn as boxes.
         warnings.filterwarnings("ignore", "Glyph")
         figure.savefig(buffer, format="png")
     return buffer.getvalue()

@@ -62,7 +62,7 @@ def site(chromium: str, server: str, template: str, tmp_path_factory: pytest.Tem
             hub.sync(partner)
         up = Started("up", hub.environment, folder)
         try:
-            up.until("the web UI is ready", lambda: "Web UI: " in up.output)
+            up.until("the web UI is ready", lambda: "Dagster UI: " in up.output)
             up.until("every partner has a partition", lambda: _partitions(hub) == PARTNERS)
             yield Site(hub, f"http://127.0.0.1:{port}")
         finally:

@@ -61,13 +61,13 @@ def test_adopting_is_told_done_and_not_repeated(old: Settings, world: World) -> 
     assert "comparing with a new database" in done.stderr
     without_secrets(done, world)
     again = rsu("db", "adopt", settings=old)
-    assert (again.returncode, again.stdout) == (0, "There is nothing to do: the database is this program's already.\n")
+    assert (again.returncode, again.stdout) == (0, "Nothing to do: the database is already adopted.\n")
     assert rsu("db", "migrate", settings=old).stdout == "The schema is up to date.\n"
     names = [(name,) for _, name, _ in database.migrations()]
     assert rows(old, "SELECT name FROM schema_migrations ORDER BY version") == names
     back = rsu("db", "adopt", "--undo", settings=old)
     assert back.returncode == 0, back.stderr
-    assert back.stdout.endswith("are the older program's again, keys and secrets in clear.\n")
+    assert back.stdout.endswith("are the older program's again, with keys and secrets in clear text.\n")
     assert rows(old, "SELECT to_regclass('schema_migrations')") == [(None,)]
     without_secrets(back, world)
 

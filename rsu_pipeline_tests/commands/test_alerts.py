@@ -18,7 +18,7 @@ def notifier() -> Iterator[Notifier]:
 
 def test_a_test_message_goes_to_every_address(settings: dict[str, str], notifier: Notifier) -> None:
     done = rsu("alerts", "test", settings=settings | {"RSU_ALERT_URLS": f"{notifier.url}, {notifier.url}"})
-    assert (done.returncode, done.stdout, done.stderr) == (0, "json: took the message\n" * 2, "")
+    assert (done.returncode, done.stdout, done.stderr) == (0, "json: accepted the message\n" * 2, "")
     assert [title for title, _ in notifier.take()] == ["RunSignup hub: a test"] * 2
 
 
@@ -26,7 +26,7 @@ def test_a_service_that_failed_is_told_by_its_kind_only(settings: dict[str, str]
     urls = f"json://user:{CANARY}@127.0.0.1:9/{CANARY} {notifier.url} {CANARY}://{CANARY}"
     done = rsu("alerts", "test", settings=settings | {"RSU_ALERT_URLS": urls})
     assert (done.returncode, done.stderr) == (1, "")
-    assert done.stdout == "json: failed\njson: took the message\nunknown: failed\n"
+    assert done.stdout == "json: failed\njson: accepted the message\nunknown: failed\n"
     assert len(notifier.take()) == 1
 
 
@@ -42,7 +42,7 @@ def test_an_address_that_is_none_is_refused_without_being_repeated(settings: dic
 
 def test_open_alerts_are_listed(settings: dict[str, str]) -> None:
     done = rsu("alerts", "list", settings=settings)
-    assert (done.returncode, done.stdout) == (0, "Nothing is open.\n")
+    assert (done.returncode, done.stdout) == (0, "No open alerts.\n")
     assert json.loads(rsu("alerts", "list", "--json", settings=settings).stdout) == []
     rows(
         settings,

@@ -35,7 +35,7 @@ def test_another_machine_goes_on_from_the_file_alone(hub: Hub, empty_database: s
     file = tmp_path / "hub.dump"
     done = rsu("db", "export", str(file), settings=hub.environment)
     assert done.returncode == 0, done.stderr
-    assert "RSU_SECRET_KEY belongs to it, kept apart" in done.stdout
+    assert "keep RSU_SECRET_KEY apart from it" in done.stdout
     assert file.stat().st_mode & 0o777 == 0o600
     assert SECRET_KEY.encode() not in file.read_bytes()
     for partner in hub.sandbox.admin.partners():
@@ -45,7 +45,7 @@ def test_another_machine_goes_on_from_the_file_alone(hub: Hub, empty_database: s
     done = rsu("db", "import", str(file), settings=there)
     assert (done.returncode, done.stdout) == (
         0,
-        "Everything is in: 3 partners, whose secrets open. `rsu up` goes on from here.\n",
+        "Everything is restored: 3 partners, whose secrets can be decrypted. Continue with `rsu up`.\n",
     )
     count = "SELECT count(*) FROM runsignup_participants"
     assert rows(there, count) == rows(hub.environment, count)
@@ -94,7 +94,9 @@ def test_without_the_key_everything_is_in_and_the_sentence_says_what_is_missing(
     assert rsu("db", "export", str(file), settings=hub.environment).returncode == 0
     there = moved(hub, empty_database, tmp_path, RSU_SECRET_KEY=new_key())
     words = refusal(rsu("db", "import", str(file), settings=there))
-    assert words.startswith("Everything is in, but the secrets of 1-kestrel-timing, ") and "RSU_SECRET_KEY" in words
+    assert (
+        words.startswith("Everything is restored, but the secrets of 1-kestrel-timing, ") and "RSU_SECRET_KEY" in words
+    )
     # The key found, all is well.
     assert rsu("sync", "--partner", "1", settings=there | {"RSU_SECRET_KEY": SECRET_KEY}).returncode == 0
 
@@ -102,7 +104,7 @@ def test_without_the_key_everything_is_in_and_the_sentence_says_what_is_missing(
 def test_a_file_is_not_written_over_nor_left_half_written(hub: Hub, tmp_path: Path) -> None:
     file = tmp_path / "hub.dump"
     file.write_text("kept")
-    assert "is there already" in refusal(rsu("db", "export", str(file), settings=hub.environment))
+    assert "already exists" in refusal(rsu("db", "export", str(file), settings=hub.environment))
     assert file.read_text() == "kept"
     assert rsu("db", "export", "--force", str(file), settings=hub.environment).returncode == 0
     assert file.read_bytes().startswith(b"PGDMP")
@@ -121,7 +123,7 @@ def test_what_is_no_export_or_has_no_empty_place_is_refused(hub: Hub, empty_data
     torn.write_bytes(file.read_bytes()[: file.stat().st_size // 2])
     assert "nothing was changed" in refusal(rsu("db", "import", str(torn), settings=there))
     assert rows(there, "SELECT count(*) FROM pg_tables WHERE schemaname = 'public'") == [(0,)]
-    assert "import into an empty one" in refusal(rsu("db", "import", str(file), settings=hub.environment))
+    assert "Import into an empty database" in refusal(rsu("db", "import", str(file), settings=hub.environment))
     assert "does not exist" in refusal(rsu("db", "import", str(tmp_path / "none"), settings=there))
 
 

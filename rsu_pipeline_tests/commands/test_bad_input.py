@@ -82,7 +82,9 @@ def test_an_unknown_partner_is_told(untouched: Settings) -> None:
 
 
 def test_a_sync_without_any_partner_is_told(untouched: Settings) -> None:
-    assert refusal(rsu("sync", settings=untouched)).startswith("There is no partner to sync: `rsu partners add NAME`")
+    assert refusal(rsu("sync", settings=untouched)).startswith(
+        "There is no partner to sync. Add one with `rsu partners add NAME`"
+    )
 
 
 @pytest.mark.parametrize(
@@ -109,13 +111,13 @@ def test_what_cannot_be_understood_is_told(untouched: Settings, arguments: list[
     [
         ("  ", "k", "s", "The name must not be empty."),
         ("X", "  ", "s", "The key must not be empty."),
-        ("X", "", "s", "No key: give --key or set RSU_PARTNER_KEY"),
+        ("X", "", "s", "No key. Give --key or set RSU_PARTNER_KEY"),
         ("X", "k", " \n", "The secret must not be empty."),
         ("X", "k", "", "The secret must not be empty."),
-        ("X", "k", "a\0b\n", "The secret holds characters that do not print."),
-        ("X", "k", b"s\xff\n", "The secret holds characters that do not print."),
-        ("X\nY", "k", "s", "The name holds characters that do not print."),
-        ("\udcff", "k", "s", "The name holds characters that do not print."),
+        ("X", "k", "a\0b\n", "The secret has characters that do not print."),
+        ("X", "k", b"s\xff\n", "The secret has characters that do not print."),
+        ("X\nY", "k", "s", "The name has characters that do not print."),
+        ("\udcff", "k", "s", "The name has characters that do not print."),
         ("x" * 256, "k", "s", "A partner's name has at most 255 characters; this one has 256."),
     ],
 )

@@ -171,7 +171,7 @@ def seen(module_database: str, tmp_path_factory: pytest.TempPathFactory) -> Iter
                 180,
             )
             started.until(
-                "a message was not taken",
+                "did not accept a message",
                 lambda: hub.value("SELECT max(failed_sends) > 0 FROM alerts"),
                 240,
             )

@@ -118,7 +118,7 @@ def test_a_new_key_can_be_used_at_once(settings: Settings) -> None:
     add = ("partners", "add", "Juniper Timing", "--key", "k", "--no-check")
     assert rsu(*add, settings=settings, stdin="s3cret\n").returncode == 0
     # RunSignup refuses what was made up, so the old secret was opened to ask it.
-    assert "RunSignup refuses the credential" in rsu("partners", "check", "1", settings=rotated).stderr
+    assert "RunSignup rejects the credential" in rsu("partners", "check", "1", settings=rotated).stderr
     ((old,),) = rows(settings, "SELECT secret FROM partner_provider_credentials")
     assert rsu(*add, settings=rotated, stdin="s3cret\n").returncode == 0
     ((new,),) = rows(settings, "SELECT secret FROM partner_provider_credentials")

@@ -164,7 +164,7 @@ def test_a_dead_daemon_is_one_sentence_and_exit_code_1(story: Story) -> None:
     [
         ("code", "The code server does not answer at "),
         ("web", "The web UI does not answer at http://127.0.0.1:"),
-        ("database", "The check of the database got no answer within 4 s."),
+        ("database", "The check database got no answer within 4 s."),
     ],
 )
 def test_a_part_that_stands_still_is_told(story: Story, part: str, sentence: str) -> None:
@@ -185,7 +185,7 @@ def test_a_database_that_is_away_is_one_reason_for_all_that_it_knows(tmp_path: P
 def test_the_embedded_database_is_not_started_for_the_sake_of_asking(tmp_path: Path) -> None:
     done = rsu("health", "--only", "database", settings={"RSU_HOME": str(tmp_path / "home")})
     assert done.returncode == 1
-    assert "does not run; `rsu up` starts it" in done.stdout
+    assert "does not run. Start it with `rsu up`" in done.stdout
     assert not (tmp_path / "home").exists()
 
 
@@ -233,7 +233,7 @@ def test_a_disk_without_room_is_told_once_for_each_disk(tmp_path: Path) -> None:
     done = rsu("health", "--only", "disk", "--free-gb", "1000000", settings=settings)
     assert done.returncode == 1
     (line,) = done.stdout.splitlines()
-    assert line.endswith("less than 1e+06 GB: make room.")
+    assert line.endswith("less than 1e+06 GB. Free some space.")
 
 
 def test_a_port_where_something_else_listens_is_no_web_ui_and_no_code_server(tmp_path: Path) -> None:
@@ -249,8 +249,8 @@ def test_a_port_where_something_else_listens_is_no_web_ui_and_no_code_server(tmp
         assert time.monotonic() - begun < 6
     assert done.returncode == 1
     assert done.stdout.splitlines() == [
-        f"The code server does not answer at {address}: nothing can be launched. See its log, and start it again.",
-        f"The web UI does not answer at http://{address}. See its log, and start it again.",
+        f"The code server does not answer at {address}: nothing can be launched. Check its log, and start it again.",
+        f"The Dagster UI does not answer at http://{address}. Check its log, and start it again.",
     ]
 
 

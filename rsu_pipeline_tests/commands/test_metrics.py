@@ -102,4 +102,4 @@ def test_a_hub_without_partners_has_figures_too(settings: dict[str, str]) -> Non
 
 
 def test_two_forms_at_once_are_refused(settings: dict[str, str]) -> None:
-    assert "not both" in refusal(rsu("status", "--json", "--prometheus", "-", settings=settings))
+    assert "exclude each other" in refusal(rsu("status", "--json", "--prometheus", "-", settings=settings))

@@ -15,7 +15,7 @@ from rsu_pipeline_tests.commands.shell import SCRIPT, Done, arguments_of_all, en
 
 Settings = dict[str, str]
 WORKS = "The credential works: one of its races was read."
-REFUSED = "RunSignup refuses the credential"
+REFUSED = "RunSignup rejects the credential"
 CREDENTIALS = "SELECT principal, secret FROM partner_provider_credentials"
 
 
@@ -41,7 +41,7 @@ def test_a_partner_is_added_with_its_secret_from_standard_input_and_checked(
     key, secret = access(sandbox)
     done = add(settings, key, secret)
     assert done.returncode == 0, done.stderr
-    assert done.stdout.splitlines()[0].startswith("Partner 1-juniper-timing is entered")
+    assert done.stdout.splitlines()[0].startswith("Added partner 1-juniper-timing.")
     assert done.stdout.splitlines()[-1] == WORKS
     assert secret not in done.stdout + done.stderr
     ((principal, sealed),) = rows(settings, CREDENTIALS)
@@ -160,7 +160,7 @@ def test_a_revoked_credential_is_noticed_and_works_again_when_granted(
 
 def test_a_partner_is_switched_off_and_on(settings: Settings, sandbox: SandboxProcess) -> None:
     add(settings, *access(sandbox), "--no-check")
-    assert rsu("partners", "disable", "1", settings=settings).stdout == "Partner 1-juniper-timing is switched off.\n"
+    assert rsu("partners", "disable", "1", settings=settings).stdout == "Partner 1-juniper-timing is disabled.\n"
     assert listed(settings)[0]["state"] == "switched off"
     assert "is switched off: `rsu partners enable`" in refusal(rsu("partners", "check", "1", settings=settings))
     assert "There is no partner to sync" in refusal(rsu("sync", settings=settings))
@@ -180,7 +180,7 @@ def test_names_are_shown_as_they_are(settings: Settings) -> None:
 
 def test_an_empty_list_says_how_to_begin(settings: Settings) -> None:
     for command in (("partners", "list"), ("status",)):
-        assert rsu(*command, settings=settings).stdout == "No partner yet: `rsu partners add NAME` enters one.\n"
+        assert rsu(*command, settings=settings).stdout == "No partner yet. Add one with `rsu partners add NAME`.\n"
 
 
 def test_a_key_that_another_partner_has_is_refused_unless_it_is_meant_and_then_shown(

@@ -39,7 +39,7 @@ def test_a_purge_is_rehearsed_done_and_then_done_already(hub: Hub) -> None:
     assert hub.rows("SELECT * FROM privacy_log") == []
     assert rsu(*command, settings=hub.environment).stdout == "Changed 8 registrations.\n"
     assert contacts(hub) == 0
-    assert rsu(*command, settings=hub.environment).stdout == "Changed nothing: it is done already.\n"
+    assert rsu(*command, settings=hub.environment).stdout == "Changed nothing, it was already done.\n"
     assert hub.value("SELECT count(*) FROM privacy_log WHERE who ~ '@'") == 2
 
 

@@ -134,7 +134,7 @@ def test_watch_looks_again_until_it_is_interrupted_and_leaves_no_transaction_ope
     states: list[str] = []
 
     def has_looked_twice(shown: str) -> bool:
-        looks = len(set(re.findall(r"(\d\d:\d\d:\d\d), again every 5 s", shown)))
+        looks = len(set(re.findall(r"(\d\d:\d\d:\d\d), refreshed every 5 s", shown)))
         if looks == 1:
             states.extend(row["state"] for row in near.rows(SESSIONS_STATE))
         return looks >= 2

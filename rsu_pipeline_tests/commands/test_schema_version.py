@@ -106,7 +106,7 @@ def test_psql_opens_an_older_database_as_it_is_and_says_so(older: Settings) -> N
     before = state(older)
     done = rsu("db", "psql", "-At", "-c", "SELECT company_name FROM timing_partners", settings=older)
     assert (done.returncode, done.stdout) == (0, "Larch Timing\n")
-    assert done.stderr.endswith(f"this program needs {NEEDED}: run `rsu db migrate`. psql opens it as it is.\n")
+    assert done.stderr.endswith(f"this program needs {NEEDED}: run `rsu db migrate`. psql opens it unchanged.\n")
     assert state(older) == before
 
 
@@ -137,7 +137,7 @@ def test_a_newer_database_is_refused_but_exported(settings: Settings, empty_data
     assert rsu("db", "export", str(file), settings=settings).returncode == 0
     there = settings | {"RSU_DATABASE_URL": empty_database}
     assert refusal(rsu("db", "import", str(file), settings=there)) == (
-        f"{file} was written by a newer program: its schema is at version 9000, this program knows {NEEDED}. Install the"
+        f"{file} was written by a newer program. Its schema is at version 9000, this program knows {NEEDED}. Install the"
         " newer program first."
     )
     assert rows(there, "SELECT count(*) FROM pg_tables WHERE schemaname = 'public'") == [(0,)]
@@ -153,7 +153,7 @@ def test_another_programs_dump_is_refused_and_changes_nothing(
     file = tmp_path / "older.dump"
     subprocess.run([program.path, "--format=custom", "--file", file, "--dbname", database_url], check=True, timeout=120)
     settings = {"RSU_DATABASE_URL": empty_database, "RSU_HOME": str(tmp_path / "home")}
-    assert "holds no hub of this program" in refusal(rsu("db", "import", str(file), settings=settings))
+    assert "is not a hub of this program" in refusal(rsu("db", "import", str(file), settings=settings))
     assert rows(settings, "SELECT count(*) FROM pg_tables WHERE schemaname = 'public'") == [(0,)]
 
 

@@ -71,7 +71,7 @@ def test_a_key_file_is_rotated_in_two_steps(in_file: Settings) -> None:
     before = rows(in_file, known)
     first = rsu("secrets", "rotate", settings=in_file)
     assert first.returncode == 0, first.stderr
-    assert "7 credentials sealed anew" in first.stdout
+    assert "Re-encrypted 7 credentials" in first.stdout
     new, kept = keys(in_file)
     assert kept == old != new
     assert opens(in_file, new) == [True] * 7 and not any(opens(in_file, old))
@@ -92,10 +92,10 @@ def test_a_rotation_that_was_cut_short_goes_on_with_the_same_key(in_file: Settin
     (old,) = keys(in_file)
     new = sealing.new_key()
     sealing.write_keys(key_file(in_file), [new, old])  # and then it was killed
-    assert "7 credentials sealed anew" in rsu("secrets", "rotate", settings=in_file).stdout
+    assert "Re-encrypted 7 credentials" in rsu("secrets", "rotate", settings=in_file).stdout
     assert keys(in_file) == [new, old]
     again = rsu("secrets", "rotate", settings=in_file)
-    assert "0 credentials sealed anew, 7 were so already" in again.stdout
+    assert "Re-encrypted 0 credentials, 7 unchanged" in again.stdout
 
 
 def test_what_an_old_key_still_sealed_is_sealed_anew_before_that_key_goes(in_file: Settings) -> None:
@@ -106,7 +106,7 @@ def test_what_an_old_key_still_sealed_is_sealed_anew_before_that_key_goes(in_fil
         credentials.add(conn, sealer, name="Late", principal="key-8", secret="secret-8")
         conn.commit()
     done = rsu("secrets", "rotate", "--finish", settings=in_file)
-    assert "1 credentials sealed anew, 7 were so already" in done.stdout
+    assert "Re-encrypted 1 credentials, 7 unchanged" in done.stdout
     (new,) = keys(in_file)
     assert opens(in_file, new) == [True] * 8
 
@@ -123,7 +123,7 @@ def test_an_old_key_is_kept_while_the_calls_of_an_api_key_without_a_partner_coun
         credentials.add(conn, sealer, name="Timer 1", principal="key-8", secret="secret-8")
         conn.commit()
     text = refusal(rsu("secrets", "rotate", "--finish", settings=in_file))
-    assert "run `rsu secrets rotate --finish` again in 60 minutes" in text
+    assert "Run `rsu secrets rotate --finish` again in 60 minutes" in text
     assert len(keys(in_file)) == 2
     rows(in_file, "UPDATE api_calls SET granted_at = granted_at - interval '1 hour'")
     assert "Dropped 1 old keys" in rsu("secrets", "rotate", "--finish", settings=in_file).stdout
@@ -164,13 +164,13 @@ def test_keys_of_the_environment_are_rotated_by_hand(settings: Settings) -> None
     assert "Put this key and a comma in front of RSU_SECRET_KEY" in first.stdout
     assert opens(settings, old) == [True] * 7, "nothing changes before every process knows the new key"
     both = settings | {"RSU_SECRET_KEY": f"{new},{old}"}
-    assert "7 credentials sealed anew" in rsu("secrets", "rotate", settings=both).stdout
+    assert "Re-encrypted 7 credentials" in rsu("secrets", "rotate", settings=both).stdout
     last = rsu("secrets", "rotate", "--finish", settings=both)
-    assert "Nothing needs the old keys" in last.stdout
+    assert "The old keys are no longer needed" in last.stdout
     assert opens(settings, new) == [True] * 7
     assert not key_file(settings).exists()
     alone = rsu("secrets", "rotate", "--finish", settings=settings | {"RSU_SECRET_KEY": new})
-    assert "There is one key only" in alone.stdout
+    assert "There is only one key" in alone.stdout
 
 
 def test_a_secret_that_opens_with_no_key_is_named_and_left_as_it_is(in_file: Settings) -> None:
@@ -178,8 +178,8 @@ def test_a_secret_that_opens_with_no_key_is_named_and_left_as_it_is(in_file: Set
     rows(in_file, f"UPDATE partner_provider_credentials SET secret = '{foreign}' WHERE timing_partner_id = 3")
     done = rsu("secrets", "rotate", settings=in_file)
     assert done.returncode == 1
-    assert "6 credentials sealed anew" in done.stdout
-    assert "The secrets of partner 3 open with no key" in done.stderr
+    assert "Re-encrypted 6 credentials" in done.stdout
+    assert "No key decrypts the secrets of partner 3" in done.stderr
     assert rows(in_file, "SELECT secret FROM partner_provider_credentials WHERE timing_partner_id = 3") == [(foreign,)]
 
 

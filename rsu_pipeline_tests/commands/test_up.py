@@ -309,8 +309,8 @@ def test_a_taken_port_is_one_sentence_and_exit_code_2(story: Story) -> None:
     assert (story.second_demo.returncode, story.second_up.returncode) == (2, 2)
     (demo_line,) = story.second_demo.stderr.splitlines()
     (up_line,) = story.second_up.stderr.splitlines()
-    assert "for the demo's RunSignup is in use: set RSU_DEMO_PORT" in demo_line
-    assert "for the web UI is in use: set RSU_UI_PORT" in up_line
+    assert "for the demo's RunSignup is in use. Set RSU_DEMO_PORT" in demo_line
+    assert "for the web UI is in use. Set RSU_UI_PORT" in up_line
 
 
 def test_up_migrates_the_given_database_and_serves_this_machine_only(story: Story) -> None:

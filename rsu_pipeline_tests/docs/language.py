@@ -21,26 +21,27 @@ from rsu_pipeline_tests.docs.reading import PROJECT, prose
 ROOTS = ("rsu_pipeline", "rsu_pipeline_tests", "benchmarks")
 VERBS = frozenset(
     """
-    abort accept acquire activate add adopt advance allow alter analyse announce answer append apply approve ask assert
-    assign attach authenticate await backfill begin blank block bring build call cancel capture carry change check choose claim
-    classify clean clear close collect combine commit compare complete compress compute confirm connect consume continue
-    convert copy correct count create cut deactivate decide declare decode decrypt define delay delete deliver deny derive
-    describe detect determine disable discard display divide do download draw drive drop empty enable encode encrypt end
-    ensure enter erase escape estimate evaluate exclude execute exercise exit expect explain export expose extend extract
-    fail fetch fill filter find finish fit flag flatten follow forget format forward free generate get give grant group
-    guard handle hash have hide hold identify ignore import include increase inform initialise initialize insert install
-    interrupt invoke join keep kill launch leave let limit link list listen load lock log look make map mark match measure
-    merge migrate mirror monitor move name narrow normalise normalize note notify observe offer open order pair parse pass
-    pause perform persist pick place plan play plot poll populate post postpone prepare present preserve press prevent
-    print probe process produce propagate protect prove provide publish pull purge push put quarantine query queue quote
-    raise rank read rebuild receive recompute reconcile record recover redact reduce refresh refuse register reject
-    release reload remember remove rename render renew reopen repair repeat replace replay reply report request require
-    reserve reset resolve restart restore restrict resume retry retain return reuse revoke rewind roll rotate route run
-    save scan schedule scrub search seed select send serialise serialize serve set settle share show shut sign simulate
-    size skip sleep solve sort spell split spread stage stamp start state step stop store stream strip submit subscribe
-    substitute sum summarise summarize suppress switch sync synchronise take tally terminate test throttle time touch
-    trace track translate trigger trim truncate try turn undo unlock unregister update upgrade upload upsert use validate
-    verify visit wait wake walk warn watch weigh withdraw work wrap write yield
+    abort accept acquire activate add adopt advance allow alter analyse announce answer append apply approve ask
+    assert assign attach authenticate await backfill become begin blank block bring build call cancel capture carry
+    change check choose claim classify clean clear close collect combine commit compare complete compress compute
+    confirm connect consume continue convert copy correct count create cut deactivate decide declare decode decrypt
+    define delay delete deliver deny derive describe detect determine disable discard display divide do download
+    draw drive drop empty enable encode encrypt end ensure enter erase escape estimate evaluate exclude execute
+    exercise exit expect explain export expose extend extract fail fetch fill filter find finish fit flag flatten
+    follow forget format forward free generate get give grant group guard handle hash have hide hold identify ignore
+    import include increase inform initialise initialize insert install interrupt invoke join keep kill launch leave
+    let limit link list listen load lock log look make manage map mark match measure merge migrate mirror monitor
+    move name narrow normalise normalize note notify observe offer open order pair parse pass pause perform persist
+    pick place plan play plot poll populate post postpone prepare present preserve press prevent print probe process
+    produce propagate protect prove provide publish pull purge push put quarantine query queue quote raise rank read
+    rebuild receive recompute reconcile record recover redact reduce refresh refuse register reject release reload
+    remember remove rename render renew reopen repair repeat replace replay reply report request require reserve
+    reset resolve restart restore restrict resume retain retry return reuse revoke rewind roll rotate route run save
+    scan schedule scrub search seed select send serialise serialize serve set settle share show shut sign signal
+    simulate size skip sleep solve sort spell split spread stage stamp start state step stop store stream strip
+    submit subscribe substitute sum summarise summarize suppress switch sync synchronise take tally terminate test
+    throttle time touch trace track translate trigger trim truncate try turn undo unlock unregister update upgrade
+    upload upsert use validate verify visit wait wake walk warn watch weigh withdraw work wrap write yield
     """.split()
 )
 """Verbs in the imperative with which a docstring may begin. A noun of the same form (`map`, `record`) is not told apart."""
@@ -72,7 +73,8 @@ SQL = re.compile(
     r"\b(?:SELECT|INSERT INTO|UPDATE|DELETE FROM|WITH|CREATE|ALTER|DROP|GRANT|REVOKE|FROM|WHERE|JOIN|COPY|SET|VALUES)\b"
 )
 CODE = re.compile(r"``.+?``|`[^`]*`", re.DOTALL)
-INDENTED = re.compile(r"(?m)(?:^\n)(?:    .*\n?)+")
+INDENTED = re.compile(r"(?m)(?:^\n)(?:    .*\n?)+|\x08\n(?:.+\n?)+")
+"""Code in a docstring: an indented block after a blank line, or a block that click shows verbatim."""
 
 
 @dataclass

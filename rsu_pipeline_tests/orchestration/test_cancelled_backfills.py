@@ -236,7 +236,7 @@ def test_rsu_backfill_cancel_withdraws_terminates_and_is_resumed_by_asking_again
     assert run is not None and run.status == dg.DagsterRunStatus.CANCELED
     assert requested(hub_instance) == [hub.partners[2]]
     again = rsu("backfill", "--partner", "1", "--cancel", settings=hub.environment)
-    assert again.returncode == 0 and "nothing to cancel" in again.stdout
+    assert again.returncode == 0 and "Nothing to cancel" in again.stdout
     # --wait does not wait for what is cancelled, and says so.
     done = rsu("backfill", "--partner", "1", "--wait", settings=hub.environment)
     assert done.returncode == 0 and ", complete" in done.stdout

@@ -566,21 +566,21 @@ WAYS = {
         "web",
         do(lambda its: its.web.stop()),
         do(lambda its: its.web.start()),
-        ("The web UI does not answer", "See its log, and start it again"),
+        ("The Dagster UI does not answer", "Check its log, and start it again"),
     ),
     "the code server is down": Way(
         SERVICE,
         "code",
         do(lambda its: its.code.stop()),
         do(lambda its: its.code.start()),
-        ("The code server does not answer", "See its log, and start it again"),
+        ("The code server does not answer", "Check its log, and start it again"),
     ),
     "the code location is broken": Way(
         SERVICE,
         "location",
         do(lambda its: setattr(its.web, "location", "PythonError")),
         do(lambda its: setattr(its.web, "location", "RepositoryLocation")),
-        ("The code location rsu_pipeline cannot be loaded", "the web UI says why"),
+        ("The code location rsu_pipeline cannot be loaded", "the Dagster UI shows the error"),
     ),
 }
 
@@ -687,7 +687,7 @@ def test_a_database_that_is_away_is_named_notified_once_and_closes_by_itself(its
     try:
         ((title, text),) = its.evaluate()
         assert title == f"RunSignup hub: {causes.TITLES[SERVICE]}"
-        assert name in text and " Since 2" in text and "see to the server" in text
+        assert name in text and " Since 2" in text and "Check the server" in text
         ((check, _),) = its.named()
         assert check == "database"
         assert [its.evaluate(), its.evaluate()] == [[], []]
@@ -695,7 +695,7 @@ def test_a_database_that_is_away_is_named_notified_once_and_closes_by_itself(its
         allow_connections(True)
     ((title, text),) = its.evaluate()
     assert title == f"Resolved: {causes.TITLES[SERVICE]}" and text.startswith(
-        "The database is back. It was away since 2"
+        "The database is back. It was down since 2"
     )
     assert its.named() == [] and its.evaluate() == []
 

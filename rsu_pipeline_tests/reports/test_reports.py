@@ -77,7 +77,7 @@ def test_a_clock_that_is_ahead_counts_as_today() -> None:
 def test_without_registrations_there_is_a_page_all_the_same() -> None:
     made = page.report("Acme", [], [], TODAY)
     assert made.pictures == {} and made.rows() == []
-    assert "No registrations of events ahead" in page.html([made], dt.datetime(2026, 10, 3))
+    assert "No registrations of upcoming events" in page.html([made], dt.datetime(2026, 10, 3))
 
 
 @pytest.mark.filterwarnings("error")

@@ -310,7 +310,7 @@ def test_the_command_makes_the_roles(hub: Hub) -> None:
 
 def test_a_role_without_the_right_is_told_so(hub: Hub, logins: Logins) -> None:
     said = refusal(rsu("db", "roles", settings=hub.environment | {"RSU_DATABASE_URL": logins["writer"]}))
-    assert "run this as a role that may make roles" in said
+    assert "Run this as a role that may create roles" in said
     assert PASSWORD not in said
 
 

@@ -84,7 +84,7 @@ def installation(server: str, template: str, tmp_path_factory: pytest.TempPathFa
     plain: subprocess.Popen[bytes] | None = None
     daemons: list[int] = []
     try:
-        up.until("the web UI is ready", lambda: "Web UI: " in up.output)
+        up.until("the web UI is ready", lambda: "Dagster UI: " in up.output)
         plain = subprocess.Popen(
             [Path(sys.executable).with_name("dagster-webserver"), "-h", "127.0.0.1", "-p", str(ports["plain"]),
              "-w", folder / "home" / "workspace.yaml"],
