@@ -1,1 +1,1 @@
-"""The RunSignup REST API as RunSignup has it: calls, errors, paging, payloads. No Dagster, no SQL."""
+"""The RunSignup REST API client: calls, errors, paging, payloads. No Dagster, no SQL."""

@@ -1,7 +1,7 @@
-"""One credential's calls to RunSignup: a grant from the ledger, the call, its outcome back to the ledger.
+"""One credential's calls to RunSignup: acquire a slot from the ledger, call, settle the outcome with the ledger.
 
-Retries sit above the ledger, so that each attempt is counted. Nothing raised or logged here holds a query string or a
-secret.
+Retries happen above the ledger, so that each attempt is counted. Nothing raised or logged here contains a query string or
+a secret.
 """
 
 from collections import defaultdict
@@ -23,23 +23,26 @@ from rsu_pipeline.runsignup.transport import Answer
 RACES_PAGE_SIZE = 1000
 """RunSignup's maximum for `/races`."""
 REMOVED_PAGE_SIZE = 1000
-"""No maximum is documented for removed-participants; 1000 is the largest size known to be safe."""
+"""No maximum is documented for removed-participants. 1000 is the largest size known to be safe."""
 EARLIEST_START = "1990-01-01"
-"""Sent as `start_date`, since `/races` hides past races unless told otherwise."""
+"""Sent as `start_date`, because `/races` hides past races without it."""
 MAX_LISTING_BYTES = 4 * transport.MAX_BODY_BYTES
-"""Of all pages of a listing of races together."""
+"""Bytes of all pages of a listing of races together."""
 MOST_ROWS = 10_000
-"""Of one answer, for each event asked for; RunSignup's pages have 2,500 at the most, of all events or of each."""
+"""Rows of one response, for each requested event. RunSignup's pages have at most 2,500, of all events or of each."""
 MAX_RETRY_AFTER = 60.0
 LONGEST_DETAIL = 300
-# A second failure of these kinds is not a passing one.
+# A second failure of these kinds is not transient.
 _ATTEMPTS_BY_CAUSE = {Cause.NOT_JSON: 2, Cause.UNSPECIFIED: 2}
 
 
 @dataclass(frozen=True)
 class Credential:
-    """A partner's access to RunSignup. `scheme` is `api_key` (key and secret as parameters, the only way v1 keys have),
-    or `rsu_api_key` / `sp_api_key` (the secret in a header)."""
+    """A partner's access to RunSignup.
+
+    `scheme` is `api_key` (key and secret as parameters, the only scheme of v1 keys), or `rsu_api_key` / `sp_api_key` (the
+    secret in a header).
+    """
 
     key: str = field(repr=False)
     secret: str = field(repr=False)
@@ -47,18 +50,22 @@ class Credential:
 
 
 class CallLedger(Protocol):
-    """Where calls are granted and counted."""
+    """The ledger that admits and counts calls."""
 
     def take(self, *, endpoint: str, race_id: int | None) -> int:
-        """Waits for a place in flight and returns the number of the grant. Raises BudgetExhausted."""
+        """Wait for a concurrency slot and return the id of the grant.
+
+        Raises:
+            BudgetExhausted: the lane has no call left in this hour.
+        """
 
     def settle(self, grant: int, *, status: int | None, error: str | None, size: int, rows: int) -> None:
-        """Reports how the granted call ended and gives its place in flight back."""
+        """Record how the granted call ended and release its concurrency slot."""
 
 
 @dataclass(frozen=True)
 class UnreadableRow:
-    """A row that cannot be used, as sent, and why."""
+    """A row that cannot be used, as received, and why."""
 
     raw: bytes
     reason: str
@@ -69,8 +76,8 @@ class UnreadableRow:
 class Page:
     """One page of registrations.
 
-    `server_time` is the answer's `Date` in Unix seconds. `is_longest` says that none of the latest pages of this feed had
-    more rows in this client, so that nothing shows that the server gives out more than this at a time. `date`, `elapsed` and
+    `server_time` is the response's `Date` in Unix seconds. `is_longest` means that none of the latest pages of this feed had
+    more rows in this client, so nothing shows that the server returns more than this at a time. `date`, `elapsed` and
     `seconds` are as in `transport.Answer`.
     """
 
@@ -86,8 +93,11 @@ class Page:
 
 @dataclass(frozen=True)
 class RacePage:
-    """One page of `/races`. `is_last` says that it shows the end of the listing, `is_short` that it had fewer races than
-    requested, which alone does not."""
+    """One page of `/races`.
+
+    `is_last` means that it shows the end of the listing. `is_short` means that it had fewer races than requested, which alone
+    does not show the end.
+    """
 
     races: list[Race]
     unreadable: list[UnreadableRow]
@@ -116,14 +126,14 @@ class Client:
         sleep: Callable[[float], None] = cancellation.sleep,
         hear: Callable[[int | None, float], None] = lambda date, elapsed: None,
     ) -> None:
-        """`hear` is given the clock of every answer that could be used: its `date` and `elapsed`, see `transport.Answer`."""
+        """Make a client. `hear` receives the clock of every usable response: its `date` and `elapsed`, see `transport.Answer`."""
         self._ledger = ledger
         self._hear = hear
         self._base_url = base_url
         self._timeouts = (connect_timeout, read_timeout)
         self._total_timeout = total_timeout if callable(total_timeout) else lambda: total_timeout
         self.longest_call = float("inf")
-        """Seconds that a call may take from now on, where `total_timeout` is longer. For who will ask again."""
+        """Seconds that a call may take from now on, if `total_timeout` is longer. For callers that will call again."""
         self.slowest_answer = 0.0
         """Seconds of the slowest call that was answered since this was last set to 0."""
         self._attempts = attempts
@@ -133,14 +143,14 @@ class Client:
         )
         self._sleep = sleep
         secrets = [text for text in (credential.secret, credential.key, registration, registration_secret) if text]
-        # Also as they stand in an address, should a server repeat that; the longest first, as one may begin another.
+        # Also as they appear in an address, in case a server repeats that. Longest first, because one may begin another.
         forms = {form for text in secrets for form in (text, quote(text, safe=""), quote_plus(text))}
         self._secrets = sorted(forms, key=len, reverse=True)
         self._params: dict[str, str] = {"format": "json"}
         self._listed: set[int] = set()
         self._listed_bytes = 0
         self._page_lengths: defaultdict[str, PageLengths] = defaultdict(PageLengths)
-        """Of each feed: servers may limit each by itself."""
+        """By feed, because servers may limit each separately."""
         self._session = transport.Session()
         self._session.headers["Accept"] = "application/json"
         if credential.scheme == "api_key":
@@ -153,11 +163,11 @@ class Client:
             self._session.headers["X-RSU-API-REG-SECRET"] = (registration_secret or "").encode()
 
     def close(self) -> None:
-        """Closes the connections kept alive."""
+        """Close the connections that are kept alive."""
         self._session.close()
 
     def races_page(self, page: int) -> RacePage:
-        """Page `page` (from 1) of every race this credential may see, with its current edition's events."""
+        """Return page `page` (from 1) of every race this credential may see, with its current edition's events."""
         params = {
             "events": "T",
             "start_date": EARLIEST_START,
@@ -181,8 +191,11 @@ class Client:
         return RacePage(races, unreadable, is_last, answer.server_time, is_short)
 
     def _see_to_an_end(self, page: int, race_ids: set[int], size: int, is_short: bool) -> bool:
-        """Return whether a page has a race that the pages before it lack. Raises ApiError when a listing goes on and on: a
-        full page without such a race, or more than memory should hold."""
+        """Return whether a page has a race that the pages before it lack.
+
+        Raises:
+            ApiError: the listing does not end: a full page without such a race, or more bytes than memory should hold.
+        """
         if page == 1:
             self._listed, self._listed_bytes = set(), 0
         new = race_ids - self._listed
@@ -200,7 +213,7 @@ class Client:
         return bool(new)
 
     def race(self, race_id: int) -> tuple[Race, int]:
-        """A race with the events of all its editions, and the server's time."""
+        """Return a race with the events of all its editions, and the server's time."""
         raw, answer = self._call("race", f"/race/{race_id}", {}, race_id, envelopes.race)
         try:
             race = decode_race(raw)
@@ -213,15 +226,17 @@ class Client:
     def participants_page(
         self, race_id: int, event_ids: Sequence[int], *, after: int, size: int, modified_after: int | None = None
     ) -> Page:
-        """The page of active registrations above registration id `after`, in id order; with `modified_after` (Unix
-        seconds, inclusive) only those that changed."""
+        """Return the page of active registrations above registration id `after`, in id order.
+
+        With `modified_after` (Unix seconds, inclusive) the page has only those that changed.
+        """
         params = {"supports_nb": "T", "sort": "registration_id ASC"}
         return self._registrations("participants", race_id, event_ids, params, after, size, modified_after)
 
     def removed_page(
         self, race_id: int, event_ids: Sequence[int], *, after: int, modified_after: int | None = None
     ) -> Page:
-        """The page of removed registrations above registration id `after`, in id order."""
+        """Return the page of removed registrations above registration id `after`, in id order."""
         params = {"supports_nb": "T", "sort": "registration_id ASC"}
         return self._registrations(
             "removed-participants", race_id, event_ids, params, after, REMOVED_PAGE_SIZE, modified_after
@@ -239,7 +254,7 @@ class Client:
     ) -> Page:
         """Return the page. The events must fit one address, see `event_ids.split_by_address`."""
         params |= {"results_per_page": str(size), "event_id": ",".join(map(str, event_ids))}
-        # The first page is asked for without the keyset, as any caller would.
+        # The first page is requested without the keyset, as by any caller.
         if after:
             params["after_registration_id"] = str(after)
         if modified_after is not None:
@@ -248,7 +263,7 @@ class Client:
         sent, most = _count(elements), MOST_ROWS * len(event_ids)
         if sent > most:
             raise ApiError(
-                Cause.UNKNOWN_SHAPE, f"{sent:,} rows where {size:,} were asked for", where=f"{feed} of race {race_id}"
+                Cause.UNKNOWN_SHAPE, f"{sent:,} rows where {size:,} were requested", where=f"{feed} of race {race_id}"
             )
         rows: list[Registration] = []
         unreadable: list[UnreadableRow] = []
@@ -269,7 +284,7 @@ class Client:
         except ApiError as error:
             raise ApiError(error.cause, error.detail, where=f"{feed} of race {race_id}") from None
         if following.is_repetition:
-            # Stored and counted with the page before.
+            # They are stored and counted with the page before.
             rows = []
         feed_part = (race_id, tuple(event_ids), modified_after)
         is_longest = self._page_lengths[feed].note(feed_part, after, sent, following)
@@ -292,7 +307,7 @@ class Client:
         race_id: int | None,
         parse: Callable[[bytes], Any],
     ) -> tuple[Any, Answer]:
-        """The parsed answer, after as many attempts as its failures are worth."""
+        """Return the parsed response, after as many attempts as its failures justify."""
         retrying = tenacity.Retrying(
             retry=tenacity.retry_if_exception(lambda error: isinstance(error, ApiError) and _transient(error)),
             stop=self._enough,
@@ -333,14 +348,14 @@ class Client:
             ended = error.cause.value
         finally:
             self._ledger.settle(grant, status=status, error=ended, size=size, rows=rows)
-        # Out here, so that no earlier exception, whose text may hold the address, hangs on it as its context.
+        # Raised outside of the block, so that no earlier exception, whose text may contain the address, becomes its context.
         raise error
 
     def _placed(self, error: ApiError, where: str) -> ApiError:
         detail = error.detail
         for secret in self._secrets:
             detail = detail.replace(secret, "•••")
-        # Changed and cut only now: half a secret would not be found.
+        # Replaced and cut only now: half a secret would not be found.
         return ApiError(
             error.cause,
             sanitize_for_display(detail, LONGEST_DETAIL),
@@ -371,7 +386,7 @@ def _parse(answer: Answer, parse: Callable[[bytes], Any]) -> Any:
         envelopes.refuse_too_many_members(body)
         if answer.status == 200:
             return parse(body)
-        # An error object says more than the status it came with.
+        # An error object is more specific than its status.
         raise envelopes.error_in(body) or ApiError(_cause_of_status(answer.status), f"HTTP {answer.status}")
     except ApiError as error:
         error.retry_after = answer.retry_after
@@ -383,7 +398,7 @@ def _cause_of_status(status: int) -> Cause:
         return Cause.THROTTLED
     if status == 408:
         return Cause.TIMEOUT
-    # Without RunSignup's error object a 401 or 403 is a gateway's word, not RunSignup's on this credential.
+    # Without RunSignup's error object a 401 or 403 comes from a gateway, not from RunSignup about this credential.
     if status >= 500 or status in (401, 403):
         return Cause.SERVER
     return cause_of_code(None)

@@ -1,7 +1,7 @@
 """The wrappers around RunSignup's rows: error objects, the participants array, the races object.
 
-An answer that is none of the known shapes is an error (`Cause.UNKNOWN_SHAPE`), never "no rows". A list may come as an object
-with numeric keys, which is how PHP sends one whose numbers have gaps.
+A response with none of the known shapes is an error (`Cause.UNKNOWN_SHAPE`), never "no rows". A list may arrive as an object
+with numeric keys, which is how PHP sends a list whose numbers have gaps.
 """
 
 import re
@@ -18,8 +18,10 @@ from rsu_pipeline.runsignup.payloads import Rows
 T = TypeVar("T")
 
 MOST_MEMBERS = 2_000_000
-"""Of all objects and arrays of an answer together; a page of 2,500 registrations has some 150,000. Each is an object in
-memory, many times what it is in the answer."""
+"""Members of all objects and arrays of a response together. A page of 2,500 registrations has about 150,000.
+
+Each is an object in memory, many times its size in the response.
+"""
 
 
 class _Wrapper(msgspec.Struct):
@@ -52,17 +54,20 @@ _STRING = re.compile(rb'"(?:[^"\\]|\\.)*+"', re.DOTALL)
 
 @dataclass
 class EventRows:
-    """The rows one element of the array brought, raw, in the order sent; `event_id` is the wrapper's."""
+    """The raw rows of one element of the array, in the order received. `event_id` is the wrapper's."""
 
     event_id: int | None
     rows: list[bytes] = field(default_factory=list)
 
 
 def participants(body: bytes) -> list[EventRows]:
-    """Rows of `participants` and of `removed-participants`. The first puts them beside `event`, the second inside it
-    (documented); both places are read on both. No `participants`, null, `[]` and an empty array all mean no rows.
+    """Return the rows of `participants` and of `removed-participants`.
 
-    Raises ApiError for an error object, for a body that is not JSON and for an unknown shape.
+    The first puts them beside `event`, the second inside it (documented). Both places are read on both. No `participants`,
+    null, `[]` and an empty array all mean no rows.
+
+    Raises:
+        ApiError: the body is an error object, not JSON, or has an unknown shape.
     """
     start = body.lstrip()[:1]
     if start == b"{":
@@ -84,7 +89,7 @@ def participants(body: bytes) -> list[EventRows]:
 
 
 def races(body: bytes) -> list[bytes]:
-    """The raw races of a `/races` page, unwrapped."""
+    """Return the raw races of a `/races` page, unwrapped."""
     members = _members(body)
     if "races" not in members:
         if members:
@@ -96,7 +101,7 @@ def races(body: bytes) -> list[bytes]:
 
 
 def race(body: bytes) -> bytes:
-    """The raw race of a `/race/:id` answer, unwrapped."""
+    """Return the raw race of a `/race/:id` response, unwrapped."""
     members = _members(body)
     if "race" not in members:
         raise ApiError(Cause.UNKNOWN_SHAPE, "no member 'race'")
@@ -104,8 +109,11 @@ def race(body: bytes) -> bytes:
 
 
 def _listed(items: list[T] | dict[int, T] | None) -> list[T]:
-    """Return the members of a list in whichever form it came. Raises ApiError for an object without any: PHP sends an empty
-    list as a list, so nothing is known of that one."""
+    """Return the members of a list in any of its forms.
+
+    Raises:
+        ApiError: it is an object without members. PHP sends an empty list as a list, so this one has no known meaning.
+    """
     if items == {}:
         raise ApiError(Cause.UNKNOWN_SHAPE, "an empty object where a list belongs")
     return list(items.values()) if isinstance(items, dict) else items or []
@@ -116,23 +124,27 @@ def _has_numeric_keys(members: dict[str, Raw]) -> bool:
 
 
 def without_mark(body: bytes) -> bytes:
-    """Return a body without the byte order marks before it, of which PHP sends one for each file that has one."""
+    """Return a body without the byte order marks before it. PHP sends one for each file that has one."""
     return _MARK.sub(b"", body, count=1)
 
 
 def refuse_too_many_members(body: bytes) -> None:
-    """Raises ApiError for a body that would be too much once it is decoded."""
+    """Refuse a body that would need too much memory once it is decoded.
+
+    Raises:
+        ApiError: it has too many members.
+    """
     commas = body.count(b",")
     if commas <= MOST_MEMBERS:
         return
-    # They are between members, but for those in strings, which are looked at only where it matters.
+    # Commas separate members, except those in strings, which are searched only if it matters.
     commas -= sum(body.count(b",", match.start(), match.end()) for match in _STRING.finditer(body))
     if commas > MOST_MEMBERS:
         raise ApiError(Cause.UNKNOWN_SHAPE, f"more than {MOST_MEMBERS:,} members in one answer")
 
 
 def error_in(body: bytes) -> ApiError | None:
-    """The ApiError an error object stands for; None when the body is anything else."""
+    """Return the ApiError of an error object, or None if the body is anything else."""
     if body.lstrip()[:1] != b"{":
         return None
     try:
@@ -143,7 +155,7 @@ def error_in(body: bytes) -> ApiError | None:
 
 
 def _not_json(body: bytes) -> ApiError:
-    """The error for a body that is neither array nor object, with what it seems to be."""
+    """Return the error for a body that is neither array nor object, with what it seems to be."""
     start = body.lstrip()[:200].lower()
     if not start:
         what = "empty body"
@@ -157,7 +169,11 @@ def _not_json(body: bytes) -> ApiError:
 
 
 def _members(body: bytes) -> dict[str, Raw]:
-    """The members of a JSON object, undecoded. Raises ApiError when it is an error object, or no object at all."""
+    """Return the members of a JSON object, undecoded.
+
+    Raises:
+        ApiError: the body is an error object, or no object at all.
+    """
     start = body.lstrip()[:1]
     if start == b"[":
         raise ApiError(Cause.UNKNOWN_SHAPE, "an array where an object belongs")
@@ -189,12 +205,12 @@ def _decoded(decoder: "msgspec.json.Decoder[T]", body: bytes) -> T:
 
 
 def _compact(row: bytes) -> bytes:
-    """The row without insignificant white space, which differs with the place in indented JSON."""
+    """Return the row without insignificant white space, which differs with the place in indented JSON."""
     return msgspec.json.format(row, indent=-1)
 
 
 def _as_sent(row: bytes, whole: bytes, body: bytes) -> bytes:
-    """The row of `whole` as `body` has it: with the halves of surrogate pairs that `whole` lacks."""
+    """Return the row of `whole` as it is in `body`: with the halves of surrogate pairs that `whole` lacks."""
     if whole is body or rb"\ufffd" not in row:
         return row
     start = whole.find(row)

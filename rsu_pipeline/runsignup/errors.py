@@ -1,8 +1,8 @@
-"""What can go wrong in a call, and what to do about it.
+"""Failures of a call, and what to do about each.
 
-RunSignup reports errors as HTTP 200 with `{"error": {"error_code": …, "error_msg": …}}` (seen in recorded exchanges);
-only a bad caller registration comes as HTTP 400. Every failure of a call becomes one `ApiError` with a `Remedy`, found
-in the one table below. The texts never hold a URL, a key or a secret.
+RunSignup reports errors as HTTP 200 with `{"error": {"error_code": …, "error_msg": …}}` (seen in recorded exchanges).
+Only a bad caller registration arrives as HTTP 400. Every failure of a call becomes one `ApiError` with a `Remedy`, from
+the one table below. The texts never contain a URL, a key or a secret.
 """
 
 import enum
@@ -11,18 +11,18 @@ from rsu_pipeline.errors import RsuError
 
 
 class Remedy(enum.Enum):
-    """What a failed call asks for."""
+    """What to do about a failed call."""
 
     RETRY = "retry"
     """Transient: the same call may succeed in a moment."""
     WAIT_FOR_BUDGET = "wait for budget"
-    """The hour's calls are used up; nothing is sent until the ledger frees some."""
+    """The hour's calls are used up. Nothing is sent until the ledger has a call."""
     FAIL_RACE = "fail this race"
-    """This race cannot be read now; the partner's other races go on."""
+    """This race cannot be read now. The partner's other races continue."""
     FAIL_CREDENTIAL = "fail this credential"
-    """Nothing of this partner can be read until its credentials change."""
+    """Nothing of this partner can be read until its credential changes."""
     FAIL_CONFIGURATION = "fail this installation"
-    """Our own set-up is refused (the caller registration); no partner can be read until it is mended."""
+    """The installation's set-up is rejected (the caller registration). No partner can be read until it is corrected."""
 
 
 class Cause(enum.Enum):
@@ -49,11 +49,11 @@ REMEDIES: dict[Cause, Remedy] = {
     Cause.TIMEOUT: Remedy.RETRY,
     Cause.SERVER: Remedy.RETRY,
     Cause.THROTTLED: Remedy.RETRY,
-    # A truncated body can be a cut connection, so a second look is worth a call; it still ends as a failed race.
+    # A truncated body can be a cut connection, so a second attempt is worth a call. It still ends as a failed race.
     Cause.NOT_JSON: Remedy.RETRY,
     Cause.UNKNOWN_SHAPE: Remedy.FAIL_RACE,
-    # Wrong key and lost access to one race look the same (code 7), so it is the race that fails; that every race
-    # fails so, or the access check does, is what condemns a credential.
+    # A wrong key and denied access to one race are indistinguishable (code 7), so the race fails. A credential is rejected only
+    # if every race fails so, or the access check does.
     Cause.NO_ACCESS: Remedy.FAIL_RACE,
     Cause.RACE_NOT_FOUND: Remedy.FAIL_RACE,
     Cause.EVENT_NOT_FOUND: Remedy.FAIL_RACE,
@@ -77,15 +77,15 @@ _CAUSE_OF_CODE: dict[int, Cause] = {
 
 
 def cause_of_code(code: int | None) -> Cause:
-    """The cause behind a RunSignup error code; codes not listed are refusals that a retry would not change."""
+    """Return the cause of a RunSignup error code. Codes not listed are refusals that a retry would not change."""
     return _CAUSE_OF_CODE.get(code, Cause.REFUSED) if code is not None else Cause.REFUSED
 
 
 class ApiError(RsuError):
-    """A call to RunSignup failed for good, retries included.
+    """A call to RunSignup failed permanently, retries included.
 
-    `cause` says why, `remedy` what to do, `code` is RunSignup's error code if it gave one, `retry_after` the seconds
-    the server asked us to wait, if it did.
+    `cause` is why, `remedy` what to do, `code` RunSignup's error code if it sent one, `retry_after` the seconds that the
+    server asked to wait, if it did.
     """
 
     def __init__(
@@ -100,7 +100,7 @@ class ApiError(RsuError):
         super().__init__(f"{place}{cause.value} ({detail})" if detail else f"{place}{cause.value}")
 
     def details(self) -> dict[str, object]:
-        """The same as members of a record."""
+        """Return the same as members of a record."""
         return {"cause": self.cause.value, "remedy": self.remedy.value, "code": self.code, "message": str(self)}
 
     @property
@@ -109,7 +109,7 @@ class ApiError(RsuError):
 
 
 class BudgetExhausted(ApiError):
-    """The ledger has no call left for this lane; `frees_in` is the number of seconds until it has one."""
+    """The ledger has no call left for this lane. `frees_in` is the number of seconds until it has one."""
 
     def __init__(self, frees_in: float, *, lane: str) -> None:
         self.frees_in = frees_in

@@ -1,13 +1,13 @@
-"""How many event ids one address holds."""
+"""Split event ids so that each part fits one address."""
 
 from collections.abc import Sequence
 
 LONGEST_EVENT_LIST = 6000
-"""Characters of `event_id` in one call's address; servers refuse addresses of some 8,000."""
+"""Characters of `event_id` in one call's address. Servers refuse addresses of about 8,000."""
 
 
 def split_by_address(event_ids: Sequence[int]) -> list[tuple[int, ...]]:
-    """Split event ids into the fewest parts that each fit one address; mostly one. Each part is to be read by itself."""
+    """Split event ids into the fewest parts that each fit one address, usually one. Each part is read separately."""
     parts: list[list[int]] = []
     length = 0
     for event_id in event_ids:

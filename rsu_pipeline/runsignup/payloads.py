@@ -1,10 +1,10 @@
-"""What RunSignup sends, as typed objects.
+"""RunSignup's payloads as typed objects.
 
-A payload is decoded leniently and honestly: numbers may come as text, keys may be missing, unknown keys are left in
-the raw bytes that every object keeps (as sent, but for characters that are none, see `mending`). A member that cannot
-be read becomes None and is named in `faults`, so that one bad birth date does not cost a runner the bib; a row without
-readable identity raises `RowUnreadable`. What PHP makes of arrays is read: a list as an object with numeric keys, nothing as
-an empty list or text.
+A payload is decoded leniently and honestly: numbers may arrive as text, keys may be missing, unknown keys stay in the raw
+bytes that every object keeps (as received, except for invalid characters, see `mending`). A field that cannot be read
+becomes None and is named in `faults`, so that one bad birth date does not cost a runner the bib. A row without readable
+identity raises `RowUnreadable`. PHP's forms of arrays are read: a list as an object with numeric keys, nothing as an
+empty list or text.
 """
 
 import re
@@ -19,23 +19,25 @@ from rsu_pipeline.runsignup.paging import TEMPLATE_REGISTRATION_ID
 from rsu_pipeline.runsignup.values import plain
 
 DEEPEST = 200
-"""Levels of nesting a row may have; decoders, encoders and PostgreSQL each give up at depths of their own."""
+"""Levels of nesting that a row may have. Decoders, encoders and PostgreSQL each give up at depths of their own."""
 
 Text = str | int | float | bool | None
 """Text that some layouts send as a number."""
 Time = str | int | None
-"""A wall time; the odd layout sends Unix seconds."""
+"""A wall time. Some layouts send Unix seconds."""
 Rows = list[Raw] | dict[int, Raw]
 """A list. PHP sends one whose numbers have gaps as an object with numeric keys."""
 MaybeMoney = str | int | float | UnsetType | None
-"""A `"$1,234.50"`; null and absent stay apart."""
+"""An amount such as `"$1,234.50"`. Null and absent are different."""
 
 T = TypeVar("T", bound=msgspec.Struct)
 
 
 class RowUnreadable(ValueError):
-    """A row whose identity cannot be read; the text says which member and why. `identity` is the row's own number when
-    it is another member that fails."""
+    """A row whose identity cannot be read. The text names the field and the reason.
+
+    `identity` is the row's own id if another field fails.
+    """
 
     def __init__(self, reason: str, identity: int | None = None) -> None:
         self.identity = identity
@@ -109,7 +111,7 @@ class Registration(msgspec.Struct, kw_only=True, gc=False):
 
 
 class Event(msgspec.Struct, kw_only=True):
-    """One event of a race; its times are wall times in the race's zone."""
+    """One event of a race. Its times are wall times in the race's zone."""
 
     event_id: int
     race_event_days_id: int | None = None
@@ -131,8 +133,11 @@ class Event(msgspec.Struct, kw_only=True):
 
 
 class Race(msgspec.Struct, kw_only=True):
-    """One race. `last_date` … `next_end_date` are calendar dates of the race; `created` and `last_modified` are
-    Eastern wall times to the minute, and speak of the race record, not of its participants."""
+    """One race.
+
+    `last_date` … `next_end_date` are calendar dates of the race. `created` and `last_modified` are Eastern wall times to the
+    minute, and refer to the race record, not to its participants.
+    """
 
     race_id: int
     name: Text = None
@@ -160,7 +165,7 @@ class Race(msgspec.Struct, kw_only=True):
     faults: list[str] = msgspec.field(default_factory=list)
 
     def decoded_events(self) -> tuple[list[Event], list[str]]:
-        """The race's events, and one sentence for each that cannot be read."""
+        """Return the race's events, and one sentence for each that cannot be read."""
         events, unreadable = [], []
         for raw in rows_of(self.events):
             try:
@@ -171,7 +176,7 @@ class Race(msgspec.Struct, kw_only=True):
 
 
 def rows_of(rows: Rows | None) -> list[Raw]:
-    """Return the members of a list, whichever of its forms was sent, in the order sent."""
+    """Return the members of a list, in any of its forms, in the order received."""
     return list(rows.values()) if isinstance(rows, dict) else rows or []
 
 
@@ -185,8 +190,11 @@ _BRACKET = re.compile(rb'"(?:[^"\\]|\\.)*+"|[\[\]{}]', re.DOTALL)
 
 
 def decode_registration(raw: bytes, *, event_id: int | None = None) -> Registration:
-    """One participants row. Raises RowUnreadable, also when its event_id is there but unreadable: the envelope's may
-    be another event's."""
+    """Decode one participants row.
+
+    Raises:
+        RowUnreadable: it has no identity, or its event_id is present but unreadable. The envelope's may be another event's.
+    """
     row = _decode(_registration, Registration, raw, identity="registration_id", essential="event_id")
     if row.event_id is None:
         row.event_id = event_id
@@ -198,7 +206,11 @@ def decode_registration(raw: bytes, *, event_id: int | None = None) -> Registrat
 
 
 def decode_race(raw: bytes) -> Race:
-    """One race. Raises RowUnreadable, also when its events are there but no list: they are not none."""
+    """Decode one race.
+
+    Raises:
+        RowUnreadable: it has no identity, or its events are present but no list, which is not the same as none.
+    """
     race = _decode(_race, Race, raw, identity="race_id", essential="events")
     if race.events == {}:
         raise RowUnreadable("race: events cannot be read (an empty object is no list)", race.race_id)
@@ -206,7 +218,11 @@ def decode_race(raw: bytes) -> Race:
 
 
 def decode_event(raw: bytes) -> Event:
-    """One event. Raises RowUnreadable."""
+    """Decode one event.
+
+    Raises:
+        RowUnreadable: it has no identity.
+    """
     event = _decode(_event, Event, raw, identity="event_id")
     try:
         event.sub_event_ids = _ids(event.sub_event_ids)
@@ -217,7 +233,7 @@ def decode_event(raw: bytes) -> Event:
 
 
 def _ids(sent: list[int] | dict[int, int] | str | int | None) -> list[int] | None:
-    """Return ids that came as a list, as an object with numeric keys or as a text with commas."""
+    """Return ids that arrived as a list, as an object with numeric keys or as text with commas."""
     if isinstance(sent, dict):
         return list(sent.values())
     if isinstance(sent, str):
@@ -226,7 +242,11 @@ def _ids(sent: list[int] | dict[int, int] | str | int | None) -> list[int] | Non
 
 
 def members_of(raw: bytes) -> dict[str, bytes]:
-    """The members of a JSON object, each undecoded. Raises RowUnreadable."""
+    """Return the members of a JSON object, each undecoded.
+
+    Raises:
+        RowUnreadable: it is no object, or malformed.
+    """
     try:
         return {name: bytes(member) for name, member in _object.decode(raw).items()}
     except msgspec.ValidationError:
@@ -241,11 +261,11 @@ def _decode(decoder: "msgspec.json.Decoder[T]", kind: type[T], raw: bytes, *, id
         raise RowUnreadable(f"{what} is nested deeper than {DEEPEST} levels")
     faults: list[str] = []
     try:
-        # msgspec looks only at the text that it keeps, PostgreSQL at all of it.
+        # msgspec checks only the text that it keeps, PostgreSQL checks all of it.
         raw.decode()
         decoded = decoder.decode(raw)
     except (msgspec.DecodeError, UnicodeDecodeError):
-        # The fast path says only where the first fault is; the slow one reads member by member and keeps the rest.
+        # The fast path reports only the first fault. The slow one reads field by field and keeps the rest.
         raw, faults = mended(raw)
         try:
             decoded = cast(T, _salvage(kind, raw, faults, identity=identity, essential=essential))
@@ -263,7 +283,7 @@ def _decode(decoder: "msgspec.json.Decoder[T]", kind: type[T], raw: bytes, *, id
 def _salvage(
     kind: type[Any], raw: bytes, faults: list[str], *, identity: str = "", essential: str = "", path: str = ""
 ) -> Any:
-    """`raw` as a `kind`, each member read alone; what cannot be read is left out and named in `faults`."""
+    """Decode `raw` as a `kind`, each field separately. Fields that cannot be read are left out and named in `faults`."""
     sent = members_of(raw)
     members: dict[str, Any] = {}
     for name, type_ in _members(kind):
@@ -287,8 +307,11 @@ def _salvage(
 
 
 def _member(raw: bytes, type_: Any, blanks: Sequence[object]) -> Any:
-    """Return one member, read as its type if that can be done without a guess; None for one of `blanks`, which is how PHP sends
-    nothing. Raises DecodeError."""
+    """Return one field, read as its type if that needs no guess, or None for one of `blanks`, which is how PHP sends nothing.
+
+    Raises:
+        DecodeError: it cannot be read.
+    """
     try:
         return msgspec.json.decode(raw, type=type_, strict=False)
     except msgspec.ValidationError:
@@ -303,7 +326,7 @@ def _members(kind: type[Any]) -> Sequence[tuple[str, Any]]:
 
 
 def _depth(raw: bytes) -> int:
-    """Levels of nesting, exact where it matters: a row cannot be deeper than it has opening brackets."""
+    """Return the levels of nesting, exact only where it matters: a row cannot be deeper than it has opening brackets."""
     opened = raw.count(b"[") + raw.count(b"{")
     if opened <= DEEPEST:
         return opened

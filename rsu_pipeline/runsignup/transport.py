@@ -1,7 +1,7 @@
-"""The HTTP below the client: no redirect is followed, no cookie kept, and every answer has an end.
+"""The HTTP layer below the client: no redirect is followed, no cookie kept, and every response is bounded.
 
-`requests` bounds only the wait for the next bytes: a server that sends a byte a second, or headers without end, would hold
-a call for ever. Here each answer is read through `Bounds`, from its first byte to its last.
+`requests` bounds only the wait for the next bytes: a server that sends a byte a second, or headers without end, would block
+a call indefinitely. Here each response is read through `Bounds`, from its first byte to its last.
 """
 
 import email.utils
@@ -26,31 +26,33 @@ from rsu_pipeline import cancellation
 from rsu_pipeline.runsignup.errors import ApiError, Cause
 
 # urllib3 writes whole addresses, secret included: at DEBUG every request line, at WARNING with headers it cannot parse.
-# A filter, unlike a level, stays whatever an installation's logging configuration says.
+# A filter, unlike a level, stays regardless of an installation's logging configuration.
 for _name in ("urllib3.connection", "urllib3.connectionpool", "urllib3.poolmanager", "urllib3.util.retry"):
     logging.getLogger(_name).addFilter(lambda record: False)
 
 SEND_WITHIN_SECONDS = 20.0
-"""How long after its grant a call is sent at the latest. A process that stood still for longer may have lost its slot in flight
-to another."""
+"""Time limit for sending a call after its grant.
+
+A process that was stopped for longer may have lost its concurrency slot to another.
+"""
 MAX_BODY_BYTES = 64 * 1024 * 1024
-"""Of one answer, unpacked; 2,500 registrations are some 4 MB."""
+"""Bytes of one response, unpacked. 2,500 registrations are about 4 MB."""
 SENSIBLE_DATES = range(1_262_304_000, 4_102_444_800)
-"""Unix seconds from 2010, when RunSignup began, until 2100. A `Date` outside is no clock."""
+"""Unix seconds from 2010, when RunSignup began, until 2100. A `Date` outside is not credible."""
 FURTHEST_AHEAD = 10 * 365 * 86400
-"""Seconds. A server whose clock is further ahead of ours has none; a simulated RunSignup may be months ahead."""
+"""Seconds that a server's clock may be ahead of this machine's. A simulated RunSignup may be months ahead."""
 MAX_AGE_DIGITS = 6
-"""Of an `Age` header in seconds; what a cache kept for longer than eleven days tells nothing of a clock."""
+"""Digits of an `Age` header in seconds. A response cached for more than eleven days does not show a clock."""
 _CHUNK = 256 * 1024
 
 
 @dataclass(frozen=True)
 class Answer:
-    """A complete answer.
+    """A complete response.
 
-    `server_time` is its `Date` in Unix seconds, our own clock where it has none, `retry_after` the seconds it asks to wait.
-    `date` is the `Date` alone, None where it is absent or senseless, `elapsed` the seconds since it was written, as
-    estimated, and `seconds` how long the call took.
+    `server_time` is its `Date` in Unix seconds, or this machine's clock without one. `retry_after` is the seconds it asks to
+    wait. `date` is the `Date` alone, None if it is absent or not credible. `elapsed` is the estimated seconds since it was
+    written, and `seconds` the duration of the call.
     """
 
     status: int
@@ -64,8 +66,11 @@ class Answer:
 
 @dataclass(frozen=True)
 class Bounds:
-    """What one answer may take: `seconds` until `deadline` (of the monotonic clock), and `most` bytes as they come over the
-    network, headers included. Its request is sent before `send_by`."""
+    """Limits of one response.
+
+    It may take `seconds` until `deadline` (of the monotonic clock), and `most` bytes as they arrive over the network, headers
+    included. Its request is sent before `send_by`.
+    """
 
     seconds: float
     deadline: float
@@ -86,7 +91,7 @@ _bounds: ContextVar[Bounds | None] = ContextVar("bounds", default=None)
 
 @contextmanager
 def within(bounds: Bounds) -> Iterator[None]:
-    """Answers that begin inside the block keep to these bounds."""
+    """Apply these bounds to responses that begin inside the block."""
     token = _bounds.set(bounds)
     try:
         yield
@@ -95,7 +100,7 @@ def within(bounds: Bounds) -> Iterator[None]:
 
 
 class _Bounded(io.RawIOBase):
-    """A socket to be read within bounds; raises ApiError beyond them."""
+    """A socket that is read within bounds and raises ApiError beyond them."""
 
     def __init__(self, link: socket.socket, bounds: Bounds) -> None:
         self._link = link
@@ -141,8 +146,7 @@ class _Response(http.client.HTTPResponse):
 
 
 class _SendsInTime(HTTPConnection):
-    """A connection that a cancellation closes, and that sends nothing once the time for it is over, however long it took to
-    connect."""
+    """A connection that a cancellation closes, and that sends nothing after `send_by`, however long it took to connect."""
 
     response_class = _Response
 
@@ -186,23 +190,26 @@ class Session(requests.Session):
 
     def __init__(self) -> None:
         super().__init__()
-        # Credentials of another service must not come from a .netrc, nor a proxy see these calls unasked.
+        # Credentials of another service must not come from a .netrc, and no proxy may see these calls unless configured.
         self.trust_env = False
-        # The API has no cookies; a server's own would be sent with every later call, however many it sets.
+        # The API has no cookies. A server's own would be sent with every later call.
         self.cookies.set_policy(DefaultCookiePolicy(allowed_domains=()))
-        # Both are in urllib3 without further packages, and hand out a bomb piece by piece.
+        # urllib3 supports both without further packages, and decompresses a bomb piece by piece.
         self.headers["Accept-Encoding"] = "gzip, deflate"
         self.mount("https://", _Adapter())
         self.mount("http://", _Adapter())
 
     def get_redirect_target(self, resp: requests.Response) -> str | None:
-        """None: even when told not to follow a redirect, requests would read its body and take its address apart."""
+        """Return None: even without following a redirect, requests would read its body and parse its address."""
         return None
 
 
 def fetch(session: Session, url: str, params: Mapping[str, str], timeouts: tuple[float, float], total: float) -> Answer:
-    """The answer to one GET, within `timeouts` for the connection and for each wait, and `total` seconds for all of it.
-    Raises ApiError, whose text holds nothing of the address."""
+    """Return the response to one GET, within `timeouts` for the connection and for each wait, and `total` seconds altogether.
+
+    Raises:
+        ApiError: the call failed. The text has nothing of the address.
+    """
     bounds = Bounds.from_now(total, MAX_BODY_BYTES)
     sent = time.monotonic()
     try:
@@ -212,7 +219,7 @@ def fetch(session: Session, url: str, params: Mapping[str, str], timeouts: tuple
         ):
             headers_at = time.monotonic()
             body = bytearray()
-            # What has arrived, not what fills a chunk: the latter would wait for a dribbling answer without end.
+            # Read what has arrived, not a full chunk, which would wait indefinitely for a response that trickles in.
             while chunk := response.raw.read1(_CHUNK, decode_content=True):
                 body += chunk
                 if len(body) > MAX_BODY_BYTES:
@@ -225,11 +232,11 @@ def fetch(session: Session, url: str, params: Mapping[str, str], timeouts: tuple
                 server_time(response.headers.get("Date")),
                 retry_after(response.headers.get("Retry-After")),
                 read_date(response.headers.get("Date")),
-                # Written at some time before the headers were here; a cache adds how long it kept the answer.
+                # Written at some time before the headers arrived. A cache adds how long it kept the response.
                 age(response.headers.get("Age")) + time.monotonic() - (sent + headers_at) / 2,
                 time.monotonic() - sent,
             )
-    # The texts of these exceptions hold the URL, and with it the secret: only their kind is passed on.
+    # The texts of these exceptions contain the URL, and with it the secret: only their kind is passed on.
     except requests.exceptions.SSLError:
         raise ApiError(Cause.CONNECTION, "SSLError: no TLS, or a certificate that is not to be trusted") from None
     except requests.ConnectTimeout:
@@ -237,29 +244,32 @@ def fetch(session: Session, url: str, params: Mapping[str, str], timeouts: tuple
     except (requests.Timeout, urllib3.exceptions.ReadTimeoutError):
         raise ApiError(Cause.TIMEOUT, f"nothing received for {timeouts[1]:g} s") from None
     except (requests.RequestException, urllib3.exceptions.HTTPError, ValueError) as failure:
-        # ValueErrors speak of an address or a header that cannot be sent at all.
+        # ValueErrors are about an address or a header that cannot be sent at all.
         cause = Cause.REFUSED if isinstance(failure, ValueError) else Cause.CONNECTION
         raise ApiError(cause, type(failure).__name__) from None
 
 
 def too_large(most: int) -> ApiError:
-    """The error for an answer of more than so many bytes."""
+    """Return the error for a response of more than `most` bytes."""
     return ApiError(Cause.UNKNOWN_SHAPE, f"answer larger than {most >> 20} MiB; RSU_PAGE_SIZE makes pages smaller")
 
 
 def server_time(header: str | None) -> int:
-    """Unix seconds of a `Date` header. Every answer on record has one; should it be missing or make no sense, our own clock
-    stands in, whose difference the cursor's overlap covers."""
+    """Return the Unix seconds of a `Date` header.
+
+    Every recorded response has one. If it is missing or not credible, this machine's clock is used, and the cursor's overlap
+    covers the difference.
+    """
     own = int(time.time())
     try:
-        told = int(email.utils.parsedate_to_datetime(header or "").timestamp())
+        sent = int(email.utils.parsedate_to_datetime(header or "").timestamp())
     except (TypeError, ValueError, OverflowError):
         return own
-    return told if 0 <= told <= own + FURTHEST_AHEAD else own
+    return sent if 0 <= sent <= own + FURTHEST_AHEAD else own
 
 
 def read_date(header: str | None) -> int | None:
-    """Return the Unix seconds of a `Date` header, None where it is absent, cannot be read or makes no sense."""
+    """Return the Unix seconds of a `Date` header, or None if it is absent, unreadable or not credible."""
     try:
         found = int(email.utils.parsedate_to_datetime(header or "").timestamp())
     except (TypeError, ValueError, OverflowError):
@@ -268,13 +278,13 @@ def read_date(header: str | None) -> int | None:
 
 
 def age(header: str | None) -> float:
-    """Return the seconds that a cache kept an answer by its `Age` header, 0 where it is absent or cannot be read."""
+    """Return the seconds that a cache kept a response by its `Age` header, or 0 if it is absent or unreadable."""
     text = (header or "").strip()
     return float(text) if text.isascii() and text.isdecimal() and len(text) <= MAX_AGE_DIGITS else 0.0
 
 
 def retry_after(header: str | None) -> float | None:
-    """Seconds of a `Retry-After` header; None for a date, or what cannot be read."""
+    """Return the seconds of a `Retry-After` header, or None for a date or an unreadable value."""
     try:
         return max(0.0, float(header)) if header else None
     except ValueError:

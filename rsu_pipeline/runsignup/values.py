@@ -1,8 +1,8 @@
 """Decode single values of RunSignup's payloads: money, flags, wall times and dates.
 
-Each function takes what the JSON held and returns the value, or raises ValueError with a few words. None of them invents a
-value for one it cannot read. Odd spellings with one possible meaning are read: white space, HTML entities, digits of other
-scripts, AM and PM, seconds, offsets.
+Each function takes a value from the JSON and returns the decoded value, or raises ValueError with a few words. None of them
+invents a value for one it cannot read. Odd spellings with one possible meaning are read: white space, HTML entities, digits
+of other scripts, AM and PM, seconds, offsets.
 """
 
 import datetime as dt
@@ -18,11 +18,11 @@ EASTERN = ZoneInfo("America/New_York")
 """The zone of registration dates and of a race's `created` and `last_modified` (RunSignup's documentation)."""
 
 LONGEST_AMOUNT = 40
-"""Characters; PostgreSQL's numeric has an end."""
+"""Characters of an amount. PostgreSQL's numeric has a limit."""
 MAX_VALUE_CHARS = 200
-"""Of a text that is decoded to a value; longer ones are none."""
+"""Characters of a text that is decoded to a value. A longer text is none."""
 CENTURY = 2000
-"""Of a year with two digits, but in a birth date: RunSignup has no race from before it."""
+"""Century of a year with two digits, except in a birth date: RunSignup has no race from before it."""
 
 _MONEY = re.compile(
     r"(\()?([-+]?) ?(?:US\$|USD|\$)? ?([-+]?)(\d{1,3}(?:,\d{3})+|\d+)?(\.\d+)?(?: ?(?:USD|\$))?(\))?", re.ASCII
@@ -55,7 +55,7 @@ class OtherCurrencyError(ValueError):
 
 
 def plain(text: str) -> str:
-    """Return a text as it is read: ASCII digits, no HTML entities, one space for any white space, none around."""
+    """Return a text in normalized form: ASCII digits, no HTML entities, one space for any white space, none around it."""
     if text.isascii() and "&" not in text:
         return " ".join(text.split())
     if len(text) > MAX_VALUE_CHARS:
@@ -105,18 +105,18 @@ def flag(text: str) -> bool:
 
 
 def is_blank_date(text: str) -> bool:
-    """Return whether a text says that there is no date: nothing, or a database's date of zeros."""
+    """Return whether a text means that there is no date: nothing, or a database's date of zeros."""
     text = plain(text)
     return not text or _NO_DATE.fullmatch(text) is not None
 
 
 @lru_cache(maxsize=65536)
 def wall_time(text: str, zone: dt.tzinfo | None = None) -> dt.datetime:
-    """Return a wall time without zone; a date alone is midnight.
+    """Return a wall time without zone. A date alone is midnight.
 
     Args:
         text: Any form that RunSignup uses for dates, or Unix seconds.
-        zone: Where the wall time is wanted. A text with an offset is converted to it; without a zone it is taken as written.
+        zone: The zone of the returned wall time. A text with an offset is converted to it. Without a zone it is read as written.
     """
     time = _time(text)
     if time.tzinfo is None:
@@ -134,19 +134,28 @@ def instant_in(text: str, zone: dt.tzinfo) -> dt.datetime:
 
 
 def has_offset(text: str) -> bool:
-    """Return whether a text names an instant by itself. Raises ValueError for one that is no time."""
+    """Return whether a text names an instant by itself.
+
+    Raises:
+        ValueError: it is no time.
+    """
     return _time(text).tzinfo is not None
 
 
 def eastern_time(text: str) -> dt.datetime:
-    """Return the instant of an Eastern wall time, in UTC. In the hour that November repeats the first of the two is meant.
-    Where order matters use the epoch fields, which have no such hour."""
+    """Return the instant of an Eastern wall time, in UTC.
+
+    In the hour that November repeats, it is the first of the two. If order matters, use the epoch fields, which have no such
+    hour.
+    """
     return instant_in(text, EASTERN)
 
 
 def instant(wall: dt.datetime, zone: dt.tzinfo) -> dt.datetime:
-    """Return the instant of a wall time in a zone, in UTC; of an hour that comes twice the first. Those of the years 1 and
-    9999 are refused: a day before or after them cannot be told."""
+    """Return the instant of a wall time in a zone, in UTC. Of an hour that occurs twice it is the first.
+
+    The years 1 and 9999 are refused, because a day before or after them is out of range.
+    """
     return _in_range(wall.replace(tzinfo=zone)).astimezone(dt.UTC)
 
 
@@ -167,7 +176,7 @@ def _zone_names() -> dict[str, str]:
 
 
 def zone(name: str | None) -> ZoneInfo | None:
-    """Return the named IANA zone, or None where RunSignup gives none or one that is not known here."""
+    """Return the named IANA zone, or None if RunSignup names none or an unknown one."""
     if not name:
         return None
     try:

@@ -218,7 +218,7 @@ def test_a_page_with_more_rows_than_asked_for_is_stored_unless_there_is_no_end_t
     outcome = play(quiet, answer(event_id, *many))
     assert not outcome.failures and outcome.counts.inserted == 500
     junk = play(quiet, answer(event_id, *[b"1"] * 10_001))
-    assert "10,001 rows where 10 were asked for" in junk.failures[0]
+    assert "10,001 rows where 10 were requested" in junk.failures[0]
     assert not held_back(quiet)
 
 
