@@ -6,9 +6,10 @@ one reads what changed since the cursor, then what was removed. Cursors move onl
 
 import time
 from collections import Counter
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
+from types import MappingProxyType
 
 from psycopg2.extensions import connection as Connection
 
@@ -96,7 +97,7 @@ def _read_active(
         is_last = is_shown or (may_infer and _is_end_inferred(desk, position, page, loaded))
         is_full, upto = position.reads_all, None if is_last else page.next.covered_to
         # Before anything was loaded no row can be held already.
-        held = _held_as_sent(desk, source, page, position.event_ids, upto) if loaded else set()
+        held = _held_as_sent(desk, source, page, position.event_ids, upto) if loaded else {}
         merge = partial(participants.merge_active, full=is_full, upto=upto)
         taken = _take(desk, source, page, position.event_ids, merge, held)
         outcome.counts.add(taken.counts)
@@ -178,8 +179,11 @@ def _is_end_inferred(session: Desk, position: Position, page: Page, loaded: Mapp
     )
 
 
-def _held_as_sent(desk: Desk, source: Source, page: Page, event_ids: Sequence[int], upto: int | None) -> set[int]:
-    """The registrations of a page that are held as they were sent; of one sent twice that is not to be told."""
+def _held_as_sent(
+    desk: Desk, source: Source, page: Page, event_ids: Sequence[int], upto: int | None
+) -> dict[int, bool]:
+    """Return the registrations of a page that are stored as they were sent, with whether they have field errors. Of one that was
+    sent twice that is not known."""
     times_sent, wanted = Counter(row.registration_id for row in page.rows), set(event_ids)
     sent = [
         (row.registration_id, row.event_id, digest(row.raw))
@@ -310,7 +314,7 @@ def _take(
     page: Page,
     event_ids: Sequence[int],
     merge: Callable[[Connection, Sequence[StagedLine], Source], _Merged],
-    held: Collection[int] = (),
+    held: Mapping[int, bool] = MappingProxyType({}),
 ) -> _Taken:
     """Stages and merges a page, but for the registrations held as they were sent; what cannot be taken over goes to
     quarantine with its reason."""
@@ -336,8 +340,7 @@ def _take(
             unfit.append(Unfit(row.raw, f"not UTF-8 ({error.reason})", row.registration_id, is_stored=False))
             events_of_held_back.append(row.event_id or 0)
             continue
-        # What does not fit is told again at each read, so such a row has to be staged each time.
-        lines.append(line + (b"\t\\N" if wrong else b"\t%d" % digest(row.raw)))
+        lines.append(line + b"\t%d" % participants.digest_of(digest(row.raw), has_field_errors=bool(wrong)))
         rows.append(row)
         faults.append(wrong)
     counts, refused = merge(desk.conn, lines, source) if lines else (Counts(), [])
@@ -355,7 +358,7 @@ def _take(
     held_back = [item.registration_id for item in unfit if not item.is_stored and item.registration_id is not None]
     counts.add(Counts(read=len(held), unchanged=len(held)))
     counts.quarantined = sum(not item.is_stored for item in unfit)
-    counts.with_faults = sum(item.is_stored for item in unfit)
+    counts.with_faults = sum(item.is_stored for item in unfit) + sum(held.values())
     counts.read += counts.quarantined
     return _Taken(counts, seen, held_back, nameless, events_of_held_back, newly_quarantined)
 

@@ -270,37 +270,49 @@ class Unfit:
 
 
 def quarantine(conn: Connection, partner_id: int, race_id: int, rows: Sequence[Unfit]) -> int:
-    """Records rows that did not fit; one met before only gets a new time. Returns how many were not in quarantine before."""
-    added = 0
+    """Record a page's rows that did not fit, and return how many were not in quarantine before.
+
+    One that was recorded before only gets a new time.
+    """
+    if not rows:
+        return 0
+    # A row that was sent twice is one.
+    by_digest = {hashlib.sha256(row.raw).hexdigest(): row for row in rows}
     with conn.cursor() as cur:
-        for row in rows:
-            cur.execute(
-                """
-                WITH before AS (
-                    SELECT FROM quarantined_rows WHERE timing_partner_id = %(partner)s AND race_id = %(race)s
-                        -- What this transaction has just resolved is the row as it is merged, before its faults are noted.
-                        AND row_digest = %(digest)s AND (resolved_at IS NULL OR resolved_at = now())
-                )
+        cur.execute(
+            """
+            WITH rows AS MATERIALIZED (
+                SELECT * FROM unnest(%(registrations)s::bigint[], %(stored)s::boolean[], %(reasons)s::text[], %(digests)s::text[],
+                    %(texts)s::text[]) AS r (registration_id, is_stored, reason, row_digest, row_text)
+            ),
+            before AS (
+                SELECT FROM quarantined_rows q JOIN rows r USING (row_digest)
+                WHERE q.timing_partner_id = %(partner)s AND q.race_id = %(race)s
+                    -- What this transaction has just resolved is the row as it is merged, before its field errors are noted.
+                    AND (q.resolved_at IS NULL OR q.resolved_at = now())
+            ),
+            written AS (
                 INSERT INTO quarantined_rows AS q (timing_partner_id, race_id, registration_id, is_stored, reason,
                     row_digest, row_text)
-                VALUES (%(partner)s, %(race)s, %(registration)s, %(stored)s, %(reason)s, %(digest)s, %(text)s)
+                SELECT %(partner)s, %(race)s, registration_id, is_stored, reason, row_digest, row_text FROM rows
                 ON CONFLICT (timing_partner_id, race_id, row_digest) DO UPDATE
                 SET last_seen_at = now(), resolved_at = NULL, is_stored = excluded.is_stored, reason = excluded.reason
-                RETURNING NOT EXISTS (SELECT FROM before)
-                """,
-                {
-                    "partner": partner_id,
-                    "race": race_id,
-                    "registration": row.registration_id,
-                    "stored": row.is_stored,
-                    "reason": row.reason[:2000],
-                    "digest": hashlib.sha256(row.raw).hexdigest(),
-                    "text": row.raw.decode("utf-8", "replace").replace("\x00", "\ufffd"),
-                },
+                RETURNING 1
             )
-            (is_new,) = cur.fetchone() or (False,)
-            added += bool(is_new)
-    return added
+            SELECT (SELECT count(*) FROM written) - (SELECT count(*) FROM before)
+            """,
+            {
+                "partner": partner_id,
+                "race": race_id,
+                "registrations": [row.registration_id for row in by_digest.values()],
+                "stored": [row.is_stored for row in by_digest.values()],
+                "reasons": [row.reason[:2000] for row in by_digest.values()],
+                "digests": list(by_digest),
+                "texts": [row.raw.decode("utf-8", "replace").replace("\x00", "\ufffd") for row in by_digest.values()],
+            },
+        )
+        (added,) = cur.fetchone() or (0,)
+    return int(added)
 
 
 def quarantine_summary(conn: Connection, partner_id: int, sample: int) -> tuple[int, int, list[tuple[int | None, str]]]:

@@ -42,14 +42,27 @@ def merge_removed(
 
 def held_as_sent(
     conn: Connection, source: Source, sent: Sequence[tuple[int, int | None, int]], *, upto: int | None
-) -> set[int]:
-    """Of (registration id, event id, digest) as a full pass was sent them, the registrations that are held just so: active,
-    whole, and with the content that was made of that digest. They need not be staged; they are counted for the proof as
-    `merge_active` counts."""
+) -> dict[int, bool]:
+    """Return which registrations are stored as a full pass was sent them, each with whether it has field errors.
+
+    These are active and have the content that was made of that digest. They need not be staged. They are counted for the proof
+    as `merge_active` counts, and their field errors are noted as seen again.
+
+    Args:
+        conn: In the page's transaction.
+        source: Where the page came from.
+        sent: Registration id, event id and digest of each row.
+        upto: The registration id up to which the page is complete; None for all.
+    """
     with conn.cursor() as cur:
         columns = map(_array, zip(*sent, strict=True)) if sent else [_array([])] * len(_SENT)
         cur.execute(_HELD_AS_SENT, params_of(source) | dict(zip(_SENT, columns, strict=True)) | {"upto": upto})
-        return {row[0] for row in cur.fetchall()}
+        return dict(cur.fetchall())
+
+
+def digest_of(sent: int, *, has_field_errors: bool) -> int:
+    """Return the digest of a staged line from that of the row as it was sent."""
+    return sent ^ _FIELD_ERRORS_MARK if has_field_errors else sent
 
 
 def note_missing(
@@ -222,22 +235,25 @@ def _array(numbers: Iterable[int]) -> str:
 
 
 _SENT = ("registrations", "events", "digests")
+_FIELD_ERRORS_MARK = 1
+"""A row with field errors has a digest that differs by this, and so a seal by which it is not taken for one without."""
 _UPTO = "(%(upto)s IS NULL OR registration_id <= %(upto)s)"
 """SQL: rows above `upto` come again with the next page."""
 
-# Its content is hashed anew, so that a row altered here is not taken for what was sent. One with a fault has no seal; one
-# of which another version is held back goes through the merge, which settles that; one of an erased person is blanked there.
+# Its content is hashed anew, so that a row altered here is not taken for what was sent. One with field errors has them noted; one
+# of which another version is quarantined goes through the merge, which settles that; one of an erased person is blanked there.
 _HELD_AS_SENT = f"""
 WITH same AS MATERIALIZED (
-    SELECT s.registration_id, s.event_id, t.seal # s.digest AS hash
+    SELECT s.registration_id, s.event_id, t.hash, t.seal <> s.digest # t.hash AS has_field_errors
     FROM unnest(%(registrations)s::bigint[], %(events)s::bigint[], %(digests)s::bigint[]) AS s (registration_id, event_id, digest)
     CROSS JOIN LATERAL (
-        SELECT * FROM runsignup_participants h
+        SELECT h.event_id, h.race_id, h.removed_at, h.seal, {proof.row_hash("h")} AS hash FROM runsignup_participants h
         WHERE h.timing_partner_id = %(partner)s AND h.registration_id = s.registration_id LIMIT 1) t
     WHERE t.event_id = s.event_id AND t.race_id = %(race)s AND t.removed_at IS NULL
-        AND t.seal = s.digest # {proof.row_hash("t")}
-        AND NOT EXISTS (SELECT FROM quarantined_rows q WHERE q.timing_partner_id = %(partner)s
+        AND t.seal IN (s.digest # t.hash, s.digest # t.hash # {_FIELD_ERRORS_MARK})
+        AND (SELECT bool_and(q.is_stored) FROM quarantined_rows q WHERE q.timing_partner_id = %(partner)s
             AND q.registration_id = s.registration_id AND q.resolved_at IS NULL)
+            IS NOT DISTINCT FROM CASE WHEN t.seal <> s.digest # t.hash THEN true END
         AND NOT EXISTS (SELECT FROM erased_registrations x WHERE x.registration_id = s.registration_id)
 ),
 counted AS ({proof.add_to_counts(f"SELECT event_id, hash FROM same WHERE {_UPTO}")}),
@@ -245,8 +261,14 @@ unmissed AS (
     DELETE FROM pass_registrations m USING same s
     WHERE m.timing_partner_id = %(partner)s AND m.race_id = %(race)s AND m.registration_id = s.registration_id
         AND m.mode <> 'incremental'
+),
+noted AS (
+    UPDATE quarantined_rows q SET last_seen_at = now()
+    -- As an array, which the index is searched by. A join was planned as a nested loop over all of both.
+    WHERE q.timing_partner_id = %(partner)s AND q.resolved_at IS NULL
+        AND q.registration_id = ANY (ARRAY(SELECT s.registration_id FROM same s WHERE s.has_field_errors))
 )
-SELECT registration_id FROM same
+SELECT registration_id, has_field_errors FROM same
 """
 
 _NAMES = ", ".join(COLUMNS)

@@ -22,7 +22,8 @@ JSON_COLUMNS = "address team_info payment_info additional_data".split()
 """Those of type jsonb. `payload` has type json: text that PostgreSQL checks and does not parse."""
 REMOVAL_COLUMNS = ["removed_reason", "removed_epoch", "new_registration_id"]
 LINE_COLUMNS = [*COLUMNS, *REMOVAL_COLUMNS, "digest"]
-"""Of a staged line. `digest` is that of the registration as it was sent, NULL for one that is not to be recognised by it."""
+"""Of a staged line. `digest` is that of the registration as it was sent (see participants.digest_of), NULL for one that is not
+to be recognised by it."""
 
 StagedLine = bytes
 """A registration in COPY's text format: LINE_COLUMNS, without line end."""

@@ -3,8 +3,11 @@
 from collections.abc import Callable, Mapping
 from typing import Any
 
+import psycopg2
+import psycopg2.extensions
 import pytest
 
+from rsu_pipeline.warehouse import database
 from rsu_pipeline_tests.hub import Hub
 
 SPEC = {
@@ -118,3 +121,36 @@ def test_rows_that_postgresql_refuses_are_found_by_halving(make_hub: Callable[..
     assert sorted(row["registration_id"] for row in hub.rows("SELECT registration_id FROM quarantined_rows")) == bad
     assert all("house_rule" in row["reason"] for row in hub.rows("SELECT reason FROM quarantined_rows"))
     assert outcome.unequal_events, "and the event is not called equal"
+
+
+@pytest.fixture
+def statements(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """What the sessions execute from now on."""
+    executed: list[str] = []
+
+    class Cursor(psycopg2.extensions.cursor):
+        def execute(self, *args: Any, **kwargs: Any) -> Any:
+            executed.append(str(args[0]))
+            return super().execute(*args, **kwargs)
+
+    connect = psycopg2.connect
+    monkeypatch.setattr(
+        database.psycopg2, "connect", lambda *args, **more: connect(*args, cursor_factory=Cursor, **more)
+    )
+    return executed
+
+
+@pytest.mark.parametrize("fields", [{"dob": "1990-02-31"}, {"event_id": 4}], ids=["field errors", "quarantined whole"])
+def test_rows_that_do_not_fit_cost_a_statement_a_page(
+    make_hub: Callable[..., Hub], statements: list[str], fields: Mapping[str, Any]
+) -> None:
+    hub = make_hub(spec=SPEC, seed=7)
+    for row in hub.sandbox.admin.truth(1)["active"]:
+        hub.sandbox.admin.edit(row["registration_id"], fields)
+    statements.clear()
+    outcome = hub.sync()
+    assert (outcome.counts.with_faults + outcome.counts.quarantined, outcome.reads[0].newly_quarantined) == (30, 30)
+    assert sum("INSERT INTO quarantined_rows" in statement for statement in statements) == 1
+    again = hub.sync(full=True)
+    assert (again.counts.with_faults + again.counts.quarantined, again.reads[0].newly_quarantined) == (30, 0)
+    assert hub.value("SELECT count(*) FROM quarantined_rows WHERE resolved_at IS NULL") == 30

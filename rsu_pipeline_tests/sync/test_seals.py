@@ -146,12 +146,41 @@ def test_rows_read_by_other_rules_are_staged_again(hub: Hub, staged: Staged, mon
     assert staged() == 30
 
 
-def test_a_row_with_a_fault_is_staged_and_told_again_at_each_read(hub: Hub, staged: Staged) -> None:
+def test_a_row_with_field_errors_is_recognised_and_counted_again_at_each_read(hub: Hub, staged: Staged) -> None:
     hub.sandbox.admin.edit(keys(hub)[4], {"dob": "1990-02-31"})
-    for _ in range(2):
+    noted = "SELECT last_seen_at FROM quarantined_rows WHERE resolved_at IS NULL"
+    seen: list[object] = []
+    for staged_now in (1, 0, 0):
         outcome = hub.sync(full=True)
-        assert (staged(), outcome.counts.with_faults) == (1, 1)
-        assert hub.value("SELECT count(*) FROM quarantined_rows WHERE resolved_at IS NULL") == 1
+        counts = outcome.counts
+        assert outcome.unequal_events == []
+        assert (staged(), counts.read, counts.with_faults, counts.is_unchanged) == (staged_now, 30, 1, False)
+        seen.append(hub.value(noted))
+    assert sorted(set(seen)) == seen, "its errors are noted as seen again"
+    hub.sandbox.admin.edit(keys(hub)[4], {"dob": "1990-02-28"})
+    assert (hub.sync(full=True).counts.with_faults, staged()) == (0, 1)
+    assert hub.rows(noted) == []
+
+
+@pytest.mark.parametrize(
+    "alteration",
+    [
+        "DELETE FROM quarantined_rows",
+        "UPDATE quarantined_rows SET resolved_at = now()",
+        "UPDATE quarantined_rows SET is_stored = false",
+        "UPDATE runsignup_participants SET seal = seal # 1",
+        "UPDATE runsignup_participants SET seal = NULL",
+        "UPDATE runsignup_participants SET last_name = 'Somebody Else'",
+    ],
+)
+def test_a_row_whose_field_errors_are_not_known_is_staged_again(hub: Hub, staged: Staged, alteration: str) -> None:
+    key = keys(hub)[4]
+    hub.sandbox.admin.edit(key, {"dob": "1990-02-31"})
+    hub.sync(full=True)
+    staged()
+    hub.execute(f"{alteration} WHERE registration_id = %s", key)
+    assert (hub.sync(full=True).counts.with_faults, staged()) == (1, 1)
+    assert hub.value("SELECT count(*) FROM quarantined_rows WHERE is_stored AND resolved_at IS NULL") == 1
 
 
 def test_a_version_held_back_is_settled_when_the_one_before_it_comes_again(hub: Hub, staged: Staged) -> None:
