@@ -18,11 +18,13 @@ from typing import Any
 
 import psycopg2
 
-from rsu_pipeline.sandbox.process import SandboxProcess
-from rsu_pipeline.sandbox.scales import build
-from rsu_pipeline.warehouse import adoption, database, embedded, pg_binaries
+from rsu_pipeline import adoption
+from rsu_pipeline.local import embedded, pg_binaries
+from rsu_pipeline.warehouse import database
 from rsu_pipeline_tests.hub import Hub
 from rsu_pipeline_tests.warehouse import rehearsal
+from runsignup_sandbox.process import SandboxProcess
+from runsignup_sandbox.scales import build
 
 SEED = 7
 

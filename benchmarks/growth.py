@@ -23,7 +23,7 @@ from benchmarks.hub import Hub, Measured, end_cleanly, started
 from benchmarks.installation import installed
 from benchmarks.measure import Part, Read, Report
 from benchmarks.report import as_json, machine
-from rsu_pipeline.sandbox.scales import Spec
+from runsignup_sandbox.scales import Spec
 
 STEPS = (1, 3, 10, 30, 100)
 """Races loaded so far."""

@@ -22,10 +22,10 @@ from cryptography.fernet import Fernet
 
 from benchmarks.measure import Job, Partner, Read, Report, cpu_of
 from benchmarks.pages import following, page
-from rsu_pipeline.sandbox.process import SandboxProcess
-from rsu_pipeline.sandbox.scales import Spec, build
+from rsu_pipeline.local import embedded
 from rsu_pipeline.sync.race_details import MAX_PAST_PER_LISTING
-from rsu_pipeline.warehouse import embedded
+from runsignup_sandbox.process import SandboxProcess
+from runsignup_sandbox.scales import Spec, build
 
 SEED = 7
 PAGE_SIZE = 2500

@@ -17,11 +17,11 @@ import requests
 from psycopg2.extensions import connection as Connection
 
 from benchmarks.measure import cpu_of
+from benchmarks.race_morning.cpu import children
 from rsu_pipeline import settings as configuration
-from rsu_pipeline.sandbox.process import SandboxProcess
 from rsu_pipeline.settings import Settings
-from rsu_pipeline.simulation.cpu import children
-from rsu_pipeline.warehouse import credentials, database, sealing
+from rsu_pipeline.warehouse import credentials, database, secret_box
+from runsignup_sandbox.process import SandboxProcess
 
 KINDS = (
     ("run", ("execute_run", "spawn_main")),
@@ -39,7 +39,7 @@ class Installation:
 
     url: str
     settings: Settings
-    sealer: sealing.Sealer
+    sealer: secret_box.Sealer
     conn: Connection
     keys: list[str]
     process: "subprocess.Popen[bytes]"
@@ -122,7 +122,7 @@ class Installation:
 @contextmanager
 def installed(url: str, sandbox: SandboxProcess, folder: Path) -> Iterator[Installation]:
     """Starts `rsu up` with everything of its own, and enters the sandbox's partners; all of it ends with the block."""
-    port, secret_key = _free_port(), sealing.new_key()
+    port, secret_key = _free_port(), secret_box.new_key()
     environment = {
         "RSU_HOME": str(folder / "home"),
         "RSU_DATABASE_URL": url,
@@ -133,7 +133,7 @@ def installed(url: str, sandbox: SandboxProcess, folder: Path) -> Iterator[Insta
         "RSU_MAX_IN_FLIGHT": "2",
     }
     kept = {name: value for name, value in os.environ.items() if not name.startswith(("RSU_", "DAGSTER_"))}
-    sealer = sealing.Sealer([secret_key], source="RSU_SECRET_KEY")
+    sealer = secret_box.Sealer([secret_key], source="RSU_SECRET_KEY")
     with database.session(url, purpose="benchmark") as conn:
         database.migrate(conn)
         keys = []

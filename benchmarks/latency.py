@@ -20,7 +20,7 @@ from benchmarks.contenders import IN_FLIGHT
 from benchmarks.full_sync import Contender, judge
 from benchmarks.hub import ROOT, Change, Hub, end_cleanly, started
 from benchmarks.report import as_json, machine
-from rsu_pipeline.sandbox.scales import Spec
+from runsignup_sandbox.scales import Spec
 
 NIGHTS = {"every row read again": ("ours", "visit-full"), "as planned": ("incremental", "visit")}
 """Each night's kind, as full_sync judges it, and what `benchmarks.ours` is told to do."""

@@ -17,13 +17,13 @@ from typing import TypeVar
 from benchmarks.measure import Job, Meter, Partner, Read, Report, answer, job
 from rsu_pipeline import settings as configuration
 from rsu_pipeline.settings import Settings
-from rsu_pipeline.sync import backfill, listing
-from rsu_pipeline.sync import partner as sync
-from rsu_pipeline.sync.desk import Desk, open_desk
-from rsu_pipeline.sync.plan import Plan
-from rsu_pipeline.warehouse import backfill as backfill_requests
+from rsu_pipeline.sync import history, listing
+from rsu_pipeline.sync import partner_sync as sync
+from rsu_pipeline.sync.read_plan import Plan
+from rsu_pipeline.sync.session import Desk, open_desk
+from rsu_pipeline.warehouse import backfill_state as backfill_requests
 from rsu_pipeline.warehouse import credentials, database
-from rsu_pipeline.warehouse.sealing import Sealer
+from rsu_pipeline.warehouse.secret_box import Sealer
 
 T = TypeVar("T")
 
@@ -119,7 +119,7 @@ def run(work: Job, report: Report, meter: Meter) -> None:
 def _history(desk: Desk) -> Report:
     backfill_requests.ask(desk.conn, desk.partner_id)
     desk.conn.commit()
-    done = backfill.run_slice(desk, 1e9)
+    done = history.run_slice(desk, 1e9)
     report = _report(desk, done.sync)
     report.problems += done.problems
     if not done.finished:

@@ -23,15 +23,15 @@ from typing import Any, NamedTuple
 from benchmarks.footprint import disk_growth, pss_mb
 from benchmarks.installation import Installation, installed
 from benchmarks.measure import cpu_of
-from rsu_pipeline.sandbox.process import AdminClient, SandboxProcess
-from rsu_pipeline.simulation import judge
-from rsu_pipeline.simulation.cpu import cpu_with_children, parent_of
-from rsu_pipeline.simulation.judge import Made
-from rsu_pipeline.simulation.report import latency
+from benchmarks.race_morning import judge
+from benchmarks.race_morning.cpu import cpu_with_children, parent_of
+from benchmarks.race_morning.judge import Made
+from benchmarks.race_morning.report import latency
+from rsu_pipeline.local import embedded
 from rsu_pipeline.sync import listing
-from rsu_pipeline.sync import partner as sync
-from rsu_pipeline.sync.desk import open_desk
-from rsu_pipeline.warehouse import embedded
+from rsu_pipeline.sync import partner_sync as sync
+from rsu_pipeline.sync.session import open_desk
+from runsignup_sandbox.process import AdminClient, SandboxProcess
 
 SPEC = {
     "partners": 13,

@@ -22,12 +22,12 @@ from typing import Any
 from benchmarks.hub import Hub, end_cleanly, started
 from benchmarks.measure import Job
 from benchmarks.ours import settings_for
+from benchmarks.race_morning.report import Latency, latency
 from benchmarks.report import as_json, machine
-from rsu_pipeline.sandbox.scales import Spec
 from rsu_pipeline.settings import SyncSettings, WatchSettings
-from rsu_pipeline.simulation.report import Latency, latency
 from rsu_pipeline.sync.watch import Watch
-from rsu_pipeline.warehouse.sealing import Sealer
+from rsu_pipeline.warehouse.secret_box import Sealer
+from runsignup_sandbox.scales import Spec
 
 CASES: dict[str, dict[str, Any] | None] = {
     "all well": None,

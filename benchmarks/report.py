@@ -14,7 +14,7 @@ from rich.console import Console
 from rich.table import Table
 
 from benchmarks.hub import Measured
-from rsu_pipeline.warehouse import pg_binaries
+from rsu_pipeline.local import pg_binaries
 
 
 @dataclass

@@ -21,15 +21,16 @@ from random import Random
 from types import SimpleNamespace
 from typing import Any
 
+from rsu_pipeline.local import embedded, pg_binaries
 from rsu_pipeline.runsignup import transport
-from rsu_pipeline.sandbox.process import AdminClient, SandboxProcess
 from rsu_pipeline.settings import SyncSettings
-from rsu_pipeline.warehouse import database, embedded, pg_binaries
+from rsu_pipeline.warehouse import database
 from rsu_pipeline_tests.hub import FIELDS, Hub, expected
 from rsu_pipeline_tests.proof.season import clocks
 from rsu_pipeline_tests.proof.season.clocks import Clocks
 from rsu_pipeline_tests.proof.season.installation import Installation
 from rsu_pipeline_tests.servers import execute
+from runsignup_sandbox.process import AdminClient, SandboxProcess
 
 MINUTE, HOUR, DAY = 60.0, 3600.0, 86400.0
 NIGHTLY_AT = 6 * HOUR

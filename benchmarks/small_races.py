@@ -24,12 +24,12 @@ from typing import Literal
 from benchmarks.hub import Hub, end_cleanly, started
 from benchmarks.measure import Job, cpu_of
 from benchmarks.ours import settings_for
+from benchmarks.race_morning.cpu import cpu_with_children, parent_of
 from benchmarks.report import as_json, machine
-from rsu_pipeline.sandbox.scales import Spec
-from rsu_pipeline.simulation.cpu import cpu_with_children, parent_of
-from rsu_pipeline.sync import partner as sync
-from rsu_pipeline.sync.desk import Desk, open_desk
-from rsu_pipeline.warehouse.sealing import Sealer
+from rsu_pipeline.sync import partner_sync as sync
+from rsu_pipeline.sync.session import Desk, open_desk
+from rsu_pipeline.warehouse.secret_box import Sealer
+from runsignup_sandbox.scales import Spec
 
 SIZES = (50, 100, 250, 500, 1000, 2499)
 CHANGED = 5

@@ -18,7 +18,9 @@ from pathlib import Path
 
 from psycopg2.extensions import connection as Connection
 
-from rsu_pipeline.warehouse import database, embedded, pg_binaries, start_lists
+from rsu_pipeline.local import embedded, pg_binaries
+from rsu_pipeline.start_lists import start_list_store
+from rsu_pipeline.warehouse import database
 
 NOW = dt.datetime.now(dt.UTC)
 PARTNER = 1
@@ -61,13 +63,13 @@ def repetition(conn: Connection, number: int, entrants: int) -> dict[str, float]
 
     def build(inserted: int, updated: int) -> Callable[[], None]:
         def action() -> None:
-            built = start_lists.rebuild(conn, PARTNER, NOW)
+            built = start_list_store.rebuild(conn, PARTNER, NOW)
             assert (built.inserted, built.updated, built.deleted) == (inserted, updated, 0), built
 
         return action
 
     def look() -> None:
-        assert start_lists.is_current(conn, PARTNER, NOW)
+        assert start_list_store.is_current(conn, PARTNER, NOW)
 
     execute("DELETE FROM start_list_entries; DELETE FROM start_lists")
     found = {"from nothing": seconds(conn, build(entrants, 0))}

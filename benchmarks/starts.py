@@ -20,13 +20,19 @@ import dagster as dg
 
 from benchmarks.measure import Job, Meter, Report, answer, job
 from rsu_pipeline.definitions import build_definitions
-from rsu_pipeline.orchestration import alerts, fleet_checks, partitions, race_day, schedules, sensors
+from rsu_pipeline.orchestration import alert_sensors, fleet_checks, partitions, race_day_sensors, schedules, sensors
 from rsu_pipeline.orchestration.resources import RunSignupResource, WarehouseResource
 from rsu_pipeline.settings import project_root
 from rsu_pipeline.warehouse import credentials, database
 
 TIMES = 5
-SENSORS = (sensors.new_credentials, sensors.history, race_day.race_day, race_day.bib_changes, alerts.alerts)
+SENSORS = (
+    sensors.new_credentials,
+    sensors.history,
+    race_day_sensors.race_day,
+    race_day_sensors.bib_changes,
+    alert_sensors.alerts,
+)
 SCHEDULES = (schedules.race_proximity, fleet_checks.fleet_check)
 
 
@@ -56,7 +62,7 @@ def measure(work: Job, report: Report, instance: dg.DagsterInstance) -> None:
     instance.add_dynamic_partitions(partitions.NAME, keys)
     warehouse = {"warehouse": WarehouseResource()}
     for sensor in SENSORS:
-        more: dict[str, Any] = {"runsignup": RunSignupResource()} if sensor is race_day.bib_changes else {}
+        more: dict[str, Any] = {"runsignup": RunSignupResource()} if sensor is race_day_sensors.bib_changes else {}
 
         def look(sensor: dg.SensorDefinition = sensor, more: dict[str, Any] = more) -> None:
             with dg.build_sensor_context(instance=instance, resources=warehouse | more) as context:
@@ -106,7 +112,7 @@ def _python(*arguments: str) -> None:
 
 
 def _rsu(*arguments: str, ends_with: int = 0) -> None:
-    command = [sys.executable, "-m", "rsu_pipeline.cli", *arguments]
+    command = [sys.executable, "-m", "rsu_pipeline.cli.main", *arguments]
     done = subprocess.run(command, check=False, stdout=subprocess.DEVNULL)
     if done.returncode != ends_with:
         raise RuntimeError(f"rsu {arguments[0]} ended with {done.returncode} instead of {ends_with}")

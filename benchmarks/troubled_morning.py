@@ -30,11 +30,11 @@ from pathlib import Path
 
 from benchmarks.installation import Installation, installed
 from benchmarks.race_day import PATIENCE, RACES, SPEC, Entrant, bring_into_window, give_bibs
+from benchmarks.race_morning import judge
+from benchmarks.race_morning.report import Latency, latency
 from benchmarks.report import as_json, machine
-from rsu_pipeline.sandbox.process import AdminClient, SandboxProcess
-from rsu_pipeline.simulation import judge
-from rsu_pipeline.simulation.report import Latency, latency
-from rsu_pipeline.warehouse import embedded
+from rsu_pipeline.local import embedded
+from runsignup_sandbox.process import AdminClient, SandboxProcess
 
 HUNG_PARTNERS = frozenset((1, 2))
 TURN_SECONDS = 15.0

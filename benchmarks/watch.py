@@ -5,7 +5,7 @@
 For each number of races the intervals are measured side by side, each with a PostgreSQL and a sandbox of its own: the
 partners are loaded, the watch runs in two threads as its job runs it, every answer takes 0.3 s, and once each race has been
 looked at twice bibs are given out at random moments. What counts is the time from the moment before RunSignup is told to
-`recorded_at` of the row in runsignup_bib_changes, beside what rsu_pipeline/simulation/paper.py expects. Not one bib may be
+`recorded_at` of the row in runsignup_bib_changes, beside what benchmarks/race_morning/paper.py expects. Not one bib may be
 missing, else this ends with 1.
 """
 
@@ -22,13 +22,13 @@ from pathlib import Path
 from benchmarks.hub import Hub, end_cleanly, started
 from benchmarks.measure import Job
 from benchmarks.ours import settings_for
+from benchmarks.race_morning import paper
+from benchmarks.race_morning.report import Latency, latency
 from benchmarks.report import as_json, machine
-from rsu_pipeline.sandbox.scales import Spec
 from rsu_pipeline.settings import SyncSettings
-from rsu_pipeline.simulation import paper
-from rsu_pipeline.simulation.report import Latency, latency
 from rsu_pipeline.sync.watch import PartnerWatched, Watch
-from rsu_pipeline.warehouse.sealing import Sealer
+from rsu_pipeline.warehouse.secret_box import Sealer
+from runsignup_sandbox.scales import Spec
 
 RACES = (1, 4, 16, 48)
 INTERVALS = (5.0, 20.0)

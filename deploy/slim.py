@@ -33,14 +33,22 @@ UNREAD_FOLDERS = (
 """Fonts of PDF files, which the reports are not; and of the wheel with PostgreSQL, whose version 16 the hub uses."""
 
 COMPILED_WHOLE = (
-    *("rsu_pipeline", "dagster", "dagster_shared", "dagster_postgres", "dagster_graphql", "dagster_webserver"),
+    *(
+        "rsu_pipeline",
+        "runsignup_sandbox",
+        "dagster",
+        "dagster_shared",
+        "dagster_postgres",
+        "dagster_graphql",
+        "dagster_webserver",
+    ),
     *("anyio", "fsspec", "google", "grpc", "grpc_health", "pathlib_abc", "starlette", "structlog", "upath", "urllib3"),
     *("uvicorn", "uvloop"),
 )
 """Packages that import some of their modules late, found by what `rsu up` compiled after a start."""
 ENTRIES = (
     "rsu_pipeline.definitions",
-    "rsu_pipeline.cli",
+    "rsu_pipeline.cli.main",
     "rsu_pipeline.orchestration.webserver",
     "rsu_pipeline.orchestration.recovery",
     "rsu_pipeline.orchestration.storage",

@@ -6,19 +6,25 @@ from typing import Any
 import dagster as dg
 
 from rsu_pipeline.orchestration import (
-    alerts,
+    alert_sensors,
     batch,
     checks,
-    fixed,
     fleet_checks,
     jobs,
-    race_day,
-    retention,
+    race_day_sensors,
+    retention_job,
+    run_defaults,
     schedules,
     sensors,
 )
-from rsu_pipeline.orchestration.assets import fleet, history, report, start_lists, sync
-from rsu_pipeline.orchestration.assets import race_day as race_day_assets
+from rsu_pipeline.orchestration.assets import (
+    fleet_health,
+    participant_history,
+    registration_report,
+    start_list_asset,
+    synced_assets,
+)
+from rsu_pipeline.orchestration.assets import race_day_board_asset as race_day_assets
 from rsu_pipeline.orchestration.resources import RunSignupResource, WarehouseResource
 
 
@@ -26,13 +32,13 @@ def build_definitions(resources: Mapping[str, Any] | None = None) -> dg.Definiti
     """Return the definitions, with `resources` in place of the usual ones."""
     return dg.Definitions(
         assets=[
-            sync.partner_events,
-            sync.future_events,
-            sync.participants,
-            start_lists.start_lists,
-            history.participant_history,
-            report.registration_report,
-            fleet.fleet_health,
+            synced_assets.partner_events,
+            synced_assets.future_events,
+            synced_assets.participants,
+            start_list_asset.start_lists,
+            participant_history.participant_history,
+            registration_report.registration_report,
+            fleet_health.fleet_health,
             race_day_assets.race_day_board,
         ],
         asset_checks=[
@@ -47,28 +53,33 @@ def build_definitions(resources: Mapping[str, Any] | None = None) -> dg.Definiti
             jobs.sync_partner,
             jobs.backfill_history,
             batch.sync_batch,
-            race_day.watch,
+            race_day_sensors.watch,
             fleet_checks.check_fleet,
-            retention.retention,
+            retention_job.retention,
         ],
-        schedules=[schedules.race_proximity, schedules.nightly, fleet_checks.fleet_check, retention.nightly_retention],
+        schedules=[
+            schedules.race_proximity,
+            schedules.nightly,
+            fleet_checks.fleet_check,
+            retention_job.nightly_retention,
+        ],
         sensors=[
             sensors.new_credentials,
             sensors.history,
-            race_day.race_day,
-            race_day.bib_changes,
-            race_day.race_day_board_refresh,
-            alerts.alerts,
-            alerts.alerts_stand_in,
+            race_day_sensors.race_day,
+            race_day_sensors.bib_changes,
+            race_day_sensors.race_day_board_refresh,
+            alert_sensors.alerts,
+            alert_sensors.alerts_stand_in,
         ],
         resources={
             "warehouse": WarehouseResource(),
             "runsignup": RunSignupResource(),
-            "io_manager": fixed.NoStoredValues(),
+            "io_manager": run_defaults.NoStoredValues(),
             **(resources or {}),
         },
-        executor=fixed.EXECUTOR,
-        loggers=fixed.LOGGERS,
+        executor=run_defaults.EXECUTOR,
+        loggers=run_defaults.LOGGERS,
     )
 
 

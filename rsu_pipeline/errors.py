@@ -11,22 +11,22 @@ class RsuError(Exception):
 
         RsuError
         ├─ SettingsError
-        ├─ ChildFailed                 processes
-        ├─ ApiError                    runsignup.errors
+        ├─ ChildFailed                 local.supervisor
+        ├─ ApiError                    runsignup.api_errors
         │  └─ BudgetExhausted
-        ├─ CredentialRejected          sync.desk
+        ├─ CredentialRejected          sync.session
         ├─ DatabaseError               warehouse.addresses
         │  ├─ UnreachableError         warehouse.database
         │  ├─ SchemaVersionError       warehouse.schema_version
-        │  ├─ ClientProgramError       warehouse.client_programs
-        │  └─ Refused                  warehouse.adoption.steps
-        ├─ EmbeddedError               warehouse.pg_binaries
-        ├─ NoStartList                 warehouse.start_lists
+        │  ├─ ClientProgramError       local.client_programs
+        │  └─ Refused                  adoption.steps
+        ├─ EmbeddedError               local.pg_binaries
+        ├─ NoStartList                 start_lists.start_list_store
         ├─ PartnerError                warehouse.credentials
         ├─ PrivacyError                warehouse.privacy
         ├─ ReadElsewhere               warehouse.race_locks
         ├─ RolesError                  warehouse.roles
-        └─ SecretKeyError              warehouse.sealing
+        └─ SecretKeyError              warehouse.secret_box
     """
 
 

@@ -8,8 +8,9 @@ from dataclasses import dataclass
 from functools import cached_property, lru_cache
 
 from rsu_pipeline import settings as configuration
+from rsu_pipeline.local import embedded
 from rsu_pipeline.settings import Settings
-from rsu_pipeline.warehouse import database, embedded, schema_version, sealing
+from rsu_pipeline.warehouse import database, schema_version, secret_box
 
 
 @dataclass(frozen=True)
@@ -55,13 +56,13 @@ class Installation:
             return database.migrate(conn)
 
     @cached_property
-    def sealer(self) -> sealing.Sealer:
+    def sealer(self) -> secret_box.Sealer:
         """The key that encrypts secrets.
 
         Raises:
             SecretKeyError: it cannot be read.
         """
-        return sealing.load_sealer(self.settings.secret_keys, self.settings.home / "secret.key")
+        return secret_box.load_sealer(self.settings.secret_keys, self.settings.home / "secret.key")
 
 
 @lru_cache(maxsize=1)

@@ -21,12 +21,13 @@ from xdist.remote import Producer
 from xdist.workermanage import WorkerController
 
 from rsu_pipeline import default_signals, installation
-from rsu_pipeline.sandbox.process import SandboxProcess
-from rsu_pipeline.warehouse import database, embedded, pg_binaries
+from rsu_pipeline.local import embedded, pg_binaries
+from rsu_pipeline.warehouse import database
 from rsu_pipeline_tests import schedule, scratch
 from rsu_pipeline_tests.hub import Hub
 from rsu_pipeline_tests.installation import real_servers
 from rsu_pipeline_tests.servers import execute
+from runsignup_sandbox.process import SandboxProcess
 
 _names = itertools.count(1)
 

@@ -14,17 +14,17 @@ import psycopg2.extras
 from cryptography.fernet import Fernet
 
 from rsu_pipeline import settings as configuration
-from rsu_pipeline.sandbox.process import SandboxProcess
 from rsu_pipeline.settings import Settings
-from rsu_pipeline.sync import backfill, listing
-from rsu_pipeline.sync import partner as sync
-from rsu_pipeline.sync.backfill import Slice
-from rsu_pipeline.sync.desk import Desk, open_desk
-from rsu_pipeline.sync.partner import SyncOutcome
-from rsu_pipeline.warehouse import backfill as backfill_requests
-from rsu_pipeline.warehouse import backfill_progress, budget, credentials, database
+from rsu_pipeline.sync import history, listing
+from rsu_pipeline.sync import partner_sync as sync
+from rsu_pipeline.sync.history import Slice
+from rsu_pipeline.sync.partner_sync import SyncOutcome
+from rsu_pipeline.sync.session import Desk, open_desk
+from rsu_pipeline.warehouse import backfill_progress, call_ledger, credentials, database
+from rsu_pipeline.warehouse import backfill_state as backfill_requests
 from rsu_pipeline.warehouse.backfill_progress import Progress
-from rsu_pipeline.warehouse.sealing import Sealer
+from rsu_pipeline.warehouse.secret_box import Sealer
+from runsignup_sandbox.process import SandboxProcess
 
 SECRET_KEY = Fernet.generate_key().decode()
 Row = dict[str, Any]
@@ -72,7 +72,7 @@ class Hub:
         self,
         partner: int = 1,
         *,
-        lane: budget.Lane = "routine",
+        lane: call_ledger.Lane = "routine",
         run_id: str = "test",
         retry_rejected: bool = False,
     ) -> Iterator[Desk]:
@@ -119,7 +119,7 @@ class Hub:
             if ask:
                 backfill_requests.ask(desk.conn, desk.partner_id, since_year=since_year, anew=anew)
                 desk.conn.commit()
-            return backfill.run_slice(desk, seconds)
+            return history.run_slice(desk, seconds)
 
     def history_progress(self, partner: int = 1) -> Progress:
         """How far it is."""

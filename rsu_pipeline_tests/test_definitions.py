@@ -50,8 +50,10 @@ print(json.dumps({
 """
 
 
-def modules(folder: str) -> list[Path]:
-    return sorted((PACKAGE / folder).rglob("*.py"))
+def modules(part: str) -> list[Path]:
+    """The modules of a package, or a module that stands by itself."""
+    alone = PACKAGE / f"{part}.py"
+    return [alone] if alone.exists() else sorted((PACKAGE / part).rglob("*.py"))
 
 
 def imported(path: Path) -> set[str]:
@@ -199,32 +201,68 @@ def test_dagster_definitions_validate_works_in_the_checkout(database_url: str, t
     assert "Validation successful for code location rsu_pipeline" in outcome.stdout + outcome.stderr
 
 
-@pytest.mark.parametrize("folder", ["runsignup", "warehouse", "sync", "reports", "alerts"])
-def test_dagster_is_not_known_below_orchestration(folder: str) -> None:
-    assert modules(folder)
-    for path in modules(folder):
+LAYERS = (
+    {"cli"},
+    {"definitions"},
+    {"orchestration"},
+    {"alerts"},
+    {"sync", "reports", "adoption", "installation"},
+    {"start_lists", "local"},
+    {"runsignup", "warehouse"},
+)
+"""From above to below: a module imports from lower rows, and of its own row from its own package alone."""
+SHARED = {"cancellation", "default_signals", "display", "errors", "private_files", "setting_values", "settings"}
+"""Below all rows: they import each other and nothing else of the package."""
+
+
+def rank(part: str) -> int:
+    return len(LAYERS) if part in SHARED else next(number for number, row in enumerate(LAYERS) if part in row)
+
+
+def parts() -> list[str]:
+    """The packages and modules right below the package."""
+    found = {path.relative_to(PACKAGE).parts[0].removesuffix(".py") for path in PACKAGE.rglob("*.py")}
+    return sorted(found - {"__init__"})
+
+
+@pytest.mark.parametrize("part", parts())
+def test_dagster_is_known_to_orchestration_definitions_and_the_command_line_alone(part: str) -> None:
+    if part in ("orchestration", "definitions", "cli"):
+        return
+    for path in modules(part):
         assert not {name for name in imported(path) if is_in(name, "dagster") or name.startswith("dagster_")}, path
 
 
-@pytest.mark.parametrize(
-    ("folder", "forbidden"),
-    [
-        ("runsignup", {"warehouse", "sync", "orchestration", "definitions", "sandbox", "commands"}),
-        ("warehouse", {"runsignup", "sync", "alerts", "orchestration", "definitions", "sandbox", "commands"}),
-        ("sync", {"alerts", "orchestration", "definitions", "sandbox", "commands"}),
-        ("reports", {"runsignup", "warehouse", "sync", "orchestration", "definitions", "sandbox", "commands"}),
-        ("alerts", {"orchestration", "definitions", "sandbox", "commands"}),
-        ("orchestration", {"definitions", "sandbox", "commands"}),
-        ("sandbox", {"runsignup", "warehouse", "sync", "orchestration", "definitions", "commands"}),
-    ],
-)
-def test_imports_point_one_way(folder: str, forbidden: set[str]) -> None:
-    assert modules(folder)
-    for path in modules(folder):
-        wrong = {
-            name for name in imported(path) if any(is_in(name, f"rsu_pipeline.{package}") for package in forbidden)
-        }
-        assert not wrong, f"{path.name} imports {wrong}"
+@pytest.mark.parametrize("part", parts())
+def test_imports_point_one_way(part: str) -> None:
+    assert modules(part)
+    for path in modules(part):
+        for name in imported(path):
+            other = [*name.split("."), "", ""][1]
+            if is_in(name, "rsu_pipeline") and other in parts() and other != part:
+                assert rank(other) > rank(part) or {part, other} <= SHARED, (
+                    f"{path.relative_to(PACKAGE)} imports {name}"
+                )
+
+
+def test_nothing_of_the_package_needs_benchmarks_or_tests_and_only_commands_start_the_sandbox() -> None:
+    for path in PACKAGE.rglob("*.py"):
+        for other in ("benchmarks", "rsu_pipeline_tests", "runsignup_sandbox"):
+            wrong = {name for name in imported(path) if is_in(name, other)}
+            assert not wrong or (other == "runsignup_sandbox" and path.parent.name == "cli"), path
+
+
+def test_the_sandbox_imports_nothing_of_the_pipeline() -> None:
+    found = sorted((PROJECT / "runsignup_sandbox").rglob("*.py"))
+    assert found
+    for path in found:
+        assert not {name for name in imported(path) if is_in(name, "rsu_pipeline")}, path
+
+
+def test_every_module_has_a_name_of_its_own() -> None:
+    names = [path.stem for path in PACKAGE.rglob("*.py") if path.stem != "__init__"]
+    names += [path.parent.name for path in PACKAGE.rglob("__init__.py")]
+    assert {name for name in names if names.count(name) > 1} == set()
 
 
 @pytest.mark.parametrize("package", ["requests", "urllib3"])

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from rsu_pipeline import private_files, settings
-from rsu_pipeline_tests.commands.started import without_ours
+from rsu_pipeline_tests.cli.started import without_ours
 
 OPENS_INSTANCE = """
 import os

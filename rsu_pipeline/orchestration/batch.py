@@ -12,18 +12,18 @@ from pydantic import Field
 from rsu_pipeline import installation
 from rsu_pipeline.display import MAX_NAME_CHARS, sanitize_for_display
 from rsu_pipeline.errors import RsuError
-from rsu_pipeline.orchestration import report
-from rsu_pipeline.orchestration.assets.sync import START_LISTS
+from rsu_pipeline.orchestration import run_metadata
+from rsu_pipeline.orchestration.assets.synced_assets import START_LISTS
 from rsu_pipeline.orchestration.lanes import lane_of
 from rsu_pipeline.orchestration.outages import Outage
 from rsu_pipeline.orchestration.resources import RunSignupResource, WarehouseResource
 from rsu_pipeline.orchestration.run_config import Number, PartitionKey, fields_of, read_config
 from rsu_pipeline.orchestration.run_tags import PARENT_TAG
 from rsu_pipeline.settings import BudgetSettings
-from rsu_pipeline.sync import lists
-from rsu_pipeline.sync import partner as sync
-from rsu_pipeline.sync.desk import Desk
-from rsu_pipeline.warehouse.start_lists import NotBuilt
+from rsu_pipeline.start_lists.start_list_store import NotBuilt
+from rsu_pipeline.sync import partner_sync as sync
+from rsu_pipeline.sync import start_list_rebuild
+from rsu_pipeline.sync.session import Desk
 
 VISITED = dg.AssetKey("future_events")
 """The asset that each partner's sync materializes last."""
@@ -53,7 +53,7 @@ class Told:
 
     visited: sync.Visited
     budget_left: int
-    lists: report.Metadata
+    lists: run_metadata.Metadata
     not_built: str = ""
 
 
@@ -88,7 +88,7 @@ def sync_partners(context: dg.OpExecutionContext, warehouse: WarehouseResource, 
             run_id=context.run_id,
             say=lambda line: context.log.info(f"{key}: {line}"),
         ) as desk:
-            with lists.rebuilt_on_failure(desk):
+            with start_list_rebuild.rebuilt_on_failure(desk):
                 visited = sync.visit(desk, race_ids=config.races.get(key), relist=key in config.relist)
             told = Told(visited, desk.ledger.left(), {})
             _build_lists(desk, told, anyway=key not in with_lists)
@@ -111,13 +111,13 @@ def sync_partners(context: dg.OpExecutionContext, warehouse: WarehouseResource, 
         # The materialization that marks a partner as done comes last: what was reported before a loss is reported again.
         for event in _materializations(key, told):
             outage.outlast(partial(context.log_event, event))
-        if trouble := report.trouble(told.visited.sync):
+        if trouble := run_metadata.trouble(told.visited.sync):
             failed.append(f"{shown}: {trouble}")
         if told.not_built:
             failed.append(f"{shown}: its start lists could not be built: {told.not_built}")
     if failed:
         raise dg.Failure(
-            f"{len(failed)} of {len(keys)} partners failed: {'; '.join(failed[: report.SAMPLE])}",
+            f"{len(failed)} of {len(keys)} partners failed: {'; '.join(failed[: run_metadata.SAMPLE])}",
             metadata={"partners": len(keys), "partners_failed": len(failed)},
             allow_retries=False,
         ) from bug
@@ -163,11 +163,11 @@ def _build_lists(desk: Desk, told: Told, *, anyway: bool) -> None:
     """Rebuild the partner's start lists if a registration or an event of theirs has changed since they were built."""
     events = told.visited.events
     relisted = events is not None and bool(events.races_written + events.events_written + events.events_gone)
-    built = lists.rebuild(desk, anyway=anyway or relisted)
+    built = start_list_rebuild.rebuild(desk, anyway=anyway or relisted)
     if isinstance(built, NotBuilt):
         told.not_built = built.reason
     elif built is not None:
-        told.lists = report.start_lists_metadata(desk.conn, desk.partner_id, built, desk.now())
+        told.lists = run_metadata.start_lists_metadata(desk.conn, desk.partner_id, built, desk.now())
 
 
 def _materializations(key: str, told: Told) -> Iterator[dg.AssetMaterialization]:
@@ -181,12 +181,12 @@ def _materializations(key: str, told: Told) -> Iterator[dg.AssetMaterialization]
         return dg.AssetMaterialization(asset, partition=key, metadata=dict(metadata))
 
     if visited.events is not None:
-        yield of("partner_events", report.events_metadata(visited.events, left))
-    if not report.trouble(visited.sync):
-        yield of("participants", report.sync_metadata(visited.plan, visited.sync, left))
+        yield of("partner_events", run_metadata.events_metadata(visited.events, left))
+    if not run_metadata.trouble(visited.sync):
+        yield of("participants", run_metadata.sync_metadata(visited.plan, visited.sync, left))
     if told.lists:
         yield of(START_LISTS, told.lists)
-    yield of("future_events", report.plan_metadata(visited.plan))
+    yield of("future_events", run_metadata.plan_metadata(visited.plan))
 
 
 @dg.job(description="Syncs many partners in one run, each reported to its own partition.")

@@ -5,15 +5,15 @@ import warnings
 
 import dagster as dg
 
-from rsu_pipeline.orchestration.assets.history import participant_history
-from rsu_pipeline.orchestration.assets.start_lists import start_lists
-from rsu_pipeline.orchestration.assets.sync import participants
+from rsu_pipeline.orchestration.assets.participant_history import participant_history
+from rsu_pipeline.orchestration.assets.start_list_asset import start_lists
+from rsu_pipeline.orchestration.assets.synced_assets import participants
 from rsu_pipeline.orchestration.failures import plain_failures
 from rsu_pipeline.orchestration.partitions import partition_of, timing_partner
 from rsu_pipeline.orchestration.resources import WarehouseResource
 from rsu_pipeline.orchestration.run_config import NO_CONFIG
-from rsu_pipeline.warehouse import backfill, backfill_progress, credentials, cursors, proof
-from rsu_pipeline.warehouse import start_lists as lists
+from rsu_pipeline.start_lists import start_list_store as lists
+from rsu_pipeline.warehouse import backfill_progress, backfill_state, credentials, cursors, reconciliation
 
 SAMPLE = 20
 
@@ -29,7 +29,7 @@ def equals_runsignup(context: dg.AssetCheckExecutionContext, warehouse: Warehous
     """
     with plain_failures(), warehouse.connect("equals_runsignup") as conn:
         partner = credentials.partner(conn, partition_of(context))
-        compared = proof.proofs(conn, partner.partner_id)
+        compared = reconciliation.proofs(conn, partner.partner_id)
     unequal = [item for item in compared if not item.is_equal and not item.is_explained]
     return dg.AssetCheckResult(
         passed=not unequal,
@@ -74,7 +74,7 @@ def history_complete(context: dg.AssetCheckExecutionContext, warehouse: Warehous
     with plain_failures(), warehouse.connect("history_complete") as conn:
         partner = credentials.partner(conn, partition_of(context))
         progress = backfill_progress.progress(conn, partner.partner_id, dt.datetime.now(dt.UTC))
-        failing = backfill.failing(conn, partner.partner_id)
+        failing = backfill_state.failing(conn, partner.partner_id)
     if progress is None:
         return dg.AssetCheckResult(passed=True, metadata={"past_events": 0}, description="No backfill was requested.")
     return dg.AssetCheckResult(

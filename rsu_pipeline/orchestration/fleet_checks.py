@@ -11,16 +11,16 @@ from typing import Any
 import dagster as dg
 
 from rsu_pipeline import installation
-from rsu_pipeline.alerts import causes
-from rsu_pipeline.orchestration.assets.fleet import fleet_health
+from rsu_pipeline.alerts import rules
+from rsu_pipeline.orchestration.assets.fleet_health import fleet_health
 from rsu_pipeline.orchestration.batch import partners_at_once
 from rsu_pipeline.orchestration.failures import plain_failures
 from rsu_pipeline.orchestration.resources import WarehouseResource
 from rsu_pipeline.orchestration.run_config import NO_CONFIG
 from rsu_pipeline.sync import clocks
-from rsu_pipeline.sync import health as judging
+from rsu_pipeline.sync import forecast as judging
 from rsu_pipeline.sync.watch_pace import CALL_SECONDS
-from rsu_pipeline.warehouse import duplicate_partners, facts, foreign_writes, health, hub_clocks
+from rsu_pipeline.warehouse import duplicate_partners, fleet_facts, foreign_writes, freshness, hub_clocks
 
 SAMPLE = 20
 ROUTINE_RUNS = 2
@@ -37,7 +37,7 @@ def every_partner_fresh(warehouse: WarehouseResource) -> dg.AssetCheckResult:
     settings = installation.current().settings
     with plain_failures(), warehouse.connect("every_partner_fresh") as conn:
         now = clocks.present(conn, settings.sync.max_clock_skew)
-        reads = health.event_reads(conn, now)
+        reads = freshness.event_reads(conn, now)
     fresh = judging.freshness(reads, now, settings.cadence)
     stale = [item for item in fresh if item.is_stale]
     return _result(
@@ -68,7 +68,7 @@ def every_partner_fresh(warehouse: WarehouseResource) -> dg.AssetCheckResult:
 def no_duplicate_registrations(warehouse: WarehouseResource) -> dg.AssetCheckResult:
     """Check that every registration of a partner is one row, and that the unique index which ensures it exists."""
     with plain_failures(), warehouse.connect("no_duplicate_registrations") as conn:
-        found = facts.duplicates(conn, SAMPLE)
+        found = fleet_facts.duplicates(conn, SAMPLE)
     return _result(
         found.doubled == 0 and found.is_guarded,
         ERROR,
@@ -89,7 +89,7 @@ def bib_log_replays(warehouse: WarehouseResource) -> dg.AssetCheckResult:
     A registration without an entry in the log must still have its first bib.
     """
     with plain_failures(), warehouse.connect("bib_log_replays") as conn:
-        found = facts.replay(conn, SAMPLE)
+        found = fleet_facts.replay(conn, SAMPLE)
     return _result(
         found.wrong + found.unlogged == 0,
         ERROR,
@@ -115,7 +115,7 @@ def budget_is_enough(warehouse: WarehouseResource) -> dg.AssetCheckResult:
     settings = installation.current().settings
     with plain_failures(), warehouse.connect("budget_is_enough") as conn:
         now = clocks.present(conn, settings.sync.max_clock_skew)
-        reads = health.event_reads(conn, now)
+        reads = freshness.event_reads(conn, now)
     found = judging.budget(judging.calls_needed(reads, now, settings), settings)
     # If each API key has its own concurrency slots, syncs wait for each other in their runs.
     side_by_side = ROUTINE_RUNS * partners_at_once(settings.budget)
@@ -145,7 +145,7 @@ def credentials_work(warehouse: WarehouseResource) -> dg.AssetCheckResult:
     Partners without a credential are not synced and do not count.
     """
     with plain_failures(), warehouse.connect("credentials_work") as conn:
-        partners = health.partners(conn, dt.datetime.now(dt.UTC))
+        partners = freshness.partners(conn, dt.datetime.now(dt.UTC))
     counts = {
         state: sum(item.credential == state for item in partners)
         for state in ("works", "untried", "refused", "incomplete", "none", "off")
@@ -166,7 +166,7 @@ def events_equal_runsignup(warehouse: WarehouseResource) -> dg.AssetCheckResult:
     Events with quarantined rows or removals pending confirmation are left out. `no_rows_held_back` and an alert report those.
     """
     with plain_failures(), warehouse.connect("events_equal_runsignup") as conn:
-        found = facts.equality(conn, SAMPLE)
+        found = fleet_facts.equality(conn, SAMPLE)
     return _result(
         found.unequal == 0,
         ERROR,
@@ -185,7 +185,7 @@ def events_equal_runsignup(warehouse: WarehouseResource) -> dg.AssetCheckResult:
 def no_rows_held_back(warehouse: WarehouseResource) -> dg.AssetCheckResult:
     """Check that no registration of any partner is quarantined. Those stored without a field that did not parse are counted."""
     with plain_failures(), warehouse.connect("no_rows_held_back") as conn:
-        found = facts.held_back(conn, SAMPLE)
+        found = fleet_facts.held_back(conn, SAMPLE)
     return _result(
         found.held_back == 0,
         ERROR,
@@ -288,7 +288,7 @@ def nothing_stands_still(warehouse: WarehouseResource) -> dg.AssetCheckResult:
     """
     settings = installation.current().settings
     with plain_failures(), warehouse.connect("nothing_stands_still") as conn:
-        found = causes.standstills(conn, settings, clocks.utc_now())
+        found = rules.standstills(conn, settings, clocks.utc_now())
     return _result(
         not found,
         ERROR,

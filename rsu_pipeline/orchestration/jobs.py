@@ -2,9 +2,9 @@
 
 import dagster as dg
 
-from rsu_pipeline.orchestration.assets.history import participant_history
-from rsu_pipeline.orchestration.assets.start_lists import start_lists
-from rsu_pipeline.orchestration.assets.sync import future_events, participants, partner_events
+from rsu_pipeline.orchestration.assets.participant_history import participant_history
+from rsu_pipeline.orchestration.assets.start_list_asset import start_lists
+from rsu_pipeline.orchestration.assets.synced_assets import future_events, participants, partner_events
 
 sync_partner = dg.define_asset_job(
     "sync_partner",

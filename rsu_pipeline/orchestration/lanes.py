@@ -5,7 +5,7 @@ from typing import get_args
 
 import dagster as dg
 
-from rsu_pipeline.warehouse.budget import Lane
+from rsu_pipeline.warehouse.call_ledger import Lane
 
 LANE_TAG = "lane"
 HISTORY = dg.AssetKey("participant_history")

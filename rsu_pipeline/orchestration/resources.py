@@ -13,8 +13,8 @@ from rsu_pipeline.orchestration.lanes import lane_of
 from rsu_pipeline.orchestration.partitions import partition_of
 from rsu_pipeline.orchestration.run_config import check_run_config
 from rsu_pipeline.settings import Settings
-from rsu_pipeline.sync.desk import Desk, open_desk
-from rsu_pipeline.warehouse import budget, database, sessions
+from rsu_pipeline.sync.session import Desk, open_desk
+from rsu_pipeline.warehouse import call_ledger, database, sessions
 
 
 class WarehouseResource(dg.ConfigurableResource[Any]):
@@ -65,7 +65,7 @@ class RunSignupResource(dg.ConfigurableResource[Any]):
         warehouse: WarehouseResource,
         partner: str,
         *,
-        lane: budget.Lane,
+        lane: call_ledger.Lane,
         run_id: str,
         say: Callable[[str], None],
     ) -> Iterator[Desk]:

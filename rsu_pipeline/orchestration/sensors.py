@@ -13,7 +13,7 @@ from rsu_pipeline.orchestration.jobs import backfill_history, sync_partner
 from rsu_pipeline.orchestration.resources import WarehouseResource
 from rsu_pipeline.orchestration.run_tags import FIRST_SYNC_TAG
 from rsu_pipeline.orchestration.schedules import ACTIVE
-from rsu_pipeline.warehouse import backfill, backfill_cancellation, credentials
+from rsu_pipeline.warehouse import backfill_cancellation, backfill_state, credentials
 
 SHOWN_CANCELLED = 5
 RETRY_SECONDS = 60.0
@@ -94,7 +94,7 @@ def history(context: dg.SensorEvaluationContext, warehouse: WarehouseResource) -
         found = cancelled_runs.cancelled_by_a_person(context.instance, open_requests, now)
         backfill_cancellation.cancel(conn, found)
         conn.commit()
-        waiting = backfill.waiting(conn, now)
+        waiting = backfill_state.waiting(conn, now)
         cancelled = backfill_cancellation.cancelled_keys(conn)
     known = set(context.instance.get_dynamic_partitions(partitions.NAME)) if waiting else set()
     busy = _reading_history(context.instance) if waiting else set()

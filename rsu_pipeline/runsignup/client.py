@@ -15,7 +15,7 @@ import tenacity
 from rsu_pipeline import cancellation
 from rsu_pipeline.display import sanitize_for_display
 from rsu_pipeline.runsignup import envelopes, transport
-from rsu_pipeline.runsignup.errors import ApiError, Cause, Remedy, cause_of_code
+from rsu_pipeline.runsignup.api_errors import ApiError, Cause, Remedy, cause_of_code
 from rsu_pipeline.runsignup.paging import TEMPLATE_REGISTRATION_ID, NextPage, PageLengths, next_page
 from rsu_pipeline.runsignup.payloads import Race, Registration, RowUnreadable, decode_race, decode_registration
 from rsu_pipeline.runsignup.transport import Answer

@@ -11,9 +11,9 @@ from typing import TypeVar
 import msgspec
 from msgspec import Raw
 
-from rsu_pipeline.runsignup.errors import ApiError, Cause, cause_of_code
-from rsu_pipeline.runsignup.mending import mended, without_halves
+from rsu_pipeline.runsignup.api_errors import ApiError, Cause, cause_of_code
 from rsu_pipeline.runsignup.payloads import Rows
+from rsu_pipeline.runsignup.text_repair import mended, without_halves
 
 T = TypeVar("T")
 

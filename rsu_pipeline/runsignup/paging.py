@@ -4,7 +4,7 @@ from collections import deque
 from collections.abc import Collection, Hashable, Sequence
 from dataclasses import dataclass
 
-from rsu_pipeline.runsignup.errors import ApiError, Cause
+from rsu_pipeline.runsignup.api_errors import ApiError, Cause
 
 TEMPLATE_REGISTRATION_ID = -1
 """The dummy row of `include_template_participant`, which is never requested and always dropped."""

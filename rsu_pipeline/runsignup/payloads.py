@@ -14,8 +14,8 @@ from typing import Any, TypeVar, cast
 import msgspec
 from msgspec import UNSET, Raw, UnsetType
 
-from rsu_pipeline.runsignup.mending import mended
 from rsu_pipeline.runsignup.paging import TEMPLATE_REGISTRATION_ID
+from rsu_pipeline.runsignup.text_repair import mended
 from rsu_pipeline.runsignup.values import plain
 
 DEEPEST = 200

@@ -23,7 +23,7 @@ from requests.adapters import HTTPAdapter
 from urllib3.connection import HTTPConnection, HTTPSConnection
 
 from rsu_pipeline import cancellation
-from rsu_pipeline.runsignup.errors import ApiError, Cause
+from rsu_pipeline.runsignup.api_errors import ApiError, Cause
 
 # urllib3 writes whole addresses, secret included: at DEBUG every request line, at WARNING with headers it cannot parse.
 # A filter, unlike a level, stays regardless of an installation's logging configuration.

@@ -12,10 +12,10 @@ from dataclasses import dataclass, field
 from typing import NoReturn
 
 from rsu_pipeline.runsignup import values
-from rsu_pipeline.runsignup.errors import ApiError, BudgetExhausted, Cause, Remedy
+from rsu_pipeline.runsignup.api_errors import ApiError, BudgetExhausted, Cause, Remedy
 from rsu_pipeline.runsignup.payloads import Event, Race
 from rsu_pipeline.sync import cadence
-from rsu_pipeline.sync.desk import CredentialRejected, Desk
+from rsu_pipeline.sync.session import CredentialRejected, Desk
 from rsu_pipeline.warehouse import credentials, event_times, events
 from rsu_pipeline.warehouse.events import AccessCandidate
 

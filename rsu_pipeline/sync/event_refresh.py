@@ -7,10 +7,10 @@ cannot be read stops neither polls nor reads.
 
 import datetime as dt
 
-from rsu_pipeline.runsignup.errors import ApiError, Remedy
+from rsu_pipeline.runsignup.api_errors import ApiError, Remedy
 from rsu_pipeline.sync import listing
-from rsu_pipeline.sync.desk import Desk
-from rsu_pipeline.sync.plan import PlannedRead
+from rsu_pipeline.sync.read_plan import PlannedRead
+from rsu_pipeline.sync.session import Desk
 from rsu_pipeline.warehouse import events
 
 LAST_REFRESH_LEAD = dt.timedelta(minutes=2)

@@ -5,13 +5,13 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
+from rsu_pipeline.runsignup.api_errors import ApiError, BudgetExhausted, Remedy
 from rsu_pipeline.runsignup.client import RacePage
-from rsu_pipeline.runsignup.errors import ApiError, BudgetExhausted, Remedy
 from rsu_pipeline.runsignup.payloads import Race
 from rsu_pipeline.sync import access, losses, race_details, sharing, vanished
-from rsu_pipeline.sync.desk import CredentialRejected, Desk
-from rsu_pipeline.sync.listed_rows import event_row, race_row
-from rsu_pipeline.warehouse import backfill, containers, cursors, events, history
+from rsu_pipeline.sync.race_rows import event_row, race_row
+from rsu_pipeline.sync.session import CredentialRejected, Desk
+from rsu_pipeline.warehouse import backfill_state, containers, cursors, events, sync_log
 from rsu_pipeline.warehouse.race_locks import LISTING
 
 MAX_NAMED_EVENTS = 10
@@ -105,7 +105,7 @@ def _refresh(desk: Desk, outcome: EventsOutcome, show_end: bool) -> None:
     desk.conn.commit()
     _read_details(desk, listed, _instant(pages[0].server_time), outcome)
     _settle_losses(desk, outcome)
-    if backfill.reopen(desk.conn, desk.partner_id, desk.now()):
+    if backfill_state.reopen(desk.conn, desk.partner_id, desk.now()):
         desk.say("the listing has past events that were not read: the backfill goes on")
     desk.conn.commit()
 
@@ -245,7 +245,7 @@ def _store(desk: Desk, races: Sequence[Race], outcome: EventsOutcome) -> tuple[l
 
 
 def _record_listing(desk: Desk, outcome: EventsOutcome, error: Exception | None) -> None:
-    history.record(
+    sync_log.record(
         desk.conn,
         partner_id=desk.partner_id,
         race_id=None,

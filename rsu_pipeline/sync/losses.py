@@ -17,10 +17,10 @@ from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 
-from rsu_pipeline.runsignup.errors import ApiError, BudgetExhausted, Cause, Remedy
+from rsu_pipeline.runsignup.api_errors import ApiError, BudgetExhausted, Cause, Remedy
 from rsu_pipeline.sync import access
 from rsu_pipeline.sync.access import Verdict
-from rsu_pipeline.sync.desk import Desk
+from rsu_pipeline.sync.session import Desk
 from rsu_pipeline.warehouse import containers, events, race_locks
 from rsu_pipeline.warehouse.containers import LossReason, PartnerRace, RaceToCheck
 from rsu_pipeline.warehouse.events import Access

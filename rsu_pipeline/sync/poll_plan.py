@@ -4,9 +4,9 @@ import datetime as dt
 from dataclasses import replace
 
 from rsu_pipeline.sync import cadence
-from rsu_pipeline.sync import plan as planning
-from rsu_pipeline.sync.desk import Desk
-from rsu_pipeline.sync.plan import Plan
+from rsu_pipeline.sync import read_plan as planning
+from rsu_pipeline.sync.read_plan import Plan
+from rsu_pipeline.sync.session import Desk
 from rsu_pipeline.warehouse import cursors, events
 
 FULL_READ_RETRY_AFTER = dt.timedelta(minutes=5)

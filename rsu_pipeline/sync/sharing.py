@@ -10,7 +10,7 @@ from collections import deque
 from collections.abc import Callable, Collection
 from dataclasses import dataclass, field
 
-from rsu_pipeline.sync.desk import Desk
+from rsu_pipeline.sync.session import Desk
 from rsu_pipeline.warehouse import race_locks
 from rsu_pipeline.warehouse.race_locks import Reader
 

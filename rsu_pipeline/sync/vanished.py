@@ -11,8 +11,8 @@ import enum
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from rsu_pipeline.runsignup.errors import ApiError, Cause, Remedy
-from rsu_pipeline.sync.desk import Desk
+from rsu_pipeline.runsignup.api_errors import ApiError, Cause, Remedy
+from rsu_pipeline.sync.session import Desk
 from rsu_pipeline.warehouse.events import VanishedEvent
 
 MAX_REQUESTS = 50

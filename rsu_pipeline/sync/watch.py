@@ -16,21 +16,21 @@ from dataclasses import dataclass, field, replace
 from psycopg2.extensions import connection as Connection
 
 from rsu_pipeline import cancellation
-from rsu_pipeline.runsignup.errors import ApiError, Cause
+from rsu_pipeline.runsignup.api_errors import ApiError, Cause
 from rsu_pipeline.settings import Settings
-from rsu_pipeline.sync import event_refresh, lists, partner
+from rsu_pipeline.start_lists.start_list_store import NotBuilt
+from rsu_pipeline.sync import event_refresh, partner_sync, start_list_rebuild
 from rsu_pipeline.sync.clocks import Clock
-from rsu_pipeline.sync.desk import Clients, CredentialRejected, Desk, desk_on
-from rsu_pipeline.sync.partner import SyncOutcome
-from rsu_pipeline.sync.plan import Plan
+from rsu_pipeline.sync.partner_sync import SyncOutcome
 from rsu_pipeline.sync.poll_plan import plan_for_look
+from rsu_pipeline.sync.read_plan import Plan
+from rsu_pipeline.sync.session import Clients, CredentialRejected, Desk, desk_on
 from rsu_pipeline.sync.silent_races import SilentRaces
 from rsu_pipeline.sync.watch_pace import CALL_SECONDS, WatchedRace, interval, watched
-from rsu_pipeline.warehouse import budget, database, events, fleet
+from rsu_pipeline.warehouse import call_ledger, database, events, fleet
 from rsu_pipeline.warehouse.credentials import PartnerError
-from rsu_pipeline.warehouse.sealing import Sealer, SecretKeyError
+from rsu_pipeline.warehouse.secret_box import Sealer, SecretKeyError
 from rsu_pipeline.warehouse.staging import Counts
-from rsu_pipeline.warehouse.start_lists import NotBuilt
 
 LISTS_EVERY = 60.0
 """Seconds between two rebuilds of a partner's start lists by its polls."""
@@ -88,7 +88,7 @@ class Watch:
         *,
         run_id: str,
         say: Callable[[str], None],
-        lane: budget.Lane = "race_day",
+        lane: call_ledger.Lane = "race_day",
         shard: int = 0,
         now: Callable[[], dt.datetime] | None = None,
         database_now: Callable[[], dt.datetime] | None = None,
@@ -100,7 +100,7 @@ class Watch:
         self._settings = settings
         self._run_id = run_id
         self._say = say
-        self._lane: budget.Lane = lane
+        self._lane: call_ledger.Lane = lane
         self._shard = shard
         self._clocks = Clock(settings.sync.max_clock_skew, hub=now, database=database_now, monotonic=clock)
         self._clock = clock
@@ -179,7 +179,7 @@ class Watch:
                 self._races_at = now
             if self._call_seconds is None:
                 # A slice goes on with the calls of the one before.
-                self._call_seconds = budget.usual_call_seconds(conn) or CALL_SECONDS
+                self._call_seconds = call_ledger.usual_call_seconds(conn) or CALL_SECONDS
             if not self._races:
                 return None, None
             left_out = self._silent.to_leave_out([race.number for race in self._races], self._busy, now)
@@ -321,7 +321,7 @@ class Watch:
             return
         self._lists_behind.discard(partner_id)
         self._lists_at[partner_id] = now
-        built = lists.rebuild(desk)
+        built = start_list_rebuild.rebuild(desk)
         if isinstance(built, NotBuilt):
             self._say(f"{desk.key}: start lists could not be built: {built.reason}")
         elif built is not None:
@@ -336,4 +336,4 @@ class Watch:
 
 def _read(session: Desk, plan: Plan, reads_removed: bool) -> SyncOutcome:
     """Make the reads of a poll now or not at all: no poll waits for another sync."""
-    return partner.sync_participants(session, plan, with_removed=reads_removed, quiet=True, max_stall=0.0)
+    return partner_sync.sync_participants(session, plan, with_removed=reads_removed, quiet=True, max_stall=0.0)

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from rsu_pipeline.settings import Settings
 from rsu_pipeline.sync import cadence
-from rsu_pipeline.sync import plan as planning
+from rsu_pipeline.sync import read_plan as planning
 from rsu_pipeline.warehouse import fleet
 
 CALL_SECONDS = 1.4

@@ -10,7 +10,7 @@ which every process has. `refresh_fingerprint` moves it to the newest when crede
 
 from psycopg2.extensions import connection as Connection
 
-from rsu_pipeline.warehouse.sealing import Sealer
+from rsu_pipeline.warehouse.secret_box import Sealer
 
 
 def number_of(conn: Connection, sealer: Sealer, api_key: str) -> int:

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from psycopg2.extensions import connection as Connection
 
-from rsu_pipeline.warehouse.backfill import PAST_EVENTS, RACES_LEFT
+from rsu_pipeline.warehouse.backfill_state import PAST_EVENTS, RACES_LEFT
 
 _PROGRESS = f"""
 WITH {RACES_LEFT}, past AS (

@@ -15,7 +15,7 @@ from rsu_pipeline.display import MAX_NAME_CHARS, sanitize_for_display
 from rsu_pipeline.errors import RsuError
 from rsu_pipeline.warehouse import api_keys, database, duplicate_partners
 from rsu_pipeline.warehouse.advisory_locks import Only
-from rsu_pipeline.warehouse.sealing import PREFIX, Sealer, SecretKeyError
+from rsu_pipeline.warehouse.secret_box import PREFIX, Sealer, SecretKeyError
 
 PROVIDER = "runsignup"
 """Name of the provider, in lower case; its number differs between installations."""

@@ -3,7 +3,7 @@
 `sync.cadence` decides the same in Python from the same constants, and a test compares both. `e` is a row of
 runsignup_events, `k` the partner's row of event_cursors for it, `%(now)s` the present.
 
-`ends_at` is set whenever `starts_at` is: RunSignup's end, or an assumed one (see sync.listed_rows).
+`ends_at` is set whenever `starts_at` is: RunSignup's end, or an assumed one (see sync.race_rows).
 """
 
 import datetime as dt

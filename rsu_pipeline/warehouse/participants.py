@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from psycopg2.extensions import connection as Connection
 
-from rsu_pipeline.warehouse import proof
+from rsu_pipeline.warehouse import reconciliation
 from rsu_pipeline.warehouse.staging import COLUMNS, Counts, Refused, Source, StagedLine, params_of, stage_and
 
 
@@ -23,8 +23,8 @@ def merge_active(
     registration as active, and a reactivation may leave the stamp as it was.
     """
     params = params_of(source) | {"full": full, "upto": upto}
-    merge = f"{proof.supersede(_IS_STALE)}; {_MERGE_ACTIVE}"
-    return stage_and(conn, lines, merge, params, row_hash=proof.row_hash("t"))
+    merge = f"{reconciliation.supersede(_IS_STALE)}; {_MERGE_ACTIVE}"
+    return stage_and(conn, lines, merge, params, row_hash=reconciliation.row_hash("t"))
 
 
 def merge_removed(
@@ -37,7 +37,7 @@ def merge_removed(
     ignored where the pass saw the registration active: RunSignup had time enough to show it everywhere.
     """
     params = params_of(source) | {"full": source.mode != "incremental", "overlap": overlap}
-    return stage_and(conn, lines, _MERGE_REMOVED, params, row_hash=proof.row_hash("t"))
+    return stage_and(conn, lines, _MERGE_REMOVED, params, row_hash=reconciliation.row_hash("t"))
 
 
 def held_as_sent(
@@ -247,7 +247,7 @@ WITH same AS MATERIALIZED (
     SELECT s.registration_id, s.event_id, t.hash, t.seal <> s.digest # t.hash AS has_field_errors
     FROM unnest(%(registrations)s::bigint[], %(events)s::bigint[], %(digests)s::bigint[]) AS s (registration_id, event_id, digest)
     CROSS JOIN LATERAL (
-        SELECT h.event_id, h.race_id, h.removed_at, h.seal, {proof.row_hash("h")} AS hash FROM runsignup_participants h
+        SELECT h.event_id, h.race_id, h.removed_at, h.seal, {reconciliation.row_hash("h")} AS hash FROM runsignup_participants h
         WHERE h.timing_partner_id = %(partner)s AND h.registration_id = s.registration_id LIMIT 1) t
     WHERE t.event_id = s.event_id AND t.race_id = %(race)s AND t.removed_at IS NULL
         AND t.seal IN (s.digest # t.hash, s.digest # t.hash # {_FIELD_ERRORS_MARK})
@@ -256,7 +256,7 @@ WITH same AS MATERIALIZED (
             IS NOT DISTINCT FROM CASE WHEN t.seal <> s.digest # t.hash THEN true END
         AND NOT EXISTS (SELECT FROM erased_registrations x WHERE x.registration_id = s.registration_id)
 ),
-counted AS ({proof.add_to_counts(f"SELECT event_id, hash FROM same WHERE {_UPTO}")}),
+counted AS ({reconciliation.add_to_counts(f"SELECT event_id, hash FROM same WHERE {_UPTO}")}),
 unmissed AS (
     DELETE FROM pass_registrations m USING same s
     WHERE m.timing_partner_id = %(partner)s AND m.race_id = %(race)s AND m.registration_id = s.registration_id
@@ -295,9 +295,9 @@ _IS_STALE = "(NOT %(full)s AND coalesce(t.removed_at IS NOT NULL AND i.last_modi
 # written, gets these and nothing else.
 _MERGE_ACTIVE = f"""
 WITH hashed AS MATERIALIZED (
-    SELECT i.registration_id, i.event_id, {proof.row_hash("i")} AS hash, i.digest FROM participants_stage i
+    SELECT i.registration_id, i.event_id, {reconciliation.row_hash("i")} AS hash, i.digest FROM participants_stage i
 ),
-counted AS ({proof.add_to_counts(f"SELECT event_id, hash FROM hashed WHERE %(full)s AND {_UPTO}")}),
+counted AS ({reconciliation.add_to_counts(f"SELECT event_id, hash FROM hashed WHERE %(full)s AND {_UPTO}")}),
 compared AS MATERIALIZED (
     SELECT i.registration_id, i.race_id, i.event_id, {_BIB.format("i")} AS bib, i.last_modified_epoch,
         s.hash # s.digest AS seal, t.id AS held_id, {_BIB.format("t")} AS held_bib, t.removed_at IS NOT NULL AS was_removed,
@@ -395,7 +395,7 @@ marked AS (
     WHERE t.id = i.held_id
     RETURNING i.was_active
 ),
-superseded AS ({proof.add_counts(proof.SUPERSEDED_BY_REMOVALS)}),
+superseded AS ({reconciliation.add_counts(reconciliation.SUPERSEDED_BY_REMOVALS)}),
 inserted AS (
     INSERT INTO runsignup_participants ({_NAMES}, {_DERIVED}, timing_partner_id, first_bib, source_at, credentials_used,
         removed_at, removed_reason, removed_epoch, new_registration_id)

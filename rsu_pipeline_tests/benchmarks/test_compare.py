@@ -11,7 +11,7 @@ import pytest
 from benchmarks import compare, report
 from benchmarks.contenders import Contender, Refused, contenders, judge
 from benchmarks.hub import Change, Hub, started
-from rsu_pipeline.sandbox.scales import Spec
+from runsignup_sandbox.scales import Spec
 
 SPEC = Spec(partners=2, races_per_partner=1, events_per_race=2, registrations_per_event=150)
 ROWS = 600

@@ -8,7 +8,7 @@ from benchmarks import latency
 from benchmarks.full_sync import Contender, judge
 from benchmarks.hub import ROOT, Change, Measured, started
 from benchmarks.latency import Call
-from rsu_pipeline.sandbox.scales import Spec
+from runsignup_sandbox.scales import Spec
 
 SPEC = Spec(partners=3, races_per_partner=2, events_per_race=1, registrations_per_event=30)
 LATENCY = 0.1

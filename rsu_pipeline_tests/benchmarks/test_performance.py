@@ -8,8 +8,8 @@ from benchmarks.growth import Fleet, Grown, Loaded
 from benchmarks.hub import Measured
 from benchmarks.latency import Night, Nights, Waits
 from benchmarks.measure import Part, Report
+from benchmarks.race_morning.report import Latency
 from benchmarks.watch import Everything, Watched
-from rsu_pipeline.simulation.report import Latency
 
 PNG = b"\x89PNG"
 

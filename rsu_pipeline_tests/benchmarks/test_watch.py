@@ -6,7 +6,7 @@ import pytest
 
 from benchmarks import watch
 from benchmarks.hub import started
-from rsu_pipeline.sandbox.scales import Spec
+from runsignup_sandbox.scales import Spec
 
 
 def test_every_bib_is_found_beside_what_was_expected() -> None:

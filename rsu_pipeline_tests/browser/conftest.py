@@ -8,13 +8,13 @@ from pathlib import Path
 import pytest
 from playwright.sync_api import Browser, Page, expect
 
-from rsu_pipeline.sandbox.process import SandboxProcess
 from rsu_pipeline_tests.browser import chromium as browsers
 from rsu_pipeline_tests.browser.web_ui import PATIENCE, WebUi
-from rsu_pipeline_tests.commands.started import Started, free_port, gone
+from rsu_pipeline_tests.cli.started import Started, free_port, gone
 from rsu_pipeline_tests.conftest import at
 from rsu_pipeline_tests.hub import Hub
 from rsu_pipeline_tests.servers import execute
+from runsignup_sandbox.process import SandboxProcess
 
 PARTNERS = 13
 SPEC = {

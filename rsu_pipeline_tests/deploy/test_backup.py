@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from rsu_pipeline_tests.commands.shell import SCRIPT, environment
+from rsu_pipeline_tests.cli.shell import SCRIPT, environment
 from rsu_pipeline_tests.deploy.deployed import DEPLOY
 
 

@@ -23,12 +23,12 @@ import psycopg2
 import pytest
 import requests
 
-from rsu_pipeline.processes import members
-from rsu_pipeline.sandbox.process import SandboxProcess
-from rsu_pipeline_tests.commands.started import free_port, without_ours
+from rsu_pipeline.local.supervisor import members
+from rsu_pipeline_tests.cli.started import free_port, without_ours
 from rsu_pipeline_tests.conftest import at
 from rsu_pipeline_tests.deploy.deployed import DEPLOY, ROOT, document
 from rsu_pipeline_tests.hub import Hub
+from runsignup_sandbox.process import SandboxProcess
 
 MISSING = [
     *([] if shutil.which("redis-server") else ["redis-server (`apt-get install redis-server`)"]),

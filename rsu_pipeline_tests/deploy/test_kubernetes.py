@@ -18,7 +18,7 @@ import yaml
 
 from rsu_pipeline.orchestration.run_coordinator import LaneCoordinator
 from rsu_pipeline.settings import project_root
-from rsu_pipeline_tests.commands.shell import environment, rows
+from rsu_pipeline_tests.cli.shell import environment, rows
 from rsu_pipeline_tests.deploy.deployed import document
 from rsu_pipeline_tests.hub import SECRET_KEY
 from rsu_pipeline_tests.orchestration.queued import queue

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from rsu_pipeline_tests.commands.shell import SCRIPT, environment, refusal, rsu
+from rsu_pipeline_tests.cli.shell import SCRIPT, environment, refusal, rsu
 from rsu_pipeline_tests.deploy.deployed import DEPLOY, INSTALLED
 
 SHOW = "import json, os, sys; print(json.dumps([os.getcwd(), sys.argv[1:], dict(os.environ)]))"

@@ -13,8 +13,9 @@ from pathlib import Path
 
 import pytest
 
-from rsu_pipeline.warehouse import embedded, pg_binaries, reachability
-from rsu_pipeline_tests.commands.started import free_port, without_ours
+from rsu_pipeline.local import embedded, pg_binaries
+from rsu_pipeline.warehouse import reachability
+from rsu_pipeline_tests.cli.started import free_port, without_ours
 from rsu_pipeline_tests.conftest import at
 from rsu_pipeline_tests.deploy.deployed import DEPLOY, INSTALLED, ROOT, unit
 from rsu_pipeline_tests.servers import execute

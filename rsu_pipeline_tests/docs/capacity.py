@@ -8,17 +8,17 @@ import sys
 from collections.abc import Mapping, Sequence
 from functools import cache
 
+from benchmarks.race_morning import paper
+from benchmarks.race_morning.paper import Paper, Rules
 from rsu_pipeline import settings as configuration
 from rsu_pipeline.orchestration.batch import SIDE_BY_SIDE
 from rsu_pipeline.orchestration.lanes import RULES
 from rsu_pipeline.settings import InFlightScope
-from rsu_pipeline.simulation import paper
-from rsu_pipeline.simulation.paper import Paper, Rules
-from rsu_pipeline.sync import health
-from rsu_pipeline.sync.health import Budget
+from rsu_pipeline.sync import forecast
+from rsu_pipeline.sync.forecast import Budget
 from rsu_pipeline.sync.watch_pace import CALL_SECONDS
-from rsu_pipeline.warehouse.budget import LANES
-from rsu_pipeline.warehouse.health import EventRead
+from rsu_pipeline.warehouse.call_ledger import LANES
+from rsu_pipeline.warehouse.freshness import EventRead
 from rsu_pipeline_tests.docs.reading import PROJECT
 
 PAGE = PROJECT / "docs" / "capacity.md"
@@ -48,7 +48,7 @@ def reads(partners: int, races: int, ahead: dt.timedelta) -> list[EventRead]:
 @cache
 def budget(partners: int, ahead: dt.timedelta) -> Budget:
     """What the next hour needs and may have, as `fleet_health` judges it."""
-    return health.budget(health.calls_needed(reads(partners, RACES, ahead), NOW, SETTINGS), SETTINGS)
+    return forecast.budget(forecast.calls_needed(reads(partners, RACES, ahead), NOW, SETTINGS), SETTINGS)
 
 
 def places(partners: int, ahead: dt.timedelta) -> float:
@@ -60,7 +60,7 @@ def places(partners: int, ahead: dt.timedelta) -> float:
 
 def nightly_calls(partners: int) -> int:
     """Calls of one visit of everything: the listing up to its empty page, and a full read of each race."""
-    return partners * (2 + health.calls_per_visit(is_small=True) * RACES)
+    return partners * (2 + forecast.calls_per_visit(is_small=True) * RACES)
 
 
 def nightly_seconds(partners: int) -> float:
@@ -69,7 +69,7 @@ def nightly_seconds(partners: int) -> float:
 
 @cache
 def on_paper(partners: int, scope: InFlightScope) -> Paper:
-    """What `rsu simulate race-day --paper` calculates."""
+    """What `python -m benchmarks.race_morning --paper` calculates."""
     return paper.calculate(partners, RACES, scope, Rules())
 
 
@@ -111,7 +111,7 @@ def ends() -> str:
     """How much each limit carries."""
     found = paper.ends(RACES, Rules(), cores=CORES)
     limit = SETTINGS.budget.calls_per_hour
-    per_race = health.calls_needed(reads(1, 1, NEAR), NOW, SETTINGS)[0].routine - 3600 / SETTINGS.cadence.later
+    per_race = forecast.calls_needed(reads(1, 1, NEAR), NOW, SETTINGS)[0].routine - 3600 / SETTINGS.cadence.later
     longest = RULES["routine"].max_runtime
     rows = [
         ["calls in flight", "visits, every race more than a day off", f"{carried(FAR):,} partners"],

@@ -10,15 +10,15 @@ from pathlib import Path
 import psycopg2
 import pytest
 
-from rsu_pipeline.sandbox.process import SandboxProcess
-from rsu_pipeline.sandbox.scales import build
 from rsu_pipeline_tests.alerts import notifier as notifiers
 from rsu_pipeline_tests.alerts.notifier import Notifier
-from rsu_pipeline_tests.commands.shell import SCRIPT, environment, rsu, warm
+from rsu_pipeline_tests.cli.shell import SCRIPT, environment, rsu, warm
 from rsu_pipeline_tests.conftest import at
 from rsu_pipeline_tests.hub import SECRET_KEY, Hub
 from rsu_pipeline_tests.servers import execute
 from rsu_pipeline_tests.warehouse import rehearsal
+from runsignup_sandbox.process import SandboxProcess
+from runsignup_sandbox.scales import build
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,8 @@ from pathlib import Path
 
 from psycopg2.extensions import connection as Connection
 
-from rsu_pipeline.warehouse import database, embedded, roles
+from rsu_pipeline.local import embedded
+from rsu_pipeline.warehouse import database, roles
 
 FILE = Path(__file__).resolve().parents[2] / "docs" / "data-model.md"
 COMMAND = "make docs"

@@ -10,9 +10,9 @@ from pathlib import Path
 import click
 
 from rsu_pipeline import settings as configuration
-from rsu_pipeline.cli import rsu as root
+from rsu_pipeline.cli.main import rsu as root
+from rsu_pipeline_tests.cli.shell import SCRIPT, environment
 from rsu_pipeline_tests.command_tree import commands_of
-from rsu_pipeline_tests.commands.shell import SCRIPT, environment
 from rsu_pipeline_tests.docs.reading import PROJECT
 
 _CALL = re.compile(r"(?:^|(?<=[\s\"'(;&|]))(?:[\w./$~{}-]*/)?rsu +")

@@ -18,7 +18,7 @@ from pathlib import Path
 
 from rsu_pipeline_tests.docs.reading import PROJECT, prose
 
-ROOTS = ("rsu_pipeline", "rsu_pipeline_tests", "benchmarks")
+ROOTS = ("rsu_pipeline", "runsignup_sandbox", "rsu_pipeline_tests", "benchmarks")
 VERBS = frozenset(
     """
     abort accept acquire activate add adopt advance allow alter analyse announce answer append apply approve ask

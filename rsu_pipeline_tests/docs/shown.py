@@ -7,10 +7,10 @@ import json
 from pathlib import Path
 
 import rsu_pipeline.orchestration
-from rsu_pipeline.orchestration import tables
+from rsu_pipeline.orchestration import table_metadata
 from rsu_pipeline_tests.docs.drawn import Schema
 
-FILE = Path(next(iter(rsu_pipeline.orchestration.__path__))) / tables.FILE
+FILE = Path(next(iter(rsu_pipeline.orchestration.__path__))) / table_metadata.FILE
 TABLES = ("runsignup_events", "future_events", "runsignup_participants", "start_list_entries")
 
 

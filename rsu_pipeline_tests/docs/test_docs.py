@@ -11,7 +11,7 @@ import dagster as dg
 import pytest
 
 from rsu_pipeline import settings as configuration
-from rsu_pipeline.alerts import causes
+from rsu_pipeline.alerts import rules
 from rsu_pipeline.definitions import defs
 from rsu_pipeline.orchestration import checks, fleet_checks
 from rsu_pipeline_tests.docs import known
@@ -238,8 +238,8 @@ def test_every_alert_and_every_check_has_its_entry_and_nothing_else_has() -> Non
             assert match[1] not in entries, f"{match[1]} has two entries"
             entries[match[1]] = match[2]
     assert len(check_names()) > 10
-    assert entries.keys() == causes.TITLES.keys() | check_names()
-    for kind, title in causes.TITLES.items():
+    assert entries.keys() == rules.TITLES.keys() | check_names()
+    for kind, title in rules.TITLES.items():
         assert entries[kind] == title
 
 

@@ -25,10 +25,11 @@ from typing import Any, cast
 
 import requests
 
-from rsu_pipeline.sandbox.process import SandboxProcess
-from rsu_pipeline.sync.partner import SyncOutcome
-from rsu_pipeline.warehouse import database, facts, start_lists
+from rsu_pipeline.start_lists import start_list_store
+from rsu_pipeline.sync.partner_sync import SyncOutcome
+from rsu_pipeline.warehouse import database, fleet_facts
 from rsu_pipeline_tests.hub import Hub
+from runsignup_sandbox.process import SandboxProcess
 
 Row = dict[str, Any]
 ZONE = "America/New_York"
@@ -261,13 +262,13 @@ class Field(Hub):
     def rebuild_lists(self, partner: int = 1) -> None:
         """Rebuild a partner's start lists."""
         with database.session(self.url, purpose="tests") as conn:
-            start_lists.rebuild(conn, partner, dt.datetime.fromtimestamp(self.runsignup.now(), dt.UTC))
+            start_list_store.rebuild(conn, partner, dt.datetime.fromtimestamp(self.runsignup.now(), dt.UTC))
             conn.commit()
 
     def assert_log_replays(self) -> None:
         """Assert that the check `bib_log_replays` is green and that the replayed log gives today's bibs."""
         with database.session(self.url, purpose="tests") as conn:
-            assert facts.replay(conn, 5).wrong == 0
+            assert fleet_facts.replay(conn, 5).wrong == 0
         for partner in self.partners:
             self.assert_bib_log_replays(partner)
 

@@ -9,7 +9,7 @@ import pytest
 from rsu_pipeline import installation
 from rsu_pipeline.definitions import build_definitions
 from rsu_pipeline.orchestration import partitions
-from rsu_pipeline.orchestration.assets.sync import participants
+from rsu_pipeline.orchestration.assets.synced_assets import participants
 from rsu_pipeline.orchestration.resources import RunSignupResource, WarehouseResource
 from rsu_pipeline.sync.watch import Watch
 from rsu_pipeline_tests.field.scripted import Field

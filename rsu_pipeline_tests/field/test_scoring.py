@@ -2,8 +2,9 @@
 
 import datetime as dt
 
-from rsu_pipeline.commands.start_list import as_text, shown_bib
-from rsu_pipeline.warehouse import database, start_lists
+from rsu_pipeline.cli.start_list_command import as_text, shown_bib
+from rsu_pipeline.start_lists import start_list_store
+from rsu_pipeline.warehouse import database
 from rsu_pipeline_tests.field.scripted import Field
 
 RELAY = {"team_id": 7, "team_name": "Mill Pond Four", "team_type": "Relay", "team_bib_num": 501}
@@ -91,7 +92,7 @@ def test_a_bib_on_a_bundles_row_is_shown_in_its_events(field: Field) -> None:
     assert shown == {1010: ("88", "bundle", ""), 1020: ("88", "bundle", ""), 1030: ("88", "registration", "")}
     now = dt.datetime.now(dt.UTC)
     with database.session(field.url, purpose="tests") as conn:
-        (entry,) = start_lists.entries_of(conn, start_lists.list_of(conn, 101, now))
+        (entry,) = start_list_store.entries_of(conn, start_list_store.list_of(conn, 101, now))
     assert shown_bib(entry) == "88 (bundle)"
     assert as_text([entry]).splitlines()[1].endswith(",1010,bundle")
     # The log is of what RunSignup holds, and there the bib is on one row.

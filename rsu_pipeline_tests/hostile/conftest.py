@@ -7,10 +7,10 @@ from pathlib import Path
 import psycopg2
 import pytest
 
-from rsu_pipeline.sandbox.process import SandboxProcess
 from rsu_pipeline_tests.conftest import at
 from rsu_pipeline_tests.hostile.server import HostileServer, hostile_server
 from rsu_pipeline_tests.hub import Hub
+from runsignup_sandbox.process import SandboxProcess
 
 SPEC = {
     "partners": 1,

@@ -6,7 +6,7 @@ import resource
 import sys
 import time
 
-from rsu_pipeline.runsignup.errors import ApiError
+from rsu_pipeline.runsignup.api_errors import ApiError
 from rsu_pipeline_tests.runsignup.tools import CountingLedger, client
 
 

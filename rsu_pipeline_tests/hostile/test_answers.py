@@ -2,7 +2,7 @@
 
 import pytest
 
-from rsu_pipeline.runsignup.errors import ApiError, Cause
+from rsu_pipeline.runsignup.api_errors import ApiError, Cause
 from rsu_pipeline_tests.hostile.server import HostileServer
 from rsu_pipeline_tests.runsignup.tools import CountingLedger, client
 

@@ -13,8 +13,8 @@ from cryptography.hazmat.primitives.asymmetric import ec
 
 from rsu_pipeline import settings as configuration
 from rsu_pipeline.errors import SettingsError
+from rsu_pipeline.runsignup.api_errors import ApiError, Cause
 from rsu_pipeline.runsignup.client import Client, Credential
-from rsu_pipeline.runsignup.errors import ApiError, Cause
 from rsu_pipeline_tests.hostile.server import HostileServer, hostile_server
 from rsu_pipeline_tests.runsignup.tools import (
     KEY,

@@ -6,10 +6,11 @@ from dataclasses import dataclass
 
 import pytest
 
-from rsu_pipeline.alerts import causes
-from rsu_pipeline.commands import metrics
+from rsu_pipeline.alerts import rules
+from rsu_pipeline.cli import metrics
+from rsu_pipeline.start_lists import start_list_store
 from rsu_pipeline.sync import cadence, watch_pace
-from rsu_pipeline.warehouse import database, fleet, start_lists
+from rsu_pipeline.warehouse import database, fleet
 from rsu_pipeline_tests.hub import Hub, Row, expected
 
 NAMES = {
@@ -157,9 +158,9 @@ def test_every_other_row_equals_runsignup(taken: Taken) -> None:
 def test_a_start_list_holds_any_name(taken: Taken) -> None:
     with database.session(taken.hub.url, purpose="tests") as conn:
         now = dt.datetime.fromtimestamp(taken.hub.sandbox.admin.clock(), dt.UTC)
-        start_lists.rebuild(conn, 1, now)
-        found = start_lists.list_of(conn, event_of(taken.hub), now)
-        entries = {entry.registration_id: entry for entry in start_lists.entries_of(conn, found)}
+        start_list_store.rebuild(conn, 1, now)
+        found = start_list_store.list_of(conn, event_of(taken.hub), now)
+        entries = {entry.registration_id: entry for entry in start_list_store.entries_of(conn, found)}
         conn.commit()
     assert len(entries) >= len(taken.numbers)
     for what, name in NAMES.items():
@@ -196,6 +197,6 @@ def test_all_that_looks_at_the_fleet_can_reckon_with_it(taken: Taken) -> None:
         races = fleet.races_to_read(conn, now)
         assert len(races) >= len(RACES)
         cadence.due(fleet.partners_to_sync(conn, now), races, now, settings.cadence)
-        causes.find(conn, settings, now)
+        rules.find(conn, settings, now)
         watch_pace.watched(races, now, settings)
         metrics.registry(conn, settings, now)

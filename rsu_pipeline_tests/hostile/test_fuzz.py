@@ -16,13 +16,13 @@ from hypothesis import strategies as st
 
 from rsu_pipeline.runsignup import client as module
 from rsu_pipeline.runsignup import envelopes
-from rsu_pipeline.runsignup.errors import ApiError
+from rsu_pipeline.runsignup.api_errors import ApiError
 from rsu_pipeline.runsignup.payloads import RowUnreadable, decode_race, decode_registration
 from rsu_pipeline.runsignup.transport import Answer
-from rsu_pipeline.sandbox.process import SandboxProcess
-from rsu_pipeline.sync.listed_rows import event_row, race_row
-from rsu_pipeline.sync.rows import staged
+from rsu_pipeline.sync.race_rows import event_row, race_row
+from rsu_pipeline.sync.registration_rows import staged
 from rsu_pipeline_tests.runsignup.tools import CountingLedger, RawServer, client, raw_server
+from runsignup_sandbox.process import SandboxProcess
 
 EXAMPLES = int(os.environ.get("RSU_FUZZ_EXAMPLES", "200"))
 STATUSES = st.sampled_from([200] * 8 + [204, 302, 400, 401, 414, 429, 500])

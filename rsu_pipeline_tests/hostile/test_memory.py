@@ -9,7 +9,7 @@ import pytest
 
 from rsu_pipeline.runsignup.payloads import decode_registration
 from rsu_pipeline.runsignup.transport import MAX_BODY_BYTES
-from rsu_pipeline.sync.rows import staged
+from rsu_pipeline.sync.registration_rows import staged
 from rsu_pipeline_tests.hostile.server import HostileServer
 
 CAP = MAX_BODY_BYTES >> 20

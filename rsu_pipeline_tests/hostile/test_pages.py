@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
-from rsu_pipeline.runsignup.errors import ApiError, Cause
-from rsu_pipeline.sync.partner import SyncOutcome
+from rsu_pipeline.runsignup.api_errors import ApiError, Cause
+from rsu_pipeline.sync.partner_sync import SyncOutcome
 from rsu_pipeline_tests.hub import Hub, Row
 
 NUMBER = 91_900_000

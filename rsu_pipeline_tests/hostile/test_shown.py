@@ -17,18 +17,19 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from rsu_pipeline import installation
-from rsu_pipeline.alerts import causes
-from rsu_pipeline.alerts.look import look
-from rsu_pipeline.alerts.send import send
+from rsu_pipeline.alerts import rules
+from rsu_pipeline.alerts.evaluate import look
+from rsu_pipeline.alerts.notify import send
 from rsu_pipeline.reports import page
-from rsu_pipeline.sandbox.process import SandboxProcess
 from rsu_pipeline.settings import AlertSettings
-from rsu_pipeline.warehouse import credentials, database, start_lists
+from rsu_pipeline.start_lists import start_list_store
+from rsu_pipeline.warehouse import credentials, database
 from rsu_pipeline_tests.alerts.notifier import running
-from rsu_pipeline_tests.commands.shell import rsu
+from rsu_pipeline_tests.cli.shell import rsu
 from rsu_pipeline_tests.hostile.conftest import SPEC
 from rsu_pipeline_tests.hub import Hub
 from rsu_pipeline_tests.orchestration.runs import sync_partner, use_environment
+from runsignup_sandbox.process import SandboxProcess
 
 EVIL = "<img src=x onerror=alert(1)>[x](javascript:alert(1))`$\\frac{` \u202e\x1b[2J\r\n2026-01-01 ERROR forged"
 PARTNER = '</h2><script>alert(2)</script> "acme" \\'
@@ -180,7 +181,7 @@ def test_a_day_that_cannot_be_stretches_no_picture(year: int) -> None:
 def test_a_start_list_starts_no_formula_and_steers_no_terminal(evil: Hub) -> None:
     evil.sync()
     with database.session(evil.url, purpose="tests") as conn:
-        start_lists.rebuild(conn, 1, dt.datetime.now(dt.UTC))
+        start_list_store.rebuild(conn, 1, dt.datetime.now(dt.UTC))
         conn.commit()
     event = str(event_of(evil))
     done = rsu("start-list", event, "--csv", settings=evil.environment)
@@ -230,9 +231,9 @@ def test_the_command_line_and_its_table_show_one_line_for_each_thing(evil: Hub) 
     told: list[str] = []
     with evil.desk() as desk:
         desk.say = told.append
-        from rsu_pipeline.sync import partner
+        from rsu_pipeline.sync import partner_sync
 
-        partner.sync_participants(desk, partner.make_plan(desk, force_full=True))
+        partner_sync.sync_participants(desk, partner_sync.make_plan(desk, force_full=True))
     assert len(told) == 3 and all(line.isprintable() for line in told), told
 
 
@@ -260,13 +261,13 @@ def test_a_message_names_numbers_only_and_no_service_is_given_markup(evil: Hub) 
     said: list[str] = []
     with running() as notifier, database.session(evil.url, purpose="tests") as conn:
         now = dt.datetime.now(dt.UTC)
-        problems = causes.find(conn, evil.settings, now)
+        problems = rules.find(conn, evil.settings, now)
         settings = AlertSettings(urls=(notifier.url,), link="http://127.0.0.1:3000")
         look(conn, problems, settings, now, said.append)
         messages: list[Any] = notifier.take()
         assert messages and problems
         for title, text in messages:
-            assert title.removeprefix("RunSignup hub: ") in causes.TITLES.values()
+            assert title.removeprefix("RunSignup hub: ") in rules.TITLES.values()
             # What comes from outside has no backtick. A command of ours has.
             outside = re.sub(r"`rsu [^`]+`", "", text)
             assert "onerror" not in text and "script" not in text and is_inert(outside)

@@ -19,8 +19,8 @@ from pathlib import Path
 
 import pytest
 
+from rsu_pipeline.local import embedded, pg_binaries
 from rsu_pipeline.settings import project_root
-from rsu_pipeline.warehouse import embedded, pg_binaries
 
 PINNED = Path(__file__).with_name("servers")
 CACHE = project_root() / "build" / "postgresql"

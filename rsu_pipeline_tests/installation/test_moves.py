@@ -14,11 +14,12 @@ import pytest
 from cryptography.fernet import Fernet
 
 from rsu_pipeline import installation
-from rsu_pipeline.cli import rsu as program
-from rsu_pipeline.warehouse import client_programs, credentials, database, pg_binaries
-from rsu_pipeline.warehouse.client_programs import ClientProgram, ClientProgramError
-from rsu_pipeline.warehouse.sealing import Sealer
-from rsu_pipeline_tests.commands.shell import rows
+from rsu_pipeline.cli.main import rsu as program
+from rsu_pipeline.local import client_programs, pg_binaries
+from rsu_pipeline.local.client_programs import ClientProgram, ClientProgramError
+from rsu_pipeline.warehouse import credentials, database
+from rsu_pipeline.warehouse.secret_box import Sealer
+from rsu_pipeline_tests.cli.shell import rows
 from rsu_pipeline_tests.conftest import at
 from rsu_pipeline_tests.installation import real_servers
 from rsu_pipeline_tests.installation.certificates import switch_encryption_on

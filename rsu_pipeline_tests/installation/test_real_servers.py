@@ -13,16 +13,16 @@ import psycopg2
 import pytest
 import requests
 
-from rsu_pipeline.sandbox.process import SandboxProcess
-from rsu_pipeline.sandbox.scales import build
 from rsu_pipeline.warehouse import database
-from rsu_pipeline_tests.commands.shell import rows, rsu
-from rsu_pipeline_tests.commands.started import Started, free_port, gone
+from rsu_pipeline_tests.cli.shell import rows, rsu
+from rsu_pipeline_tests.cli.started import Started, free_port, gone
 from rsu_pipeline_tests.conftest import at
 from rsu_pipeline_tests.hub import SECRET_KEY, Hub
 from rsu_pipeline_tests.installation import real_servers
 from rsu_pipeline_tests.servers import execute
 from rsu_pipeline_tests.warehouse import rehearsal
+from runsignup_sandbox.process import SandboxProcess
+from runsignup_sandbox.scales import build
 
 COUNTS = """
 SELECT (SELECT count(*) FROM runsignup_participants), (SELECT count(*) FROM runsignup_bib_changes),

@@ -10,13 +10,13 @@ import dagster as dg
 import pytest
 
 from rsu_pipeline import installation
-from rsu_pipeline.sandbox.process import SandboxProcess
 from rsu_pipeline.settings import project_root
-from rsu_pipeline_tests.commands.shell import environment
+from rsu_pipeline_tests.cli.shell import environment
 from rsu_pipeline_tests.conftest import at
 from rsu_pipeline_tests.hub import Hub
 from rsu_pipeline_tests.orchestration.runs import use_environment
 from rsu_pipeline_tests.servers import execute
+from runsignup_sandbox.process import SandboxProcess
 
 
 @pytest.fixture(scope="session")

@@ -17,7 +17,7 @@ from dagster._daemon.types import DaemonHeartbeat
 from dagster_shared.error import SerializableErrorInfo
 from psycopg2.extensions import connection as Connection
 
-from rsu_pipeline.alerts import automation
+from rsu_pipeline.alerts import automation_rules
 
 REPOSITORY = RemoteRepositoryOrigin(RegisteredCodeLocationOrigin("rsu_pipeline"), "__repository__")
 MINUTE = dt.timedelta(minutes=1)
@@ -42,7 +42,7 @@ class Daemon:
 
     def live(self, ago: dt.timedelta = dt.timedelta(0)) -> None:
         """Have every thread show that it lived so long ago."""
-        for name in automation.THREADS:
+        for name in automation_rules.THREADS:
             self.instance.add_daemon_heartbeat(DaemonHeartbeat(time.time() - ago.total_seconds(), name, None, None))
 
     def tick(self, name: str, ago: dt.timedelta, status: TickStatus = TickStatus.SKIPPED) -> None:
@@ -69,7 +69,7 @@ class Daemon:
 
     def at_work(self, hours: float = 48) -> None:
         """Every sensor and schedule known for so long, on, and ticking all the while."""
-        for name in automation.LONGEST_SILENCE:
+        for name in automation_rules.LONGEST_SILENCE:
             self.know(name)
             self.tick(name, 10 * dt.timedelta(seconds=1))
         for minutes in range(1, 20):
@@ -86,6 +86,6 @@ class Daemon:
 
     def found(self) -> dict[str, str]:
         """What stands still, by its name."""
-        problems = list(automation.find(self.conn, dt.datetime.now(dt.UTC)))
+        problems = list(automation_rules.find(self.conn, dt.datetime.now(dt.UTC)))
         self.conn.rollback()
         return {problem.key: problem.sentence for problem in problems}

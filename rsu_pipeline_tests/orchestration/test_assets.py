@@ -4,7 +4,7 @@ from typing import Any
 
 import dagster as dg
 
-from rsu_pipeline.orchestration.assets.sync import SyncConfig
+from rsu_pipeline.orchestration.assets.synced_assets import SyncConfig
 from rsu_pipeline_tests.hub import Hub
 from rsu_pipeline_tests.orchestration.runs import Run, sync_partner
 

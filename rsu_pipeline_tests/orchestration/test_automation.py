@@ -10,7 +10,7 @@ from dagster._core.remote_origin import RemoteJobOrigin
 from dagster._core.scheduler.instigation import TickStatus
 from dagster._core.utils import make_new_run_id
 
-from rsu_pipeline.alerts import automation
+from rsu_pipeline.alerts import automation_rules
 from rsu_pipeline.definitions import defs
 from rsu_pipeline.warehouse import database
 from rsu_pipeline_tests.orchestration.daemon_tables import MINUTE, REPOSITORY, Daemon
@@ -33,16 +33,16 @@ def test_every_sensor_and_schedule_is_looked_at_and_has_time_for_two_ticks() -> 
     repository = defs.get_repository_def()
     sensors = {sensor.name: sensor.minimum_interval_seconds or 30 for sensor in repository.sensor_defs}
     schedules = {schedule.name for schedule in repository.schedule_defs}
-    assert automation.LONGEST_SILENCE.keys() == automation.WITHOUT_IT.keys() == sensors.keys() | schedules
+    assert automation_rules.LONGEST_SILENCE.keys() == automation_rules.WITHOUT_IT.keys() == sensors.keys() | schedules
     for name, interval in sensors.items():
-        assert automation.LONGEST_SILENCE[name] >= 2 * dt.timedelta(seconds=interval), name
+        assert automation_rules.LONGEST_SILENCE[name] >= 2 * dt.timedelta(seconds=interval), name
 
 
 def test_nothing_is_named_while_all_are_at_work_or_dagster_never_started(daemon: Daemon, empty_database: str) -> None:
     daemon.at_work()
     assert daemon.found() == {}
     with database.session(empty_database, purpose="tests") as conn:
-        assert list(automation.find(conn, NOW)) == []
+        assert list(automation_rules.find(conn, NOW)) == []
 
 
 @pytest.mark.parametrize("name", ["race_day", "alerts", "nightly"])
@@ -51,7 +51,7 @@ def test_one_that_is_switched_off_is_named_until_it_is_on_again(daemon: Daemon, 
     daemon.know(name, is_on=False)
     found = daemon.found()
     assert found.keys() == {name}
-    assert f"{name} is switched off since " in found[name] and automation.WITHOUT_IT[name] in found[name]
+    assert f"{name} is switched off since " in found[name] and automation_rules.WITHOUT_IT[name] in found[name]
     daemon.know(name)
     assert daemon.found() == {}
 

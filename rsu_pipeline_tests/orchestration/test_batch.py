@@ -14,12 +14,12 @@ import pytest
 from rsu_pipeline import installation
 from rsu_pipeline.definitions import build_definitions
 from rsu_pipeline.orchestration.run_tags import PARENT_TAG
-from rsu_pipeline.sandbox.process import SandboxProcess
 from rsu_pipeline.sync import listing
 from rsu_pipeline.warehouse import database, race_locks
 from rsu_pipeline_tests.hub import Hub
 from rsu_pipeline_tests.orchestration.runs import Metadata, use_environment
 from rsu_pipeline_tests.orchestration.test_assets import NUMBERS, numbers
+from runsignup_sandbox.process import SandboxProcess
 
 SPEC = {
     "partners": 3,

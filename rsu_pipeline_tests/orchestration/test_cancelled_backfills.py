@@ -15,8 +15,8 @@ from dagster._daemon.monitoring.run_monitoring import check_run_timeout
 from rsu_pipeline.definitions import build_definitions
 from rsu_pipeline.orchestration import partitions, sensors
 from rsu_pipeline.orchestration.resources import WarehouseResource
-from rsu_pipeline_tests.commands.shell import rsu
-from rsu_pipeline_tests.commands.started import RSU, without_ours
+from rsu_pipeline_tests.cli.shell import rsu
+from rsu_pipeline_tests.cli.started import RSU, without_ours
 from rsu_pipeline_tests.hub import Hub
 from rsu_pipeline_tests.orchestration.queued import make, queue, report, start
 

@@ -18,7 +18,7 @@ from dagster._core.storage.tags import SCHEDULE_NAME_TAG, SCHEDULED_EXECUTION_TI
 
 from rsu_pipeline.orchestration import clock_steps
 from rsu_pipeline.warehouse import database
-from rsu_pipeline_tests.commands.started import Started, free_port
+from rsu_pipeline_tests.cli.started import Started, free_port
 from rsu_pipeline_tests.hub import Hub
 from rsu_pipeline_tests.orchestration.daemon_tables import MINUTE, REPOSITORY, Daemon
 from rsu_pipeline_tests.orchestration.queued import make

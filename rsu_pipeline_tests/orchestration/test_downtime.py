@@ -9,20 +9,20 @@ from pathlib import Path
 import dagster as dg
 import pytest
 
+from benchmarks.race_morning import fast
 from rsu_pipeline import installation
 from rsu_pipeline.definitions import build_definitions
 from rsu_pipeline.orchestration.resources import WarehouseResource
 from rsu_pipeline.orchestration.schedules import nightly
-from rsu_pipeline.sandbox.process import SandboxProcess
 from rsu_pipeline.settings import CadenceSettings
-from rsu_pipeline.simulation import fast
 from rsu_pipeline.sync import downtime
 from rsu_pipeline.sync.downtime import Downtime
 from rsu_pipeline.warehouse import database
 from rsu_pipeline.warehouse.sync_gaps import CaughtUp, Gap
-from rsu_pipeline_tests.commands.shell import rsu
+from rsu_pipeline_tests.cli.shell import rsu
 from rsu_pipeline_tests.hub import Hub
 from rsu_pipeline_tests.orchestration.runs import use_environment
+from runsignup_sandbox.process import SandboxProcess
 
 HOUR = 3600.0
 SPEC = {

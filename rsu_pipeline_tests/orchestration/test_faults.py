@@ -10,7 +10,7 @@ import dagster as dg
 import pytest
 
 from rsu_pipeline import installation
-from rsu_pipeline.alerts import causes
+from rsu_pipeline.alerts import rules
 from rsu_pipeline.definitions import build_definitions
 from rsu_pipeline.orchestration.fleet_checks import FLEET_CHECKS
 from rsu_pipeline.warehouse import database
@@ -49,10 +49,10 @@ class Fleet:
         failing |= {check.check_name for check in looked if not check.passed}
         failing.discard("nothing_stands_still")
         with database.session(self.hub.url, purpose="tests") as conn:
-            found = causes.find(conn, installation.current().settings, dt.datetime.now(dt.UTC))
+            found = rules.find(conn, installation.current().settings, dt.datetime.now(dt.UTC))
         (standstills,) = [check for check in looked if check.check_name == "nothing_stands_still"]
         sample = standstills.metadata["sample"].value
-        assert {item["kind"] for item in sample} == {problem.kind for problem in found} & causes.HEALTH_CHECKS.keys()
+        assert {item["kind"] for item in sample} == {problem.kind for problem in found} & rules.HEALTH_CHECKS.keys()
         return {f"check {name}" for name in failing} | {f"alert {problem.kind}" for problem in found}
 
     def first(self, partner: int, race: str, *, second: bool = False) -> int:

@@ -13,10 +13,10 @@ import pytest
 
 from rsu_pipeline import installation
 from rsu_pipeline.definitions import build_definitions
-from rsu_pipeline.sandbox.process import SandboxProcess
 from rsu_pipeline.warehouse import database
 from rsu_pipeline_tests.hub import Hub
 from rsu_pipeline_tests.orchestration.runs import use_environment
+from runsignup_sandbox.process import SandboxProcess
 
 NUMBERS = {
     "partners", "partners_stale", "partners_failing", "partners_off", "partners_without_credential", "credentials_refused",

@@ -11,14 +11,15 @@ import dagster as dg
 import psycopg2
 import pytest
 
+from rsu_pipeline.local import embedded
 from rsu_pipeline.orchestration import outages
 from rsu_pipeline.orchestration.outages import Outage, is_loss
-from rsu_pipeline.sandbox.process import SandboxProcess
-from rsu_pipeline.warehouse import database, embedded, sessions
+from rsu_pipeline.warehouse import database, sessions
 from rsu_pipeline_tests.hub import Hub
 from rsu_pipeline_tests.orchestration.runs import use_environment
 from rsu_pipeline_tests.orchestration.test_batch import batch, names
 from rsu_pipeline_tests.servers import execute, stop_at_once
+from runsignup_sandbox.process import SandboxProcess
 
 SPEC = {"partners": 6, "races_per_partner": 2, "events_per_race": 1, "registrations_per_event": 8, "start_in_hours": 30}
 END_OTHERS = (

@@ -27,13 +27,13 @@ from rsu_pipeline import installation
 from rsu_pipeline.definitions import defs
 from rsu_pipeline.orchestration import recovery
 from rsu_pipeline.orchestration.recovery import GONE, HubLauncher, end_dead_runs
-from rsu_pipeline.sandbox.process import SandboxProcess
 from rsu_pipeline.warehouse import database, sessions
-from rsu_pipeline_tests.commands.started import RSU, Started, free_port, gone, without_ours
+from rsu_pipeline_tests.cli.started import RSU, Started, free_port, gone, without_ours
 from rsu_pipeline_tests.conftest import at
 from rsu_pipeline_tests.hub import Hub
 from rsu_pipeline_tests.orchestration.queued import queue, report, start
 from rsu_pipeline_tests.orchestration.runs import use_environment
+from runsignup_sandbox.process import SandboxProcess
 
 # Runs start in 5 s, and in a minute where others use the machine too: the story has a dozen of them.
 pytestmark = pytest.mark.timeout(1800)

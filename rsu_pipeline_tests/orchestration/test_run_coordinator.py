@@ -21,7 +21,7 @@ from rsu_pipeline.orchestration.lanes import RULES, lane_of_run
 from rsu_pipeline.orchestration.run_coordinator import LaneCoordinator
 from rsu_pipeline.orchestration.run_tags import coordinator_tags
 from rsu_pipeline.settings import project_root
-from rsu_pipeline.warehouse.budget import LANES
+from rsu_pipeline.warehouse.call_ledger import LANES
 from rsu_pipeline_tests.hub import Hub
 from rsu_pipeline_tests.orchestration.queued import queue, start, submit
 

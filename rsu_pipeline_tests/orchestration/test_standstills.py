@@ -23,22 +23,22 @@ from dagster._core.scheduler.instigation import TickStatus
 from grpc_health.v1 import health as grpc_health  # type: ignore[import-untyped]
 from grpc_health.v1 import health_pb2, health_pb2_grpc  # type: ignore[import-untyped]
 
+from benchmarks.race_morning import fast
 from rsu_pipeline import installation
-from rsu_pipeline.alerts import automation, causes
-from rsu_pipeline.commands import health, watchdog
+from rsu_pipeline.alerts import automation_rules, rules
+from rsu_pipeline.cli import health_command, watchdog
 from rsu_pipeline.definitions import build_definitions, defs
-from rsu_pipeline.orchestration.alerts import alerts, alerts_stand_in
+from rsu_pipeline.orchestration.alert_sensors import alerts, alerts_stand_in
 from rsu_pipeline.orchestration.resources import WarehouseResource
-from rsu_pipeline.sandbox.process import SandboxProcess
 from rsu_pipeline.settings import Settings, project_root
-from rsu_pipeline.simulation import fast
-from rsu_pipeline.warehouse import backfill, credentials, database
+from rsu_pipeline.warehouse import backfill_state, credentials, database
 from rsu_pipeline_tests.alerts import notifier as notifiers
 from rsu_pipeline_tests.alerts.notifier import Notifier
 from rsu_pipeline_tests.hub import Hub
 from rsu_pipeline_tests.orchestration.daemon_tables import Daemon
 from rsu_pipeline_tests.orchestration.queued import make, queue, report
 from rsu_pipeline_tests.orchestration.runs import use_environment
+from runsignup_sandbox.process import SandboxProcess
 
 AGO = dt.timedelta(seconds=90)
 FREE_GB = 0.001
@@ -135,9 +135,11 @@ class Installation:
             free_gb=self.free_gb,
         )
 
-    def named(self) -> list[health.Reason]:
+    def named(self) -> list[health_command.Reason]:
         """What `rsu health` names."""
-        return health.find(self.settings, health.CHECKS, self.target.web, self.target.code, self.free_gb)
+        return health_command.find(
+            self.settings, health_command.CHECKS, self.target.web, self.target.code, self.free_gb
+        )
 
     def evaluate(self) -> list[tuple[str, str]]:
         """What is notified within half a minute, by the sensors that tick and by `rsu health --alert`."""
@@ -392,7 +394,7 @@ def materialize(its: Installation) -> None:
 
 def wait_for_backfill(its: Installation) -> None:
     with database.session(its.hub.url, purpose="tests") as conn:
-        backfill.ask(conn, 1)
+        backfill_state.ask(conn, 1)
         conn.commit()
     its.hub.execute("UPDATE history_requests SET not_before = now() - interval '90 s'")
 
@@ -430,7 +432,7 @@ class Way:
     says: tuple[str, str]
 
 
-AUTOMATION, SERVICE = automation.KIND, causes.SERVICE_KIND
+AUTOMATION, SERVICE = automation_rules.KIND, rules.SERVICE_KIND
 WAYS = {
     "a sensor is switched off": Way(
         AUTOMATION,
@@ -454,7 +456,7 @@ WAYS = {
         ("alerts is switched off", "switch it on in the Dagster UI"),
     ),
     "the daemon is dead": Way(
-        automation.DAEMON_KIND,
+        automation_rules.DAEMON_KIND,
         "daemon",
         stop_daemon,
         start_daemon,
@@ -652,7 +654,7 @@ def test_a_standstill_is_named_alerted_once_and_closes_by_itself(its: Installati
     way = WAYS[name]
     way.breaks(its)
     ((title, text),) = its.evaluate()
-    assert title == f"RunSignup hub: {causes.TITLES[way.kind]}"
+    assert title == f"RunSignup hub: {rules.TITLES[way.kind]}"
     ((check, sentence),) = its.named()
     assert check == way.check
     assert "since " in sentence.lower()
@@ -686,7 +688,7 @@ def test_a_database_that_is_away_is_named_notified_once_and_closes_by_itself(its
     allow_connections(False)
     try:
         ((title, text),) = its.evaluate()
-        assert title == f"RunSignup hub: {causes.TITLES[SERVICE]}"
+        assert title == f"RunSignup hub: {rules.TITLES[SERVICE]}"
         assert name in text and " Since 2" in text and "Check the server" in text
         ((check, _),) = its.named()
         assert check == "database"
@@ -694,7 +696,7 @@ def test_a_database_that_is_away_is_named_notified_once_and_closes_by_itself(its
     finally:
         allow_connections(True)
     ((title, text),) = its.evaluate()
-    assert title == f"Resolved: {causes.TITLES[SERVICE]}" and text.startswith(
+    assert title == f"Resolved: {rules.TITLES[SERVICE]}" and text.startswith(
         "The database is back. It was down since 2"
     )
     assert its.named() == [] and its.evaluate() == []
@@ -717,7 +719,7 @@ def test_notifiers_that_take_nothing_are_named_and_notified_of_once_they_do(its:
     assert [kind for kind, _ in open_alerts(its)] == ["notifier_failing"]
     its.notifier.status = 200
     titles = [title for title, _ in its.evaluate()]
-    assert f"RunSignup hub: {causes.TITLES['notifier_failing']}" in titles
+    assert f"RunSignup hub: {rules.TITLES['notifier_failing']}" in titles
     assert its.named() == []
     its.evaluate()
     its.evaluate()
@@ -725,7 +727,7 @@ def test_notifiers_that_take_nothing_are_named_and_notified_of_once_they_do(its:
 
 
 def test_every_kind_that_stops_something_is_made_to_stop_here() -> None:
-    # What else stops is made in alerts/test_causes.py.
+    # What else stops is made in alerts/test_rules.py.
     others = {"partner_stale", "history_failing", "foreign_writes", "notifier_failing"}
-    assert {way.kind for way in WAYS.values()} | others == causes.HEALTH_CHECKS.keys() | {SERVICE}
+    assert {way.kind for way in WAYS.values()} | others == rules.HEALTH_CHECKS.keys() | {SERVICE}
     assert len(WAYS) >= 20

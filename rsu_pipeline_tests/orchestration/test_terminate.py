@@ -20,12 +20,12 @@ from dagster._core.workspace.load_target import WorkspaceFileTarget
 from rsu_pipeline import installation
 from rsu_pipeline.definitions import defs
 from rsu_pipeline.orchestration import partitions
-from rsu_pipeline.sandbox.process import SandboxProcess
 from rsu_pipeline.settings import project_root
 from rsu_pipeline.warehouse import database, race_locks
 from rsu_pipeline_tests.hub import Hub
 from rsu_pipeline_tests.orchestration.runs import use_environment
 from rsu_pipeline_tests.orchestration.test_cancelled_backfills import cancelled_at, requested
+from runsignup_sandbox.process import SandboxProcess
 
 SPEC = {"partners": 3, "races_per_partner": 2, "events_per_race": 1, "registrations_per_event": 12, "start_in_hours": 2}
 LONGEST_SECONDS = 10.0

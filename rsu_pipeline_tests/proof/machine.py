@@ -24,15 +24,15 @@ from hypothesis.stateful import (
     run_state_machine_as_test,
 )
 
+from rsu_pipeline.runsignup.api_errors import ApiError
 from rsu_pipeline.runsignup.client import Client
-from rsu_pipeline.runsignup.errors import ApiError
-from rsu_pipeline.sandbox.process import SandboxProcess
 from rsu_pipeline.sync import sharing
-from rsu_pipeline.sync.desk import CredentialRejected
+from rsu_pipeline.sync.session import CredentialRejected
 from rsu_pipeline.warehouse import database, race_locks
 from rsu_pipeline.warehouse.database import DatabaseError
 from rsu_pipeline_tests.hub import Hub
 from rsu_pipeline_tests.proof.kills import killed_after
+from runsignup_sandbox.process import SandboxProcess
 
 PAGE_SIZE = 4
 PARTNERS = 150

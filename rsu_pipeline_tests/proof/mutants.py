@@ -5,10 +5,10 @@ from typing import Any
 
 import pytest
 
+from rsu_pipeline.runsignup.api_errors import ApiError
 from rsu_pipeline.runsignup.client import Client, Page
-from rsu_pipeline.runsignup.errors import ApiError
-from rsu_pipeline.sync import partner, reading
-from rsu_pipeline.sync.desk import Desk
+from rsu_pipeline.sync import partner_sync, race_pass
+from rsu_pipeline.sync.session import Desk
 from rsu_pipeline.warehouse import cursors, participants
 from rsu_pipeline.warehouse.cursors import Position
 from rsu_pipeline.warehouse.staging import Source
@@ -34,14 +34,14 @@ def cursor_from_last_stamp(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def cursor_moved_early(monkeypatch: pytest.MonkeyPatch) -> None:
     """The cursor moves with the first page, not with the last."""
-    commit = reading._commit
+    commit = race_pass._commit
 
     def broken(desk: Desk, position: Position) -> None:
         if position.mode == "incremental":
             cursors.advance(desk.conn, position, overlap=desk.settings.cursor_overlap)
         commit(desk, position)
 
-    monkeypatch.setattr(reading, "_commit", broken)
+    monkeypatch.setattr(race_pass, "_commit", broken)
     # Its companion in the wild: a pass that broke off is begun anew, since the cursor seems to say how far it came.
     open_pass = cursors.open_pass
 
@@ -68,7 +68,7 @@ def page_numbers_instead_of_keyset(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def sweep_after_a_partial_read(monkeypatch: pytest.MonkeyPatch) -> None:
     """A full pass that failed marks what it did not see as gone."""
-    read_race = reading.read_race
+    read_race = race_pass.read_race
 
     def broken(desk: Desk, read: Any, outcome: Any, **options: Any) -> None:
         try:
@@ -87,15 +87,15 @@ def sweep_after_a_partial_read(monkeypatch: pytest.MonkeyPatch) -> None:
                 desk.conn.commit()
             raise
 
-    monkeypatch.setattr(partner, "read_race", broken)
+    monkeypatch.setattr(partner_sync, "read_race", broken)
 
 
 def dedupe_by_stamp(monkeypatch: pytest.MonkeyPatch) -> None:
     """A row counts as unchanged when its last_modified is what it was."""
     sql = participants._MERGE_ACTIVE
-    assert participants._DIFFERS in sql and participants._TEXT_DIFFERS in sql
-    broken = sql.replace(participants._DIFFERS, "i.last_modified_epoch IS DISTINCT FROM t.last_modified_epoch")
-    broken = broken.replace(participants._TEXT_DIFFERS, "false")
+    content = f"({participants._NEW}) IS DISTINCT FROM ({participants._HELD})"
+    assert content in sql
+    broken = sql.replace(content, "i.last_modified_epoch IS DISTINCT FROM t.last_modified_epoch")
     monkeypatch.setattr(participants, "_MERGE_ACTIVE", broken)
 
 

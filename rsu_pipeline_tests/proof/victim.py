@@ -14,19 +14,19 @@ from typing import Any
 
 from rsu_pipeline import settings as configuration
 from rsu_pipeline.runsignup import transport
-from rsu_pipeline.sync import backfill, listing, reading
-from rsu_pipeline.sync import partner as sync
-from rsu_pipeline.sync.desk import open_desk
-from rsu_pipeline.warehouse import budget, cursors, events, history, participants, sealing
+from rsu_pipeline.sync import history, listing, race_pass
+from rsu_pipeline.sync import partner_sync as sync
+from rsu_pipeline.sync.session import open_desk
+from rsu_pipeline.warehouse import call_ledger, cursors, events, participants, secret_box, sync_log
 
 # Where: an object, the name of a function of it, and whether death comes before or after it.
 POINTS: dict[str, tuple[Any, str, bool]] = {
-    "before a call is granted": (budget.Ledger, "take", True),
-    "after a call is granted": (budget.Ledger, "take", False),
-    "while the ledger is locked": (budget, "has_place", False),
+    "before a call is granted": (call_ledger.Ledger, "take", True),
+    "after a call is granted": (call_ledger.Ledger, "take", False),
+    "while the ledger is locked": (call_ledger, "has_place", False),
     "before a call is sent": (transport, "fetch", True),
     "after an answer": (transport, "fetch", False),
-    "after a call is settled": (budget.Ledger, "settle", False),
+    "after a call is settled": (call_ledger.Ledger, "settle", False),
     "before a listing is stored": (events, "store_races", True),
     "after a listing is stored": (events, "store_events", False),
     "after a detail is marked": (events, "mark_detail", False),
@@ -36,12 +36,12 @@ POINTS: dict[str, tuple[Any, str, bool]] = {
     "after a page is merged": (participants, "stage_and", False),
     "before a position is saved": (cursors, "save", True),
     "after a position is saved": (cursors, "save", False),
-    "after a page is committed": (reading, "_commit", False),
+    "after a page is committed": (race_pass, "_commit", False),
     "before cursors move": (cursors, "advance", True),
     "after cursors moved": (cursors, "advance", False),
     "after a pass is dropped": (cursors, "drop_pass", False),
-    "before history is written": (history, "record", True),
-    "after history is written": (history, "record", False),
+    "before history is written": (sync_log, "record", True),
+    "after history is written": (sync_log, "record", False),
 }
 
 
@@ -70,7 +70,7 @@ def main() -> None:
     arm(point, int(times))
     with open_desk(
         str(settings.database_url),
-        sealing.Sealer(settings.secret_keys, source="RSU_SECRET_KEY"),
+        secret_box.Sealer(settings.secret_keys, source="RSU_SECRET_KEY"),
         settings,
         partner,
         lane="backfill" if "history" in rest else "routine",
@@ -78,7 +78,7 @@ def main() -> None:
         say=lambda line: None,
     ) as desk:
         if "history" in rest:
-            backfill.run_slice(desk, 1e6)
+            history.run_slice(desk, 1e6)
             return
         listing.refresh_events(desk)
         plan = sync.make_plan(desk, force_full="full" in rest)

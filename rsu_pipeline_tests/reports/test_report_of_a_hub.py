@@ -10,10 +10,10 @@ import pytest
 from rsu_pipeline import installation
 from rsu_pipeline.definitions import build_definitions
 from rsu_pipeline.orchestration import partitions
-from rsu_pipeline.sandbox.process import SandboxProcess
-from rsu_pipeline_tests.commands.shell import refusal, rsu
+from rsu_pipeline_tests.cli.shell import refusal, rsu
 from rsu_pipeline_tests.hub import Hub
 from rsu_pipeline_tests.orchestration.runs import use_environment
+from runsignup_sandbox.process import SandboxProcess
 
 NUMBERS = {"events", "entrants", "with_bib", "priced"}
 

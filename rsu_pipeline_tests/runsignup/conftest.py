@@ -6,8 +6,8 @@ from dataclasses import dataclass
 import pytest
 
 from rsu_pipeline.runsignup.client import Credential
-from rsu_pipeline.sandbox.process import AdminClient, SandboxProcess
 from rsu_pipeline_tests.sandbox.conftest import RESTING
+from runsignup_sandbox.process import AdminClient, SandboxProcess
 
 ROWS = 23
 """Registrations of the race, in both events together."""

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from rsu_pipeline.runsignup import envelopes
-from rsu_pipeline.runsignup.errors import ApiError, Cause
+from rsu_pipeline.runsignup.api_errors import ApiError, Cause
 
 A, B = {"registration_id": 1, "event_id": 10, "odd": {"kept": [1, "2"]}}, {"registration_id": 2, "event_id": 20}
 

@@ -6,8 +6,8 @@ from collections.abc import Callable
 
 import pytest
 
+from rsu_pipeline.runsignup.api_errors import ApiError, Cause, Remedy
 from rsu_pipeline.runsignup.client import Client
-from rsu_pipeline.runsignup.errors import ApiError, Cause, Remedy
 from rsu_pipeline_tests.runsignup.conftest import Api
 from rsu_pipeline_tests.runsignup.tools import CountingLedger, Sleeps, client
 

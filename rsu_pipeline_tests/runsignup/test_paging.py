@@ -7,8 +7,8 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
+from rsu_pipeline.runsignup.api_errors import ApiError, Cause
 from rsu_pipeline.runsignup.client import Client
-from rsu_pipeline.runsignup.errors import ApiError, Cause
 from rsu_pipeline.runsignup.paging import REMEMBERED_PAGES, NextPage, PageLengths, next_page
 from rsu_pipeline_tests.runsignup.tools import CountingLedger, client, http, raw_server
 

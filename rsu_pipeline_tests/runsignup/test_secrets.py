@@ -9,8 +9,8 @@ from urllib.parse import quote
 
 import pytest
 
+from rsu_pipeline.runsignup.api_errors import ApiError, Cause
 from rsu_pipeline.runsignup.client import LONGEST_DETAIL, Client, Credential
-from rsu_pipeline.runsignup.errors import ApiError, Cause
 from rsu_pipeline_tests.runsignup.conftest import Api
 from rsu_pipeline_tests.runsignup.test_faults import FAULTS, SLOW_FAULTS
 from rsu_pipeline_tests.runsignup.tools import (

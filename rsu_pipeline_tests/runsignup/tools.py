@@ -7,8 +7,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
+from rsu_pipeline.runsignup.api_errors import BudgetExhausted
 from rsu_pipeline.runsignup.client import Client, Credential
-from rsu_pipeline.runsignup.errors import BudgetExhausted
 
 KEY, SECRET = "canary-key-41", "canary/secret+42="
 REGISTRATION, REGISTRATION_SECRET = "4711.canary-registration", "canary-registration-secret"

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 import requests
 
-from rsu_pipeline.sandbox.process import SandboxProcess
+from runsignup_sandbox.process import SandboxProcess
 
 NOW = 1_790_000_000.0
 """2026-09-21 09:33:20 in US Eastern time."""

@@ -6,8 +6,8 @@ from xml.etree import ElementTree
 import pytest
 import requests
 
-from rsu_pipeline.sandbox.process import SandboxProcess
 from rsu_pipeline_tests.sandbox.conftest import Caller, caller, code
+from runsignup_sandbox.process import SandboxProcess
 
 Fresh = tuple[int, list[int]]
 

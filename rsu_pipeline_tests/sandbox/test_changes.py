@@ -6,8 +6,8 @@ from collections.abc import Callable
 import pytest
 import requests
 
-from rsu_pipeline.sandbox.process import AdminError, SandboxProcess
 from rsu_pipeline_tests.sandbox.conftest import Caller, caller, code
+from runsignup_sandbox.process import AdminError, SandboxProcess
 
 Fresh = tuple[int, list[int]]
 

@@ -5,13 +5,13 @@ from collections import Counter, defaultdict
 
 import pytest
 
-from rsu_pipeline.sandbox.life import Life
-from rsu_pipeline.sandbox.records import Record, Removal
-from rsu_pipeline.sandbox.scales import build
-from rsu_pipeline.sandbox.state import Origin, encoded_state
-from rsu_pipeline.sandbox.times import DAY, HOUR
-from rsu_pipeline.sandbox.world import World
 from rsu_pipeline_tests.sandbox.conftest import NOW
+from runsignup_sandbox.life import Life
+from runsignup_sandbox.records import Record, Removal
+from runsignup_sandbox.scales import build
+from runsignup_sandbox.state import Origin, encoded_state
+from runsignup_sandbox.times import DAY, HOUR
+from runsignup_sandbox.world import World
 
 Rows = dict[tuple[str, int], Record | Removal]
 

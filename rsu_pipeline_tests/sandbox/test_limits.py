@@ -14,8 +14,8 @@ from typing import Any
 import pytest
 import requests
 
-from rsu_pipeline.sandbox.process import SandboxProcess
 from rsu_pipeline_tests.sandbox.conftest import Caller, caller, code
+from runsignup_sandbox.process import SandboxProcess
 
 
 def test_two_calls_at_once_are_fine_and_three_are_not(sandbox: SandboxProcess, api: Caller) -> None:
@@ -199,7 +199,7 @@ def _ignore_errors(url: str) -> None:
 def test_it_ends_with_its_parent() -> None:
     script = """
         import os
-        from rsu_pipeline.sandbox.process import SandboxProcess
+        from runsignup_sandbox.process import SandboxProcess
         started = SandboxProcess.start("blank")
         print(started.process.pid, flush=True)
         os._exit(0)
@@ -228,7 +228,7 @@ def _is_zombie(pid: int) -> bool:
 
 
 def test_another_host_needs_permission() -> None:
-    command = [sys.executable, "-m", "rsu_pipeline.sandbox", "--host", "0.0.0.0", "--scale", "blank"]  # noqa: S104
+    command = [sys.executable, "-m", "runsignup_sandbox", "--host", "0.0.0.0", "--scale", "blank"]  # noqa: S104
     done = subprocess.run(command, stderr=subprocess.PIPE, text=True, timeout=20, check=False)
     assert done.returncode == 2
     assert "--allow-remote" in done.stderr

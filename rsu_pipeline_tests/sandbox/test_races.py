@@ -3,8 +3,8 @@
 from datetime import datetime
 from zoneinfo import ZoneInfo
 
-from rsu_pipeline.sandbox.process import SandboxProcess
 from rsu_pipeline_tests.sandbox.conftest import NOW, Caller, caller, code
+from runsignup_sandbox.process import SandboxProcess
 
 
 def _names(api: Caller, **params: object) -> list[str]:

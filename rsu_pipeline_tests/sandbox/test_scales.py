@@ -6,13 +6,13 @@ from datetime import date
 
 import pytest
 
-from rsu_pipeline.sandbox.encoding import encode
-from rsu_pipeline.sandbox.process import SandboxProcess
-from rsu_pipeline.sandbox.rows import active_row, encoded_active
-from rsu_pipeline.sandbox.scales import Spec, build
-from rsu_pipeline.sandbox.times import day_of, minute_text
-from rsu_pipeline.sandbox.world import World
 from rsu_pipeline_tests.sandbox.conftest import NOW, Caller
+from runsignup_sandbox.encoding import encode
+from runsignup_sandbox.process import SandboxProcess
+from runsignup_sandbox.rows import active_row, encoded_active
+from runsignup_sandbox.scales import Spec, build
+from runsignup_sandbox.times import day_of, minute_text
+from runsignup_sandbox.world import World
 
 
 def _future(world: World) -> int:

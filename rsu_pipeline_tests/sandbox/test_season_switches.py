@@ -3,7 +3,7 @@
 import pytest
 import requests
 
-from rsu_pipeline.sandbox.process import AdminError, SandboxProcess
+from runsignup_sandbox.process import AdminError, SandboxProcess
 
 
 @pytest.fixture

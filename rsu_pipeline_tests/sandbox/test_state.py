@@ -9,10 +9,10 @@ from typing import Any
 
 import pytest
 
-from rsu_pipeline.sandbox.process import SandboxProcess
-from rsu_pipeline.sandbox.scales import build
-from rsu_pipeline.sandbox.state import VERSION, Origin, encoded_state, load
 from rsu_pipeline_tests.sandbox.conftest import NOW, caller
+from runsignup_sandbox.process import SandboxProcess
+from runsignup_sandbox.scales import build
+from runsignup_sandbox.state import VERSION, Origin, encoded_state, load
 
 
 def _truth(sandbox: SandboxProcess) -> list[Any]:
@@ -49,7 +49,7 @@ def _change_much(sandbox: SandboxProcess) -> int:
 
 
 def _run(*arguments: str) -> "subprocess.CompletedProcess[str]":
-    command = [sys.executable, "-m", "rsu_pipeline.sandbox", *arguments]
+    command = [sys.executable, "-m", "runsignup_sandbox", *arguments]
     return subprocess.run(command, capture_output=True, text=True, timeout=30, check=False)
 
 

@@ -8,7 +8,7 @@ import psycopg2.extras
 from hypothesis import strategies as st
 
 from rsu_pipeline.runsignup.payloads import Registration, decode_registration
-from rsu_pipeline.sync.rows import staged
+from rsu_pipeline.sync.registration_rows import staged
 from rsu_pipeline.warehouse import database
 from rsu_pipeline.warehouse.staging import COLUMNS, REMOVAL_COLUMNS
 

@@ -8,11 +8,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rsu_pipeline.runsignup.errors import ApiError, Cause
+from rsu_pipeline.runsignup.api_errors import ApiError, Cause
 from rsu_pipeline.sync import access, listing
-from rsu_pipeline.sync import partner as sync
+from rsu_pipeline.sync import partner_sync as sync
 from rsu_pipeline.sync.access import Evidence, Verdict
-from rsu_pipeline.sync.desk import CredentialRejected
+from rsu_pipeline.sync.session import CredentialRejected
 from rsu_pipeline.sync.watch import Watch
 from rsu_pipeline.warehouse.events import AccessCandidate
 from rsu_pipeline_tests.hub import Hub

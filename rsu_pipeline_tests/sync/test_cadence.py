@@ -11,7 +11,7 @@ from rsu_pipeline import settings
 from rsu_pipeline.runsignup.payloads import Event, Race
 from rsu_pipeline.settings import CadenceSettings
 from rsu_pipeline.sync import cadence
-from rsu_pipeline.sync.listed_rows import event_row, race_row
+from rsu_pipeline.sync.race_rows import event_row, race_row
 from rsu_pipeline.warehouse.fleet import FleetPartner, FleetRace
 
 START = dt.datetime(2026, 10, 4, 12, 30, tzinfo=dt.UTC)

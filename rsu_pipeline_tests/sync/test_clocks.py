@@ -13,23 +13,23 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from benchmarks.race_morning import fast
 from rsu_pipeline import settings as configuration
 from rsu_pipeline.runsignup import transport
-from rsu_pipeline.sandbox.process import SandboxProcess
 from rsu_pipeline.settings import CadenceSettings
-from rsu_pipeline.simulation import fast
-from rsu_pipeline.sync import cadence, clocks, listing, partner, plan, watch_pace
-from rsu_pipeline.sync import health as judging
+from rsu_pipeline.sync import cadence, clocks, listing, partner_sync, read_plan, watch_pace
+from rsu_pipeline.sync import forecast as judging
 from rsu_pipeline.sync.clocks import Clock, Readings
-from rsu_pipeline.sync.desk import open_desk
+from rsu_pipeline.sync.session import open_desk
 from rsu_pipeline.warehouse import database, hub_clocks
 from rsu_pipeline.warehouse.cursors import EventCursor
 from rsu_pipeline.warehouse.events import StoredEvent
 from rsu_pipeline.warehouse.fleet import FleetPartner, FleetRace
-from rsu_pipeline.warehouse.health import EventRead
+from rsu_pipeline.warehouse.freshness import EventRead
 from rsu_pipeline.warehouse.hub_clocks import HubClock
 from rsu_pipeline_tests.conftest import at
 from rsu_pipeline_tests.hub import Hub
+from runsignup_sandbox.process import SandboxProcess
 
 SKEW = 120.0
 TRUE = 1_790_000_000.0
@@ -271,7 +271,7 @@ def test_a_clock_that_steps_back_while_a_sync_runs_leaves_the_copy_equal(make_hu
         with hub.desk() as desk:
             desk.clock = Clock(SKEW, hub=stepping, database=lambda: dt.datetime.fromtimestamp(admin.clock(), dt.UTC))
             desk.clock.hear(int(admin.clock()), 0.0)
-            partner.sync_participants(desk, partner.make_plan(desk))
+            partner_sync.sync_participants(desk, partner_sync.make_plan(desk))
         admin.clock(advance=200)
     hub.sync()
     hub.assert_equal()
@@ -295,7 +295,7 @@ def test_the_database_clock_stepping_back_loses_nothing_and_blocks_nothing(
             hub.url, hub.sealer, hub.settings, hub.partners[1], lane="routine", run_id="test", say=lambda line: None
         ) as desk:
             listing.refresh_events(desk)
-            partner.sync_participants(desk, partner.make_plan(desk))
+            partner_sync.sync_participants(desk, partner_sync.make_plan(desk))
 
     for step in (86400.0, -3600.0, 0.0):
         with database.session(url, purpose="tests") as conn:
@@ -341,7 +341,7 @@ def test_a_hub_whose_clock_is_ahead_does_not_take_a_race_for_over(ahead: float, 
     begun = race(NOW - HOUR, NOW)
     assert watch_pace.watched([begun], now, SETTINGS, also=also)
     event = StoredEvent(1, 10, "Run", "5K", NOW - HOUR, NOW + 5 * HOUR, False, False, False, True)
-    (planned,) = plan.plan([event], {1: cursor(NOW - HOUR / 2)}, now, also=also).events
+    (planned,) = read_plan.plan([event], {1: cursor(NOW - HOUR / 2)}, now, also=also).events
     assert planned.tier == "window"
 
 

@@ -10,11 +10,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from rsu_pipeline.sync import losses, vanished
-from rsu_pipeline.sync import partner as sync
-from rsu_pipeline.sync.desk import CredentialRejected
+from rsu_pipeline.sync import partner_sync as sync
+from rsu_pipeline.sync.session import CredentialRejected
 from rsu_pipeline.sync.vanished import Answer
 from rsu_pipeline.sync.watch import Watch
-from rsu_pipeline.warehouse import database, health, privacy
+from rsu_pipeline.warehouse import database, freshness, privacy
 from rsu_pipeline.warehouse.containers import PartnerRace
 from rsu_pipeline.warehouse.events import VanishedEvent
 from rsu_pipeline_tests.hub import Hub
@@ -148,8 +148,8 @@ def test_a_deleted_race_fails_until_the_listing_agrees_and_is_quiet_then(make_hu
     assert {call["race_id"] for call in hub.sandbox.admin.stats()["log"]} == {other}
     with database.session(hub.url, purpose="tests") as conn:
         now = dt.datetime.fromtimestamp(hub.sandbox.admin.clock(), dt.UTC)
-        assert {read.race_id for read in health.event_reads(conn, now)} == {other}
-        assert health.partners(conn, now)[0].failures == 0
+        assert {read.race_id for read in freshness.event_reads(conn, now)} == {other}
+        assert freshness.partners(conn, now)[0].failures == 0
 
 
 def test_a_past_race_that_was_deleted_is_noticed_though_nothing_of_it_is_due(make_hub: MakeHub) -> None:

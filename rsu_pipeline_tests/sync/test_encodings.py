@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from rsu_pipeline.sync import rows
+from rsu_pipeline.sync import registration_rows
 from rsu_pipeline.warehouse import database
 from rsu_pipeline_tests.hub import Hub
 
@@ -69,7 +69,7 @@ def as_before(monkeypatch: pytest.MonkeyPatch) -> Callable[[], AbstractContextMa
     def before() -> Iterator[None]:
         with monkeypatch.context() as patch:
             patch.setattr(database, "connect", connect_as_before)
-            patch.setattr(rows, "RULES", b"1")
+            patch.setattr(registration_rows, "RULES", b"1")
             yield
 
     return before
@@ -86,7 +86,7 @@ def test_rows_that_were_stored_in_another_encoding_are_repaired_by_the_next_full
     assert hub.value(sealed) == 30
 
     with monkeypatch.context() as right_session:
-        right_session.setattr(rows, "RULES", b"1")
+        right_session.setattr(registration_rows, "RULES", b"1")
         assert hub.sync(full=True).counts.updated == 0, "which is why the rules have another name"
 
     counts = hub.sync(full=True).counts

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from rsu_pipeline.runsignup.payloads import Event, Race
 from rsu_pipeline.sync import cadence
-from rsu_pipeline.sync.listed_rows import event_row
+from rsu_pipeline.sync.race_rows import event_row
 from rsu_pipeline.warehouse import database, fleet
 from rsu_pipeline.warehouse.event_times import IS_UPCOMING, NEEDS_CLOSING_READ, is_in_window
 from rsu_pipeline_tests.hub import Hub

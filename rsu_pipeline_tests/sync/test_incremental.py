@@ -5,7 +5,7 @@ from collections.abc import Callable
 import pytest
 
 from rsu_pipeline.sync import listing
-from rsu_pipeline.sync import partner as sync
+from rsu_pipeline.sync import partner_sync as sync
 from rsu_pipeline_tests.hub import Hub
 
 MakeHub = Callable[..., Hub]

@@ -8,7 +8,7 @@ import pytest
 
 from rsu_pipeline.settings import CadenceSettings
 from rsu_pipeline.sync import cadence, event_refresh, silent_races, watch_pace
-from rsu_pipeline.sync import partner as sync
+from rsu_pipeline.sync import partner_sync as sync
 from rsu_pipeline.sync.watch import PartnerWatched, Watch
 from rsu_pipeline.warehouse import database, fleet
 from rsu_pipeline.warehouse.fleet import FleetPartner, FleetRace

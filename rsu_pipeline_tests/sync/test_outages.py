@@ -7,12 +7,13 @@ from typing import Any
 import psycopg2
 import pytest
 
+from rsu_pipeline.local import embedded, pg_binaries
+from rsu_pipeline.runsignup.api_errors import ApiError, Cause
 from rsu_pipeline.runsignup.client import Client
-from rsu_pipeline.runsignup.errors import ApiError, Cause
-from rsu_pipeline.sandbox.process import SandboxProcess
-from rsu_pipeline.warehouse import database, embedded, pg_binaries
+from rsu_pipeline.warehouse import database
 from rsu_pipeline_tests.hub import Hub
 from rsu_pipeline_tests.servers import stop_at_once
+from runsignup_sandbox.process import SandboxProcess
 
 SPEC = {
     "partners": 1,
@@ -65,7 +66,7 @@ def test_runsignup_away_for_a_while_is_said_and_recovered_from_without_help(
         sandbox.admin.clear_faults()
     with hub.desk() as desk:
         from rsu_pipeline.sync import listing
-        from rsu_pipeline.sync import partner as sync
+        from rsu_pipeline.sync import partner_sync as sync
 
         listing.refresh_events(desk)
         plan = sync.make_plan(desk)

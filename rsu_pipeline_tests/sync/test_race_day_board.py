@@ -6,9 +6,9 @@ from typing import Any
 import pytest
 
 from rsu_pipeline import settings as configuration
-from rsu_pipeline.sync import race_day
-from rsu_pipeline.sync.race_day import BoardRow, Urgency
-from rsu_pipeline.warehouse.race_day import NearRace
+from rsu_pipeline.sync import race_day_board
+from rsu_pipeline.sync.race_day_board import BoardRow, Urgency
+from rsu_pipeline.warehouse.near_races import NearRace
 
 NOW = dt.datetime(2026, 6, 13, 12, 0, tzinfo=dt.UTC)
 SETTINGS = configuration.load({})
@@ -45,7 +45,7 @@ def race(race_id: int = 1, *, starts_in: float | None = 1.0, hours: float = 6.0,
 
 
 def board(*races: NearRace) -> list[BoardRow]:
-    return race_day.board(races, NOW, SETTINGS, call_seconds=0.7)
+    return race_day_board.board(races, NOW, SETTINGS, call_seconds=0.7)
 
 
 @pytest.mark.parametrize(

@@ -10,7 +10,7 @@ import pytest
 
 from rsu_pipeline.runsignup.payloads import decode_registration
 from rsu_pipeline.sync import listing
-from rsu_pipeline.sync.rows import staged
+from rsu_pipeline.sync.registration_rows import staged
 from rsu_pipeline.warehouse import database, participants
 from rsu_pipeline.warehouse.staging import Source
 from rsu_pipeline_tests.hub import Hub

@@ -6,7 +6,7 @@ import json
 from typing import Any
 
 from rsu_pipeline.runsignup.payloads import decode_registration
-from rsu_pipeline.sync.rows import RULES, digest, staged
+from rsu_pipeline.sync.registration_rows import RULES, digest, staged
 
 # Each member in the forms that are read in ways of their own.
 MEMBERS: dict[str, list[Any]] = {

@@ -6,8 +6,8 @@ from typing import Any
 import psycopg2
 import pytest
 
-from rsu_pipeline.sync import rows
-from rsu_pipeline.warehouse import cursors, database, participants, proof
+from rsu_pipeline.sync import registration_rows
+from rsu_pipeline.warehouse import cursors, database, participants, reconciliation
 from rsu_pipeline_tests.hub import Hub
 
 SPEC = {
@@ -141,7 +141,7 @@ def test_an_incremental_read_seals_what_it_brings(hub: Hub, staged: Staged) -> N
 
 
 def test_rows_read_by_other_rules_are_staged_again(hub: Hub, staged: Staged, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(rows, "RULES", b"other")
+    monkeypatch.setattr(registration_rows, "RULES", b"other")
     read_in_full(hub)
     assert staged() == 30
 
@@ -254,7 +254,7 @@ HASH_BEFORE_0021 = (
 def test_what_was_stored_before_the_payload_became_text_is_recognised_after_the_migration(
     hub: Hub, staged: Staged
 ) -> None:
-    digest = f"seal # {proof.row_hash('t')}"
+    digest = f"seal # {reconciliation.row_hash('t')}"
     hub.execute(f"CREATE TABLE digests AS SELECT t.id, {digest} AS digest FROM runsignup_participants t")
     with database.session(hub.url, purpose="as before") as conn, conn.cursor() as cur:
         cur.execute("SELECT pg_get_triggerdef(oid) FROM pg_trigger WHERE tgname = 'note_foreign_write' ORDER BY 1")

@@ -6,11 +6,11 @@ from collections.abc import Callable
 
 import pytest
 
-from rsu_pipeline.sync import backfill, listing, sharing
-from rsu_pipeline.sync import partner as sync
-from rsu_pipeline.sync.desk import Desk
-from rsu_pipeline.sync.partner import SyncOutcome
-from rsu_pipeline.warehouse import backfill as requests
+from rsu_pipeline.sync import history, listing, sharing
+from rsu_pipeline.sync import partner_sync as sync
+from rsu_pipeline.sync.partner_sync import SyncOutcome
+from rsu_pipeline.sync.session import Desk
+from rsu_pipeline.warehouse import backfill_state as requests
 from rsu_pipeline.warehouse import database, race_locks
 from rsu_pipeline_tests.hub import Hub
 
@@ -208,10 +208,10 @@ def test_two_slices_of_one_backfill_share_its_races(hub: Hub) -> None:
     with hub.desk() as desk:
         requests.ask(desk.conn, 1)
         desk.conn.commit()
-        backfill._list(desk)
+        history._list(desk)
     admin.switch(latency_ms=200)
     before = calls(hub)
-    done: list[backfill.Slice] = []
+    done: list[history.Slice] = []
     threads = [threading.Thread(target=lambda: done.append(hub.history(ask=False))) for _ in range(2)]
     for thread in threads:
         thread.start()

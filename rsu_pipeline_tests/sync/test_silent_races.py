@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import pytest
 
 from rsu_pipeline.sync.silent_races import FIRST_TRY_SECONDS, REST, Race, SilentRaces
-from rsu_pipeline.warehouse.budget import SLOW_SHARE
+from rsu_pipeline.warehouse.call_ledger import SLOW_SHARE
 
 ANSWER, TIMEOUT, INTERVAL = 0.7, 15.0, 20.0
 PLACES = 2

@@ -10,9 +10,9 @@ from collections.abc import Callable
 
 import pytest
 
-from rsu_pipeline.sync import partner as sync
+from rsu_pipeline.sync import partner_sync as sync
 from rsu_pipeline.sync import watch
-from rsu_pipeline.sync.plan import SMALL_RACE
+from rsu_pipeline.sync.read_plan import SMALL_RACE
 from rsu_pipeline.sync.watch import PartnerWatched, Watch
 from rsu_pipeline_tests.hub import Hub
 

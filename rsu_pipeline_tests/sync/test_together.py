@@ -4,12 +4,12 @@ import threading
 import time
 from collections.abc import Callable
 
-from rsu_pipeline.sync import backfill, listing
-from rsu_pipeline.sync import partner as sync
-from rsu_pipeline.sync.backfill import Slice
-from rsu_pipeline.sync.partner import SyncOutcome
+from rsu_pipeline.sync import history, listing
+from rsu_pipeline.sync import partner_sync as sync
+from rsu_pipeline.sync.history import Slice
+from rsu_pipeline.sync.partner_sync import SyncOutcome
 from rsu_pipeline.sync.watch import PartnerWatched, Watch
-from rsu_pipeline.warehouse import backfill as requests
+from rsu_pipeline.warehouse import backfill_state as requests
 from rsu_pipeline_tests.hub import Hub
 
 SPEC = {"partners": 3, "races_per_partner": 3, "events_per_race": 1, "registrations_per_event": 12, "start_in_hours": 2}
@@ -64,7 +64,7 @@ class Together:
                     if finished or not self.history[partner]:
                         requests.ask(desk.conn, desk.partner_id, anew=bool(finished))
                         desk.conn.commit()
-                    self.history[partner].append(backfill.run_slice(desk, 2.0))
+                    self.history[partner].append(history.run_slice(desk, 2.0))
 
 
 def with_past(hub: Hub) -> None:

@@ -7,7 +7,7 @@ import pytest
 
 from rsu_pipeline.runsignup.client import Client
 from rsu_pipeline.sync import access
-from rsu_pipeline.sync import partner as sync
+from rsu_pipeline.sync import partner_sync as sync
 from rsu_pipeline.sync.watch import plan_for_look
 from rsu_pipeline_tests.hub import Hub
 

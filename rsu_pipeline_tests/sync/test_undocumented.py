@@ -5,7 +5,7 @@ from collections.abc import Callable
 import pytest
 
 from rsu_pipeline.errors import SettingsError
-from rsu_pipeline.runsignup.errors import Cause
+from rsu_pipeline.runsignup.api_errors import Cause
 from rsu_pipeline.settings import load
 from rsu_pipeline.sync import access
 from rsu_pipeline.warehouse import credentials, database

@@ -11,13 +11,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from rsu_pipeline import settings as configuration
-from rsu_pipeline.sync import partner as sync
+from rsu_pipeline.sync import partner_sync as sync
 from rsu_pipeline.sync import watch, watch_pace
-from rsu_pipeline.sync.desk import Desk
-from rsu_pipeline.sync.plan import Plan
+from rsu_pipeline.sync.read_plan import Plan
+from rsu_pipeline.sync.session import Desk
 from rsu_pipeline.sync.watch import Watch
 from rsu_pipeline.sync.watch_pace import WatchedRace
-from rsu_pipeline.warehouse import budget, database, race_locks
+from rsu_pipeline.warehouse import call_ledger, database, race_locks
 from rsu_pipeline.warehouse.fleet import FleetRace
 from rsu_pipeline_tests.hub import Hub
 
@@ -142,7 +142,7 @@ def test_calls_of_long_ago_or_that_failed_say_nothing_of_how_long_one_takes(make
 
     def usual() -> float | None:
         with database.session(hub.url, purpose="tests") as conn:
-            return budget.usual_call_seconds(conn)
+            return call_ledger.usual_call_seconds(conn)
 
     def call(endpoint: str, began: str, seconds: int, error: str | None = None) -> None:
         hub.execute(

@@ -2,8 +2,9 @@
 
 import subprocess
 
-from rsu_pipeline.commands import backup
-from rsu_pipeline.warehouse import client_programs, database
+from rsu_pipeline.cli import backup
+from rsu_pipeline.local import client_programs
+from rsu_pipeline.warehouse import database
 
 
 def dump(url: str) -> str:

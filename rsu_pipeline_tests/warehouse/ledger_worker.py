@@ -12,47 +12,47 @@ from dataclasses import replace
 from typing import Any
 
 from rsu_pipeline import settings as configuration
-from rsu_pipeline.runsignup.errors import BudgetExhausted
-from rsu_pipeline.sync import desk
-from rsu_pipeline.warehouse import budget, credentials, database, fleet
-from rsu_pipeline.warehouse.sealing import Sealer
+from rsu_pipeline.runsignup.api_errors import BudgetExhausted
+from rsu_pipeline.sync import session
+from rsu_pipeline.warehouse import call_ledger, credentials, database, fleet
+from rsu_pipeline.warehouse.secret_box import Sealer
 
 
 def main(order: dict[str, Any]) -> None:
     with database.session(order["url"], purpose="ledger worker") as conn:
-        limits = budget.Limits(
+        limits = call_ledger.Limits(
             order["calls_per_hour"],
             order["max_in_flight"],
             all_credentials=order.get("all_credentials", True),
             race_day_call_seconds=order.get("race_day_seconds", 15.0),
         )
-        ledger = budget.Ledger(conn, order["credential"], order["api_key"], order["lane"], limits)
+        ledger = call_ledger.Ledger(conn, order["credential"], order["api_key"], order["lane"], limits)
         print("ready", flush=True)
         sys.stdin.readline()
         result = {"exhaust": exhaust, "hold": hold, "call": call, "spend": spend}[order["do"]](order, ledger)
         print(json.dumps(result), flush=True)
 
 
-def exhaust(order: dict[str, Any], ledger: budget.Ledger) -> dict[str, Any]:
+def exhaust(order: dict[str, Any], ledger: call_ledger.Ledger) -> dict[str, Any]:
     """Takes and settles calls until none is left."""
     grants: list[int] = []
     while True:
         try:
             grant = ledger.take("participants", 1)
-        except budget.NoCallLeft as error:
+        except call_ledger.NoCallLeft as error:
             return {"grants": grants, "frees_in": error.frees_in, "lane": error.lane}
         grants.append(grant)
         ledger.settle(grant, status=200, error=None, size=10, rows=1)
 
 
-def hold(order: dict[str, Any], ledger: budget.Ledger) -> dict[str, Any]:
+def hold(order: dict[str, Any], ledger: call_ledger.Ledger) -> dict[str, Any]:
     """Takes a call and never ends it."""
     print(json.dumps({"grant": ledger.take("participants", 1)}), flush=True)
     time.sleep(600)
     return {}
 
 
-def call(order: dict[str, Any], ledger: budget.Ledger) -> dict[str, Any]:
+def call(order: dict[str, Any], ledger: call_ledger.Ledger) -> dict[str, Any]:
     """Makes so many real calls, as a sync makes them. Without `reserve` the ledger makes the mistake of giving race day's
     place to anyone."""
     if not order.get("reserve", True):
@@ -61,13 +61,13 @@ def call(order: dict[str, Any], ledger: budget.Ledger) -> dict[str, Any]:
     sealer = Sealer(settings.secret_keys, source="RSU_SECRET_KEY")
     with database.session(order["url"], purpose="ledger worker") as conn:
         credential = credentials.open_credential(conn, sealer, order["partner"])
-    client = desk.client_for(settings, credential, ledger)
+    client = session.client_for(settings, credential, ledger)
     races = sum(len(client.races_page(1).races) for _ in range(order["calls"]))
     client.close()
     return {"calls": ledger.calls, "races": races}
 
 
-def spend(order: dict[str, Any], _ledger: budget.Ledger) -> dict[str, Any]:
+def spend(order: dict[str, Any], _ledger: call_ledger.Ledger) -> dict[str, Any]:
     """Makes real calls with a partner's credential until its API key has none left. With `by_credential` the ledger makes the
     mistake of counting each credential alone."""
     settings = configuration.load(order["environment"])
@@ -76,7 +76,7 @@ def spend(order: dict[str, Any], _ledger: budget.Ledger) -> dict[str, Any]:
         credential = credentials.open_credential(conn, sealer, order["partner"])
         if order["by_credential"]:
             credential = replace(credential, api_key_id=credential.credential_id)
-        with closing(desk.Clients(settings, conn, order["lane"])) as clients:
+        with closing(session.Clients(settings, conn, order["lane"])) as clients:
             ledger, client = clients.of(credential)
             try:
                 while True:

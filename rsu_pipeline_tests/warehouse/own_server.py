@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from rsu_pipeline.warehouse import pg_binaries
+from rsu_pipeline.local import pg_binaries
 
 USER = "hub"
 DATABASE = "hub"

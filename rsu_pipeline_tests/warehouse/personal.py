@@ -4,7 +4,8 @@ import datetime as dt
 from collections.abc import Callable
 from typing import Any
 
-from rsu_pipeline.warehouse import database, privacy, start_lists
+from rsu_pipeline.start_lists import start_list_store
+from rsu_pipeline.warehouse import database, privacy
 from rsu_pipeline.warehouse.privacy import Done
 from rsu_pipeline_tests.hub import Hub
 
@@ -142,5 +143,5 @@ def assert_gone(hub: Hub, person: Person) -> None:
 
 def build_lists(hub: Hub) -> None:
     with database.session(hub.url, purpose="tests") as conn:
-        start_lists.rebuild(conn, 1, now())
+        start_list_store.rebuild(conn, 1, now())
         conn.commit()

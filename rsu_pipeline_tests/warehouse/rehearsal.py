@@ -19,10 +19,10 @@ import msgspec
 import psycopg2
 from psycopg2.extensions import cursor as Cursor
 
-from rsu_pipeline.sandbox.races import event_object, race_object
-from rsu_pipeline.sandbox.records import Record
-from rsu_pipeline.sandbox.rows import active_row
-from rsu_pipeline.sandbox.world import World
+from runsignup_sandbox.races import event_object, race_object
+from runsignup_sandbox.records import Record
+from runsignup_sandbox.rows import active_row
+from runsignup_sandbox.world import World
 
 SCHEMA = """
 CREATE FUNCTION update_updated_at_column() RETURNS trigger LANGUAGE plpgsql AS $$

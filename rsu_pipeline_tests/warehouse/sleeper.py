@@ -18,9 +18,9 @@ from pathlib import Path
 
 from rsu_pipeline import settings as configuration
 from rsu_pipeline.sync import listing
-from rsu_pipeline.sync import partner as sync
-from rsu_pipeline.sync.desk import open_desk
-from rsu_pipeline.warehouse import budget, database, leases, race_locks, sealing
+from rsu_pipeline.sync import partner_sync as sync
+from rsu_pipeline.sync.session import open_desk
+from rsu_pipeline.warehouse import call_ledger, database, leases, race_locks, secret_box
 from rsu_pipeline.warehouse.database import DatabaseError
 
 BEAT_SECONDS = 0.2
@@ -30,7 +30,7 @@ SILENT_SECONDS = 2.0
 def shorten() -> None:
     """Have leases of this process end within seconds instead of most of a minute."""
     leases.BEAT_SECONDS, leases.SILENT_SECONDS = BEAT_SECONDS, SILENT_SECONDS
-    budget.LEDGER_IDLE_TIMEOUT = "1s"
+    call_ledger.LEDGER_IDLE_TIMEOUT = "1s"
 
 
 def hold(what: str) -> None:
@@ -48,7 +48,7 @@ def sync_partner(partner: str, point: str, times: str) -> None:
     from rsu_pipeline_tests.proof.victim import arm
 
     settings = configuration.load()
-    sealer = sealing.Sealer(settings.secret_keys, source="RSU_SECRET_KEY")
+    sealer = secret_box.Sealer(settings.secret_keys, source="RSU_SECRET_KEY")
     arm(point, int(times), signal.SIGSTOP)
     with open_desk(
         str(settings.database_url), sealer, settings, partner, lane="routine", run_id="sleeper", say=lambda line: None

@@ -10,11 +10,11 @@ from urllib.parse import quote
 import pytest
 from sqlalchemy import create_engine, text
 
-from rsu_pipeline import settings
+from rsu_pipeline import adoption, settings
 from rsu_pipeline.orchestration.storage import sqlalchemy_url
-from rsu_pipeline.warehouse import addresses, adoption, database
+from rsu_pipeline.warehouse import addresses, database
 from rsu_pipeline.warehouse.database import DatabaseError
-from rsu_pipeline_tests.commands.shell import refusal, rsu
+from rsu_pipeline_tests.cli.shell import refusal, rsu
 from rsu_pipeline_tests.warehouse.own_server import PASSWORD, USER, OwnServer, own_server
 from rsu_pipeline_tests.warehouse.sessions import rows
 

@@ -7,9 +7,9 @@ from collections.abc import Iterator
 import pytest
 from psycopg2.extensions import connection as Connection
 
-from rsu_pipeline.warehouse import api_keys, budget, credentials, database, duplicate_partners
+from rsu_pipeline.warehouse import api_keys, call_ledger, credentials, database, duplicate_partners
 from rsu_pipeline.warehouse.credentials import PartnerError
-from rsu_pipeline.warehouse.sealing import Sealer, new_key
+from rsu_pipeline.warehouse.secret_box import Sealer, new_key
 
 OLD, NEW, LATER = new_key(), new_key(), new_key()
 KEY = "clearKEY4711"
@@ -199,12 +199,12 @@ def test_a_name_in_two_unicode_forms_is_one_name(conn: Connection) -> None:
 
 
 def used(conn: Connection, partner: int, *keys: str) -> int:
-    return budget.calls_this_hour(conn, credentials.open_credential(conn, sealer(*keys), partner).api_key_id)
+    return call_ledger.calls_this_hour(conn, credentials.open_credential(conn, sealer(*keys), partner).api_key_id)
 
 
 def call(conn: Connection, partner: int, *keys: str) -> None:
     found = credentials.open_credential(conn, sealer(*keys), partner)
-    ledger = budget.Ledger(conn, found.credential_id, found.api_key_id, "routine", budget.Limits(100, 10))
+    ledger = call_ledger.Ledger(conn, found.credential_id, found.api_key_id, "routine", call_ledger.Limits(100, 10))
     ledger.settle(ledger.take("races", None), status=200, error=None, size=0, rows=0)
 
 

@@ -13,9 +13,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from psycopg2.extensions import connection as Connection
 
-from rsu_pipeline.warehouse import credentials, database, history, pg_binaries
+from rsu_pipeline.local import pg_binaries
+from rsu_pipeline.warehouse import credentials, database, sync_log
 from rsu_pipeline.warehouse.credentials import PartnerError
-from rsu_pipeline.warehouse.sealing import PREFIX, Sealer, SecretKeyError
+from rsu_pipeline.warehouse.secret_box import PREFIX, Sealer, SecretKeyError
 
 CLEAR_KEY, CLEAR_SECRET = "clearKEY4711", "clearSECRET0815"
 BY_SQL = f"""
@@ -337,7 +338,7 @@ def test_a_partner_awaits_its_first_sync_until_a_run_has_tried_and_again_after_a
         return [partner.partner_id for partner in credentials.awaiting_first_sync(conn)]
 
     assert waiting() == [1]
-    history.record(
+    sync_log.record(
         conn,
         partner_id=1,
         race_id=None,

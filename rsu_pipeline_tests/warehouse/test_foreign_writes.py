@@ -10,10 +10,10 @@ import psycopg2
 import psycopg2.errors
 import pytest
 
-from rsu_pipeline.sync.partner import make_plan
+from rsu_pipeline.sync.partner_sync import make_plan
 from rsu_pipeline.warehouse import database, foreign_writes, read_only, roles
 from rsu_pipeline.warehouse.roles import RolesError
-from rsu_pipeline_tests.commands.shell import refusal, rsu
+from rsu_pipeline_tests.cli.shell import refusal, rsu
 from rsu_pipeline_tests.hub import Hub
 from rsu_pipeline_tests.warehouse.sessions import rows
 

@@ -11,8 +11,8 @@ from collections.abc import Callable, Iterator
 import pytest
 
 from rsu_pipeline.sync import listing
-from rsu_pipeline.sync import partner as sync
-from rsu_pipeline.warehouse import budget, database, leases, race_locks
+from rsu_pipeline.sync import partner_sync as sync
+from rsu_pipeline.warehouse import call_ledger, database, leases, race_locks
 from rsu_pipeline.warehouse.leases import BEAT_SECONDS, SILENT_SECONDS, TAKE_OVER_SECONDS, Observer
 from rsu_pipeline_tests.hub import Hub
 from rsu_pipeline_tests.warehouse import sleeper as sleepers
@@ -161,7 +161,7 @@ def test_a_ledger_that_a_standing_process_has_locked_is_free_within_seconds(make
     with asleep(hub.environment, "sync", "1", "while the ledger is locked", "1"):
         began = time.monotonic()
         with database.session(hub.url, purpose="tests") as conn:
-            ledger = budget.Ledger(conn, 1, 1, "race_day", budget.Limits(1000, 2))
+            ledger = call_ledger.Ledger(conn, 1, 1, "race_day", call_ledger.Limits(1000, 2))
             ledger.settle(ledger.take("races", None), status=200, error=None, size=0, rows=0)
         assert time.monotonic() - began < 5
 

@@ -143,8 +143,8 @@ NEWER_THAN_13 = (
 def test_the_sql_keeps_to_postgresql_13() -> None:
     package = resources.files("rsu_pipeline")
     texts = {name: sql for _, name, sql in database.migrations()}
-    for folder in ("warehouse", "warehouse/adoption", "sync", "orchestration"):
-        for entry in package.joinpath(*folder.split("/")).iterdir():
+    for folder in ("warehouse", "local", "start_lists", "adoption", "alerts", "sync", "orchestration"):
+        for entry in package.joinpath(folder).iterdir():
             if entry.name.endswith(".py"):
                 texts[entry.name] = entry.read_text(encoding="utf-8")
     assert len(texts) > len(NAMES) + 10

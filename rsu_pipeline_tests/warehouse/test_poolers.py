@@ -10,7 +10,7 @@ import pytest
 
 from rsu_pipeline.warehouse import database, poolers, race_locks
 from rsu_pipeline.warehouse.database import DatabaseError
-from rsu_pipeline_tests.commands.shell import rsu
+from rsu_pipeline_tests.cli.shell import rsu
 from rsu_pipeline_tests.hub import Hub
 from rsu_pipeline_tests.warehouse.pgbouncer import pgbouncer
 from rsu_pipeline_tests.warehouse.sessions import rows

@@ -7,8 +7,8 @@ import pytest
 
 from rsu_pipeline.warehouse import reachability
 from rsu_pipeline.warehouse.database import DatabaseError
-from rsu_pipeline_tests.commands.shell import refusal, rsu
-from rsu_pipeline_tests.commands.started import free_port
+from rsu_pipeline_tests.cli.shell import refusal, rsu
+from rsu_pipeline_tests.cli.started import free_port
 from rsu_pipeline_tests.conftest import at
 
 

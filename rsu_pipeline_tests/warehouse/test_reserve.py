@@ -11,13 +11,13 @@ from hypothesis import strategies as st
 from psycopg2.extensions import connection as Connection
 
 from rsu_pipeline.sync.watch import Watch
-from rsu_pipeline.warehouse import budget, database, fleet
+from rsu_pipeline.warehouse import call_ledger, database, fleet
 from rsu_pipeline.warehouse.advisory_locks import Kind
-from rsu_pipeline.warehouse.budget import LANES, Lane, Ledger, Limits
+from rsu_pipeline.warehouse.call_ledger import LANES, Lane, Ledger, Limits
 from rsu_pipeline_tests.hub import Hub
 from rsu_pipeline_tests.warehouse.fleet_rows import HOUR, MINUTE, Fleet
 from rsu_pipeline_tests.warehouse.ledger_worker import Worker, begin
-from rsu_pipeline_tests.warehouse.test_budget import NoPlace, backdate, ledger_on, sql
+from rsu_pipeline_tests.warehouse.test_call_ledger import NoPlace, backdate, ledger_on, sql
 
 OTHERS: list[Lane] = ["new_partner", "routine", "backfill"]
 
@@ -156,7 +156,7 @@ def test_one_place_is_race_days_and_the_others_keep_at_least_one(
     lane: Lane, most: int, race_day: int, others: int, is_reserved: bool, steps_back: bool, yields: bool
 ) -> None:
     def has_place(lane: Lane, in_flight: int, others: int, *, steps_back: bool = False, is_slow: bool = False) -> bool:
-        return budget.has_place(
+        return call_ledger.has_place(
             lane,
             Limits(1000, most),
             in_flight,
@@ -177,7 +177,7 @@ def test_one_place_is_race_days_and_the_others_keep_at_least_one(
     if lane != "race_day":
         assert has_place(lane, 0, 0, steps_back=steps_back), "a lane that never has a place starves"
         if is_reserved and yields:
-            assert not budget.has_place(
+            assert not call_ledger.has_place(
                 lane, Limits(1000, most), in_flight, others, is_reserved=True, steps_back=steps_back, yields=True
             )
 
@@ -281,11 +281,11 @@ def test_no_lane_lets_race_day_pass_for_longer_than_ten_seconds(
     def sleep(seconds: float) -> None:
         settle(first, grant)
         with monkeypatch.context() as later:
-            later.setattr(budget, "YIELD_SECONDS", 0.0)
+            later.setattr(call_ledger, "YIELD_SECONDS", 0.0)
             ledger_on(others, in_flight=1, lane="routine").take("participants", 1)
         raise NoPlace
 
-    assert budget.YIELD_SECONDS == 10
+    assert call_ledger.YIELD_SECONDS == 10
     with pytest.raises(NoPlace):
         ledger_on(conn, in_flight=1, sleep=sleep).take("participants", 1)
 
@@ -389,7 +389,7 @@ def test_whether_a_race_is_in_its_window_is_asked_again_after_a_few_seconds(
     assert ledger.call_seconds == 15
     Now(conn).starts(1, 9 * HOUR)
     assert ledger.call_seconds == 15
-    monkeypatch.setattr(budget, "RESERVE_CHECK_SECONDS", 0.0)
+    monkeypatch.setattr(call_ledger, "RESERVE_CHECK_SECONDS", 0.0)
     assert ledger.call_seconds == 120
 
 

@@ -11,12 +11,13 @@ import psycopg2
 import psycopg2.errors
 import pytest
 
-from rsu_pipeline.commands.db import db
+from rsu_pipeline.cli.db_command import db
 from rsu_pipeline.settings import project_root
-from rsu_pipeline.warehouse import database, privacy, retention, roles, schema_version, session_settings, start_lists
+from rsu_pipeline.start_lists import start_list_store
+from rsu_pipeline.warehouse import database, privacy, retention, roles, schema_version, session_settings
 from rsu_pipeline.warehouse.database import DatabaseError
 from rsu_pipeline.warehouse.roles import RolesError
-from rsu_pipeline_tests.commands.shell import refusal, rsu
+from rsu_pipeline_tests.cli.shell import refusal, rsu
 from rsu_pipeline_tests.hub import Hub
 from rsu_pipeline_tests.orchestration.runs import sync_partner, use_environment
 from rsu_pipeline_tests.warehouse.sessions import rows
@@ -94,7 +95,7 @@ def test_the_writer_syncs_reads_history_and_cleans_up(hub: Hub, logins: Logins) 
         schema_version.require_current(conn, hub.url)
         assert database.migrate(conn) == [], "`rsu up` looks whether there are migrations to do"
         now = dt.datetime.now(dt.UTC)
-        start_lists.rebuild(conn, 1, now)
+        start_list_store.rebuild(conn, 1, now)
         conn.commit()
         retention.delete_old(conn, now)
         privacy.purge(conn, now.date(), now=now, who="tests")
@@ -184,7 +185,7 @@ def test_what_a_reader_sees_holds_no_contact_data(hub: Hub, logins: Logins) -> N
     (person, *_) = [row for row in hub.sandbox.admin.truth(1)["active"] if row["user"]["email"] and row["user"]["dob"]]
     user = person["user"]
     with database.session(hub.url, purpose="tests") as conn:
-        start_lists.rebuild(conn, 1, dt.datetime.now(dt.UTC))
+        start_list_store.rebuild(conn, 1, dt.datetime.now(dt.UTC))
         conn.commit()
     seen = "\n".join(
         str(row) for name in roles.FOR_READERS for row in rows(logins["reader"], f"SELECT t::text FROM {name} t")
@@ -199,7 +200,7 @@ def test_what_a_reader_sees_holds_no_contact_data(hub: Hub, logins: Logins) -> N
 
 def test_a_reader_of_start_lists_sees_them_alone(hub: Hub, logins: Logins) -> None:
     with database.session(hub.url, purpose="tests") as conn:
-        start_lists.rebuild(conn, 1, dt.datetime.now(dt.UTC))
+        start_list_store.rebuild(conn, 1, dt.datetime.now(dt.UTC))
         conn.commit()
     url = logins["start_lists"]
     assert rows(url, READABLE + "start_list") == [(20,)]

@@ -19,7 +19,7 @@ import requests
 from psycopg2.extensions import connection as Connection
 
 from rsu_pipeline.settings import project_root
-from rsu_pipeline_tests.commands.started import Started, free_port, gone, without_ours
+from rsu_pipeline_tests.cli.started import Started, free_port, gone, without_ours
 from rsu_pipeline_tests.conftest import at
 from rsu_pipeline_tests.hub import SECRET_KEY
 from rsu_pipeline_tests.servers import execute

@@ -15,8 +15,8 @@ from dagster_webserver.webserver import DagsterWebserver
 
 from rsu_pipeline.orchestration import webserver
 from rsu_pipeline.settings import project_root
-from rsu_pipeline_tests.commands.shell import environment, refusal, rsu
-from rsu_pipeline_tests.commands.started import free_port
+from rsu_pipeline_tests.cli.shell import environment, refusal, rsu
+from rsu_pipeline_tests.cli.started import free_port
 from rsu_pipeline_tests.webserver.conftest import Installation
 
 STOP = 'mutation { stopSensor(id: "%s") { __typename } }'

@@ -9,12 +9,12 @@ from typing import Any
 import psycopg2.extras
 from psycopg2.extensions import connection as Connection
 
-from rsu_pipeline.sandbox.process import SandboxProcess
-from rsu_pipeline.sandbox.switches import Switches
 from rsu_pipeline.warehouse import database
 from rsu_pipeline_tests.hub import Hub
 from rsu_pipeline_tests.proof.season import clocks
 from rsu_pipeline_tests.proof.season.clocks import Clocks
+from runsignup_sandbox.process import SandboxProcess
+from runsignup_sandbox.switches import Switches
 
 PAGE_SIZE = 4
 PARTNERS_OF_A_PROGRAM = 3

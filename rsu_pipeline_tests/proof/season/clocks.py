@@ -11,8 +11,8 @@ import re
 
 from psycopg2.extensions import connection as Connection
 
-from rsu_pipeline.sandbox.process import AdminClient
 from rsu_pipeline_tests.servers import execute
+from runsignup_sandbox.process import AdminClient
 
 START = dt.datetime(2027, 5, 12, 13, 7, tzinfo=dt.UTC)
 """When every program begins: 9:07 in New York, a Wednesday."""

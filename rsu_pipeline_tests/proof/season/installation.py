@@ -11,17 +11,17 @@ from dataclasses import replace
 
 from psycopg2.extensions import connection as Connection
 
-from rsu_pipeline.runsignup.errors import ApiError
+from rsu_pipeline.runsignup.api_errors import ApiError
 from rsu_pipeline.settings import Settings
-from rsu_pipeline.sync import backfill, cadence, listing
-from rsu_pipeline.sync import partner as sync
+from rsu_pipeline.sync import cadence, history, listing
+from rsu_pipeline.sync import partner_sync as sync
 from rsu_pipeline.sync.clocks import Clock, Present
-from rsu_pipeline.sync.desk import Clients, CredentialRejected, Desk, desk_on
-from rsu_pipeline.sync.partner import SyncOutcome
+from rsu_pipeline.sync.partner_sync import SyncOutcome
+from rsu_pipeline.sync.session import Clients, CredentialRejected, Desk, desk_on
 from rsu_pipeline.sync.watch import Watch
 from rsu_pipeline.sync.watch_pace import watched
-from rsu_pipeline.warehouse import backfill as requests
-from rsu_pipeline.warehouse import budget, cursors, database, fleet
+from rsu_pipeline.warehouse import backfill_state as requests
+from rsu_pipeline.warehouse import call_ledger, cursors, database, fleet
 from rsu_pipeline.warehouse.credentials import PartnerError
 from rsu_pipeline_tests.hub import Hub
 from rsu_pipeline_tests.proof.season.clocks import Clocks
@@ -111,7 +111,7 @@ class Installation:
             waiting = requests.waiting(conn, self._clocks.hub_now())
         for key in waiting:
             with suppress(*FORESEEN), self._desk(key, lane="backfill") as desk:
-                backfill.run_slice(desk, 1e6)
+                history.run_slice(desk, 1e6)
 
     # The operator.
 
@@ -166,7 +166,7 @@ class Installation:
                 conn.rollback()
 
     @contextmanager
-    def _desk(self, key: str, *, lane: budget.Lane = "routine") -> Iterator[Desk]:
+    def _desk(self, key: str, *, lane: call_ledger.Lane = "routine") -> Iterator[Desk]:
         conn, _, clients = self._sessions(lane)
         with desk_on(
             conn,
@@ -180,7 +180,7 @@ class Installation:
         ) as desk:
             yield desk
 
-    def _sessions(self, lane: budget.Lane) -> tuple[Connection, Connection, Clients]:
+    def _sessions(self, lane: call_ledger.Lane) -> tuple[Connection, Connection, Clients]:
         if lane not in self._open:
             conn = database.connect(self._hub.url, purpose=f"sync {self._run_id}")
             ledger_conn = database.connect(self._hub.url, purpose=f"ledger {self._run_id}")

@@ -1,6 +1,6 @@
 """Rules of the season broken one at a time: each is what an earlier version did, and lost bibs by.
 
-Rule 16 has none: the passes it bounds cost calls and lose nothing, which `sync/test_partner.py` counts.
+Rule 16 has none: the passes it bounds cost calls and lose nothing, which `sync/test_partner_sync.py` counts.
 """
 
 from collections.abc import Callable
@@ -9,12 +9,22 @@ from typing import Any
 import pytest
 
 from rsu_pipeline.runsignup.client import Page
-from rsu_pipeline.sync import access, clocks, event_refresh, listing, partner, plan, race_details, reading, vanished
+from rsu_pipeline.sync import (
+    access,
+    clocks,
+    event_refresh,
+    listing,
+    partner_sync,
+    race_details,
+    race_pass,
+    read_plan,
+    vanished,
+)
 from rsu_pipeline.sync.access import Evidence, Verdict
 from rsu_pipeline.sync.clocks import PageMoment
-from rsu_pipeline.sync.desk import Desk
+from rsu_pipeline.sync.session import Desk
 from rsu_pipeline.sync.vanished import Findings
-from rsu_pipeline.warehouse import backfill, backfill_progress, containers, erasures, participants
+from rsu_pipeline.warehouse import backfill_progress, backfill_state, containers, erasures, participants
 from rsu_pipeline.warehouse.event_times import OVER_AT
 
 Mutant = Callable[[pytest.MonkeyPatch], None]
@@ -49,11 +59,11 @@ def one_new_race_discards_the_listing(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def the_clock_says_when_an_event_is_over(monkeypatch: pytest.MonkeyPatch) -> None:
     """An event whose end has passed is not read any more, and a backfill takes any earlier read of it for the last."""
-    monkeypatch.setattr(plan.cadence, "closing_read", lambda *times: None)
+    monkeypatch.setattr(read_plan.cadence, "closing_read", lambda *times: None)
     after_its_end = f"AND k.last_full_at >= {OVER_AT}"
     queries = [
         (module, name, text)
-        for module in (backfill, backfill_progress)
+        for module in (backfill_state, backfill_progress)
         for name, text in vars(module).items()
         if isinstance(text, str) and after_its_end in text
     ]
@@ -68,12 +78,12 @@ def a_short_page_is_the_last(monkeypatch: pytest.MonkeyPatch) -> None:
     def broken(session: Desk, position: Any, page: Page, loaded: Any) -> bool:
         return page.next.is_short
 
-    monkeypatch.setattr(reading, "_is_end_shown", broken)
+    monkeypatch.setattr(race_pass, "_is_end_shown", broken)
 
 
 def removals_are_not_guarded(monkeypatch: pytest.MonkeyPatch) -> None:
     """Whatever a full read does not see is marked missing, however much it is."""
-    monkeypatch.setattr(reading, "_is_plausible", lambda session, missing, held: True)
+    monkeypatch.setattr(race_pass, "_is_plausible", lambda session, missing, held: True)
 
 
 def a_detail_without_events_is_believed(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -115,7 +125,7 @@ def an_erased_person_comes_back(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def one_refused_event_stops_its_race(monkeypatch: pytest.MonkeyPatch) -> None:
     """A request that RunSignup refuses for one of its events is not repeated without it."""
-    monkeypatch.setattr(partner, "split", lambda result, error: [])
+    monkeypatch.setattr(partner_sync, "split", lambda result, error: [])
 
 
 def a_moved_start_is_seen_at_the_next_listing(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -125,7 +135,7 @@ def a_moved_start_is_seen_at_the_next_listing(monkeypatch: pytest.MonkeyPatch) -
 
 def small_races_are_read_incrementally(monkeypatch: pytest.MonkeyPatch) -> None:
     """A visit asks for what changed, however small the race is."""
-    monkeypatch.setattr(plan, "is_small", lambda *rows: False)
+    monkeypatch.setattr(read_plan, "is_small", lambda *rows: False)
 
 
 MUTANTS: dict[str, Mutant] = {

@@ -12,9 +12,9 @@ from zoneinfo import ZoneInfo
 import pytest
 
 from rsu_pipeline.runsignup import transport
-from rsu_pipeline.sandbox.process import AdminClient
 from rsu_pipeline_tests.proof.season.arena import Arena
 from rsu_pipeline_tests.proof.season.installation import FLOOR, Installation
+from runsignup_sandbox.process import AdminClient
 
 Row = dict[str, Any]
 HOURS = (-3, -0.5, 1, 3, 8, 26, 60, 200)

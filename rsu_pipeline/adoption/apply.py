@@ -1,0 +1,230 @@
+"""The shell around the plan: one transaction, under the lock that migrations take, verified before it is committed."""
+
+import time
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager
+from dataclasses import dataclass
+from textwrap import shorten
+
+import psycopg2
+from psycopg2.extensions import connection as Connection
+from psycopg2.extensions import cursor as Cursor
+
+from rsu_pipeline.adoption.facts import ADOPTED, Facts, count
+from rsu_pipeline.adoption.plan import lacking, plan
+from rsu_pipeline.adoption.refusals import adopted_tables, refuse_rights, refuse_shape
+from rsu_pipeline.adoption.shape import Shape, ident, inspect
+from rsu_pipeline.adoption.steps import Refused, Step, counted
+from rsu_pipeline.adoption.undo import Undo, load_record
+from rsu_pipeline.warehouse import addresses, database, waiting
+from rsu_pipeline.warehouse.secret_box import Sealer
+
+MIGRATED = "rsu_adoption"
+"""The schema in which the migrations are run, to see what they make; gone at the end."""
+DRY_RUN_LOCK_SECONDS = 5
+"""How long a dry run waits for the tables."""
+_SHORT_LOCK_TIMEOUT = """
+SELECT set_config('lock_timeout', least(nullif(setting::int, 0), %s)::text, true) FROM pg_settings WHERE name = 'lock_timeout'
+"""
+
+
+@dataclass(frozen=True)
+class Report:
+    """An adoption done, or rehearsed. Without steps there was nothing to do."""
+
+    steps: tuple[Step, ...]
+    facts: Facts
+    seconds: float
+    locked_seconds: float = 0.0
+    """How long nobody else could use the tables."""
+
+    def lines(self) -> list[str]:
+        """The plan in sentences, table by table."""
+        told = [step for step in self.steps if step.sentence]
+        lines: list[str] = []
+        for subject in dict.fromkeys(step.subject for step in told):
+            lines += [subject, *(f"  {step.sentence}" for step in told if step.subject == subject)]
+            if subject == "partner_provider_credentials" and self.facts.clear_secrets:
+                number = counted(self.facts.clear_secrets, "credential")
+                lines.append(f"  {number} in clear, which the program seals when it next looks")
+        return lines
+
+    def as_json(self) -> dict[str, object]:
+        """The same for programs."""
+        return {
+            "nothing_to_do": not self.steps,
+            "steps": [
+                {"table": step.subject, "what": step.sentence, "rows": step.rows}
+                for step in self.steps
+                if step.sentence
+            ],
+            "rows": self.facts.rows,
+            "moved": self.facts.moving,
+            "credentials_in_clear": self.facts.clear_secrets,
+            "other_credentials_in_clear": [vars(item) for item in self.facts.other_credentials],
+            "keys_in_clear_elsewhere": self.facts.keys_elsewhere,
+            "seconds": round(self.seconds, 1),
+            "locked_seconds": round(self.locked_seconds, 1),
+        }
+
+
+def server_zone(url: str) -> str:
+    """The time zone of the server's sessions by default, in which the older program's `now()` was. Raises
+    DatabaseError."""
+    try:
+        conninfo = addresses.parse(url).for_psycopg2("rsu adopt")
+        with closing(addresses.open_connection(conninfo)) as conn, conn.cursor() as cur:
+            cur.execute("SHOW timezone")
+            return str((cur.fetchone() or ("UTC",))[0])
+    except psycopg2.Error as error:
+        raise database.DatabaseError(database.unreachable(url, error)) from None
+
+
+def adopt(
+    conn: Connection,
+    *,
+    zone: str,
+    dry_run: bool = False,
+    tell: Callable[[Report], None] = lambda report: None,
+    say: Callable[[str], None] = lambda line: None,
+) -> Report:
+    """Adopts the database. `dry_run` does the same and rolls it back, so that it finds whatever PostgreSQL would refuse.
+    `zone` is server_zone's; `tell` is given the plan before anything is done, `say` a line as each step begins.
+
+    All of it is one transaction: whatever goes wrong, the database is as it was. Raises Refused for what is not
+    understood, DatabaseError for what PostgreSQL refuses.
+    """
+    started = time.monotonic()
+    with _whole(conn, dry_run=dry_run), conn.cursor() as cur:
+        report = _adopt(conn, cur, zone, tell=tell, say=say)
+    ended = time.monotonic()
+    locked_at = report.seconds or ended
+    return Report(report.steps, report.facts, ended - started, ended - locked_at)
+
+
+def undo(
+    conn: Connection, sealer: Sealer, *, dry_run: bool = False, log: Callable[[str], None] = lambda line: None
+) -> list[str]:
+    """Give the older program its tables back, all in one transaction, and return what could not be as it was. `dry_run` does
+    the same and rolls it back. Raises Refused, DatabaseError."""
+    with _whole(conn, dry_run=dry_run), conn.cursor() as cur:
+        cur.execute("SELECT current_schema()")
+        (schema,) = cur.fetchone() or (None,)
+        cur.execute("SET LOCAL statement_timeout = 0")
+        database.lock_migrations(cur)
+        inspect(cur, str(schema))
+        load_record(cur)
+        wanted = _wanted(conn, cur)
+        inspect(cur, str(schema))
+        way = Undo(conn, cur, wanted, sealer, log)
+        cur.execute(f"DROP SCHEMA {MIGRATED} CASCADE")
+        way.run()
+    return way.notes
+
+
+@contextmanager
+def _whole(conn: Connection, *, dry_run: bool) -> Iterator[None]:
+    """Commit what is done in the block, or roll it back in a dry run and when it fails."""
+    try:
+        if dry_run:
+            with conn.cursor() as cur:
+                # Whoever comes after it waits as long as it does.
+                cur.execute(_SHORT_LOCK_TIMEOUT, (DRY_RUN_LOCK_SECONDS * 1000,))
+        yield
+        if dry_run:
+            conn.rollback()
+        else:
+            conn.commit()
+    except psycopg2.errors.LockNotAvailable as error:
+        conn.rollback()
+        raise database.DatabaseError(
+            f"{waiting.describe_holders(conn, ADOPTED)}, so that adoption waited in vain and nothing was changed: stop what"
+            " uses the database, and run it again."
+        ) from error
+    except psycopg2.Error as error:
+        if conn.closed:
+            raise
+        conn.rollback()
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise database.DatabaseError(f"The database cannot be adopted, and nothing was changed: {reason}.") from error
+    except BaseException:
+        conn.rollback()
+        raise
+
+
+def _adopt(
+    conn: Connection, cur: Cursor, zone: str, *, tell: Callable[[Report], None], say: Callable[[str], None]
+) -> Report:
+    """Return the plan once it is done. Its `seconds` are the monotonic time from which the tables were locked."""
+    cur.execute("SELECT current_schema()")
+    (schema,) = cur.fetchone() or (None,)
+    # A rewrite of the largest table may take longer than a role's statements usually may.
+    cur.execute("SET LOCAL statement_timeout = 0")
+    found = inspect(cur, str(schema))
+    if _is_migrated(found):
+        return Report((), Facts(), 0.0)
+    refuse_rights(found)
+    database.lock_migrations(cur)
+    wanted = _wanted(conn, cur)
+    found = inspect(cur, str(schema))
+    if _is_migrated(found):
+        return Report((), Facts(), 0.0)
+    refuse_shape(found, wanted)
+    say("waiting for the tables to be free")
+    cur.execute(f"LOCK TABLE {', '.join(map(ident, adopted_tables(found)))} IN ACCESS EXCLUSIVE MODE")
+    locked_at = time.monotonic()
+    found = inspect(cur, found.schema)
+    refuse_shape(found, wanted)
+    say("counting rows")
+    facts = count(cur, found, wanted)
+    steps = plan(found, wanted, facts, zone)
+    report = Report(tuple(steps), facts, locked_at)
+    tell(report)
+    _apply(cur, steps, say)
+    cur.execute(f"DROP SCHEMA {MIGRATED} CASCADE")
+    say("comparing with a new database")
+    if rest := lacking(inspect(cur, found.schema), wanted):
+        what = f"{rest[0].subject} different from a new database's ({rest[0].sentence or 'comments'})"
+        raise Refused(f"Adoption would leave {what}, so nothing was changed.")
+    return report
+
+
+def _is_migrated(found: Shape) -> bool:
+    """Whether this program's migrations are recorded in a schema. Raises Refused when another's are."""
+    if "schema_migrations" not in found.tables:
+        return False
+    columns = found.tables["schema_migrations"].columns
+    if missing := [name for name in ("version", "name", "digest") if name not in columns]:
+        raise Refused(
+            f"Table schema_migrations has no column {missing[0]}, so another program's migrations are recorded there:"
+            " rename it, and adopt again."
+        )
+    return True
+
+
+def _wanted(conn: Connection, cur: Cursor) -> Shape:
+    """What the migrations make: their tables, recorded as applied, in a schema of their own."""
+    cur.execute(f"CREATE SCHEMA {MIGRATED}; SET LOCAL search_path TO {MIGRATED}")
+    database.apply_migrations(conn)
+    return inspect(cur, MIGRATED)
+
+
+def _apply(cur: Cursor, steps: list[Step], say: Callable[[str], None]) -> None:
+    # Checks that are put off would stand in the way of changing their tables.
+    cur.execute("SET CONSTRAINTS ALL IMMEDIATE")
+    for number, step in enumerate(steps, 1):
+        if step.sentence:
+            say(shorten(f"[{number}/{len(steps)}] {step.subject}: {step.sentence}", 100, placeholder=" …"))
+        for statement in step.sql:
+            try:
+                cur.execute(statement)
+            except psycopg2.errors.LockNotAvailable:
+                raise
+            except psycopg2.Error as error:
+                if cur.connection.closed:
+                    raise
+                reason = (error.diag.message_primary or type(error).__name__).strip()
+                raise Refused(
+                    f"{step.subject} cannot be adopted ({step.sentence or step.phase.name}), and nothing was changed:"
+                    f" PostgreSQL says {reason!r}. Put right what it names, and adopt again."
+                ) from error

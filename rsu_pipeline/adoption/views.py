@@ -1,0 +1,93 @@
+"""The views that displays and scoring read: taken down while their columns change, and put back with the same columns, in the same
+order, readable by the same roles.
+
+Our part of a view is what the migrations make it: active registrations, indexed columns. What an older view has of other
+providers stays, read from its own definition.
+"""
+
+import re
+
+from rsu_pipeline.adoption.shape import Shape, View, ident, literal
+from rsu_pipeline.adoption.steps import Phase, Refused, Step, listing
+from rsu_pipeline.warehouse.credentials import PROVIDER
+
+TELLTALE = {
+    "unified_participants": ("runsignup_participants", "removed_at"),
+    "unified_events": ("runsignup_events", "gone_at"),
+    "race_owners": ("partner_races", "lost_at"),
+    "start_list": ("start_list_entries", "registration_id"),
+    "reader_partners": ("timing_partners", "partition_key"),
+    "reader_races": ("runsignup_races", "detail_as_of"),
+    "reader_events": ("runsignup_events", "gone_at"),
+    "reader_participants": ("runsignup_participants", "removed_at"),
+}
+"""By view, a column that it reads only when it is ours."""
+
+
+def is_ours(view: View) -> bool:
+    return TELLTALE[view.name] in view.reads
+
+
+def refuse_unknown_columns(theirs: View, ours: View) -> None:
+    """Raises Refused for a view with other columns than displays are known to read."""
+    if odd := [*sorted(theirs.columns.keys() - ours.columns), *sorted(ours.columns.keys() - theirs.columns)]:
+        word = "has a column" if odd[0] in theirs.columns else "lacks the column"
+        raise Refused(f"View {theirs.name} {word} {odd[0]}, which is not expected: rename the view, and adopt again.")
+
+
+def view_steps(found: Shape, wanted: Shape) -> list[Step]:
+    """Steps for each of the two views that is not ours yet."""
+    steps = []
+    for name, ours in wanted.views.items():
+        theirs = found.views.get(name)
+        if theirs is None:
+            steps.append(Step(name, Phase.VIEWS, "made", (_create(ours, ours.definition, ""), _comment(ours))))
+        elif not is_ours(theirs):
+            others = sorted(set(theirs.relations) - wanted.tables.keys())
+            sentence = "put back with the same columns, without registrations and events that are gone"
+            if others:
+                sentence += f"; what it has of other providers stays ({listing(others)})"
+            if theirs.grants:
+                sentence += f"; {len(theirs.grants)} grants given again"
+            definition = _definition(theirs, ours, keep_others=bool(others))
+            owner = [
+                # A view reads with the rights of its owner.
+                f"GRANT SELECT ON {', '.join(map(ident, sorted(set(ours.relations))))} TO {ident(theirs.owner)}",
+                f"ALTER VIEW {ident(name)} OWNER TO {ident(theirs.owner)}",
+            ] * (theirs.owner != found.user)
+            triggers = [trigger.definition for trigger in theirs.triggers]
+            sql = [_create(ours, definition, theirs.options), _comment(ours), *triggers, *theirs.grants, *owner]
+            steps += [
+                Step(name, Phase.VIEWS_DOWN, "", (f"DROP VIEW {ident(name)}",)),
+                Step(name, Phase.VIEWS, sentence, tuple(sql)),
+            ]
+    return steps
+
+
+def _create(view: View, definition: str, options: str) -> str:
+    return f"CREATE VIEW {ident(view.name)}{f' WITH ({options})' if options else ''} AS {definition}"
+
+
+def _comment(view: View) -> str:
+    return f"COMMENT ON VIEW {ident(view.name)} IS {literal(view.comment or '')}"
+
+
+def _definition(theirs: View, ours: View, *, keep_others: bool) -> str:
+    """Ours with the older view's order and types, and its rows of other providers if any."""
+    if theirs.columns == ours.columns and list(theirs.columns) == list(ours.columns) and not keep_others:
+        return ours.definition
+    columns = ", ".join(f"u.{ident(name)}{_cast(name, theirs, ours)} AS {ident(name)}" for name in theirs.columns)
+    definition = f"SELECT {columns} FROM ({ours.definition}) u"
+    if keep_others:
+        names = ", ".join(f"o.{ident(name)}{_cast(name, theirs, theirs)}" for name in theirs.columns)
+        definition += (
+            f" UNION ALL SELECT {names} FROM ({theirs.definition}) o"
+            f" WHERE lower(o.source_provider) IS DISTINCT FROM {literal(PROVIDER)}"
+        )
+    return definition
+
+
+def _cast(name: str, theirs: View, ours: View) -> str:
+    """A cast to the older view's type. A `varchar` loses its limit, since a longer value would be cut."""
+    kind = re.sub(r"^character varying\(\d+\)$", "character varying", theirs.columns[name])
+    return "" if kind == ours.columns[name] else f"::{kind}"

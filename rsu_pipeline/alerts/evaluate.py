@@ -1,0 +1,117 @@
+"""One evaluation: record the open problems, and send the notifications that are due."""
+
+import datetime as dt
+import time
+from collections.abc import Callable, Collection, Sequence
+from dataclasses import dataclass, field
+
+from psycopg2.extensions import connection as Connection
+
+from rsu_pipeline.alerts import alert_store
+from rsu_pipeline.alerts.alert_store import Alert, Problem
+from rsu_pipeline.alerts.notify import Sent, send
+from rsu_pipeline.alerts.rules import HUB_KINDS, TITLES
+from rsu_pipeline.alerts.transitions import plan
+from rsu_pipeline.settings import AlertSettings
+
+SENDING_SECONDS = 25.0
+"""How long one evaluation starts new messages. The rest are sent at the next one. Dagster abandons a tick after 60 s."""
+LINES = 20
+"""Problems that one message spells out."""
+
+
+@dataclass
+class Looked:
+    """The result of an evaluation: open problems, messages accepted and not accepted by a service, the services that failed."""
+
+    wrong: int = 0
+    told: int = 0
+    cleared: int = 0
+    sent: int = 0
+    unsent: int = 0
+    failing: set[str] = field(default_factory=set)
+
+
+def look(
+    conn: Connection,
+    problems: Sequence[Problem],
+    settings: AlertSettings,
+    now: dt.datetime,
+    say: Callable[[str], None],
+    *,
+    kinds: Collection[str] = HUB_KINDS,
+    send: Callable[[Sequence[str], str, str], list[Sent]] = send,
+) -> Looked:
+    """Record the open problems and send what is due, one message per kind. Commits.
+
+    A message that no service accepted stays due and is sent again at the next evaluation. Alerts of other `kinds` are left
+    alone.
+    """
+    before = [alert for alert in alert_store.unsettled(conn, now) if alert.kind in kinds]
+    to_tell, over = plan(before, problems, now)
+    alert_store.note(conn, problems, now, kinds)
+    alert_store.clear(conn, [alert.alert_id for alert in over], now)
+    if not settings.urls:
+        alert_store.forget_unsent(conn)
+    conn.commit()
+    done = Looked(wrong=len({problem.cause for problem in problems}))
+    if not settings.urls:
+        return done
+    ends = time.monotonic() + SENDING_SECONDS
+    told_before = {alert.cause for alert in before if alert.cleared_at is None and alert.told_at}
+
+    def deliver(title: str, lines: list[str]) -> bool:
+        sent = send(settings.urls, title, "\n".join(lines))
+        for one in sent:
+            if not one.ok:
+                done.failing.add(one.scheme)
+                say(f"the notifier of kind {one.scheme} did not accept a message")
+        taken = any(one.ok for one in sent)
+        done.sent += taken
+        done.unsent += not taken
+        return taken
+
+    # Resolved alerts first: a problem that came back before its end was sent is then sent as new.
+    for kind in TITLES:
+        gone = [alert for alert in over if alert.kind == kind and alert.owes_clear]
+        if gone and time.monotonic() < ends and deliver(f"Resolved: {TITLES[kind]}", _cleared_lines(gone)):
+            alert_store.mark_clear_told(conn, [alert.alert_id for alert in gone], now)
+            done.cleared += len(gone)
+            conn.commit()
+    for kind in TITLES:
+        its = [problem for problem in to_tell if problem.kind == kind]
+        if not its:
+            continue
+        causes = [problem.cause for problem in its]
+        lines = _lines(its, settings.link, told_before)
+        if time.monotonic() < ends and deliver(f"RunSignup hub: {TITLES[kind]}", lines):
+            alert_store.mark_told(conn, causes, now)
+            done.told += len(its)
+        else:
+            alert_store.mark_failed(conn, causes)
+        conn.commit()
+    return done
+
+
+def _lines(problems: list[Problem], link: str, told_before: set[tuple[str, str]]) -> list[str]:
+    lines = [
+        ("Still: " if problem.cause in told_before else "")
+        + problem.sentence
+        + (f" {link}/runs/{problem.run_id}" if problem.run_id else "")
+        for problem in problems[:LINES]
+    ]
+    return [*lines, *_more(len(problems))]
+
+
+def _cleared_lines(gone: list[Alert]) -> list[str]:
+    lines = [
+        f"Resolved. Since {alert.first_seen_at:%Y-%m-%d %H:%M} UTC: {alert.sentence}"
+        + ("" if alert.told_at else " (No notification could be sent while it lasted.)")
+        for alert in gone[:LINES]
+    ]
+    return [*lines, *_more(len(gone))]
+
+
+def _more(total: int) -> list[str]:
+    rest = total - LINES
+    return [f"… and {rest} more: `rsu alerts list` shows all."] if rest > 0 else []

@@ -1,0 +1,348 @@
+"""Alert rules: find the open problems. Sentences name partition keys, races and events by number, never people or secrets."""
+
+import datetime as dt
+from collections.abc import Iterator, Sequence
+from urllib.parse import urlsplit
+
+from psycopg2.extensions import connection as Connection
+
+from rsu_pipeline.alerts import alert_store, automation_rules, run_rules
+from rsu_pipeline.alerts.alert_store import Problem
+from rsu_pipeline.setting_values import LOOPBACK_HOSTS
+from rsu_pipeline.settings import Settings
+from rsu_pipeline.sync import clocks, watch_pace
+from rsu_pipeline.sync.race_day_board import longest_silence, unread_since
+from rsu_pipeline.warehouse import (
+    backfill_state,
+    call_ledger,
+    credentials,
+    dagster_runs,
+    duplicate_partners,
+    fleet,
+    foreign_writes,
+)
+from rsu_pipeline.warehouse.automation import has_dagster
+
+STALE_AFTER = dt.timedelta(hours=8)
+STALE_BEFORE_START = dt.timedelta(minutes=45)
+"""For a race that starts within 24 h."""
+VANISHED_FOR = dt.timedelta(hours=1)
+"""How long an event may be missing from its race's detail without a second answer that confirms it."""
+BUDGET_LEFT = 0.1
+"""The alert opens below this share of the hour's routine calls."""
+HISTORY_TRIES = 3
+REGISTRATION_FROM = dt.date(2026, 12, 1)
+"""From this day on a missing caller registration is an alert. RunSignup requires it from 2027-01-01."""
+
+NOT_BEGUN_FOR = dt.timedelta(seconds=80)
+"""How long a first sync or a slice of a backfill may be due without a run. The sensor that launches it ticks every minute."""
+SERVICE_KIND = "service_down"
+
+TITLES = {
+    SERVICE_KIND: "a hub service is down",
+    automation_rules.DAEMON_KIND: "the Dagster daemon is down",
+    "run_failed": "a run failed",
+    "run_stuck": "a run hangs",
+    "credential_rejected": "RunSignup rejects a credential",
+    "access_denied": "RunSignup denies access to a race",
+    "removals_held_back": "removals are pending confirmation",
+    "partner_stale": "a partner is not being synced",
+    "never_synced": "a partner was never synced",
+    "budget_short": "the call budget is nearly used up",
+    "registration_missing": "the caller registration is missing",
+    "duplicate_bibs": "a bib is assigned twice",
+    "dead_watch": "a race in its window is not watched",
+    automation_rules.KIND: "a sensor, a schedule or the queue has stopped",
+    "history_failing": "past editions cannot be read",
+    "backfill_stopped": "a backfill has stopped",
+    "api_key_shared": "two partners share an API key",
+    "foreign_writes": "another program writes to the tables",
+    "clock_skew": "clocks disagree",
+    "notifier_failing": "alerts cannot be sent",
+}
+"""The title of every kind of alert, in the order of notification."""
+HUB_KINDS = frozenset(TITLES) - {SERVICE_KIND}
+"""Kinds that the rules of this module find. Kinds found from outside are in cli/watchdog.py."""
+HEALTH_CHECKS = {
+    automation_rules.DAEMON_KIND: "daemon",
+    automation_rules.KIND: "automation",
+    "dead_watch": "watch",
+    "foreign_writes": "writes",
+    "clock_skew": "clock",
+    **dict.fromkeys(
+        ("run_failed", "run_stuck", "credential_rejected", "access_denied", "partner_stale", "never_synced", "budget_short",
+         "history_failing", "backfill_stopped", "notifier_failing"),
+        "syncs",
+    ),
+}  # fmt: skip
+"""The check of `rsu health` that reports each kind of problem. Kinds that stop nothing are left out."""
+
+
+def find(conn: Connection, settings: Settings, hub_now: dt.datetime) -> list[Problem]:
+    """Return every open problem that the hub's database and the settings show, without those that follow from another problem.
+
+    Args:
+        conn: a session at the database. A transaction is left open.
+        settings: the installation's settings.
+        hub_now: the present by this machine's clock, as Dagster's stamps are. All else uses the believed clocks.
+    """
+    now, _ = clocks.corrected(hub_now, conn, settings.sync.max_clock_skew)
+    found = [
+        *_rejected(conn),
+        *_access_denied(conn, now),
+        *_held_back(conn, now),
+        *_stale(conn, settings, now),
+        *_budget_short(conn, settings),
+        *registration_missing(settings, now),
+        *_duplicate_bibs(conn, now),
+        *dead_watch(conn, settings, now),
+        *_history_failing(conn),
+        *_api_key_shared(conn),
+        *_foreign_writes(conn, now),
+        *_clock_skew(conn, settings),
+        *_notifier_failing(conn),
+    ]
+    if has_dagster(conn):
+        found += [
+            *run_rules.find(conn, hub_now),
+            *automation_rules.find(conn, hub_now),
+            *_never_synced(conn, now),
+            *_backfill_stopped(conn, now),
+        ]
+    return without_consequences(found)
+
+
+def standstills(conn: Connection, settings: Settings, hub_now: dt.datetime) -> list[Problem]:
+    """Return the problems that stop or fail something: the list of `rsu health` and of the asset fleet_health."""
+    return [problem for problem in find(conn, settings, hub_now) if problem.kind in HEALTH_CHECKS]
+
+
+def without_consequences(found: Sequence[Problem]) -> list[Problem]:
+    """Return the problems without those that another problem explains, so that one problem is one alert.
+
+    Runs of a partner fail while its credential is rejected. No first sync and no slice of a backfill is launched while the
+    sensor that launches it, or the whole daemon, has stopped.
+    """
+    rejected = {problem.partner for problem in found if problem.kind == "credential_rejected"}
+    stopped = {
+        problem.key for problem in found if problem.kind in (automation_rules.KIND, automation_rules.DAEMON_KIND)
+    }
+
+    def is_consequence(problem: Problem) -> bool:
+        if problem.kind == "run_failed":
+            return problem.partner is not None and problem.partner in rejected
+        launcher = {"never_synced": "new_credentials", "backfill_stopped": "history"}.get(problem.kind)
+        return launcher is not None and bool(stopped & {launcher, "daemon"})
+
+    return [problem for problem in found if not is_consequence(problem)]
+
+
+def _name(partner_id: int, key: str | None) -> str:
+    return key or f"partner {partner_id}"
+
+
+def _rejected(conn: Connection) -> Iterator[Problem]:
+    for partner_id, key, since in alert_store.rejected(conn):
+        yield Problem(
+            "credential_rejected",
+            str(partner_id),
+            key,
+            f"{_name(partner_id, key)}: RunSignup has rejected the key and secret since {_at(since)}. Nothing is synced. Enter"
+            " valid ones with `rsu partners add`.",
+        )
+
+
+def _access_denied(conn: Connection, now: dt.datetime) -> Iterator[Problem]:
+    for partner_id, key, race_id, event_id, since, is_unknown in alert_store.access_denied(conn, now):
+        what = f"race {race_id}" if event_id is None else f"race {race_id}, event {event_id}"
+        answer = f"lists {what} but answers that it does not exist" if is_unknown else f"denies access to {what}"
+        yield Problem(
+            "access_denied",
+            f"{partner_id}:{race_id}:{event_id or ''}",
+            key,
+            f"{key}: RunSignup {answer} since {since:%Y-%m-%d %H:%M} UTC. Its registrations are not read. The partner's other"
+            " races are. Ask the partner to allow its key there. Access is tried again automatically.",
+        )
+
+
+def _held_back(conn: Connection, now: dt.datetime) -> Iterator[Problem]:
+    for partner_id, key, race_id, event_id in alert_store.held_back(conn):
+        yield Problem(
+            "removals_held_back",
+            f"{partner_id}:{event_id}",
+            key,
+            f"{_name(partner_id, key)}: race {race_id}, event {event_id}: a large share of the registrations is gone at"
+            " RunSignup. They are kept here until an operator confirms the removals.",
+        )
+    for partner_id, key, race_id, event_id in alert_store.vanished_events(conn, now - VANISHED_FOR):
+        yield Problem(
+            "removals_held_back",
+            f"{partner_id}:{event_id}:vanished",
+            key,
+            f"{key}: race {race_id}, event {event_id}: the race's detail no longer has the event, and no second answer confirms"
+            " that it was removed. Its registrations are kept here until RunSignup confirms it or an operator does.",
+        )
+
+
+def _stale(conn: Connection, settings: Settings, now: dt.datetime) -> Iterator[Problem]:
+    longest = max(STALE_AFTER, 2 * dt.timedelta(seconds=settings.cadence.later))
+    before_start = max(STALE_BEFORE_START, 3 * dt.timedelta(seconds=settings.cadence.day))
+    for reading in alert_store.readings(conn, now):
+        sentence = None
+        if reading.near_read_at is not None and now - reading.near_read_at > before_start:
+            sentence = (
+                f"{reading.key}: race {reading.near_race_id} starts within 24 h and was last read before"
+                f" {_at(reading.near_read_at)}."
+            )
+        elif now - reading.last_read_at > longest:
+            sentence = f"{reading.key}: no race has been read since {_at(reading.last_read_at)}."
+        if sentence:
+            step = f" Run `rsu sync --partner {reading.partner_id}`, which reports the cause."
+            yield Problem("partner_stale", str(reading.partner_id), reading.key, sentence + step)
+
+
+def _budget_short(conn: Connection, settings: Settings) -> Iterator[Problem]:
+    limit = max(1, int(settings.budget.calls_per_hour * call_ledger.LANES["routine"]))
+    for partner_ids, keys, used in alert_store.calls_used(conn):
+        left = max(0, limit - used)
+        if left < BUDGET_LEFT * limit:
+            sharing = f", which share one API key: {left}" if len(keys) > 1 else f": {left}"
+            yield Problem(
+                "budget_short",
+                str(partner_ids[0]),
+                keys[0],
+                f"{' and '.join(keys)}{sharing} of {limit} calls of this hour are left for routine syncs. More become free"
+                " within the hour. docs/alerts.md explains how to find out who calls.",
+            )
+
+
+def registration_missing(settings: Settings, now: dt.datetime) -> list[Problem]:
+    """Return a problem if RunSignup will soon reject every call. A local RunSignup requires no registration."""
+    is_local = urlsplit(settings.api.base_url).hostname in LOOPBACK_HOSTS
+    if settings.api.registration is not None or is_local or now.astimezone(dt.UTC).date() < REGISTRATION_FROM:
+        return []
+    return [
+        Problem(
+            "registration_missing",
+            "caller",
+            None,
+            "RSU_API_REG and RSU_API_REG_SECRET are not set. RunSignup requires them from every caller from 2027-01-01.",
+        )
+    ]
+
+
+def _duplicate_bibs(conn: Connection, now: dt.datetime) -> Iterator[Problem]:
+    for partner_id, key, race_id, event_id, entrants in alert_store.duplicate_bibs(conn, now):
+        yield Problem(
+            "duplicate_bibs",
+            f"{partner_id}:{event_id}",
+            key,
+            f"{_name(partner_id, key)}: race {race_id}, event {event_id}: {entrants} entrants share a bib with another entrant.",
+        )
+
+
+def dead_watch(conn: Connection, settings: Settings, now: dt.datetime) -> Iterator[Problem]:
+    """Yield a problem for each race in its window that nothing polls."""
+    races = fleet.races_to_read(conn, now)
+    watched = watch_pace.watched(races, now, settings)
+    in_window = {(race.partner_id, race.race_id) for race in watched}
+    reads = alert_store.race_reads(conn) if in_window else {}
+    allowed = longest_silence(watched, settings)
+    for race in races:
+        its = (race.partner_id, race.race_id)
+        if its not in in_window or its not in reads:
+            continue
+        since = unread_since(race.times, reads[its], now)
+        if now - since > allowed[race.call_budget_id]:
+            yield Problem(
+                "dead_watch",
+                f"{race.partner_id}:{race.race_id}",
+                race.key,
+                f"{race.key}: race {race.race_id} is in its window and has not been read since {since:%H:%M} UTC. Run"
+                f" `rsu sync --partner {race.partner_id} --race {race.race_id}`, and check job watch in the Dagster UI.",
+            )
+
+
+def _history_failing(conn: Connection) -> Iterator[Problem]:
+    for partner_id, key, race_id, failures in alert_store.failing_history(conn, HISTORY_TRIES):
+        yield Problem(
+            "history_failing",
+            f"{partner_id}:{race_id}",
+            key,
+            f"{_name(partner_id, key)}: past editions of race {race_id} failed {failures} times in a row. They are"
+            " retried automatically. `rsu status` shows the error.",
+        )
+
+
+def _api_key_shared(conn: Connection) -> Iterator[Problem]:
+    for group in duplicate_partners.shared_api_keys(conn, intended=False):
+        names = " and ".join(item.label for item in group)
+        yield Problem(
+            "api_key_shared",
+            str(group[0].partner_id),
+            group[0].partition_key,
+            f"{names} have the same API key: they share its calls, and its registrations are stored for each. Enter each"
+            " partner's own key with `rsu partners add`, or the same key with --shared-key if that is intended.",
+        )
+
+
+def _foreign_writes(conn: Connection, now: dt.datetime) -> Iterator[Problem]:
+    for item in foreign_writes.open_writes(conn, now):
+        yield Problem(
+            "foreign_writes",
+            f"{item.table_name}:{item.operation}:{item.login}:{item.program}:{item.address}",
+            None,
+            item.sentence(),
+        )
+
+
+def _clock_skew(conn: Connection, settings: Settings) -> Iterator[Problem]:
+    for item in clocks.disagreements(conn, settings.sync.max_clock_skew):
+        yield Problem("clock_skew", item.machine, None, item.sentence)
+
+
+def _never_synced(conn: Connection, now: dt.datetime) -> Iterator[Problem]:
+    waiting = {
+        partner.key or str(partner.partner_id): partner
+        for partner in credentials.awaiting_first_sync(conn)
+        if partner.entered_at is not None and now - partner.entered_at > NOT_BEGUN_FOR
+    }
+    for key in dagster_runs.without_run(conn, list(waiting)) if waiting else []:
+        partner = waiting[key]
+        if partner.is_active and partner.entered_at is not None:
+            yield Problem(
+                "never_synced",
+                str(partner.partner_id),
+                partner.key,
+                f"{key}: nothing has been synced since the credential was entered at {_at(partner.entered_at)}, and no run of it"
+                f" is queued. Run `rsu sync --partner {partner.partner_id}`, which reports the cause.",
+            )
+
+
+def _backfill_stopped(conn: Connection, now: dt.datetime) -> Iterator[Problem]:
+    due = backfill_state.due_since(conn, now)
+    late = {key: since for key, (_, since) in due.items() if now - since > NOT_BEGUN_FOR}
+    for key in dagster_runs.without_run(conn, list(late)) if late else []:
+        yield Problem(
+            "backfill_stopped",
+            str(due[key][0]),
+            key,
+            f"{key}: the next slice of its backfill has been due since {_at(late[key])}, and no run of it is queued. Run"
+            f" `rsu backfill --partner {due[key][0]}`, or `rsu backfill --cancel` if it is not wanted.",
+        )
+
+
+def _notifier_failing(conn: Connection) -> Iterator[Problem]:
+    since = alert_store.unsent_since(conn)
+    if since is not None:
+        yield Problem(
+            "notifier_failing",
+            "all",
+            None,
+            f"No notifier of RSU_ALERT_URLS has accepted a message since {_at(since)}. `rsu alerts list` shows the alerts without"
+            " a notification. Correct the addresses, then run `rsu alerts test`.",
+        )
+
+
+def _at(moment: dt.datetime) -> str:
+    return f"{moment.astimezone(dt.UTC):%Y-%m-%d %H:%M} UTC"

@@ -1,0 +1,65 @@
+"""`rsu alerts`: open alerts and their notifications."""
+
+import sys
+
+import click
+from rich.table import Column
+
+from rsu_pipeline import installation
+from rsu_pipeline.alerts import alert_store as kept
+from rsu_pipeline.cli.common import DisplayTable, hub, show_json, show_table
+
+
+@click.group()
+def alerts() -> None:
+    """Show open alerts and test their notifications.
+
+    The sensor `alerts` notifies operators once per problem, by the notifiers of RSU_ALERT_URLS. docs/alerts.md describes each
+    kind of alert and what to do.
+    """
+
+
+@alerts.command()
+def test() -> None:
+    """Send one message to every address in RSU_ALERT_URLS.
+
+    Shows the kind of each service and whether it accepted the message. The addresses are secrets. Exit code 1 if one
+    failed, 2 if none is set.
+    """
+    settings = installation.current().settings.alerts
+    if not settings.urls:
+        click.echo("Error: RSU_ALERT_URLS is not set, so no notifications are sent.", err=True)
+        sys.exit(2)
+    from rsu_pipeline.alerts.notify import send
+
+    sent = send(settings.urls, "RunSignup hub: a test", f"This is a test. Nothing is wrong. {settings.link}")
+    for one in sent:
+        click.echo(f"{one.scheme}: {'accepted the message' if one.ok else 'failed'}")
+    if not all(one.ok for one in sent):
+        sys.exit(1)
+
+
+@alerts.command("list")
+@click.option("--json", "as_json", is_flag=True, help="Output JSON.")
+def list_(as_json: bool) -> None:
+    """Show the open alerts, oldest first."""
+    with hub("alerts list") as conn:
+        found = kept.open_alerts(conn)
+    if as_json:
+        names = ("kind", "partner", "sentence", "run_id", "first_seen_at", "last_seen_at", "told_at", "failed_sends")
+        show_json([{"cause": alert.key} | {name: getattr(alert, name) for name in names} for alert in found])
+        return
+    if not found:
+        click.echo("No open alerts.")
+        return
+    table = DisplayTable(
+        Column("kind", no_wrap=True), "what", Column("since (UTC)", no_wrap=True), "notified", box=None
+    )
+    for alert in found:
+        table.add_row(
+            alert.kind,
+            alert.sentence,
+            f"{alert.first_seen_at:%Y-%m-%d %H:%M}",
+            f"{alert.told_at:%Y-%m-%d %H:%M}" if alert.told_at else "no",
+        )
+    show_table(table)

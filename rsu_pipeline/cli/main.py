@@ -1,0 +1,79 @@
+"""The `rsu` command. Exit codes: 0 success, 1 some races or partners failed, 2 usage or configuration error."""
+
+import sys
+
+import click
+
+from rsu_pipeline import private_files
+from rsu_pipeline.cli.lazy_group import LazyCommand, LazyGroup
+from rsu_pipeline.errors import RsuError
+from rsu_pipeline.warehouse.database import describe_database_error
+
+PACKAGE = "rsu_pipeline.cli"
+COMMANDS = {
+    "alerts": LazyCommand(f"{PACKAGE}.alerts_command:alerts", "Show open alerts and test their notifications."),
+    "backfill": LazyCommand(f"{PACKAGE}.backfill_command:backfill", "Read the registrations of past editions."),
+    "db": LazyCommand(f"{PACKAGE}.db_command:db", "Manage the hub's database: migrate, adopt, export, import."),
+    "demo": LazyCommand(f"{PACKAGE}.up_command:demo", "Start everything with a local RunSignup and invented people."),
+    "health": LazyCommand(f"{PACKAGE}.health_command:health", "Check whether everything works."),
+    "partners": LazyCommand(
+        f"{PACKAGE}.partners_command:partners", "Manage timing partners and their RunSignup credentials."
+    ),
+    "privacy": LazyCommand(f"{PACKAGE}.privacy_command:privacy", "Remove personal data that is no longer kept."),
+    "race-day": LazyCommand(
+        f"{PACKAGE}.race_day_command:race_day", "Show whether each race near its start is in sync."
+    ),
+    "report": LazyCommand(f"{PACKAGE}.report_command:report", "Write a report of upcoming events to one HTML file."),
+    "sandbox": LazyCommand(f"{PACKAGE}.sandbox_command:sandbox", "Run a local RunSignup with invented partners."),
+    "secrets": LazyCommand(f"{PACKAGE}.secrets_command:secrets", "Manage the key that encrypts partners' secrets."),
+    "start-list": LazyCommand(f"{PACKAGE}.start_list_command:start_list", "Show the start list of an event."),
+    "status": LazyCommand(f"{PACKAGE}.status_command:status", "Show what is stored, and when it was last read."),
+    "sync": LazyCommand(f"{PACKAGE}.sync_command:sync", "Sync partners' events and registrations now."),
+    "up": LazyCommand(f"{PACKAGE}.up_command:up", "Start the Dagster UI, the daemon and the database."),
+}
+
+
+@click.group(cls=LazyGroup, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
+@click.version_option(package_name="rsu-pipeline")
+def rsu() -> None:
+    """Keep a race-data hub's PostgreSQL equal to RunSignup.
+
+    \b
+    First steps:
+      rsu up                    start everything (UI: http://127.0.0.1:3000)
+      rsu partners add "Acme"   add a partner with its RunSignup key and secret
+      rsu sync                  sync every partner now
+      rsu backfill --wait       read past editions too
+      rsu status                show what is stored, and when it was last read
+
+    Settings come from environment variables. docs/reference.md lists them.
+    """
+
+
+rsu.lazy_commands = COMMANDS
+
+
+def main() -> None:
+    """Run the command line. An expected error prints one sentence and exits with code 2."""
+    private_files.set_umask()
+    try:
+        rsu.main(standalone_mode=False)
+    except click.ClickException as error:
+        error.show()
+        sys.exit(error.exit_code)
+    except (click.Abort, KeyboardInterrupt):
+        click.echo("Stopped.", err=True)
+        sys.exit(130)
+    except RsuError as error:
+        click.echo(f"Error: {error}", err=True)
+        sys.exit(2)
+    except Exception as error:
+        sentence = describe_database_error(error)
+        if sentence is None:
+            raise
+        click.echo(f"Error: {sentence}", err=True)
+        sys.exit(2)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,39 @@
+"""`rsu report`: how upcoming events are filling, as a page for people."""
+
+import datetime as dt
+from pathlib import Path
+
+import click
+
+from rsu_pipeline.cli.common import chosen_partners, hub
+from rsu_pipeline.warehouse import report_queries
+
+
+@click.command()
+@click.option(
+    "--partner", "names", multiple=True, metavar="ID", help="Id or key of a partner. May be repeated. Default: all."
+)
+@click.option(
+    "--html", "path", required=True, type=click.Path(dir_okay=False, path_type=Path), help="The file to write."
+)
+def report(names: tuple[str, ...], path: Path) -> None:
+    """Write a report of upcoming events to one HTML file: registrations, bibs, amounts paid.
+
+    The file is self-contained and has no personal data.
+    """
+    from rsu_pipeline.reports import page
+
+    now = dt.datetime.now(dt.UTC)
+    made = []
+    chosen = chosen_partners(names)
+    with hub("report") as conn:
+        for partner in chosen:
+            rows, changes = (
+                ask(conn, partner.partner_id) for ask in (report_queries.registrations, report_queries.bib_changes)
+            )
+            made.append(page.report(partner.name, rows, changes, now.date()))
+    try:
+        path.write_text(page.html(made, now), encoding="utf-8")
+    except OSError as error:
+        raise click.UsageError(f"Cannot write {path}: {error.strerror}.") from None
+    click.echo(f"{path}: {len(made)} partners, {sum(len(item.events) for item in made)} events")

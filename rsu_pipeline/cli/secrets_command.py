@@ -1,0 +1,91 @@
+"""`rsu secrets`: the key that encrypts partners' secrets."""
+
+import math
+import sys
+
+import click
+
+from rsu_pipeline import installation
+from rsu_pipeline.cli.common import hub
+from rsu_pipeline.warehouse import api_keys, credentials, secret_box
+
+VARIABLE = "RSU_SECRET_KEY"
+
+
+@click.group()
+def secrets() -> None:
+    """Manage the key that encrypts partners' secrets in the database.
+
+    It is RSU_SECRET_KEY (several keys, newest first, separated by commas) or else a file that `rsu` creates at first use,
+    .rsu/secret.key. Keep a copy apart from the database's backups: without it the stored secrets cannot be decrypted.
+    """
+
+
+@secrets.command("new-key")
+def new_key() -> None:
+    """Print a new key for RSU_SECRET_KEY."""
+    click.echo(secret_box.new_key())
+
+
+@secrets.command()
+@click.option("--finish", is_flag=True, help="Drop the old keys once everything is encrypted with the newest.")
+def rotate(finish: bool) -> None:
+    """Encrypt every stored secret again with a new key, while everything runs.
+
+    \b
+    Key file: run it, keep a copy of the file, run it again with --finish.
+      Processes on this machine pick up the new key by themselves.
+    RSU_SECRET_KEY: run it, and it prints a new key. Put that in front
+      wherever the pipeline runs, and restart it. Run it again, then with
+      --finish, and take the old key out.
+
+    Safe to repeat: an interrupted rotation continues. Exit code 1 if no key decrypts a credential.
+    """
+    here = installation.current()
+    in_file = not here.settings.secret_keys
+    key_file = here.settings.home / "secret.key"
+    sealer = here.sealer
+    with hub("secrets rotate") as conn:
+        if finish:
+            # No process may encrypt with a key that is being dropped.
+            with credentials.keys_alone(conn):
+                done = credentials.reseal(conn, sealer)
+                minutes = api_keys.minutes_until_forgotten(conn)
+                if minutes is not None and sealer.key_count > 1:
+                    raise secret_box.SecretKeyError(
+                        "An API key that no partner has any more made calls within the last hour. They count if the key is"
+                        f" entered again. Run `rsu secrets rotate --finish` again in {math.ceil(minutes)} minutes."
+                    )
+                api_keys.delete_unused(conn)
+                conn.commit()
+                dropped = sealer.key_count - 1
+                if in_file and dropped:
+                    secret_box.write_keys(key_file, secret_box.keys_of(key_file)[:1])
+        else:
+            if sealer.key_count == 1 and not in_file:
+                click.echo(
+                    f"Put this key and a comma in front of {VARIABLE} wherever the pipeline runs, restart it, and run"
+                )
+                click.echo("`rsu secrets rotate` again:\n")
+                click.echo(secret_box.new_key())
+                return
+            with credentials.keys_alone(conn):
+                if sealer.key_count == 1:
+                    secret_box.write_keys(key_file, [secret_box.new_key(), *secret_box.keys_of(key_file)])
+                    click.echo(f"Added a new key to {key_file}. Keep a copy of the file apart.")
+            done = credentials.reseal(conn, sealer)
+    click.echo(f"Re-encrypted {done.sealed} credentials, {done.unchanged} unchanged.")
+    if not finish:
+        click.echo("The old keys still decrypt older data. Drop them with `rsu secrets rotate --finish`.")
+    elif not dropped:
+        click.echo("There is only one key, so none was dropped.")
+    elif in_file:
+        click.echo(f"Dropped {dropped} old keys from {key_file}. Older backups need the old keys.")
+    else:
+        click.echo(f"The old keys are no longer needed. Leave only the first in {VARIABLE}, and restart the pipeline.")
+    if done.closed:
+        partners = ", ".join(map(str, done.closed))
+        click.echo(
+            f"No key decrypts the secrets of partner {partners}. Enter them again with `rsu partners add`.", err=True
+        )
+        sys.exit(1)

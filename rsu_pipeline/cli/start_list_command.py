@@ -1,0 +1,121 @@
+"""`rsu start-list`: an event's start list, for people, spreadsheets and programs."""
+
+import csv
+import datetime as dt
+import io
+import re
+
+import click
+from rich.table import Column
+
+from rsu_pipeline.cli.common import DisplayTable, hub, show_json, show_table
+from rsu_pipeline.display import make_printable
+from rsu_pipeline.start_lists import start_list_store
+from rsu_pipeline.warehouse import credentials
+
+COLUMNS = (
+    "bib",
+    "first_name",
+    "last_name",
+    "age",
+    "gender",
+    "city",
+    "state",
+    "team",
+    "problems",
+    "registration_id",
+    "bib_source",
+)
+
+
+@click.command("start-list")
+@click.argument("event", type=click.IntRange(1, 2**63 - 1))
+@click.option("--partner", "name", metavar="ID", help="Id or key of a partner, if two share the race.")
+@click.option("--problems", "problems_only", is_flag=True, help="Only entrants with a problem.")
+@click.option("--csv", "as_csv", is_flag=True, help="Output CSV for spreadsheets: UTF-8, one line per entrant.")
+@click.option("--json", "as_json", is_flag=True, help="Output JSON.")
+def start_list(event: int, name: str | None, problems_only: bool, as_csv: bool, as_json: bool) -> None:
+    """Show the start list of EVENT, RunSignup's id of the event, in order of bib.
+
+    Start lists cover upcoming events and those that ended less than two days ago. Every sync and every new bib updates them.
+    """
+    if as_csv and as_json:
+        raise click.UsageError("--csv and --json exclude each other.")
+    with hub("start-list") as conn:
+        partner_id = None if name is None else credentials.partner(conn, name).partner_id
+        found = start_list_store.list_of(conn, event, dt.datetime.now(dt.UTC), partner_id=partner_id)
+        entries = start_list_store.entries_of(conn, found, problems_only=problems_only)
+    if as_json:
+        show_json(vars(found) | {"entries": [vars(entry) for entry in entries]})
+    elif as_csv:
+        # Bytes, so that neither the terminal's encoding nor the platform's line ends change them.
+        click.echo(as_text(entries).encode(), nl=False)
+    else:
+        click.echo(_head(found))
+        show_table(_table(entries))
+
+
+def as_text(entries: list[start_list_store.Entry]) -> str:
+    """Return the entrants as CSV, with a line of column names."""
+    buffer = io.StringIO()
+    writer = csv.writer(buffer, lineterminator="\r\n")
+    writer.writerow(COLUMNS)
+    for entry in entries:
+        writer.writerow([_cell(getattr(entry, column)) for column in COLUMNS])
+    return buffer.getvalue()
+
+
+# Anybody can register with such a name, and a spreadsheet runs a cell that begins so, also in the wide forms that some
+# programs treat alike. If semicolons end a cell, the text after one begins a new cell.
+_FORMULA = re.compile("(^|;)(\\s*)([=+\\-@＝＋－＠])")
+
+
+def _cell(value: object) -> object:
+    """Return a value as a cell, on one line. A text that a spreadsheet would treat as a formula gets an apostrophe in front."""
+    if isinstance(value, list):
+        value = ", ".join(value)
+    return _FORMULA.sub(r"\1'\2\3", make_printable(value)) if isinstance(value, str) else value
+
+
+def _head(found: start_list_store.StartList) -> str:
+    start = f"{found.start:%Y-%m-%d %H:%M}, the race's time" if found.start else "start unknown"
+    text = f"{found.event}, {found.race} ({start}): {found.entrants:,} entrants, {found.without_bib:,} without a bib"
+    for number, words in (
+        (found.duplicate_bibs, "with a bib of another entrant"),
+        (found.bibs_in_other_events, "with a bib of another event"),
+        (found.out_of_range, "with a bib out of range"),
+        (found.in_two_events, "in two events"),
+    ):
+        text += f", {number:,} {words}" if number else ""
+    return make_printable(text)
+
+
+def shown_bib(entry: start_list_store.Entry) -> str:
+    """Return the bib for people, with its source if it is not on the entrant's own row."""
+    return f"{entry.bib} ({entry.bib_source})" if entry.bib_source in ("team", "bundle") else entry.bib or ""
+
+
+def _table(entries: list[start_list_store.Entry]) -> DisplayTable:
+    columns = (
+        Column("bib", justify="right"),
+        "name",
+        Column("age", justify="right"),
+        "gender",
+        "city",
+        "state",
+        "team",
+    )
+    table = DisplayTable(*columns, "problems", "registration", box=None)
+    for entry in entries:
+        table.add_row(
+            shown_bib(entry),
+            entry.name,
+            "" if entry.age is None else str(entry.age),
+            entry.gender,
+            entry.city,
+            entry.state,
+            entry.team,
+            ", ".join(problem.replace("_", " ") for problem in entry.problems),
+            str(entry.registration_id),
+        )
+    return table

@@ -1,1 +1,0 @@
-"""The commands of `rsu`, one module each. Dagster is imported only by those that need it, inside their functions."""

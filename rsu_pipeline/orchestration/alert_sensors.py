@@ -1,0 +1,61 @@
+"""The sensors `alerts` and `alerts_stand_in`, which notify operators once per problem and again when it is resolved."""
+
+import datetime as dt
+
+import dagster as dg
+
+from rsu_pipeline import installation
+from rsu_pipeline.alerts import alert_store as kept
+from rsu_pipeline.alerts import automation_rules, rules
+from rsu_pipeline.alerts.evaluate import look
+from rsu_pipeline.orchestration.failures import plain_failures
+from rsu_pipeline.orchestration.resources import WarehouseResource
+
+EVALUATE_SECONDS = 30
+"""How often alerts are evaluated. A problem is alerted within two minutes, most of which are the rules' own time limits."""
+
+
+@dg.sensor(
+    minimum_interval_seconds=EVALUATE_SECONDS,
+    default_status=dg.DefaultSensorStatus.RUNNING,
+    description="Notifies operators once per problem and again when it is resolved, by the notifiers of RSU_ALERT_URLS. The"
+    " table alerts records every alert, with or without notifiers.",
+)
+def alerts(context: dg.SensorEvaluationContext, warehouse: WarehouseResource) -> dg.SensorResult:
+    return _look(context, warehouse)
+
+
+@dg.sensor(
+    minimum_interval_seconds=60,
+    default_status=dg.DefaultSensorStatus.RUNNING,
+    description="Replaces the sensor alerts while that one is switched off, fails or does not tick, which is an alert of its"
+    " own.",
+)
+def alerts_stand_in(context: dg.SensorEvaluationContext, warehouse: WarehouseResource) -> dg.SensorResult:
+    with plain_failures(), warehouse.connect("alerts_stand_in") as conn:
+        now = dt.datetime.now(dt.UTC)
+        is_stopped = any(problem.key == alerts.name for problem in automation_rules.find(conn, now))
+    if not is_stopped:
+        return dg.SensorResult(skip_reason="the sensor alerts is working")
+    return _look(context, warehouse)
+
+
+def _look(context: dg.SensorEvaluationContext, warehouse: WarehouseResource) -> dg.SensorResult:
+    settings = installation.current().settings
+    now = dt.datetime.now(dt.UTC)
+    with plain_failures(), warehouse.connect("alerts") as conn, kept.evaluation(conn) as is_mine:
+        if not is_mine:
+            return dg.SensorResult(skip_reason="another process evaluates alerts")
+        problems = rules.find(conn, settings, now)
+        done = look(conn, problems, settings.alerts, now, context.log.warning)
+    if not settings.alerts.urls:
+        return dg.SensorResult(
+            skip_reason=f"{done.wrong} open alerts. Notifications are off (RSU_ALERT_URLS is not set)."
+        )
+    words = f"{done.wrong} open alerts, {done.told} notified, {done.cleared} resolved, {done.sent} messages sent"
+    if done.unsent:
+        words += f", {done.unsent} not accepted by any notifier (sent again at the next tick)"
+    if done.failing:
+        words += f". Failed notifiers: {', '.join(sorted(done.failing))}"
+    context.log.info(words)
+    return dg.SensorResult(skip_reason=words)

@@ -1,0 +1,82 @@
+"""The asset of past editions: fetch and store a slice, report."""
+
+import dagster as dg
+from pydantic import Field
+
+from rsu_pipeline import installation
+from rsu_pipeline.orchestration import run_metadata
+from rsu_pipeline.orchestration.assets.synced_assets import KINDS, partner_events, rebuild_lists
+from rsu_pipeline.orchestration.failures import plain_failures
+from rsu_pipeline.orchestration.partitions import timing_partner
+from rsu_pipeline.orchestration.resources import RunSignupResource, WarehouseResource
+from rsu_pipeline.orchestration.run_config import fields_of, read_config
+from rsu_pipeline.orchestration.run_tags import PARENT_TAG
+from rsu_pipeline.orchestration.table_metadata import OPERATORS, shown
+from rsu_pipeline.sync import history, start_list_rebuild
+from rsu_pipeline.sync.session import Desk
+from rsu_pipeline.warehouse import backfill_progress
+from rsu_pipeline.warehouse import backfill_state as requests
+
+
+class HistoryConfig(dg.Config):
+    """What an operator may request of a partner's backfill."""
+
+    since_year: int | None = Field(
+        default=None, ge=1900, le=2200, description="Leave out events that started in an earlier year. Empty: all."
+    )
+    anew: bool = Field(default=False, description="Read again what was already read.")
+    go_on: bool = Field(
+        default=False, description="Only continue an existing request. The sensor `history` sets it for each slice."
+    )
+
+
+@dg.asset(
+    partitions_def=timing_partner,
+    group_name="runsignup",
+    kinds=KINDS,
+    owners=[OPERATORS],
+    deps=[partner_events],
+    tags={"lane": "backfill"},
+    metadata=shown("runsignup_participants"),
+    config_schema=fields_of(HistoryConfig),
+)
+def participant_history(
+    context: dg.AssetExecutionContext,
+    warehouse: WarehouseResource,
+    runsignup: RunSignupResource,
+) -> dg.MaterializeResult[None]:
+    """Store the registrations of all editions of a partner's races, past ones included.
+
+    One row of `runsignup_participants` is a registration. `history_events` shows which past events were read, which
+    are empty at RunSignup, and which it no longer returns. One run reads for some minutes (RSU_HISTORY_SLICE), and the sensor
+    `history` launches the next until nothing is left. `history_complete` is red until then. Terminating a run, or cancelling
+    the Dagster backfill, cancels the request. Launching it again resumes it.
+    """
+    config = read_config(HistoryConfig, context.op_execution_context.op_config)
+    with plain_failures(), runsignup.desk_of_run(warehouse, context) as desk:
+        _request(context, desk, config)
+        with start_list_rebuild.rebuilt_on_failure(desk):
+            done = history.run_slice(desk, installation.current().settings.history.slice_seconds)
+        progress = backfill_progress.progress(desk.conn, desk.partner_id, desk.now())
+        # An event that ended less than two days ago is past and has a list.
+        if not_built := rebuild_lists(context, desk):
+            raise dg.Failure(not_built, allow_retries=False)
+        return dg.MaterializeResult(metadata=run_metadata.history_metadata(done, progress, desk.ledger))
+
+
+def _request(context: dg.AssetExecutionContext, desk: Desk, config: HistoryConfig) -> None:
+    """Make the partner's request, unless the run only continues one. Repeating a run by hand resumes a cancelled request."""
+    tags = context.run.tags
+    made = requests.request_of(desk.conn, desk.partner_id) if config.go_on else None
+    is_repeated = PARENT_TAG in tags and "dagster/retry_number" not in tags
+    if made is not None and not (made.cancelled_at and is_repeated):
+        return
+    requests.ask(
+        desk.conn,
+        desk.partner_id,
+        since_year=made.since_year if made else config.since_year,
+        anew=config.anew,
+        run_id=context.run.run_id,
+        backfill_id=tags.get("dagster/backfill"),
+    )
+    desk.conn.commit()

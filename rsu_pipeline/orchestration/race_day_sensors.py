@@ -1,0 +1,299 @@
+"""Race day: the job that watches, and the sensors that keep it running, report new bibs and refresh the board."""
+
+import datetime as dt
+import logging
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from functools import lru_cache
+
+import dagster as dg
+from psycopg2.extensions import connection as Connection
+from pydantic import Field
+
+from rsu_pipeline import installation
+from rsu_pipeline import settings as configuration
+from rsu_pipeline.orchestration import run_metadata
+from rsu_pipeline.orchestration.assets.race_day_board_asset import board_metadata
+from rsu_pipeline.orchestration.assets.synced_assets import START_LISTS
+from rsu_pipeline.orchestration.failures import plain_failures
+from rsu_pipeline.orchestration.resources import RunSignupResource, WarehouseResource
+from rsu_pipeline.orchestration.run_config import fields_of, read_config
+from rsu_pipeline.orchestration.run_tags import SHARD_TAG
+from rsu_pipeline.orchestration.schedules import ACTIVE
+from rsu_pipeline.settings import Settings
+from rsu_pipeline.start_lists import start_list_store
+from rsu_pipeline.sync import clocks, watch_pace
+from rsu_pipeline.sync import watch as watching
+from rsu_pipeline.sync.race_day_board import Urgency, read_board
+from rsu_pipeline.sync.watch import PartnerWatched
+from rsu_pipeline.warehouse import bibs, credentials, database, fleet
+
+LOOK_SECONDS = 30
+"""How often the sensor race_day ticks. Every tick costs 0.25 s of processor time, with or without work."""
+BIBS_SECONDS = 20
+"""How often new bibs are reported. They are in the tables before that."""
+BOARD_SECONDS = 60
+"""How often the board is refreshed. An operator who needs more has `rsu race-day --watch`."""
+SUCCESSOR_AHEAD = 60.0
+"""Seconds before a slice ends at which its successor is requested.
+
+The tick may be 30 s late, and a run takes about 5 s to start, on a busy machine 20 s.
+"""
+SENSOR_SECONDS = 15.0
+"""How long bib_changes may start polls of its own in one tick."""
+SENSOR_CALL_SECONDS = 10.0
+"""The longest call of such a poll, which is not repeated. Dagster abandons a tick after 60 s."""
+
+
+class WatchConfig(dg.Config):
+    """Which part of the fleet to watch, and for how long."""
+
+    shard: int = Field(default=0, ge=0, lt=100, description="Number of the shard, from 0. See RSU_WATCH_SHARDS.")
+    seconds: float = Field(
+        default=600.0, gt=0, le=7200, description="Length of the slice in seconds. Its successor takes over."
+    )
+
+
+@dg.op(config_schema=fields_of(WatchConfig))
+def watch_races(context: dg.OpExecutionContext, warehouse: WarehouseResource, runsignup: RunSignupResource) -> None:
+    """Poll the races in their window until the slice ends or none is left. Waits for the predecessor to end."""
+    config = read_config(WatchConfig, context.op_config)
+    here = installation.current()
+    began = time.monotonic()
+    with (
+        plain_failures(),
+        warehouse.connect(f"watch {config.shard}") as conn,
+        database.shard_lock(conn, config.shard, patience=2 * SUCCESSOR_AHEAD) as mine,
+    ):
+        if not mine:
+            context.log.info(f"shard {config.shard} is watched by another run")
+            return
+        # The wait is part of the slice. The sensor uses the run's start, and otherwise each successor would wait longer than
+        # the one before, until one gave up and left a gap.
+        left = max(0.0, config.seconds - (time.monotonic() - began))
+        context.log.info(f"shard {config.shard}: watching for {left:.0f} s")
+        watched = watching.Watch(
+            warehouse.address(),
+            here.sealer,
+            runsignup.settings(),
+            run_id=context.run_id,
+            say=context.log.info,
+            shard=config.shard,
+        )
+        try:
+            done = watched.run(left)
+        except Exception:
+            # A bug that affected one race: the others were read.
+            if not conn.closed:
+                _lists_of_slice(conn, watched.done, context.log.warning)
+            raise
+        lists = _lists_of_slice(conn, done, context.log.warning)
+    for key, partner in sorted(done.items()):
+        context.log_event(dg.AssetMaterialization("participants", partition=key, metadata=_metadata(partner)))
+        if key in lists:
+            context.log_event(dg.AssetMaterialization(START_LISTS, partition=key, metadata=dict(lists[key])))
+    if failed := _trouble(done):
+        raise dg.Failure(
+            f"{len(failed)} races could not be read at their last poll: {'; '.join(failed[:20])}", allow_retries=False
+        )
+
+
+@dg.job(description="Watches the races in their window, for one slice.")
+def watch() -> None:
+    watch_races()
+
+
+def _lists_of_slice(
+    conn: Connection, done: Mapping[str, PartnerWatched], warn: Callable[[str], None]
+) -> dict[str, run_metadata.Metadata]:
+    """Rebuild the start lists of the partners for whom a slice brought anything. Return what is reported, by partition key.
+
+    The sensor bib_changes already handled new bibs. This is for names, new entrants and removals.
+    """
+    found = {
+        key: lists
+        for key, partner in done.items()
+        if not partner.counts.is_unchanged
+        and (lists := _lists(conn, credentials.partner(conn, key).partner_id, warn, anyway=partner.lists_rebuilt))
+    }
+    conn.commit()
+    return found
+
+
+def _trouble(done: Mapping[str, PartnerWatched]) -> list[str]:
+    return [
+        f"{key}, race {race_id}: {problem.removeprefix(f'race {race_id}: ')}"
+        for key, partner in sorted(done.items())
+        for race_id, problem in sorted(partner.trouble.items())
+    ]
+
+
+def _metadata(partner: PartnerWatched) -> dict[str, dg.MetadataValue]:
+    counts = partner.counts
+    numbers = {
+        **run_metadata.rows(counts),
+        "rows_with_faults": counts.with_faults,
+        "bib_changes": counts.bib_changes,
+        "api_calls": partner.calls,
+        "looks": partner.looks,
+        "looks_put_off": partner.busy,
+    }
+    return {name: dg.MetadataValue.int(number) for name, number in numbers.items()}
+
+
+@dg.sensor(
+    job_name=watch.name,
+    minimum_interval_seconds=LOOK_SECONDS,
+    default_status=dg.DefaultSensorStatus.RUNNING,
+    description="Keeps the watch running while any race is in its window: from 4 h before a start until an hour after.",
+)
+def race_day(context: dg.SensorEvaluationContext, warehouse: WarehouseResource) -> dg.SensorResult:
+    settings = installation.current().settings
+    if settings.watch.bib_poll != "watch":
+        return dg.SensorResult(skip_reason="RSU_BIB_POLL is 'sensor': the sensor bib_changes polls by itself")
+    now = dt.datetime.now(dt.UTC)
+    with plain_failures(), warehouse.connect("race_day") as conn:
+        moment, also = clocks.corrected(now, conn, settings.sync.max_clock_skew)
+        races = fleet.races_to_read(conn, moment, also)
+    shards = settings.watch.shards
+    near = {
+        shard: watch_pace.watched(races, moment, settings, shard=shard, shards=shards, also=also)
+        for shard in range(shards)
+    }
+    requests = [
+        request
+        for shard, own in near.items()
+        if own and (request := _successor(context, shard, now, settings.watch.slice_seconds))
+    ]
+    total = sum(map(len, near.values()))
+    words = f"{total} races in their window, {len(races)} ahead, {len(requests)} watches requested"
+    context.log.info(words)
+    return dg.SensorResult(run_requests=requests, skip_reason=None if requests else words)
+
+
+def _successor(
+    context: dg.SensorEvaluationContext, shard: int, now: dt.datetime, seconds: float
+) -> dg.RunRequest | None:
+    """Return a request for a watch of this shard if none is running, or if the running one ends soon without a successor."""
+    filters = dg.RunsFilter(job_name=watch.name, statuses=ACTIVE, tags={SHARD_TAG: str(shard)})
+    active = context.instance.get_run_records(filters)
+    if len(active) > 1:
+        return None
+    run_key = f"watch:{shard}:{now:%Y%m%dT%H%M%S}"
+    if active:
+        began = active[0].start_time
+        if began is None or now.timestamp() - began < seconds - SUCCESSOR_AHEAD:
+            return None
+        run_key = f"watch:{shard}:after:{active[0].dagster_run.run_id}"
+    return dg.RunRequest(
+        run_key=run_key,
+        run_config={"ops": {"watch_races": {"config": {"shard": shard, "seconds": seconds}}}},
+        tags={"lane": "race_day", SHARD_TAG: str(shard)},
+    )
+
+
+@dg.sensor(
+    # With RSU_BIB_POLL=sensor it polls RunSignup for bibs, as often as its calls allow.
+    minimum_interval_seconds=10 if configuration.load().watch.bib_poll == "sensor" else BIBS_SECONDS,
+    default_status=dg.DefaultSensorStatus.RUNNING,
+    description="Reports each new row of the bib log to its partner's partition of participants, and so to the assets that"
+    " depend on it. With RSU_BIB_POLL=sensor it also polls RunSignup itself.",
+)
+def bib_changes(
+    context: dg.SensorEvaluationContext, warehouse: WarehouseResource, runsignup: RunSignupResource
+) -> dg.SensorResult:
+    trouble: list[str] = []
+    if installation.current().settings.watch.bib_poll == "sensor":
+        with plain_failures():
+            done = _own_watch(warehouse.address(), runsignup.settings()).run(SENSOR_SECONDS)
+            trouble = _trouble(done)
+            done.clear()  # each tick reports what its own polls met
+    for problem in trouble:
+        context.log.warning(problem)
+    with plain_failures(), warehouse.connect("bib_changes") as conn:
+        new = bibs.take_new(conn)
+        for item in new:
+            context.instance.report_runless_asset_event(
+                dg.AssetMaterialization("participants", partition=item.key, metadata=_bib_metadata(item))
+            )
+            # Lists that cannot be built do not stop the report. The partner's next sync builds them.
+            if lists := _lists(conn, item.partner_id, context.log.warning, anyway=True):
+                context.instance.report_runless_asset_event(
+                    dg.AssetMaterialization(START_LISTS, partition=item.key, metadata=dict(lists))
+                )
+        # Marked as handled only after the report: a crash between the two reports them twice, never not at all.
+        conn.commit()
+    unread = f". {len(trouble)} races could not be read: {'; '.join(trouble[:20])}" if trouble else ""
+    if not new:
+        return dg.SensorResult(skip_reason=f"no new bib changes{unread}")
+    total = sum(item.total for item in new)
+    words = f"{total} bib changes of {len(new)} partners reported: " + ", ".join(
+        f"{item.key} {item.total}" for item in new
+    )
+    context.log.info(words)
+    return dg.SensorResult(skip_reason=words + unread)
+
+
+@dg.sensor(
+    asset_selection=[dg.AssetKey("race_day_board")],
+    minimum_interval_seconds=BOARD_SECONDS,
+    default_status=dg.DefaultSensorStatus.RUNNING,
+    description="Refreshes the race-day board each minute while any race is on it, without a run.",
+)
+def race_day_board_refresh(context: dg.SensorEvaluationContext, warehouse: WarehouseResource) -> dg.SensorResult:
+    settings = installation.current().settings
+    with plain_failures(), warehouse.connect("race_day_board_refresh") as conn:
+        now = clocks.present(conn, settings.sync.max_clock_skew)
+        rows = read_board(conn, now, settings)
+    # Once more after the last race has left the board, so that it does not stay on it.
+    was_empty = context.cursor == "empty"
+    cursor = "filled" if rows else "empty"
+    if not rows and was_empty:
+        return dg.SensorResult(skip_reason="no race in its window or starting within 24 hours", cursor=cursor)
+    blocked = sum(row.urgency is Urgency.BLOCKED for row in rows)
+    words = f"{len(rows)} races on the board, {blocked} of them do not receive bibs"
+    event = dg.AssetMaterialization("race_day_board", metadata=dict(board_metadata(rows, now)))
+    return dg.SensorResult(asset_events=[event], skip_reason=words, cursor=cursor)
+
+
+@lru_cache(maxsize=1)
+def _own_watch(url: str, settings: Settings) -> watching.Watch:
+    """Return the sensor's own watch of the whole fleet.
+
+    It is kept from tick to tick, because it knows whose turn it is and what the last polls spent of the budget.
+    """
+    settings = replace(
+        settings,
+        api=replace(settings.api, attempts=1, total_timeout=min(settings.api.total_timeout, SENSOR_CALL_SECONDS)),
+        watch=replace(settings.watch, shards=1),
+    )
+    sealer = installation.current().sealer
+    return watching.Watch(url, sealer, settings, run_id="bib_changes", say=logging.getLogger(__name__).info)
+
+
+def _lists(
+    conn: Connection, partner_id: int, warn: Callable[[str], None], *, anyway: bool
+) -> run_metadata.Metadata | None:
+    """Rebuild a partner's start lists in the caller's transaction unless they are current. `anyway` rebuilds them in any case.
+
+    Return what is reported of them, or None.
+    """
+    now = dt.datetime.now(dt.UTC)
+    if not anyway and start_list_store.is_current(conn, partner_id, now):
+        return None
+    built = start_list_store.try_rebuild(conn, partner_id, now)
+    if isinstance(built, start_list_store.NotBuilt):
+        warn(f"partner {partner_id}: its start lists could not be built: {built.reason}")
+        return None
+    return run_metadata.start_lists_metadata(conn, partner_id, built, now)
+
+
+def _bib_metadata(item: bibs.NewBibs) -> dict[str, dg.MetadataValue]:
+    return {
+        "bibs_assigned": dg.MetadataValue.int(item.assigned),
+        "bibs_changed": dg.MetadataValue.int(item.changed),
+        "bibs_cleared": dg.MetadataValue.int(item.cleared),
+        "bib_changes": dg.MetadataValue.int(item.total),
+        "slowest_seconds": dg.MetadataValue.float(round(item.slowest or 0.0, 1)),
+    }

@@ -1,0 +1,401 @@
+"""A partner's sync in three steps: its races and events, the plan, the registrations of its future events.
+
+One race's failure is recorded and the next race goes on; only a spent budget, a refused credential or a refused
+installation end the partner's work. Several syncs of one partner share its races (see `sharing`).
+"""
+
+import datetime as dt
+import time
+from collections import deque
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
+
+from rsu_pipeline.display import sanitize_for_display
+from rsu_pipeline.runsignup.api_errors import ApiError, BudgetExhausted, Cause, Remedy
+from rsu_pipeline.sync import access, cadence, event_refresh, losses, sharing
+from rsu_pipeline.sync import read_plan as planning
+from rsu_pipeline.sync.access import Verdict
+from rsu_pipeline.sync.listing import EventsOutcome, refresh_events, refresh_race
+from rsu_pipeline.sync.race_pass import ReadOutcome, read_race
+from rsu_pipeline.sync.read_plan import Plan, PlannedRead
+from rsu_pipeline.sync.session import Desk
+from rsu_pipeline.warehouse import containers, credentials, cursors, events, sync_log
+from rsu_pipeline.warehouse.events import Access
+from rsu_pipeline.warehouse.staging import Counts
+
+LONGEST_NAME = 80
+"""Characters of a race's name in a line of a log."""
+VERIFIED_FOR = dt.timedelta(hours=1)
+"""How old a proof of access may be before a read that succeeds renews it."""
+
+# An incremental read that failed so may succeed as a full one, which needs no cursor.
+_HEALED_BY_FULL = {Cause.REFUSED, Cause.UNKNOWN_SHAPE, Cause.EVENT_NOT_FOUND, Cause.UNSPECIFIED}
+
+
+def make_plan(
+    desk: Desk, *, incremental_days: float | None = None, force_full: bool = False, race_ids: Sequence[int] = ()
+) -> Plan:
+    """Decides what a sync will read and writes it to `future_events`. `race_ids` keeps the plan returned to these races;
+    PartnerError when one of them has no future event of this partner."""
+    # A lost race is requested all the same when it is named.
+    everything = [
+        replace(event, lost=event.lost and event.race_id not in race_ids)
+        for event in events.events_of(desk.conn, desk.partner_id)
+    ]
+    held = cursors.event_cursors(desk.conn, desk.partner_id)
+    present = desk.clock.present()
+    plan = planning.plan(
+        everything,
+        held,
+        present.now,
+        incremental_days=desk.settings.incremental_days if incremental_days is None else incremental_days,
+        full_read_up_to_rows=desk.settings.full_read_up_to_rows,
+        force_full=force_full,
+        also=present.also,
+    )
+    events.replace_plan(desk.conn, desk.partner_id, [item.row() for item in plan.events])
+    desk.conn.commit()
+    if unknown := sorted(set(race_ids) - {item.event.race_id for item in plan.events}):
+        raise credentials.PartnerError(f"Partner {desk.key} has no race with future events numbered {unknown}.")
+    return plan.only(set(race_ids)) if race_ids else plan
+
+
+@dataclass
+class SyncOutcome:
+    """What reading a partner's registrations did. `out_of_budget` is the number of seconds until a call is free when
+    the budget ended the work, else None; `lost` has a sentence for each race that the partner cannot read any more.
+    `shared` are races that another sync read since this one was requested, `elsewhere` has a sentence for each race that was
+    left to another sync, which is not done with it."""
+
+    reads: list[ReadOutcome] = field(default_factory=list)
+    counts: Counts = field(default_factory=Counts)
+    calls: int = 0
+    seconds: float = 0.0
+    out_of_budget: float | None = None
+    not_read: int = 0
+    lost: dict[int, str] = field(default_factory=dict)
+    shared: set[int] = field(default_factory=set)
+    elsewhere: dict[int, str] = field(default_factory=dict)
+
+    @property
+    def has_read(self) -> bool:
+        """Whether one race could be read, here or by another sync at the same time."""
+        return bool(self.shared) or any(read.error is None for read in self.reads)
+
+    @property
+    def failed_reads(self) -> list[ReadOutcome]:
+        """The reads that failed, but for refusals of races that are lost."""
+        return [
+            read
+            for read in self.reads
+            if read.error and not (read.read.race_id in self.lost and _access_of(read.error))
+        ]
+
+    @property
+    def unequal_events(self) -> list[int]:
+        """Events whose stored rows are not what a full read was sent."""
+        return [event_id for read in self.reads for event_id in read.unequal]
+
+    @property
+    def failures(self) -> list[str]:
+        """One sentence for each race that failed, and for each whose removals were held back. A lost race is no failure."""
+        failed = [f"{_named(read)}: {read.error}" for read in self.failed_reads]
+        held = [
+            f"race {read.read.race_id}: removals held back ({item}); confirm with confirm_removals"
+            for read in self.reads
+            for item in read.refused
+        ]
+        return failed + held
+
+
+def sync_participants(
+    desk: Desk,
+    plan: Plan,
+    *,
+    confirm_removals: bool = False,
+    with_removed: bool = True,
+    quiet: bool = False,
+    max_stall: float | None = None,
+    on_read: Callable[[int, int, ReadOutcome], None] = lambda done, total, outcome: None,
+) -> SyncOutcome:
+    """Does the plan's reads, the nearest race first. A race that fails is recorded and the rest go on. What another sync is
+    reading is waited for, see `sharing`, where `max_stall` is explained. `with_removed` false leaves the removed
+    registrations for a later sync; `quiet` leaves reads that found nothing out of the history; `on_read` is told after each.
+
+    Raises CredentialRejected when the refusals of races tell about the credential (see `access`), ApiError when the
+    installation itself is refused, each after what came before is stored.
+    """
+    started, calls = time.monotonic(), desk.ledger.calls
+    outcome = SyncOutcome()
+    if confirm_removals:
+        _confirm_vanished(desk, plan, outcome)
+    refusals = access.Refusals(desk)
+    options = _Options(confirm_removals, with_removed, quiet, on_read)
+    reads = _Reads(desk, plan, outcome, refusals, options)
+    outcome.elsewhere = sharing.read_in_turn(desk, list(reads.waiting), reads.read_planned, max_stall=max_stall)
+    if not quiet:
+        for sentence in outcome.elsewhere.values():
+            desk.say(sentence)
+    try:
+        conclude(desk, outcome, refusals)
+    finally:
+        outcome.calls = desk.ledger.calls - calls
+        outcome.seconds = time.monotonic() - started
+    if not quiet:
+        containers.link_transfers(desk.conn, desk.partner_id, desk.now())
+    desk.renew_request()
+    return outcome
+
+
+@dataclass(frozen=True)
+class _Options:
+    """How to read, as for `sync_participants`."""
+
+    confirm_removals: bool
+    with_removed: bool
+    quiet: bool
+    on_read: Callable[[int, int, ReadOutcome], None]
+
+
+class _Reads:
+    """The reads of a sync, race by race. `waiting` has those that are still to be made, by race."""
+
+    def __init__(
+        self, desk: Desk, plan: Plan, outcome: SyncOutcome, refusals: access.Refusals, options: _Options
+    ) -> None:
+        self._desk = desk
+        self._outcome = outcome
+        self._refusals = refusals
+        self._options = options
+        self.waiting: dict[int, deque[PlannedRead]] = {}
+        for read in plan.reads:
+            self.waiting.setdefault(read.race_id, deque()).append(read)
+
+    def read_planned(self, race_id: int) -> bool:
+        """Make the reads of a race, under its lock, and return whether the sync goes on."""
+        waiting = self.waiting[race_id]
+        while waiting:
+            read = waiting.popleft()
+            if self._is_read_elsewhere(read):
+                self._outcome.shared.add(race_id)
+            elif not self._read(read, waiting):
+                return False
+        del self.waiting[race_id]
+        return True
+
+    def _is_read_elsewhere(self, read: PlannedRead) -> bool:
+        """Return whether another sync's read, begun after this sync was requested, does for this one."""
+        if self._options.confirm_removals:
+            return False
+        desk, full = self._desk, read.mode == "full" and read.reason != planning.SMALL_RACE
+        numbers = cursors.read_numbers(desk.conn, desk.partner_id, read.event_ids, full=full)
+        desk.conn.rollback()
+        return desk.is_read_elsewhere(numbers)
+
+    def _read(self, read: PlannedRead, waiting: deque[PlannedRead]) -> bool:
+        """Make one read; what it takes more of the race is put before what is `waiting`."""
+        desk, outcome, options = self._desk, self._outcome, self._options
+        result = ReadOutcome(read)
+        try:
+            event_refresh.refresh_before_closing(desk, read)
+            attempt(desk, result, confirm_removals=options.confirm_removals, with_removed=options.with_removed)
+        except BudgetExhausted as error:
+            outcome.out_of_budget = error.frees_in
+            outcome.not_read = self._left() + 1
+            if result.pages:
+                keep(desk, outcome, result, error)
+            return False
+        except ApiError as error:
+            if parts := split(result, error):
+                waiting.extendleft(reversed(parts))
+                return True
+            self._refusals.note(read.race_id, error)
+            keep(desk, outcome, result, error)
+            if error.remedy is Remedy.FAIL_CONFIGURATION:
+                raise
+            if not outcome.has_read:
+                self._refusals.decide(early=True)
+        else:
+            keep(desk, outcome, result, None, quiet=options.quiet)
+            if result.unsettled:
+                waiting.appendleft(read_again(result))
+            if result.resumed:
+                waiting.appendleft(catch_up(desk, result.read))
+        options.on_read(len(outcome.reads), len(outcome.reads) + self._left(), result)
+        return True
+
+    def _left(self) -> int:
+        return sum(map(len, self.waiting.values()))
+
+
+@dataclass
+class Visited:
+    """What a visit of a partner did; `events` is None when the listing was not due, `plan` is all that lies ahead, of
+    which what was due was read."""
+
+    events: EventsOutcome | None
+    plan: Plan
+    sync: SyncOutcome
+
+
+def visit(desk: Desk, *, race_ids: Sequence[int] | None, relist: bool) -> Visited:
+    """The listing where `relist`, the plan, and the registrations of these races and of any that were never read; of all
+    when `race_ids` is None. Such a visit shows the end of the listing too. Raises what its steps raise."""
+    refreshed = refresh_events(desk, show_end=race_ids is None) if relist else None
+    plan = due = make_plan(desk)
+    if race_ids is not None:
+        new = {read.race_id for read in plan.reads if read.reason == planning.FIRST_READ}
+        due = plan.only(new | set(race_ids))
+    return Visited(refreshed, plan, sync_participants(desk, due))
+
+
+def attempt(desk: Desk, result: ReadOutcome, *, confirm_removals: bool = False, with_removed: bool = True) -> None:
+    """One read, filling `result`; an event deleted at RunSignup fails the whole call, so its race's events are looked up
+    and the read goes on with those that are left."""
+    try:
+        read_race(desk, result.read, result, confirm_removals=confirm_removals, with_removed=with_removed)
+    except ApiError as error:
+        if error.cause is not Cause.EVENT_NOT_FOUND:
+            raise
+        refreshed = EventsOutcome()
+        refresh_race(desk, result.read.race_id, refreshed)
+        result.counts.removed += refreshed.registrations_removed
+        left = {event.event_id for event in events.events_of(desk.conn, desk.partner_id)}
+        ids = tuple(event_id for event_id in result.read.event_ids if event_id in left)
+        if ids == result.read.event_ids:
+            raise
+        desk.say(f"race {result.read.race_id}: {len(result.read.event_ids) - len(ids)} events are gone at RunSignup")
+        cursors.drop_pass(desk.conn, desk.partner_id, result.read.race_id, result.read.mode)
+        desk.conn.commit()
+        result.read = replace(result.read, event_ids=ids)
+        if ids:
+            read_race(desk, result.read, result, confirm_removals=confirm_removals, with_removed=with_removed)
+
+
+def catch_up(desk: Desk, read: PlannedRead) -> PlannedRead:
+    """After a pass that went on where an earlier run stopped: what changed on its first pages since they were read."""
+    held = cursors.event_cursors(desk.conn, desk.partner_id)
+    since = min(held[event_id].modified_after for event_id in read.event_ids)
+    reason = "changes since the interrupted pass began"
+    return PlannedRead(read.race_id, read.race_name, read.event_ids, "incremental", reason, since)
+
+
+def read_again(result: ReadOutcome) -> PlannedRead:
+    """Return the read that settles the events of a resumed pass which were not proved equal: all of their pages once more."""
+    reason = "changed while an interrupted pass was under way"
+    return replace(result.read, event_ids=tuple(result.unsettled), reason=reason)
+
+
+def keep(desk: Desk, outcome: SyncOutcome, result: ReadOutcome, error: ApiError | None, *, quiet: bool = False) -> None:
+    """Records one read, in the outcome, in the race's access, in the history; `quiet` leaves one that found nothing out
+    of the history, which a watch would fill with thousands a morning."""
+    result.error = error
+    outcome.reads.append(result)
+    outcome.counts.add(result.counts)
+    read, counts = result.read, result.counts
+    answer = "granted" if error is None else _access_of(error)
+    if answer and events.set_access(desk.conn, desk.partner_id, read.race_id, answer, desk.now()):
+        containers.settle_owners(desk.conn, desk.partner_id)
+    if error is None:
+        events.forget_refused(desk.conn, desk.partner_id, read.event_ids)
+    elif error.cause is Cause.EVENT_NOT_FOUND and len(read.event_ids) == 1:
+        events.note_refused(desk.conn, desk.partner_id, read.event_ids, str(error))
+    if error is not None and read.mode == "incremental" and error.cause in _HEALED_BY_FULL:
+        cursors.ask_for_full(
+            desk.conn, desk.partner_id, read.event_ids, f"incremental read failed: {error.cause.value}"
+        )
+    if quiet and error is None and _found_nothing(result):
+        desk.conn.commit()
+        return
+    trouble = bool(counts.quarantined or counts.with_faults or result.refused or result.unequal)
+    sync_log.record(
+        desk.conn,
+        partner_id=desk.partner_id,
+        race_id=read.race_id,
+        event_ids=read.event_ids,
+        operation=read.mode,
+        status="failed" if error else "partial" if trouble else "completed",
+        reason=str(error) if error else read.reason,
+        run_id=desk.run_id,
+        seconds=result.seconds,
+        counts=vars(counts) | {"calls": result.calls, "pages": result.pages},
+        error=error.details() if error else {"removals_held_back": result.refused} if result.refused else None,
+    )
+    desk.conn.commit()
+    desk.say(_line(result))
+
+
+def _found_nothing(result: ReadOutcome) -> bool:
+    """Return whether a poll brought nothing that was not known. A full read that was due by itself is of interest even so,
+    one of a small race takes the place of a poll."""
+    is_poll = result.read.mode == "incremental" or result.read.reason == planning.SMALL_RACE
+    has_problems = bool(result.newly_quarantined or result.refused or result.unequal)
+    return is_poll and not result.counts.has_changes and not has_problems
+
+
+def split(result: ReadOutcome, error: ApiError) -> list[PlannedRead]:
+    """Return the parts in which to repeat a pass that RunSignup refuses for one event among several, empty when there are
+    none. RunSignup answers 301 for the whole request, so halving finds the event with the fewest calls."""
+    read, ids = result.read, result.read.event_ids
+    if error.cause is not Cause.EVENT_NOT_FOUND or len(ids) < 2 or result.pages:
+        return []
+    return [replace(read, event_ids=part) for part in (ids[: len(ids) // 2], ids[len(ids) // 2 :])]
+
+
+def conclude(session: Desk, outcome: SyncOutcome, refusals: access.Refusals, *, listed_too: bool = True) -> None:
+    """Update what is known of the credential at the end of a sync, and of the races that refused: one race read shows that it
+    works, refusals alone may tell that it is rejected. `listed_too` as for `losses.settle`. Raises CredentialRejected."""
+    works = outcome.has_read
+    if not works:
+        works = refusals.decide() is Verdict.WORKS
+    elif _is_stale(session):
+        credentials.mark_verified(session.conn, session.credential_id)
+    refused = [read.read.race_id for read in outcome.reads if _access_of(read.error)]
+    if refused:
+        found = losses.settle(session, refused, credential_works=works, listed_too=listed_too)
+        outcome.lost |= found.sentences
+        outcome.counts.removed += found.removed
+
+
+def _access_of(error: Exception | None) -> Access | None:
+    """Return what the end of a read says about the partner's access to the race, None when it says nothing."""
+    return losses.access_of(error) if isinstance(error, ApiError) else None
+
+
+def _confirm_vanished(session: Desk, plan: Plan, outcome: SyncOutcome) -> None:
+    """Read once more the details that lacked events, of the plan's races or of all, and take what they lack for gone."""
+    planned = {read.race_id for read in plan.reads}
+    vanished = events.races_with_vanished(session.conn, session.partner_id)
+    session.conn.rollback()
+    for race_id in vanished:
+        if plan.is_partial and race_id not in planned:
+            continue
+        refreshed = EventsOutcome()
+        refresh_race(session, race_id, refreshed, is_confirmed=True)
+        outcome.counts.removed += refreshed.registrations_removed
+
+
+def _is_stale(desk: Desk) -> bool:
+    verified, rejected = desk.partner.verified_at, desk.partner.rejected_at
+    age = cadence.age(verified, desk.now())
+    return rejected is not None or age is None or age >= VERIFIED_FOR
+
+
+def _named(result: ReadOutcome) -> str:
+    """Return the race by number, with the event where RunSignup refused that event alone."""
+    race = f"race {result.read.race_id}"
+    is_of_event = isinstance(result.error, ApiError) and result.error.cause is Cause.EVENT_NOT_FOUND
+    return f"{race}, event {result.read.event_ids[0]}" if is_of_event and len(result.read.event_ids) == 1 else race
+
+
+def _line(result: ReadOutcome) -> str:
+    read, counts = result.read, result.counts
+    head = f"{_named(result)} {sanitize_for_display(read.race_name, LONGEST_NAME)!r}, {read.mode} ({read.reason})"
+    if result.error:
+        return f"{head}: FAILED, {result.error}"
+    went_on = ", went on where an earlier run stopped" if result.resumed else ""
+    return (
+        f"{head}: {counts.read} read, {counts.inserted} new, {counts.updated + counts.reactivated} changed,"
+        f" {counts.unchanged} as they were, {counts.removed} removed, {counts.quarantined} held back,"
+        f" {counts.bib_changes} bib changes, {result.calls} calls, {result.seconds:.1f} s{went_on}"
+    )

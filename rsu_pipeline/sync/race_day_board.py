@@ -1,0 +1,220 @@
+"""Judge each race on race day: what is wrong with it, and how urgent that is. But for `read_board` all are pure functions of
+rows, settings and time."""
+
+import datetime as dt
+import enum
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+from psycopg2.extensions import connection as Connection
+
+from rsu_pipeline.settings import Settings
+from rsu_pipeline.sync import cadence
+from rsu_pipeline.sync.watch_pace import CALL_SECONDS, WatchedRace, calls_per_poll, interval
+from rsu_pipeline.warehouse import call_ledger
+from rsu_pipeline.warehouse.near_races import STARTS_WITHIN, NearRace, near_races
+
+MISSED_POLLS = 2
+"""A race in its window that was not read for so many intervals is late."""
+LATE_GRACE = dt.timedelta(seconds=20)
+"""Added to them: a poll takes its time too."""
+WATCH_STARTS_WITHIN = dt.timedelta(seconds=60)
+"""How long a watch may take to begin once a race has come into its window: half a minute until the sensor looks, and a run
+takes 5 s to start, on a busy machine 20."""
+
+
+class Urgency(enum.IntEnum):
+    """How urgent a race's worst problem is."""
+
+    BLOCKED = 0
+    """Bibs do not arrive."""
+    UNTIDY = 1
+    """Bibs arrive, and something about them is wrong."""
+    WELL = 2
+    """Nothing is wrong."""
+
+
+@dataclass(frozen=True)
+class Problem:
+    """What is wrong with a race: in a few characters for a table, and in a sentence that says what to do."""
+
+    short: str
+    sentence: str
+    urgency: Urgency
+
+
+@dataclass(frozen=True)
+class BoardRow:
+    """A race on the board. `start` is that of its next event, or of its last one once all have started."""
+
+    race: NearRace
+    is_in_window: bool
+    start: dt.datetime
+    problems: tuple[Problem, ...]
+
+    @property
+    def urgency(self) -> Urgency:
+        """Return the urgency of the worst problem."""
+        return min((problem.urgency for problem in self.problems), default=Urgency.WELL)
+
+    @property
+    def state(self) -> str:
+        """Return what is wrong in a few characters, "ok" when nothing is."""
+        if not self.problems:
+            return "ok"
+        more = len(self.problems) - 1
+        return self.problems[0].short + (f" +{more}" if more else "")
+
+    def as_object(self, now: dt.datetime) -> dict[str, object]:
+        """Return the row for programs, without names of people. Times are instants, durations are seconds."""
+        race = self.race
+        return {
+            "partner": race.key,
+            "race_id": race.race_id,
+            "race": race.name,
+            "start": self.start,
+            "zone": race.zone,
+            "minutes_to_start": round((self.start - now).total_seconds() / 60),
+            "is_in_window": self.is_in_window,
+            "seconds_since_read": None if race.read_at is None else round((now - race.read_at).total_seconds(), 1),
+            "entrants": race.entrants,
+            "with_bib": race.with_bib,
+            "without_bib": race.without_bib,
+            "duplicate_bibs": race.duplicate_bibs,
+            "last_bib": race.last_bib,
+            "last_bib_kind": race.last_bib_kind,
+            "last_bib_modified_at": race.last_bib_modified_at,
+            "last_bib_recorded_at": race.last_bib_recorded_at,
+            "urgency": self.urgency.name.lower(),
+            "problems": [problem.sentence for problem in self.problems],
+        }
+
+
+def read_board(conn: Connection, now: dt.datetime, settings: Settings) -> list[BoardRow]:
+    """Return the board of the whole installation at `now`, the worst race first."""
+    races = near_races(conn, now)
+    return board(races, now, settings, call_seconds=call_ledger.usual_call_seconds(conn))
+
+
+def board(
+    races: Sequence[NearRace], now: dt.datetime, settings: Settings, *, call_seconds: float | None = None
+) -> list[BoardRow]:
+    """Return the races in their window or starting within a day, the worst first, then the nearest start.
+
+    Args:
+        races: every near race of the installation, since all share the calls that a poll waits for.
+        now: the present.
+        settings: for the interval of polls.
+        call_seconds: how long calls take now, None when unknown.
+    """
+    # As if every race were large: what polls take at the most.
+    calls = calls_per_poll(
+        is_small=False,
+        removed_every=settings.watch.removed_every,
+        refreshes_per_poll=settings.watch.refreshes_per_poll,
+    )
+    in_window = {
+        (race.partner_id, race.race_id): WatchedRace(
+            race.partner_id, race.key, race.call_budget_id, race.race_id, is_small=False, calls_per_poll=calls
+        )
+        for race in races
+        if cadence.race_tier(race.times, now) == "window"
+    }
+    allowed = longest_silence(list(in_window.values()), settings, call_seconds)
+    rows = []
+    for race in races:
+        is_in_window = (race.partner_id, race.race_id) in in_window
+        starts = sorted(start for start, _ in race.times if start is not None)
+        ahead = [start for start in starts if start >= now]
+        if not is_in_window and not any(start <= now + STARTS_WITHIN for start in ahead):
+            continue
+        problems = _problems(race, now, allowed[race.call_budget_id] if is_in_window else None)
+        rows.append(BoardRow(race, is_in_window, ahead[0] if ahead else starts[-1], problems))
+    return sorted(rows, key=lambda row: (row.urgency, row.start, row.race.key, row.race.race_id))
+
+
+def longest_silence(
+    polled: Sequence[WatchedRace], settings: Settings, call_seconds: float | None = None
+) -> dict[int, dt.timedelta]:
+    """Return how long races in their window may go without a read, by the budget that their calls draw on: two intervals of
+    the watch and a moment. A poll that finds changes takes a call more."""
+    polled = [replace(race, calls_per_poll=race.calls_per_poll + 1) for race in polled]
+    return {
+        call_budget_id: LATE_GRACE
+        + MISSED_POLLS
+        * dt.timedelta(
+            seconds=interval(
+                polled,
+                call_budget_id,
+                target=settings.watch.interval,
+                calls_per_hour=settings.budget.calls_per_hour,
+                in_flight=settings.budget.max_in_flight,
+                call_seconds=call_seconds or CALL_SECONDS,
+            )
+        )
+        for call_budget_id in {race.call_budget_id for race in polled}
+    }
+
+
+def unread_since(
+    times: Sequence[tuple[dt.datetime | None, dt.datetime | None]], read_at: dt.datetime | None, now: dt.datetime
+) -> dt.datetime:
+    """Return from when on a race in its window has gone without a read: its last one, or when the watch was to begin. A read
+    that is dated in the future is no read."""
+    opened = min(
+        start - cadence.WINDOW_BEFORE + WATCH_STARTS_WITHIN
+        for starts_at, ends_at in times
+        if cadence.tier(starts_at, ends_at, now) == "window" and (start := starts_at or ends_at)
+    )
+    return opened if read_at is None or cadence.is_ahead(read_at, now) else max(read_at, opened)
+
+
+def _problems(race: NearRace, now: dt.datetime, allowed: dt.timedelta | None) -> tuple[Problem, ...]:
+    """Return what is wrong with a race, the worst first. `allowed` is None outside its window."""
+    found = [*_blocking(race, now, allowed), *_untidy(race)]
+    return tuple(sorted(found, key=lambda problem: problem.urgency))
+
+
+def _blocking(race: NearRace, now: dt.datetime, allowed: dt.timedelta | None) -> list[Problem]:
+    if race.is_rejected:
+        return [
+            _blocked(
+                "key rejected", "RunSignup rejects the partner's credential: `rsu partners add` enters the right one"
+            )
+        ]
+    if race.is_denied:
+        return [
+            _blocked("no access", "RunSignup refuses this race: the race director must give the partner access again")
+        ]
+    found = []
+    if race.failed_at is not None:
+        found.append(_blocked("read fails", race.failure or "the last read failed: `rsu status` says why"))
+    if race.refused_events:
+        found.append(_blocked("event refused", f"RunSignup refuses {race.refused_events} of its events"))
+    if race.read_at is None:
+        found.append(_blocked("never read", "not read completely yet: `rsu sync` reads it"))
+    elif cadence.is_ahead(race.read_at, now):
+        found.append(_blocked("clock off", "its last read lies in the future: set the clock of this machine right"))
+    elif allowed is not None and now - unread_since(race.times, race.read_at, now) > allowed:
+        late = (
+            f"not read for {(now - race.read_at).total_seconds():.0f} s, expected every {allowed.total_seconds():.0f} s"
+        )
+        found.append(_blocked("not polled", f"{late}: `rsu health` says what stands still"))
+    return found
+
+
+def _untidy(race: NearRace) -> list[Problem]:
+    counts = (
+        (race.held_back, "held back", "rows could not be stored: `rsu db psql` on quarantined_rows shows them"),
+        (race.duplicate_bibs, "dup", "entrants share a bib: `rsu start-list EVENT --problems` names them"),
+        (race.events_without_list, "no list", "events have no start list yet: the next sync builds it"),
+    )
+    return [
+        Problem(f"{number:,} {short}", f"{number:,} {sentence}", Urgency.UNTIDY)
+        for number, short, sentence in counts
+        if number
+    ]
+
+
+def _blocked(short: str, sentence: str) -> Problem:
+    return Problem(short, sentence, Urgency.BLOCKED)

@@ -1,0 +1,396 @@
+"""One pass over a race's registrations: page by page, rows and position committed together, resumed where it stopped.
+
+A full pass reads every active registration of its events and may then mark what it did not see as gone; an incremental
+one reads what changed since the cursor, then what was removed. Cursors move only when a pass is complete.
+"""
+
+import time
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import partial
+from types import MappingProxyType
+
+from psycopg2.extensions import connection as Connection
+
+from rsu_pipeline.runsignup.client import Page
+from rsu_pipeline.sync import cadence
+from rsu_pipeline.sync.read_plan import SMALL_RACE, PlannedRead
+from rsu_pipeline.sync.registration_rows import digest, staged
+from rsu_pipeline.sync.session import Desk
+from rsu_pipeline.warehouse import backfill_state, cursors, participants, race_locks, reconciliation
+from rsu_pipeline.warehouse.cursors import Position, Unfit
+from rsu_pipeline.warehouse.participants import Missing
+from rsu_pipeline.warehouse.staging import Counts, Refused, Source, StagedLine
+
+
+@dataclass
+class ReadOutcome:
+    """What one pass did. `refused` names events whose removals were held back because they were too many, `unequal`
+    those whose stored rows are not what a full pass was sent. Where the pass was resumed such events are `unsettled`
+    instead: they are to be read again, from their first page. `newly_quarantined` counts rows that were not in quarantine
+    before."""
+
+    read: PlannedRead
+    counts: Counts = field(default_factory=Counts)
+    pages: int = 0
+    resumed: bool = False
+    seconds: float = 0.0
+    calls: int = 0
+    refused: list[str] = field(default_factory=list)
+    unequal: list[int] = field(default_factory=list)
+    unsettled: list[int] = field(default_factory=list)
+    newly_quarantined: int = 0
+    error: Exception | None = None
+
+
+def read_race(
+    desk: Desk,
+    read: PlannedRead,
+    outcome: ReadOutcome,
+    *,
+    confirm_removals: bool = False,
+    with_removed: bool = True,
+) -> None:
+    """Runs the pass, filling `outcome` as it goes. `with_removed` false has an incremental pass leave the removed
+    registrations for a later one. Raises ApiError; what was read before stays stored."""
+    started = time.monotonic()
+    calls = desk.ledger.calls
+    position = cursors.open_pass(
+        desk.conn, desk.partner_id, read.race_id, read.mode, read.event_ids, read.modified_after
+    )
+    desk.own_reads.add(position.read_number)
+    outcome.resumed = position.resumed
+    try:
+        if position.feed == "participants":
+            _read_active(desk, position, outcome, confirm_removals, with_removed)
+        if position.feed == "removed":
+            _read_removed(desk, position, outcome, confirm_removals)
+    finally:
+        desk.conn.rollback()
+        outcome.seconds = time.monotonic() - started
+        outcome.calls = desk.ledger.calls - calls
+
+
+def _read_active(
+    desk: Desk, position: Position, outcome: ReadOutcome, confirm_removals: bool, with_removed: bool
+) -> None:
+    loaded = (
+        cursors.loaded_events(desk.conn, desk.partner_id, position.event_ids, overlap=desk.settings.cursor_overlap)
+        if position.reads_all
+        else {}
+    )
+    # No transaction is open while RunSignup is waited for: it would hold back vacuum, and a limit could end the session.
+    desk.conn.rollback()
+    # No later visit would find what the last read of an event misses.
+    settles = outcome.read.closes_at is not None or position.mode == "history"
+    while True:
+        page = _request(desk, position)
+        is_first_load = position.reads_all and len(loaded) < len(position.event_ids)
+        if is_first_load and not (position.pages or page.rows or page.unreadable):
+            # One answer without rows is no evidence that an event has none. Nothing else would show it: no row is missed.
+            page = _request(desk, position)
+        source = _source(desk, position, page)
+        is_shown = page.next.is_last or (not settles and _is_end_shown(desk, position, page, loaded))
+        # Only by a visit that may be as short: whoever asks for a full read, or reads an event for the last time, wants all.
+        may_infer = outcome.read.reason == SMALL_RACE
+        is_last = is_shown or (may_infer and _is_end_inferred(desk, position, page, loaded))
+        is_full, upto = position.reads_all, None if is_last else page.next.covered_to
+        # Before anything was loaded no row can be held already.
+        held = _held_as_sent(desk, source, page, position.event_ids, upto) if loaded else {}
+        merge = partial(participants.merge_active, full=is_full, upto=upto)
+        taken = _take(desk, source, page, position.event_ids, merge, held)
+        outcome.counts.add(taken.counts)
+        outcome.newly_quarantined += taken.newly_quarantined
+        if is_full:
+            reconciliation.count_held_back(desk.conn, source, taken.events_of_held_back)
+            participants.note_missing(
+                desk.conn,
+                source,
+                position.event_ids,
+                after=position.after,
+                upto=upto,
+                seen=[row.registration_id for row in page.rows] + taken.held_back,
+                # A row that cannot even be named may be any of those held: such a page shows nothing to be gone.
+                is_certain=not taken.nameless,
+            )
+        else:
+            participants.note_seen(desk.conn, source, taken.seen)
+        _step(position, page, outcome)
+        if is_last:
+            break
+        _commit(desk, position)
+    since = _removed_cursor(desk, position) if position.reads_all or with_removed else None
+    if _needs_removed(desk, position, since, outcome) if position.reads_all else with_removed:
+        position.feed, position.after = "removed", 0
+        position.modified_after = since
+        _commit(desk, position)
+    else:
+        _finish(
+            desk, position, source, outcome, confirm_removals, with_removed=position.reads_all, is_end_shown=is_shown
+        )
+
+
+def _request(desk: Desk, position: Position) -> Page:
+    """Request the page after the one that a pass came to last."""
+    return desk.client.participants_page(
+        position.race_id,
+        position.event_ids,
+        after=position.after,
+        size=desk.settings.page_size,
+        modified_after=position.modified_after,
+    )
+
+
+def _is_end_shown(session: Desk, position: Position, page: Page, loaded: Mapping[int, bool]) -> bool:
+    """Return whether a short page of a full pass is the last though it is not empty.
+
+    RunSignup may answer with fewer rows than it has. The page ends the feed when every event was loaded before, nothing
+    stored lies above the page, and the server gave out more rows than this page has a few pages ago. It may have come to give
+    out fewer since, which a later pass finds. Anything else, such as a first load, a changed row of an incremental pass or the
+    last read of an event, takes one call more, whose answer is empty.
+    """
+    return (
+        page.next.is_short
+        and page.next.covered_to is not None
+        and not page.is_longest
+        and len(loaded) == len(position.event_ids)
+        and not participants.is_any_above(session.conn, session.partner_id, position.event_ids, page.next.covered_to)
+    )
+
+
+def _is_end_inferred(session: Desk, position: Position, page: Page, loaded: Mapping[int, bool]) -> bool:
+    """Return whether a full read that fits one page ends with it, though nothing shows that.
+
+    A partner's largest race has no longer page to go by. If its page has the very registrations that are stored, only a
+    server that gives out just as many rows at a time could hide more. So this is done once after a pass that ended with an
+    empty page, and leaves the cursor where that pass set it: the next pass shows the end, and finds whatever is behind it.
+    """
+    if not page.next.is_short or position.pages or page.unreadable or not page.rows:
+        return False
+    if len(loaded) < len(position.event_ids) or not all(loaded.values()):
+        return False
+    stored = participants.active_ids(session.conn, session.partner_id, position.event_ids)
+    if stored != {row.registration_id for row in page.rows}:
+        return False
+    since = _removed_cursor(session, position)
+    return since is None or not participants.has_unexplained(
+        session.conn, session.partner_id, position.event_ids, since
+    )
+
+
+def _held_as_sent(
+    desk: Desk, source: Source, page: Page, event_ids: Sequence[int], upto: int | None
+) -> dict[int, bool]:
+    """Return the registrations of a page that are stored as they were sent, with whether they have field errors. Of one that was
+    sent twice that is not known."""
+    times_sent, wanted = Counter(row.registration_id for row in page.rows), set(event_ids)
+    sent = [
+        (row.registration_id, row.event_id, digest(row.raw))
+        for row in page.rows
+        if times_sent[row.registration_id] == 1 and row.event_id in wanted
+    ]
+    return participants.held_as_sent(desk.conn, source, sent, upto=upto)
+
+
+def _needs_removed(desk: Desk, position: Position, since: int | None, outcome: ReadOutcome) -> bool:
+    """Whether a full pass has to ask for the removed registrations: to learn why what it misses is gone, what an earlier
+    one missed `since` then that RunSignup did not name yet, or whether what it brought back is removed after all. One that
+    misses nothing does without."""
+    if outcome.counts.reactivated or participants.missing(desk.conn, desk.partner_id, position.race_id, position.mode):
+        return True
+    return since is not None and participants.has_unexplained(desk.conn, desk.partner_id, position.event_ids, since)
+
+
+def _read_removed(desk: Desk, position: Position, outcome: ReadOutcome, confirm_removals: bool) -> None:
+    while True:
+        page = desk.client.removed_page(
+            position.race_id, position.event_ids, after=position.after, modified_after=position.modified_after
+        )
+        source = _source(desk, position, page)
+        for row in page.rows:
+            row.removed_reason = row.removed_reason or "removed"
+        merge = partial(participants.merge_removed, overlap=desk.settings.cursor_overlap)
+        taken = _take(desk, source, page, position.event_ids, merge)
+        outcome.counts.add(taken.counts)
+        outcome.newly_quarantined += taken.newly_quarantined
+        _step(position, page, outcome)
+        if page.next.is_last:
+            break
+        _commit(desk, position)
+    _finish(desk, position, source, outcome, confirm_removals, with_removed=True)
+
+
+def _finish(
+    desk: Desk,
+    position: Position,
+    source: Source,
+    outcome: ReadOutcome,
+    confirm_removals: bool,
+    *,
+    with_removed: bool,
+    is_end_shown: bool = True,
+) -> None:
+    """Every page is in: marks what a full pass did not see and nothing explains, moves the cursors, ends the pass."""
+    refused: list[Missing] = []
+    if position.reads_all:
+        gone = participants.missing(desk.conn, desk.partner_id, position.race_id, position.mode)
+        if gone:
+            race_locks.wait_for_removals(desk.conn, desk.partner_id)
+        refused = [] if confirm_removals else _implausible(desk, position, gone)
+        allowed = [item.event_id for item in gone if item not in refused]
+        if allowed:
+            outcome.counts.removed += participants.remove_missing(desk.conn, source, allowed)
+        outcome.refused = [f"event {item.event_id}: {item.missing} of {item.held} registrations" for item in refused]
+    cursors.advance(
+        desk.conn,
+        position,
+        overlap=desk.settings.cursor_overlap,
+        with_removed=with_removed,
+        is_end_shown=is_end_shown,
+    )
+    if position.reads_all:
+        unequal = reconciliation.compare(desk.conn, source, position.event_ids, is_resumed=position.resumed)
+        cursors.ask_for_full(desk.conn, desk.partner_id, unequal, cursors.NOT_EQUAL)
+        outcome.unequal, outcome.unsettled = ([], unequal) if position.resumed else (unequal, [])
+        held_back = [item.event_id for item in refused]
+        cursors.ask_for_full(desk.conn, desk.partner_id, held_back, cursors.REMOVALS_HELD_BACK)
+    if position.mode == "history":
+        backfill_state.note_read(
+            desk.conn, desk.partner_id, position.race_id, position.event_ids, behind=position.resumed
+        )
+    cursors.drop_pass(desk.conn, desk.partner_id, position.race_id, position.mode)
+    desk.conn.commit()
+
+
+def _removed_cursor(desk: Desk, position: Position) -> int | None:
+    """Since when removals are asked for: the oldest cursor of the pass's events, None (for ever) if one has none."""
+    held = cursors.event_cursors(desk.conn, desk.partner_id)
+    latest = max((present := desk.clock.present()).also, default=present.now)
+    known = [
+        held[event_id].removed_after
+        for event_id in position.event_ids
+        # What was removed before a cursor that is in the future would never be asked for.
+        if event_id in held and not cadence.is_ahead(held[event_id].furthest, latest)
+    ]
+    return min(known) if len(known) == len(position.event_ids) else None
+
+
+def _implausible(session: Desk, position: Position, gone: Sequence[Missing]) -> list[Missing]:
+    """Return the events whose removals wait for a person: too many of the event, of the whole pass, or of the whole partner
+    within a day. One empty answer takes a little from each of many small events, which only their sum shows."""
+    if not gone:
+        return []
+    total = sum(item.missing for item in gone)
+    held = participants.active_count(session.conn, session.partner_id, position.event_ids)
+    of_partner, recently = participants.removal_context(session.conn, session.partner_id)
+    if not _is_plausible(session, total, held) or not _is_plausible(session, total + recently, of_partner + recently):
+        return list(gone)
+    return [item for item in gone if not _is_plausible(session, item.missing, item.held)]
+
+
+def _is_plausible(session: Desk, missing: int, held: int) -> bool:
+    return missing <= max(session.settings.mass_removal_floor, session.settings.mass_removal_share * held)
+
+
+_Merged = tuple[Counts, list[Refused]]
+
+
+@dataclass
+class _Taken:
+    """A page brought in. `seen` are the (registration, event) ids stored, `held_back` registration ids that were not,
+    `nameless` tells that a row without readable id was among them, `events_of_held_back` has an event id for each row not
+    stored: its own, or every event of the pass when it cannot be told."""
+
+    counts: Counts
+    seen: list[tuple[int, int]]
+    held_back: list[int]
+    nameless: bool
+    events_of_held_back: list[int]
+    newly_quarantined: int
+
+
+def _take(
+    desk: Desk,
+    source: Source,
+    page: Page,
+    event_ids: Sequence[int],
+    merge: Callable[[Connection, Sequence[StagedLine], Source], _Merged],
+    held: Mapping[int, bool] = MappingProxyType({}),
+) -> _Taken:
+    """Stages and merges a page, but for the registrations held as they were sent; what cannot be taken over goes to
+    quarantine with its reason."""
+    unfit = [Unfit(row.raw, row.reason, row.registration_id, is_stored=False) for row in page.unreadable]
+    nameless = any(row.registration_id is None for row in unfit)
+    events_of_held_back = list(event_ids) if unfit else []
+    lines: list[StagedLine] = []
+    rows = []
+    faults: list[list[str]] = []
+    wanted = set(event_ids)
+    for row in page.rows:
+        if row.event_id not in wanted:
+            unfit.append(
+                Unfit(row.raw, f"event {row.event_id} was not asked for", row.registration_id, is_stored=False)
+            )
+            events_of_held_back += event_ids
+            continue
+        if row.registration_id in held:
+            continue
+        try:
+            line, wrong = staged(row, source.race_id)
+        except UnicodeDecodeError as error:
+            unfit.append(Unfit(row.raw, f"not UTF-8 ({error.reason})", row.registration_id, is_stored=False))
+            events_of_held_back.append(row.event_id or 0)
+            continue
+        lines.append(line + b"\t%d" % participants.digest_of(digest(row.raw), has_field_errors=bool(wrong)))
+        rows.append(row)
+        faults.append(wrong)
+    counts, refused = merge(desk.conn, lines, source) if lines else (Counts(), [])
+    reasons = {item.index: item.reason for item in refused}
+    seen = []
+    for index, (row, wrong) in enumerate(zip(rows, faults, strict=True)):
+        if index in reasons:
+            unfit.append(Unfit(row.raw, reasons[index], row.registration_id, is_stored=False))
+            events_of_held_back.append(row.event_id or 0)
+            continue
+        seen.append((row.registration_id, row.event_id or 0))
+        if wrong:
+            unfit.append(Unfit(row.raw, "; ".join(wrong), row.registration_id, is_stored=True))
+    newly_quarantined = cursors.quarantine(desk.conn, source.partner_id, source.race_id, unfit)
+    held_back = [item.registration_id for item in unfit if not item.is_stored and item.registration_id is not None]
+    counts.add(Counts(read=len(held), unchanged=len(held)))
+    counts.quarantined = sum(not item.is_stored for item in unfit)
+    counts.with_faults = sum(item.is_stored for item in unfit) + sum(held.values())
+    counts.read += counts.quarantined
+    return _Taken(counts, seen, held_back, nameless, events_of_held_back, newly_quarantined)
+
+
+def _source(desk: Desk, position: Position, page: Page) -> Source:
+    if position.first_page_at is None:
+        desk.clock.read_database(desk.conn)
+    moment = desk.clock.page_moment(page.date, page.elapsed, page.seconds)
+    if position.first_page_at is None:
+        position.first_page_at = moment.at
+        position.changes_from = (
+            moment.at if moment.is_confirmed else min(moment.at, _newest_stamp(desk, position, page))
+        )
+    return Source(desk.partner_id, desk.key, position.race_id, moment.at, desk.run_id, position.mode)
+
+
+def _newest_stamp(desk: Desk, position: Position, page: Page) -> int:
+    """Return RunSignup's latest stamp on the pass's rows as its first page shows them. No change that is still to come has an
+    earlier one, whatever the clocks show."""
+    sent = [int(row.last_modified) for row in page.rows if isinstance(row.last_modified, int)]
+    return max([cursors.newest_stamp(desk.conn, desk.partner_id, position.event_ids), *sent])
+
+
+def _step(position: Position, page: Page, outcome: ReadOutcome) -> None:
+    position.pages += 1
+    outcome.pages += 1
+    if page.next.covered_to is not None:
+        position.after = page.next.covered_to
+
+
+def _commit(desk: Desk, position: Position) -> None:
+    cursors.save(desk.conn, position)
+    desk.conn.commit()

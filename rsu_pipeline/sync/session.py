@@ -1,0 +1,238 @@
+"""What a sync of one partner works with: its connection, its client, its settings, its clock."""
+
+import datetime as dt
+from collections.abc import Callable, Collection, Iterator
+from contextlib import closing, contextmanager
+from dataclasses import dataclass, field
+
+from psycopg2.extensions import connection as Connection
+
+from rsu_pipeline.errors import RsuError
+from rsu_pipeline.runsignup.api_errors import BudgetExhausted
+from rsu_pipeline.runsignup.client import Client, Credential
+from rsu_pipeline.settings import Settings, SyncSettings
+from rsu_pipeline.sync import cadence
+from rsu_pipeline.sync.clocks import Clock
+from rsu_pipeline.warehouse import call_ledger, credentials, cursors, database
+from rsu_pipeline.warehouse.fleet import REJECTED_RETRY_AFTER
+from rsu_pipeline.warehouse.secret_box import Sealer
+
+
+class CredentialRejected(RsuError):
+    """RunSignup refuses the partner's credential; the text says since when and what to do."""
+
+
+class LedgerGate:
+    """The warehouse's ledger in the shape the client asks for."""
+
+    def __init__(self, ledger: call_ledger.Ledger) -> None:
+        self._ledger = ledger
+
+    def take(self, *, endpoint: str, race_id: int | None) -> int:
+        try:
+            return self._ledger.take(endpoint, race_id)
+        except call_ledger.NoCallLeft as error:
+            raise BudgetExhausted(error.frees_in, lane=error.lane) from None
+
+    def settle(self, grant: int, *, status: int | None, error: str | None, size: int, rows: int) -> None:
+        self._ledger.settle(grant, status=status, error=error, size=size, rows=rows)
+
+
+@dataclass
+class Desk:
+    """One partner's sync at work. `conn` writes and has the lock of the race that is read; `key` is the partition key;
+    `run_id` names the run in every row it leaves; `say` takes a line for people; `clock` is what tiers are judged by.
+
+    `requested` is the number of the request: what others began to read after it counts as read. `own_reads` are the numbers
+    of what was read here, which does not count for that.
+    """
+
+    conn: Connection
+    client: Client
+    ledger: call_ledger.Ledger
+    partner: credentials.Partner
+    key: str
+    settings: SyncSettings
+    run_id: str
+    say: Callable[[str], None]
+    clock: Clock
+    requested: int
+    own_reads: set[int] = field(default_factory=set)
+
+    def now(self) -> dt.datetime:
+        """Return the present, the earliest that it may be while clocks disagree."""
+        return self.clock.present().now
+
+    @property
+    def partner_id(self) -> int:
+        return self.partner.partner_id
+
+    @property
+    def credential_id(self) -> int:
+        return self.partner.credential_id or 0
+
+    def renew_request(self) -> None:
+        """Have what is read with this desk from now on be a request of its own. Commits."""
+        self.requested = cursors.next_read_number(self.conn)
+        self.conn.commit()
+
+    def is_read_elsewhere(self, numbers: Collection[int]) -> bool:
+        """Return whether reads of these numbers are all others' that began after the request."""
+        return all(number > self.requested and number not in self.own_reads for number in numbers)
+
+
+@contextmanager
+def open_desk(
+    url: str,
+    sealer: Sealer,
+    settings: Settings,
+    name: str,
+    *,
+    lane: call_ledger.Lane,
+    run_id: str,
+    say: Callable[[str], None],
+    now: Callable[[], dt.datetime] | None = None,
+    database_now: Callable[[], dt.datetime] | None = None,
+    retry_rejected: bool = False,
+) -> Iterator[Desk]:
+    """A desk for the partner with this partition key or number. Any number may be open at once: see `sharing`.
+
+    Raises PartnerError, CredentialRejected (at once, when rejected within REJECTED_RETRY_AFTER and not changed since;
+    `retry_rejected` asks anyway), SecretKeyError, DatabaseError. `now` and `database_now` stand in for the clocks, see
+    `clocks.Clock`.
+    """
+    short = run_id[:8]
+    clock = Clock(settings.sync.max_clock_skew, hub=now, database=database_now)
+    with (
+        database.session(url, purpose=f"sync {short}") as conn,
+        database.session(url, purpose=f"ledger {short}") as ledger_conn,
+        closing(Clients(settings, ledger_conn, lane, clock.hear)) as clients,
+        desk_on(
+            conn,
+            clients,
+            sealer,
+            settings,
+            name,
+            run_id=run_id,
+            say=say,
+            clock=clock,
+            retry_rejected=retry_rejected,
+        ) as desk,
+    ):
+        yield desk
+
+
+class Clients:
+    """Clients of several partners over one ledger session, each kept for as long as its credential stays the same, so
+    that connections to RunSignup are kept alive between visits."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        ledger_conn: Connection,
+        lane: call_ledger.Lane,
+        hear: Callable[[int | None, float], None] = lambda date, elapsed: None,
+    ) -> None:
+        """`hear` as in Client."""
+        self._settings = settings
+        self._hear = hear
+        self._ledger_conn = ledger_conn
+        self._lane: call_ledger.Lane = lane
+        self._kept: dict[int, tuple[credentials.OpenCredential, call_ledger.Ledger, Client]] = {}
+
+    def of(self, credential: credentials.OpenCredential) -> tuple[call_ledger.Ledger, Client]:
+        """The ledger and the client of a credential."""
+        kept = self._kept.get(credential.credential_id)
+        if kept is None or kept[0] != credential:
+            if kept is not None:
+                kept[2].close()
+            ledger = call_ledger.Ledger(
+                self._ledger_conn, credential.credential_id, credential.api_key_id, self._lane, limits(self._settings)
+            )
+            kept = (credential, ledger, client_for(self._settings, credential, ledger, self._hear))
+            self._kept[credential.credential_id] = kept
+        return kept[1], kept[2]
+
+    def close(self) -> None:
+        for _, _, client in self._kept.values():
+            client.close()
+
+
+@contextmanager
+def desk_on(
+    conn: Connection,
+    clients: Clients,
+    sealer: Sealer,
+    settings: Settings,
+    name: str,
+    *,
+    run_id: str,
+    say: Callable[[str], None],
+    clock: Clock,
+    retry_rejected: bool = False,
+) -> Iterator[Desk]:
+    """The same on sessions that are open already."""
+    partner = credentials.partner(conn, name)
+    if partner.disabled_at is not None:
+        raise credentials.PartnerError(
+            f"Partner {partner.key or partner.partner_id} is switched off: `rsu partners enable` switches it on."
+        )
+    clock.compare(conn)
+    if not retry_rejected:
+        _refuse_rejected(partner, clock.present().now)
+    credential = credentials.open_credential(conn, sealer, partner.partner_id)
+    key = credentials.ensure_key(conn, partner.partner_id)
+    requested = cursors.next_read_number(conn)
+    conn.commit()
+    ledger, client = clients.of(credential)
+    try:
+        yield Desk(conn, client, ledger, partner, key, settings.sync, run_id, say, clock, requested)
+    finally:
+        if not conn.closed:
+            conn.rollback()
+            clock.store(conn)
+
+
+def limits(settings: Settings) -> call_ledger.Limits:
+    """The ledger's limits, from the settings."""
+    return call_ledger.Limits(
+        settings.budget.calls_per_hour,
+        settings.budget.max_in_flight,
+        all_credentials=settings.budget.in_flight_scope == "all",
+        call_seconds=settings.api.total_timeout,
+        race_day_call_seconds=settings.api.race_day_timeout,
+    )
+
+
+def client_for(
+    settings: Settings,
+    credential: credentials.OpenCredential,
+    ledger: call_ledger.Ledger,
+    hear: Callable[[int | None, float], None] = lambda date, elapsed: None,
+) -> Client:
+    """A client for one credential whose calls go through the ledger. `hear` as in Client."""
+    api = settings.api
+    return Client(
+        Credential(credential.principal, credential.secret, credential.scheme),
+        LedgerGate(ledger),
+        base_url=api.base_url,
+        connect_timeout=api.connect_timeout,
+        read_timeout=api.read_timeout,
+        total_timeout=lambda: ledger.call_seconds,
+        attempts=api.attempts,
+        retries_timeouts=lambda: ledger.retries_timeouts,
+        backoff=api.backoff,
+        registration=api.registration,
+        registration_secret=api.registration_secret,
+        hear=hear,
+    )
+
+
+def _refuse_rejected(partner: credentials.Partner, now: dt.datetime) -> None:
+    age = cadence.age(partner.rejected_at, now)
+    if partner.rejected_at is not None and age is not None and age < REJECTED_RETRY_AFTER:
+        raise CredentialRejected(
+            f"RunSignup refused the credential of partner {partner.key or partner.partner_id} at"
+            f" {partner.rejected_at:%Y-%m-%d %H:%M} UTC ({partner.rejected_reason}); it is tried again at the next"
+            " visit, or at once when it changes: `rsu partners add` or `rsu partners check`."
+        )

@@ -1,0 +1,49 @@
+"""Bring a partner's start lists up to date with what a sync stored, also where the sync ended early.
+
+However a sync was started, scoring reads its lists. Each shell wraps its reads in `rebuilt_on_failure` and calls `rebuild`
+after them, so a race that fails does not keep the others' changes from the lists.
+"""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import psycopg2
+
+from rsu_pipeline.start_lists import start_list_store
+from rsu_pipeline.start_lists.start_list_store import Built, NotBuilt
+from rsu_pipeline.sync.session import Desk
+
+
+def rebuild(desk: Desk, *, anyway: bool = False) -> Built | NotBuilt | None:
+    """Rebuild the lists where a registration or an event of theirs has changed since they were built, or `anyway`.
+
+    Returns:
+        What was written, why it could not be, or None where the lists are as they should be.
+    """
+    built = None
+    if anyway or not start_list_store.is_current(desk.conn, desk.partner_id, desk.now()):
+        built = start_list_store.try_rebuild(desk.conn, desk.partner_id, desk.now())
+    desk.conn.commit()
+    return built
+
+
+@contextmanager
+def rebuilt_on_failure(desk: Desk) -> Iterator[None]:
+    """Rebuild the lists if the block raises, for what it stored before."""
+    try:
+        yield
+    except Exception:
+        if not desk.conn.closed:
+            _rebuild_after_failure(desk)
+        raise
+
+
+def _rebuild_after_failure(desk: Desk) -> None:
+    """Rebuild the lists; what fails here is logged, since another failure is on its way."""
+    try:
+        desk.conn.rollback()
+        built = rebuild(desk)
+    except psycopg2.Error as error:
+        built = NotBuilt((str(error).splitlines() or [type(error).__name__])[0])
+    if isinstance(built, NotBuilt):
+        desk.say(f"start lists could not be built: {built.reason}")

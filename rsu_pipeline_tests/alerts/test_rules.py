@@ -1,0 +1,315 @@
+"""Each kind, raised by a fault put into the database: told once, not again, and its end once when it is mended."""
+
+import datetime as dt
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import pytest
+
+from rsu_pipeline import settings as configuration
+from rsu_pipeline.alerts import rules
+from rsu_pipeline.alerts.evaluate import look
+from rsu_pipeline.warehouse import credentials, secret_box
+from rsu_pipeline_tests.alerts.notifier import CANARY, Notifier
+from rsu_pipeline_tests.warehouse.fleet_rows import HOUR, MINUTE, NOW, Fleet
+
+Change = Callable[[Fleet], None]
+SEALER = secret_box.Sealer([secret_box.new_key()], source="tests")
+REAL = {"RSU_API_BASE_URL": "https://api.example.com/rest"}
+
+
+@dataclass
+class Fault:
+    """A kind, what raises it on a fleet of one partner with race 5 and event 50 ahead, and what mends it."""
+
+    kind: str
+    raised: Change
+    mended: Change
+    says: str
+    start: dt.timedelta = 72 * HOUR
+
+
+def read(ago: dt.timedelta) -> Change:
+    return lambda put: put.sql("UPDATE event_cursors SET last_read_at = %s", NOW - ago)
+
+
+def read_in_the_future(put: Fleet) -> None:
+    put.sql("UPDATE runsignup_events SET created_at = %s", NOW - 90 * 24 * HOUR)
+    read(-46 * MINUTE)(put)
+
+
+def calls(put: Fleet) -> None:
+    put.sql(
+        "INSERT INTO api_calls (credential_id, lane, endpoint) SELECT c.partner_provider_credential_id, 'routine', 'races'"
+        " FROM partner_provider_credentials c, generate_series(1, 850)"
+    )
+
+
+def list_with(duplicates: int) -> Change:
+    def change(put: Fleet) -> None:
+        put.sql("DELETE FROM start_lists")
+        put.sql(
+            "INSERT INTO start_lists (timing_partner_id, event_id, race_id, entrants, with_bib, without_bib, duplicate_bibs,"
+            " bibs_in_other_events, out_of_range, in_two_events) VALUES (1, 50, 5, 9, 9, 0, %s, 0, 0, 0)",
+            duplicates,
+        )
+
+    return change
+
+
+def history(failures: int) -> Change:
+    def change(put: Fleet) -> None:
+        put.sql("INSERT INTO history_requests (timing_partner_id) VALUES (1) ON CONFLICT DO NOTHING")
+        put.sql(
+            "INSERT INTO history_races (timing_partner_id, race_id, failures, error) VALUES (1, 5, %s, 'pat@example.com')"
+            " ON CONFLICT (timing_partner_id, race_id) DO UPDATE SET failures = excluded.failures",
+            failures,
+        )
+
+    return change
+
+
+def do(statement: str, *parameters: object) -> Change:
+    return lambda put: put.sql(statement, *parameters)
+
+
+def share_api_key(put: Fleet) -> None:
+    """A second partner, entered by SQL with the first one's API key."""
+    put.sql("DELETE FROM partner_provider_credentials WHERE timing_partner_id = 2")
+    put.sql("DELETE FROM timing_partners WHERE timing_partner_id = 2")
+    put.partner(2)
+    put.sql("UPDATE partner_provider_credentials SET shares_api_key = false")
+    credentials.seal_all(put.conn, SEALER)
+
+
+FAULTS = [
+    Fault(
+        "credential_rejected",
+        do("UPDATE partner_provider_credentials SET rejected_at = %s, rejected_reason = 'secret'", NOW),
+        do("UPDATE partner_provider_credentials SET rejected_at = NULL"),
+        "1-acme: RunSignup has rejected",
+    ),
+    Fault(
+        "access_denied",
+        do("UPDATE partner_races SET access = 'denied', access_changed_at = %s", NOW),
+        do("UPDATE partner_races SET access = 'granted'"),
+        "1-acme: RunSignup denies access to race 5 since 2026-10-03 12:00 UTC",
+    ),
+    Fault(
+        "access_denied",
+        do("INSERT INTO refused_events VALUES (1, 50, %s, 'code 301')", NOW),
+        do("DELETE FROM refused_events"),
+        "1-acme: RunSignup denies access to race 5, event 50",
+    ),
+    Fault(
+        "removals_held_back",
+        do("UPDATE event_cursors SET needs_full = 'removals held back, waiting to be confirmed'"),
+        do("UPDATE event_cursors SET needs_full = NULL"),
+        "race 5, event 50",
+    ),
+    Fault(
+        "access_denied",
+        do("UPDATE partner_races SET access = 'not_found', access_changed_at = %s", NOW),
+        do("UPDATE partner_races SET access = 'granted'"),
+        "1-acme: RunSignup lists race 5 but answers that it does not exist since 2026-10-03 12:00 UTC",
+    ),
+    Fault(
+        "removals_held_back",
+        do("UPDATE runsignup_events SET vanished_at = %s", NOW - 61 * MINUTE),
+        do("UPDATE runsignup_events SET vanished_at = NULL"),
+        "race 5, event 50: the race's detail no longer has the event",
+    ),
+    Fault("partner_stale", read(481 * MINUTE), read(MINUTE), "no race has been read since 2026-10-03 03:59"),
+    Fault("partner_stale", read_in_the_future, read(44 * MINUTE), "no race has been read since"),
+    Fault("partner_stale", read(46 * MINUTE), read(44 * MINUTE), "race 5 starts within 24 h", start=20 * HOUR),
+    Fault("budget_short", calls, do("DELETE FROM api_calls"), "50 of 900 calls"),
+    Fault("duplicate_bibs", list_with(2), list_with(0), "event 50: 2 entrants", start=20 * HOUR),
+    Fault("dead_watch", read(1.1 * MINUTE), read(0.9 * MINUTE), "race 5 is in its window", start=2 * HOUR),
+    Fault(
+        "api_key_shared",
+        share_api_key,
+        do("UPDATE partner_provider_credentials SET shares_api_key = true"),
+        "1-acme and 2-acme have the same API key",
+    ),
+    Fault("history_failing", history(4), history(3), "race 5 failed 4 times"),
+    Fault(
+        "foreign_writes",
+        do(
+            "INSERT INTO foreign_writes (seen_on, table_name, operation, login, program, address, transactions, first_at, last_at)"
+            " VALUES (%(at)s, 'runsignup_races', 'UPDATE', 'hub_old', 'old_sync.py', '10.0.0.5', 3, %(at)s, %(at)s)".replace(
+                "%(at)s", f"'{NOW - 5 * MINUTE}'"
+            )
+        ),
+        do("DELETE FROM foreign_writes"),
+        "old_sync.py (role hub_old, from 10.0.0.5) did UPDATE on runsignup_races in 3 transactions",
+    ),
+    Fault(
+        "clock_skew",
+        do("INSERT INTO hub_clocks VALUES ('worker-2', now(), 10800, 10801) ON CONFLICT DO NOTHING"),
+        do("DELETE FROM hub_clocks"),
+        "The clock of the hub on worker-2 is 3.0 h behind RunSignup's and the database's, which are used.",
+    ),
+]
+
+
+def stage(put: Fleet, start: dt.timedelta) -> None:
+    put.partner(1)
+    put.race(5, 1)
+    put.event(50, 5, start)
+    put.cursor(1, 50, MINUTE)
+    put.sql("UPDATE partner_provider_credentials SET entered_at = %s", NOW - 90 * 24 * HOUR)
+    put.sql("UPDATE partner_races SET listed_at = %s", NOW - 90 * 24 * HOUR)
+
+
+def hear(put: Fleet, notifier: Notifier, now: dt.datetime = NOW, **environment: str) -> list[tuple[str, str]]:
+    """One look, and the messages it sent."""
+    settings = configuration.load({"RSU_ALERT_URLS": notifier.url, **environment})
+    look(put.conn, rules.find(put.conn, settings, NOW), settings.alerts, now, lambda _: None)
+    return notifier.take()
+
+
+@pytest.mark.parametrize("fault", [pytest.param(one, id=f"{one.kind}-{number}") for number, one in enumerate(FAULTS)])
+def test_a_fault_is_told_once_and_its_end_once(put: Fleet, notifier: Notifier, fault: Fault) -> None:
+    stage(put, fault.start)
+    assert hear(put, notifier) == []
+
+    fault.raised(put)
+    ((title, text),) = hear(put, notifier)
+    assert title == f"RunSignup hub: {rules.TITLES[fault.kind]}"
+    assert fault.says in text
+    assert "@" not in text
+    assert "secret" not in text.replace("key and secret", "")
+    assert hear(put, notifier) == hear(put, notifier) == []
+
+    # Gone for one look only: it flaps, and nothing is said.
+    fault.mended(put)
+    assert hear(put, notifier) == []
+    put.sql("DELETE FROM api_calls")
+    fault.raised(put)
+    assert hear(put, notifier) == []
+
+    fault.mended(put)
+    assert hear(put, notifier) == []
+    ((title, text),) = hear(put, notifier)
+    assert title == f"Resolved: {rules.TITLES[fault.kind]}"
+    assert fault.says in text
+    assert hear(put, notifier) == hear(put, notifier) == []
+
+    fault.raised(put)
+    assert [title for title, _ in hear(put, notifier)] == [f"RunSignup hub: {rules.TITLES[fault.kind]}"]
+
+
+def test_every_kind_that_the_database_tells_is_raised_here() -> None:
+    assert {fault.kind for fault in FAULTS} == rules.TITLES.keys() - {
+        "run_failed",
+        "run_stuck",
+        "registration_missing",
+        # Raised on a real instance, and with a notifier that fails: orchestration/test_standstills.py.
+        "automation_stopped",
+        "daemon_dead",
+        "never_synced",
+        "backfill_stopped",
+        "notifier_failing",
+        rules.SERVICE_KIND,
+    }
+
+
+OF_A_PARTNER = [one for one in FAULTS if one.kind not in ("foreign_writes", "clock_skew")]
+
+
+@pytest.mark.parametrize(
+    "fault", [pytest.param(one, id=f"{one.kind}-{number}") for number, one in enumerate(OF_A_PARTNER)]
+)
+def test_a_partner_that_is_switched_off_is_no_cause(put: Fleet, notifier: Notifier, fault: Fault) -> None:
+    stage(put, fault.start)
+    fault.raised(put)
+    put.sql("UPDATE timing_partners SET disabled_at = now()")
+    assert hear(put, notifier) == []
+
+
+def test_a_refused_credential_is_one_cause_and_not_three(put: Fleet, notifier: Notifier) -> None:
+    stage(put, 2 * HOUR)
+    read(9 * HOUR)(put)
+    assert [title for title, _ in hear(put, notifier)] == [
+        "RunSignup hub: a partner is not being synced",
+        "RunSignup hub: a race in its window is not watched",
+    ]
+    put.sql("UPDATE partner_provider_credentials SET rejected_at = %s", NOW - 2 * HOUR)
+    assert [title for title, _ in hear(put, notifier)] == ["RunSignup hub: RunSignup rejects a credential"]
+
+
+def test_what_was_entered_just_now_is_not_stale(put: Fleet, notifier: Notifier) -> None:
+    stage(put, 20 * HOUR)
+    put.sql("DELETE FROM event_cursors")
+    put.sql("UPDATE partner_provider_credentials SET entered_at = %s", NOW - 30 * MINUTE)
+    assert hear(put, notifier) == []
+    put.sql("UPDATE partner_provider_credentials SET entered_at = %s", NOW - 50 * MINUTE)
+    put.sql("UPDATE runsignup_events SET created_at = %s", NOW - 50 * MINUTE)
+    assert len(hear(put, notifier)) == 1
+
+
+def test_a_race_that_came_into_its_window_just_now_is_not_unwatched(put: Fleet, notifier: Notifier) -> None:
+    stage(put, 4 * HOUR - 1.9 * MINUTE)
+    read(14 * MINUTE)(put)
+    assert hear(put, notifier) == []
+    put.sql("UPDATE runsignup_events SET starts_at = %s", NOW + 4 * HOUR - 2.1 * MINUTE)
+    assert len(hear(put, notifier)) == 1
+
+
+def test_a_watch_with_few_calls_is_not_dead(put: Fleet, notifier: Notifier) -> None:
+    stage(put, 2 * HOUR)
+    read(5 * MINUTE)(put)
+    assert hear(put, notifier, RSU_CALLS_PER_HOUR="30") == []
+    assert len(hear(put, notifier)) == 1
+
+
+@pytest.mark.parametrize(
+    ("day", "environment", "expected"),
+    [
+        (dt.datetime(2026, 11, 30, 23, 59, tzinfo=dt.UTC), REAL, 0),
+        (dt.datetime(2026, 12, 1, tzinfo=dt.UTC), REAL, 1),
+        (dt.datetime(2027, 5, 1, tzinfo=dt.UTC), REAL, 1),
+        (dt.datetime(2026, 12, 1, tzinfo=dt.UTC), {}, 1),
+        (dt.datetime(2026, 12, 1, tzinfo=dt.UTC), {"RSU_API_BASE_URL": "http://127.0.0.1:1/rest"}, 0),
+        (dt.datetime(2026, 12, 1, tzinfo=dt.UTC), {"RSU_API_REG": "1.t", "RSU_API_REG_SECRET": "s"}, 0),
+    ],
+)
+def test_a_missing_registration_is_told_from_december(
+    day: dt.datetime, environment: dict[str, str], expected: int
+) -> None:
+    assert len(rules.registration_missing(configuration.load(environment), day)) == expected
+
+
+def test_a_missing_registration_is_told_once_and_its_end_once(put: Fleet, notifier: Notifier) -> None:
+    day = dt.datetime(2026, 12, 5, tzinfo=dt.UTC)
+
+    def hear(**environment: str) -> list[str]:
+        settings = configuration.load(REAL | environment | {"RSU_ALERT_URLS": notifier.url})
+        look(put.conn, rules.find(put.conn, settings, day), settings.alerts, day, lambda _: None)
+        return [title for title, _ in notifier.take()]
+
+    assert [hear(), hear()] == [["RunSignup hub: the caller registration is missing"], []]
+    entered = {"RSU_API_REG": "1.t", "RSU_API_REG_SECRET": CANARY}
+    assert [hear(**entered), hear(**entered), hear(**entered)] == [
+        [],
+        ["Resolved: the caller registration is missing"],
+        [],
+    ]
+
+
+def test_calls_of_partners_that_share_an_api_key_are_short_together(put: Fleet) -> None:
+    put.partner(1)
+    put.partner(2)
+    credentials.seal_all(put.conn, SEALER)
+    put.sql(
+        "INSERT INTO api_calls (credential_id, lane, endpoint) SELECT c.partner_provider_credential_id, 'routine', 'races'"
+        " FROM partner_provider_credentials c, generate_series(1, 425)"
+    )
+    found = [item for item in rules.find(put.conn, configuration.load({}), NOW) if item.kind == "budget_short"]
+    assert [(item.key, item.sentence) for item in found] == [
+        (
+            "1",
+            "1-acme and 2-acme, which share one API key: 50 of 900 calls of this hour are left for routine syncs."
+            " More become free within the hour. docs/alerts.md explains how to find out who calls.",
+        )
+    ]

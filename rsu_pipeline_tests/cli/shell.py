@@ -1,0 +1,93 @@
+"""`rsu` as an operator runs it: the installed script, in a process of its own, with an environment of its own."""
+
+import atexit
+import os
+import subprocess
+import sys
+from contextlib import suppress
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from rsu_pipeline.warehouse import database
+from rsu_pipeline_tests.cli.warm import Warm
+
+SCRIPT = Path(sys.executable).with_name("rsu")
+Done = subprocess.CompletedProcess[str]
+TIMEOUT = 120
+
+
+def environment(**settings: str) -> dict[str, str]:
+    """This machine's environment with these settings of ours, and no others."""
+    kept = {name: value for name, value in os.environ.items() if not name.startswith(("RSU_", "DAGSTER_"))}
+    return kept | settings
+
+
+def rsu(*arguments: str, settings: dict[str, str], stdin: str | bytes = "") -> Done:
+    """Runs a command to its end; `settings` are the RSU_ variables, `stdin` what it can read there.
+
+    It is a process of its own that has imported its libraries already (see warm.py). `rsu_script` has the script itself.
+    """
+    given = stdin if isinstance(stdin, bytes) else stdin.encode()
+    copies = warm()
+    done = copies.run([str(SCRIPT), *arguments], environment(**settings), given, TIMEOUT) if copies else None
+    return _decoded(done) if done else rsu_script(*arguments, settings=settings, stdin=stdin)
+
+
+def rsu_script(*arguments: str, settings: dict[str, str], stdin: str | bytes = "") -> Done:
+    """The same with the installed script, whose arguments other processes can see."""
+    done = subprocess.run(
+        [SCRIPT, *arguments],
+        env=environment(**settings),
+        input=stdin if isinstance(stdin, bytes) else stdin.encode(),
+        capture_output=True,
+        timeout=TIMEOUT,
+        check=False,
+    )
+    return _decoded(done)
+
+
+@cache
+def warm() -> Warm | None:
+    """The process that commands are copies of, where the system can wait for such."""
+    if not hasattr(os, "pidfd_open"):
+        return None
+    started = Warm()
+    atexit.register(started.close)
+    return started
+
+
+def _decoded(done: "subprocess.CompletedProcess[bytes]") -> Done:
+    return subprocess.CompletedProcess(done.args, done.returncode, done.stdout.decode(), done.stderr.decode())
+
+
+def refusal(done: Done, code: int = 2) -> str:
+    """The one sentence with which a command refused; fails when it did not, or did so with a traceback."""
+    assert done.returncode == code, f"exit code {done.returncode}\n{done.stdout}\n{done.stderr}"
+    assert "Traceback" not in done.stderr, done.stderr
+    *usage, last = done.stderr.strip().splitlines()
+    assert last.startswith("Error: "), done.stderr
+    assert all(line.startswith(("Usage: ", "Try ")) or not line for line in usage), done.stderr
+    return last.removeprefix("Error: ")
+
+
+def rows(settings: dict[str, str], query: str) -> list[tuple[Any, ...]]:
+    """The rows of a query at the installation's database; what it changes is committed."""
+    with database.session(settings["RSU_DATABASE_URL"], purpose="tests") as conn, conn.cursor() as cur:
+        cur.execute(query)
+        found = cur.fetchall() if cur.description else []
+        conn.commit()
+    return found
+
+
+def arguments_of_all() -> str:
+    """The arguments of every process of this machine, as ps shows them."""
+    if not Path("/proc/self/cmdline").exists():
+        return subprocess.run(
+            ["ps", "-axww", "-o", "args="], capture_output=True, text=True, check=True, timeout=120
+        ).stdout
+    found = []
+    for path in Path("/proc").glob("[0-9]*/cmdline"):
+        with suppress(OSError):
+            found.append(path.read_bytes().replace(b"\0", b" ").decode(errors="replace"))
+    return "\n".join(found)
