@@ -20,7 +20,7 @@ from rsu_pipeline.settings import Settings
 from rsu_pipeline.sync import history, listing
 from rsu_pipeline.sync import partner_sync as sync
 from rsu_pipeline.sync.read_plan import Plan
-from rsu_pipeline.sync.session import Desk, open_desk
+from rsu_pipeline.sync.session import PartnerSession, open_partner_session
 from rsu_pipeline.warehouse import backfill_state as backfill_requests
 from rsu_pipeline.warehouse import credentials, database
 from rsu_pipeline.warehouse.secret_box import Sealer
@@ -73,8 +73,8 @@ def run(work: Job, report: Report, meter: Meter) -> None:
     sealer = Sealer([work.secret_key], source="RSU_SECRET_KEY")
     now = dt.datetime.fromtimestamp(work.now, dt.UTC)
 
-    def at_desk(partner: Partner, do: Callable[[Desk], T]) -> T:
-        with open_desk(
+    def at_session(partner: Partner, do: Callable[[PartnerSession], T]) -> T:
+        with open_partner_session(
             work.database_url,
             sealer,
             settings,
@@ -83,10 +83,10 @@ def run(work: Job, report: Report, meter: Meter) -> None:
             run_id="benchmark",
             say=lambda line: None,
             now=lambda: now,
-        ) as desk:
-            return do(desk)
+        ) as session:
+            return do(session)
 
-    in_one: dict[str, Callable[[Desk], Report]] = {
+    in_one: dict[str, Callable[[PartnerSession], Report]] = {
         "history": _history,
         "visit": partial(_visit, force_full=False),
         "visit-full": partial(_visit, force_full=True),
@@ -98,12 +98,12 @@ def run(work: Job, report: Report, meter: Meter) -> None:
     with ThreadPoolExecutor(at_once) as pool:
         if work.action in in_one:
             with meter.timing(report.registrations):
-                for done in pool.map(lambda partner: at_desk(partner, in_one[work.action]), work.partners):
+                for done in pool.map(lambda partner: at_session(partner, in_one[work.action]), work.partners):
                     _add(report, done)
             return
         with meter.timing(report.listing):
             plan = partial(_plan, force_full=work.action == "full")
-            planned = list(pool.map(lambda partner: at_desk(partner, plan), work.partners))
+            planned = list(pool.map(lambda partner: at_session(partner, plan), work.partners))
             if work.action == "part":
                 races = {(read.partner, read.race_id) for read in work.reads}
                 planned = [
@@ -111,44 +111,46 @@ def run(work: Job, report: Report, meter: Meter) -> None:
                     for partner, found in zip(work.partners, planned, strict=True)
                 ]
         with meter.timing(report.registrations):
-            syncs = pool.map(lambda partner, plan: at_desk(partner, partial(_sync, plan=plan)), work.partners, planned)
+            syncs = pool.map(
+                lambda partner, plan: at_session(partner, partial(_sync, plan=plan)), work.partners, planned
+            )
             for done in syncs:
                 _add(report, done)
 
 
-def _history(desk: Desk) -> Report:
-    backfill_requests.ask(desk.conn, desk.partner_id)
-    desk.conn.commit()
-    done = history.run_slice(desk, 1e9)
-    report = _report(desk, done.sync)
+def _history(session: PartnerSession) -> Report:
+    backfill_requests.ask(session.conn, session.partner_id)
+    session.conn.commit()
+    done = history.run_slice(session, 1e9)
+    report = _report(session, done.sync)
     report.problems += done.problems
     if not done.finished:
-        report.problems.append(f"{desk.key}: not finished")
-    report.reads = [Read(desk.partner_id, read.read.race_id, list(read.read.event_ids)) for read in done.sync.reads]
+        report.problems.append(f"{session.key}: not finished")
+    report.reads = [Read(session.partner_id, read.read.race_id, list(read.read.event_ids)) for read in done.sync.reads]
     return report
 
 
-def _visit(desk: Desk, *, force_full: bool) -> Report:
-    return _sync(desk, plan=_plan(desk, force_full=force_full))
+def _visit(session: PartnerSession, *, force_full: bool) -> Report:
+    return _sync(session, plan=_plan(session, force_full=force_full))
 
 
-def _plan(desk: Desk, *, force_full: bool) -> Plan:
-    problems = listing.refresh_events(desk).problems
+def _plan(session: PartnerSession, *, force_full: bool) -> Plan:
+    problems = listing.refresh_events(session).problems
     assert not problems, problems
-    return sync.make_plan(desk, force_full=force_full)
+    return sync.make_plan(session, force_full=force_full)
 
 
-def _sync(desk: Desk, *, plan: Plan) -> Report:
-    report = _report(desk, sync.sync_participants(desk, plan))
-    report.reads = [Read(desk.partner_id, read.race_id, list(read.event_ids)) for read in plan.reads]
+def _sync(session: PartnerSession, *, plan: Plan) -> Report:
+    report = _report(session, sync.sync_participants(session, plan))
+    report.reads = [Read(session.partner_id, read.race_id, list(read.event_ids)) for read in plan.reads]
     return report
 
 
-def _report(desk: Desk, outcome: sync.SyncOutcome) -> Report:
+def _report(session: PartnerSession, outcome: sync.SyncOutcome) -> Report:
     counts = outcome.counts
     problems = list(outcome.failures)
     if counts.quarantined or counts.with_faults:
-        problems.append(f"{desk.key}: {counts.quarantined} rows held back, {counts.with_faults} with faults")
+        problems.append(f"{session.key}: {counts.quarantined} rows held back, {counts.with_faults} with faults")
     return Report(
         rows=counts.read,
         inserted=counts.inserted,

@@ -30,7 +30,7 @@ from benchmarks.race_morning.report import latency
 from rsu_pipeline.local import embedded
 from rsu_pipeline.sync import listing
 from rsu_pipeline.sync import partner_sync as sync
-from rsu_pipeline.sync.session import open_desk
+from rsu_pipeline.sync.session import open_partner_session
 from runsignup_sandbox.process import AdminClient, SandboxProcess
 
 SPEC = {
@@ -99,11 +99,11 @@ def bring_into_window(here: Installation, sandbox: SandboxProcess) -> list[Entra
         ]
         for event_id in race_of:
             admin.move_event(event_id, start_time=time.time() // 60 * 60 + 2 * 3600)
-        with open_desk(
+        with open_partner_session(
             here.url, here.sealer, here.settings, key, lane="routine", run_id="benchmark", say=lambda line: None
-        ) as desk:
-            listing.refresh_events(desk)
-            sync.make_plan(desk)
+        ) as session:
+            listing.refresh_events(session)
+            sync.make_plan(session)
     admin.switch(latency_ms=LATENCY_MS)
     here.until("the watch has looked at every race", lambda: here.value(_LOOKED_AT) >= RACES)
     random.Random(7).shuffle(entrants)

@@ -27,7 +27,7 @@ from benchmarks.ours import settings_for
 from benchmarks.race_morning.cpu import cpu_with_children, parent_of
 from benchmarks.report import as_json, machine
 from rsu_pipeline.sync import partner_sync as sync
-from rsu_pipeline.sync.session import Desk, open_desk
+from rsu_pipeline.sync.session import PartnerSession, open_partner_session
 from rsu_pipeline.warehouse.secret_box import Sealer
 from runsignup_sandbox.scales import Spec
 
@@ -89,28 +89,30 @@ def measure(registrations: int, visits: int) -> Sized:
             number for (number,) in hub.rows(url, "SELECT registration_id FROM runsignup_participants ORDER BY 1")
         ]
         bibs = itertools.count(1_000_000)
-        with desk_of(hub, url) as desk:
-            quiet = _visits(hub, desk, visits, [], bibs)
-            changed = _visits(hub, desk, visits, numbers[:CHANGED], bibs)
+        with partner_session_on(hub, url) as session:
+            quiet = _visits(hub, session, visits, [], bibs)
+            changed = _visits(hub, session, visits, numbers[:CHANGED], bibs)
     return Sized(registrations, quiet, changed)
 
 
-def _visits(hub: Hub, desk: Desk, visits: int, numbers: Sequence[int], bibs: Iterator[int]) -> dict[Mode, Visit]:
+def _visits(
+    hub: Hub, session: PartnerSession, visits: int, numbers: Sequence[int], bibs: Iterator[int]
+) -> dict[Mode, Visit]:
     total: dict[Mode, Visit] = {"incremental": Visit(), "full": Visit()}
     for mode in [*total] * visits:
         for number in numbers:
             hub.sandbox.admin.bib(number, next(bibs))
-        total[mode].add(_visit(hub, desk, mode, len(numbers)))
+        total[mode].add(_visit(hub, session, mode, len(numbers)))
     return {mode: visit.mean(visits) for mode, visit in total.items()}
 
 
-def _visit(hub: Hub, desk: Desk, mode: Mode, new_bibs: int) -> Visit:
+def _visit(hub: Hub, session: PartnerSession, mode: Mode, new_bibs: int) -> Visit:
     admin = hub.sandbox.admin
-    desk.settings = replace(desk.settings, full_read_up_to_rows=2500 if mode == "full" else 0)
-    postmaster = parent_of(desk.conn.get_backend_pid())
+    session.settings = replace(session.settings, full_read_up_to_rows=2500 if mode == "full" else 0)
+    postmaster = parent_of(session.conn.get_backend_pid())
     admin.reset_stats()
     before = time.process_time(), cpu_with_children(postmaster), cpu_of(hub.sandbox.process.pid)
-    outcome = sync.sync_participants(desk, sync.make_plan(desk))
+    outcome = sync.sync_participants(session, sync.make_plan(session))
     after = time.process_time(), cpu_with_children(postmaster), cpu_of(hub.sandbox.process.pid)
     assert [read.read.mode for read in outcome.reads] == [mode] and not outcome.failures, outcome
     assert outcome.counts.bib_changes == outcome.counts.updated == new_bibs, outcome.counts
@@ -120,12 +122,12 @@ def _visit(hub: Hub, desk: Desk, mode: Mode, new_bibs: int) -> Visit:
 
 
 @contextmanager
-def desk_of(hub: Hub, url: str) -> Iterator[Desk]:
+def partner_session_on(hub: Hub, url: str) -> Iterator[PartnerSession]:
     """Open a session of the world's partner in this process."""
     work = Job("", url, hub.sandbox.api_url, hub.now, hub.partners, secret_key=hub.secret_key)
     now = dt.datetime.fromtimestamp(hub.now, dt.UTC)
     sealer = Sealer([work.secret_key], source="RSU_SECRET_KEY")
-    with open_desk(
+    with open_partner_session(
         url,
         sealer,
         settings_for(work),
@@ -134,8 +136,8 @@ def desk_of(hub: Hub, url: str) -> Iterator[Desk]:
         run_id="benchmark",
         say=lambda line: None,
         now=lambda: now,
-    ) as desk:
-        yield desk
+    ) as session:
+        yield session
 
 
 def table(found: SmallRaces) -> str:

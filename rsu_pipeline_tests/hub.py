@@ -19,7 +19,7 @@ from rsu_pipeline.sync import history, listing
 from rsu_pipeline.sync import partner_sync as sync
 from rsu_pipeline.sync.history import Slice
 from rsu_pipeline.sync.partner_sync import SyncOutcome
-from rsu_pipeline.sync.session import Desk, open_desk
+from rsu_pipeline.sync.session import PartnerSession, open_partner_session
 from rsu_pipeline.warehouse import backfill_progress, call_ledger, credentials, database
 from rsu_pipeline.warehouse import backfill_state as backfill_requests
 from rsu_pipeline.warehouse.backfill_progress import Progress
@@ -68,21 +68,21 @@ class Hub:
         return configuration.load(self.environment)
 
     @contextmanager
-    def desk(
+    def partner_session(
         self,
         partner: int = 1,
         *,
         lane: call_ledger.Lane = "routine",
         run_id: str = "test",
         retry_rejected: bool = False,
-    ) -> Iterator[Desk]:
-        """The desk of one of the sandbox's partners, judging tiers by the sandbox's clock, or one that is `ahead` of it."""
+    ) -> Iterator[PartnerSession]:
+        """The session of one of the sandbox's partners, judging tiers by the sandbox's clock, or one that is `ahead` of it."""
         now = dt.datetime.fromtimestamp(self.sandbox.admin.clock() + self.ahead, dt.UTC)
         database_now = None
         if self.database_ahead is not None:
             shown = now + dt.timedelta(seconds=self.database_ahead - self.ahead)
             database_now = lambda: shown  # noqa: E731
-        with open_desk(
+        with open_partner_session(
             self.url,
             self.sealer,
             self.settings,
@@ -93,17 +93,17 @@ class Hub:
             now=lambda: now,
             database_now=database_now,
             retry_rejected=retry_rejected,
-        ) as desk:
-            yield desk
+        ) as session:
+            yield session
 
     def sync(
         self, partner: int = 1, *, full: bool = False, confirm_removals: bool = False, retry_rejected: bool = False
     ) -> SyncOutcome:
         """Listing, plan and registrations of one partner, as the assets do them."""
-        with self.desk(partner, retry_rejected=retry_rejected) as desk:
-            listing.refresh_events(desk)
-            plan = sync.make_plan(desk, force_full=full)
-            return sync.sync_participants(desk, plan, confirm_removals=confirm_removals)
+        with self.partner_session(partner, retry_rejected=retry_rejected) as session:
+            listing.refresh_events(session)
+            plan = sync.make_plan(session, force_full=full)
+            return sync.sync_participants(session, plan, confirm_removals=confirm_removals)
 
     def history(
         self,
@@ -115,11 +115,11 @@ class Hub:
         anew: bool = False,
     ) -> Slice:
         """A slice of a partner's history, asked for first unless `ask` is false."""
-        with self.desk(partner, lane="backfill") as desk:
+        with self.partner_session(partner, lane="backfill") as session:
             if ask:
-                backfill_requests.ask(desk.conn, desk.partner_id, since_year=since_year, anew=anew)
-                desk.conn.commit()
-            return history.run_slice(desk, seconds)
+                backfill_requests.ask(session.conn, session.partner_id, since_year=since_year, anew=anew)
+                session.conn.commit()
+            return history.run_slice(session, seconds)
 
     def history_progress(self, partner: int = 1) -> Progress:
         """How far it is."""

@@ -15,7 +15,7 @@ from rsu_pipeline.local import embedded
 from rsu_pipeline.settings import Settings
 from rsu_pipeline.sync import listing
 from rsu_pipeline.sync import partner_sync as sync
-from rsu_pipeline.sync.session import open_desk
+from rsu_pipeline.sync.session import open_partner_session
 from rsu_pipeline.warehouse import credentials, database, secret_box
 from runsignup_sandbox.process import SandboxProcess
 
@@ -118,9 +118,11 @@ def _onboard(
         conn.commit()
     say(f"Onboarding {len(keys)} partners: first syncs ...")
     for _, key in keys.values():
-        with open_desk(url, sealer, settings, key, lane="new_partner", run_id="first", say=lambda line: None) as desk:
-            listing.refresh_events(desk)
-            outcome = sync.sync_participants(desk, sync.make_plan(desk))
+        with open_partner_session(
+            url, sealer, settings, key, lane="new_partner", run_id="first", say=lambda line: None
+        ) as session:
+            listing.refresh_events(session)
+            outcome = sync.sync_participants(session, sync.make_plan(session))
             if outcome.failures or outcome.out_of_budget is not None:
                 raise RuntimeError(f"The first sync of {key} failed: {outcome.failures or 'out of budget'}")
     return keys

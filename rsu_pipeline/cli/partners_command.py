@@ -136,10 +136,10 @@ def check(partner: str) -> None:
 def _check(name: str) -> None:
     # The modules that call RunSignup take long to import, and only this function needs them.
     from rsu_pipeline.sync import access
-    from rsu_pipeline.sync import session as desks
+    from rsu_pipeline.sync.session import open_partner_session
 
     here = installation.current()
-    with desks.open_desk(
+    with open_partner_session(
         here.migrated_database_url,
         here.sealer,
         here.settings,
@@ -148,8 +148,8 @@ def _check(name: str) -> None:
         run_id="check",
         say=click.echo,
         retry_rejected=True,
-    ) as desk:
-        verdict = access.check_access(desk)
+    ) as session:
+        verdict = access.check_access(session)
     if verdict is None:
         click.echo("RunSignup lists no race with an event for this credential, so access cannot be verified.")
     elif verdict is access.Verdict.WORKS:

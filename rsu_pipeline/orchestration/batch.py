@@ -23,7 +23,7 @@ from rsu_pipeline.settings import BudgetSettings
 from rsu_pipeline.start_lists.start_list_store import NotBuilt
 from rsu_pipeline.sync import partner_sync as sync
 from rsu_pipeline.sync import start_list_rebuild
-from rsu_pipeline.sync.session import Desk
+from rsu_pipeline.sync.session import PartnerSession
 
 VISITED = dg.AssetKey("future_events")
 """The asset that each partner's sync materializes last."""
@@ -81,17 +81,17 @@ def sync_partners(context: dg.OpExecutionContext, warehouse: WarehouseResource, 
     outage = Outage(warehouse.address())
 
     def visit(key: str) -> Told:
-        with runsignup.desk(
+        with runsignup.partner_session(
             warehouse,
             key,
             lane=lane_of(context),
             run_id=context.run_id,
             say=lambda line: context.log.info(f"{key}: {line}"),
-        ) as desk:
-            with start_list_rebuild.rebuilt_on_failure(desk):
-                visited = sync.visit(desk, race_ids=config.races.get(key), relist=key in config.relist)
-            told = Told(visited, desk.ledger.left(), {})
-            _build_lists(desk, told, anyway=key not in with_lists)
+        ) as session:
+            with start_list_rebuild.rebuilt_on_failure(session):
+                visited = sync.visit(session, race_ids=config.races.get(key), relist=key in config.relist)
+            told = Told(visited, session.ledger.left(), {})
+            _build_lists(session, told, anyway=key not in with_lists)
             return told
 
     failed: list[str] = []
@@ -159,15 +159,15 @@ def partners_told(instance: dg.DagsterInstance, run_id: str | None) -> set[str]:
     return told
 
 
-def _build_lists(desk: Desk, told: Told, *, anyway: bool) -> None:
+def _build_lists(session: PartnerSession, told: Told, *, anyway: bool) -> None:
     """Rebuild the partner's start lists if a registration or an event of theirs has changed since they were built."""
     events = told.visited.events
     relisted = events is not None and bool(events.races_written + events.events_written + events.events_gone)
-    built = start_list_rebuild.rebuild(desk, anyway=anyway or relisted)
+    built = start_list_rebuild.rebuild(session, anyway=anyway or relisted)
     if isinstance(built, NotBuilt):
         told.not_built = built.reason
     elif built is not None:
-        told.lists = run_metadata.start_lists_metadata(desk.conn, desk.partner_id, built, desk.now())
+        told.lists = run_metadata.start_lists_metadata(session.conn, session.partner_id, built, session.now())
 
 
 def _materializations(key: str, told: Told) -> Iterator[dg.AssetMaterialization]:

@@ -13,7 +13,7 @@ from rsu_pipeline.orchestration.lanes import lane_of
 from rsu_pipeline.orchestration.partitions import partition_of
 from rsu_pipeline.orchestration.run_config import check_run_config
 from rsu_pipeline.settings import Settings
-from rsu_pipeline.sync.session import Desk, open_desk
+from rsu_pipeline.sync.session import PartnerSession, open_partner_session
 from rsu_pipeline.warehouse import call_ledger, database, sessions
 
 
@@ -60,7 +60,7 @@ class RunSignupResource(dg.ConfigurableResource[Any]):
         return installation.current().settings
 
     @contextmanager
-    def desk(
+    def partner_session(
         self,
         warehouse: WarehouseResource,
         partner: str,
@@ -68,10 +68,10 @@ class RunSignupResource(dg.ConfigurableResource[Any]):
         lane: call_ledger.Lane,
         run_id: str,
         say: Callable[[str], None],
-    ) -> Iterator[Desk]:
-        """Open a partner's session for the length of a block. See `open_desk`."""
+    ) -> Iterator[PartnerSession]:
+        """Open a partner's session for the length of a block. See `open_partner_session`."""
         sealer = installation.current().sealer
-        with open_desk(
+        with open_partner_session(
             warehouse.address(),
             sealer,
             self.settings(),
@@ -82,11 +82,11 @@ class RunSignupResource(dg.ConfigurableResource[Any]):
         ) as opened:
             yield opened
 
-    def desk_of_run(
+    def partner_session_of_run(
         self, warehouse: WarehouseResource, context: dg.AssetExecutionContext
-    ) -> AbstractContextManager[Desk]:
+    ) -> AbstractContextManager[PartnerSession]:
         """Open the session of the partner whose partition a run materializes, in the run's lane and under its id."""
-        return self.desk(
+        return self.partner_session(
             warehouse,
             partition_of(context),
             lane=lane_of(context),

@@ -15,7 +15,7 @@ from rsu_pipeline.runsignup import values
 from rsu_pipeline.runsignup.api_errors import ApiError, BudgetExhausted, Cause, Remedy
 from rsu_pipeline.runsignup.payloads import Event, Race
 from rsu_pipeline.sync import cadence
-from rsu_pipeline.sync.session import CredentialRejected, Desk
+from rsu_pipeline.sync.session import CredentialRejected, PartnerSession
 from rsu_pipeline.warehouse import credentials, event_times, events
 from rsu_pipeline.warehouse.events import AccessCandidate
 
@@ -76,14 +76,14 @@ def probe_order(candidates: Collection[AccessCandidate], now: dt.datetime) -> li
     return sorted(candidates, key=rank)
 
 
-def stored_candidates(session: Desk) -> list[AccessCandidate]:
+def stored_candidates(session: PartnerSession) -> list[AccessCandidate]:
     """Return the partner's listed races that have an event to ask with, as stored now."""
     found = events.access_candidates(session.conn, session.partner_id, session.now())
     session.conn.rollback()
     return found
 
 
-def verify_listing(session: Desk, listed: Sequence[Race], known: Collection[int]) -> bool:
+def verify_listing(session: PartnerSession, listed: Sequence[Race], known: Collection[int]) -> bool:
     """Check that a listing is the partner's own; record and return whether a race could be read.
 
     `/races` ignores a wrong key and answers with the public list. So a listing that brings races not seen before is
@@ -104,7 +104,7 @@ def verify_listing(session: Desk, listed: Sequence[Race], known: Collection[int]
     return verdict is Verdict.WORKS
 
 
-def check_access(session: Desk) -> Verdict | None:
+def check_access(session: PartnerSession) -> Verdict | None:
     """Ask for the listing and then for races; record and return the verdict, None when no race has an event to ask with.
 
     Raises:
@@ -130,7 +130,7 @@ class Refusals:
     one.
     """
 
-    def __init__(self, session: Desk, candidates: Sequence[AccessCandidate] = ()) -> None:
+    def __init__(self, session: PartnerSession, candidates: Sequence[AccessCandidate] = ()) -> None:
         self._session = session
         self._candidates = candidates
         self._reason = ""
@@ -174,13 +174,13 @@ class Refusals:
         return self._verdict
 
 
-def _is_verified_recently(session: Desk) -> bool:
+def _is_verified_recently(session: PartnerSession) -> bool:
     verified = session.partner.verified_at
     age = cadence.age(verified, session.now())
     return session.partner.rejected_at is None and age is not None and age < VERIFIED_RECENTLY
 
 
-def find_readable_race(session: Desk, candidates: Collection[AccessCandidate]) -> Evidence:
+def find_readable_race(session: PartnerSession, candidates: Collection[AccessCandidate]) -> Evidence:
     """Ask races, one call each, until one can be read, some refused, or some failed. Record a success.
 
     Raises:
@@ -207,7 +207,7 @@ def find_readable_race(session: Desk, candidates: Collection[AccessCandidate]) -
     return evidence
 
 
-def mark_credential_rejected(session: Desk, reason: str) -> NoReturn:
+def mark_credential_rejected(session: PartnerSession, reason: str) -> NoReturn:
     """Record that RunSignup rejects the partner's credential, and raise CredentialRejected."""
     credentials.mark_rejected(session.conn, session.credential_id, reason)
     raise CredentialRejected(
@@ -216,7 +216,7 @@ def mark_credential_rejected(session: Desk, reason: str) -> NoReturn:
     )
 
 
-def _candidates(session: Desk, listed: Sequence[Race]) -> list[AccessCandidate]:
+def _candidates(session: PartnerSession, listed: Sequence[Race]) -> list[AccessCandidate]:
     """Return the races that can be asked: those stored as listed, and those of a listing that are new or listed again."""
     stored = stored_candidates(session)
     known = {race.race_id for race in stored}

@@ -10,7 +10,7 @@ import datetime as dt
 from rsu_pipeline.runsignup.api_errors import ApiError, Remedy
 from rsu_pipeline.sync import listing
 from rsu_pipeline.sync.read_plan import PlannedRead
-from rsu_pipeline.sync.session import Desk
+from rsu_pipeline.sync.session import PartnerSession
 from rsu_pipeline.warehouse import events
 
 LAST_REFRESH_LEAD = dt.timedelta(minutes=2)
@@ -33,7 +33,7 @@ def is_due(
     return next_over_at is not None and refreshed_at < next_over_at - LAST_REFRESH_LEAD <= now
 
 
-def refresh(session: Desk, race_id: int) -> str | None:
+def refresh(session: PartnerSession, race_id: int) -> str | None:
     """Read a race's events again. Return why that failed, None when it did not.
 
     Raises:
@@ -49,7 +49,7 @@ def refresh(session: Desk, race_id: int) -> str | None:
     return None
 
 
-def refresh_before_closing(session: Desk, read: PlannedRead) -> None:
+def refresh_before_closing(session: PartnerSession, read: PlannedRead) -> None:
     """Before a closing read: look the race's events up, unless that was done since they were over."""
     if read.closes_at is None:
         return

@@ -17,7 +17,7 @@ from rsu_pipeline.sync import access, listing, partner_sync, sharing
 from rsu_pipeline.sync.partner_sync import SyncOutcome
 from rsu_pipeline.sync.race_pass import ReadOutcome
 from rsu_pipeline.sync.read_plan import PlannedRead
-from rsu_pipeline.sync.session import Desk
+from rsu_pipeline.sync.session import PartnerSession
 from rsu_pipeline.warehouse import backfill_cancellation, backfill_state
 from rsu_pipeline.warehouse.backfill_progress import Progress
 from rsu_pipeline.warehouse.backfill_state import PastEvent, PastRace
@@ -76,57 +76,57 @@ def is_old(events: Sequence[PastEvent], now: dt.datetime) -> bool:
     return all(event.starts_at is not None and now - event.starts_at > YEAR for event in events)
 
 
-def run_slice(desk: Desk, seconds: float, *, clock: Callable[[], float] = time.monotonic) -> Slice:
+def run_slice(session: PartnerSession, seconds: float, *, clock: Callable[[], float] = time.monotonic) -> Slice:
     """Reads of the partner's history what so many seconds allow; a race begun is read to its end. A request begins with
     the listing. A race that another sync reads comes last, and a request that was cancelled ends the slice.
 
     Raises ApiError when the listing fails or the installation itself is refused, CredentialRejected when every race
     refuses the credential; what came before is stored.
     """
-    began, calls = clock(), desk.ledger.calls
+    began, calls = clock(), session.ledger.calls
     done = Slice()
-    refusals = access.Refusals(desk, access.stored_candidates(desk))
-    backfill_state.begin_slice(desk.conn, desk.partner_id, if_it_dies=IF_A_SLICE_DIES)
+    refusals = access.Refusals(session, access.stored_candidates(session))
+    backfill_state.begin_slice(session.conn, session.partner_id, if_it_dies=IF_A_SLICE_DIES)
 
     def visit(race_id: int) -> bool:
-        if clock() - began >= seconds or backfill_cancellation.cancelled_at(desk.conn, desk.partner_id):
+        if clock() - began >= seconds or backfill_cancellation.cancelled_at(session.conn, session.partner_id):
             return False
         # Nothing is left of a race that another slice has read meanwhile.
-        for race in _to_do(desk, race_id):
-            _visit(desk, race, done, refusals)
+        for race in _to_do(session, race_id):
+            _visit(session, race, done, refusals)
         return True
 
     try:
-        _list(desk)
-        elsewhere = sharing.read_in_turn(desk, [race.race_id for race in _to_do(desk)], visit)
+        _list(session)
+        elsewhere = sharing.read_in_turn(session, [race.race_id for race in _to_do(session)], visit)
         for sentence in elsewhere.values():
-            desk.say(sentence)
+            session.say(sentence)
     except BudgetExhausted as error:
         done.out_of_budget = error.frees_in
     finally:
-        done.calls = desk.ledger.calls - calls
+        done.calls = session.ledger.calls - calls
         done.seconds = clock() - began
-    partner_sync.conclude(desk, done.sync, refusals, listed_too=False)
-    _end(desk, done)
+    partner_sync.conclude(session, done.sync, refusals, listed_too=False)
+    _end(session, done)
     return done
 
 
-def _list(desk: Desk) -> None:
-    request = backfill_state.request_of(desk.conn, desk.partner_id)
+def _list(session: PartnerSession) -> None:
+    request = backfill_state.request_of(session.conn, session.partner_id)
     # Left to a listing that hangs, it is due at the next slice.
-    if request is not None and request.listed_at is None and listing.refresh_events(desk).is_listed:
-        backfill_state.note_listed(desk.conn, desk.partner_id)
+    if request is not None and request.listed_at is None and listing.refresh_events(session).is_listed:
+        backfill_state.note_listed(session.conn, session.partner_id)
 
 
-def _visit(desk: Desk, race: PastRace, done: Slice, refusals: access.Refusals) -> None:
+def _visit(session: PartnerSession, race: PastRace, done: Slice, refusals: access.Refusals) -> None:
     """One race; its failure is recorded. Raises BudgetExhausted, and what ends the slice."""
     done.races += 1
     try:
-        _race(desk, race, done)
+        _race(session, race, done)
     except BudgetExhausted:
         raise
     except ApiError as error:
-        _fail(desk, race, error, done)
+        _fail(session, race, error, done)
         if error.remedy is Remedy.FAIL_CONFIGURATION:
             raise
         refusals.note(race.race_id, error)
@@ -134,71 +134,71 @@ def _visit(desk: Desk, race: PastRace, done: Slice, refusals: access.Refusals) -
             refusals.decide(early=True)
 
 
-def _to_do(desk: Desk, race_id: int | None = None) -> list[PastRace]:
+def _to_do(session: PartnerSession, race_id: int | None = None) -> list[PastRace]:
     """The races with something left, all or this one, but for those that failed and are not due yet."""
-    races = backfill_state.races_left(desk.conn, desk.partner_id, desk.now(), race_id=race_id)
+    races = backfill_state.races_left(session.conn, session.partner_id, session.now(), race_id=race_id)
     # Retries are noted by the database's clock, so they are due by it.
-    now = backfill_state.database_now(desk.conn)
-    desk.conn.rollback()
+    now = backfill_state.database_now(session.conn)
+    session.conn.rollback()
     latest = now + backfill_state.LONGEST_WAIT + AHEAD_TOLERANCE
     return [race for race in races if race.retry_at is None or not now < race.retry_at <= latest]
 
 
-def _race(desk: Desk, race: PastRace, done: Slice) -> None:
+def _race(session: PartnerSession, race: PastRace, done: Slice) -> None:
     """Looks up the race's editions where that is due, and reads its past events. Raises ApiError."""
     events = race.events
     if race.behind:
-        _catch_up(desk, _planned(race, race.behind), done)
+        _catch_up(session, _planned(race, race.behind), done)
     if race.needs_detail:
-        listing.refresh_race(desk, race.race_id, listing.EventsOutcome())
-        backfill_state.note_detail(desk.conn, desk.partner_id, race.race_id)
-        desk.conn.commit()
+        listing.refresh_race(session, race.race_id, listing.EventsOutcome())
+        backfill_state.note_detail(session.conn, session.partner_id, race.race_id)
+        session.conn.commit()
         done.details += 1
-        left = backfill_state.races_left(desk.conn, desk.partner_id, desk.now(), race_id=race.race_id)
+        left = backfill_state.races_left(session.conn, session.partner_id, session.now(), race_id=race.race_id)
         events = left[0].events if left else ()
     if events:
         # A pass that a slice left unfinished goes on with the events it began with.
-        unfinished = backfill_state.open_pass_events(desk.conn, desk.partner_id, race.race_id)
+        unfinished = backfill_state.open_pass_events(session.conn, session.partner_id, race.race_id)
         first = [event for event in events if event.event_id in unfinished]
         for part in (first, [event for event in events if event not in first]):
             by_id = {event.event_id: event for event in part}
             for ids in split_by_address(list(by_id)):
-                _read(desk, race, [by_id[event_id] for event_id in ids], done)
-    backfill_state.note_success(desk.conn, desk.partner_id, race.race_id)
-    desk.conn.commit()
+                _read(session, race, [by_id[event_id] for event_id in ids], done)
+    backfill_state.note_success(session.conn, session.partner_id, race.race_id)
+    session.conn.commit()
 
 
-def _read(desk: Desk, race: PastRace, events: Sequence[PastEvent], done: Slice) -> None:
+def _read(session: PartnerSession, race: PastRace, events: Sequence[PastEvent], done: Slice) -> None:
     """One pass over these events; edition by edition where its first call is refused. Raises ApiError, once every edition
     was tried."""
     result = _outcome(race, events)
     groups: list[list[PastEvent]] = editions(events)
     failed: list[tuple[list[PastEvent], ApiError]] = []
     try:
-        _pass(desk, result, done)
+        _pass(session, result, done)
     except ApiError as error:
         if error.cause not in _OF_ONE_EDITION or result.pages:
             raise
         if error.cause is Cause.EVENT_NOT_FOUND:
             # One unknown event refuses the whole request, its own edition included.
             groups = [[event] for event in events]
-        failed = [(groups[0], error)] if len(groups) == 1 else _one_by_one(desk, race, groups, done)
-    recent = [why for group, why in failed if not _is_unavailable(desk, race, group, why)]
+        failed = [(groups[0], error)] if len(groups) == 1 else _one_by_one(session, race, groups, done)
+    recent = [why for group, why in failed if not _is_unavailable(session, race, group, why)]
     if recent:
         # Where a recent edition fails too, it is not their age that the old ones are refused for.
         raise recent[0]
     for group, why in failed:
-        _record_unavailable(desk, race, group, why, done)
+        _record_unavailable(session, race, group, why, done)
 
 
 def _one_by_one(
-    desk: Desk, race: PastRace, groups: Sequence[list[PastEvent]], done: Slice
+    session: PartnerSession, race: PastRace, groups: Sequence[list[PastEvent]], done: Slice
 ) -> list[tuple[list[PastEvent], ApiError]]:
     """Reads the editions apart; those that failed, and how. Raises BudgetExhausted."""
     failed = []
     for group in groups:
         try:
-            _pass(desk, _outcome(race, group), done)
+            _pass(session, _outcome(race, group), done)
         except BudgetExhausted:
             raise
         except ApiError as error:
@@ -206,9 +206,9 @@ def _one_by_one(
     return failed
 
 
-def _is_unavailable(desk: Desk, race: PastRace, events: Sequence[PastEvent], error: ApiError) -> bool:
+def _is_unavailable(session: PartnerSession, race: PastRace, events: Sequence[PastEvent], error: ApiError) -> bool:
     lasting = error.cause in _UNAVAILABLE or (error.cause in _OF_ONE_EDITION and race.failures >= _AGAIN_AND_AGAIN)
-    return lasting and is_old(events, desk.now())
+    return lasting and is_old(events, session.now())
 
 
 def _outcome(race: PastRace, events: Sequence[PastEvent]) -> ReadOutcome:
@@ -219,55 +219,57 @@ def _planned(race: PastRace, event_ids: Sequence[int]) -> PlannedRead:
     return PlannedRead(race.race_id, race.name, tuple(sorted(event_ids)), "history", "past editions")
 
 
-def _pass(desk: Desk, result: ReadOutcome, done: Slice) -> None:
+def _pass(session: PartnerSession, result: ReadOutcome, done: Slice) -> None:
     try:
-        partner_sync.attempt(desk, result)
+        partner_sync.attempt(session, result)
     except ApiError as error:
         if result.pages or not isinstance(error, BudgetExhausted):
-            partner_sync.keep(desk, done.sync, result, error)
+            partner_sync.keep(session, done.sync, result, error)
         raise
-    partner_sync.keep(desk, done.sync, result, None)
+    partner_sync.keep(session, done.sync, result, None)
     done.events += len(result.read.event_ids)
     if result.resumed:
-        _catch_up(desk, result.read, done)
+        _catch_up(session, result.read, done)
     if result.unsettled:
-        _pass(desk, ReadOutcome(partner_sync.read_again(result)), done)
+        _pass(session, ReadOutcome(partner_sync.read_again(result)), done)
 
 
-def _catch_up(desk: Desk, read: PlannedRead, done: Slice) -> None:
+def _catch_up(session: PartnerSession, read: PlannedRead, done: Slice) -> None:
     """What changed on a pass's first pages since they were read, before a kill or an empty budget. Raises ApiError."""
-    again = ReadOutcome(partner_sync.catch_up(desk, read))
-    partner_sync.attempt(desk, again)
-    partner_sync.keep(desk, done.sync, again, None)
-    backfill_state.note_caught_up(desk.conn, desk.partner_id, read.event_ids)
+    again = ReadOutcome(partner_sync.catch_up(session, read))
+    partner_sync.attempt(session, again)
+    partner_sync.keep(session, done.sync, again, None)
+    backfill_state.note_caught_up(session.conn, session.partner_id, read.event_ids)
 
 
-def _record_unavailable(desk: Desk, race: PastRace, events: Sequence[PastEvent], error: ApiError, done: Slice) -> None:
-    desk.say(f"{_named(race)}: {len(events)} events of an old edition are not to be had, {error}")
-    backfill_state.note_unavailable(desk.conn, desk.partner_id, [event.event_id for event in events], str(error))
-    desk.conn.commit()
+def _record_unavailable(
+    session: PartnerSession, race: PastRace, events: Sequence[PastEvent], error: ApiError, done: Slice
+) -> None:
+    session.say(f"{_named(race)}: {len(events)} events of an old edition are not to be had, {error}")
+    backfill_state.note_unavailable(session.conn, session.partner_id, [event.event_id for event in events], str(error))
+    session.conn.commit()
     done.unavailable += len(events)
 
 
-def _fail(desk: Desk, race: PastRace, error: ApiError, done: Slice) -> None:
+def _fail(session: PartnerSession, race: PastRace, error: ApiError, done: Slice) -> None:
     wait = retry_wait(race.failures + 1)
-    backfill_state.note_failure(desk.conn, desk.partner_id, race.race_id, str(error), wait=wait)
-    desk.conn.commit()
+    backfill_state.note_failure(session.conn, session.partner_id, race.race_id, str(error), wait=wait)
+    session.conn.commit()
     done.problems.append(f"race {race.race_id}: {error}")
-    desk.say(f"{_named(race)}: FAILED, {error}; tried again in {wait.total_seconds() / 3600:.0f} h")
+    session.say(f"{_named(race)}: FAILED, {error}; tried again in {wait.total_seconds() / 3600:.0f} h")
 
 
 def _named(race: PastRace) -> str:
     return f"race {race.race_id} {sanitize_for_display(race.name, partner_sync.LONGEST_NAME)!r}"
 
 
-def _end(desk: Desk, done: Slice) -> None:
+def _end(session: PartnerSession, done: Slice) -> None:
     """Says when the next slice may begin: at once, when calls are free again, or when a race that failed is due."""
-    left = backfill_state.races_left(desk.conn, desk.partner_id, desk.now())
-    backfill_state.forget_failures_of_others(desk.conn, desk.partner_id, [race.race_id for race in left])
+    left = backfill_state.races_left(session.conn, session.partner_id, session.now())
+    backfill_state.forget_failures_of_others(session.conn, session.partner_id, [race.race_id for race in left])
     done.finished = not left
     wait = done.out_of_budget or 0.0
     if left and not wait and all(race.retry_at is not None for race in left):
         soonest = min(race.retry_at for race in left if race.retry_at is not None)
-        wait = max(0.0, (soonest - backfill_state.database_now(desk.conn)).total_seconds())
-    backfill_state.end_slice(desk.conn, desk.partner_id, wait=wait, finished=done.finished)
+        wait = max(0.0, (soonest - backfill_state.database_now(session.conn)).total_seconds())
+    backfill_state.end_slice(session.conn, session.partner_id, wait=wait, finished=done.finished)

@@ -10,7 +10,7 @@ from rsu_pipeline.runsignup.client import RacePage
 from rsu_pipeline.runsignup.payloads import Race
 from rsu_pipeline.sync import access, losses, race_details, sharing, vanished
 from rsu_pipeline.sync.race_rows import event_row, race_row
-from rsu_pipeline.sync.session import CredentialRejected, Desk
+from rsu_pipeline.sync.session import CredentialRejected, PartnerSession
 from rsu_pipeline.warehouse import backfill_state, containers, cursors, events, sync_log
 from rsu_pipeline.warehouse.race_locks import LISTING
 
@@ -39,7 +39,7 @@ class EventsOutcome:
     is_listed: bool = False
 
 
-def refresh_events(desk: Desk, *, show_end: bool = False) -> EventsOutcome:
+def refresh_events(session: PartnerSession, *, show_end: bool = False) -> EventsOutcome:
     """Brings the partner's races and events up to date: the listing, and the full details that `race_details` chooses.
     `show_end` has the listing read up to an empty page, also where it brings exactly the races that are expected.
     One listing of a partner is read at a time. What another sync began to list after this one was requested is not listed
@@ -47,70 +47,72 @@ def refresh_events(desk: Desk, *, show_end: bool = False) -> EventsOutcome:
     outcome = EventsOutcome()
 
     def list_races(_: int) -> bool:
-        number = events.listing_number(desk.conn, desk.partner_id)
-        desk.conn.rollback()
-        if not show_end and desk.is_read_elsewhere([number]):
+        number = events.listing_number(session.conn, session.partner_id)
+        session.conn.rollback()
+        if not show_end and session.is_read_elsewhere([number]):
             outcome.elsewhere = "another sync of this partner has listed its races meanwhile"
         else:
-            _refresh_recorded(desk, outcome, show_end)
+            _refresh_recorded(session, outcome, show_end)
         outcome.is_listed = True
         return True
 
-    if left := sharing.read_in_turn(desk, [LISTING], list_races):
+    if left := sharing.read_in_turn(session, [LISTING], list_races):
         outcome.elsewhere = left[LISTING]
     if outcome.elsewhere:
-        desk.say(outcome.elsewhere)
+        session.say(outcome.elsewhere)
     return outcome
 
 
-def _refresh_recorded(desk: Desk, outcome: EventsOutcome, show_end: bool) -> None:
+def _refresh_recorded(session: PartnerSession, outcome: EventsOutcome, show_end: bool) -> None:
     """List the races under the listing's lock, and record how that went."""
-    started, calls = time.monotonic(), desk.ledger.calls
+    started, calls = time.monotonic(), session.ledger.calls
     failure: Exception | None = None
-    number = cursors.next_read_number(desk.conn)
-    desk.own_reads.add(number)
+    number = cursors.next_read_number(session.conn)
+    session.own_reads.add(number)
     try:
-        _refresh(desk, outcome, show_end)
-        events.note_listed(desk.conn, desk.partner_id, number)
-        desk.conn.commit()
+        _refresh(session, outcome, show_end)
+        events.note_listed(session.conn, session.partner_id, number)
+        session.conn.commit()
     except (ApiError, CredentialRejected) as error:
-        desk.conn.rollback()
+        session.conn.rollback()
         failure = error
         raise
     finally:
-        outcome.calls = desk.ledger.calls - calls
+        outcome.calls = session.ledger.calls - calls
         outcome.seconds = time.monotonic() - started
-        if not desk.conn.closed:
-            _record_listing(desk, outcome, failure)
+        if not session.conn.closed:
+            _record_listing(session, outcome, failure)
 
 
-def _refresh(desk: Desk, outcome: EventsOutcome, show_end: bool) -> None:
-    known = events.known_races(desk.conn, desk.partner_id)
-    expected = set() if show_end else events.listed_races(desk.conn, desk.partner_id)
-    desk.conn.rollback()
-    pages = [desk.client.races_page(1)]
+def _refresh(session: PartnerSession, outcome: EventsOutcome, show_end: bool) -> None:
+    known = events.known_races(session.conn, session.partner_id)
+    expected = set() if show_end else events.listed_races(session.conn, session.partner_id)
+    session.conn.rollback()
+    pages = [session.client.races_page(1)]
     # To a wrong key RunSignup lists everybody's races, which is seen before all of those are read.
-    is_verified = not pages[0].is_short and access.verify_listing(desk, pages[0].races, known)
+    is_verified = not pages[0].is_short and access.verify_listing(session, pages[0].races, known)
     while not _is_complete(pages, expected):
-        pages.append(desk.client.races_page(len(pages) + 1))
+        pages.append(session.client.races_page(len(pages) + 1))
     listed = _distinct(pages)
     outcome.problems += [row.reason for page in pages for row in page.unreadable]
     if not is_verified:
-        access.verify_listing(desk, listed, known)
-    _store(desk, listed, outcome)
+        access.verify_listing(session, listed, known)
+    _store(session, listed, outcome)
     outcome.races = len(listed)
     # A row that cannot be read may be any race of the listing.
     if not any(page.unreadable for page in pages):
-        outcome.races_unlisted = events.mark_unlisted(desk.conn, desk.partner_id, [race.race_id for race in listed])
-    desk.conn.commit()
-    _read_details(desk, listed, _instant(pages[0].server_time), outcome)
-    _settle_losses(desk, outcome)
-    if backfill_state.reopen(desk.conn, desk.partner_id, desk.now()):
-        desk.say("the listing has past events that were not read: the backfill goes on")
-    desk.conn.commit()
+        outcome.races_unlisted = events.mark_unlisted(
+            session.conn, session.partner_id, [race.race_id for race in listed]
+        )
+    session.conn.commit()
+    _read_details(session, listed, _instant(pages[0].server_time), outcome)
+    _settle_losses(session, outcome)
+    if backfill_state.reopen(session.conn, session.partner_id, session.now()):
+        session.say("the listing has past events that were not read: the backfill goes on")
+    session.conn.commit()
 
 
-def _read_details(session: Desk, listed: Sequence[Race], now: dt.datetime, outcome: EventsOutcome) -> None:
+def _read_details(session: PartnerSession, listed: Sequence[Race], now: dt.datetime, outcome: EventsOutcome) -> None:
     """Read the details that the listing calls for."""
     stored = events.stored_details(session.conn, [race.race_id for race in listed])
     session.conn.rollback()
@@ -135,7 +137,7 @@ def _read_details(session: Desk, listed: Sequence[Race], now: dt.datetime, outco
             outcome.problems.append(str(error))
 
 
-def _settle_losses(session: Desk, outcome: EventsOutcome) -> None:
+def _settle_losses(session: PartnerSession, outcome: EventsOutcome) -> None:
     """Find out which unlisted races are lost and which lost ones are back, and have the registrations follow what is gone."""
     found = losses.check_races(session)
     outcome.races_lost = len(found.sentences)
@@ -152,34 +154,34 @@ def _settle_losses(session: Desk, outcome: EventsOutcome) -> None:
     session.conn.commit()
 
 
-def refresh_race(desk: Desk, race_id: int, outcome: EventsOutcome, *, is_confirmed: bool = False) -> None:
+def refresh_race(session: PartnerSession, race_id: int, outcome: EventsOutcome, *, is_confirmed: bool = False) -> None:
     """Read a race's full detail and store it. Events that it no longer has are gone once a second answer agrees, and their
     registrations are marked as removed. Until then the detail stays due. `is_confirmed`: a person confirmed removals.
 
     Raises:
         ApiError: when the detail cannot be read, or no call is left to ask for a second answer.
     """
-    race, answered_at = desk.client.race(race_id)
+    race, answered_at = session.client.race(race_id)
     outcome.details_read += 1
-    present, unreadable = _store(desk, [race], outcome)
-    events.note_detail_read(desk.conn, race_id, _instant(answered_at))
-    missing = [] if unreadable else events.events_not_in(desk.conn, race_id, present)
-    desk.conn.commit()
+    present, unreadable = _store(session, [race], outcome)
+    events.note_detail_read(session.conn, race_id, _instant(answered_at))
+    missing = [] if unreadable else events.events_not_in(session.conn, race_id, present)
+    session.conn.commit()
     found = vanished.judge(
-        vanished.ask_for_each(desk, race_id, missing),
+        vanished.ask_for_each(session, race_id, missing),
         stored=len(present) + len(missing),
-        share=desk.settings.mass_removal_share,
-        now=desk.now(),
+        share=session.settings.mass_removal_share,
+        now=session.now(),
         is_confirmed=is_confirmed,
     )
     outcome.problems += _vanished_problems(race_id, found, has_events=bool(present))
     outcome.events_gone += len(found.gone)
     if not unreadable:
-        events.mark_vanished(desk.conn, race_id, gone=found.gone, unsettled=found.unsettled, now=desk.now())
-        events.mark_detail(desk.conn, race_id, is_settled=not found.unsettled)
-    desk.conn.commit()
+        events.mark_vanished(session.conn, race_id, gone=found.gone, unsettled=found.unsettled, now=session.now())
+        events.mark_detail(session.conn, race_id, is_settled=not found.unsettled)
+    session.conn.commit()
     if found.gone:
-        outcome.registrations_removed += losses.take_registrations_along(desk, [race_id])
+        outcome.registrations_removed += losses.take_registrations_along(session, [race_id])
 
 
 def _vanished_problems(race_id: int, found: vanished.Findings, *, has_events: bool) -> list[str]:
@@ -222,7 +224,7 @@ def _distinct(pages: Sequence[RacePage]) -> list[Race]:
     return list({race.race_id: race for page in pages for race in page.races}.values())
 
 
-def _store(desk: Desk, races: Sequence[Race], outcome: EventsOutcome) -> tuple[list[int], list[str]]:
+def _store(session: PartnerSession, races: Sequence[Race], outcome: EventsOutcome) -> tuple[list[int], list[str]]:
     """Stores races and the events that came with them; returns the event ids, and sentences on those unreadable."""
     race_rows, event_rows, present, unreadable = [], [], [], []
     for race in races:
@@ -232,30 +234,30 @@ def _store(desk: Desk, races: Sequence[Race], outcome: EventsOutcome) -> tuple[l
         decoded, failed = race.decoded_events()
         unreadable += failed
         for event in decoded:
-            row, faults = event_row(event, race, assumed_hours=desk.settings.event_hours)
+            row, faults = event_row(event, race, assumed_hours=session.settings.event_hours)
             event_rows.append(row)
             present.append(event.event_id)
             outcome.problems += [f"event {event.event_id}: {fault}" for fault in faults]
     outcome.problems += unreadable
-    written = events.store_races(desk.conn, desk.partner_id, desk.key, race_rows)
+    written = events.store_races(session.conn, session.partner_id, session.key, race_rows)
     outcome.races_written += written.inserted + written.updated
-    written = events.store_events(desk.conn, desk.partner_id, desk.key, event_rows)
+    written = events.store_events(session.conn, session.partner_id, session.key, event_rows)
     outcome.events_written += written.inserted + written.updated
     return present, unreadable
 
 
-def _record_listing(desk: Desk, outcome: EventsOutcome, error: Exception | None) -> None:
+def _record_listing(session: PartnerSession, outcome: EventsOutcome, error: Exception | None) -> None:
     sync_log.record(
-        desk.conn,
-        partner_id=desk.partner_id,
+        session.conn,
+        partner_id=session.partner_id,
         race_id=None,
         event_ids=[],
         operation="events",
         status="failed" if error else "partial" if outcome.problems else "completed",
         reason=str(error) if error else "; ".join(outcome.problems) or "listing",
-        run_id=desk.run_id,
+        run_id=session.run_id,
         seconds=outcome.seconds,
         counts={"read": outcome.races, "calls": outcome.calls, "details": outcome.details_read},
         error=error.details() if isinstance(error, ApiError) else {"message": str(error)} if error else None,
     )
-    desk.conn.commit()
+    session.conn.commit()

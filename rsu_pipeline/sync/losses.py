@@ -20,7 +20,7 @@ from dataclasses import dataclass, field
 from rsu_pipeline.runsignup.api_errors import ApiError, BudgetExhausted, Cause, Remedy
 from rsu_pipeline.sync import access
 from rsu_pipeline.sync.access import Verdict
-from rsu_pipeline.sync.session import Desk
+from rsu_pipeline.sync.session import PartnerSession
 from rsu_pipeline.warehouse import containers, events, race_locks
 from rsu_pipeline.warehouse.containers import LossReason, PartnerRace, RaceToCheck
 from rsu_pipeline.warehouse.events import Access
@@ -78,7 +78,9 @@ def next_check(race: PartnerRace) -> dt.timedelta | None:
     return CHECK_EVERY_IF_OVER if is_over else CHECK_EVERY
 
 
-def settle(session: Desk, race_ids: Sequence[int], *, credential_works: bool, listed_too: bool = True) -> Losses:
+def settle(
+    session: PartnerSession, race_ids: Sequence[int], *, credential_works: bool, listed_too: bool = True
+) -> Losses:
     """Record which of these races, refused just now, are lost, and mark their registrations as removed. Commits.
 
     Args:
@@ -107,7 +109,7 @@ def settle(session: Desk, race_ids: Sequence[int], *, credential_works: bool, li
     return found
 
 
-def take_registrations_along(session: Desk, race_ids: Sequence[int] | None = None) -> int:
+def take_registrations_along(session: PartnerSession, race_ids: Sequence[int] | None = None) -> int:
     """Have the registrations of these races, or of all, follow what is gone, lost or back, and return how many were marked as
     removed. Commits. A race that is being read elsewhere is left to the next listing."""
     now, removed = session.now(), 0
@@ -122,7 +124,7 @@ def take_registrations_along(session: Desk, race_ids: Sequence[int] | None = Non
     return removed
 
 
-def check_races(session: Desk) -> Losses:
+def check_races(session: PartnerSession) -> Losses:
     """Ask for the partner's lost and unlisted races that are due for it, one call each, and settle what became of them.
 
     Raises:
@@ -161,14 +163,14 @@ def check_races(session: Desk) -> Losses:
     return found
 
 
-def _schedule_checks(session: Desk, race_ids: Sequence[int]) -> None:
+def _schedule_checks(session: PartnerSession, race_ids: Sequence[int]) -> None:
     now = session.now()
     for race in containers.partner_races(session.conn, session.partner_id, race_ids, now):
         wait = next_check(race)
         containers.check_next_at(session.conn, session.partner_id, race.race_id, now + wait if wait else None)
 
 
-def _ask(session: Desk, race: RaceToCheck) -> ApiError | None:
+def _ask(session: PartnerSession, race: RaceToCheck) -> ApiError | None:
     """Ask for one registration of the race, which is not stored. Return the error, None when the race could be read."""
     try:
         session.client.participants_page(race.race_id, [race.event_id], after=0, size=1)

@@ -18,7 +18,7 @@ from rsu_pipeline.sync.access import Verdict
 from rsu_pipeline.sync.listing import EventsOutcome, refresh_events, refresh_race
 from rsu_pipeline.sync.race_pass import ReadOutcome, read_race
 from rsu_pipeline.sync.read_plan import Plan, PlannedRead
-from rsu_pipeline.sync.session import Desk
+from rsu_pipeline.sync.session import PartnerSession
 from rsu_pipeline.warehouse import containers, credentials, cursors, events, sync_log
 from rsu_pipeline.warehouse.events import Access
 from rsu_pipeline.warehouse.staging import Counts
@@ -33,30 +33,34 @@ _HEALED_BY_FULL = {Cause.REFUSED, Cause.UNKNOWN_SHAPE, Cause.EVENT_NOT_FOUND, Ca
 
 
 def make_plan(
-    desk: Desk, *, incremental_days: float | None = None, force_full: bool = False, race_ids: Sequence[int] = ()
+    session: PartnerSession,
+    *,
+    incremental_days: float | None = None,
+    force_full: bool = False,
+    race_ids: Sequence[int] = (),
 ) -> Plan:
     """Decides what a sync will read and writes it to `future_events`. `race_ids` keeps the plan returned to these races;
     PartnerError when one of them has no future event of this partner."""
     # A lost race is requested all the same when it is named.
     everything = [
         replace(event, lost=event.lost and event.race_id not in race_ids)
-        for event in events.events_of(desk.conn, desk.partner_id)
+        for event in events.events_of(session.conn, session.partner_id)
     ]
-    held = cursors.event_cursors(desk.conn, desk.partner_id)
-    present = desk.clock.present()
+    held = cursors.event_cursors(session.conn, session.partner_id)
+    present = session.clock.present()
     plan = planning.plan(
         everything,
         held,
         present.now,
-        incremental_days=desk.settings.incremental_days if incremental_days is None else incremental_days,
-        full_read_up_to_rows=desk.settings.full_read_up_to_rows,
+        incremental_days=session.settings.incremental_days if incremental_days is None else incremental_days,
+        full_read_up_to_rows=session.settings.full_read_up_to_rows,
         force_full=force_full,
         also=present.also,
     )
-    events.replace_plan(desk.conn, desk.partner_id, [item.row() for item in plan.events])
-    desk.conn.commit()
+    events.replace_plan(session.conn, session.partner_id, [item.row() for item in plan.events])
+    session.conn.commit()
     if unknown := sorted(set(race_ids) - {item.event.race_id for item in plan.events}):
-        raise credentials.PartnerError(f"Partner {desk.key} has no race with future events numbered {unknown}.")
+        raise credentials.PartnerError(f"Partner {session.key} has no race with future events numbered {unknown}.")
     return plan.only(set(race_ids)) if race_ids else plan
 
 
@@ -109,7 +113,7 @@ class SyncOutcome:
 
 
 def sync_participants(
-    desk: Desk,
+    session: PartnerSession,
     plan: Plan,
     *,
     confirm_removals: bool = False,
@@ -125,25 +129,25 @@ def sync_participants(
     Raises CredentialRejected when the refusals of races tell about the credential (see `access`), ApiError when the
     installation itself is refused, each after what came before is stored.
     """
-    started, calls = time.monotonic(), desk.ledger.calls
+    started, calls = time.monotonic(), session.ledger.calls
     outcome = SyncOutcome()
     if confirm_removals:
-        _confirm_vanished(desk, plan, outcome)
-    refusals = access.Refusals(desk)
+        _confirm_vanished(session, plan, outcome)
+    refusals = access.Refusals(session)
     options = _Options(confirm_removals, with_removed, quiet, on_read)
-    reads = _Reads(desk, plan, outcome, refusals, options)
-    outcome.elsewhere = sharing.read_in_turn(desk, list(reads.waiting), reads.read_planned, max_stall=max_stall)
+    reads = _Reads(session, plan, outcome, refusals, options)
+    outcome.elsewhere = sharing.read_in_turn(session, list(reads.waiting), reads.read_planned, max_stall=max_stall)
     if not quiet:
         for sentence in outcome.elsewhere.values():
-            desk.say(sentence)
+            session.say(sentence)
     try:
-        conclude(desk, outcome, refusals)
+        conclude(session, outcome, refusals)
     finally:
-        outcome.calls = desk.ledger.calls - calls
+        outcome.calls = session.ledger.calls - calls
         outcome.seconds = time.monotonic() - started
     if not quiet:
-        containers.link_transfers(desk.conn, desk.partner_id, desk.now())
-    desk.renew_request()
+        containers.link_transfers(session.conn, session.partner_id, session.now())
+    session.renew_request()
     return outcome
 
 
@@ -161,9 +165,9 @@ class _Reads:
     """The reads of a sync, race by race. `waiting` has those that are still to be made, by race."""
 
     def __init__(
-        self, desk: Desk, plan: Plan, outcome: SyncOutcome, refusals: access.Refusals, options: _Options
+        self, session: PartnerSession, plan: Plan, outcome: SyncOutcome, refusals: access.Refusals, options: _Options
     ) -> None:
-        self._desk = desk
+        self._partner_session = session
         self._outcome = outcome
         self._refusals = refusals
         self._options = options
@@ -187,40 +191,40 @@ class _Reads:
         """Return whether another sync's read, begun after this sync was requested, does for this one."""
         if self._options.confirm_removals:
             return False
-        desk, full = self._desk, read.mode == "full" and read.reason != planning.SMALL_RACE
-        numbers = cursors.read_numbers(desk.conn, desk.partner_id, read.event_ids, full=full)
-        desk.conn.rollback()
-        return desk.is_read_elsewhere(numbers)
+        session, full = self._partner_session, read.mode == "full" and read.reason != planning.SMALL_RACE
+        numbers = cursors.read_numbers(session.conn, session.partner_id, read.event_ids, full=full)
+        session.conn.rollback()
+        return session.is_read_elsewhere(numbers)
 
     def _read(self, read: PlannedRead, waiting: deque[PlannedRead]) -> bool:
         """Make one read; what it takes more of the race is put before what is `waiting`."""
-        desk, outcome, options = self._desk, self._outcome, self._options
+        session, outcome, options = self._partner_session, self._outcome, self._options
         result = ReadOutcome(read)
         try:
-            event_refresh.refresh_before_closing(desk, read)
-            attempt(desk, result, confirm_removals=options.confirm_removals, with_removed=options.with_removed)
+            event_refresh.refresh_before_closing(session, read)
+            attempt(session, result, confirm_removals=options.confirm_removals, with_removed=options.with_removed)
         except BudgetExhausted as error:
             outcome.out_of_budget = error.frees_in
             outcome.not_read = self._left() + 1
             if result.pages:
-                keep(desk, outcome, result, error)
+                keep(session, outcome, result, error)
             return False
         except ApiError as error:
             if parts := split(result, error):
                 waiting.extendleft(reversed(parts))
                 return True
             self._refusals.note(read.race_id, error)
-            keep(desk, outcome, result, error)
+            keep(session, outcome, result, error)
             if error.remedy is Remedy.FAIL_CONFIGURATION:
                 raise
             if not outcome.has_read:
                 self._refusals.decide(early=True)
         else:
-            keep(desk, outcome, result, None, quiet=options.quiet)
+            keep(session, outcome, result, None, quiet=options.quiet)
             if result.unsettled:
                 waiting.appendleft(read_again(result))
             if result.resumed:
-                waiting.appendleft(catch_up(desk, result.read))
+                waiting.appendleft(catch_up(session, result.read))
         options.on_read(len(outcome.reads), len(outcome.reads) + self._left(), result)
         return True
 
@@ -238,43 +242,45 @@ class Visited:
     sync: SyncOutcome
 
 
-def visit(desk: Desk, *, race_ids: Sequence[int] | None, relist: bool) -> Visited:
+def visit(session: PartnerSession, *, race_ids: Sequence[int] | None, relist: bool) -> Visited:
     """The listing where `relist`, the plan, and the registrations of these races and of any that were never read; of all
     when `race_ids` is None. Such a visit shows the end of the listing too. Raises what its steps raise."""
-    refreshed = refresh_events(desk, show_end=race_ids is None) if relist else None
-    plan = due = make_plan(desk)
+    refreshed = refresh_events(session, show_end=race_ids is None) if relist else None
+    plan = due = make_plan(session)
     if race_ids is not None:
         new = {read.race_id for read in plan.reads if read.reason == planning.FIRST_READ}
         due = plan.only(new | set(race_ids))
-    return Visited(refreshed, plan, sync_participants(desk, due))
+    return Visited(refreshed, plan, sync_participants(session, due))
 
 
-def attempt(desk: Desk, result: ReadOutcome, *, confirm_removals: bool = False, with_removed: bool = True) -> None:
+def attempt(
+    session: PartnerSession, result: ReadOutcome, *, confirm_removals: bool = False, with_removed: bool = True
+) -> None:
     """One read, filling `result`; an event deleted at RunSignup fails the whole call, so its race's events are looked up
     and the read goes on with those that are left."""
     try:
-        read_race(desk, result.read, result, confirm_removals=confirm_removals, with_removed=with_removed)
+        read_race(session, result.read, result, confirm_removals=confirm_removals, with_removed=with_removed)
     except ApiError as error:
         if error.cause is not Cause.EVENT_NOT_FOUND:
             raise
         refreshed = EventsOutcome()
-        refresh_race(desk, result.read.race_id, refreshed)
+        refresh_race(session, result.read.race_id, refreshed)
         result.counts.removed += refreshed.registrations_removed
-        left = {event.event_id for event in events.events_of(desk.conn, desk.partner_id)}
+        left = {event.event_id for event in events.events_of(session.conn, session.partner_id)}
         ids = tuple(event_id for event_id in result.read.event_ids if event_id in left)
         if ids == result.read.event_ids:
             raise
-        desk.say(f"race {result.read.race_id}: {len(result.read.event_ids) - len(ids)} events are gone at RunSignup")
-        cursors.drop_pass(desk.conn, desk.partner_id, result.read.race_id, result.read.mode)
-        desk.conn.commit()
+        session.say(f"race {result.read.race_id}: {len(result.read.event_ids) - len(ids)} events are gone at RunSignup")
+        cursors.drop_pass(session.conn, session.partner_id, result.read.race_id, result.read.mode)
+        session.conn.commit()
         result.read = replace(result.read, event_ids=ids)
         if ids:
-            read_race(desk, result.read, result, confirm_removals=confirm_removals, with_removed=with_removed)
+            read_race(session, result.read, result, confirm_removals=confirm_removals, with_removed=with_removed)
 
 
-def catch_up(desk: Desk, read: PlannedRead) -> PlannedRead:
+def catch_up(session: PartnerSession, read: PlannedRead) -> PlannedRead:
     """After a pass that went on where an earlier run stopped: what changed on its first pages since they were read."""
-    held = cursors.event_cursors(desk.conn, desk.partner_id)
+    held = cursors.event_cursors(session.conn, session.partner_id)
     since = min(held[event_id].modified_after for event_id in read.event_ids)
     reason = "changes since the interrupted pass began"
     return PlannedRead(read.race_id, read.race_name, read.event_ids, "incremental", reason, since)
@@ -286,7 +292,9 @@ def read_again(result: ReadOutcome) -> PlannedRead:
     return replace(result.read, event_ids=tuple(result.unsettled), reason=reason)
 
 
-def keep(desk: Desk, outcome: SyncOutcome, result: ReadOutcome, error: ApiError | None, *, quiet: bool = False) -> None:
+def keep(
+    session: PartnerSession, outcome: SyncOutcome, result: ReadOutcome, error: ApiError | None, *, quiet: bool = False
+) -> None:
     """Records one read, in the outcome, in the race's access, in the history; `quiet` leaves one that found nothing out
     of the history, which a watch would fill with thousands a morning."""
     result.error = error
@@ -294,35 +302,35 @@ def keep(desk: Desk, outcome: SyncOutcome, result: ReadOutcome, error: ApiError 
     outcome.counts.add(result.counts)
     read, counts = result.read, result.counts
     answer = "granted" if error is None else _access_of(error)
-    if answer and events.set_access(desk.conn, desk.partner_id, read.race_id, answer, desk.now()):
-        containers.settle_owners(desk.conn, desk.partner_id)
+    if answer and events.set_access(session.conn, session.partner_id, read.race_id, answer, session.now()):
+        containers.settle_owners(session.conn, session.partner_id)
     if error is None:
-        events.forget_refused(desk.conn, desk.partner_id, read.event_ids)
+        events.forget_refused(session.conn, session.partner_id, read.event_ids)
     elif error.cause is Cause.EVENT_NOT_FOUND and len(read.event_ids) == 1:
-        events.note_refused(desk.conn, desk.partner_id, read.event_ids, str(error))
+        events.note_refused(session.conn, session.partner_id, read.event_ids, str(error))
     if error is not None and read.mode == "incremental" and error.cause in _HEALED_BY_FULL:
         cursors.ask_for_full(
-            desk.conn, desk.partner_id, read.event_ids, f"incremental read failed: {error.cause.value}"
+            session.conn, session.partner_id, read.event_ids, f"incremental read failed: {error.cause.value}"
         )
     if quiet and error is None and _found_nothing(result):
-        desk.conn.commit()
+        session.conn.commit()
         return
     trouble = bool(counts.quarantined or counts.with_faults or result.refused or result.unequal)
     sync_log.record(
-        desk.conn,
-        partner_id=desk.partner_id,
+        session.conn,
+        partner_id=session.partner_id,
         race_id=read.race_id,
         event_ids=read.event_ids,
         operation=read.mode,
         status="failed" if error else "partial" if trouble else "completed",
         reason=str(error) if error else read.reason,
-        run_id=desk.run_id,
+        run_id=session.run_id,
         seconds=result.seconds,
         counts=vars(counts) | {"calls": result.calls, "pages": result.pages},
         error=error.details() if error else {"removals_held_back": result.refused} if result.refused else None,
     )
-    desk.conn.commit()
-    desk.say(_line(result))
+    session.conn.commit()
+    session.say(_line(result))
 
 
 def _found_nothing(result: ReadOutcome) -> bool:
@@ -342,7 +350,9 @@ def split(result: ReadOutcome, error: ApiError) -> list[PlannedRead]:
     return [replace(read, event_ids=part) for part in (ids[: len(ids) // 2], ids[len(ids) // 2 :])]
 
 
-def conclude(session: Desk, outcome: SyncOutcome, refusals: access.Refusals, *, listed_too: bool = True) -> None:
+def conclude(
+    session: PartnerSession, outcome: SyncOutcome, refusals: access.Refusals, *, listed_too: bool = True
+) -> None:
     """Update what is known of the credential at the end of a sync, and of the races that refused: one race read shows that it
     works, refusals alone may tell that it is rejected. `listed_too` as for `losses.settle`. Raises CredentialRejected."""
     works = outcome.has_read
@@ -362,7 +372,7 @@ def _access_of(error: Exception | None) -> Access | None:
     return losses.access_of(error) if isinstance(error, ApiError) else None
 
 
-def _confirm_vanished(session: Desk, plan: Plan, outcome: SyncOutcome) -> None:
+def _confirm_vanished(session: PartnerSession, plan: Plan, outcome: SyncOutcome) -> None:
     """Read once more the details that lacked events, of the plan's races or of all, and take what they lack for gone."""
     planned = {read.race_id for read in plan.reads}
     vanished = events.races_with_vanished(session.conn, session.partner_id)
@@ -375,9 +385,9 @@ def _confirm_vanished(session: Desk, plan: Plan, outcome: SyncOutcome) -> None:
         outcome.counts.removed += refreshed.registrations_removed
 
 
-def _is_stale(desk: Desk) -> bool:
-    verified, rejected = desk.partner.verified_at, desk.partner.rejected_at
-    age = cadence.age(verified, desk.now())
+def _is_stale(session: PartnerSession) -> bool:
+    verified, rejected = session.partner.verified_at, session.partner.rejected_at
+    age = cadence.age(verified, session.now())
     return rejected is not None or age is None or age >= VERIFIED_FOR
 
 

@@ -6,7 +6,7 @@ from dataclasses import replace
 from rsu_pipeline.sync import cadence
 from rsu_pipeline.sync import read_plan as planning
 from rsu_pipeline.sync.read_plan import Plan
-from rsu_pipeline.sync.session import Desk
+from rsu_pipeline.sync.session import PartnerSession
 from rsu_pipeline.warehouse import cursors, events
 
 FULL_READ_RETRY_AFTER = dt.timedelta(minutes=5)
@@ -15,34 +15,36 @@ REFUSED_EVENT_RETRY_AFTER = dt.timedelta(minutes=15)
 """How long an event that RunSignup refuses is left out of the polls of its race."""
 
 
-def plan_for_look(desk: Desk, race_id: int, *, reads_removed: bool = False, postpones_full: bool = False) -> Plan:
+def plan_for_look(
+    session: PartnerSession, race_id: int, *, reads_removed: bool = False, postpones_full: bool = False
+) -> Plan:
     """Return the plan of one poll: the race's events that are in their window, by the rules of every plan.
 
     Args:
-        desk: the partner's session.
+        session: the partner's session.
         race_id: the race.
         reads_removed: whether the poll is to find what was removed, for which a small race is read in full.
         postpones_full: whether events that were ever loaded are to be polled even if a full read is due.
     """
-    present = desk.clock.present()
+    present = session.clock.present()
     now = present.now
     near = [
         event
-        for event in events.events_of(desk.conn, desk.partner_id)
+        for event in events.events_of(session.conn, session.partner_id)
         if event.race_id == race_id
         and cadence.nearest_tier(event.starts_at, event.ends_at, now, present.also)[0] == "window"
     ]
     # An event that RunSignup refuses is left to the visits, so that the others cost one call a poll.
     near = [event for event in near if not _is_refused(event, now)] or near
-    held = cursors.event_cursors(desk.conn, desk.partner_id)
-    desk.conn.rollback()
+    held = cursors.event_cursors(session.conn, session.partner_id)
+    session.conn.rollback()
     plan = planning.plan(
         near,
         {number: _without_recent_retry(cursor, now) for number, cursor in held.items()},
         now,
         also=present.also,
-        incremental_days=desk.settings.incremental_days,
-        full_read_up_to_rows=desk.settings.full_read_up_to_rows if reads_removed else 0,
+        incremental_days=session.settings.incremental_days,
+        full_read_up_to_rows=session.settings.full_read_up_to_rows if reads_removed else 0,
     )
     return planning.postpone_full(plan, held) if postpones_full else plan
 

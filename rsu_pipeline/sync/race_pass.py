@@ -17,7 +17,7 @@ from rsu_pipeline.runsignup.client import Page
 from rsu_pipeline.sync import cadence
 from rsu_pipeline.sync.read_plan import SMALL_RACE, PlannedRead
 from rsu_pipeline.sync.registration_rows import digest, staged
-from rsu_pipeline.sync.session import Desk
+from rsu_pipeline.sync.session import PartnerSession
 from rsu_pipeline.warehouse import backfill_state, cursors, participants, race_locks, reconciliation
 from rsu_pipeline.warehouse.cursors import Position, Unfit
 from rsu_pipeline.warehouse.participants import Missing
@@ -45,7 +45,7 @@ class ReadOutcome:
 
 
 def read_race(
-    desk: Desk,
+    session: PartnerSession,
     read: PlannedRead,
     outcome: ReadOutcome,
     *,
@@ -55,57 +55,59 @@ def read_race(
     """Runs the pass, filling `outcome` as it goes. `with_removed` false has an incremental pass leave the removed
     registrations for a later one. Raises ApiError; what was read before stays stored."""
     started = time.monotonic()
-    calls = desk.ledger.calls
+    calls = session.ledger.calls
     position = cursors.open_pass(
-        desk.conn, desk.partner_id, read.race_id, read.mode, read.event_ids, read.modified_after
+        session.conn, session.partner_id, read.race_id, read.mode, read.event_ids, read.modified_after
     )
-    desk.own_reads.add(position.read_number)
+    session.own_reads.add(position.read_number)
     outcome.resumed = position.resumed
     try:
         if position.feed == "participants":
-            _read_active(desk, position, outcome, confirm_removals, with_removed)
+            _read_active(session, position, outcome, confirm_removals, with_removed)
         if position.feed == "removed":
-            _read_removed(desk, position, outcome, confirm_removals)
+            _read_removed(session, position, outcome, confirm_removals)
     finally:
-        desk.conn.rollback()
+        session.conn.rollback()
         outcome.seconds = time.monotonic() - started
-        outcome.calls = desk.ledger.calls - calls
+        outcome.calls = session.ledger.calls - calls
 
 
 def _read_active(
-    desk: Desk, position: Position, outcome: ReadOutcome, confirm_removals: bool, with_removed: bool
+    session: PartnerSession, position: Position, outcome: ReadOutcome, confirm_removals: bool, with_removed: bool
 ) -> None:
     loaded = (
-        cursors.loaded_events(desk.conn, desk.partner_id, position.event_ids, overlap=desk.settings.cursor_overlap)
+        cursors.loaded_events(
+            session.conn, session.partner_id, position.event_ids, overlap=session.settings.cursor_overlap
+        )
         if position.reads_all
         else {}
     )
     # No transaction is open while RunSignup is waited for: it would hold back vacuum, and a limit could end the session.
-    desk.conn.rollback()
+    session.conn.rollback()
     # No later visit would find what the last read of an event misses.
     settles = outcome.read.closes_at is not None or position.mode == "history"
     while True:
-        page = _request(desk, position)
+        page = _request(session, position)
         is_first_load = position.reads_all and len(loaded) < len(position.event_ids)
         if is_first_load and not (position.pages or page.rows or page.unreadable):
             # One answer without rows is no evidence that an event has none. Nothing else would show it: no row is missed.
-            page = _request(desk, position)
-        source = _source(desk, position, page)
-        is_shown = page.next.is_last or (not settles and _is_end_shown(desk, position, page, loaded))
+            page = _request(session, position)
+        source = _source(session, position, page)
+        is_shown = page.next.is_last or (not settles and _is_end_shown(session, position, page, loaded))
         # Only by a visit that may be as short: whoever asks for a full read, or reads an event for the last time, wants all.
         may_infer = outcome.read.reason == SMALL_RACE
-        is_last = is_shown or (may_infer and _is_end_inferred(desk, position, page, loaded))
+        is_last = is_shown or (may_infer and _is_end_inferred(session, position, page, loaded))
         is_full, upto = position.reads_all, None if is_last else page.next.covered_to
         # Before anything was loaded no row can be held already.
-        held = _held_as_sent(desk, source, page, position.event_ids, upto) if loaded else {}
+        held = _held_as_sent(session, source, page, position.event_ids, upto) if loaded else {}
         merge = partial(participants.merge_active, full=is_full, upto=upto)
-        taken = _take(desk, source, page, position.event_ids, merge, held)
+        taken = _take(session, source, page, position.event_ids, merge, held)
         outcome.counts.add(taken.counts)
         outcome.newly_quarantined += taken.newly_quarantined
         if is_full:
-            reconciliation.count_held_back(desk.conn, source, taken.events_of_held_back)
+            reconciliation.count_held_back(session.conn, source, taken.events_of_held_back)
             participants.note_missing(
-                desk.conn,
+                session.conn,
                 source,
                 position.event_ids,
                 after=position.after,
@@ -115,34 +117,34 @@ def _read_active(
                 is_certain=not taken.nameless,
             )
         else:
-            participants.note_seen(desk.conn, source, taken.seen)
+            participants.note_seen(session.conn, source, taken.seen)
         _step(position, page, outcome)
         if is_last:
             break
-        _commit(desk, position)
-    since = _removed_cursor(desk, position) if position.reads_all or with_removed else None
-    if _needs_removed(desk, position, since, outcome) if position.reads_all else with_removed:
+        _commit(session, position)
+    since = _removed_cursor(session, position) if position.reads_all or with_removed else None
+    if _needs_removed(session, position, since, outcome) if position.reads_all else with_removed:
         position.feed, position.after = "removed", 0
         position.modified_after = since
-        _commit(desk, position)
+        _commit(session, position)
     else:
         _finish(
-            desk, position, source, outcome, confirm_removals, with_removed=position.reads_all, is_end_shown=is_shown
+            session, position, source, outcome, confirm_removals, with_removed=position.reads_all, is_end_shown=is_shown
         )
 
 
-def _request(desk: Desk, position: Position) -> Page:
+def _request(session: PartnerSession, position: Position) -> Page:
     """Request the page after the one that a pass came to last."""
-    return desk.client.participants_page(
+    return session.client.participants_page(
         position.race_id,
         position.event_ids,
         after=position.after,
-        size=desk.settings.page_size,
+        size=session.settings.page_size,
         modified_after=position.modified_after,
     )
 
 
-def _is_end_shown(session: Desk, position: Position, page: Page, loaded: Mapping[int, bool]) -> bool:
+def _is_end_shown(session: PartnerSession, position: Position, page: Page, loaded: Mapping[int, bool]) -> bool:
     """Return whether a short page of a full pass is the last though it is not empty.
 
     RunSignup may answer with fewer rows than it has. The page ends the feed when every event was loaded before, nothing
@@ -159,7 +161,7 @@ def _is_end_shown(session: Desk, position: Position, page: Page, loaded: Mapping
     )
 
 
-def _is_end_inferred(session: Desk, position: Position, page: Page, loaded: Mapping[int, bool]) -> bool:
+def _is_end_inferred(session: PartnerSession, position: Position, page: Page, loaded: Mapping[int, bool]) -> bool:
     """Return whether a full read that fits one page ends with it, though nothing shows that.
 
     A partner's largest race has no longer page to go by. If its page has the very registrations that are stored, only a
@@ -180,7 +182,7 @@ def _is_end_inferred(session: Desk, position: Position, page: Page, loaded: Mapp
 
 
 def _held_as_sent(
-    desk: Desk, source: Source, page: Page, event_ids: Sequence[int], upto: int | None
+    session: PartnerSession, source: Source, page: Page, event_ids: Sequence[int], upto: int | None
 ) -> dict[int, bool]:
     """Return the registrations of a page that are stored as they were sent, with whether they have field errors. Of one that was
     sent twice that is not known."""
@@ -190,39 +192,43 @@ def _held_as_sent(
         for row in page.rows
         if times_sent[row.registration_id] == 1 and row.event_id in wanted
     ]
-    return participants.held_as_sent(desk.conn, source, sent, upto=upto)
+    return participants.held_as_sent(session.conn, source, sent, upto=upto)
 
 
-def _needs_removed(desk: Desk, position: Position, since: int | None, outcome: ReadOutcome) -> bool:
+def _needs_removed(session: PartnerSession, position: Position, since: int | None, outcome: ReadOutcome) -> bool:
     """Whether a full pass has to ask for the removed registrations: to learn why what it misses is gone, what an earlier
     one missed `since` then that RunSignup did not name yet, or whether what it brought back is removed after all. One that
     misses nothing does without."""
-    if outcome.counts.reactivated or participants.missing(desk.conn, desk.partner_id, position.race_id, position.mode):
+    if outcome.counts.reactivated or participants.missing(
+        session.conn, session.partner_id, position.race_id, position.mode
+    ):
         return True
-    return since is not None and participants.has_unexplained(desk.conn, desk.partner_id, position.event_ids, since)
+    return since is not None and participants.has_unexplained(
+        session.conn, session.partner_id, position.event_ids, since
+    )
 
 
-def _read_removed(desk: Desk, position: Position, outcome: ReadOutcome, confirm_removals: bool) -> None:
+def _read_removed(session: PartnerSession, position: Position, outcome: ReadOutcome, confirm_removals: bool) -> None:
     while True:
-        page = desk.client.removed_page(
+        page = session.client.removed_page(
             position.race_id, position.event_ids, after=position.after, modified_after=position.modified_after
         )
-        source = _source(desk, position, page)
+        source = _source(session, position, page)
         for row in page.rows:
             row.removed_reason = row.removed_reason or "removed"
-        merge = partial(participants.merge_removed, overlap=desk.settings.cursor_overlap)
-        taken = _take(desk, source, page, position.event_ids, merge)
+        merge = partial(participants.merge_removed, overlap=session.settings.cursor_overlap)
+        taken = _take(session, source, page, position.event_ids, merge)
         outcome.counts.add(taken.counts)
         outcome.newly_quarantined += taken.newly_quarantined
         _step(position, page, outcome)
         if page.next.is_last:
             break
-        _commit(desk, position)
-    _finish(desk, position, source, outcome, confirm_removals, with_removed=True)
+        _commit(session, position)
+    _finish(session, position, source, outcome, confirm_removals, with_removed=True)
 
 
 def _finish(
-    desk: Desk,
+    session: PartnerSession,
     position: Position,
     source: Source,
     outcome: ReadOutcome,
@@ -234,39 +240,39 @@ def _finish(
     """Every page is in: marks what a full pass did not see and nothing explains, moves the cursors, ends the pass."""
     refused: list[Missing] = []
     if position.reads_all:
-        gone = participants.missing(desk.conn, desk.partner_id, position.race_id, position.mode)
+        gone = participants.missing(session.conn, session.partner_id, position.race_id, position.mode)
         if gone:
-            race_locks.wait_for_removals(desk.conn, desk.partner_id)
-        refused = [] if confirm_removals else _implausible(desk, position, gone)
+            race_locks.wait_for_removals(session.conn, session.partner_id)
+        refused = [] if confirm_removals else _implausible(session, position, gone)
         allowed = [item.event_id for item in gone if item not in refused]
         if allowed:
-            outcome.counts.removed += participants.remove_missing(desk.conn, source, allowed)
+            outcome.counts.removed += participants.remove_missing(session.conn, source, allowed)
         outcome.refused = [f"event {item.event_id}: {item.missing} of {item.held} registrations" for item in refused]
     cursors.advance(
-        desk.conn,
+        session.conn,
         position,
-        overlap=desk.settings.cursor_overlap,
+        overlap=session.settings.cursor_overlap,
         with_removed=with_removed,
         is_end_shown=is_end_shown,
     )
     if position.reads_all:
-        unequal = reconciliation.compare(desk.conn, source, position.event_ids, is_resumed=position.resumed)
-        cursors.ask_for_full(desk.conn, desk.partner_id, unequal, cursors.NOT_EQUAL)
+        unequal = reconciliation.compare(session.conn, source, position.event_ids, is_resumed=position.resumed)
+        cursors.ask_for_full(session.conn, session.partner_id, unequal, cursors.NOT_EQUAL)
         outcome.unequal, outcome.unsettled = ([], unequal) if position.resumed else (unequal, [])
         held_back = [item.event_id for item in refused]
-        cursors.ask_for_full(desk.conn, desk.partner_id, held_back, cursors.REMOVALS_HELD_BACK)
+        cursors.ask_for_full(session.conn, session.partner_id, held_back, cursors.REMOVALS_HELD_BACK)
     if position.mode == "history":
         backfill_state.note_read(
-            desk.conn, desk.partner_id, position.race_id, position.event_ids, behind=position.resumed
+            session.conn, session.partner_id, position.race_id, position.event_ids, behind=position.resumed
         )
-    cursors.drop_pass(desk.conn, desk.partner_id, position.race_id, position.mode)
-    desk.conn.commit()
+    cursors.drop_pass(session.conn, session.partner_id, position.race_id, position.mode)
+    session.conn.commit()
 
 
-def _removed_cursor(desk: Desk, position: Position) -> int | None:
+def _removed_cursor(session: PartnerSession, position: Position) -> int | None:
     """Since when removals are asked for: the oldest cursor of the pass's events, None (for ever) if one has none."""
-    held = cursors.event_cursors(desk.conn, desk.partner_id)
-    latest = max((present := desk.clock.present()).also, default=present.now)
+    held = cursors.event_cursors(session.conn, session.partner_id)
+    latest = max((present := session.clock.present()).also, default=present.now)
     known = [
         held[event_id].removed_after
         for event_id in position.event_ids
@@ -276,7 +282,7 @@ def _removed_cursor(desk: Desk, position: Position) -> int | None:
     return min(known) if len(known) == len(position.event_ids) else None
 
 
-def _implausible(session: Desk, position: Position, gone: Sequence[Missing]) -> list[Missing]:
+def _implausible(session: PartnerSession, position: Position, gone: Sequence[Missing]) -> list[Missing]:
     """Return the events whose removals wait for a person: too many of the event, of the whole pass, or of the whole partner
     within a day. One empty answer takes a little from each of many small events, which only their sum shows."""
     if not gone:
@@ -289,7 +295,7 @@ def _implausible(session: Desk, position: Position, gone: Sequence[Missing]) -> 
     return [item for item in gone if not _is_plausible(session, item.missing, item.held)]
 
 
-def _is_plausible(session: Desk, missing: int, held: int) -> bool:
+def _is_plausible(session: PartnerSession, missing: int, held: int) -> bool:
     return missing <= max(session.settings.mass_removal_floor, session.settings.mass_removal_share * held)
 
 
@@ -311,7 +317,7 @@ class _Taken:
 
 
 def _take(
-    desk: Desk,
+    session: PartnerSession,
     source: Source,
     page: Page,
     event_ids: Sequence[int],
@@ -345,7 +351,7 @@ def _take(
         lines.append(line + b"\t%d" % participants.digest_of(digest(row.raw), has_field_errors=bool(wrong)))
         rows.append(row)
         faults.append(wrong)
-    counts, refused = merge(desk.conn, lines, source) if lines else (Counts(), [])
+    counts, refused = merge(session.conn, lines, source) if lines else (Counts(), [])
     reasons = {item.index: item.reason for item in refused}
     seen = []
     for index, (row, wrong) in enumerate(zip(rows, faults, strict=True)):
@@ -356,7 +362,7 @@ def _take(
         seen.append((row.registration_id, row.event_id or 0))
         if wrong:
             unfit.append(Unfit(row.raw, "; ".join(wrong), row.registration_id, is_stored=True))
-    newly_quarantined = cursors.quarantine(desk.conn, source.partner_id, source.race_id, unfit)
+    newly_quarantined = cursors.quarantine(session.conn, source.partner_id, source.race_id, unfit)
     held_back = [item.registration_id for item in unfit if not item.is_stored and item.registration_id is not None]
     counts.add(Counts(read=len(held), unchanged=len(held)))
     counts.quarantined = sum(not item.is_stored for item in unfit)
@@ -365,23 +371,23 @@ def _take(
     return _Taken(counts, seen, held_back, nameless, events_of_held_back, newly_quarantined)
 
 
-def _source(desk: Desk, position: Position, page: Page) -> Source:
+def _source(session: PartnerSession, position: Position, page: Page) -> Source:
     if position.first_page_at is None:
-        desk.clock.read_database(desk.conn)
-    moment = desk.clock.page_moment(page.date, page.elapsed, page.seconds)
+        session.clock.read_database(session.conn)
+    moment = session.clock.page_moment(page.date, page.elapsed, page.seconds)
     if position.first_page_at is None:
         position.first_page_at = moment.at
         position.changes_from = (
-            moment.at if moment.is_confirmed else min(moment.at, _newest_stamp(desk, position, page))
+            moment.at if moment.is_confirmed else min(moment.at, _newest_stamp(session, position, page))
         )
-    return Source(desk.partner_id, desk.key, position.race_id, moment.at, desk.run_id, position.mode)
+    return Source(session.partner_id, session.key, position.race_id, moment.at, session.run_id, position.mode)
 
 
-def _newest_stamp(desk: Desk, position: Position, page: Page) -> int:
+def _newest_stamp(session: PartnerSession, position: Position, page: Page) -> int:
     """Return RunSignup's latest stamp on the pass's rows as its first page shows them. No change that is still to come has an
     earlier one, whatever the clocks show."""
     sent = [int(row.last_modified) for row in page.rows if isinstance(row.last_modified, int)]
-    return max([cursors.newest_stamp(desk.conn, desk.partner_id, position.event_ids), *sent])
+    return max([cursors.newest_stamp(session.conn, session.partner_id, position.event_ids), *sent])
 
 
 def _step(position: Position, page: Page, outcome: ReadOutcome) -> None:
@@ -391,6 +397,6 @@ def _step(position: Position, page: Page, outcome: ReadOutcome) -> None:
         position.after = page.next.covered_to
 
 
-def _commit(desk: Desk, position: Position) -> None:
-    cursors.save(desk.conn, position)
-    desk.conn.commit()
+def _commit(session: PartnerSession, position: Position) -> None:
+    cursors.save(session.conn, position)
+    session.conn.commit()

@@ -39,7 +39,7 @@ class LedgerGate:
 
 
 @dataclass
-class Desk:
+class PartnerSession:
     """One partner's sync at work. `conn` writes and has the lock of the race that is read; `key` is the partition key;
     `run_id` names the run in every row it leaves; `say` takes a line for people; `clock` is what tiers are judged by.
 
@@ -72,7 +72,7 @@ class Desk:
         return self.partner.credential_id or 0
 
     def renew_request(self) -> None:
-        """Have what is read with this desk from now on be a request of its own. Commits."""
+        """Have what is read with this session from now on be a request of its own. Commits."""
         self.requested = cursors.next_read_number(self.conn)
         self.conn.commit()
 
@@ -82,7 +82,7 @@ class Desk:
 
 
 @contextmanager
-def open_desk(
+def open_partner_session(
     url: str,
     sealer: Sealer,
     settings: Settings,
@@ -94,8 +94,8 @@ def open_desk(
     now: Callable[[], dt.datetime] | None = None,
     database_now: Callable[[], dt.datetime] | None = None,
     retry_rejected: bool = False,
-) -> Iterator[Desk]:
-    """A desk for the partner with this partition key or number. Any number may be open at once: see `sharing`.
+) -> Iterator[PartnerSession]:
+    """A session for the partner with this partition key or number. Any number may be open at once: see `sharing`.
 
     Raises PartnerError, CredentialRejected (at once, when rejected within REJECTED_RETRY_AFTER and not changed since;
     `retry_rejected` asks anyway), SecretKeyError, DatabaseError. `now` and `database_now` stand in for the clocks, see
@@ -107,7 +107,7 @@ def open_desk(
         database.session(url, purpose=f"sync {short}") as conn,
         database.session(url, purpose=f"ledger {short}") as ledger_conn,
         closing(Clients(settings, ledger_conn, lane, clock.hear)) as clients,
-        desk_on(
+        partner_session_on(
             conn,
             clients,
             sealer,
@@ -117,9 +117,9 @@ def open_desk(
             say=say,
             clock=clock,
             retry_rejected=retry_rejected,
-        ) as desk,
+        ) as session,
     ):
-        yield desk
+        yield session
 
 
 class Clients:
@@ -159,7 +159,7 @@ class Clients:
 
 
 @contextmanager
-def desk_on(
+def partner_session_on(
     conn: Connection,
     clients: Clients,
     sealer: Sealer,
@@ -170,7 +170,7 @@ def desk_on(
     say: Callable[[str], None],
     clock: Clock,
     retry_rejected: bool = False,
-) -> Iterator[Desk]:
+) -> Iterator[PartnerSession]:
     """The same on sessions that are open already."""
     partner = credentials.partner(conn, name)
     if partner.disabled_at is not None:
@@ -186,7 +186,7 @@ def desk_on(
     conn.commit()
     ledger, client = clients.of(credential)
     try:
-        yield Desk(conn, client, ledger, partner, key, settings.sync, run_id, say, clock, requested)
+        yield PartnerSession(conn, client, ledger, partner, key, settings.sync, run_id, say, clock, requested)
     finally:
         if not conn.closed:
             conn.rollback()

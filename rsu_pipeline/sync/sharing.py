@@ -10,7 +10,7 @@ from collections import deque
 from collections.abc import Callable, Collection
 from dataclasses import dataclass, field
 
-from rsu_pipeline.sync.session import Desk
+from rsu_pipeline.sync.session import PartnerSession
 from rsu_pipeline.warehouse import race_locks
 from rsu_pipeline.warehouse.race_locks import Reader
 
@@ -42,7 +42,7 @@ class Stalls:
 
 
 def read_in_turn(
-    session: Desk, race_ids: Collection[int], read: Callable[[int], bool], *, max_stall: float | None = None
+    session: PartnerSession, race_ids: Collection[int], read: Callable[[int], bool], *, max_stall: float | None = None
 ) -> dict[int, str]:
     """Have each race read under its lock, those that are free first. What `read` raises ends the work.
 
@@ -80,9 +80,9 @@ def read_in_turn(
     return left
 
 
-def _left_to(session: Desk, race_id: int, reader: Reader | None, seconds: float) -> str:
+def _left_to(session: PartnerSession, race_id: int, reader: Reader | None, seconds: float) -> str:
     return f"{_being_read(session, race_id, reader)}, which has stored nothing for {seconds:.0f} s: it is left to that sync"
 
 
-def _being_read(session: Desk, race_id: int, reader: Reader | None) -> str:
+def _being_read(session: PartnerSession, race_id: int, reader: Reader | None) -> str:
     return f"{race_locks.name_of(session.partner_id, race_id)} is being read by {race_locks.describe(reader)}"

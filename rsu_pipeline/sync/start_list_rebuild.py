@@ -11,39 +11,39 @@ import psycopg2
 
 from rsu_pipeline.start_lists import start_list_store
 from rsu_pipeline.start_lists.start_list_store import Built, NotBuilt
-from rsu_pipeline.sync.session import Desk
+from rsu_pipeline.sync.session import PartnerSession
 
 
-def rebuild(desk: Desk, *, anyway: bool = False) -> Built | NotBuilt | None:
+def rebuild(session: PartnerSession, *, anyway: bool = False) -> Built | NotBuilt | None:
     """Rebuild the lists where a registration or an event of theirs has changed since they were built, or `anyway`.
 
     Returns:
         What was written, why it could not be, or None where the lists are as they should be.
     """
     built = None
-    if anyway or not start_list_store.is_current(desk.conn, desk.partner_id, desk.now()):
-        built = start_list_store.try_rebuild(desk.conn, desk.partner_id, desk.now())
-    desk.conn.commit()
+    if anyway or not start_list_store.is_current(session.conn, session.partner_id, session.now()):
+        built = start_list_store.try_rebuild(session.conn, session.partner_id, session.now())
+    session.conn.commit()
     return built
 
 
 @contextmanager
-def rebuilt_on_failure(desk: Desk) -> Iterator[None]:
+def rebuilt_on_failure(session: PartnerSession) -> Iterator[None]:
     """Rebuild the lists if the block raises, for what it stored before."""
     try:
         yield
     except Exception:
-        if not desk.conn.closed:
-            _rebuild_after_failure(desk)
+        if not session.conn.closed:
+            _rebuild_after_failure(session)
         raise
 
 
-def _rebuild_after_failure(desk: Desk) -> None:
+def _rebuild_after_failure(session: PartnerSession) -> None:
     """Rebuild the lists; what fails here is logged, since another failure is on its way."""
     try:
-        desk.conn.rollback()
-        built = rebuild(desk)
+        session.conn.rollback()
+        built = rebuild(session)
     except psycopg2.Error as error:
         built = NotBuilt((str(error).splitlines() or [type(error).__name__])[0])
     if isinstance(built, NotBuilt):
-        desk.say(f"start lists could not be built: {built.reason}")
+        session.say(f"start lists could not be built: {built.reason}")

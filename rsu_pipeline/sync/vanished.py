@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from rsu_pipeline.runsignup.api_errors import ApiError, Cause, Remedy
-from rsu_pipeline.sync.session import Desk
+from rsu_pipeline.sync.session import PartnerSession
 from rsu_pipeline.warehouse.events import VanishedEvent
 
 MAX_REQUESTS = 50
@@ -76,7 +76,9 @@ def judge(
     return found
 
 
-def ask_for_each(session: Desk, race_id: int, events: Sequence[VanishedEvent]) -> list[tuple[VanishedEvent, Answer]]:
+def ask_for_each(
+    session: PartnerSession, race_id: int, events: Sequence[VanishedEvent]
+) -> list[tuple[VanishedEvent, Answer]]:
     """Request each event alone, as far as MAX_REQUESTS allows. The answers are not stored.
 
     Raises:
@@ -86,7 +88,7 @@ def ask_for_each(session: Desk, race_id: int, events: Sequence[VanishedEvent]) -
     return asked + [(event, Answer.TELLS_NOTHING) for event in events[MAX_REQUESTS:]]
 
 
-def _ask(session: Desk, race_id: int, event_id: int) -> Answer:
+def _ask(session: PartnerSession, race_id: int, event_id: int) -> Answer:
     try:
         page = session.client.participants_page(race_id, [event_id], after=0, size=1)
     except ApiError as error:

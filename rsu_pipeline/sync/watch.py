@@ -24,7 +24,7 @@ from rsu_pipeline.sync.clocks import Clock
 from rsu_pipeline.sync.partner_sync import SyncOutcome
 from rsu_pipeline.sync.poll_plan import plan_for_look
 from rsu_pipeline.sync.read_plan import Plan
-from rsu_pipeline.sync.session import Clients, CredentialRejected, Desk, desk_on
+from rsu_pipeline.sync.session import Clients, CredentialRejected, PartnerSession, partner_session_on
 from rsu_pipeline.sync.silent_races import SilentRaces
 from rsu_pipeline.sync.watch_pace import CALL_SECONDS, WatchedRace, interval, watched
 from rsu_pipeline.warehouse import call_ledger, database, events, fleet
@@ -208,7 +208,7 @@ class Watch:
             done = self._done.setdefault(race.key, PartnerWatched())
         reads_removed = self._looks[key] % self._settings.watch.removed_every == 0
         try:
-            with desk_on(
+            with partner_session_on(
                 conn,
                 clients,
                 self._sealer,
@@ -217,24 +217,24 @@ class Watch:
                 run_id=self._run_id,
                 say=lambda line: None,
                 clock=self._clocks,
-            ) as desk:
-                began, calls = self._clock(), desk.ledger.calls
+            ) as session:
+                began, calls = self._clock(), session.ledger.calls
                 with self._guard:
-                    desk.client.longest_call = self._silent.longest_call(key, began)
-                desk.client.slowest_answer = 0.0
-                outcome = self._poll(desk, race, reads_removed=reads_removed)
-                slowest_answer, polled_at = desk.client.slowest_answer, self._clock()
+                    session.client.longest_call = self._silent.longest_call(key, began)
+                session.client.slowest_answer = 0.0
+                outcome = self._poll(session, race, reads_removed=reads_removed)
+                slowest_answer, polled_at = session.client.slowest_answer, self._clock()
                 # Only a poll that timed out earns the next one more time, and the detail of many events may take it.
-                desk.client.longest_call = float("inf")
+                session.client.longest_call = float("inf")
                 timed_out = any(
                     isinstance(read.error, ApiError) and read.error.cause is Cause.TIMEOUT for read in outcome.reads
                 )
                 # What hangs would hang a second time, and the refresh is due again at the next look.
-                not_refreshed = None if timed_out else self._refresh_events(desk, race)
-                seconds, calls = self._clock() - began, desk.ledger.calls - calls
+                not_refreshed = None if timed_out else self._refresh_events(session, race)
+                seconds, calls = self._clock() - began, session.ledger.calls - calls
                 if outcome.counts.has_changes:
                     self._lists_behind.add(race.partner_id)
-                self._rebuild_lists(desk, done)
+                self._rebuild_lists(session, done)
         except (ApiError, CredentialRejected, PartnerError, SecretKeyError) as error:
             self._trouble(done, race, str(error))
             return
@@ -281,7 +281,7 @@ class Watch:
                 f" {counts.removed} removed, {counts.bib_changes} bib changes"
             )
 
-    def _poll(self, session: Desk, race: WatchedRace, *, reads_removed: bool) -> SyncOutcome:
+    def _poll(self, session: PartnerSession, race: WatchedRace, *, reads_removed: bool) -> SyncOutcome:
         """Read the race. A full read of several pages is made by one worker at a time, so that the others keep polling."""
         plan = plan_for_look(session, race.race_id, reads_removed=reads_removed)
         is_large = not race.is_small and any(read.mode == "full" for read in plan.reads)
@@ -298,7 +298,7 @@ class Watch:
             if may_read:
                 self._large_read.release()
 
-    def _refresh_events(self, session: Desk, race: WatchedRace) -> str | None:
+    def _refresh_events(self, session: PartnerSession, race: WatchedRace) -> str | None:
         """Look the race's events up where that is due, and return why that failed, else None. The poll goes on either way. A
         slice goes on with what was looked up before it, by whomever. Where polls are rarer than wanted, so are refreshes."""
         stored = events.stored_details(session.conn, [race.race_id]).get(race.race_id)
@@ -312,18 +312,18 @@ class Watch:
         self._refreshed_at[race.race_id] = now
         return event_refresh.refresh(session, race.race_id)
 
-    def _rebuild_lists(self, desk: Desk, done: PartnerWatched) -> None:
+    def _rebuild_lists(self, session: PartnerSession, done: PartnerWatched) -> None:
         """Rebuild the partner's start lists for what its polls brought, once in LISTS_EVERY. New bibs do not wait for it: the
         sensor bib_changes takes them over."""
-        partner_id, now = desk.partner_id, self._clock()
+        partner_id, now = session.partner_id, self._clock()
         last = self._lists_at.get(partner_id, float("-inf"))
         if partner_id not in self._lists_behind or now - last < LISTS_EVERY:
             return
         self._lists_behind.discard(partner_id)
         self._lists_at[partner_id] = now
-        built = start_list_rebuild.rebuild(desk)
+        built = start_list_rebuild.rebuild(session)
         if isinstance(built, NotBuilt):
-            self._say(f"{desk.key}: start lists could not be built: {built.reason}")
+            self._say(f"{session.key}: start lists could not be built: {built.reason}")
         elif built is not None:
             done.lists_rebuilt = True
 
@@ -334,6 +334,6 @@ class Watch:
         done.trouble[race.race_id] = problem
 
 
-def _read(session: Desk, plan: Plan, reads_removed: bool) -> SyncOutcome:
+def _read(session: PartnerSession, plan: Plan, reads_removed: bool) -> SyncOutcome:
     """Make the reads of a poll now or not at all: no poll waits for another sync."""
     return partner_sync.sync_participants(session, plan, with_removed=reads_removed, quiet=True, max_stall=0.0)

@@ -41,8 +41,8 @@ def near(database_url: str, tmp_path: Any) -> Iterator[Hub]:
 def read(hub: Hub, partner: int) -> None:
     """Sync a partner and rebuild its start lists, as every run does."""
     hub.sync(partner)
-    with hub.desk(partner) as desk:
-        start_list_rebuild.rebuild(desk, anyway=True)
+    with hub.partner_session(partner) as session:
+        start_list_rebuild.rebuild(session, anyway=True)
 
 
 def entrants(hub: Hub, partner: int) -> list[int]:

@@ -229,11 +229,11 @@ def test_the_command_line_and_its_table_show_one_line_for_each_thing(evil: Hub) 
     assert done.returncode == 0 and "\x1b" not in done.stdout and "\u202e" not in done.stdout
     assert not [line for line in done.stdout.splitlines() if line.startswith("2026-01-01")]
     told: list[str] = []
-    with evil.desk() as desk:
-        desk.say = told.append
+    with evil.partner_session() as session:
+        session.say = told.append
         from rsu_pipeline.sync import partner_sync
 
-        partner_sync.sync_participants(desk, partner_sync.make_plan(desk, force_full=True))
+        partner_sync.sync_participants(session, partner_sync.make_plan(session, force_full=True))
     assert len(told) == 3 and all(line.isprintable() for line in told), told
 
 

@@ -260,8 +260,8 @@ def test_a_race_that_fails_fails_the_run_by_name_and_leaves_the_others(hub: Hub,
 def races_listed(hub: Hub, partner: int) -> list[int]:
     """The partner's races, once its listings are in."""
     for number in hub.partners:
-        with hub.desk(number) as desk:
-            listing.refresh_events(desk)
+        with hub.partner_session(number) as session:
+            listing.refresh_events(session)
     found = hub.rows("SELECT race_id FROM partner_races WHERE timing_partner_id = %s ORDER BY race_id", partner)
     return [row["race_id"] for row in found][:2]
 

@@ -116,7 +116,7 @@ def refuse(fleet: Fleet) -> None:
 
 def admit(fleet: Fleet) -> None:
     fleet.hub.sandbox.admin.grant(3)
-    with fleet.hub.desk(3, retry_rejected=True):
+    with fleet.hub.partner_session(3, retry_rejected=True):
         pass
     fleet.hub.execute("UPDATE partner_provider_credentials SET rejected_at = NULL, rejected_reason = NULL")
     fleet.sync(3)

@@ -8,7 +8,7 @@ import pytest
 from rsu_pipeline.runsignup.api_errors import ApiError
 from rsu_pipeline.runsignup.client import Client, Page
 from rsu_pipeline.sync import partner_sync, race_pass
-from rsu_pipeline.sync.session import Desk
+from rsu_pipeline.sync.session import PartnerSession
 from rsu_pipeline.warehouse import cursors, participants
 from rsu_pipeline.warehouse.cursors import Position
 from rsu_pipeline.warehouse.staging import Source
@@ -36,10 +36,10 @@ def cursor_moved_early(monkeypatch: pytest.MonkeyPatch) -> None:
     """The cursor moves with the first page, not with the last."""
     commit = race_pass._commit
 
-    def broken(desk: Desk, position: Position) -> None:
+    def broken(session: PartnerSession, position: Position) -> None:
         if position.mode == "incremental":
-            cursors.advance(desk.conn, position, overlap=desk.settings.cursor_overlap)
-        commit(desk, position)
+            cursors.advance(session.conn, position, overlap=session.settings.cursor_overlap)
+        commit(session, position)
 
     monkeypatch.setattr(race_pass, "_commit", broken)
     # Its companion in the wild: a pass that broke off is begun anew, since the cursor seems to say how far it came.
@@ -70,21 +70,23 @@ def sweep_after_a_partial_read(monkeypatch: pytest.MonkeyPatch) -> None:
     """A full pass that failed marks what it did not see as gone."""
     read_race = race_pass.read_race
 
-    def broken(desk: Desk, read: Any, outcome: Any, **options: Any) -> None:
+    def broken(session: PartnerSession, read: Any, outcome: Any, **options: Any) -> None:
         try:
-            read_race(desk, read, outcome, **options)
+            read_race(session, read, outcome, **options)
         except ApiError:
-            position = cursors.open_pass(desk.conn, desk.partner_id, read.race_id, read.mode, read.event_ids, None)
+            position = cursors.open_pass(
+                session.conn, session.partner_id, read.race_id, read.mode, read.event_ids, None
+            )
             if read.mode == "full":
                 source = Source(
-                    desk.partner_id, desk.key, read.race_id, position.first_page_at or 0, desk.run_id, "full"
+                    session.partner_id, session.key, read.race_id, position.first_page_at or 0, session.run_id, "full"
                 )
                 participants.note_missing(
-                    desk.conn, source, position.event_ids, after=position.after, upto=None, seen=[]
+                    session.conn, source, position.event_ids, after=position.after, upto=None, seen=[]
                 )
-                participants.remove_missing(desk.conn, source, position.event_ids)
-                cursors.drop_pass(desk.conn, desk.partner_id, read.race_id, read.mode)
-                desk.conn.commit()
+                participants.remove_missing(session.conn, source, position.event_ids)
+                cursors.drop_pass(session.conn, session.partner_id, read.race_id, read.mode)
+                session.conn.commit()
             raise
 
     monkeypatch.setattr(partner_sync, "read_race", broken)

@@ -16,7 +16,7 @@ from rsu_pipeline import settings as configuration
 from rsu_pipeline.runsignup import transport
 from rsu_pipeline.sync import history, listing, race_pass
 from rsu_pipeline.sync import partner_sync as sync
-from rsu_pipeline.sync.session import open_desk
+from rsu_pipeline.sync.session import open_partner_session
 from rsu_pipeline.warehouse import call_ledger, cursors, events, participants, secret_box, sync_log
 
 # Where: an object, the name of a function of it, and whether death comes before or after it.
@@ -68,7 +68,7 @@ def main() -> None:
     partner, point, times, *rest = sys.argv[1:]
     settings = configuration.load()
     arm(point, int(times))
-    with open_desk(
+    with open_partner_session(
         str(settings.database_url),
         secret_box.Sealer(settings.secret_keys, source="RSU_SECRET_KEY"),
         settings,
@@ -76,13 +76,13 @@ def main() -> None:
         lane="backfill" if "history" in rest else "routine",
         run_id="victim",
         say=lambda line: None,
-    ) as desk:
+    ) as session:
         if "history" in rest:
-            history.run_slice(desk, 1e6)
+            history.run_slice(session, 1e6)
             return
-        listing.refresh_events(desk)
-        plan = sync.make_plan(desk, force_full="full" in rest)
-        sync.sync_participants(desk, plan)
+        listing.refresh_events(session)
+        plan = sync.make_plan(session, force_full="full" in rest)
+        sync.sync_participants(session, plan)
 
 
 if __name__ == "__main__":

@@ -94,8 +94,8 @@ def test_a_visit_of_one_race_that_refuses_asks_another_before_it_condemns(make_h
     refusing, _ = race_ids(hub)
     hub.execute("UPDATE partner_provider_credentials SET verified_at = now() - interval '1 day'")
     hub.sandbox.admin.revoke(1, refusing)
-    with hub.desk() as desk:
-        outcome = sync.sync_participants(desk, sync.make_plan(desk, race_ids=[refusing]))
+    with hub.partner_session() as session:
+        outcome = sync.sync_participants(session, sync.make_plan(session, race_ids=[refusing]))
     assert [failure.split(":")[0] for failure in outcome.failures] == [f"race {refusing}"]
     assert not is_rejected(hub)
     assert hub.value("SELECT verified_at > now() - interval '1 minute' FROM partner_provider_credentials")
@@ -131,8 +131,8 @@ def test_a_revoked_key_is_rejected_after_a_few_races_not_after_all(make_hub: Mak
     hub.sync()
     hub.sandbox.admin.revoke(1)
     hub.sandbox.admin.reset_stats()
-    with hub.desk() as desk, pytest.raises(CredentialRejected):
-        sync.sync_participants(desk, sync.make_plan(desk))
+    with hub.partner_session() as session, pytest.raises(CredentialRejected):
+        sync.sync_participants(session, sync.make_plan(session))
     assert is_rejected(hub)
     assert hub.sandbox.admin.stats()["calls"] <= 2 * access.MAX_REFUSALS
 
@@ -209,8 +209,8 @@ def test_one_refused_event_leaves_the_races_other_events(make_hub: MakeHub) -> N
     assert hub.rows("SELECT event_id FROM refused_events") == [{"event_id": refused}]
     # From now on the others are requested without it.
     hub.sandbox.admin.reset_stats()
-    with hub.desk() as desk:
-        again = sync.sync_participants(desk, sync.make_plan(desk))
+    with hub.partner_session() as session:
+        again = sync.sync_participants(session, sync.make_plan(session))
     assert [len(read.read.event_ids) for read in again.reads] == [4, 1]
     hub.sandbox.admin.clear_faults()
     assert not hub.sync().failures
@@ -219,8 +219,8 @@ def test_one_refused_event_leaves_the_races_other_events(make_hub: MakeHub) -> N
 
 def test_a_backfill_reads_the_other_events_of_an_edition_with_a_refused_one(make_hub: MakeHub) -> None:
     hub = make_hub(spec=SPEC | {"races_per_partner": 1, "events_per_race": 3, "start_in_hours": -900}, seed=3)
-    with hub.desk() as desk:
-        listing.refresh_events(desk)
+    with hub.partner_session() as session:
+        listing.refresh_events(session)
     (race,) = race_ids(hub)
     refused, *others = event_ids(hub, race)
     hub.sandbox.admin.fault("error_code", 0, endpoint="participants", event_id=refused, code=301)

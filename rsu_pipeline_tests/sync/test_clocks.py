@@ -20,7 +20,7 @@ from rsu_pipeline.settings import CadenceSettings
 from rsu_pipeline.sync import cadence, clocks, listing, partner_sync, read_plan, watch_pace
 from rsu_pipeline.sync import forecast as judging
 from rsu_pipeline.sync.clocks import Clock, Readings
-from rsu_pipeline.sync.session import open_desk
+from rsu_pipeline.sync.session import open_partner_session
 from rsu_pipeline.warehouse import database, hub_clocks
 from rsu_pipeline.warehouse.cursors import EventCursor
 from rsu_pipeline.warehouse.events import StoredEvent
@@ -268,10 +268,10 @@ def test_a_clock_that_steps_back_while_a_sync_runs_leaves_the_copy_equal(make_hu
 
     for number in sorted(hub.stored())[:3]:
         admin.bib(number, number % 1000)
-        with hub.desk() as desk:
-            desk.clock = Clock(SKEW, hub=stepping, database=lambda: dt.datetime.fromtimestamp(admin.clock(), dt.UTC))
-            desk.clock.hear(int(admin.clock()), 0.0)
-            partner_sync.sync_participants(desk, partner_sync.make_plan(desk))
+        with hub.partner_session() as session:
+            session.clock = Clock(SKEW, hub=stepping, database=lambda: dt.datetime.fromtimestamp(admin.clock(), dt.UTC))
+            session.clock.hear(int(admin.clock()), 0.0)
+            partner_sync.sync_participants(session, partner_sync.make_plan(session))
         admin.clock(advance=200)
     hub.sync()
     hub.assert_equal()
@@ -291,11 +291,11 @@ def test_the_database_clock_stepping_back_loses_nothing_and_blocks_nothing(
     admin = hub.sandbox.admin
 
     def sync() -> None:
-        with open_desk(
+        with open_partner_session(
             hub.url, hub.sealer, hub.settings, hub.partners[1], lane="routine", run_id="test", say=lambda line: None
-        ) as desk:
-            listing.refresh_events(desk)
-            partner_sync.sync_participants(desk, partner_sync.make_plan(desk))
+        ) as session:
+            listing.refresh_events(session)
+            partner_sync.sync_participants(session, partner_sync.make_plan(session))
 
     for step in (86400.0, -3600.0, 0.0):
         with database.session(url, purpose="tests") as conn:

@@ -136,8 +136,8 @@ def test_a_deleted_race_fails_until_the_listing_agrees_and_is_quiet_then(make_hu
     hub.sync()
     gone, other = races_of(hub)
     hub.sandbox.admin.delete_race(gone)
-    with hub.desk() as desk:
-        outcome = sync.sync_participants(desk, sync.make_plan(desk, race_ids=[gone]))
+    with hub.partner_session() as session:
+        outcome = sync.sync_participants(session, sync.make_plan(session, race_ids=[gone]))
     assert "race not found" in outcome.failures[0] and reasons(hub, gone) == {None}
     assert not hub.sync().failures
     assert lost(hub) == {gone: "race_deleted"} and reasons(hub, gone) == {"race_deleted"}
@@ -158,8 +158,8 @@ def test_a_past_race_that_was_deleted_is_noticed_though_nothing_of_it_is_due(mak
     gone, _ = races_of(hub)
     assert hub.history_progress().is_complete
     hub.sandbox.admin.delete_race(gone)
-    with hub.desk() as desk:
-        sync.refresh_events(desk)
+    with hub.partner_session() as session:
+        sync.refresh_events(session)
     assert reasons(hub, gone) == {"race_deleted"}
     hub.history(anew=True)
     progress = hub.history_progress()
@@ -185,12 +185,12 @@ def test_an_old_race_that_is_back_is_shown_as_it_was(make_hub: MakeHub) -> None:
     held = hub.stored()
     race, _ = races_of(hub)
     hub.sandbox.admin.revoke(1, race)
-    with hub.desk() as desk:
-        sync.refresh_events(desk)
+    with hub.partner_session() as session:
+        sync.refresh_events(session)
     assert reasons(hub, race) == {"access_lost"}
     hub.sandbox.admin.grant(1, race)
-    with hub.desk() as desk:
-        sync.refresh_events(desk)
+    with hub.partner_session() as session:
+        sync.refresh_events(session)
     assert hub.stored() == held
 
 
@@ -219,6 +219,6 @@ def test_a_lost_race_is_noticed_though_the_event_it_is_asked_by_was_deleted(make
     hub.sandbox.admin.revoke(1, race)
     hub.sandbox.admin.delete_event(hub.value(newest, race))
     for _ in range(2):
-        with hub.desk() as desk:
-            sync.refresh_events(desk)
+        with hub.partner_session() as session:
+            sync.refresh_events(session)
     assert reasons(hub, race) == {"event_deleted", "access_lost"}

@@ -140,8 +140,8 @@ def test_the_newest_race_comes_first_and_a_slice_ends_between_races(hub: Hub) ->
     order: list[int] = []
     while not done.finished:
         admin.reset_stats()
-        with hub.desk(lane="backfill") as desk:
-            done = history.run_slice(desk, 1.0, clock=iter([0.0, 0.5, 99.0, 99.0]).__next__)
+        with hub.partner_session(lane="backfill") as session:
+            done = history.run_slice(session, 1.0, clock=iter([0.0, 0.5, 99.0, 99.0]).__next__)
         pages = [call["race_id"] for call in admin.stats()["log"] if call["endpoint"] == "participants"]
         order += dict.fromkeys(pages)
         if len(order) > 5:
@@ -228,8 +228,8 @@ def test_a_revoked_key_is_found_out_after_a_few_races(make_hub: MakeHub) -> None
         hub.history()
     assert sum(calls(hub).values()) <= access.MAX_REFUSALS + 1
     hub.sandbox.admin.grant(1)
-    with hub.desk(retry_rejected=True, lane="backfill") as desk:
-        history.run_slice(desk, 1e6)
+    with hub.partner_session(retry_rejected=True, lane="backfill") as session:
+        history.run_slice(session, 1e6)
     assert hub.history().finished
     hub.assert_equal(past_too=True)
 
@@ -245,8 +245,8 @@ def test_an_empty_budget_ends_the_slice_and_the_next_goes_on_where_it_stopped(hu
     progress = hub.history_progress()
     assert progress.not_before > dt.datetime.now(dt.UTC) + dt.timedelta(minutes=30)
     # Race day still has calls, and gets them.
-    with hub.desk(lane="race_day") as desk:
-        assert desk.ledger.left() > 0
+    with hub.partner_session(lane="race_day") as session:
+        assert session.ledger.left() > 0
     hub.environment["RSU_CALLS_PER_HOUR"] = "100000"
     hub.sandbox.admin.reset_stats()
     assert hub.history(ask=False).finished

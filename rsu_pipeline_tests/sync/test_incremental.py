@@ -65,9 +65,9 @@ def test_an_incremental_read_finds_a_change_after_any_number_of_days(hub: Hub, d
     admin = hub.sandbox.admin
     admin.clock(advance=days * 86400)
     admin.edit(registration(hub), {"first_name": "Renamed"})
-    with hub.desk() as desk:
-        listing.refresh_events(desk)
-        outcome = sync.sync_participants(desk, sync.make_plan(desk, incremental_days=365))
+    with hub.partner_session() as session:
+        listing.refresh_events(session)
+        outcome = sync.sync_participants(session, sync.make_plan(session, incremental_days=365))
     assert [read.read.mode for read in outcome.reads] == ["incremental"]
     assert (outcome.counts.read, outcome.counts.updated) == (1, 1)
     hub.assert_equal()

@@ -52,8 +52,8 @@ def details(hub: Hub) -> int:
 
 def visit(hub: Hub) -> list[str]:
     """Read what is due without a listing, and return the reasons."""
-    with hub.desk() as desk:
-        done = sync.visit(desk, race_ids=None, relist=False)
+    with hub.partner_session() as session:
+        done = sync.visit(session, race_ids=None, relist=False)
     assert not done.sync.failures
     return [read.read.reason for read in done.sync.reads]
 
@@ -186,6 +186,6 @@ def test_a_race_brought_forward_to_today_is_watched_after_the_next_listing(make_
     hub.sync()
     hub.sandbox.admin.move_event(event_of(hub), start_in_hours=2)
     assert not is_watched(hub)
-    with hub.desk() as desk:
-        sync.visit(desk, race_ids=[], relist=True)
+    with hub.partner_session() as session:
+        sync.visit(session, race_ids=[], relist=True)
     assert is_watched(hub)

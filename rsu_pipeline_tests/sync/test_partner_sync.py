@@ -95,11 +95,11 @@ def test_an_unchanged_incremental_sync_asks_once_for_each_feed_of_each_due_race(
 
 def test_one_failing_race_leaves_the_others_stored_and_is_named(make_hub: MakeHub) -> None:
     hub = make_hub(spec=spec(races=3), seed=3)
-    with hub.desk() as desk:
-        listing.refresh_events(desk)
-        races = [read.race_id for read in sync.make_plan(desk).reads]
+    with hub.partner_session() as session:
+        listing.refresh_events(session)
+        races = [read.race_id for read in sync.make_plan(session).reads]
         hub.sandbox.admin.fault("unknown_shape", 0, endpoint="participants", race_id=races[1])
-        outcome = sync.sync_participants(desk, sync.make_plan(desk))
+        outcome = sync.sync_participants(session, sync.make_plan(session))
     assert [read.error is None for read in outcome.reads] == [True, False, True]
     assert len(outcome.failures) == 1 and str(races[1]) in outcome.failures[0]
     stored = {row["race_id"] for row in hub.stored().values()}
@@ -195,10 +195,10 @@ def test_an_event_deleted_at_runsignup_does_not_cost_its_race(make_hub: MakeHub)
     hub = make_hub(spec=spec(), seed=3)
     hub.sync()
     events = [row["event_id"] for row in hub.rows("SELECT event_id FROM future_events ORDER BY event_id")]
-    with hub.desk() as desk:
-        plan = sync.make_plan(desk)  # made before the event goes
+    with hub.partner_session() as session:
+        plan = sync.make_plan(session)  # made before the event goes
         hub.sandbox.admin.delete_event(events[0])
-        outcome = sync.sync_participants(desk, plan)
+        outcome = sync.sync_participants(session, plan)
     assert not outcome.failures
     assert hub.value("SELECT gone_at IS NOT NULL FROM runsignup_events WHERE event_id = %s", events[0])
 
@@ -206,8 +206,8 @@ def test_an_event_deleted_at_runsignup_does_not_cost_its_race(make_hub: MakeHub)
 def test_more_than_a_thousand_races_are_listed_page_by_page(make_hub: MakeHub) -> None:
     hub = make_hub(spec=spec(races=1003, events=1, rows=0, hours=-4000), seed=3)
     hub.sandbox.admin.reset_stats()
-    with hub.desk() as desk:
-        outcome = listing.refresh_events(desk)
+    with hub.partner_session() as session:
+        outcome = listing.refresh_events(session)
     assert outcome.races == 1003
     # All are past, so only some details are read. Access is verified once, before the second page is read.
     read = {"races": 3, "participants": 1, "race": race_details.MAX_PAST_PER_LISTING}

@@ -315,7 +315,7 @@ def test_a_detail_without_events_marks_none_of_them_gone(hub: Hub, events: list[
     body = base64.b64encode(json.dumps(detail).encode()).decode()
     hub.execute("UPDATE runsignup_races SET detail_as_of = NULL")
     hub.sandbox.admin.fault("raw", 1, endpoint="race", race_id=race_id, body=body)
-    with hub.desk() as desk:
-        outcome = listing.refresh_events(desk)
+    with hub.partner_session() as session:
+        outcome = listing.refresh_events(session)
     assert any("its detail has no events" in problem for problem in outcome.problems)
     assert hub.value("SELECT count(*) FROM runsignup_events WHERE gone_at IS NOT NULL") == 0

@@ -9,7 +9,7 @@ import pytest
 from rsu_pipeline.sync import history, listing, sharing
 from rsu_pipeline.sync import partner_sync as sync
 from rsu_pipeline.sync.partner_sync import SyncOutcome
-from rsu_pipeline.sync.session import Desk
+from rsu_pipeline.sync.session import PartnerSession
 from rsu_pipeline.warehouse import backfill_state as requests
 from rsu_pipeline.warehouse import database, race_locks
 from rsu_pipeline_tests.hub import Hub
@@ -38,12 +38,12 @@ class Sync:
 
     def _work(self) -> None:
         try:
-            with self._hub.desk(run_id=self._run_id) as desk:
-                desk.say = self.lines.append
+            with self._hub.partner_session(run_id=self._run_id) as session:
+                session.say = self.lines.append
                 if self._until:
                     self._until.wait(30)
-                self.listing = listing.refresh_events(desk)
-                self._outcome = sync.sync_participants(desk, sync.make_plan(desk, force_full=True))
+                self.listing = listing.refresh_events(session)
+                self._outcome = sync.sync_participants(session, sync.make_plan(session, force_full=True))
         except BaseException as error:
             self._outcome = error
 
@@ -67,8 +67,8 @@ def races_of(hub: Hub) -> list[int]:
     return [race["race_id"] for race in hub.sandbox.admin.truth(1)["races"]]
 
 
-def full_read(desk: Desk) -> SyncOutcome:
-    return sync.sync_participants(desk, sync.make_plan(desk, force_full=True))
+def full_read(session: PartnerSession) -> SyncOutcome:
+    return sync.sync_participants(session, sync.make_plan(session, force_full=True))
 
 
 def until(is_so: Callable[[], object]) -> None:
@@ -153,9 +153,9 @@ def test_a_reader_that_stores_nothing_is_named_and_the_sync_ends_well(
     with (
         database.session(hub.url, purpose="sync hung") as conn,
         race_locks.race_lock(conn, 1, race),
-        hub.desk() as desk,
+        hub.partner_session() as session,
     ):
-        outcome = full_read(desk)
+        outcome = full_read(session)
     assert not outcome.failures and {result.read.race_id for result in outcome.reads} == set(others)
     (sentence,) = outcome.elsewhere.values()
     assert sentence.startswith(f"race {race} of partner 1 is being read by 'rsu sync hung ")
@@ -172,30 +172,30 @@ def test_a_reader_that_makes_progress_is_waited_for_however_long_it_takes() -> N
 
 
 def test_a_sync_reads_again_what_it_read_itself(hub: Hub) -> None:
-    with hub.desk() as desk:
-        listing.refresh_events(desk)
-        assert len(full_read(desk).reads) == 4
-        again = full_read(desk)
+    with hub.partner_session() as session:
+        listing.refresh_events(session)
+        assert len(full_read(session).reads) == 4
+        again = full_read(session)
         assert len(again.reads) == 4 and not again.shared
-        assert listing.refresh_events(desk).elsewhere is None
+        assert listing.refresh_events(session).elsewhere is None
 
 
 @pytest.mark.parametrize("kind", ["incremental", "confirmed"])
 def test_a_read_that_is_less_than_was_requested_does_not_count(hub: Hub, kind: str) -> None:
     hub.sync(full=True)
-    with hub.desk() as desk:
+    with hub.partner_session() as session:
         hub.sync(full=kind == "confirmed")
         # Begun after the request, but not in full; or in full, but without the removals that a person confirmed.
-        plan = sync.make_plan(desk, force_full=True)
-        outcome = sync.sync_participants(desk, plan, confirm_removals=kind == "confirmed")
+        plan = sync.make_plan(session, force_full=True)
+        outcome = sync.sync_participants(session, plan, confirm_removals=kind == "confirmed")
     assert len(outcome.reads) == 4 and not outcome.shared
 
 
 def test_a_full_read_counts_for_a_sync_that_wants_changes(hub: Hub) -> None:
     hub.sync(full=True)
-    with hub.desk() as desk:
+    with hub.partner_session() as session:
         hub.sync(full=True)
-        outcome = sync.sync_participants(desk, sync.make_plan(desk))
+        outcome = sync.sync_participants(session, sync.make_plan(session))
     assert outcome.shared == set(races_of(hub)) and not outcome.reads and outcome.calls == 0
     assert outcome.has_read
 
@@ -205,10 +205,10 @@ def test_two_slices_of_one_backfill_share_its_races(hub: Hub) -> None:
     for race in races_of(hub):
         admin.register(admin.add_event(race, "Last year", start_in_hours=-8736, race_event_days_id=7001), count=5)
     hub.sync()
-    with hub.desk() as desk:
-        requests.ask(desk.conn, 1)
-        desk.conn.commit()
-        history._list(desk)
+    with hub.partner_session() as session:
+        requests.ask(session.conn, 1)
+        session.conn.commit()
+        history._list(session)
     admin.switch(latency_ms=200)
     before = calls(hub)
     done: list[history.Slice] = []
@@ -233,9 +233,9 @@ def test_what_is_requested_again_is_read_again_though_a_slice_is_at_work(hub: Hu
     thread = threading.Thread(target=hub.history)
     thread.start()
     until(lambda: is_read(hub, race))
-    with hub.desk() as desk:
-        requests.ask(desk.conn, 1, anew=True)
-        desk.conn.commit()
+    with hub.partner_session() as session:
+        requests.ask(session.conn, 1, anew=True)
+        session.conn.commit()
     thread.join()
     progress = hub.history_progress()
     assert (progress.settled, progress.events) == (0, 1), "a read begun before the request counts"

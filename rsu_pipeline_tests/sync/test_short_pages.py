@@ -70,14 +70,14 @@ def test_what_the_end_of_a_feed_costs(make_hub: MakeHub) -> None:
     hub = make_hub(spec=SPEC | {"races_per_partner": 3, "events_per_race": 1}, seed=3)
     hub.sync()
     assert hub.value("SELECT count(*) FROM api_calls WHERE endpoint = 'participants'") == 1 + 3 * 2
-    with hub.desk() as desk:
-        asked_for = sync.sync_participants(desk, sync.make_plan(desk, force_full=True))
-        incremental = sync.sync_participants(desk, sync.make_plan(desk))
+    with hub.partner_session() as session:
+        asked_for = sync.sync_participants(session, sync.make_plan(session, force_full=True))
+        incremental = sync.sync_participants(session, sync.make_plan(session))
     hub.environment["RSU_FULL_READ_UP_TO_ROWS"] = "500"
-    with hub.desk() as desk:
-        plan = sync.make_plan(desk)
-        small = sync.sync_participants(desk, plan)
-        again = sync.sync_participants(desk, plan)
+    with hub.partner_session() as session:
+        plan = sync.make_plan(session)
+        small = sync.sync_participants(session, plan)
+        again = sync.sync_participants(session, plan)
     assert asked_for.calls == 6
     assert incremental.calls == 6  # registrations and removals of each race, nothing changed
     assert small.calls == 3 and 3 < again.calls <= 6
@@ -87,8 +87,8 @@ def test_a_listing_that_brings_what_was_expected_takes_one_call(make_hub: MakeHu
     hub = make_hub(spec=SPEC, seed=3)
     hub.sync()
     hub.sandbox.admin.reset_stats()
-    with hub.desk() as desk:
-        listing.refresh_events(desk)
+    with hub.partner_session() as session:
+        listing.refresh_events(session)
     assert hub.sandbox.admin.stats()["by_endpoint"] == {"races": 1}
 
 
@@ -105,13 +105,13 @@ def test_what_a_longer_page_showed_is_forgotten_once_a_short_page_is_followed_by
     """A process that runs for hours meets a limit that is just as long as a race: the next visit of the process finds the rows
     behind it, however long the pages were before."""
     hub, event_id = two_races(make_hub, 400)
-    with hub.desk() as desk:
+    with hub.partner_session() as session:
         for _ in range(2):
-            assert not sync.visit(desk, race_ids=None, relist=True).sync.failures
+            assert not sync.visit(session, race_ids=None, relist=True).sync.failures
         hub.sandbox.admin.switch(most_rows={"participants": 3})
         hub.sandbox.admin.register(event_id, count=2)
         for _ in range(2):
-            assert not sync.visit(desk, race_ids=None, relist=True).sync.failures
+            assert not sync.visit(session, race_ids=None, relist=True).sync.failures
     hub.assert_equal()
 
 
@@ -126,12 +126,12 @@ def test_the_last_read_of_an_event_ends_with_an_empty_page_whatever_was_seen_bef
             hub.sandbox.admin.switch(most_rows={"participants": 3})
             hub.sandbox.admin.register(event_id, count=2)
 
-    with hub.desk() as desk:
-        listing.refresh_events(desk)
-        plan = sync.make_plan(desk)
+    with hub.partner_session() as session:
+        listing.refresh_events(session)
+        plan = sync.make_plan(session)
         assert [(len(read.event_ids), read.closes_at is not None) for read in plan.reads] == [(1, True), (1, True)]
-        assert not sync.sync_participants(desk, plan, on_read=shorten).failures
-        assert not sync.make_plan(desk).reads
+        assert not sync.sync_participants(session, plan, on_read=shorten).failures
+        assert not sync.make_plan(session).reads
     hub.assert_equal(past_too=True)
 
 
@@ -142,9 +142,9 @@ def test_a_race_behind_a_limit_that_is_just_as_long_as_the_listing_is_found_by_t
     race_id, (event_id,) = hub.sandbox.admin.add_race(1, [{"name": "One", "start_in_hours": 400}])
     hub.sandbox.admin.edit_race(race_id, {"name": "ZZZ"})
     hub.sandbox.admin.register(event_id, count=2)
-    with hub.desk() as desk:
-        visited = sync.visit(desk, race_ids=[], relist=True)
+    with hub.partner_session() as session:
+        visited = sync.visit(session, race_ids=[], relist=True)
         assert visited.events and visited.events.races == 2, "a visit in between expects what was listed"
-        visited = sync.visit(desk, race_ids=None, relist=True)
+        visited = sync.visit(session, race_ids=None, relist=True)
         assert visited.events and visited.events.races == 3
     hub.assert_equal()

@@ -142,10 +142,10 @@ def test_an_idle_incremental_poll_is_one_call(make_hub: MakeHub) -> None:
     hub.sync()
     race_id = hub.value("SELECT min(race_id) FROM runsignup_races")
     for _ in range(2):
-        with hub.desk() as desk:
-            plan = watch.plan_for_look(desk, race_id)
+        with hub.partner_session() as session:
+            plan = watch.plan_for_look(session, race_id)
             assert [read.mode for read in plan.reads] == ["incremental"]
-            assert sync.sync_participants(desk, plan, with_removed=False, quiet=True).calls == 1
+            assert sync.sync_participants(session, plan, with_removed=False, quiet=True).calls == 1
 
 
 @pytest.mark.parametrize("limit", [500, 0])

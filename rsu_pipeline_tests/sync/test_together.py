@@ -51,20 +51,22 @@ class Together:
         """Over and over, as no night is: every future event of every partner in full."""
         while time.monotonic() < self.until:
             for partner in self.hub.partners:
-                with self.hub.desk(partner, run_id="nightly") as desk:
-                    listing.refresh_events(desk)
-                    self.nightly[partner].append(sync.sync_participants(desk, sync.make_plan(desk, force_full=True)))
+                with self.hub.partner_session(partner, run_id="nightly") as session:
+                    listing.refresh_events(session)
+                    self.nightly[partner].append(
+                        sync.sync_participants(session, sync.make_plan(session, force_full=True))
+                    )
 
     def _backfill(self) -> None:
         """Over and over as well: as soon as it is complete it is asked for anew."""
         while time.monotonic() < self.until:
             for partner in self.hub.partners:
-                with self.hub.desk(partner, lane="backfill", run_id="backfill") as desk:
+                with self.hub.partner_session(partner, lane="backfill", run_id="backfill") as session:
                     finished = self.history[partner] and self.history[partner][-1].finished
                     if finished or not self.history[partner]:
-                        requests.ask(desk.conn, desk.partner_id, anew=bool(finished))
-                        desk.conn.commit()
-                    self.history[partner].append(history.run_slice(desk, 2.0))
+                        requests.ask(session.conn, session.partner_id, anew=bool(finished))
+                        session.conn.commit()
+                    self.history[partner].append(history.run_slice(session, 2.0))
 
 
 def with_past(hub: Hub) -> None:
@@ -126,5 +128,5 @@ def test_when_calls_run_short_history_stops_first_and_race_day_last(make_hub: Ca
     # With so few calls an hour each race has its first look, and the next in minutes.
     assert item.looks == 3 and not item.trouble
     assert after_history < hub.value("SELECT count(*) FROM api_calls") <= used + 35
-    with hub.desk(1, lane="backfill") as desk:
-        assert desk.ledger.left() == 0
+    with hub.partner_session(1, lane="backfill") as session:
+        assert session.ledger.left() == 0

@@ -36,8 +36,8 @@ def test_no_transaction_is_open_while_runsignup_is_called(
         return attempt(client, endpoint, *args)
 
     monkeypatch.setattr(Client, "_attempt", watched)
-    with hub.desk() as desk:
-        access.check_access(desk)
+    with hub.partner_session() as session:
+        access.check_access(session)
     hub.sync()
     active = admin.truth(1)["active"]
     admin.remove(active[0]["registration_id"], "cleared")
@@ -46,9 +46,9 @@ def test_no_transaction_is_open_while_runsignup_is_called(
     admin.clock(advance=60)
     hub.sync()
     hub.sync(full=True)
-    with hub.desk(lane="race_day") as desk:
+    with hub.partner_session(lane="race_day") as session:
         for race in admin.truth(1)["races"]:
-            sync.sync_participants(desk, plan_for_look(desk, race["race_id"]))
+            sync.sync_participants(session, plan_for_look(session, race["race_id"]))
     assert hub.history().finished
     hub.assert_equal(past_too=True)
     assert asked.keys() == {"races", "race", "participants", "removed-participants"}

@@ -123,11 +123,11 @@ def test_a_wrong_key_that_races_ignores_is_found_out_by_reading_a_race(make_hub:
         partner_id = credentials.add(conn, hub.sealer, name="Wrong", principal="nobody", secret="nothing")
         hub.partners[partner_id] = credentials.ensure_key(conn, partner_id)
         conn.commit()
-    with hub.desk(partner_id) as desk:
-        assert desk.client.races_page(1).races, "the public list came back"
-        assert access.check_access(desk) is access.Verdict.REJECTED
-    with hub.desk(1) as desk:
-        assert access.check_access(desk) is access.Verdict.WORKS
+    with hub.partner_session(partner_id) as session:
+        assert session.client.races_page(1).races, "the public list came back"
+        assert access.check_access(session) is access.Verdict.REJECTED
+    with hub.partner_session(1) as session:
+        assert access.check_access(session) is access.Verdict.WORKS
 
 
 def test_keys_of_the_newer_scheme_work_by_setting_the_credential_type(make_hub: MakeHub) -> None:

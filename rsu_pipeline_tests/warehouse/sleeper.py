@@ -19,7 +19,7 @@ from pathlib import Path
 from rsu_pipeline import settings as configuration
 from rsu_pipeline.sync import listing
 from rsu_pipeline.sync import partner_sync as sync
-from rsu_pipeline.sync.session import open_desk
+from rsu_pipeline.sync.session import open_partner_session
 from rsu_pipeline.warehouse import call_ledger, database, leases, race_locks, secret_box
 from rsu_pipeline.warehouse.database import DatabaseError
 
@@ -50,11 +50,11 @@ def sync_partner(partner: str, point: str, times: str) -> None:
     settings = configuration.load()
     sealer = secret_box.Sealer(settings.secret_keys, source="RSU_SECRET_KEY")
     arm(point, int(times), signal.SIGSTOP)
-    with open_desk(
+    with open_partner_session(
         str(settings.database_url), sealer, settings, partner, lane="routine", run_id="sleeper", say=lambda line: None
-    ) as desk:
-        listing.refresh_events(desk)
-        sync.sync_participants(desk, sync.make_plan(desk, force_full=True))
+    ) as session:
+        listing.refresh_events(session)
+        sync.sync_participants(session, sync.make_plan(session, force_full=True))
 
 
 # For the test that started it.

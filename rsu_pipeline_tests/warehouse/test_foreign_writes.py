@@ -107,8 +107,8 @@ def test_what_another_program_wrote_is_repaired_by_the_next_sync(hub: Hub) -> No
     hub.execute("UPDATE event_cursors SET last_full_at = last_full_at - interval '2 hours'")
     hub.execute("UPDATE foreign_writes SET last_at = last_at - interval '90 minutes'")
     assert found(hub.url).events_waiting == 2
-    with hub.desk() as desk:
-        reasons = {item.reason for item in make_plan(desk).reads}
+    with hub.partner_session() as session:
+        reasons = {item.reason for item in make_plan(session).reads}
     assert reasons == {foreign_writes.REASON}
     hub.sync()
     hub.assert_equal()

@@ -123,9 +123,9 @@ def test_a_sync_that_stands_still_is_taken_over_and_nothing_is_written_twice(
     hub.environment |= {"RSU_PAGE_SIZE": "6", "RSU_MAX_IN_FLIGHT": "1"}
     with asleep(hub.environment, "sync", "1", point, str(times)) as sleeper:
         began = time.monotonic()
-        with hub.desk() as desk:
-            listing.refresh_events(desk)
-            outcome = sync.sync_participants(desk, sync.make_plan(desk))
+        with hub.partner_session() as session:
+            listing.refresh_events(session)
+            outcome = sync.sync_participants(session, sync.make_plan(session))
             assert not outcome.failures and not outcome.elsewhere
             seconds = time.monotonic() - began
         assert seconds < sleepers.SILENT_SECONDS + 8

@@ -13,7 +13,7 @@ from rsu_pipeline.orchestration.run_config import fields_of, read_config
 from rsu_pipeline.orchestration.run_tags import PARENT_TAG
 from rsu_pipeline.orchestration.table_metadata import OPERATORS, shown
 from rsu_pipeline.sync import history, start_list_rebuild
-from rsu_pipeline.sync.session import Desk
+from rsu_pipeline.sync.session import PartnerSession
 from rsu_pipeline.warehouse import backfill_progress
 from rsu_pipeline.warehouse import backfill_state as requests
 
@@ -53,30 +53,30 @@ def participant_history(
     the Dagster backfill, cancels the request. Launching it again resumes it.
     """
     config = read_config(HistoryConfig, context.op_execution_context.op_config)
-    with plain_failures(), runsignup.desk_of_run(warehouse, context) as desk:
-        _request(context, desk, config)
-        with start_list_rebuild.rebuilt_on_failure(desk):
-            done = history.run_slice(desk, installation.current().settings.history.slice_seconds)
-        progress = backfill_progress.progress(desk.conn, desk.partner_id, desk.now())
+    with plain_failures(), runsignup.partner_session_of_run(warehouse, context) as session:
+        _request(context, session, config)
+        with start_list_rebuild.rebuilt_on_failure(session):
+            done = history.run_slice(session, installation.current().settings.history.slice_seconds)
+        progress = backfill_progress.progress(session.conn, session.partner_id, session.now())
         # An event that ended less than two days ago is past and has a list.
-        if not_built := rebuild_lists(context, desk):
+        if not_built := rebuild_lists(context, session):
             raise dg.Failure(not_built, allow_retries=False)
-        return dg.MaterializeResult(metadata=run_metadata.history_metadata(done, progress, desk.ledger))
+        return dg.MaterializeResult(metadata=run_metadata.history_metadata(done, progress, session.ledger))
 
 
-def _request(context: dg.AssetExecutionContext, desk: Desk, config: HistoryConfig) -> None:
+def _request(context: dg.AssetExecutionContext, session: PartnerSession, config: HistoryConfig) -> None:
     """Make the partner's request, unless the run only continues one. Repeating a run by hand resumes a cancelled request."""
     tags = context.run.tags
-    made = requests.request_of(desk.conn, desk.partner_id) if config.go_on else None
+    made = requests.request_of(session.conn, session.partner_id) if config.go_on else None
     is_repeated = PARENT_TAG in tags and "dagster/retry_number" not in tags
     if made is not None and not (made.cancelled_at and is_repeated):
         return
     requests.ask(
-        desk.conn,
-        desk.partner_id,
+        session.conn,
+        session.partner_id,
         since_year=made.since_year if made else config.since_year,
         anew=config.anew,
         run_id=context.run.run_id,
         backfill_id=tags.get("dagster/backfill"),
     )
-    desk.conn.commit()
+    session.conn.commit()

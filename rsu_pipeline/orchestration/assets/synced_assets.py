@@ -12,7 +12,7 @@ from rsu_pipeline.orchestration.table_metadata import OPERATORS, shown
 from rsu_pipeline.start_lists.start_list_store import NotBuilt
 from rsu_pipeline.sync import listing, start_list_rebuild
 from rsu_pipeline.sync import partner_sync as sync
-from rsu_pipeline.sync.session import Desk
+from rsu_pipeline.sync.session import PartnerSession
 
 KINDS = {"python", "postgres"}
 START_LISTS = "start_lists"
@@ -53,9 +53,9 @@ def partner_events(
     One partition is one timing partner. Rows are in `runsignup_races` and `runsignup_events`, and `partner_races` records
     which partner has access to which race.
     """
-    with plain_failures(), runsignup.desk_of_run(warehouse, context) as desk:
-        outcome = listing.refresh_events(desk, show_end=True)
-        return dg.MaterializeResult(metadata=run_metadata.events_metadata(outcome, desk.ledger.left()))
+    with plain_failures(), runsignup.partner_session_of_run(warehouse, context) as session:
+        outcome = listing.refresh_events(session, show_end=True)
+        return dg.MaterializeResult(metadata=run_metadata.events_metadata(outcome, session.ledger.left()))
 
 
 @dg.asset(
@@ -76,8 +76,8 @@ def future_events(
     One row of the table `future_events` is an event that is not over, with its tier, the mode of its next read (full or
     incremental) and the reason. It makes no call to RunSignup.
     """
-    with plain_failures(), runsignup.desk_of_run(warehouse, context) as desk:
-        plan = sync.make_plan(desk)
+    with plain_failures(), runsignup.partner_session_of_run(warehouse, context) as session:
+        plan = sync.make_plan(session)
         return dg.MaterializeResult(metadata=run_metadata.plan_metadata(plan))
 
 
@@ -105,21 +105,21 @@ def participants(
     config = read_config(SyncConfig, context.op_execution_context.op_config)
     with (
         plain_failures(),
-        runsignup.desk_of_run(warehouse, context) as desk,
-        start_list_rebuild.rebuilt_on_failure(desk),
+        runsignup.partner_session_of_run(warehouse, context) as session,
+        start_list_rebuild.rebuilt_on_failure(session),
     ):
         plan = sync.make_plan(
-            desk,
+            session,
             incremental_days=config.incremental_days,
             force_full=config.force_full_sync,
             race_ids=config.race_ids,
         )
-        outcome = sync.sync_participants(desk, plan, confirm_removals=config.confirm_removals)
-        metadata = run_metadata.sync_metadata(plan, outcome, desk.ledger.left())
+        outcome = sync.sync_participants(session, plan, confirm_removals=config.confirm_removals)
+        metadata = run_metadata.sync_metadata(plan, outcome, session.ledger.left())
         trouble = run_metadata.trouble(outcome)
         # The asset start_lists rebuilds them, unless it is skipped because this one fails, or is no part of the run.
         if trouble or not _will_run(context, START_LISTS):
-            trouble = "; ".join(filter(None, (trouble, rebuild_lists(context, desk))))
+            trouble = "; ".join(filter(None, (trouble, rebuild_lists(context, session))))
     if trouble:
         raise dg.Failure(trouble, metadata=metadata, allow_retries=False)
     return dg.MaterializeResult(metadata=metadata)
@@ -131,12 +131,12 @@ def _will_run(context: dg.AssetExecutionContext, asset: str) -> bool:
     return (steps is None or asset in steps) and (not assets or dg.AssetKey(asset) in assets)
 
 
-def rebuild_lists(context: dg.AssetExecutionContext, desk: Desk) -> str:
+def rebuild_lists(context: dg.AssetExecutionContext, session: PartnerSession) -> str:
     """Rebuild the partner's start lists and report them to their asset. Return the reason if that failed, for the run's failure."""
-    built = start_list_rebuild.rebuild(desk)
+    built = start_list_rebuild.rebuild(session)
     if isinstance(built, NotBuilt):
         return f"its start lists could not be built: {built.reason}"
     if built is not None:
-        metadata = run_metadata.start_lists_metadata(desk.conn, desk.partner_id, built, desk.now())
-        context.log_event(dg.AssetMaterialization(START_LISTS, partition=desk.key, metadata=dict(metadata)))
+        metadata = run_metadata.start_lists_metadata(session.conn, session.partner_id, built, session.now())
+        context.log_event(dg.AssetMaterialization(START_LISTS, partition=session.key, metadata=dict(metadata)))
     return ""

@@ -17,7 +17,7 @@ from rsu_pipeline.sync import cadence, history, listing
 from rsu_pipeline.sync import partner_sync as sync
 from rsu_pipeline.sync.clocks import Clock, Present
 from rsu_pipeline.sync.partner_sync import SyncOutcome
-from rsu_pipeline.sync.session import Clients, CredentialRejected, Desk, desk_on
+from rsu_pipeline.sync.session import Clients, CredentialRejected, PartnerSession, partner_session_on
 from rsu_pipeline.sync.watch import Watch
 from rsu_pipeline.sync.watch_pace import watched
 from rsu_pipeline.warehouse import backfill_state as requests
@@ -110,8 +110,8 @@ class Installation:
         with self._control() as conn:
             waiting = requests.waiting(conn, self._clocks.hub_now())
         for key in waiting:
-            with suppress(*FORESEEN), self._desk(key, lane="backfill") as desk:
-                history.run_slice(desk, 1e6)
+            with suppress(*FORESEEN), self._partner_session(key, lane="backfill") as session:
+                history.run_slice(session, 1e6)
 
     # The operator.
 
@@ -127,10 +127,10 @@ class Installation:
         self, key: str, *, race_ids: Sequence[int] = (), full: bool = False, confirm_removals: bool = False
     ) -> SyncOutcome | None:
         """Run job sync_partner, as `rsu sync` and the UI do; None when it failed."""
-        with suppress(*FORESEEN), self._desk(key) as desk:
-            listing.refresh_events(desk, show_end=True)
-            plan = sync.make_plan(desk, force_full=full, race_ids=race_ids)
-            return sync.sync_participants(desk, plan, confirm_removals=confirm_removals)
+        with suppress(*FORESEEN), self._partner_session(key) as session:
+            listing.refresh_events(session, show_end=True)
+            plan = sync.make_plan(session, force_full=full, race_ids=race_ids)
+            return sync.sync_participants(session, plan, confirm_removals=confirm_removals)
         return None
 
     def confirm_pending_removals(self, keys: Sequence[str]) -> None:
@@ -153,8 +153,8 @@ class Installation:
         return self._clock.present()
 
     def _visit(self, key: str, *, race_ids: Sequence[int] | None, relist: bool) -> None:
-        with suppress(*FORESEEN), self._desk(key) as desk:
-            sync.visit(desk, race_ids=race_ids, relist=relist)
+        with suppress(*FORESEEN), self._partner_session(key) as session:
+            sync.visit(session, race_ids=race_ids, relist=relist)
 
     @contextmanager
     def _control(self) -> Iterator[Connection]:
@@ -166,9 +166,9 @@ class Installation:
                 conn.rollback()
 
     @contextmanager
-    def _desk(self, key: str, *, lane: call_ledger.Lane = "routine") -> Iterator[Desk]:
+    def _partner_session(self, key: str, *, lane: call_ledger.Lane = "routine") -> Iterator[PartnerSession]:
         conn, _, clients = self._sessions(lane)
-        with desk_on(
+        with partner_session_on(
             conn,
             clients,
             self._hub.sealer,
@@ -177,8 +177,8 @@ class Installation:
             run_id=self._run_id,
             say=lambda line: None,
             clock=self._clock,
-        ) as desk:
-            yield desk
+        ) as session:
+            yield session
 
     def _sessions(self, lane: call_ledger.Lane) -> tuple[Connection, Connection, Clients]:
         if lane not in self._open:

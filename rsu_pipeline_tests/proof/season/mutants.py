@@ -22,7 +22,7 @@ from rsu_pipeline.sync import (
 )
 from rsu_pipeline.sync.access import Evidence, Verdict
 from rsu_pipeline.sync.clocks import PageMoment
-from rsu_pipeline.sync.session import Desk
+from rsu_pipeline.sync.session import PartnerSession
 from rsu_pipeline.sync.vanished import Findings
 from rsu_pipeline.warehouse import backfill_progress, backfill_state, containers, erasures, participants
 from rsu_pipeline.warehouse.event_times import OVER_AT
@@ -41,7 +41,7 @@ def one_new_race_discards_the_listing(monkeypatch: pytest.MonkeyPatch) -> None:
     """A listing with new races is believed only if the first of them can be read."""
     find = access.find_readable_race
 
-    def verify(session: Desk, listed: Any, known: Any) -> bool:
+    def verify(session: PartnerSession, listed: Any, known: Any) -> bool:
         new = [
             found for race in listed if race.race_id not in known and (found := access._candidate(race, session.now()))
         ]
@@ -75,7 +75,7 @@ def the_clock_says_when_an_event_is_over(monkeypatch: pytest.MonkeyPatch) -> Non
 def a_short_page_is_the_last(monkeypatch: pytest.MonkeyPatch) -> None:
     """A page with fewer rows than requested ends its feed."""
 
-    def broken(session: Desk, position: Any, page: Page, loaded: Any) -> bool:
+    def broken(session: PartnerSession, position: Any, page: Page, loaded: Any) -> bool:
         return page.next.is_short
 
     monkeypatch.setattr(race_pass, "_is_end_shown", broken)
