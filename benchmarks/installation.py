@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import psycopg2
 import requests
 from psycopg2.extensions import connection as Connection
 
@@ -48,10 +49,21 @@ class Installation:
     peak_mib_of_a_run: int = 0
     _seen: dict[int, tuple[str, float]] = field(default_factory=dict)
 
-    def rows(self, query: str, *parameters: object) -> list[tuple[Any, ...]]:
-        with self.conn.cursor() as cur:
-            cur.execute(query, parameters or None)
-            return cur.fetchall()
+    def rows(self, query: str, *parameters: object, **named: object) -> list[tuple[Any, ...]]:
+        """Return the rows of a query, from a new session where a restart of the server ended the one before."""
+        deadline = time.monotonic() + 60
+        while True:
+            try:
+                if self.conn.closed:
+                    self.conn = database.connect(self.url, purpose="benchmark")
+                    self.conn.autocommit = True
+                with self.conn.cursor() as cur:
+                    cur.execute(query, named or parameters or None)
+                    return cur.fetchall()
+            except (psycopg2.OperationalError, database.DatabaseError):
+                if time.monotonic() > deadline:
+                    raise
+                time.sleep(0.5)
 
     def value(self, query: str) -> Any:
         return self.rows(query)[0][0]
@@ -120,9 +132,15 @@ class Installation:
 
 
 @contextmanager
-def installed(url: str, sandbox: SandboxProcess, folder: Path) -> Iterator[Installation]:
-    """Starts `rsu up` with everything of its own, and enters the sandbox's partners; all of it ends with the block."""
-    port, secret_key = _free_port(), secret_box.new_key()
+def installed(
+    url: str, sandbox: SandboxProcess, folder: Path, *, secret_key: str | None = None
+) -> Iterator[Installation]:
+    """Start `rsu up` with everything of its own. All of it ends with the block.
+
+    With a `secret_key` the database has the sandbox's partners already, encrypted with it. Else they are added.
+    """
+    port, adds_partners = _free_port(), secret_key is None
+    secret_key = secret_key or secret_box.new_key()
     environment = {
         "RSU_HOME": str(folder / "home"),
         "RSU_DATABASE_URL": url,
@@ -138,7 +156,11 @@ def installed(url: str, sandbox: SandboxProcess, folder: Path) -> Iterator[Insta
         database.migrate(conn)
         keys = []
         for item in sandbox.admin.partners():
-            partner_id = credentials.add(conn, sealer, name=item["name"], principal=item["key"], secret=item["secret"])
+            partner_id = item["partner"]
+            if adds_partners:
+                partner_id = credentials.add(
+                    conn, sealer, name=item["name"], principal=item["key"], secret=item["secret"]
+                )
             keys.append(credentials.ensure_key(conn, partner_id))
         conn.commit()
         conn.autocommit = True
@@ -160,7 +182,8 @@ def installed(url: str, sandbox: SandboxProcess, folder: Path) -> Iterator[Insta
                 here.until("the web UI answers", lambda: _answers(f"http://127.0.0.1:{port}/server_info"), seconds=120)
                 yield here
             finally:
-                process.send_signal(signal.SIGINT)
+                # A process that was started in the background ignores SIGINT.
+                process.send_signal(signal.SIGTERM)
                 try:
                     process.wait(60)
                 except subprocess.TimeoutExpired:
