@@ -32,12 +32,12 @@ from benchmarks.report import as_json, machine
 from rsu_pipeline.orchestration.batch import partners_at_once, sync_batch
 from rsu_pipeline.orchestration.lanes import LANE_TAG
 from rsu_pipeline.orchestration.schedules import ACTIVE, DISTANCE_TAG, FAR, nightly
-from rsu_pipeline.sandbox.scales import Spec
 from rsu_pipeline.settings import project_root
 from rsu_pipeline.sync import listing
-from rsu_pipeline.sync import partner as sync
-from rsu_pipeline.sync.desk import open_desk
+from rsu_pipeline.sync import partner_sync as sync
+from rsu_pipeline.sync.session import open_partner_session
 from rsu_pipeline.warehouse import database, fleet
+from runsignup_sandbox.scales import Spec
 
 NEAR_RACES = 10
 CALLS_OF_A_VISIT = 3
@@ -142,7 +142,7 @@ def _bring_near(here: Installation, hub: Hub) -> list[int]:
         for event in race["events"]:
             hub.sandbox.admin.move_event(event["event_id"], start_time=time.time() // 60 * 60 + 20 * 3600)
         key = here.keys[number - 1]
-        with open_desk(
+        with open_partner_session(
             here.url, here.sealer, here.settings, key, lane="routine", run_id="benchmark", say=lambda line: None
         ) as session:
             listing.refresh_events(session)
