@@ -171,7 +171,7 @@ def test_the_registration_is_taken_whole_or_not_at_all() -> None:
     assert (got.registration, got.registration_secret) == ("12.token", SECRET)
     for name, value in (("RSU_API_REG", f"12.{SECRET}"), ("RSU_API_REG_SECRET", SECRET)):
         said = refusal({name: value})
-        assert "RSU_API_REG " in said or "RSU_API_REG;" in said
+        assert "RSU_API_REG " in said or "RSU_API_REG:" in said
         assert "RSU_API_REG_SECRET" in said
         assert SECRET not in said
 

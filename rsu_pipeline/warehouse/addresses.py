@@ -1,7 +1,7 @@
-"""RSU_DATABASE_URL: read once, and turned into what psycopg2, psql and pg_dump each take.
+"""RSU_DATABASE_URL: parsed once, and converted to the forms that psycopg2, psql and pg_dump take.
 
-libpq reads every form of it (sockets, several hosts, services, TLS). Nothing here reads an address apart by itself. Every
-text raised here names the server and the database, never a password.
+libpq parses every form of it (sockets, several hosts, services, TLS). Nothing here parses an address by itself. Every text
+raised here names the server and the database, never a password.
 """
 
 import os
@@ -15,27 +15,27 @@ from psycopg2.extensions import connection as Connection
 from rsu_pipeline.errors import RsuError
 
 PROGRAM_VARIABLES = ("PGOPTIONS", "PGCLIENTENCODING", "PGTZ", "PGDATESTYLE", "PGGEQO")
-"""Variables from which libpq sets up a session. A session's settings come from this program alone."""
+"""Variables from which libpq sets up a session. This program alone decides a session's settings."""
 MAX_REASON_CHARS = 1500
 
 _REFUSED = {
-    "sslpassword": "a passphrase in it would show in the list of processes; use a key file without one, readable by you only",
+    "sslpassword": "a passphrase in it would show in the list of processes. Use a key file without one, readable only by you",
     "replication": "the hub needs an ordinary session",
 }
 
 
 class DatabaseError(RsuError):
-    """The database cannot be used; one sentence: what is wrong, where, what to do."""
+    """The database cannot be used. The text is one sentence: what is wrong, where, and the next step."""
 
 
 @dataclass(frozen=True)
 class Address:
-    """RSU_DATABASE_URL as libpq reads it."""
+    """RSU_DATABASE_URL as libpq parses it."""
 
     parts: dict[str, str] = field(repr=False)
-    """libpq's parameters by name, the password among them. `options` is not: poolers refuse it."""
+    """libpq's parameters by name, the password among them. `options` is left out, because poolers refuse it."""
     search_path: str | None = None
-    """The search path that the address asks for in `options`; None leaves it to the role and the database."""
+    """The search path that the address requests in `options`. None leaves it to the role and the database."""
 
     def for_psycopg2(self, application_name: str) -> str:
         """Return the connection string of psycopg2.connect, password included."""
@@ -52,8 +52,10 @@ class Address:
         return psycopg2.extensions.make_dsn(**defaults | self.parts | session)
 
     def for_programs(self) -> tuple[str, dict[str, str]]:
-        """Return the connection string and the environment of psql, pg_dump and pg_restore. The password travels in the
-        environment: an argument would show in the list of processes."""
+        """Return the connection string and the environment of psql, pg_dump and pg_restore.
+
+        The password is passed in the environment, because an argument would show in the list of processes.
+        """
         public = {name: value for name, value in self.parts.items() if name != "password"}
         environment = {name: value for name, value in os.environ.items() if name not in PROGRAM_VARIABLES}
         if "host" in self.parts and "hostaddr" not in self.parts:
@@ -71,7 +73,11 @@ class Address:
 
 
 def parse(url: str) -> Address:
-    """Return what an address says. Raises DatabaseError for one that cannot be used."""
+    """Parse an address.
+
+    Raises:
+        DatabaseError: it cannot be used.
+    """
     parts = _parts(url)
     if parts is None:
         raise DatabaseError(
@@ -85,9 +91,13 @@ def parse(url: str) -> Address:
 
 
 def open_connection(conninfo: str) -> Connection:
-    """Open a connection whose settings the environment has no part in. Raises psycopg2.Error."""
+    """Open a connection whose settings do not depend on the environment.
+
+    Raises:
+        psycopg2.Error: it cannot be opened.
+    """
     for variable in PROGRAM_VARIABLES:
-        # libpq knows no other way to do without them.
+        # libpq has no other way to ignore them.
         os.environ.pop(variable, None)
     return psycopg2.connect(conninfo)
 
@@ -115,9 +125,11 @@ def unreachable(url: str, error: psycopg2.Error | UnicodeDecodeError) -> str:
 
 
 def explain(url: str, error: psycopg2.Error | UnicodeDecodeError) -> str:
-    """Return all that libpq says, in one line and without the password. Left out are the address, when it is one, and the
-    questions whether a server runs there (which libpq indents)."""
-    # psycopg2 reads a server's message as UTF-8, also one from before the session has an encoding.
+    """Return everything that libpq reports, in one line and without the password.
+
+    The address is left out if there is only one, and so are libpq's questions whether a server runs there (which it indents).
+    """
+    # psycopg2 decodes a server's message as UTF-8, even one from before the session has an encoding.
     text = error.object.decode("utf-8", "replace") if isinstance(error, UnicodeDecodeError) else str(error)
     lines = [line.strip().rstrip(".") for line in text.splitlines() if line.strip() and not line.startswith("\t")]
     if sum(line.startswith("connection to server ") for line in lines) < 2:
@@ -129,8 +141,11 @@ def explain(url: str, error: psycopg2.Error | UnicodeDecodeError) -> str:
 
 
 def _parts(url: str) -> dict[str, str] | None:
-    """What an address says; None when it cannot be read, or when a bare @ or slash in its password has put a piece of
-    the password where host, port or database belong."""
+    """Return the parts of an address, or None if it cannot be parsed.
+
+    None is also returned if a bare @ or slash in its password has put a piece of the password where host, port or database
+    belong.
+    """
     try:
         parts = {name: str(value) for name, value in psycopg2.extensions.parse_dsn(url).items()}
     except psycopg2.ProgrammingError:
@@ -144,8 +159,11 @@ def _host_and_port(host: str, port: str) -> str:
 
 
 def _search_path(options: str) -> str | None:
-    """Return the search path in libpq's `options`. Raises DatabaseError for anything else in them: what the hub does
-    not set itself, the server keeps for the role."""
+    """Return the search path in libpq's `options`.
+
+    Raises:
+        DatabaseError: there is anything else in them. Settings that the hub does not set belong to the role at the server.
+    """
     words = [re.sub(r"\\(.)", r"\1", word) for word in re.findall(r"(?:\\.|[^\\\s])+", options)]
     found: str | None = None
     position = 0
@@ -159,7 +177,7 @@ def _search_path(options: str) -> str | None:
         name, _, value = word.partition("=")
         if name.replace("-", "_").lower() != "search_path" or not value.strip():
             raise DatabaseError(
-                "RSU_DATABASE_URL can have only `-c search_path=SCHEMA` in its options: leave the rest out, or keep it at"
+                "RSU_DATABASE_URL can have only `-c search_path=SCHEMA` in its options: leave the rest out, or set it at"
                 " the server with ALTER ROLE ... SET."
             )
         found = value.strip()

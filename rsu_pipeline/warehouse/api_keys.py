@@ -1,10 +1,10 @@
-"""Which credentials have the same RunSignup API key, without any of them in clear.
+"""Which credentials have the same RunSignup API key, without any of them in clear text.
 
 RunSignup limits calls by API key, so the call ledger counts by API key. Each key is a row of `runsignup_api_keys` with a
-number that stays, and a fingerprint that only a holder of the installation's secret key can compute. The key's text alone
-decides: `api_key` and `rsu_api_key` are two ways of sending a key, and one limit is the safe assumption for both.
+number that never changes, and a fingerprint that can be computed only with the installation's encryption key. The key's
+text alone decides: `api_key` and `rsu_api_key` are two ways of sending a key, and one limit is the safe assumption for both.
 
-While several secret keys are in use, a fingerprint is looked up under each of them. A new one is written under the oldest,
+While several encryption keys are in use, a fingerprint is searched under each of them. A new one is written under the oldest,
 which every process has. `refresh_fingerprint` moves it to the newest when credentials are encrypted with it.
 """
 
@@ -56,7 +56,7 @@ def assign(conn: Connection, credential_id: int, number: int) -> None:
 
 
 def succeed(conn: Connection, sealer: Sealer, number: int, api_key: str) -> None:
-    """Have an API key take over the number, and so the calls, of one that no secret key decrypts any more.
+    """Give the number, and so the calls, of an API key that no encryption key decrypts any more to this API key.
 
     It may be the same key. Does nothing if this API key has a number already.
     """
@@ -69,9 +69,9 @@ def succeed(conn: Connection, sealer: Sealer, number: int, api_key: str) -> None
 
 
 def refresh_fingerprint(conn: Connection, sealer: Sealer, number: int, api_key: str) -> int:
-    """Store the fingerprint under the newest secret key and return the number of the API key.
+    """Store the fingerprint under the newest encryption key and return the number of the API key.
 
-    Another number is returned if a process that had the newest secret key alone stored the same API key. Both become one,
+    Another number is returned if a process that had only the newest encryption key stored the same API key. The two are merged,
     with the calls of both.
     """
     newest = sealer.fingerprints(api_key)[0]
@@ -89,9 +89,9 @@ def refresh_fingerprint(conn: Connection, sealer: Sealer, number: int, api_key: 
 
 
 def minutes_until_forgotten(conn: Connection) -> float | None:
-    """Return how long the calls of API keys without a credential still count, in minutes. None if there are none.
+    """Return how many minutes the calls of API keys without a credential still count, or None if there are none.
 
-    Their fingerprints cannot be moved to another secret key, so that key would come back as a new one.
+    Their fingerprints cannot be moved to another encryption key, so such a key would come back as a new one.
     """
     with conn.cursor() as cur:
         cur.execute(

@@ -1,4 +1,4 @@
-"""Read from Dagster's tables whether its sensors, schedules and queue are at work, without loading Dagster."""
+"""Read from Dagster's tables whether its sensors, schedules and queue work, without loading Dagster."""
 
 import datetime as dt
 from collections.abc import Sequence
@@ -15,9 +15,9 @@ class Automation:
     """A sensor or schedule as Dagster's daemon knows it. Times are by the clock of the daemon's machine.
 
     Attributes:
-        changed_at: when its state was last written; of one that is switched off, when that was done.
-        ticked_at: when its last tick that ended began, None when there was none that is still stored.
-        failing_since: when the first of its last ticks began that all failed, None when the last one did not.
+        changed_at: when its state was last written. For one that is switched off, when that was done.
+        ticked_at: when its last completed tick began, None if none is stored.
+        failing_since: when the first of its latest failed ticks began, None if the last one did not fail.
     """
 
     name: str
@@ -30,7 +30,7 @@ class Automation:
 
 @dataclass(frozen=True)
 class Waiting:
-    """Runs that wait in the queue though nothing keeps them."""
+    """Runs that wait in the queue though nothing is ahead of them."""
 
     lane: str
     runs: int
@@ -38,7 +38,7 @@ class Waiting:
 
 
 def has_dagster(conn: Connection) -> bool:
-    """Return whether Dagster has tables in this database; it makes them when it first starts."""
+    """Return whether Dagster has tables in this database. It creates them when it first starts."""
     with conn.cursor() as cur:
         cur.execute(
             "SELECT to_regclass('dagster.job_ticks') IS NOT NULL AND to_regclass('dagster.run_tags') IS NOT NULL"
@@ -74,9 +74,9 @@ def automations(conn: Connection, names: Sequence[str]) -> dict[str, Automation]
 
 
 def recent_ticks(conn: Connection, since: dt.timedelta, now: dt.datetime) -> list[dt.datetime]:
-    """Return when ticks of any sensor or schedule were made within so long before `now`, in order, by the clock of `now`."""
+    """Return the times of the ticks of all sensors and schedules within `since` before `now`, in order, by the clock of `now`."""
     with conn.cursor() as cur:
-        # By when they were stored: a schedule's tick is dated by its plan, which may lie long back. The database dates that
+        # By when they were stored: a schedule's tick is dated by its plan, which may be long ago. The database dates that
         # by its own clock, which may be another.
         cur.execute(
             "SELECT t.at FROM (SELECT create_timestamp AT TIME ZONE 'UTC' + (%(now)s - clock_timestamp()) AS at"
@@ -88,7 +88,7 @@ def recent_ticks(conn: Connection, since: dt.timedelta, now: dt.datetime) -> lis
 
 
 def waiting_for_nothing(conn: Connection, now: dt.datetime) -> list[Waiting]:
-    """Return by lane the runs that wait in the queue though no run of their lane or partition is at work."""
+    """Return by lane the runs that wait in the queue though no run of their lane or partition is active."""
     with conn.cursor() as cur:
         cur.execute(
             """

@@ -1,4 +1,4 @@
-"""Cancelled backfills: which requests are open, and withdrawing them. What was read stays, and so do the checkpoints."""
+"""Cancel backfill requests. Rows and checkpoints are kept."""
 
 import datetime as dt
 from collections.abc import Mapping
@@ -9,7 +9,7 @@ from psycopg2.extensions import connection as Connection
 
 @dataclass(frozen=True)
 class OpenRequest:
-    """A request whose slices go on. `run_id` and `backfill_id` are Dagster's, of who asked last."""
+    """A request that is neither finished nor cancelled. `run_id` and `backfill_id` are Dagster's ids of the last requester."""
 
     partner_id: int
     key: str
@@ -30,7 +30,7 @@ def open_requests(conn: Connection) -> list[OpenRequest]:
 
 
 def cancel(conn: Connection, cancelled: Mapping[int, dt.datetime]) -> None:
-    """Withdraw the requests of these partners, in the caller's transaction.
+    """Cancel the requests of these partners, in the caller's transaction.
 
     Args:
         conn: The hub's database.
@@ -45,7 +45,7 @@ def cancel(conn: Connection, cancelled: Mapping[int, dt.datetime]) -> None:
 
 
 def cancelled_at(conn: Connection, partner_id: int) -> dt.datetime | None:
-    """Return when the partner's request was cancelled, None where it was not. Ends the transaction."""
+    """Return when the partner's request was cancelled, or None. Ends the transaction."""
     with conn.cursor() as cur:
         cur.execute("SELECT cancelled_at FROM history_requests WHERE timing_partner_id = %s", (partner_id,))
         row = cur.fetchone()
@@ -54,7 +54,7 @@ def cancelled_at(conn: Connection, partner_id: int) -> dt.datetime | None:
 
 
 def cancelled_keys(conn: Connection) -> dict[str, dt.datetime]:
-    """Return when each request was cancelled that has been neither finished nor made again, by partition key."""
+    """Return when each cancelled request that is still open was cancelled, by partition key."""
     with conn.cursor() as cur:
         cur.execute(
             "SELECT partition_key, cancelled_at FROM history_requests JOIN timing_partners USING (timing_partner_id)"

@@ -1,4 +1,4 @@
-"""How far the history is that was asked for."""
+"""The progress of requested backfills."""
 
 import datetime as dt
 from dataclasses import dataclass
@@ -44,9 +44,11 @@ WHERE %(partner)s::integer IS NULL OR q.timing_partner_id = %(partner)s
 
 @dataclass(frozen=True)
 class Progress:
-    """How far a partner's history is. Counts are of the races and past events that were asked for; `registrations` are
-    the active ones stored of them, `failing` the races that failed at their last try, the first of which is tried again
-    at `retry_at`."""
+    """The progress of a partner's backfill.
+
+    Counts are of the requested races and past events. `registrations` are the active ones stored of them, `failing` the races
+    whose last attempt failed, the first of which is retried at `retry_at`.
+    """
 
     key: str
     since_year: int | None
@@ -67,33 +69,33 @@ class Progress:
 
     @property
     def settled(self) -> int:
-        """Past events that nothing is left to be read of."""
+        """Past events of which nothing is left to read."""
         return self.loaded + self.empty + self.unavailable
 
     @property
     def is_complete(self) -> bool:
-        """Whether nothing is left, of races and events either that came to be past since the last slice."""
+        """Whether nothing is left, races and events that became past since the last slice included."""
         return self.finished_at is not None and not self.failing and self.settled == self.events
 
     @property
     def is_open(self) -> bool:
-        """Return whether slices are still to be read."""
+        """Whether slices are still to be read."""
         return self.finished_at is None and self.cancelled_at is None
 
     @property
     def calls_left(self) -> int:
-        """An estimate: what is left costs as many calls a race as what is done, and two where nothing is."""
+        """Estimated calls: what is left costs as many calls per race as what is done, or two if nothing is done."""
         left = self.races - self.races_done
         return round(left * (self.calls / self.races_done if self.races_done and self.calls else 2))
 
 
 def progress(conn: Connection, partner_id: int, now: dt.datetime) -> Progress | None:
-    """How far the partner's history is at `now`; None when it was never asked for."""
+    """Return the progress of the partner's backfill at `now`, or None if it was never requested."""
     return _progress(conn, partner_id, now).get(partner_id)
 
 
 def progress_of_all(conn: Connection, now: dt.datetime) -> dict[int, Progress]:
-    """How far each history that was asked for is at `now`, by partner."""
+    """Return the progress of every requested backfill at `now`, by partner."""
     return _progress(conn, None, now)
 
 

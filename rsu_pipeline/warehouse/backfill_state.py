@@ -1,4 +1,4 @@
-"""History asked for and how far it came: requests, races that failed, events read."""
+"""Backfill requests and their state: requests, races that failed, events read."""
 
 import datetime as dt
 from collections.abc import Sequence
@@ -12,15 +12,17 @@ from rsu_pipeline.warehouse.credentials import PROVIDER
 from rsu_pipeline.warehouse.event_times import AHEAD_TOLERANCE, NEEDS_CLOSING_READ, OVER_AT
 
 LONGEST_WAIT = dt.timedelta(hours=24)
-"""The longest time that a slice or a race that failed is put off."""
+"""The longest time by which a slice or a failed race is delayed."""
 EventState = Literal["loaded", "empty", "unavailable"]
 
 
 @dataclass(frozen=True)
 class Request:
-    """A partner's history, asked for. Events of years before `since_year` are left out, what was read before `anew_from`
-    is read again; `listed_at` is None until the partner's races were listed for it, `finished_at` while something is
-    left, `cancelled_at` unless the request was withdrawn."""
+    """The request for a partner's backfill.
+
+    Events of years before `since_year` are left out, and what was read before `anew_from` is read again. `listed_at` is None
+    until the partner's races were listed for it, `finished_at` while something is left, `cancelled_at` unless it was cancelled.
+    """
 
     partner_id: int
     since_year: int | None
@@ -44,8 +46,11 @@ class PastEvent:
 
 @dataclass(frozen=True)
 class PastRace:
-    """A race with something left to do: its editions to be looked up where `needs_detail`, these past events to be read,
-    and those `behind` to be caught up with after an interrupted read. `newest` is when the newest event known of it started."""
+    """A race with something left to do.
+
+    Its editions are to be requested if `needs_detail`, these past events are to be read, and those `behind` are to be caught up
+    after an interrupted read. `newest` is the start of its newest known event.
+    """
 
     race_id: int
     name: str
@@ -71,8 +76,11 @@ def ask(
     run_id: str | None = None,
     backfill_id: str | None = None,
 ) -> Request:
-    """Asks for a partner's history, in the caller's transaction. One asked for before goes on, over the years now given, one
-    that was cancelled too; `anew` has everything read again. `run_id` and `backfill_id` are Dagster's, of who asks."""
+    """Request a partner's backfill, in the caller's transaction.
+
+    An earlier request, even a cancelled one, continues with the years now given. `anew` reads everything again. `run_id`
+    and `backfill_id` are Dagster's ids of the requester.
+    """
     with conn.cursor() as cur:
         cur.execute(
             f"""
@@ -92,7 +100,7 @@ def ask(
         )
         request = Request(*(cur.fetchone() or ()))
         if anew:
-            # A slice may be at work with it: its read then does not count, and whoever comes next begins anew.
+            # A slice may be working on it: then its read does not count, and the next slice starts from scratch.
             cur.execute(
                 "UPDATE read_passes SET started_at = to_timestamp(0) WHERE timing_partner_id = %s AND mode = 'history'",
                 (partner_id,),
@@ -103,7 +111,7 @@ def ask(
 
 
 def request_of(conn: Connection, partner_id: int) -> Request | None:
-    """What was asked for of a partner; None when nothing was."""
+    """Return the request for a partner's backfill, or None if there is none."""
     with conn.cursor() as cur:
         cur.execute(f"SELECT {_REQUEST} FROM history_requests WHERE timing_partner_id = %s", (partner_id,))
         row = cur.fetchone()
@@ -111,13 +119,16 @@ def request_of(conn: Connection, partner_id: int) -> Request | None:
 
 
 def waiting(conn: Connection, now: dt.datetime) -> list[str]:
-    """Partition keys of the partners whose next slice may begin, longest waiting first; not those switched off or
-    without a working credential. A wait longer than any that is set was noted by a clock that was ahead."""
+    """Return the partition keys of the partners whose next slice may begin, longest waiting first.
+
+    Disabled partners and those without a working credential are left out. A wait longer than any that is set was recorded by a
+    clock that was ahead.
+    """
     return list(due_since(conn, now))
 
 
 def due_since(conn: Connection, now: dt.datetime) -> dict[str, tuple[int, dt.datetime]]:
-    """Return the partners of `waiting`, and since when each waits, by the database's clock, given by that of `now`."""
+    """Return the partners of `waiting`, and since when each waits, by the database's clock, converted to that of `now`."""
     with conn.cursor() as cur:
         cur.execute(
             f"""
@@ -133,10 +144,9 @@ def due_since(conn: Connection, now: dt.datetime) -> dict[str, tuple[int, dt.dat
 
 
 def reopen(conn: Connection, partner_id: int, now: dt.datetime) -> bool:
-    """Have a finished backfill go on where something came to it: a race that is new to the partner, or an old edition.
+    """Reopen a finished backfill if a race is new to the partner or an old edition was added. Return whether it was reopened.
 
-    Events that were over a short time ago are left to their closing reads. Return whether there was something. In the
-    caller's transaction.
+    Events that ended a short time ago are left to their closing reads. Runs in the caller's transaction.
     """
     with conn.cursor() as cur:
         cur.execute(
@@ -164,7 +174,7 @@ def database_now(conn: Connection) -> dt.datetime:
 
 
 def begin_slice(conn: Connection, partner_id: int, *, if_it_dies: dt.timedelta) -> None:
-    """Counts a slice, and has its successor wait for so long should this one leave no word. Commits."""
+    """Count a slice, and set how long its successor waits if this one ends without a report. Commits."""
     with conn.cursor() as cur:
         cur.execute(
             "UPDATE history_requests SET slices = slices + 1, not_before = now() + %s WHERE timing_partner_id = %s",
@@ -174,14 +184,14 @@ def begin_slice(conn: Connection, partner_id: int, *, if_it_dies: dt.timedelta) 
 
 
 def note_listed(conn: Connection, partner_id: int) -> None:
-    """The partner's races were listed. Commits."""
+    """Record that the partner's races were listed. Commits."""
     with conn.cursor() as cur:
         cur.execute("UPDATE history_requests SET listed_at = now() WHERE timing_partner_id = %s", (partner_id,))
     conn.commit()
 
 
 def end_slice(conn: Connection, partner_id: int, *, wait: float, finished: bool) -> None:
-    """The next slice may begin in `wait` seconds; none follows when `finished`. Commits."""
+    """Record that the next slice may begin in `wait` seconds, or that none follows if `finished`. Commits."""
     with conn.cursor() as cur:
         cur.execute(
             "UPDATE history_requests SET not_before = now() + make_interval(secs => %s),"
@@ -191,8 +201,8 @@ def end_slice(conn: Connection, partner_id: int, *, wait: float, finished: bool)
     conn.commit()
 
 
-# Years are by the event's own calendar. An event counts as read only when a complete read began after it was over. What
-# RunSignup no longer gives out stays so.
+# Years are by the event's own calendar. An event counts as read only if a complete read began after it was over. An event
+# that RunSignup no longer returns stays unavailable.
 PAST_EVENTS = f"""
 FROM partner_races l
 JOIN history_requests q USING (timing_partner_id)
@@ -204,8 +214,7 @@ LEFT JOIN history_events d ON d.timing_partner_id = l.timing_partner_id AND d.ev
 LEFT JOIN event_cursors k ON k.timing_partner_id = l.timing_partner_id AND k.event_id = e.event_id
     AND k.last_full_at >= {OVER_AT} AND q.anew_from IS NULL
 """
-"""SQL: every past event (e) that was asked for (q), with what was found of it: d where it was read for history, k where a sync
-read it after it was over."""
+"""SQL: every past event (e) requested by q, with its state: d if the backfill read it, k if a sync read it after its end."""
 RACES_LEFT = f"""
 left_over AS (
     SELECT l.timing_partner_id, l.race_id,
@@ -245,12 +254,14 @@ left_over AS (
     WHERE r.needs_detail OR o.ids IS NOT NULL OR b.ids IS NOT NULL
 )
 """
-"""SQL: races_left, of one partner, or of all where `partner` is NULL; of one race, or of all where `race` is."""
+"""SQL: races_left, of one partner or of all if `partner` is NULL, of one race or of all if `race` is NULL."""
 
 
 def races_left(conn: Connection, partner_id: int, now: dt.datetime, *, race_id: int | None = None) -> list[PastRace]:
-    """The partner's races with something left to do at `now`, the one with the newest past event first; only this one
-    where `race_id` is given."""
+    """Return the partner's races with something left to do at `now`, the one with the newest past event first.
+
+    `race_id` limits it to one race.
+    """
     with conn.cursor() as cur:
         cur.execute(
             f"WITH {RACES_LEFT} SELECT race_id, name, needs_detail, ids, editions, starts, behind, newest, retry_at, failures"
@@ -279,7 +290,7 @@ def _events(
 
 
 def open_pass_events(conn: Connection, partner_id: int, race_id: int) -> set[int]:
-    """The events of the race's history pass that a slice left unfinished; empty when there is none."""
+    """Return the events of the race's backfill pass that a slice left unfinished, or an empty set."""
     with conn.cursor() as cur:
         cur.execute(
             "SELECT event_ids FROM read_passes WHERE timing_partner_id = %s AND race_id = %s AND mode = 'history'"
@@ -291,7 +302,7 @@ def open_pass_events(conn: Connection, partner_id: int, race_id: int) -> set[int
 
 
 def note_detail(conn: Connection, partner_id: int, race_id: int) -> None:
-    """The race's editions were looked up, in the caller's transaction."""
+    """Record that the race's editions were requested, in the caller's transaction."""
     with conn.cursor() as cur:
         cur.execute(
             "INSERT INTO history_races (timing_partner_id, race_id, detail_read_at) VALUES (%s, %s, clock_timestamp())"
@@ -301,7 +312,7 @@ def note_detail(conn: Connection, partner_id: int, race_id: int) -> None:
 
 
 def note_failure(conn: Connection, partner_id: int, race_id: int, error: str, *, wait: dt.timedelta) -> None:
-    """The race failed and is tried again after `wait`, in the caller's transaction."""
+    """Record that the race failed and is retried after `wait`, in the caller's transaction."""
     with conn.cursor() as cur:
         cur.execute(
             "INSERT INTO history_races AS h (timing_partner_id, race_id, failures, error, retry_at)"
@@ -312,7 +323,7 @@ def note_failure(conn: Connection, partner_id: int, race_id: int, error: str, *,
 
 
 def note_success(conn: Connection, partner_id: int, race_id: int) -> None:
-    """Nothing of the race failed, in the caller's transaction."""
+    """Record that nothing of the race failed, in the caller's transaction."""
     with conn.cursor() as cur:
         cur.execute(
             "UPDATE history_races SET failures = 0, error = NULL, retry_at = NULL"
@@ -322,8 +333,10 @@ def note_success(conn: Connection, partner_id: int, race_id: int) -> None:
 
 
 def forget_failures_of_others(conn: Connection, partner_id: int, race_ids: Sequence[int]) -> None:
-    """Forget failures of all races but these, which have something left to read. What failed may have been read by a sync
-    since, or be gone. In the caller's transaction."""
+    """Forget failures of all races but these, which have something left to read. Runs in the caller's transaction.
+
+    A failed race may have been read by a sync since, or be gone.
+    """
     with conn.cursor() as cur:
         cur.execute(
             "UPDATE history_races SET failures = 0, error = NULL, retry_at = NULL"
@@ -333,9 +346,11 @@ def forget_failures_of_others(conn: Connection, partner_id: int, race_ids: Seque
 
 
 def note_read(conn: Connection, partner_id: int, race_id: int, event_ids: Sequence[int], *, behind: bool) -> None:
-    """These past events were read by the race's pass, in the caller's transaction: `empty` where nothing is held of them, else
-    `loaded`; `behind` when the read was interrupted and has to be caught up with. A pass begun before everything was asked for
-    again counts as read long ago."""
+    """Record that the race's pass read these past events, in the caller's transaction.
+
+    They are `empty` if nothing is stored of them, else `loaded`. `behind` means that the read was interrupted and has to be
+    caught up. A pass that began before a request to read everything again counts as read long ago.
+    """
     with conn.cursor() as cur:
         cur.execute(
             """
@@ -353,7 +368,7 @@ def note_read(conn: Connection, partner_id: int, race_id: int, event_ids: Sequen
 
 
 def note_caught_up(conn: Connection, partner_id: int, event_ids: Sequence[int]) -> None:
-    """What changed while these events were read is in. Commits."""
+    """Record that changes made while these events were read are stored. Commits."""
     with conn.cursor() as cur:
         cur.execute(
             "UPDATE history_events SET behind = false WHERE timing_partner_id = %s AND event_id = ANY (%s::bigint[])",
@@ -363,7 +378,7 @@ def note_caught_up(conn: Connection, partner_id: int, event_ids: Sequence[int]) 
 
 
 def note_unavailable(conn: Connection, partner_id: int, event_ids: Sequence[int], reason: str) -> None:
-    """RunSignup refuses these past events, in the caller's transaction."""
+    """Record that RunSignup refuses these past events, in the caller's transaction."""
     with conn.cursor() as cur:
         cur.execute(
             "INSERT INTO history_events (timing_partner_id, event_id, state, reason, read_at)"
@@ -375,7 +390,7 @@ def note_unavailable(conn: Connection, partner_id: int, event_ids: Sequence[int]
 
 
 def failing(conn: Connection, partner_id: int) -> list[tuple[int, str, dt.datetime]]:
-    """Races that failed at their last try: number, how, and when they are tried again."""
+    """Return the races whose last attempt failed: id, error, and when they are retried."""
     with conn.cursor() as cur:
         cur.execute(
             "SELECT race_id, error, retry_at FROM history_races WHERE timing_partner_id = %s AND error IS NOT NULL"

@@ -1,4 +1,4 @@
-"""The bib log, read: what is new in it."""
+"""New rows of the bib log."""
 
 import datetime as dt
 from dataclasses import dataclass
@@ -7,13 +7,15 @@ from psycopg2.extensions import connection as Connection
 
 MOST_AT_ONCE = 10_000
 TELL_WITHIN_DAYS = 2
-"""A change that could not be told for so long has been told by the syncs since."""
+"""Older changes were reported by the syncs since."""
 
 
 @dataclass(frozen=True)
 class NewBibs:
-    """Bib changes of one partner that nobody has handled yet. `slowest` is the longest time from RunSignup's change to
-    the row here, in seconds; None where RunSignup told no time."""
+    """Bib changes of one partner that have not been handled yet.
+
+    `slowest` is the longest time from RunSignup's change to the stored row, in seconds, or None if RunSignup sent no time.
+    """
 
     partner_id: int
     key: str
@@ -30,8 +32,10 @@ class NewBibs:
 
 
 def take_new(conn: Connection) -> list[NewBibs]:
-    """Marks every change not handled yet as handled and returns them by partner, in the caller's transaction: what acts
-    on them commits with the mark. Not found by a growing number, since rows become visible out of order."""
+    """Mark every unhandled change as handled and return them by partner, in the caller's transaction.
+
+    What acts on them commits with the mark. They are not found by a growing id, because rows become visible out of order.
+    """
     with conn.cursor() as cur:
         cur.execute(
             """

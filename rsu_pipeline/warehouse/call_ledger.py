@@ -1,14 +1,15 @@
-"""The call ledger: no more than the set calls per hour and API key, however many partners have the key, and no more than
-the set calls in flight, over all processes and machines, retries counted.
+"""The call ledger: a limit of calls per hour and API key, and of calls in flight, over all processes and machines.
+
+Partners that share a key share its limit, and retries count.
 
 A grant is a row of `api_calls`, counted and inserted under an advisory lock: the lock in one statement, the count in
 the next (which then sees every grant before it), the insert, the commit, and only then the call. Time is the database
-server's. A process killed with a call in flight gives its place back when its session ends; for a few seconds more the
-abandoned call still counts, since RunSignup may be busy with it yet. The session of a process that stands still is ended
-by others (see leases).
+server's. A process killed with a call in flight releases its slot when its session ends. For a few seconds more the
+abandoned call still counts, because RunSignup may still be working on it. Other processes end the session of a process
+that has stopped (see leases).
 
-While a race is in its window, one place in flight is reserved for lane race_day, the other places go to it first, and the
-calls of all lanes are short. A race-day call that waits holds a shared lock that the other lanes see.
+While a race is in its window, one slot is reserved for lane race_day, the other slots go to it first, and the calls of all
+lanes are short. A race-day call that waits acquires a shared lock that the other lanes see.
 """
 
 import random
@@ -32,29 +33,30 @@ LANES: dict[Lane, float] = {"race_day": 1.0, "new_partner": 0.95, "routine": 0.9
 ABANDONED_SECONDS = 3.0
 """How long a call counts as in flight after the session that sent it is gone. RunSignup answers in 0.7 to 1.4 s."""
 STUCK_SECONDS = 900.0
-"""A call in flight for so long is taken for lost even if its session lives."""
+"""A call in flight for this long counts as lost even if its session lives."""
 
 BACKFILL_PATIENCE = 30.0
-"""Seconds after which a backfill takes any free place in flight."""
+"""Seconds after which a backfill takes any free slot."""
 YIELD_SECONDS = 10.0
-"""For how long another lane leaves free places to race-day calls that wait. Then it takes its turn like them, so that syncs
-go on where the races in their window use up all calls in flight."""
+"""For how long another lane leaves free slots to race-day calls that wait.
+
+Then it takes its turn like them, so that syncs continue if the races in their window use up all calls in flight.
+"""
 RESERVE_CHECK_SECONDS = 10.0
-"""How old the answer to whether a race is in its window may be."""
+"""How old the result of the check for a race in its window may be."""
 ASK_AGAIN_SECONDS = 0.02
-"""How long a lane waits before it asks again for a place in flight, on average. Race day asks twice as often."""
+"""How long a lane waits on average before it tries again to get a slot. Race day tries twice as often."""
 
 SLOW_SHARE = 2 / 3
-"""A call that took this share of race day's longest call is slow: the next one to its race has to do without race day's
-place."""
+"""A call that took this share of race day's longest call is slow: the next call to its race cannot use race day's slot."""
 STEPPED_SECONDS = 5.0
-"""A call granted by more than this in the future shows that the database's clock was set back."""
+"""A call granted more than this far in the future shows that the database's clock was set back."""
 LEDGER_IDLE_TIMEOUT = "10s"
-"""After which PostgreSQL ends a session that has the ledger locked and does nothing."""
+"""Time after which PostgreSQL ends a session that has the ledger locked and does nothing."""
 
 
 class NoCallLeft(RuntimeError):
-    """The lane has used up its calls; `frees_in` is how many seconds until it has one."""
+    """The lane has used up its calls. `frees_in` is the number of seconds until it has one."""
 
     def __init__(self, frees_in: float, lane: str) -> None:
         self.frees_in = frees_in
@@ -64,7 +66,7 @@ class NoCallLeft(RuntimeError):
 
 @dataclass(frozen=True)
 class Limits:
-    """What is allowed.
+    """The limits of the ledger.
 
     Attributes:
         calls_per_hour: calls of an API key in any hour.
@@ -92,16 +94,16 @@ def has_place(
     is_slow: bool = False,
     yields: bool = False,
 ) -> bool:
-    """Return whether a lane may have a place in flight.
+    """Return whether a lane may have a concurrency slot.
 
     Args:
-        lane: who asks.
-        limits: what is allowed.
+        lane: the lane of the call.
+        limits: the limits of the ledger.
         in_flight: calls in flight now, of all lanes.
         others: those of them that are not race day's, or to a race whose last call was slow.
-        is_reserved: whether a race is in its window, so that the other lanes leave one place to race day.
-        steps_back: whether the lane leaves the last free place to the others.
-        is_slow: whether the last call to this race was slow, so that race day's place is for races that answer.
+        is_reserved: whether a race is in its window, so that the other lanes leave one slot to race day.
+        steps_back: whether the lane leaves the last free slot to the others.
+        is_slow: whether the last call to this race was slow. Race day's slot is for races that answer.
         yields: whether a race-day call waits that this one has to let pass.
     """
     most = limits.max_in_flight
@@ -112,8 +114,10 @@ def has_place(
 
 
 class Ledger:
-    """Grants for one credential and lane, taken on a connection of its own; one thread at a time. They count against the
-    credential's API key, together with those of every other credential that has it."""
+    """Grants for one credential and lane, made on a connection of its own, by one thread at a time.
+
+    They count against the credential's API key, together with those of every other credential that has it.
+    """
 
     def __init__(
         self,
@@ -139,34 +143,33 @@ class Ledger:
 
     @property
     def lane_limit(self) -> int:
-        """Calls an hour this lane may bring the API key to; never less than one."""
+        """Calls per hour up to which this lane may use the API key, at least one."""
         return max(1, int(self._limits.calls_per_hour * LANES[self.lane]))
 
     @property
     def call_seconds(self) -> float:
-        """How long a call may take that is granted now."""
+        """Seconds that a call granted now may take."""
         longest = self._limits.call_seconds
         return longest if self.retries_timeouts else min(longest, self._limits.race_day_call_seconds)
 
     @property
     def retries_timeouts(self) -> bool:
-        """Whether a call that timed out is made again by its caller.
+        """Whether the caller repeats a call that timed out.
 
-        A retry would keep its race from the others and hold a place in flight for another 15 s while a race is in its window.
-        Race day's next poll is its retry. What another lane could not read is due again at its next visit.
+        While a race is in its window, a retry would delay the other races and hold a slot for another 15 s. Race day's next poll is
+        its retry. What another lane could not read is due again at its next sync.
         """
         return self.lane != "race_day" and not self._has_reserve()
 
     def take(self, endpoint: str, race_id: int | None) -> int:
-        """Wait for a place in flight and return the number of the grant.
+        """Wait for a concurrency slot and return the id of the grant.
 
-        While a race is in its window, one place is race day's alone, and the others are left to race-day calls that wait, for
-        YIELD_SECONDS. A single place is for all lanes. The last place is not for backfill until it has waited for
-        BACKFILL_PATIENCE: its long pages would keep race day waiting. Its runs go on side by side all the same, one writing
-        while the other asks.
+        While a race is in its window, one slot is race day's alone, and the others are left to race-day calls that wait, for
+        YIELD_SECONDS. A single slot is for all lanes. The last slot is not for backfill until it has waited for BACKFILL_PATIENCE,
+        because its long pages would keep race day waiting. Its runs still work in parallel, one writing while the other calls.
 
         Raises:
-            NoCallLeft: when the lane has used up its calls of this hour.
+            NoCallLeft: the lane has used up its calls of this hour.
         """
         database.lease(self._conn)
         began = time.monotonic()
@@ -181,7 +184,7 @@ class Ledger:
             self._hide_waiting()
 
     def settle(self, grant: int, *, status: int | None, error: str | None, size: int, rows: int) -> None:
-        """Reports how a granted call ended and gives its place in flight back."""
+        """Record how a granted call ended and release its slot."""
         with self._conn, self._conn.cursor() as cur:
             cur.execute(
                 "UPDATE api_calls SET settled_at = clock_timestamp(), status = %s, error = %s, bytes = %s, rows = %s"
@@ -190,15 +193,17 @@ class Ledger:
             )
 
     def left(self) -> int:
-        """Calls this lane has left in the present hour."""
+        """Return the calls this lane has left in the present hour."""
         return max(0, self.lane_limit - calls_this_hour(self._conn, self._api_key_id))
 
     def _pause(self) -> float:
         return ASK_AGAIN_SECONDS / 2 if self.lane == "race_day" else ASK_AGAIN_SECONDS
 
     def _has_reserve(self) -> bool:
-        """Return whether one place is race day's, as of a few seconds ago at most. It is so a longest call before a race
-        enters its window, so that no long call is in flight then."""
+        """Return whether one slot is race day's, as of a few seconds ago at most.
+
+        It becomes so one longest call before a race enters its window, so that no long call is in flight then.
+        """
         now = time.monotonic()
         if now - self._reserve_checked_at >= RESERVE_CHECK_SECONDS:
             key = None if self._limits.all_credentials else self._api_key_id
@@ -209,11 +214,11 @@ class Ledger:
 
     @property
     def _places(self) -> int:
-        """Return the number of what the places in flight are counted for: an API key, or 0 for all of them."""
+        """What the slots are counted for: the number of an API key, or 0 for all of them."""
         return 0 if self._limits.all_credentials else self._api_key_id
 
     def _show_waiting(self, cur: Cursor) -> None:
-        """Let the other lanes see that a race-day call waits. Called under the lock of the ledger, as is what looks for it."""
+        """Let the other lanes see that a race-day call waits. Called under the lock of the ledger, like the check for it."""
         if not self._is_waiting_shown:
             cur.execute("SELECT pg_advisory_lock_shared(%s, %s)", (Kind.RACE_DAY_WAITS, self._places))
             self._is_waiting_shown = True
@@ -234,7 +239,7 @@ class Ledger:
         try:
             with self._conn.cursor() as cur:
                 cur.execute(
-                    # A process that stands still between here and the commit lets nobody else have a call.
+                    # A process that stops between here and the commit would block every other call.
                     "SELECT set_config('idle_in_transaction_session_timeout', %s, true), pg_advisory_xact_lock(%s, %s)",
                     (LEDGER_IDLE_TIMEOUT, Kind.LEDGER, self._places),
                 )
@@ -280,14 +285,14 @@ class Ledger:
             self._conn.commit()
             return None if grant is None else int(grant)
         except psycopg2.errors.LockNotAvailable:
-            # Others held the ledger for the whole of lock_timeout: no grant yet, ask again.
+            # Other sessions held the ledger's lock for the whole of lock_timeout: no grant yet, try again.
             return None
         finally:
             if not self._conn.closed:
                 self._conn.rollback()
 
 
-# frees_in: when the oldest of the calls that stand in the lane's way leaves the hour.
+# frees_in: when the oldest of the calls that block the lane leaves the hour.
 _WAS_SLOW = """
 coalesce((SELECT p.settled_at - p.granted_at >= make_interval(secs => %(slow)s) FROM api_calls p
     WHERE p.api_key_id = {api_key} AND p.race_id = {race} AND p.settled_at IS NOT NULL
@@ -321,8 +326,8 @@ SELECT
         (SELECT max(granted_at) FROM api_calls WHERE settled_at IS NULL AND granted_at > statement_timestamp()))
         - statement_timestamp())::float
 """
-# The database's clock was set back. What lies in its future would count for as long as that takes to come, and no call
-# would be left. Moved back as a whole, calls leave the hour in the order and at the intervals in which they were made.
+# The database's clock was set back. Calls in its future would count until that future arrives, and no call would be left.
+# Moved back together, calls leave the hour in the order and at the intervals in which they were made.
 _SET_BACK = """
 UPDATE api_calls SET granted_at = granted_at - make_interval(secs => %(seconds)s),
     settled_at = settled_at - make_interval(secs => %(seconds)s)
@@ -331,7 +336,7 @@ WHERE granted_at > statement_timestamp()
 
 
 def calls_this_hour(conn: Connection, api_key_id: int) -> int:
-    """Calls granted with an API key in the last 60 minutes, over all partners and lanes."""
+    """Return the calls granted with an API key in the last 60 minutes, over all partners and lanes."""
     with conn.cursor() as cur:
         cur.execute(
             "SELECT count(*) FROM api_calls WHERE api_key_id = %s AND granted_at > statement_timestamp() - interval '1 hour'",
@@ -343,8 +348,10 @@ def calls_this_hour(conn: Connection, api_key_id: int) -> int:
 
 
 def usual_call_seconds(conn: Connection) -> float | None:
-    """How long calls for registrations took of late, from grant to settlement, in seconds; None when there were none in the
-    last quarter of an hour."""
+    """Return how long recent calls for registrations took on average, from grant to settlement, in seconds.
+
+    None if there were none in the last 15 minutes.
+    """
     with conn.cursor() as cur:
         cur.execute(
             """

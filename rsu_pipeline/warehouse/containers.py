@@ -1,7 +1,7 @@
-"""Take registrations along with their event, their race, or the access to it, and bring them back.
+"""Remove registrations together with their event, their race, or the access to it, and restore them.
 
 `sync.losses` and `sync.vanished` decide what is gone. Here it is recorded, one partner at a time: a partner's rows are
-written under the lock of their race only. A row keeps the reason it was first removed with. What comes back is read in full,
+written only under the lock of their race. A row keeps the reason of its first removal. What comes back is read in full,
 which activates the rows that RunSignup still has.
 """
 
@@ -20,13 +20,16 @@ LossReason = Literal["race_deleted", "access_lost"]
 AWAITS_RETURN = "back after it was gone or not readable"
 """Why an event needs a full read once RunSignup has it again."""
 TRANSFERRED_WITHIN = dt.timedelta(days=7)
-"""How long after its deletion the entrants of an event are sought in other events of the race."""
+"""How long after its deletion the entrants of an event are searched in other events of the race."""
 
 
 @dataclass(frozen=True)
 class PartnerRace:
-    """What is known of a partner's access to a race: RunSignup's last answer and since when it is the same, whether the
-    last listing had the race, whether it is shown to everybody, and why it is lost (None: it is not)."""
+    """A partner's access to a race.
+
+    The fields are RunSignup's last answer and since when it is the same, whether the last listing had the race, whether it is
+    public, and why it is lost (None: it is not).
+    """
 
     race_id: int
     access: str
@@ -39,7 +42,7 @@ class PartnerRace:
 
 @dataclass(frozen=True)
 class RaceToCheck:
-    """A race that is lost or unlisted, with an event by which to ask for it."""
+    """A race that is lost or unlisted, with an event by which to request it."""
 
     race_id: int
     event_id: int
@@ -47,7 +50,7 @@ class RaceToCheck:
 
 
 def partner_races(conn: Connection, partner_id: int, race_ids: Sequence[int], now: dt.datetime) -> list[PartnerRace]:
-    """Return what is known of the partner's access to these races."""
+    """Return the partner's access to these races."""
     with conn.cursor() as cur:
         cur.execute(
             f"""
@@ -65,7 +68,7 @@ def partner_races(conn: Connection, partner_id: int, race_ids: Sequence[int], no
 
 
 def races_to_check(conn: Connection, partner_id: int, now: dt.datetime) -> list[RaceToCheck]:
-    """Return the partner's lost and unlisted races that RunSignup is to be asked for now, those with upcoming events first."""
+    """Return the partner's lost and unlisted races to request from RunSignup now, those with upcoming events first."""
     with conn.cursor() as cur:
         cur.execute(
             f"""
@@ -86,7 +89,7 @@ def races_to_check(conn: Connection, partner_id: int, now: dt.datetime) -> list[
 
 
 def check_next_at(conn: Connection, partner_id: int, race_id: int, at: dt.datetime | None) -> None:
-    """Record when RunSignup is asked next for a race that is lost or unlisted."""
+    """Record when a lost or unlisted race is requested next."""
     with conn.cursor() as cur:
         cur.execute(
             "UPDATE partner_races SET check_at = %s WHERE timing_partner_id = %s AND race_id = %s",
@@ -112,7 +115,7 @@ def mark_lost(conn: Connection, partner_id: int, race_id: int, reason: LossReaso
 def races_to_settle(
     conn: Connection, partner_id: int, now: dt.datetime, race_ids: Sequence[int] | None = None
 ) -> list[int]:
-    """Return the races of the partner, of these or of all, that take_along or restore_old has something to do at."""
+    """Return the races of the partner, of these or of all, for which take_along or restore_old has something to do."""
     with conn.cursor() as cur:
         cur.execute(
             _RACES_TO_SETTLE,
@@ -128,8 +131,10 @@ def races_to_settle(
 
 
 def take_along(conn: Connection, partner_id: int, race_id: int, now: dt.datetime) -> int:
-    """Mark the partner's active registrations of the race's events that are gone, or of all where the race is lost, as removed,
-    and return how many. An event of a race that the partner has no link to was moved there."""
+    """Mark the partner's active registrations of the race's gone events as removed, or all of them if the race is lost.
+
+    Return how many. An event of a race that the partner has no link to was moved there.
+    """
     with conn.cursor() as cur:
         cur.execute(_TAKE_ALONG, {"partner": partner_id, "race": race_id, "now": now, "awaits": AWAITS_RETURN})
         (removed,) = cur.fetchone() or (0,)
@@ -154,10 +159,10 @@ def restore_old(conn: Connection, partner_id: int, race_id: int, now: dt.datetim
 
 
 def link_transfers(conn: Connection, partner_id: int, now: dt.datetime) -> int:
-    """Give registrations of deleted events a pointer to what they became, and return how many.
+    """Give registrations of deleted events a pointer to their successors, and return how many.
 
-    RunSignup answers nothing about a deleted event, its transfers included. The successor is the only active registration
-    of the same account, name and birth date in the same race that came after the event was last read.
+    RunSignup returns nothing about a deleted event, its transfers included. The successor is the only active registration
+    of the same account, name and birth date in the same race that was added after the event was last read.
     """
     race_locks.wait_for_turn(conn, partner_id)
     with conn.cursor() as cur:
@@ -166,8 +171,10 @@ def link_transfers(conn: Connection, partner_id: int, now: dt.datetime) -> int:
 
 
 def settle_owners(conn: Connection, partner_id: int) -> None:
-    """Have the partner's races and their events name the partner that can read them now. Rows that another partner's sync is
-    writing are left to that sync."""
+    """Set the owner of the partner's races and their events to the partner that can read them now.
+
+    Rows that another partner's sync is writing are left to that sync.
+    """
     with conn.cursor() as cur:
         cur.execute(_SETTLE_OWNERS, {"partner": partner_id})
 

@@ -18,22 +18,21 @@ from rsu_pipeline.warehouse.advisory_locks import Only
 from rsu_pipeline.warehouse.secret_box import PREFIX, Sealer, SecretKeyError
 
 PROVIDER = "runsignup"
-"""Name of the provider, in lower case; its number differs between installations."""
+"""Name of the provider, in lower case. Its id differs between installations."""
 LONGEST_NAME = 255
 MAX_SCHEME_CHARS = 12
 """Characters of an unknown credential_type that a message repeats. It may be a secret in the wrong column."""
 
 
 class PartnerError(RsuError):
-    """A partner cannot be found or made; one sentence: what is wrong and what to do."""
+    """A partner cannot be found or created. The text is one sentence: what is wrong, and the next step."""
 
 
 @dataclass(frozen=True)
 class Partner:
     """A timing partner and the state of its credential.
 
-    `key` is the partition key; None until the partner is onboarded. `credential_id` is None when there is no
-    credential.
+    `key` is the partition key, None until the partner is onboarded. `credential_id` is None if there is no credential.
     """
 
     partner_id: int
@@ -49,13 +48,13 @@ class Partner:
 
     @property
     def is_active(self) -> bool:
-        """Whether the partner is to be synced at all."""
+        """Whether the partner is synced at all."""
         return self.disabled_at is None and self.credential_id is not None
 
 
 @dataclass(frozen=True)
 class OpenCredential:
-    """A credential with its key and secret in clear; never printed. Calls are counted by `api_key_id`."""
+    """A credential with its key and secret in clear text, which is never printed. Calls are counted by `api_key_id`."""
 
     credential_id: int
     api_key_id: int
@@ -65,7 +64,7 @@ class OpenCredential:
 
 
 def slug(name: str) -> str:
-    """`"Acme Timing, Inc."` → `acme-timing-inc`; at most 40 characters, `partner` when nothing is left."""
+    """Return a name as a slug: `"Acme Timing, Inc."` → `acme-timing-inc`, at most 40 characters, `partner` if nothing is left."""
     plain = unicodedata.normalize("NFKD", name).encode("ascii", "ignore").decode().lower()
     return re.sub(r"[^a-z0-9]+", "-", plain).strip("-")[:40].strip("-") or "partner"
 
@@ -81,14 +80,18 @@ LEFT JOIN (partner_provider_credentials c JOIN providers v ON v.provider_id = c.
 
 
 def partners(conn: Connection) -> list[Partner]:
-    """Every partner, in order of number."""
+    """Return every partner, in order of id."""
     with conn.cursor() as cur:
         cur.execute(_SELECT + " ORDER BY p.timing_partner_id", {"provider": PROVIDER})
         return [Partner(*row) for row in cur.fetchall()]
 
 
 def partner(conn: Connection, name: str) -> Partner:
-    """The partner with this partition key or number. Raises PartnerError."""
+    """Return the partner with this partition key or id.
+
+    Raises:
+        PartnerError: there is none.
+    """
     with conn.cursor() as cur:
         cur.execute(
             _SELECT + " WHERE p.partition_key = %(name)s OR p.timing_partner_id::text = %(name)s",
@@ -102,7 +105,7 @@ def partner(conn: Connection, name: str) -> Partner:
 
 
 def awaiting_first_sync(conn: Connection) -> list[Partner]:
-    """Active partners for whom no run has tried anything since their present key and secret were entered."""
+    """Return the active partners that no run has tried to sync since their present key and secret were entered."""
     with conn.cursor() as cur:
         cur.execute(
             _SELECT + " WHERE p.disabled_at IS NULL AND c.partner_provider_credential_id IS NOT NULL"
@@ -114,7 +117,7 @@ def awaiting_first_sync(conn: Connection) -> list[Partner]:
 
 
 def ensure_key(conn: Connection, partner_id: int) -> str:
-    """The partner's partition key, made from its number and name the first time."""
+    """Return the partner's partition key, which is made from its id and name the first time."""
     with conn.cursor() as cur:
         cur.execute("SELECT company_name FROM timing_partners WHERE timing_partner_id = %s", (partner_id,))
         row = cur.fetchone()
@@ -139,11 +142,15 @@ def add(
     scheme: str = "api_key",
     shares_api_key: bool = False,
 ) -> int:
-    """Makes a partner with a credential, or gives an existing partner of exactly this name a new one. Raises
-    PartnerError; also when another partner has this API key, unless `shares_api_key`, or nearly this name."""
+    """Create a partner with a credential, or give an existing partner of exactly this name a new one.
+
+    Raises:
+        PartnerError: the name is too long or ambiguous, another partner has nearly this name, or another partner has this
+            API key and `shares_api_key` is false.
+    """
     if len(name) > LONGEST_NAME:
-        raise PartnerError(f"A partner's name has at most {LONGEST_NAME} characters; this one has {len(name)}.")
-    seal_all(conn, sealer)  # a key entered by SQL a moment ago is known then
+        raise PartnerError(f"A partner's name has at most {LONGEST_NAME} characters, this one has {len(name)}.")
+    seal_all(conn, sealer)  # so that a key entered by SQL a moment ago is known
     with conn.cursor() as cur:
         cur.execute("SELECT timing_partner_id FROM timing_partners WHERE company_name = %s", (name,))
         found = cur.fetchall()
@@ -184,8 +191,11 @@ def add(
 
 
 def _stored_api_key(conn: Connection, sealer: Sealer, partner_id: int, principal: str) -> int | None:
-    """Return the number of the API key that the partner has now. One that no secret key decrypts any more is replaced by
-    `principal`, which may be the same key: its calls of this hour go on counting."""
+    """Return the number of the API key that the partner has now.
+
+    If no encryption key decrypts it any more, `principal` takes its place, which may be the same key: its calls of this hour
+    keep counting.
+    """
     with conn.cursor() as cur:
         cur.execute(
             f"SELECT principal, api_key_id FROM partner_provider_credentials {_RUNSIGNUP}"
@@ -220,7 +230,7 @@ def _refuse_shared_key(conn: Connection, api_key_id: int, partner_id: int) -> No
     if others:
         raise PartnerError(
             f"{others[0].label} has this API key already. RunSignup counts the calls of a key, not of a partner, and its"
-            " registrations would be stored twice: enter the partner's own key, or add --shared-key if both are meant to"
+            " registrations would be stored twice. Enter the partner's own key, or add --shared-key if both are meant to"
             " have this one."
         )
 
@@ -230,7 +240,7 @@ _KEYS_LOCK = Only.API_KEYS.key
 
 
 def _hold_keys(conn: Connection) -> None:
-    """Until the transaction ends no key is dropped: what is sealed in it would be sealed with a key that is gone."""
+    """Prevent that an encryption key is dropped until the transaction ends, because values encrypted with it would be lost."""
     database.lease(conn)
     with conn.cursor() as cur:
         cur.execute("SELECT pg_advisory_xact_lock_shared(%s, %s)", _KEYS_LOCK)
@@ -238,15 +248,18 @@ def _hold_keys(conn: Connection) -> None:
 
 @contextmanager
 def keys_alone(conn: Connection) -> Iterator[None]:
-    """Nobody seals anything while the block runs. The caller commits inside it. Raises SecretKeyError when somebody does for
-    too long."""
+    """Acquire the exclusive right to encrypt credentials for the block. The caller commits inside it.
+
+    Raises:
+        SecretKeyError: another session encrypts credentials for too long.
+    """
     database.lease(conn)
     with conn.cursor() as cur:
         try:
             cur.execute("SELECT pg_advisory_lock(%s, %s)", _KEYS_LOCK)
         except psycopg2.errors.LockNotAvailable:
             raise SecretKeyError(
-                "Another session is entering or sealing credentials: run it again in a moment."
+                "Another session is entering or encrypting credentials: run it again in a moment."
             ) from None
     conn.commit()
     try:
@@ -261,8 +274,7 @@ def keys_alone(conn: Connection) -> Iterator[None]:
 
 @dataclass(frozen=True)
 class Resealed:
-    """What a rotation did: credentials sealed anew, those that were so already, and partners whose credential no key
-    opens."""
+    """The result of a rotation: credentials encrypted again, unchanged ones, and partners whose credential no key decrypts."""
 
     sealed: int
     unchanged: int
@@ -270,8 +282,10 @@ class Resealed:
 
 
 def reseal(conn: Connection, sealer: Sealer, *, batch: int = 100) -> Resealed:
-    """Seals every credential for RunSignup with the newest key, committing batch by batch. What else is known of a credential
-    stays. One that no key opens is left as it is."""
+    """Encrypt every credential for RunSignup with the newest key, committing batch by batch.
+
+    Everything else about a credential is kept. One that no key decrypts is left unchanged.
+    """
     seal_all(conn, sealer)
     conn.commit()
     sealed, unchanged, closed, last = 0, 0, [], 0
@@ -295,7 +309,7 @@ def reseal(conn: Connection, sealer: Sealer, *, batch: int = 100) -> Resealed:
                 if not is_newest:
                     _store(conn, credential_id, *anew)
                 if number is not None and principal:
-                    # Also of one that is encrypted with the newest key: its fingerprint may be older.
+                    # Also for one that is encrypted with the newest key: its fingerprint may be older.
                     number = api_keys.refresh_fingerprint(conn, sealer, number, sealer.open(principal))
                     api_keys.assign(conn, credential_id, number)
                 unchanged += is_newest
@@ -307,14 +321,14 @@ def reseal(conn: Connection, sealer: Sealer, *, batch: int = 100) -> Resealed:
 
 
 def _anew(text: str | None, sealer: Sealer) -> str | None:
-    """A value sealed with the newest key; a blank one stays."""
+    """Return a value encrypted with the newest key. A blank one stays."""
     if not text or not text.startswith(PREFIX) or sealer.is_newest(text):
         return text
     return sealer.seal(sealer.open(text))
 
 
 def _store(conn: Connection, credential_id: int, principal: str | None, secret: str | None) -> None:
-    """Store a credential's sealed values. Its API key is unknown then, until it is assigned."""
+    """Store a credential's encrypted values. Its API key is unknown then, until it is assigned."""
     with conn.cursor() as cur:
         cur.execute(
             "UPDATE partner_provider_credentials SET principal = %s, secret = %s WHERE partner_provider_credential_id = %s",
@@ -323,8 +337,10 @@ def _store(conn: Connection, credential_id: int, principal: str | None, secret: 
 
 
 def seal_all(conn: Connection, sealer: Sealer) -> int:
-    """Seals every key and secret for RunSignup that stands in clear, and returns how many credentials had one. What
-    other programs keep for other providers is left alone. A credential whose API key has no number gets it."""
+    """Encrypt every key and secret for RunSignup that is stored in clear text, and return how many credentials had one.
+
+    Credentials of other programs for other providers are left alone. A credential whose API key has no number gets one.
+    """
     unfinished = (
         "SELECT partner_provider_credential_id, principal, secret, api_key_id"
         f" FROM partner_provider_credentials {_RUNSIGNUP} AND (principal NOT LIKE %(sealed)s OR secret NOT LIKE %(sealed)s"
@@ -340,7 +356,7 @@ def seal_all(conn: Connection, sealer: Sealer) -> int:
         count = 0
         for credential_id, principal, secret, number in cur.fetchall():
             sealed = [
-                # Blank is no secret, and stays blank: sealed it would pass for one.
+                # A blank value is no secret, and stays blank: encrypted it would look like one.
                 text if not text or not text.strip() or text.startswith(PREFIX) else sealer.seal(text.strip())
                 for text in (principal, secret)
             ]
@@ -353,18 +369,23 @@ def seal_all(conn: Connection, sealer: Sealer) -> int:
 
 
 def _assign_number(conn: Connection, sealer: Sealer, credential_id: int, sealed: str | None) -> None:
-    """Number the API key of a credential, unless it is blank or no secret key decrypts it."""
+    """Number the API key of a credential, unless it is blank or no encryption key decrypts it."""
     if sealed and sealed.startswith(PREFIX):
         with suppress(SecretKeyError):
             api_keys.assign(conn, credential_id, api_keys.number_of(conn, sealer, sealer.open(sealed)))
 
 
 def open_credential(conn: Connection, sealer: Sealer, partner_id: int) -> OpenCredential:
-    """The partner's credential in clear; seals it first when it is not. Raises PartnerError, SecretKeyError."""
+    """Return the partner's credential in clear text, and encrypt it in the table first if it is not.
+
+    Raises:
+        PartnerError: the partner has no usable credential.
+        SecretKeyError: no encryption key decrypts it.
+    """
     try:
         return _open(conn, sealer, partner_id)
     except SecretKeyError:
-        # Between the reading of the row and that of the key a rotation may have sealed it anew and dropped the old key.
+        # Between the reading of the row and of the key a rotation may have encrypted it again and dropped the old key.
         return _open(conn, sealer, partner_id)
 
 
@@ -394,7 +415,7 @@ def _open(conn: Connection, sealer: Sealer, partner_id: int) -> OpenCredential:
 
 
 def mark_verified(conn: Connection, credential_id: int) -> None:
-    """Access was proved just now."""
+    """Record that access was verified now."""
     with conn.cursor() as cur:
         cur.execute(
             "UPDATE partner_provider_credentials SET verified_at = now(), rejected_at = NULL, rejected_reason = NULL"
@@ -405,7 +426,7 @@ def mark_verified(conn: Connection, credential_id: int) -> None:
 
 
 def mark_rejected(conn: Connection, credential_id: int, reason: str) -> None:
-    """RunSignup refused the credential just now."""
+    """Record that RunSignup rejected the credential now."""
     with conn.cursor() as cur:
         cur.execute(
             "UPDATE partner_provider_credentials SET rejected_at = now(), rejected_reason = %s"
@@ -416,7 +437,7 @@ def mark_rejected(conn: Connection, credential_id: int, reason: str) -> None:
 
 
 def set_disabled(conn: Connection, partner_id: int, disabled: bool) -> None:
-    """Switches a partner off or on; nothing of its data changes."""
+    """Disable or enable a partner. Its data stays unchanged."""
     with conn.cursor() as cur:
         cur.execute(
             "UPDATE timing_partners SET disabled_at = CASE WHEN %s THEN coalesce(disabled_at, now()) END"

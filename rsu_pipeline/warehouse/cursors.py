@@ -1,4 +1,4 @@
-"""Cursors, positions and quarantine: how far a copy reaches, and what it could not take."""
+"""Cursors, checkpoints and quarantine: how far a copy reaches, and which rows it could not store."""
 
 import datetime as dt
 import hashlib
@@ -12,21 +12,23 @@ from rsu_pipeline.warehouse.event_times import AHEAD_TOLERANCE
 from rsu_pipeline.warehouse.foreign_writes import NEEDS_FULL
 
 Mode = Literal["full", "incremental", "history"]
-"""Of a pass: `history` reads all registrations of past events, as `full` does of those ahead; of a race each mode has a
-pass of its own."""
+"""Mode of a pass. `history` reads all registrations of past events, as `full` does of upcoming ones.
+
+Each mode of a race has a pass of its own.
+"""
 Feed = Literal["participants", "removed"]
 
 REMOVALS_HELD_BACK = "removals held back, waiting to be confirmed"
 """Why an event needs a full read after one that would have removed too many of its registrations."""
 NOT_EQUAL = "last full read was not proved equal"
-"""Why an event needs a full read whose stored rows are not what the last one was sent."""
+"""Why an event needs a full read if its stored rows differ from what the last one received."""
 RESUME_WITHIN = dt.timedelta(hours=24)
-"""A pass begun longer ago starts anew: what it saw of its first pages says little about today."""
+"""A pass that began longer ago is restarted: its first pages no longer describe the present."""
 
 
 @dataclass(frozen=True)
 class EventCursor:
-    """How far a partner's copy of an event reaches; see the table's comments."""
+    """How far a partner's copy of an event reaches. See the table's comments."""
 
     event_id: int
     modified_after: int
@@ -39,17 +41,20 @@ class EventCursor:
 
     @property
     def furthest(self) -> dt.datetime:
-        """Return the latest of its times. None may be later than the present."""
+        """The latest of its times. None may be later than the present."""
         cursors = max(self.modified_after, self.removed_after)
         return max(dt.datetime.fromtimestamp(cursors, dt.UTC), self.last_full_at, self.last_read_at)
 
 
 @dataclass
 class Position:
-    """Where a pass over a race stands. `after` is the registration id up to which everything is stored, `first_page_at`
-    when the first page was read (None before it), `changes_from` from when on the next incremental read asks for changes,
-    `resumed` tells that an earlier process began it. Both times are Unix seconds, and the earliest that the clocks allow.
-    `read_number` tells before and after which others it began."""
+    """The checkpoint of a pass over a race.
+
+    `after` is the registration id up to which everything is stored, `first_page_at` when the first page was read (None before
+    it), `changes_from` from when on the next incremental read requests changes. `resumed` means that an earlier process
+    began it. Both times are Unix seconds, and the earliest that the clocks allow. `read_number` orders it among other reads by
+    their beginning.
+    """
 
     partner_id: int
     race_id: int
@@ -71,7 +76,7 @@ class Position:
 
 
 def event_cursors(conn: Connection, partner_id: int) -> dict[int, EventCursor]:
-    """The partner's cursors, by event."""
+    """Return the partner's cursors, by event."""
     with conn.cursor() as cur:
         cur.execute(
             "SELECT event_id, modified_after, removed_after, first_loaded_at, last_full_at, last_read_at,"
@@ -82,8 +87,10 @@ def event_cursors(conn: Connection, partner_id: int) -> dict[int, EventCursor]:
 
 
 def loaded_events(conn: Connection, partner_id: int, event_ids: Sequence[int], *, overlap: int) -> dict[int, bool]:
-    """Return those of these events that were ever read in full, each with whether its last pass showed the end of the
-    feed. One that did not has left the cursor where an earlier pass set it, more than `overlap` seconds before."""
+    """Return the events that were ever read in full, each with whether its last pass showed the end of the feed.
+
+    A pass that did not show it left the cursor where an earlier pass set it, more than `overlap` seconds before.
+    """
     with conn.cursor() as cur:
         cur.execute(
             "SELECT event_id, extract(epoch FROM last_read_at) - modified_after <= %s FROM event_cursors"
@@ -96,15 +103,17 @@ def loaded_events(conn: Connection, partner_id: int, event_ids: Sequence[int], *
 def open_pass(
     conn: Connection, partner_id: int, race_id: int, mode: Mode, event_ids: Sequence[int], modified_after: int | None
 ) -> Position:
-    """The pass of this mode over these events: the one an earlier process left unfinished, if it read the same events
-    and is not too old, else a new one. Commits."""
+    """Return the pass of this mode over these events. Commits.
+
+    It is the one that an earlier process left unfinished, if that read the same events and is not too old, else a new one.
+    """
     wanted = sorted(event_ids)
     with conn.cursor() as cur:
         cur.execute(
             "SELECT feed, modified_after, first_page_at, coalesce(changes_from, first_page_at), after_registration_id, pages,"
             " read_number"
             " FROM read_passes WHERE timing_partner_id = %s AND race_id = %s AND mode = %s AND event_ids = %s::bigint[]"
-            # One of which no page is stored begins now.
+            # A pass without a stored page begins now.
             " AND pages > 0 AND started_at BETWEEN now() - %s AND now() + %s",
             (partner_id, race_id, mode, wanted, RESUME_WITHIN, AHEAD_TOLERANCE),
         )
@@ -119,7 +128,7 @@ def open_pass(
             ((number,),) = cur.fetchall()
             row = ("participants", modified_after, None, None, 0, 0, number)
             if mode != "incremental":
-                # The foreign key of all rows that the pass will store. What is read incrementally has a cursor.
+                # The target of the foreign key of all rows that the pass will store. Incrementally read events have a cursor.
                 cur.execute(
                     "INSERT INTO pass_counts (timing_partner_id, race_id, mode, event_id, rows, hash)"
                     " SELECT %s, %s, %s, unnest(%s::bigint[]), 0, 0",
@@ -144,8 +153,10 @@ def open_pass(
 
 
 def next_read_number(conn: Connection) -> int:
-    """Return a number for a request or a read that begins now: higher than those of all that began before. Leaves a
-    transaction open."""
+    """Return a number for a request or a read that begins now, higher than those of all that began before.
+
+    Leaves a transaction open.
+    """
     with conn.cursor() as cur:
         cur.execute("SELECT nextval('read_passes_read_number_seq')")
         ((number,),) = cur.fetchall()
@@ -153,7 +164,7 @@ def next_read_number(conn: Connection) -> int:
 
 
 def read_numbers(conn: Connection, partner_id: int, event_ids: Sequence[int], *, full: bool) -> list[int]:
-    """Return the number of each event's last complete read, or of its last full one; 0 where there was none."""
+    """Return the number of each event's last complete read, or of its last full one, 0 if there was none."""
     with conn.cursor() as cur:
         cur.execute(
             f"SELECT coalesce(c.{'full_read_number' if full else 'read_number'}, 0) FROM unnest(%s::bigint[]) AS e (id)"
@@ -164,7 +175,7 @@ def read_numbers(conn: Connection, partner_id: int, event_ids: Sequence[int], *,
 
 
 def save(conn: Connection, position: Position) -> None:
-    """Writes the position, in the caller's transaction."""
+    """Store the checkpoint, in the caller's transaction."""
     with conn.cursor() as cur:
         cur.execute(
             "UPDATE read_passes SET feed = %s, modified_after = %s, first_page_at = %s, changes_from = %s,"
@@ -184,7 +195,7 @@ def save(conn: Connection, position: Position) -> None:
 
 
 def drop_pass(conn: Connection, partner_id: int, race_id: int, mode: Mode) -> None:
-    """Ends a pass, finished or given up."""
+    """Delete a pass, finished or abandoned."""
     with conn.cursor() as cur:
         cur.execute(
             "DELETE FROM read_passes WHERE timing_partner_id = %s AND race_id = %s AND mode = %s",
@@ -195,9 +206,11 @@ def drop_pass(conn: Connection, partner_id: int, race_id: int, mode: Mode) -> No
 def advance(
     conn: Connection, position: Position, *, overlap: int, with_removed: bool = True, is_end_shown: bool = True
 ) -> None:
-    """A pass is complete: moves its events' cursors to where its changes begin, less `overlap` seconds, that of the removed
-    registrations only `with_removed`, that of the changed ones only where `is_end_shown`. In the caller's transaction, with
-    the last page."""
+    """Complete a pass: move its events' cursors to where its changes begin, less `overlap` seconds.
+
+    The cursor of removed registrations moves only if `with_removed`, that of changed ones only if `is_end_shown`. Runs in the
+    caller's transaction, with the last page.
+    """
     with conn.cursor() as cur:
         cur.execute(
             """
@@ -238,7 +251,7 @@ def advance(
 
 
 def newest_stamp(conn: Connection, partner_id: int, event_ids: Sequence[int]) -> int:
-    """Return RunSignup's latest stamp on what is stored of these events, Unix seconds, 0 where there is none."""
+    """Return RunSignup's latest stamp on what is stored of these events, in Unix seconds, or 0 if nothing is."""
     with conn.cursor() as cur:
         cur.execute(
             "SELECT coalesce(max(greatest(last_modified_epoch, removed_epoch)), 0) FROM runsignup_participants"
@@ -251,7 +264,7 @@ def newest_stamp(conn: Connection, partner_id: int, event_ids: Sequence[int]) ->
 
 
 def ask_for_full(conn: Connection, partner_id: int, event_ids: Sequence[int], reason: str) -> None:
-    """Has these events read in full next time, and says why."""
+    """Request a full read of these events next time, and record the reason."""
     with conn.cursor() as cur:
         cur.execute(
             "UPDATE event_cursors SET needs_full = %s WHERE timing_partner_id = %s AND event_id = ANY (%s::bigint[])",
@@ -261,7 +274,7 @@ def ask_for_full(conn: Connection, partner_id: int, event_ids: Sequence[int], re
 
 @dataclass(frozen=True)
 class Unfit:
-    """A row that could not be taken over as sent."""
+    """A row that could not be stored completely."""
 
     raw: bytes
     reason: str
@@ -270,13 +283,13 @@ class Unfit:
 
 
 def quarantine(conn: Connection, partner_id: int, race_id: int, rows: Sequence[Unfit]) -> int:
-    """Record a page's rows that did not fit, and return how many were not in quarantine before.
+    """Record a page's rows that did not fit, and return how many were not quarantined before.
 
-    One that was recorded before only gets a new time.
+    A known row only gets a new time.
     """
     if not rows:
         return 0
-    # A row that was sent twice is one.
+    # A row that was sent twice counts once.
     by_digest = {hashlib.sha256(row.raw).hexdigest(): row for row in rows}
     with conn.cursor() as cur:
         cur.execute(
@@ -316,8 +329,10 @@ def quarantine(conn: Connection, partner_id: int, race_id: int, rows: Sequence[U
 
 
 def quarantine_summary(conn: Connection, partner_id: int, sample: int) -> tuple[int, int, list[tuple[int | None, str]]]:
-    """Of the rows in quarantine that have not come through since: how many are held back, how many are stored with
-    members left NULL, and some of them as (registration id, reason)."""
+    """Return the unresolved quarantined rows: how many are not stored, how many are stored with fields left NULL, and a sample.
+
+    The sample has pairs of registration id and reason.
+    """
     with conn.cursor() as cur:
         cur.execute(
             "SELECT registration_id, reason, is_stored FROM quarantined_rows"

@@ -118,7 +118,7 @@ def test_what_cannot_be_understood_is_told(untouched: Settings, arguments: list[
         ("X", "k", b"s\xff\n", "The secret has characters that do not print."),
         ("X\nY", "k", "s", "The name has characters that do not print."),
         ("\udcff", "k", "s", "The name has characters that do not print."),
-        ("x" * 256, "k", "s", "A partner's name has at most 255 characters; this one has 256."),
+        ("x" * 256, "k", "s", "A partner's name has at most 255 characters, this one has 256."),
     ],
 )
 def test_what_cannot_be_entered_is_refused_and_nothing_is_stored(

@@ -163,7 +163,7 @@ def test_a_dead_daemon_is_one_sentence_and_exit_code_1(story: Story) -> None:
     ("part", "sentence"),
     [
         ("code", "The code server does not answer at "),
-        ("web", "The web UI does not answer at http://127.0.0.1:"),
+        ("web", "The Dagster UI does not answer at http://127.0.0.1:"),
         ("database", "The check database got no answer within 4 s."),
     ],
 )

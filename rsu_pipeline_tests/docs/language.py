@@ -31,7 +31,7 @@ VERBS = frozenset(
     follow forget format forward free generate get give grant group guard handle hash have hide hold identify ignore
     import include increase inform initialise initialize insert install interrupt invoke join keep kill launch leave
     let limit link list listen load lock log look make manage map mark match measure merge migrate mirror monitor
-    move name narrow normalise normalize note notify observe offer open order pair parse pass pause perform persist
+    move name narrow normalise normalize note notify number observe offer open order pair parse pass pause perform persist
     pick place plan play plot poll populate post postpone prepare present preserve press prevent print probe process
     produce propagate protect prove provide publish pull purge push put quarantine query queue quote raise rank read
     rebuild receive recompute reconcile record recover redact reduce refresh refuse register reject release reload
@@ -72,6 +72,8 @@ PATTERNS = {name: re.compile(rf"(?<![\w-])(?:{pattern})(?![\w-])", re.IGNORECASE
 SQL = re.compile(
     r"\b(?:SELECT|INSERT INTO|UPDATE|DELETE FROM|WITH|CREATE|ALTER|DROP|GRANT|REVOKE|FROM|WHERE|JOIN|COPY|SET|VALUES)\b"
 )
+STORED = frozenset({"removals held back, waiting to be confirmed"})
+"""Texts that are values in tables of installations, and that therefore do not change."""
 CODE = re.compile(r"``.+?``|`[^`]*`", re.DOTALL)
 INDENTED = re.compile(r"(?m)(?:^\n)(?:    .*\n?)+|\x08\n(?:.+\n?)+")
 """Code in a docstring: an indented block after a blank line, or a block that click shows verbatim."""
@@ -184,7 +186,7 @@ def _literals(tree: ast.Module, documented: set[int]) -> Iterator[tuple[int, str
             text = node.value
         else:
             continue
-        if text.count(" ") >= 2 and not SQL.search(text):
+        if text.count(" ") >= 2 and not SQL.search(text) and text not in STORED:
             yield node.lineno, text
 
 

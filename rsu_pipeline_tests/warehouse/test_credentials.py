@@ -115,7 +115,7 @@ def test_a_key_for_no_partner_is_refused(conn: Connection) -> None:
 
 
 def test_a_name_too_long_for_its_column_is_refused(conn: Connection) -> None:
-    with pytest.raises(PartnerError, match="at most 255 characters; this one has 256"):
+    with pytest.raises(PartnerError, match="at most 255 characters, this one has 256"):
         added(conn, "x" * 256)
     assert added(conn, "x" * 255) == 1
 
