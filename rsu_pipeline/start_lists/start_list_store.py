@@ -1,23 +1,23 @@
-"""Start lists, made from the registrations held: who starts where with which bib, and what is wrong with it.
+"""Start lists, made from the stored registrations: who starts where with which bib, and which problems there are.
 
-An event has a list while it lies ahead (it is in `future_events`), and for two days after it is over, so that scoring on
+An event has a list while it is upcoming (it is in `future_events`), and for two days after it is over, so that scoring on
 Sunday still has Saturday's. Volunteers' events have none. How each problem is found:
 
 - `no_bib`: there is no bib at RunSignup, neither the entrant's nor the team's nor one on the row of a bundle, and none was
-  given here.
-- `duplicate_bib`: another entrant of the event has the same bib, who is no member of the team that it belongs to. Bibs are
+  assigned here.
+- `duplicate_bib`: another entrant of the event has the same bib, and is no member of the team that it belongs to. Bibs are
   compared as text, without blanks around them.
-- `bib_in_other_event`: another person, and not of the same team, has the bib in another event of the same race on the same day.
+- `bib_in_other_event`: another person, not of the same team, has the bib in another event of the same race on the same day.
 - `out_of_range`: the bib is a number beyond Tukey's fences of the event's bibs (the quartiles, and one and a half times
-  their distance further out) and fewer than five of the event's entrants are in its hundred, so that a block of its own,
-  for an elite say, is none. Asked only where the event has twenty different numbers.
+  their distance further out) and fewer than five of the event's entrants are in its hundred, so that a separate block,
+  for example for elite runners, is no problem. Evaluated only if the event has twenty different numbers.
 - `in_two_events`: the person is in another event of the edition, and not because of a bundle.
 
-The age is RunSignup's. Where it sent none it is computed from the birth date, on the event's `age_calc_base_date`, else on race
+The age is RunSignup's. If it sent none, it is computed from the birth date, on the event's `age_calc_base_date`, else on race
 day.
 
-A person is a RunSignup account; without one, a name and birth date, or a name and e-mail address. Whoever took a bundle has a
-row in it and one in each of its events, with one bib: these are one entry. Where the bib is on the bundle's row alone, the
+A person is a RunSignup account, or without one a name and birth date, or a name and e-mail address. Somebody who took a bundle
+has a row in it and one in each of its events, with one bib: these are one entry. If the bib is on the bundle's row alone, the
 entries of its events have it too, with `bundle` as its source.
 """
 
@@ -39,12 +39,12 @@ KEPT_AFTER = dt.timedelta(days=2)
 
 
 class NoStartList(RsuError):
-    """An event has no start list; one sentence: why, and what to do."""
+    """An event has no start list. The text is one sentence: why, and the next step."""
 
 
 @dataclass(frozen=True)
 class Built:
-    """What a rebuild did to the rows of `start_list_entries`, and how many rows of `start_lists` it wrote or deleted."""
+    """Counts of a rebuild: rows of `start_list_entries`, and rows of `start_lists` that it wrote or deleted."""
 
     inserted: int
     updated: int
@@ -61,15 +61,18 @@ class Built:
 
 @dataclass(frozen=True)
 class NotBuilt:
-    """A rebuild that PostgreSQL refused: what it said, in one line."""
+    """A rebuild that PostgreSQL refused, with its message in one line."""
 
     reason: str
 
 
 @dataclass(frozen=True)
 class StartList:
-    """An event's list in figures. `start` is wall time in the race's zone; `near` tells that the event starts within 24
-    hours, or started less than 24 hours ago and is not over. The other members are the columns of `start_lists`."""
+    """An event's list in figures.
+
+    `start` is wall time in the race's zone. `near` means that the event starts within 24 hours, or started less than 24 hours ago
+    and is not over. The other fields are the columns of `start_lists`.
+    """
 
     partner_id: int
     event_id: int
@@ -112,7 +115,7 @@ class Entry:
 
 @dataclass(frozen=True)
 class Problem:
-    """An entrant with a problem, by number only."""
+    """An entrant with a problem, by registration id only."""
 
     registration_id: int
     event_id: int
@@ -120,8 +123,7 @@ class Problem:
 
 
 def rebuild(conn: Connection, partner_id: int, now: dt.datetime) -> Built:
-    """Brings a partner's start lists up to date as of `now`, in the caller's transaction. A row that is as it should be is
-    not written again."""
+    """Update a partner's start lists as of `now`, in the caller's transaction. An unchanged row is not rewritten."""
     began = time.monotonic()
     database.lease(conn)
     with conn.cursor() as cur:
@@ -133,8 +135,10 @@ def rebuild(conn: Connection, partner_id: int, now: dt.datetime) -> Built:
 
 
 def try_rebuild(conn: Connection, partner_id: int, now: dt.datetime) -> Built | NotBuilt:
-    """`rebuild`, after whose failure the caller's transaction is as before it. The lists are then not current, and built at
-    the partner's next visit."""
+    """Run `rebuild`, after whose failure the caller's transaction is as before it.
+
+    After a failure the lists are not current, and are rebuilt at the partner's next sync.
+    """
     with conn.cursor() as cur:
         cur.execute("SAVEPOINT start_lists")
         try:
@@ -149,8 +153,10 @@ def try_rebuild(conn: Connection, partner_id: int, now: dt.datetime) -> Built | 
 
 
 def is_current(conn: Connection, partner_id: int, now: dt.datetime) -> bool:
-    """Whether a partner has the lists it should have at `now`, and no registration in them has changed since they were
-    built. What other programs change, a bib given here for one, shows only to a rebuild."""
+    """Return whether a partner has the lists it should have at `now`, with no registration changed since they were built.
+
+    Changes by other programs, for example a bib assigned here, are noticed only by a rebuild.
+    """
     with conn.cursor() as cur:
         cur.execute(IS_CURRENT, _parameters(partner_id, now))
         (current,) = cur.fetchone() or (False,)
@@ -158,7 +164,7 @@ def is_current(conn: Connection, partner_id: int, now: dt.datetime) -> bool:
 
 
 def lists_of(conn: Connection, partner_id: int, now: dt.datetime) -> list[StartList]:
-    """The partner's lists, the first start first."""
+    """Return the partner's lists, first start first."""
     with conn.cursor() as cur:
         cur.execute(
             f"{_LISTS} WHERE s.timing_partner_id = %(partner)s ORDER BY e.starts_at NULLS LAST, s.event_id",
@@ -168,7 +174,11 @@ def lists_of(conn: Connection, partner_id: int, now: dt.datetime) -> list[StartL
 
 
 def list_of(conn: Connection, event_id: int, now: dt.datetime, *, partner_id: int | None = None) -> StartList:
-    """The list of an event: of this partner, or of the first that has one. Raises NoStartList."""
+    """Return the list of an event: of this partner, or of the first that has one.
+
+    Raises:
+        NoStartList: there is none.
+    """
     with conn.cursor() as cur:
         cur.execute(
             f"{_LISTS} WHERE s.event_id = %(event)s AND (%(partner)s IS NULL OR s.timing_partner_id = %(partner)s)"
@@ -185,13 +195,13 @@ def list_of(conn: Connection, event_id: int, now: dt.datetime, *, partner_id: in
         raise NoStartList(f"Event {event_id} is for volunteers and has no start list.")
     whose = "" if partner_id is None else f" of partner {partner_id}"
     raise NoStartList(
-        f"Event {event_id} has no start list{whose}: it is over for more than two days, or was not synced since it was"
+        f"Event {event_id} has no start list{whose}: it is over for more than two days, or has not been synced since it was"
         " entered (`rsu sync` does that)."
     )
 
 
 def entries_of(conn: Connection, found: StartList, *, problems_only: bool = False) -> list[Entry]:
-    """The entrants of a list in order of bib, those without one last."""
+    """Return the entrants of a list in order of bib, those without one last."""
     with conn.cursor() as cur:
         cur.execute(
             "SELECT bib, bib_source, first_name, last_name, age, gender, city, state, team, problems, registration_id"
@@ -205,8 +215,10 @@ def entries_of(conn: Connection, found: StartList, *, problems_only: bool = Fals
 def problems_of(
     conn: Connection, partner_id: int, limit: int, *, only: tuple[str, ...] = (), events: list[int] | None = None
 ) -> list[Problem]:
-    """Some of the partner's entrants with problems: with one of `only` where given, of these events where given; the first
-    start first."""
+    """Return some of the partner's entrants with problems, first start first.
+
+    `only` limits them to these problems, `events` to these events.
+    """
     with conn.cursor() as cur:
         cur.execute(
             """

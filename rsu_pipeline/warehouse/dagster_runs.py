@@ -1,7 +1,7 @@
-"""Read from Dagster's tables which runs failed and which do not move, without loading Dagster.
+"""Read from Dagster's tables which runs failed and which make no progress, without loading Dagster.
 
-A failed run is made good when what it was to do is done, by whichever run: its assets were materialized since, the partners of
-its batch were synced since, or its job ended well since with the same partition and shard.
+A failed run is made good when its work is done by any later run: its assets were materialized since, the partners of its
+batch were synced since, or its job succeeded since with the same partition and shard.
 """
 
 import datetime as dt
@@ -13,7 +13,7 @@ from psycopg2.extensions import connection as Connection
 from rsu_pipeline.warehouse.credentials import PROVIDER
 
 RUNS_READ = 200
-"""Failed or waiting runs that one evaluation reads, the newest of the failed and the oldest of the waiting."""
+"""Failed or waiting runs that one evaluation reads: the newest of the failed and the oldest of the waiting."""
 
 
 @dataclass(frozen=True)
@@ -21,11 +21,11 @@ class FailedRun:
     """A run that failed.
 
     Attributes:
-        partition: partition key, None where the run has none.
-        shard: number of the shard that the run watched, None where it watched none.
-        assets: names of the assets that it was to materialize and did not, as Dagster stores them.
-        will_retry: whether Dagster promised to repeat it. `is_retried` says that it did.
-        is_made_good: whether what it was to do is done since.
+        partition: partition key, None if the run has none.
+        shard: number of the shard that the run watched, None if it watched none.
+        assets: names of the assets that it should have materialized and did not, as Dagster stores them.
+        will_retry: whether Dagster scheduled a retry. `is_retried`: whether the retry was launched.
+        is_made_good: whether its work has been done since.
     """
 
     run_id: str
@@ -41,7 +41,7 @@ class FailedRun:
 
 @dataclass(frozen=True)
 class UnfinishedRun:
-    """A run that is queued or at work. `last_event_at` is when it last logged anything, or since when it is queued."""
+    """A run that is queued or active. `last_event_at` is when it last logged anything, or since when it is queued."""
 
     run_id: str
     job: str
@@ -98,14 +98,14 @@ FROM failed f LEFT JOIN assets a USING (run_id) ORDER BY f.id DESC
 
 
 def failed_runs(conn: Connection, since: dt.datetime, known: Collection[str]) -> list[FailedRun]:
-    """Return the runs that failed since then, and those of these ids whenever they failed, the newest first."""
+    """Return the runs that failed since then, and those of these ids whenever they failed, newest first."""
     with conn.cursor() as cur:
         cur.execute(_FAILED, {"since": since, "known": list(known), "limit": RUNS_READ, "provider": PROVIDER})
         return [FailedRun(*row) for row in cur.fetchall()]
 
 
 def unfinished_runs(conn: Connection) -> list[UnfinishedRun]:
-    """Return the runs that are queued or at work, the oldest first."""
+    """Return the runs that are queued or active, oldest first."""
     with conn.cursor() as cur:
         cur.execute(
             """
@@ -124,7 +124,7 @@ def unfinished_runs(conn: Connection) -> list[UnfinishedRun]:
 
 
 def without_run(conn: Connection, keys: Sequence[str]) -> list[str]:
-    """Return those of these partition keys for which no run is queued or at work."""
+    """Return those of these partition keys for which no run is queued or active."""
     with conn.cursor() as cur:
         cur.execute(
             "SELECT k.key FROM unnest(%s::text[]) WITH ORDINALITY AS k (key, place) WHERE NOT EXISTS ("

@@ -1,6 +1,6 @@
-"""Connections, migrations and the locks that sessions hold.
+"""Connections, migrations and session locks.
 
-A `Connection` is psycopg2's, never in autocommit; callers commit. Every text raised here names the server and the
+A `Connection` is psycopg2's, never in autocommit, and callers commit. Every text raised here names the server and the
 database, never a password.
 """
 
@@ -31,17 +31,17 @@ OLDEST_SERVER = 130000
 _pools_of_sessions: set[str] = set()
 """Addresses of poolers that this process has found to pool sessions."""
 _keepers: dict[str, leases.Keeper] = {}
-"""Who keeps this process's sessions, by address."""
+"""The keeper of this process's sessions, by address."""
 _addresses: weakref.WeakKeyDictionary[Connection, str] = weakref.WeakKeyDictionary()
 """The address of each open connection."""
 
 
 class UnreachableError(DatabaseError):
-    """There is no connection to the database now."""
+    """The database cannot be reached now."""
 
 
 def describe_database_error(error: BaseException | None) -> str | None:
-    """Return the sentence on a refusal or a lost connection of PostgreSQL that an error of another library came from."""
+    """Return the sentence about a refusal or a lost connection of PostgreSQL that caused an error of another library."""
     while error is not None:
         if isinstance(error, DatabaseError):
             return str(error)
@@ -53,10 +53,13 @@ def describe_database_error(error: BaseException | None) -> str | None:
 
 
 def connect(url: str, *, purpose: str, schema: str | None = None) -> Connection:
-    """Return a session at the hub's database, its tables in the hub's schema or in another `schema`. `purpose` is shown in
-    pg_stat_activity.
+    """Open a session at the hub's database, with its tables in the hub's schema or in another `schema`.
 
-    Raises DatabaseError, and of its kind UnreachableError when there is no connection.
+    `purpose` is shown in pg_stat_activity.
+
+    Raises:
+        UnreachableError: the database cannot be reached.
+        DatabaseError: the server is too old, or the session cannot be used.
     """
     address = addresses.parse(url)
     name = f"rsu {purpose} {socket.gethostname()}:{os.getpid()}".encode("ascii", "replace").decode()[:63]
@@ -91,29 +94,34 @@ def keeper(url: str) -> leases.Keeper:
 
 
 def lease(conn: Connection) -> None:
-    """Have this session end when this process stands still, so that it keeps no lock and no slot in flight from others. To
-    be called before either is taken."""
+    """Make this session end if this process stops, so that it keeps no lock and no slot from others.
+
+    It must be called before a lock or a slot is acquired.
+    """
     keeper(_addresses[conn]).hold(conn)
 
 
 @contextmanager
 def session(url: str, *, purpose: str) -> Iterator[Connection]:
-    """A connection for the length of a block; what was not committed is rolled back. Raises DatabaseError when there is
-    none to be had, when it is lost within the block, or when the server refuses it a table or any change."""
+    """Open a connection for the length of a block. What was not committed is rolled back.
+
+    Raises:
+        DatabaseError: there is no connection, it is lost within the block, or the server denies the role a table or a change.
+    """
     with closing(connect(url, purpose=purpose)) as conn, _released(url, conn):
         try:
             yield conn
         except (psycopg2.errors.InsufficientPrivilege, psycopg2.errors.ReadOnlySqlTransaction) as error:
             raise DatabaseError(
                 f"PostgreSQL at {place(url)} refuses role {conn.info.user}: {(error.diag.message_primary or '').strip()}."
-                " docs/security.md says which roles the hub needs; `rsu db roles` makes them."
+                " docs/security.md lists the roles that the hub needs. Create them with `rsu db roles`."
             ) from error
         except (psycopg2.OperationalError, psycopg2.InterfaceError) as error:
             if not conn.closed:
                 raise
             raise DatabaseError(
                 f"The connection to PostgreSQL at {place(url)} was lost: {addresses.explain(url, error)}."
-                f"{_standstill(url)} What was not committed is rolled back; run the same again once the server is there."
+                f"{_standstill(url)} What was not committed is rolled back. Run it again once the server is back."
             ) from error
 
 
@@ -129,21 +137,22 @@ def _released(url: str, conn: Connection) -> Iterator[None]:
 
 def _standstill(url: str) -> str:
     seconds = _keepers[url].seconds_stood_still() if url in _keepers else None
-    return "" if seconds is None else f" This process stood still for {seconds:.0f} s, so others took over its work."
+    return "" if seconds is None else f" This process was stopped for {seconds:.0f} s, so others took over its work."
 
 
 def migrations() -> list[tuple[int, str, str]]:
-    """Number, name and SQL of every migration of this program, in order."""
+    """Return number, name and SQL of every migration of this program, in order."""
     folder = resources.files("rsu_pipeline.warehouse") / "migrations"
     files = sorted(entry.name for entry in folder.iterdir() if entry.name.endswith(".sql"))
     return [(int(name.split("_")[0]), name, (folder / name).read_text(encoding="utf-8")) for name in files]
 
 
 def migrate(conn: Connection) -> list[str]:
-    """Brings the schema up to this program's and returns the names of the migrations applied, all in one transaction.
+    """Migrate the schema to this program's version and return the names of the migrations applied, all in one transaction.
 
-    Raises DatabaseError when the database was made by a newer program, by another one, when a migration that was
-    applied has changed since, or when the server refuses a statement: to a role without the right, for one.
+    Raises:
+        DatabaseError: the database was made by a newer program or by another one, an applied migration has changed since, or
+            the server refuses a statement, for example to a role without the right.
     """
     try:
         applied = apply_migrations(conn)
@@ -158,13 +167,13 @@ def migrate(conn: Connection) -> list[str]:
 
 
 def lock_migrations(cur: psycopg2.extensions.cursor) -> None:
-    """Let nobody else change the schema until the transaction ends."""
+    """Lock the schema against other changes until the transaction ends."""
     lease(cur.connection)
     cur.execute("SELECT pg_advisory_xact_lock(%s, %s)", Only.MIGRATIONS.key)
 
 
 def apply_migrations(conn: Connection) -> list[str]:
-    """The work of `migrate` in the caller's transaction, in the schema its search path begins with."""
+    """Do the work of `migrate` in the caller's transaction, in the schema with which its search path begins."""
     applied: list[str] = []
     with conn.cursor() as cur:
         lock_migrations(cur)
@@ -212,7 +221,7 @@ def apply_migrations(conn: Connection) -> list[str]:
 
 @contextmanager
 def shard_lock(conn: Connection, shard: int, *, patience: float) -> Iterator[bool]:
-    """Holds a shard of the watch for this session; False when another still has it after `patience` seconds."""
+    """Acquire a shard of the watch for this session, or yield False if another still has it after `patience` seconds."""
     taken = True
     lease(conn)
     with conn.cursor() as cur:
@@ -236,5 +245,5 @@ def shard_lock(conn: Connection, shard: int, *, patience: float) -> Iterator[boo
 def _one(cur: psycopg2.extensions.cursor) -> tuple[object, ...]:
     row = cur.fetchone()
     if row is None:
-        raise DatabaseError("PostgreSQL answered a question of one row with none.")
+        raise DatabaseError("PostgreSQL returned no row where one was expected.")
     return tuple(row)

@@ -1,4 +1,4 @@
-"""Partners that may be one and the same: those with one API key, and those whose names look alike."""
+"""Partners that may be the same: those with one API key, and those whose names are similar."""
 
 import unicodedata
 from collections import defaultdict
@@ -19,14 +19,14 @@ class NamedPartner:
 
     @property
     def label(self) -> str:
-        """Return what the partner is called in messages."""
+        """The partner's name in messages."""
         key = sanitize_for_display(self.partition_key or "", MAX_NAME_CHARS)
         return key or f"partner {self.partner_id}"
 
 
 def fold_name(name: str) -> str:
-    """Return what is left of a name without its case, blanks, invisible characters and Unicode form."""
-    # Twice, since folding the case can leave a form that is not normalised.
+    """Return a name without its case, extra blanks, invisible characters and Unicode form."""
+    # Twice, because folding the case can leave a form that is not normalized.
     folded = unicodedata.normalize("NFKC", unicodedata.normalize("NFKC", name).casefold())
     visible = "".join(" " if character.isspace() else character for character in folded if not _is_invisible(character))
     return " ".join(visible.split())
@@ -37,13 +37,13 @@ def _is_invisible(character: str) -> bool:
 
 
 def similar_to(conn: Connection, name: str) -> NamedPartner | None:
-    """Return a partner whose name looks like this one but is another, the oldest first."""
+    """Return the oldest partner whose name looks like this one but differs."""
     folded = fold_name(name)
     return next((item for item in _partners(conn) if item.name != name and fold_name(item.name) == folded), None)
 
 
 def similar_names(conn: Connection) -> list[list[NamedPartner]]:
-    """Return the groups of partners that are switched on and whose names look alike or are equal."""
+    """Return the groups of enabled partners whose names are similar or equal."""
     groups: dict[str, list[NamedPartner]] = defaultdict(list)
     for item in _partners(conn, only_enabled=True):
         groups[fold_name(item.name)].append(item)
@@ -61,7 +61,7 @@ def _partners(conn: Connection, *, only_enabled: bool = False) -> list[NamedPart
 
 
 def partners_with(conn: Connection, api_key_id: int, *, but: int) -> list[NamedPartner]:
-    """Return the other partners that have this API key, and let nobody enter it meanwhile."""
+    """Return the other partners that have this API key, and prevent that it is entered meanwhile."""
     with conn.cursor() as cur:
         cur.execute("SELECT FROM runsignup_api_keys WHERE api_key_id = %s FOR NO KEY UPDATE", (api_key_id,))
         cur.execute(
@@ -74,7 +74,7 @@ def partners_with(conn: Connection, api_key_id: int, *, but: int) -> list[NamedP
 
 
 def shared_api_keys(conn: Connection, *, intended: bool) -> list[list[NamedPartner]]:
-    """Return the groups of partners that are switched on and have one API key.
+    """Return the groups of enabled partners that share one API key.
 
     With `intended` false, only groups in which more than one partner is not marked as sharing its key on purpose.
     """

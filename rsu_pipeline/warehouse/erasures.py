@@ -1,8 +1,8 @@
-"""Keep to erasures and purges in what is read later.
+"""Apply erasures and purges to what is read later.
 
-An erased person comes again in three ways: a registration is transferred and gets another number, RunSignup merges two accounts,
+An erased person can return in three ways: a registration is transferred and gets another id, RunSignup merges two accounts,
 or an older registration is read for the first time. So each staged page is first compared with what was erased. A transfer
-may also be to another person, whose registration is kept: it is taken for the same person unless it has another account.
+may also be to another person, whose registration is kept: it counts as the same person unless it has another account.
 """
 
 from psycopg2.extensions import connection as Connection
@@ -20,7 +20,7 @@ from rsu_pipeline.warehouse.privacy_classes import (
 )
 
 OVER = "greatest(e.start_time, e.end_time) <"
-"""SQL, a day to follow: events that were over before it by the race's own calendar; never an undated one."""
+"""SQL, to be followed by a day: events that ended before it by the race's own calendar, never an undated one."""
 
 
 _IS_HERE = "coalesce(x.timing_partner_id, %(partner)s) = %(partner)s"
@@ -28,8 +28,10 @@ _IS_HERE = "coalesce(x.timing_partner_id, %(partner)s) = %(partner)s"
 
 
 def is_same_person(erased: str, row: str) -> str:
-    """SQL: whether a row with this registration's number is the erased person's. One that became it by a transfer is, unless
-    it has an account that is none of theirs."""
+    """Return SQL for whether a row with this registration id is the erased person's.
+
+    A row that received the id by a transfer is the person's, unless it has an account that is none of theirs.
+    """
     return (
         f"(NOT {erased}.via_transfer OR {row}.user_id IS NULL OR {row}.user_id = {erased}.user_id OR EXISTS ("
         f"SELECT FROM erased_users a WHERE a.user_id = {row}.user_id"
@@ -38,7 +40,7 @@ def is_same_person(erased: str, row: str) -> str:
 
 
 def is_erased(alias: str) -> str:
-    """SQL: whether a registration of the partner is an erased person's."""
+    """Return SQL for whether a registration of the partner is an erased person's."""
     return f"""
 {alias}.timing_partner_id = %(partner)s
     AND {alias}.registration_id IN (SELECT x.registration_id FROM erased_registrations x WHERE {_IS_HERE})
@@ -47,13 +49,13 @@ def is_erased(alias: str) -> str:
 
 
 def suppress_staged(cur: Cursor, params: dict[str, object], row_hash: str) -> None:
-    """Blank in a staged page what is not to be kept, so that to merge and reconciliation RunSignup never sent it.
+    """Blank in a staged page what must not be stored, so that for merge and reconciliation RunSignup never sent it.
 
-    What the page tells of an erased person's other registrations is noted, and those stored are blanked.
+    The erased person's other registrations that the page reveals are recorded, and those stored are blanked.
 
     Args:
         cur: In the transaction that merges the page.
-        params: The page's source, as staging.params_of gives it.
+        params: The page's source, from staging.params_of.
         row_hash: SQL for the hash of a stored registration `t`, by which the pass is reconciled.
     """
     for statement in (_CONFIRM_TRANSFERS, _NOTE_MERGED_ACCOUNTS, _NOTE_OF_ACCOUNTS):
@@ -69,7 +71,7 @@ def suppress_staged(cur: Cursor, params: dict[str, object], row_hash: str) -> No
 
 
 def _blank_stored(cur: Cursor, params: dict[str, object], row_hash: str) -> None:
-    """Blank the partner's stored registrations that are now known to be an erased person's, and correct what the pass counted."""
+    """Blank the partner's stored registrations that are now known to be an erased person's, and correct the pass's counts."""
     cur.execute(_NOTE_STORED_OF_ACCOUNTS, params)
     cur.execute(_NOTE_ACCOUNT, params)
     cur.execute(_CONFIRM_STORED_TRANSFERS, params)
@@ -81,21 +83,21 @@ def _blank_stored(cur: Cursor, params: dict[str, object], row_hash: str) -> None
 
 
 def blank_erased(conn: Connection, partner_id: int, race_id: int) -> int:
-    """Blank the partner's registrations of a race that are noted, and return how many."""
+    """Blank the partner's recorded registrations of a race, and return how many."""
     with conn.cursor() as cur:
         cur.execute(_ERASE_OF_RACE, {"partner": partner_id, "race": race_id})
         return int(cur.rowcount)
 
 
 def blank_erased_entries(conn: Connection, partner_id: int) -> int:
-    """Blank the places of noted registrations in the partner's start lists, and return how many."""
+    """Blank the entries of recorded registrations in the partner's start lists, and return how many."""
     with conn.cursor() as cur:
         cur.execute(ERASE_ENTRIES, {"partner": partner_id})
         return int(cur.rowcount)
 
 
 def rewrite(columns: dict[str, str], which: str) -> str:
-    """Return an UPDATE of the registrations of one partner (`t`) that leaves alone what is blank already."""
+    """Return an UPDATE of the registrations of one partner (`t`) that skips those already blank."""
     held = ", ".join(comparable(name, f"t.{name}") for name in columns)
     new = ", ".join(comparable(name, f"b.{name}") for name in columns)
     return f"""
@@ -110,10 +112,10 @@ WHERE t.id = b.id AND ({held}) IS DISTINCT FROM ({new})
 
 
 ERASE = rewrite(without_person("t"), is_erased("t"))
-"""SQL, parameter `partner`: blanks the registrations that are noted."""
+"""SQL, parameter `partner`: blanks the recorded registrations."""
 _ERASE_OF_RACE = rewrite(without_person("t"), f"{is_erased('t')} AND t.race_id = %(race)s")
 _ENTRY = entry_without_person()
-# As a rebuild makes them of blank registrations; one follows, since these have changed.
+# As a rebuild makes them from blank registrations. A rebuild follows, because these have changed.
 ERASE_ENTRIES = f"""
 UPDATE start_list_entries t SET {assignments(_ENTRY)}, changed_at = now()
 WHERE t.timing_partner_id = %(partner)s AND num_nonnulls({", ".join(_ENTRY)}) > 0
@@ -135,7 +137,7 @@ SELECT EXISTS (
         SELECT FROM participants_stage s JOIN erased_registrations x USING (registration_id)
         JOIN erased_users u ON u.user_id = s.user_id WHERE {_IS_HERE} AND s.user_id <> x.user_id)
 """
-"""A registration that was sent with another account of the person has that account's older ones looked up."""
+"""SQL: whether a stored registration is to be blanked, or one arrived with another account of the person."""
 
 # An account with which RunSignup sends a registration of an erased person is theirs too: two accounts were merged.
 _NOTE_MERGED_ACCOUNTS = f"""
@@ -165,12 +167,12 @@ WHERE coalesce(u.timing_partner_id, p.timing_partner_id) = p.timing_partner_id
 GROUP BY 1, 2
 ON CONFLICT DO NOTHING
 """
-# So that the account's registrations are looked up once.
+# So that the account's registrations are searched only once.
 _NOTE_ACCOUNT = f"""
 UPDATE erased_registrations x SET user_id = s.user_id FROM participants_stage s
 WHERE x.registration_id = s.registration_id AND NOT x.via_transfer AND {_IS_HERE} AND s.user_id <> x.user_id
 """
-# From what is staged and from what is stored: the transfers of a chain come in any order.
+# From what is staged and from what is stored: the transfers of a chain arrive in any order.
 _NOTE_TRANSFERS = f"""
 INSERT INTO erased_registrations ({_COLUMNS})
 SELECT r.new_registration_id, x.timing_partner_id, max(x.erased_at), max(x.erased_user_id),
@@ -185,7 +187,7 @@ WHERE r.new_registration_id IS NOT NULL AND {_IS_HERE} AND {is_same_person("x", 
 GROUP BY 1, 2
 ON CONFLICT DO NOTHING
 """
-# Known to be the person's by the account, it is so whatever account it is sent with later.
+# Once the account shows that it is the person's, it stays so whatever account it is sent with later.
 _CONFIRM_TRANSFERS = f"""
 UPDATE erased_registrations x SET via_transfer = false FROM participants_stage s
 WHERE x.registration_id = s.registration_id AND x.via_transfer AND {_IS_HERE}
@@ -196,7 +198,7 @@ UPDATE erased_registrations x SET via_transfer = false FROM runsignup_participan
 WHERE x.via_transfer AND {_IS_HERE} AND t.timing_partner_id = %(partner)s AND t.registration_id = x.registration_id
     AND t.user_id IS NOT NULL AND {is_same_person("x", "t")}
 """
-# Of a full pass that has counted them: pages come in order of numbers, the removed ones after all pages.
+# For a full pass that has counted them: pages arrive in order of id, the removed ones after all pages.
 _RECOUNT = f"""
 UPDATE pass_counts c SET hash = c.hash {{sign}} r.hash
 FROM (

@@ -1,4 +1,4 @@
-"""When an event is upcoming, in its window, over, or still owed a closing read: one declaration, as constants and as SQL.
+"""When an event is upcoming, in its window, over, or due for a closing read: one declaration, as constants and as SQL.
 
 `sync.cadence` decides the same in Python from the same constants, and a test compares both. `e` is a row of
 runsignup_events, `k` the partner's row of event_cursors for it, `%(now)s` the present.
@@ -9,23 +9,27 @@ runsignup_events, `k` the partner's row of event_cursors for it, `%(now)s` the p
 import datetime as dt
 
 POST_EVENT_GRACE = dt.timedelta(hours=1)
-"""How long after its end an event is still synced: late bibs and corrections."""
+"""How long after its end an event is still synced, for late bibs and corrections."""
 CORRECTIONS_AFTER = dt.timedelta(hours=24)
 """How long after it was over an event is read in full once more, for corrections."""
 CLOSING_READ_WITHIN = dt.timedelta(days=365)
 """How long an event stays due for its closing reads. RunSignup's terms limit requests to one year back."""
 FIRST_READ_WITHIN = dt.timedelta(days=7)
-"""How long after it was over an event that was never read is still read without a backfill. It covers an event that was
-added while the hub was down."""
+"""How long after it was over an event that was never read is still read without a backfill.
+
+It covers an event that was added while the hub was down.
+"""
 WINDOW_BEFORE = dt.timedelta(hours=4)
 """How long before its start an event enters its window, in which the watch polls it."""
 DAY_BEFORE = dt.timedelta(hours=24)
 LONGEST_WATCHED = dt.timedelta(days=3)
-"""An event longer than this is a virtual one, open for weeks: it is watched on its first day, then read like one that
-starts within the day."""
+"""Longest event that is watched throughout. A longer one is a virtual event, open for weeks.
+
+Such an event is watched on its first day, then read like one that starts within the day.
+"""
 
 AHEAD_TOLERANCE = dt.timedelta(minutes=5)
-"""A stamp later than the present by more than this was written by a clock that was wrong. It is never taken for recent."""
+"""A stamp later than the present by more than this was written by a wrong clock. It never counts as recent."""
 
 
 def _interval(span: dt.timedelta) -> str:
@@ -44,7 +48,7 @@ coalesce({OVER_AT} <= %(now)s AND {OVER_AT} > %(now)s - {_interval(CLOSING_READ_
     ELSE k.last_full_at < {OVER_AT} + {_interval(CORRECTIONS_AFTER)}
         AND {OVER_AT} + {_interval(CORRECTIONS_AFTER)} <= %(now)s END, false)
 """
-"""SQL: whether the event is over and owed a full read that begins after that, or to repeat one that did not succeed."""
+"""SQL: whether the event is over and due for a full read that begins after that, or for repeating a failed one."""
 IS_DUE = f"({IS_UPCOMING} OR {NEEDS_CLOSING_READ})"
 """SQL: whether the event is to be read, now or later."""
 IS_DUE_AT_ANY = f"({IS_DUE} OR {IS_DUE.replace('%(now)s', '%(latest)s')})"

@@ -1,4 +1,4 @@
-"""Races, events and who sees them, as rows."""
+"""Races, events and the partners with access to them, as rows."""
 
 import datetime as dt
 import json
@@ -12,7 +12,7 @@ from rsu_pipeline.warehouse import race_locks
 from rsu_pipeline.warehouse.event_times import IS_UPCOMING
 
 Access = Literal["granted", "denied", "not_found"]
-"""What RunSignup answered when a partner asked for a race's participants."""
+"""RunSignup's answer to a partner's request for a race's participants."""
 
 RACE_COLUMNS = (
     "race_id name description last_date last_end_date next_date next_end_date created last_modified is_draft_race"
@@ -28,7 +28,7 @@ EVENT_COLUMNS = (
 
 @dataclass(frozen=True)
 class Written:
-    """How many rows a statement made, changed, and found as they should be."""
+    """Counts of rows that a statement inserted, updated, and left unchanged."""
 
     inserted: int
     updated: int
@@ -37,8 +37,11 @@ class Written:
 
 @dataclass(frozen=True)
 class StoredEvent:
-    """What planning needs of an event. `starts_at` and `ends_at` are instants; `lost` tells that the partner cannot read the
-    race any more, `refused_at` when RunSignup last refused this event while it answered for others of the race."""
+    """What planning needs of an event.
+
+    `starts_at` and `ends_at` are instants. `lost` means that the partner cannot read the race any more. `refused_at` is when
+    RunSignup last refused this event while it answered for others of the race.
+    """
 
     event_id: int
     race_id: int
@@ -54,8 +57,10 @@ class StoredEvent:
 
 @dataclass(frozen=True)
 class AccessCandidate:
-    """A race by which a credential can be tried, with an event to ask for. `was_readable` says that the partner's last
-    attempt at it succeeded, `is_upcoming` that an event of it is not over."""
+    """A race with which a credential can be verified, with an event to request.
+
+    `was_readable` means that the partner's last attempt at it succeeded, `is_upcoming` that an event of it is not over.
+    """
 
     race_id: int
     event_id: int
@@ -65,7 +70,7 @@ class AccessCandidate:
 
 
 def store_races(conn: Connection, partner_id: int, key: str, races: Sequence[Mapping[str, object]]) -> Written:
-    """Upserts races (dicts of RACE_COLUMNS) and the partner's links to them."""
+    """Upsert races (dicts of RACE_COLUMNS) and the partner's links to them."""
     written = _upsert(conn, "runsignup_races", "race_id", RACE_COLUMNS, races, partner_id, key)
     with conn.cursor() as cur:
         cur.execute(
@@ -78,7 +83,7 @@ def store_races(conn: Connection, partner_id: int, key: str, races: Sequence[Map
 
 
 def store_events(conn: Connection, partner_id: int, key: str, events: Sequence[Mapping[str, object]]) -> Written:
-    """Upserts events (dicts of EVENT_COLUMNS); their races must be there."""
+    """Upsert events (dicts of EVENT_COLUMNS). Their races must be stored."""
     with conn.cursor() as cur:
         for wanted in (_WANT_CONTACT_AGAIN, _WANT_MOVED):
             cur.execute(wanted, {"rows": json.dumps(list(events))})
@@ -94,12 +99,15 @@ def _upsert(
     partner_id: int,
     key: str,
 ) -> Written:
-    """One statement for all rows; a row that is as it should be is not written again. The partner and the key stay
-    those of whoever brought the row first, lest a race that two partners share be rewritten at every turn."""
+    """Upsert all rows in one statement. An unchanged row is not rewritten.
+
+    The partner and the key stay those of the first partner that brought the row, so that a race that two partners share is
+    not rewritten by every sync.
+    """
     names = ", ".join(columns)
     changes = ", ".join(f"{name} = excluded.{name}" for name in columns if name != identity)
     theirs, ours = (", ".join(f"{alias}.{name}" for name in columns) for alias in ("c", "o"))
-    # A race's detail has members that its listing lacks: what one answer brought stays when the other is stored.
+    # A race's detail has fields that its listing lacks: what one response brought stays when the other is stored.
     combined = ", ".join(
         "coalesce(o.payload, '{}') || i.payload" if name == "payload" else f"i.{name}" for name in columns
     )
@@ -128,14 +136,14 @@ def _upsert(
 
 
 def known_races(conn: Connection, partner_id: int) -> set[int]:
-    """The races RunSignup has listed for the partner so far."""
+    """Return the races RunSignup has listed for the partner so far."""
     with conn.cursor() as cur:
         cur.execute("SELECT race_id FROM partner_races WHERE timing_partner_id = %s", (partner_id,))
         return {race_id for (race_id,) in cur.fetchall()}
 
 
 def listed_races(conn: Connection, partner_id: int) -> set[int]:
-    """Return the races that the partner's last listing had."""
+    """Return the races of the partner's last listing."""
     with conn.cursor() as cur:
         cur.execute(
             "SELECT race_id FROM partner_races WHERE timing_partner_id = %s AND unlisted_at IS NULL", (partner_id,)
@@ -145,15 +153,17 @@ def listed_races(conn: Connection, partner_id: int) -> set[int]:
 
 @dataclass(frozen=True)
 class StoredDetail:
-    """What is known of a race's full detail: the race's `last_modified` in it (Eastern wall time), and when RunSignup
-    answered with it. None: not known."""
+    """What is known of a race's full detail.
+
+    `as_of` is the race's `last_modified` in it (Eastern wall time), and `read_at` when RunSignup returned it. None: not known.
+    """
 
     as_of: dt.datetime | None
     read_at: dt.datetime | None
 
 
 def stored_details(conn: Connection, race_ids: Sequence[int]) -> dict[int, StoredDetail]:
-    """Return, of these races, those whose full detail was read, for whichever partner."""
+    """Return those of these races whose full detail was read, for any partner."""
     with conn.cursor() as cur:
         cur.execute(
             "SELECT race_id, detail_as_of, detail_read_at FROM runsignup_races"
@@ -164,7 +174,7 @@ def stored_details(conn: Connection, race_ids: Sequence[int]) -> dict[int, Store
 
 
 def note_detail_read(conn: Connection, race_id: int, read_at: dt.datetime) -> None:
-    """Record when RunSignup answered with the race's full detail."""
+    """Record when RunSignup returned the race's full detail."""
     with conn.cursor() as cur:
         cur.execute("UPDATE runsignup_races SET detail_read_at = %s WHERE race_id = %s", (read_at, race_id))
 
@@ -184,7 +194,7 @@ def note_listed(conn: Connection, partner_id: int, number: int) -> None:
 
 
 def mark_unlisted(conn: Connection, partner_id: int, listed: Sequence[int]) -> int:
-    """Marks the partner's races that a complete listing no longer has, and returns how many are new among them."""
+    """Mark the partner's races that a complete listing no longer has, and return how many are newly marked."""
     with conn.cursor() as cur:
         cur.execute(
             "UPDATE partner_races SET unlisted_at = now(), check_at = NULL"
@@ -196,7 +206,7 @@ def mark_unlisted(conn: Connection, partner_id: int, listed: Sequence[int]) -> i
 
 @dataclass(frozen=True)
 class VanishedEvent:
-    """An event that is stored and that its race's detail lacks: since when (None: this detail is the first)."""
+    """A stored event that its race's detail lacks, with the time since then (None: this detail is the first)."""
 
     event_id: int
     vanished_at: dt.datetime | None
@@ -214,7 +224,7 @@ def events_not_in(conn: Connection, race_id: int, present: Sequence[int]) -> lis
 
 
 def races_with_vanished(conn: Connection, partner_id: int) -> list[int]:
-    """Return the partner's races with an event that their detail lacked and of which nothing else says that it is gone."""
+    """Return the partner's races with an event that their detail lacked and that no second answer has confirmed as gone."""
     with conn.cursor() as cur:
         cur.execute(
             "SELECT DISTINCT race_id FROM partner_races l JOIN runsignup_events e USING (race_id)"
@@ -227,8 +237,7 @@ def races_with_vanished(conn: Connection, partner_id: int) -> list[int]:
 def mark_vanished(
     conn: Connection, race_id: int, *, gone: Sequence[int], unsettled: Sequence[int], now: dt.datetime
 ) -> None:
-    """Record what became of the race's events that its detail lacks: `gone` for certain, or `unsettled`. Of the others
-    nothing is to be settled any more."""
+    """Record the race's events that its detail lacks as `gone`, or as `unsettled`. Nothing is unsettled for its others."""
     with conn.cursor() as cur:
         cur.execute(
             """
@@ -243,8 +252,10 @@ def mark_vanished(
 
 
 def mark_detail(conn: Connection, race_id: int, *, is_settled: bool) -> None:
-    """Record that the race's full detail has been stored as of its present `last_modified`; one that left something unsettled
-    stays due."""
+    """Record that the race's full detail has been stored as of its present `last_modified`.
+
+    A detail that left something unsettled stays due.
+    """
     with conn.cursor() as cur:
         cur.execute(
             "UPDATE runsignup_races SET detail_as_of = CASE WHEN %s THEN last_modified END WHERE race_id = %s",
@@ -253,8 +264,7 @@ def mark_detail(conn: Connection, race_id: int, *, is_settled: bool) -> None:
 
 
 def set_access(conn: Connection, partner_id: int, race_id: int, access: Access, now: dt.datetime) -> bool:
-    """Record what RunSignup answered for the race, and return whether that is news. A race that could be read is no longer
-    lost."""
+    """Record RunSignup's answer for the race, and return whether it changed anything. A readable race is no longer lost."""
     with conn.cursor() as cur:
         cur.execute(
             """
@@ -306,7 +316,7 @@ def forget_refused(conn: Connection, partner_id: int, event_ids: Sequence[int]) 
 
 
 def events_of(conn: Connection, partner_id: int) -> list[StoredEvent]:
-    """Every event of the partner's races that RunSignup still has, past ones too."""
+    """Return every event of the partner's races that RunSignup still has, past ones included."""
     with conn.cursor() as cur:
         cur.execute(
             """
@@ -325,7 +335,7 @@ def events_of(conn: Connection, partner_id: int) -> list[StoredEvent]:
 
 
 def replace_plan(conn: Connection, partner_id: int, rows: Sequence[Mapping[str, object]]) -> None:
-    """Sets the partner's rows of `future_events`."""
+    """Replace the partner's rows of `future_events`."""
     race_locks.wait_for_turn(conn, partner_id)
     with conn.cursor() as cur:
         cur.execute("DELETE FROM future_events WHERE timing_partner_id = %s", (partner_id,))
@@ -339,14 +349,14 @@ def replace_plan(conn: Connection, partner_id: int, rows: Sequence[Mapping[str, 
         )
 
 
-# The registrations of an event that was moved have the race that it is in now, past ones too.
+# The registrations of an event that was moved have the race that it is in now, past ones included.
 _WANT_MOVED = """
 UPDATE event_cursors c SET needs_full = 'moved to another race', last_full_at = to_timestamp(0)
 FROM jsonb_populate_recordset(NULL::runsignup_events, %(rows)s::jsonb) i JOIN runsignup_events e USING (event_id)
 WHERE c.event_id = i.event_id AND e.race_id <> i.race_id
 """
 
-# An incremental read would not bring what did not change at RunSignup.
+# An incremental read would not return what did not change at RunSignup.
 _WANT_CONTACT_AGAIN = """
 UPDATE event_cursors c SET needs_full = 'moved ahead after its contact data was purged'
 FROM contact_retention r, jsonb_populate_recordset(NULL::runsignup_events, %(rows)s::jsonb) i

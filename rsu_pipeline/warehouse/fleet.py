@@ -1,4 +1,4 @@
-"""All partners at once: who is to be synced, which races there are to be read, and when each was last tried."""
+"""All partners at once: which to sync, which races to read, and when each was last tried."""
 
 import datetime as dt
 from collections.abc import Sequence
@@ -11,10 +11,12 @@ from rsu_pipeline.warehouse.credentials import PROVIDER
 from rsu_pipeline.warehouse.event_times import AHEAD_TOLERANCE, IS_DUE_AT_ANY, is_in_window
 
 REJECTED_RETRY_AFTER = dt.timedelta(minutes=5)
-"""How long a rejected credential is left alone unless it changes. The next visit then asks again, so that access which
-returns on a race morning is noticed within minutes."""
+"""How long a rejected credential is not tried unless it changes.
 
-# Partners that are to be synced: switched on, with a credential that RunSignup did not reject just now.
+The next sync then tries it again, so that access which returns on a race morning is noticed within minutes.
+"""
+
+# Partners to sync: enabled, with a credential that RunSignup did not reject a moment ago.
 ACTIVE = """
 FROM timing_partners t
 JOIN partner_provider_credentials c USING (timing_partner_id)
@@ -31,13 +33,12 @@ t.disabled_at IS NULL AND t.partition_key IS NOT NULL
 IS_READ = "l.lost_at IS NULL AND e.gone_at IS NULL"
 
 CALL_BUDGET = "coalesce(c.api_key_id, -c.timing_partner_id)"
-"""The call budget a credential draws on: its API key's number, or minus the partner's while the key has none."""
+"""The call budget of a credential: its API key's number, or minus the partner's id while the key has none."""
 
 
 @dataclass(frozen=True)
 class FleetPartner:
-    """A partner that is to be synced. `listed_at` is when a run last read its listing or tried, `failed` whether the last
-    try failed."""
+    """A partner to sync. `listed_at` is when a run last tried its listing, `failed` whether that attempt failed."""
 
     partner_id: int
     key: str
@@ -50,8 +51,8 @@ class FleetRace:
     """A race of such a partner.
 
     `times` are the (start, end) instants of its events that are due for reads: upcoming ones, and those that are over and
-    owed a closing read; `registrations` is how many each had at its last full read. `tried_at` is when a run last read each of
-    these events or tried, `failed` whether the race's last try failed. Partners with the same `call_budget_id` share one API
+    due for a closing read. `registrations` is how many each had at its last full read. `tried_at` is when a run last tried each
+    of these events, `failed` whether the race's last attempt failed. Partners with the same `call_budget_id` share one API
     key and its calls.
     """
 
@@ -66,8 +67,10 @@ class FleetRace:
 
 
 def partners_to_sync(conn: Connection, now: dt.datetime, also: Sequence[dt.datetime] = ()) -> list[FleetPartner]:
-    """Every partner that is to be synced, in order of number. `also` are further moments that may be the present; a try
-    that is dated in the future is passed over."""
+    """Return every partner to sync, in order of id.
+
+    `also` are further moments that may be the present. An attempt that is dated in the future is ignored.
+    """
     with conn.cursor() as cur:
         cur.execute(
             f"""
@@ -87,8 +90,10 @@ def partners_to_sync(conn: Connection, now: dt.datetime, also: Sequence[dt.datet
 
 
 def races_to_read(conn: Connection, now: dt.datetime, also: Sequence[dt.datetime] = ()) -> list[FleetRace]:
-    """Every race of those partners that has an event which is upcoming at `now`, or over and owed a closing read. `also` as
-    in partners_to_sync."""
+    """Return every race of those partners with an event that is upcoming at `now`, or over and due for a closing read.
+
+    `also` is as in partners_to_sync.
+    """
     latest = max((now, *also))
     with conn.cursor() as cur:
         cur.execute(
@@ -160,8 +165,9 @@ def races_to_read(conn: Connection, now: dt.datetime, also: Sequence[dt.datetime
 
 
 def has_race_in_window(conn: Connection, api_key_id: int | None, *, within: float = 0.0) -> bool:
-    """Return whether any race that the watch polls is in its window, or enters it within so many seconds, by the
-    database's clock. Ends the transaction.
+    """Return whether a race that the watch polls is in its window, or enters it within `within` seconds. Ends the transaction.
+
+    The database's clock decides.
 
     Args:
         conn: a session at the hub's database.
@@ -190,5 +196,5 @@ def has_race_in_window(conn: Connection, api_key_id: int | None, *, within: floa
 
 
 def _last_try(read_at: dt.datetime | None, tried_at: dt.datetime | None, latest: dt.datetime) -> dt.datetime | None:
-    """Return the later of two times, of those that are not in the future."""
+    """Return the later of two times, ignoring those in the future."""
     return max((time for time in (read_at, tried_at) if time is not None and time <= latest), default=None)

@@ -1,5 +1,8 @@
-"""Facts that should hold of all partners' rows at once, each asked by one statement: both sides in numbers, and a sample
-of what breaks it. Samples name partition keys and RunSignup's numbers, never a person."""
+"""Facts that must be true of all partners' rows, each checked by one statement.
+
+Each result has both sides in numbers and a sample of what breaks the fact. Samples name partition keys and RunSignup ids,
+never a person.
+"""
 
 from dataclasses import dataclass
 from typing import Any
@@ -13,8 +16,7 @@ Sample = list[dict[str, Any]]
 
 @dataclass(frozen=True)
 class Duplicates:
-    """Rows stored beside the registrations they are of, `doubled` registrations having more than one; whether the unique
-    index is there and valid."""
+    """Stored rows and their registrations, `doubled` of which have more than one row, and whether the unique index is valid."""
 
     rows: int
     registrations: int
@@ -24,8 +26,7 @@ class Duplicates:
 
 
 def duplicates(conn: Connection, sample: int) -> Duplicates:
-    """Counts the rows as they lie in the table, since an index that is damaged would not tell of it. Ends the
-    transaction."""
+    """Count the rows of the table itself, because a damaged index would hide duplicates. Ends the transaction."""
     with conn.cursor() as cur:
         for way in ("indexscan", "indexonlyscan", "bitmapscan"):
             cur.execute(f"SET LOCAL enable_{way} = off")
@@ -67,8 +68,11 @@ def duplicates(conn: Connection, sample: int) -> Duplicates:
 
 @dataclass(frozen=True)
 class Replay:
-    """Bib changes in the log and the registrations they are of; those `wrong` for which first bib and log do not give today's;
-    active registrations without an entry, `unlogged` those of them whose bib is not the first."""
+    """The replay of the bib log.
+
+    It counts the changes and their registrations, those `wrong` because first bib and log do not give today's bib, and active
+    registrations without an entry, `unlogged` of which do not have their first bib.
+    """
 
     changes: int
     registrations: int
@@ -79,8 +83,11 @@ class Replay:
 
 
 def replay(conn: Connection, sample: int) -> Replay:
-    """Replays the bib log of all partners: each change begins with the bib before it, the first with the bib the row came
-    with, and the last leaves the bib that an active registration has. Without an entry the bib is still the first."""
+    """Replay the bib log of all partners.
+
+    Each change begins with the bib before it, the first one with the bib the row arrived with, and the last leaves the bib that
+    an active registration has. Without an entry the bib is still the first.
+    """
     with conn.cursor() as cur:
         cur.execute(
             """
@@ -123,8 +130,11 @@ def replay(conn: Connection, sample: int) -> Replay:
 
 @dataclass(frozen=True)
 class Equality:
-    """The last comparison of each event ahead that was ever read in full, over all partners. `explained` are events that
-    cannot be equal since rows or removals are held back; they are not among the `unequal`."""
+    """The last comparison of each upcoming event that was ever read in full, over all partners.
+
+    `explained` are events that cannot be equal because rows are quarantined or removals are pending confirmation. They are not
+    among the `unequal`.
+    """
 
     events: int
     rows_sent: int
@@ -135,7 +145,7 @@ class Equality:
 
 
 def equality(conn: Connection, sample: int) -> Equality:
-    """The equality proofs (see `proof`) of all partners that are switched on."""
+    """Return the reconciliations (see `proof`) of all enabled partners."""
     with conn.cursor() as cur:
         cur.execute(
             f"""
@@ -162,7 +172,7 @@ def equality(conn: Connection, sample: int) -> Equality:
 
 @dataclass(frozen=True)
 class HeldBack:
-    """Registrations in quarantine that have not come through since: held back whole, or stored with members left NULL."""
+    """Unresolved quarantined rows: not stored at all, or stored with fields left NULL."""
 
     held_back: int
     with_faults: int
@@ -171,7 +181,7 @@ class HeldBack:
 
 
 def held_back(conn: Connection, sample: int) -> HeldBack:
-    """What is held back of all partners that are switched on. The sample gives no reasons: they may quote the row."""
+    """Return the quarantined rows of all enabled partners. The sample has no reasons, because they may quote the row."""
     with conn.cursor() as cur:
         cur.execute(
             """

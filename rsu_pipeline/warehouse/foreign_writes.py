@@ -1,4 +1,4 @@
-"""Writes of other programs to the hub's data, as triggers note them, and whether they are repaired.
+"""Writes of other programs to the hub's data, as triggers record them, and whether they are repaired.
 
 A full read repairs what another program wrote. So every upcoming event that was last read in full before such a write is read in
 full again, and the write is open until all are.
@@ -12,21 +12,21 @@ from psycopg2.extensions import connection as Connection
 REASON = "another program wrote to the tables"
 """Why an event is read in full."""
 SHOWN_FOR = dt.timedelta(days=1)
-"""How long a write is shown at least, however soon it is repaired."""
+"""How long a write is shown at least, even if it is repaired sooner."""
 REPEATED_AFTER = dt.timedelta(hours=1)
-"""How often an event is read in full at most while another program keeps writing."""
+"""The shortest time between two full reads of an event while another program keeps writing."""
 
 NEEDS_FULL = f"""
 CASE WHEN c.last_full_at < (SELECT max(last_at) FROM foreign_writes)
         AND c.last_full_at < now() - interval '{REPEATED_AFTER.seconds} seconds'
     THEN '{REASON}' END
 """
-"""SQL: why an event (c of event_cursors) must be read in full since another program wrote; NULL when it need not."""
+"""SQL: why an event (c of event_cursors) must be read in full after another program wrote, or NULL if it need not."""
 
 
 @dataclass(frozen=True)
 class ForeignWrite:
-    """One program's writes of one kind to a table that are open: see table foreign_writes."""
+    """One program's open writes of one kind to a table. See table foreign_writes."""
 
     table_name: str
     operation: str
@@ -48,8 +48,11 @@ class ForeignWrite:
 
 @dataclass(frozen=True)
 class Findings:
-    """Open writes, the newest first; upcoming events that wait for the full read which repairs them; registrations of a race
-    that their partner does not have, which no read repairs."""
+    """Open writes, newest first, with what they leave to repair.
+
+    These are upcoming events that wait for the full read which repairs them, and registrations of a race that their partner does
+    not have, which no read repairs.
+    """
 
     writes: list[ForeignWrite]
     events_waiting: int
@@ -57,7 +60,7 @@ class Findings:
 
 
 def open_writes(conn: Connection, now: dt.datetime) -> list[ForeignWrite]:
-    """Return the writes of the last day, and older ones while an upcoming event waits to be read in full since."""
+    """Return the writes of the last day, and older ones while an upcoming event waits for its full read since."""
     with conn.cursor() as cur:
         cur.execute(
             """
@@ -75,7 +78,7 @@ def open_writes(conn: Connection, now: dt.datetime) -> list[ForeignWrite]:
 
 
 def find(conn: Connection, now: dt.datetime) -> Findings:
-    """Return the open writes and what they leave to repair. Reads through the registrations."""
+    """Return the open writes and what they leave to repair. Scans the registrations."""
     writes = open_writes(conn, now)
     with conn.cursor() as cur:
         cur.execute(

@@ -1,5 +1,7 @@
-"""The whole fleet at a glance: a row for each partner, when each event ahead was last read, and the facts that should hold
-of all partners at once. Every question is one statement, whatever the number of partners."""
+"""The health of the whole fleet: a row per partner, and when each upcoming event was last read.
+
+Every query is one statement, for any number of partners.
+"""
 
 import datetime as dt
 from dataclasses import dataclass
@@ -17,11 +19,14 @@ CredentialState = Literal["off", "none", "incomplete", "refused", "untried", "wo
 
 @dataclass(frozen=True)
 class PartnerHealth:
-    """A partner in figures. `credential` is off for a partner that is switched off, incomplete for one whose key or secret
-    is blank. `failures` counts what failed at its last try: races with events ahead, the listing, and past editions.
-    `changed` and the bibs are of the last 24 hours, bib seconds run from RunSignup's change to the row here; they are None
-    where nothing changed. `past_events` is None when no history was asked for. `calls` are those of the last hour with the
-    partner's API key: partners with the same `call_budget_id` share the key, and have the same."""
+    """A partner in figures.
+
+    `credential` is off for a disabled partner, incomplete for one whose key or secret is blank. `failures` counts what failed at
+    its last attempt: races with upcoming events, the listing, and past editions. `changed` and the bibs are of the last 24 hours.
+    Bib seconds run from RunSignup's change to the stored row, and are None if nothing changed. `past_events` is None if no backfill
+    was requested. `calls` are those of the last hour with the partner's API key: partners with the same `call_budget_id` share the
+    key, and have the same.
+    """
 
     partner_id: int
     key: str | None
@@ -45,11 +50,11 @@ class PartnerHealth:
 
     @property
     def is_synced(self) -> bool:
-        """Whether anybody means this partner to be synced: a refused credential is to be mended, not forgotten."""
+        """Whether this partner is to be synced. A rejected credential is to be corrected, not ignored."""
         return self.key is not None and self.credential in ("refused", "untried", "works")
 
 
-# As fleet.races_to_read has it: events that are due for reads, of races that are listed or can be read.
+# As in fleet.races_to_read: events that are due for reads, of races that are listed or can be read.
 _AHEAD = f"""
 l.lost_at IS NULL AND e.gone_at IS NULL
     AND ({IS_UPCOMING} OR {NEEDS_CLOSING_READ})
@@ -146,7 +151,7 @@ ORDER BY t.timing_partner_id
 
 
 def partners(conn: Connection, now: dt.datetime) -> list[PartnerHealth]:
-    """Every partner, in order of number, those that are switched off too."""
+    """Return every partner, in order of id, disabled ones included."""
     with conn.cursor() as cur:
         cur.execute(_PARTNERS, {"provider": PROVIDER, "now": now})
         return [PartnerHealth(*row) for row in cur.fetchall()]
@@ -154,9 +159,11 @@ def partners(conn: Connection, now: dt.datetime) -> list[PartnerHealth]:
 
 @dataclass(frozen=True)
 class EventRead:
-    """An event ahead of a partner that is meant to be synced. `read_at` is None when it was never read to its end,
-    `known_since` is when both the event and the present credential were known. Partners with the same `call_budget_id` share
-    one API key and its calls."""
+    """An upcoming event of a partner that is to be synced.
+
+    `read_at` is None if it was never read to its end, `known_since` is when both the event and the present credential were known.
+    Partners with the same `call_budget_id` share one API key and its calls.
+    """
 
     partner_id: int
     key: str
@@ -186,15 +193,14 @@ ORDER BY t.timing_partner_id, l.race_id, e.event_id
 
 
 def event_reads(conn: Connection, now: dt.datetime) -> list[EventRead]:
-    """Every event that is upcoming at `now` or owed a closing read, of every partner that is meant to be synced."""
+    """Return every event that is upcoming at `now` or due for a closing read, of every partner to sync."""
     with conn.cursor() as cur:
         cur.execute(_EVENT_READS, {"provider": PROVIDER, "now": now})
         return [EventRead(*row) for row in cur.fetchall()]
 
 
 def bibs_by_hour(conn: Connection, now: dt.datetime) -> list[tuple[dt.datetime, int, float | None]]:
-    """Of each of the last 24 hours in which bibs changed: its beginning, how many, and the seconds within which 95 % of
-    them were here."""
+    """Return, for each of the last 24 hours with bib changes, its beginning, their count, and their 95th percentile of seconds."""
     with conn.cursor() as cur:
         cur.execute(
             """

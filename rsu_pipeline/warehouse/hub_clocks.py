@@ -1,4 +1,4 @@
-"""The hubs' clocks as they were last compared with the database's and RunSignup's: one row for each machine."""
+"""The hubs' clocks as last compared with the database's and RunSignup's: one row per machine."""
 
 import datetime as dt
 from dataclasses import dataclass
@@ -15,8 +15,10 @@ KEPT = dt.timedelta(days=7)
 
 @dataclass(frozen=True)
 class HubClock:
-    """A row: how many seconds RunSignup's clock and the database's were ahead of this hub's, less than nothing for behind.
-    `runsignup_seconds` is None where its answers had no usable `Date`."""
+    """A row: the seconds by which RunSignup's clock and the database's were ahead of this hub's, negative for behind.
+
+    `runsignup_seconds` is None if its responses had no usable `Date`.
+    """
 
     hub: str
     observed_at: dt.datetime
@@ -24,7 +26,7 @@ class HubClock:
     database_seconds: float
 
     def repeats(self, other: "HubClock | None") -> bool:
-        """Return whether an earlier row says the same, so that this one need not be stored."""
+        """Return whether an earlier row has the same values, so that this one need not be stored."""
         if other is None or not dt.timedelta(0) <= self.observed_at - other.observed_at < STORED_EVERY:
             return False
         if self.runsignup_seconds is None or other.runsignup_seconds is None:
@@ -36,7 +38,7 @@ class HubClock:
 
 
 def database_now(conn: Connection) -> float:
-    """Return the database's clock, Unix seconds."""
+    """Return the database's clock in Unix seconds."""
     with conn.cursor() as cur:
         cur.execute("SELECT extract(epoch FROM clock_timestamp())::float")
         (now,) = cur.fetchone() or (0.0,)
@@ -44,12 +46,12 @@ def database_now(conn: Connection) -> float:
 
 
 def of_hub(conn: Connection, hub: str, within: dt.timedelta) -> HubClock | None:
-    """Return this hub's row, None where there is none of late."""
+    """Return this hub's recent row, or None."""
     return next((item for item in recent(conn, within) if item.hub == hub), None)
 
 
 def recent(conn: Connection, within: dt.timedelta) -> list[HubClock]:
-    """Return the rows of late, in order of the hubs' names."""
+    """Return the recent rows, in order of the hubs' names."""
     with conn.cursor() as cur:
         cur.execute(
             "SELECT hub, observed_at, runsignup_seconds, database_seconds FROM hub_clocks"
@@ -60,7 +62,7 @@ def recent(conn: Connection, within: dt.timedelta) -> list[HubClock]:
 
 
 def store(conn: Connection, item: HubClock) -> None:
-    """Store a hub's row, and forget hubs that are gone. In the caller's transaction."""
+    """Store a hub's row, and delete hubs that are gone. Runs in the caller's transaction."""
     with conn.cursor() as cur:
         cur.execute(
             "INSERT INTO hub_clocks (hub, observed_at, runsignup_seconds, database_seconds) VALUES (%s, %s, %s, %s)"

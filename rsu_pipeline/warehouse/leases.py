@@ -1,14 +1,14 @@
-"""Leases: a process that stands still loses its sessions, and with them its locks and its slots in flight.
+"""Leases: a process that is stopped loses its sessions, and with them its locks and its concurrency slots.
 
-A process that is stopped, or whose machine is paused, keeps its sessions open. PostgreSQL cannot tell it from one that
-waits for RunSignup. So each session that takes a lock or a slot also holds a shared advisory lock under its process's
+A process that is stopped, or whose machine is paused, keeps its sessions open. PostgreSQL cannot distinguish it from one that
+waits for RunSignup. So each session that acquires a lock or a slot also acquires a shared advisory lock under its process's
 number, and a thread of the process, the keeper, queries the database every few seconds on a session of its own under the
-same number. Where the time of that query, which pg_stat_activity shows, does not move, the process stands still. The
+same number. If the time of that query, which pg_stat_activity shows, does not change, the process is stopped. The
 keepers of all other processes see it and terminate its sessions. What it had not committed is rolled back, and when it
 wakes it cannot write.
 
 Silence is measured by the observer's own monotonic clock, from query to query. A clock that steps, the database's or the
-hub's, ends no session. An observer that stood still itself begins anew.
+hub's, ends no session. An observer that was stopped itself starts from scratch.
 """
 
 import contextlib
@@ -30,11 +30,11 @@ from rsu_pipeline.warehouse.advisory_locks import Kind
 PURPOSE = "lease"
 """The purpose of a keeper's session, for database.connect."""
 BEAT_SECONDS = 5.0
-"""How often a keeper shows that its process lives, and judges the others."""
+"""How often a keeper sends a heartbeat and checks those of the others."""
 SILENT_SECONDS = 35.0
-"""How long a process may be silent. With two beats more its locks and slots are free after 45 s."""
+"""How long a process may be silent. With two heartbeats more its locks and slots are free after 45 s."""
 TAKE_OVER_SECONDS = SILENT_SECONDS + 4 * BEAT_SECONDS
-"""How long to wait for the lock of a process that seems to stand still. A keeper that starts now ends it within this."""
+"""How long to wait for the lock of a process that seems to be stopped. A keeper that starts now ends it within this."""
 
 _LEASES = f"""
 FROM pg_locks l JOIN pg_stat_activity a USING (pid)
@@ -65,22 +65,22 @@ Sign = dt.datetime | None
 
 
 class Observer:
-    """Which processes are silent, judged from one look at their signs of life to the next."""
+    """Which processes are silent, from one observation of their heartbeats to the next."""
 
     def __init__(self) -> None:
         self._since: dict[int, tuple[Sign, float]] = {}
-        """By a process's number its last sign, and when that was first seen."""
+        """By a process's number its last heartbeat, and when that was first seen."""
         self._judged_at = float("-inf")
 
     def judge(self, signs: Mapping[int, Sign], now: float) -> list[int]:
-        """Return the numbers of the processes whose sign has not changed for SILENT_SECONDS.
+        """Return the numbers of the processes whose heartbeat has not changed for SILENT_SECONDS.
 
         Args:
-            signs: each process's newest sign of life, None where it has shown none yet.
+            signs: each process's newest heartbeat, None if it has sent none yet.
             now: the monotonic clock.
         """
         if now - self._judged_at > 3 * BEAT_SECONDS:
-            # This process stood still itself, or could not reach the database, and perhaps all others with it.
+            # This process was stopped itself, or could not reach the database, and perhaps all others with it.
             self._since = {}
         self._judged_at = now
         before = self._since
@@ -105,12 +105,12 @@ class Keeper:
         self._longest_pause = 0.0
 
     def hold(self, conn: Connection) -> None:
-        """Have the session end when this process stands still. Does nothing more for one that is held already."""
+        """Make the session end if this process stops. Does nothing for a session that is already registered."""
         if conn in self._held:
             return
         is_idle = conn.info.transaction_status == TRANSACTION_STATUS_IDLE
         with conn.cursor() as cur:
-            # Of the session, so that no rollback gives it back.
+            # A lock of the session, so that no rollback releases it.
             cur.execute("SELECT pg_advisory_lock_shared(%s, %s)", (Kind.LEASE, self._number))
         if is_idle and not conn.autocommit:
             conn.commit()
@@ -125,14 +125,14 @@ class Keeper:
             self._changed.notify_all()
 
     def observe(self, seconds: float) -> None:
-        """Judge other processes for so many seconds, though this one holds nothing."""
+        """Check other processes for this many seconds, even without a registered session."""
         with self._changed:
             self._observes_until = time.monotonic() + seconds
             self._start()
 
     def seconds_stood_still(self) -> float | None:
-        """Return for how long this process stood still, None when it was never long enough to lose its sessions."""
-        # In this order, since the keeper notes a pause before it notes the beat that ends it.
+        """Return how long this process was stopped, or None if it was never long enough to lose its sessions."""
+        # In this order, because the keeper records a pause before it records the heartbeat that ends it.
         present = time.monotonic() - self._beat_at if self._thread else 0.0
         longest = max(present, self._longest_pause)
         return longest if longest >= SILENT_SECONDS else None
@@ -178,8 +178,7 @@ class Keeper:
 
 
 def seconds_silent(cur: psycopg2.extensions.cursor, pid: int) -> float | None:
-    """Return how long ago the process of a session last showed that it lives, by the database's clock. None when the
-    session has no lease."""
+    """Return how long ago the process of a session sent its last heartbeat, by the database's clock, or None without a lease."""
     cur.execute(_SECONDS_SILENT, {"pid": pid})
     (seconds,) = cur.fetchone() or (None,)
     return None if seconds is None else float(seconds)
@@ -197,10 +196,10 @@ def _end_sessions(conn: Connection, number: int) -> None:
             cur.execute(_TERMINATE, {"number": number})
             names = [str(name) for name, _ in cur.fetchall()]
         except psycopg2.errors.InsufficientPrivilege as error:
-            _log.warning("A process stands still and keeps its locks: %s", error.diag.message_primary)
+            _log.warning("A process is stopped and keeps its locks: %s", error.diag.message_primary)
             return
     if names:
-        _log.warning("%r showed no sign of life for %.0f s: its sessions were ended.", names[0], SILENT_SECONDS)
+        _log.warning("%r sent no heartbeat for %.0f s: its sessions were ended.", names[0], SILENT_SECONDS)
 
 
 def _close(conn: Connection | None) -> None:

@@ -1,4 +1,4 @@
-"""What the database tells of who has shown a sign of life."""
+"""Heartbeats that the database records."""
 
 import datetime as dt
 
@@ -6,8 +6,11 @@ from psycopg2.extensions import connection as Connection
 
 
 def daemon_silence(conn: Connection, now: dt.datetime) -> dict[str, float]:
-    """Seconds since each of Dagster's daemon threads last showed that it lives, by its name; empty when none ever did. Less
-    than nothing where the stamp is in the future. `now` is by the hub's clock, as the stamps are."""
+    """Return the seconds since the last heartbeat of each of Dagster's daemon threads, by its name.
+
+    The result is empty if there never was one, and negative for a stamp in the future. `now` is by the hub's clock, as the stamps
+    are.
+    """
     with conn.cursor() as cur:
         cur.execute("SELECT to_regclass('dagster.daemon_heartbeats') IS NOT NULL")
         (has_heartbeats,) = cur.fetchone() or (False,)

@@ -1,4 +1,4 @@
-"""Read what a race-day board shows: each race near its start, the bibs that changed of late, the entrants without one."""
+"""Queries of the race-day board: each race near its start, recent bib changes, and entrants without a bib."""
 
 import datetime as dt
 from dataclasses import dataclass
@@ -13,29 +13,29 @@ from rsu_pipeline.warehouse.fleet import ACTIVE, CALL_BUDGET
 STARTS_WITHIN = dt.timedelta(hours=24)
 """How long before its start an event is on the board."""
 LAST_BIB_WITHIN = dt.timedelta(hours=24)
-"""How far back the last bib of a race is looked for."""
+"""How far back the last bib of a race is searched."""
 
 
 @dataclass(frozen=True)
 class NearRace:
-    """A race of a partner that has an event which is not over and starts within a day.
+    """A race of a partner with an event that is not over and starts within a day.
 
     Attributes:
         call_budget_id: as in `fleet.FleetRace`.
-        zone: RunSignup's name of the race's zone, None where it gives none.
+        zone: RunSignup's name of the race's zone, None if it sends none.
         times: (start, end) instants of its near events.
         is_rejected: whether RunSignup rejects the partner's credential.
-        is_denied: whether it refuses this race.
+        is_denied: whether it denies access to this race.
         refused_events: near events that RunSignup refuses one by one.
-        read_at: when each near event was last read, the oldest; None when one was never read.
-        failed_at: when its last try failed, None when that succeeded.
-        failure: why, one sentence.
-        entrants: entrants on the start lists of its near events; `with_bib`, `duplicate_bibs` likewise.
+        read_at: when the stalest near event was last read, None if one was never read.
+        failed_at: when its last attempt failed, None if that succeeded.
+        failure: why, in one sentence.
+        entrants: entrants on the start lists of its near events. `with_bib` and `duplicate_bibs` likewise.
         events_without_list: near events that have no start list yet.
-        held_back: rows of these events that could not be stored.
-        last_bib: the last bib set, None where the last change cleared one, or none changed within a day.
-        last_bib_kind: assigned, changed or cleared; None where none changed.
-        last_bib_modified_at: when RunSignup says it changed the registration.
+        held_back: quarantined rows of these events.
+        last_bib: the last bib set, None if the last change cleared one, or none changed within a day.
+        last_bib_kind: assigned, changed or cleared. None if none changed.
+        last_bib_modified_at: when RunSignup changed the registration, by its clock.
         last_bib_recorded_at: when the change was stored here.
     """
 
@@ -64,13 +64,13 @@ class NearRace:
 
     @property
     def without_bib(self) -> int:
-        """Return how many entrants have no bib."""
+        """How many entrants have no bib."""
         return self.entrants - self.with_bib
 
 
 @dataclass(frozen=True)
 class BibChange:
-    """A row of the bib log with the name of the entrant as stored now."""
+    """A row of the bib log with the present name of the entrant."""
 
     key: str
     race_id: int
@@ -97,7 +97,7 @@ class Entrant:
     name: str
 
 
-# Volunteers' events have no bibs. A partner that is switched off is nobody's concern on race morning.
+# Volunteers' events have no bibs. Disabled partners are not shown on race morning.
 _NEAR = f"""
 near AS MATERIALIZED (
     SELECT t.timing_partner_id, t.partition_key, {CALL_BUDGET} AS call_budget_id, c.rejected_at, l.race_id, l.access,
@@ -183,7 +183,7 @@ ORDER BY n.starts_at, n.race_id, n.event_id, lower(s.last_name), lower(s.first_n
 
 
 def near_races(conn: Connection, now: dt.datetime) -> list[NearRace]:
-    """Return every race that has an event which is not over and starts within a day, in order of partner and race."""
+    """Return every race with an event that is not over and starts within a day, in order of partner and race."""
     with conn.cursor() as cur:
         cur.execute(_RACES, _parameters(now, None, None))
         return [
@@ -200,7 +200,7 @@ def bib_changes(
     partner_id: int | None = None,
     race_id: int | None = None,
 ) -> list[BibChange]:
-    """Return the changes of bibs in near events that were stored since then, the newest first."""
+    """Return the changes of bibs in near events that were stored since then, newest first."""
     with conn.cursor() as cur:
         cur.execute(_CHANGES, _parameters(now, partner_id, race_id) | {"since": since})
         return [BibChange(*row) for row in cur.fetchall()]
@@ -209,7 +209,7 @@ def bib_changes(
 def entrants_without_bib(
     conn: Connection, now: dt.datetime, *, partner_id: int | None = None, race_id: int | None = None
 ) -> list[Entrant]:
-    """Return the entrants of near events who have no bib, the first start first, then by name."""
+    """Return the entrants of near events who have no bib, first start first, then by name."""
     with conn.cursor() as cur:
         cur.execute(_WITHOUT_BIB, _parameters(now, partner_id, race_id))
         return [Entrant(*row) for row in cur.fetchall()]

@@ -1,7 +1,7 @@
-"""Poolers between the hub and PostgreSQL, such as pgbouncer: one that pools sessions is fine, any other is refused.
+"""Poolers between the hub and PostgreSQL, such as pgbouncer: session pooling works, any other mode is refused.
 
 The hub's locks, settings and temporary tables belong to a session. A pooler that gives a connection another server process
-for each transaction would spread them over strangers, without an error.
+for each transaction would mix them with those of other clients, without an error.
 """
 
 import select
@@ -14,20 +14,20 @@ from psycopg2.extensions import connection as Connection
 from rsu_pipeline.warehouse.addresses import DatabaseError
 
 SECOND_SESSION_SECONDS = 10.0
-"""How long a pooler has for a second session while the first is open."""
+"""How long a pooler has to open a second session while the first is open."""
 ROUNDS = 3
 
 
 def is_pooled(conn: Connection, backend_pid: int) -> bool:
-    """Return whether a pooler stands between: it gives a client a process number of its own making."""
+    """Return whether there is a pooler in between: it gives a client a process id of its own making."""
     return bool(conn.info.backend_pid != backend_pid)
 
 
 def require_sessions(conn: Connection, conninfo: str, place: str) -> None:
     """Check that a pooler keeps one server process for each connection.
 
-    Whichever idle server process a pooler takes next, one of these shows it: the one used last is given to the second
-    connection while the first is open; another one answers the first's next transaction.
+    Regardless of which idle server process a pooler takes next, one of these shows it: the one used last is given to the second
+    connection while the first is open, or another one answers the first's next transaction.
 
     Args:
         conn: A new session through the pooler.
@@ -56,8 +56,8 @@ def require_sessions(conn: Connection, conninfo: str, place: str) -> None:
                 _wait(other, deadline)
     except TimeoutError:
         raise DatabaseError(
-            f"The pooler at {place} gives no second session within {SECOND_SESSION_SECONDS:g} s while one is open: raise its"
-            " pool's size (pgbouncer: default_pool_size); docs/deploy.md says how many sessions the hub has."
+            f"The pooler at {place} opens no second session within {SECOND_SESSION_SECONDS:g} s while one is open: raise its"
+            " pool's size (pgbouncer: default_pool_size). docs/deploy.md gives the number of sessions that the hub has."
         ) from None
     except psycopg2.Error as error:
         if "statement pooling" in str(error):
@@ -71,8 +71,8 @@ def require_sessions(conn: Connection, conninfo: str, place: str) -> None:
 def _refusal(place: str, pooled: str) -> str:
     return (
         f"The pooler at {place} pools {pooled}, and the hub needs sessions: its locks, settings and temporary tables would"
-        " end up in those of others. Have it pool sessions for this database (pgbouncer: pool_mode=session), or connect to"
-        " PostgreSQL without it."
+        " end up in those of others. Configure it to pool sessions for this database (pgbouncer: pool_mode=session), or connect"
+        " to PostgreSQL without it."
     )
 
 
@@ -84,7 +84,11 @@ def _backend_pid(conn: Connection) -> int:
 
 
 def _wait(conn: Connection, deadline: float) -> None:
-    """Wait for an asynchronous connection. Raises TimeoutError."""
+    """Wait for an asynchronous connection.
+
+    Raises:
+        TimeoutError: the deadline has passed.
+    """
     while (state := conn.poll()) != psycopg2.extensions.POLL_OK:
         left = deadline - time.monotonic()
         waits = [conn] if state == psycopg2.extensions.POLL_READ else []

@@ -1,10 +1,10 @@
-"""Personal data that is no longer kept: contact data of what is over, and all of a person who asked for it.
+"""Personal data that is no longer kept: contact data of past events, and everything about a person on request.
 
-Rows stay, and so do counts, bibs and the bib log; the personal columns are blanked, in the payload too, where only members that
-are known to be harmless stay. `privacy_classes` declares which. What was ordered stands in `contact_retention`, `erased_users`
-and `erased_registrations`, and `erasures` blanks a staged page by them, with the same expressions, before it is merged: so to
-merge and proof RunSignup looks as if it had sent the blanked row, a later read changes nothing, and copy and proof stay equal.
-Such a row has no seal, which would say something of what was blanked.
+Rows stay, and so do counts, bibs and the bib log. The personal columns are blanked, also in the payload, where only fields
+that are known to be harmless stay. `privacy_classes` declares which. What was ordered is stored in `contact_retention`,
+`erased_users` and `erased_registrations`, and `erasures` blanks a staged page accordingly, with the same expressions, before
+it is merged. So for merge and reconciliation RunSignup seems to have sent the blanked row, a later read changes nothing, and
+the copy stays reconciled. Such a row has no fingerprint, which would reveal something about the blanked content.
 """
 
 import datetime as dt
@@ -23,19 +23,18 @@ from rsu_pipeline.warehouse.privacy_classes import BARE, Members, holds_contact,
 
 
 class PrivacyError(RsuError):
-    """What was asked for cannot be done; one sentence: what is wrong and what to do."""
+    """The request cannot be fulfilled. The text is one sentence: what is wrong, and the next step."""
 
 
 @dataclass(frozen=True)
 class Done:
-    """Rows changed, by table; `busy` are partners at whom a sync was at work for too long: for them it is to be run
-    again."""
+    """Rows changed, by table. `busy` are partners whose sync took too long, for which it is to be run again."""
 
     rows: dict[str, int] = field(default_factory=dict)
     busy: list[int] = field(default_factory=list)
 
     def note_busy(self, partner: int) -> None:
-        """Note that a race of the partner was being read for too long."""
+        """Record that a race of the partner was being read for too long."""
         if partner not in self.busy:
             self.busy.append(partner)
 
@@ -49,14 +48,14 @@ UNION SELECT p.race_id FROM runsignup_participants p JOIN erased_registrations x
 WHERE p.timing_partner_id = %(partner)s
 ORDER BY 1
 """
-"""SQL: all races of the partner, since a page with a new registration of the person may be on its way in any of them."""
+"""SQL: all races of the partner, because a page with a new registration of the person may be in flight in any of them."""
 
 
 def operator() -> str:
-    """The user of the operating system, and the machine; for the log."""
+    """Return the user of the operating system and the machine, for the log."""
     try:
         name = getpass.getuser()
-    except (KeyError, OSError):  # a container may run as a number without a name
+    except (KeyError, OSError):  # a container may run as a user id without a name
         name = str(os.getuid())
     return f"{name}@{socket.gethostname()}"
 
@@ -70,11 +69,17 @@ def purge(
     dry_run: bool = False,
     lock_timeout: float = LOCK_TIMEOUT_SECONDS,
 ) -> Done:
-    """Blanks the contact data of registrations whose event was over before a day, or that were removed before it, and has
-    later reads leave it out for events that were over before. Commits event by event; a rehearsal undoes each. Raises
-    PrivacyError for a day to come."""
+    """Blank the contact data of registrations whose event ended before a day, or that were removed before it.
+
+    Later reads leave it out for events that ended before. Commits event by event. A dry run rolls each back.
+
+    Raises:
+        PrivacyError: the day is in the future.
+    """
     if before > now.date():
-        raise PrivacyError(f"{before} is yet to come: contact data of coming events is needed; give a day up to today.")
+        raise PrivacyError(
+            f"{before} is in the future, and contact data of upcoming events is needed: give a day up to today."
+        )
     done = Done({"runsignup_participants": 0})
     if not dry_run:
         with conn.cursor() as cur:
@@ -112,8 +117,10 @@ def erase(
     dry_run: bool = False,
     lock_timeout: float = LOCK_TIMEOUT_SECONDS,
 ) -> Done:
-    """Blanks all of a person: of every registration that a RunSignup account made up to now, or of one registration; at
-    one partner or at all. Later reads keep to it."""
+    """Erase a person from every registration that a RunSignup account made up to now, or from one registration.
+
+    It applies to one partner or to all, and to later reads.
+    """
     done = Done({"runsignup_participants": 0})
     person: dict[str, object] = {"user": user_id, "registration": registration_id, "partner": partner_id}
     with conn.cursor() as cur:
@@ -133,8 +140,10 @@ def erase(
 
 
 def _erase_at(conn: Connection, done: Done, partner: int, lock_timeout: float | None) -> None:
-    """Blanks the registrations of one partner that are noted, race by race, and their places in start lists. No page is on its
-    way while its race's lock is had; None: without locks, in the caller's transaction."""
+    """Blank the recorded registrations of one partner, race by race, and their entries in start lists.
+
+    No page is in flight while its race is locked. With `lock_timeout` None it works without locks, in the caller's transaction.
+    """
     for race in _races(conn, partner, _RACES_TO_ERASE):
         if lock_timeout is None:
             _erase_at_race(conn, done, partner, race)
@@ -171,8 +180,10 @@ def _races(conn: Connection, partner: int, query: str = _RACES) -> list[int]:
 
 
 def _events_to_purge(conn: Connection, partner: int, race: int, before: dt.date) -> list[int]:
-    """The race's events with a registration of which something is left to go. What its rows hold is looked at, not when
-    they were purged, so that nothing which came or changed since can be missed."""
+    """Return the race's events with a registration that still has something to blank.
+
+    The content of the rows decides, not the time of the last purge, so that nothing that was added or changed since is missed.
+    """
     with conn.cursor() as cur:
         cur.execute(_EVENTS_TO_PURGE, {"partner": partner, "race": race, "before": before})
         found = [int(row[0]) for row in cur.fetchall()]
@@ -193,7 +204,7 @@ def _add(done: Done, table: str, rows: int) -> None:
 
 
 def _drop_passes(conn: Connection, partner: int, race: int) -> None:
-    """An interrupted pass has counted rows as they were before, and begins anew."""
+    """Delete interrupted passes, which have counted the rows as they were before. They start from scratch."""
     with conn.cursor() as cur:
         cur.execute(
             "DELETE FROM read_passes WHERE timing_partner_id = %s AND race_id = %s AND mode IN ('full', 'history')",
@@ -236,7 +247,7 @@ WHERE o.race_id = %(race)s
     AND EXISTS (SELECT FROM runsignup_participants t WHERE t.event_id = o.event_id AND {_IS_TO_PURGE})
 ORDER BY 1
 """
-# Its trigger blanks a row of an event that is over; others by when they were last met.
+# Its trigger blanks a row of a past event. Others are blanked by the time they were last seen.
 _PURGE_QUARANTINED = """
 UPDATE quarantined_rows q SET row_text = NULL
 WHERE q.row_text IS NOT NULL AND (q.last_seen_at < %(before)s::date OR EXISTS (
@@ -268,8 +279,8 @@ INSERT INTO erased_users (user_id, timing_partner_id)
 SELECT %(user)s, %(partner)s WHERE %(user)s IS NOT NULL ON CONFLICT (user_id, coalesce(timing_partner_id, 0))
 DO UPDATE SET erased_at = now()
 """
-# The person's registrations, and what they were before a transfer and became by one. A registration of another account is that
-# of another person, to whom the place went.
+# The person's registrations, and those they were before a transfer and became by one. A registration of another account
+# belongs to another person, to whom the entry was transferred.
 _NOTE_REGISTRATIONS = """
 WITH RECURSIVE theirs AS (
     SELECT p.registration_id, p.user_id, p.new_registration_id FROM runsignup_participants p
@@ -299,7 +310,7 @@ ON CONFLICT (registration_id, coalesce(timing_partner_id, 0)) DO UPDATE
 SET via_transfer = x.via_transfer AND excluded.via_transfer, user_id = coalesce(x.user_id, excluded.user_id),
     erased_user_id = coalesce(x.erased_user_id, excluded.erased_user_id)
 """
-# Every partner that holds a registration noted: one that was busy the last time is made good.
+# Every partner with a recorded registration, so that one that was busy the last time is included.
 _PARTNERS_OF_ERASED = """
 SELECT DISTINCT p.timing_partner_id FROM runsignup_participants p JOIN erased_registrations x USING (registration_id)
 WHERE coalesce(x.timing_partner_id, p.timing_partner_id) = p.timing_partner_id

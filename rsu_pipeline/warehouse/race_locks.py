@@ -1,8 +1,8 @@
 """The locks under which a partner's races and its listing are read.
 
 Each race of a partner has a lock, and the partner's listing has one. A lock belongs to the session that writes, so a
-session that lost it cannot write any more. Locks are taken in a fixed order, so that no two sessions wait for each other:
-the listing, then one race at a time. Who has a race's lock waits for no other of these locks.
+session that lost it cannot write any more. Locks are acquired in a fixed order, so that no two sessions wait for each other:
+the listing, then one race at a time. A session with a race's lock waits for no other of these locks.
 
 A transaction that writes something of all races of a partner takes its turn (`wait_for_turn`) before its first row.
 """
@@ -20,9 +20,9 @@ from rsu_pipeline.warehouse import database
 from rsu_pipeline.warehouse.advisory_locks import Kind
 
 LISTING = 0
-"""In place of a race's number: the partner's listing."""
+"""The partner's listing, in place of a race id."""
 _SHARE_OF_KEY = 2**32
-"""A lock of a race has one number of 64 bits. PostgreSQL keeps such locks apart from those of two numbers."""
+"""A lock of a race has one number of 64 bits. PostgreSQL separates such locks from those of two numbers."""
 
 _READER = """
 SELECT a.application_name, a.backend_start, a.pid, (
@@ -40,21 +40,21 @@ WHERE l.locktype = 'advisory' AND l.granted AND l.classid::bigint = %(high)s AND
 
 
 class ReadElsewhere(RsuError):
-    """Another session has the lock of a race or a listing. The text says which."""
+    """Another session has the lock of a race or a listing. The text names it."""
 
 
 @dataclass(frozen=True)
 class Reader:
-    """The session that has a lock. `progress` changes whenever it stores a page, or of a listing a race's detail."""
+    """The session that has a lock. `progress` changes whenever it stores a page, or for a listing a race's detail."""
 
     name: str
     progress: tuple[object, ...]
 
 
 def take(conn: Connection, partner_id: int, race_id: int, *, wait: float = 0.0) -> bool:
-    """Take the lock of a race, or of the LISTING, for this session, and return whether it was free within so many seconds.
+    """Acquire the lock of a race, or of the LISTING, for this session. Return whether it was free within `wait` seconds.
 
-    PostgreSQL serves who waits first, and before those that only try. Ends the transaction.
+    PostgreSQL serves sessions in the order in which they began to wait, and before those that only try. Ends the transaction.
     """
     database.lease(conn)
     key = _key(partner_id, race_id)
@@ -73,7 +73,7 @@ def take(conn: Connection, partner_id: int, race_id: int, *, wait: float = 0.0) 
 
 
 def leave(conn: Connection, partner_id: int, race_id: int) -> None:
-    """Give the lock back. What was not committed is rolled back. A session that is closed has lost it already."""
+    """Release the lock. What was not committed is rolled back. A session that is closed has lost it already."""
     if conn.closed:
         return
     conn.rollback()
@@ -84,11 +84,11 @@ def leave(conn: Connection, partner_id: int, race_id: int) -> None:
 
 @contextmanager
 def race_lock(conn: Connection, partner_id: int, race_id: int, *, wait: float = 0.0) -> Iterator[None]:
-    """Have the lock for the length of a block.
+    """Acquire the lock for the length of a block.
 
     Raises:
-        ReadElsewhere: when another session still has it after `wait` seconds. One whose process stands still is ended
-            within leases.TAKE_OVER_SECONDS.
+        ReadElsewhere: another session still has it after `wait` seconds. A session of a stopped process is ended within
+            leases.TAKE_OVER_SECONDS.
     """
     if not take(conn, partner_id, race_id, wait=wait):
         reader = find_reader(conn, partner_id, race_id)
@@ -100,7 +100,7 @@ def race_lock(conn: Connection, partner_id: int, race_id: int, *, wait: float = 
 
 
 def find_reader(conn: Connection, partner_id: int, race_id: int) -> Reader | None:
-    """Return who has the lock, None when nobody has it now. Ends the transaction."""
+    """Return which session has the lock, or None if none has it now. Ends the transaction."""
     high, low = divmod(_key(partner_id, race_id), _SHARE_OF_KEY)
     with conn.cursor() as cur:
         cur.execute(_READER, {"partner": partner_id, "race": race_id, "high": high, "low": low})
@@ -123,13 +123,15 @@ def name_of(partner_id: int, race_id: int) -> str:
 
 
 def wait_for_turn(conn: Connection, partner_id: int) -> None:
-    """Let no other transaction write something of all of the partner's races until this one ends."""
+    """Prevent that another transaction writes something of all of the partner's races until this one ends."""
     _lock_in_transaction(conn, Kind.PARTNER, partner_id)
 
 
 def wait_for_removals(conn: Connection, partner_id: int) -> None:
-    """Let no other read of the partner decide about removals until this transaction ends: each sees those of the others. The
-    reads may have written rows of their races."""
+    """Prevent that another read of the partner decides about removals until this transaction ends.
+
+    So each read sees the removals of the others. The reads may have written rows of their races.
+    """
     _lock_in_transaction(conn, Kind.REMOVALS, partner_id)
 
 

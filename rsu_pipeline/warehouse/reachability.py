@@ -1,7 +1,7 @@
-"""Wait for a database that cannot be reached yet, as at the boot of a machine whose server starts later.
+"""Wait for a database that cannot be reached yet, for example at the boot of a machine whose server starts later.
 
-Only what passes by itself is waited for: nobody listens, the name is not known yet, the server is starting or has no
-free connection. Whatever a server refuses for good, such as a wrong password, is raised at once.
+It waits only for transient failures: nothing listens, the name is not known yet, the server is starting or has no free
+connection. A permanent refusal, such as a wrong password, is raised at once.
 """
 
 import re
@@ -15,7 +15,7 @@ RETRY_SECONDS = 2.0
 LOG_SECONDS = 30.0
 """How often an unchanged reason is logged again."""
 
-# In the English of libpq and of the server. Where the server answers in another language the wait goes on, and its reason
+# In the English of libpq and of the server. If the server answers in another language, the wait continues, and its reason
 # is logged.
 _PERMANENT = re.compile(
     r"authentication failed|no password supplied|does not exist|no pg_hba\.conf entry|pg_hba\.conf rejects|permission denied"
@@ -26,7 +26,7 @@ _PERMANENT = re.compile(
 
 
 def is_permanent(reason: str) -> bool:
-    """Return whether a failure to connect stays until somebody changes a setting or the server's configuration."""
+    """Return whether a failure to connect lasts until somebody changes a setting or the server's configuration."""
     return bool(_PERMANENT.search(reason))
 
 
@@ -42,11 +42,13 @@ def wait_until_reachable(
 
     Args:
         url: libpq URL of the database.
-        timeout_seconds: How long to wait at most. May be infinite.
-        log: Is called with each new reason, and every 30 s with one that stays.
+        timeout_seconds: The longest wait. May be infinite.
+        log: Called with each new reason, and every 30 s with one that stays.
+        sleep: Waits, replaced in tests.
+        clock: The monotonic clock, replaced in tests.
 
     Raises:
-        DatabaseError: The database refuses the session for good, or the time is up.
+        DatabaseError: The database refuses the session permanently, or the time is up.
     """
     began = clock()
     logged, logged_at = "", -LOG_SECONDS

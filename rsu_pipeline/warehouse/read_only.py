@@ -1,4 +1,4 @@
-"""Taking a role's right to write to the hub's tables away: the role of the program that was replaced, for one."""
+"""Revoke a role's right to write to the hub's tables, for example that of the program that was replaced."""
 
 from psycopg2.extensions import connection as Connection
 
@@ -9,7 +9,7 @@ READABLE = (
     *("runsignup_races", "runsignup_events", "runsignup_participants", "sync_history", "timing_partners", "providers"),
     *("unified_events", "unified_participants"),
 )
-"""What the role may read afterwards; credentials are not among it."""
+"""What the role may read afterwards. Credentials are not included."""
 
 _REACHED_BY = f"""
 SELECT c.relname::text, CASE WHEN u.rolsuper THEN 'a superuser' ELSE 'owner or member of ' || quote_ident(r.rolname) END
@@ -22,7 +22,7 @@ ORDER BY 1, r.oid = c.relowner DESC LIMIT 1
 
 
 def list_writers(conn: Connection) -> list[str]:
-    """Return the roles that were granted to write to the hub's data, PUBLIC among them. Owners need no grant."""
+    """Return the roles with a grant to write to the hub's data, PUBLIC included. Owners need no grant."""
     with conn.cursor() as cur:
         cur.execute(
             "SELECT DISTINCT CASE WHEN a.grantee = 0 THEN 'PUBLIC' ELSE pg_get_userbyid(a.grantee)::text END"
@@ -34,10 +34,11 @@ def list_writers(conn: Connection) -> list[str]:
 
 
 def make_read_only(conn: Connection, role: str, *, dry_run: bool = False) -> str:
-    """Leave a role nothing but SELECT on the hub's data, and return what was done. What everybody may write is taken away
-    from PUBLIC too.
+    """Restrict a role to SELECT on the hub's data, and return what was done. Grants to write are revoked from PUBLIC too.
 
-    Raises RolesError for a role that can write all the same, and psycopg2.Error when the server refuses.
+    Raises:
+        RolesError: the role can write all the same.
+        psycopg2.Error: the server refuses.
     """
     tables = [name for kind, name in hub_relations(conn) if kind == "TABLE"]
     quoted = '"' + role.replace('"', '""') + '"'
@@ -48,7 +49,7 @@ def make_read_only(conn: Connection, role: str, *, dry_run: bool = False) -> str
             raise RolesError(f"There is no role {role!r}.")
         if found == (True,):
             raise RolesError(
-                f"{role} is the role that this program uses itself: give the pipeline a role of its own first (`rsu db roles`)."
+                f"{role} is the role that this program uses itself: give the pipeline its own role first (`rsu db roles`)."
             )
         cur.execute(
             f"REVOKE ALL ON {', '.join(tables)} FROM {quoted};"
@@ -61,11 +62,11 @@ def make_read_only(conn: Connection, role: str, *, dry_run: bool = False) -> str
             conn.rollback()
             table, why = reached
             raise RolesError(
-                f"{role} can write to {table} all the same, as {why}, and nothing was changed: give the tables to a role that"
-                " it is no member of (`rsu db roles` does), and run it again."
+                f"{role} can still write to {table}, as {why}, and nothing was changed: give the tables to a role of which it is"
+                " no member (`rsu db roles` does), and run it again."
             )
     if dry_run:
         conn.rollback()
     else:
         conn.commit()
-    return f"{role} only reads {', '.join(READABLE)}; nobody writes to {len(tables)} tables by a grant to PUBLIC"
+    return f"{role} only reads {', '.join(READABLE)}, and PUBLIC has no grant to write to {len(tables)} tables"

@@ -1,11 +1,11 @@
-"""The proof that a copy equals RunSignup: what a full read was sent, and what is stored, counted and hashed alike.
+"""Reconciliation: whether what a full read received equals what is stored, by count and hash.
 
-A row's hash is of its content as text, taken by PostgreSQL from the staged row on one side and from the stored row on
-the other; the sum over an event does not depend on the order.
+A row's hash is of its content as text, computed by PostgreSQL from the staged row on one side and from the stored row on
+the other. The sum over an event does not depend on the order.
 
-A pass takes time, and an interrupted one is resumed over what other passes stored meanwhile. What RunSignup answered later
-takes the place of what the pass was sent: the sum follows each such row, by its old and its new hash. So the sum is that of
-RunSignup's latest word on every registration which the pass has come past, and equals what is stored unless storing failed.
+A pass takes time, and an interrupted one is resumed over what other passes stored meanwhile. Later responses of RunSignup
+replace what the pass received: the sum follows each such row, by its old and its new hash. So the sum is that of RunSignup's
+latest content of every registration that the pass has passed, and equals what is stored unless storing failed.
 """
 
 from collections.abc import Sequence
@@ -18,8 +18,10 @@ from rsu_pipeline.warehouse.staging import COLUMNS, JSON_COLUMNS, Source, params
 
 
 def count_held_back(conn: Connection, source: Source, event_ids: Sequence[int]) -> None:
-    """After a page of a full pass: adds rows that were sent and not stored to the pass's counts, one for each event id
-    given; an event that has any cannot be proved equal."""
+    """Add rows of a page that were received but not stored to the pass's counts, one for each event id given.
+
+    An event that has any cannot be reconciled.
+    """
     with conn.cursor() as cur:
         cur.execute(
             add_to_counts("SELECT unnest(%(events)s::bigint[]) AS event_id, 0 AS hash"),
@@ -28,9 +30,11 @@ def count_held_back(conn: Connection, source: Source, event_ids: Sequence[int]) 
 
 
 def compare(conn: Connection, source: Source, event_ids: Sequence[int], *, is_resumed: bool) -> list[int]:
-    """At the end of a full pass, cursors moved: notes for each event what was sent beside what is stored, and returns
-    the events for which they differ. Of a resumed pass a difference is not noted, since something else than storing may
-    explain it: such an event is to be read again."""
+    """Record for each event what a full pass received and what is stored, and return the events for which they differ.
+
+    It runs at the end of the pass, after the cursors moved. For a resumed pass a difference is not recorded, because something
+    other than storing may explain it: such an event is read again.
+    """
     with conn.cursor() as cur:
         cur.execute(_COMPARE, params_of(source) | {"events": list(event_ids), "resumed": is_resumed})
         equal = {event_id for event_id, is_equal in cur.fetchall() if is_equal}
@@ -38,20 +42,24 @@ def compare(conn: Connection, source: Source, event_ids: Sequence[int], *, is_re
 
 
 IS_EQUAL = "(c.read_rows, c.read_hash) = (c.stored_rows, c.stored_hash)"
-"""SQL: whether an event (c of event_cursors) holds what its last full read was sent."""
+"""SQL: whether an event (c of event_cursors) stores what its last full read received."""
 IS_EXPLAINED = f"""
 (c.needs_full IS NOT DISTINCT FROM '{REMOVALS_HELD_BACK}' OR EXISTS (
     SELECT FROM quarantined_rows q
     WHERE q.timing_partner_id = c.timing_partner_id AND q.race_id = c.race_id AND q.resolved_at IS NULL AND NOT q.is_stored))
 """
-"""SQL: whether it is known, and told by a check or an alert of its own, why an event cannot be equal: rows of its race are
-held back, or removals wait to be confirmed."""
+"""SQL: whether it is known why an event cannot be equal: rows of its race are quarantined, or removals are pending.
+
+A check or an alert of its own reports that.
+"""
 
 
 @dataclass(frozen=True)
 class Proof:
-    """The last comparison of an event: rows sent and stored, whether their content hashed alike; for one that does not,
-    whether it `is_explained` by rows or removals that are held back."""
+    """The last comparison of an event: rows received and stored, and whether their content has the same hash.
+
+    For an unequal event, `is_explained` means that quarantined rows or pending removals are the cause.
+    """
 
     event_id: int
     read_rows: int
@@ -61,7 +69,7 @@ class Proof:
 
 
 def proofs(conn: Connection, partner_id: int) -> list[Proof]:
-    """The last comparison of each of the partner's future events that was ever read in full."""
+    """Return the last comparison of each of the partner's upcoming events that was ever read in full."""
     with conn.cursor() as cur:
         cur.execute(
             f"""
@@ -76,8 +84,11 @@ def proofs(conn: Connection, partner_id: int) -> list[Proof]:
 
 
 def row_hash(alias: str) -> str:
-    """Return SQL for a row's hash, a bigint: of its content as PostgreSQL holds it on both sides. JSON is hashed as the value it
-    is, so that 1.0 and 1.00 are the same; the payload as its text. The merge has the stored text follow the one sent."""
+    """Return SQL for a row's hash, a bigint, of its content as PostgreSQL stores it on both sides.
+
+    JSON is hashed by value, so that 1.0 and 1.00 are equal. The payload is hashed as its text. The merge makes the stored text
+    follow the one received.
+    """
     plain = ", ".join(f"{alias}.{name}" for name in COLUMNS if name not in (*JSON_COLUMNS, "payload"))
     json = "".join(
         f" # coalesce(jsonb_hash_extended({alias}.{name}, {seed}), {seed})"
@@ -88,13 +99,12 @@ def row_hash(alias: str) -> str:
 
 
 def add_to_counts(rows: str) -> str:
-    """SQL that adds rows (event_id, hash) to what a pass was sent."""
+    """Return SQL that adds rows (event_id, hash) to what a pass received."""
     return add_counts(f"SELECT %(mode)s AS mode, event_id, 1 AS n, hash FROM ({rows}) r")
 
 
 def add_counts(rows: str) -> str:
-    """Return SQL that adds rows (mode, event_id, n, hash) to what passes under way were sent; n is 1, or -1 to take one
-    away."""
+    """Return SQL that adds rows (mode, event_id, n, hash) to what open passes received. n is 1, or -1 to subtract one."""
     return f"""
 INSERT INTO pass_counts AS c (timing_partner_id, race_id, mode, event_id, rows, hash)
 SELECT %(partner)s, %(race)s, mode, event_id, sum(n), sum(n * hash) FROM ({rows}) d GROUP BY mode, event_id
@@ -104,8 +114,10 @@ SET rows = c.rows + excluded.rows, hash = c.hash + excluded.hash
 
 
 def supersede(is_stale: str) -> str:
-    """Return SQL to run before staged active rows are merged: they take the place of what other full passes under way were
-    sent of the same registrations. `is_stale` is SQL for a staged row i that its stored row t overrules."""
+    """Return SQL to run before staged active rows are merged: they replace what other open full passes received of them.
+
+    `is_stale` is SQL for a staged row i that its stored row t overrules.
+    """
     return add_counts(
         f"""
     SELECT p.mode, d.event_id, d.n, d.hash
@@ -123,23 +135,23 @@ def supersede(is_stale: str) -> str:
 
 
 def _is_passed(alias: str, registration_id: str) -> str:
-    """Return SQL: whether a pass has come past a registration id."""
+    """Return SQL for whether a pass has passed a registration id."""
     return f"({alias}.feed = 'removed' OR {registration_id} <= {alias}.after_registration_id)"
 
 
 def _is_counted(alias: str, registration_id: str) -> str:
-    """Return SQL: whether a pass saw a stored active registration that it has come past."""
+    """Return SQL for whether a pass saw a stored active registration that it has passed."""
     return f"""NOT EXISTS (SELECT FROM pass_registrations m
             WHERE m.timing_partner_id = {alias}.timing_partner_id AND m.race_id = {alias}.race_id AND m.mode = {alias}.mode
                 AND m.registration_id = {registration_id})"""
 
 
 _IS_OPEN = "p.timing_partner_id = %(partner)s AND p.race_id = %(race)s AND p.mode <> 'incremental'"
-"""SQL: full passes over the race that are under way."""
+"""SQL: open full passes over the race."""
 _STORED = """
             SELECT * FROM runsignup_participants h
             WHERE h.timing_partner_id = %(partner)s AND h.registration_id = i.registration_id LIMIT 1"""
-# The pass's own feed of removals counts only for what was removed after its first page. Where it names an older removal of
+# The pass's own feed of removals counts only for what was removed after its first page. If it names an older removal of
 # what the pass saw active, RunSignup's feeds disagree, and the event is read again.
 SUPERSEDED_BY_REMOVALS = f"""
     SELECT p.mode, t.event_id, -1 AS n, {row_hash("t")} AS hash
@@ -148,7 +160,7 @@ SUPERSEDED_BY_REMOVALS = f"""
     JOIN runsignup_participants t ON t.id = v.held_id
     WHERE {_IS_OPEN} AND {_is_passed("p", "t.registration_id")} AND t.event_id = ANY (p.event_ids)
         AND {_is_counted("p", "t.registration_id")} AND (p.mode <> %(mode)s OR v.removed_epoch >= p.first_page_at)"""
-"""SQL: stored rows t that a page of removals (compared v) takes from what full passes under way were sent."""
+"""SQL: stored rows t that a page of removals (compared v) removes from what open full passes received."""
 
 
 _COMPARE = f"""

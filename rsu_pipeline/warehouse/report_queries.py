@@ -1,4 +1,4 @@
-"""What reports are made of: the registrations of events ahead, without anything personal, and their bibs' changes."""
+"""Queries of the reports: the registrations of upcoming events, without personal data, and their bib changes."""
 
 from psycopg2.extensions import connection as Connection
 
@@ -6,9 +6,11 @@ Rows = list[dict[str, object]]
 
 
 def registrations(conn: Connection, partner_id: int) -> Rows:
-    """The active registrations of a partner's events ahead, volunteers' left out: number, event, race, day of registration by
-    US Eastern time, day it was first stored, whether it came with a bib and has one now, amount paid (None where RunSignup
-    sent none)."""
+    """Return the active registrations of a partner's upcoming events, without those of volunteers.
+
+    The columns are id, event, race, day of registration in US Eastern time, day it was first stored, whether it arrived with a bib
+    and has one now, and the amount paid (None if RunSignup sent none).
+    """
     return _rows(
         conn,
         """
@@ -29,7 +31,7 @@ def registrations(conn: Connection, partner_id: int) -> Rows:
 
 
 def bib_changes(conn: Connection, partner_id: int) -> Rows:
-    """The bibs set and cleared of those registrations: number, day, and 1 or -1. A bib changed for another is neither."""
+    """Return the bibs set and cleared of those registrations: id, day, and 1 or -1. A bib changed for another is left out."""
     return _rows(
         conn,
         """

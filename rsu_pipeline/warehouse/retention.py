@@ -1,5 +1,7 @@
-"""How long the hub keeps what it writes about itself. Participants, events and the bib log are never touched; contact data is a
-matter of `privacy`."""
+"""How long the hub keeps what it records about itself. Participants, events and the bib log are never deleted.
+
+Contact data is deleted by `privacy`.
+"""
 
 import datetime as dt
 from collections.abc import Iterator
@@ -16,8 +18,11 @@ BATCH = 5000
 
 @dataclass(frozen=True)
 class Rule:
-    """`table` and the condition, with %(before)s, under which a row that is older than `days` goes; `order` is an index
-    whose beginning holds the oldest rows."""
+    """A rule of retention.
+
+    Rows of `table` that are older than `days` are deleted under the condition, with %(before)s. `order` is an index that begins
+    with the oldest rows.
+    """
 
     table: str
     order: str
@@ -26,14 +31,14 @@ class Rule:
 
 
 RULES = (
-    # The budget counts the last hour; the rest is for people who ask where the calls went.
+    # The budget counts the last hour. The rest is for people who want to know what made the calls.
     Rule("api_calls", "api_call_id", 14, "granted_at < %(before)s"),
     Rule(
         "sync_history",
         "sync_history_id",
         180,
-        # Only what this program wrote: other programs of the hub use the table too. The newest row of a race and outcome
-        # stays for ever, since it says when the race was last read, and that the partner had its first sync.
+        # Only what this program wrote: other programs of the hub use the table too. The newest row of a race and outcome is
+        # never deleted, because it shows when the race was last read, and that the partner had its first sync.
         """finished_at < %(before)s AND run_id IS NOT NULL AND sync_direction = 'pull' AND EXISTS (
             SELECT FROM sync_history n WHERE n.timing_partner_id = t.timing_partner_id
                 AND n.race_id IS NOT DISTINCT FROM t.race_id AND n.status = t.status AND n.run_id IS NOT NULL
@@ -41,15 +46,15 @@ RULES = (
     ),
     Rule("quarantined_rows", "quarantined_row_id", 90, "resolved_at < %(before)s"),
     Rule("foreign_writes", "foreign_write_id", 90, "last_at < %(before)s"),
-    # Longer than a change may wait to be told, lest it be told twice.
+    # Longer than a change may wait to be reported, so that it is not reported twice.
     Rule("bib_changes_handled", "bib_change_id", 14, "handled_at < %(before)s"),
 )
 STALE_PASS_DAYS = 7
-"""A pass is taken up again within a day; one of a race that is read no more would stay."""
+"""A pass is resumed within a day. One of a race that is no longer read would stay."""
 
 
 def delete_old(conn: Connection, now: dt.datetime) -> dict[str, int]:
-    """Deletes what is too old, batch by batch, committing each. Returns the rows deleted by table."""
+    """Delete what is too old, batch by batch, committing each. Return the rows deleted by table."""
     deleted = {rule.table: sum(_batches(conn, rule, now)) for rule in RULES}
     deleted["read_passes"] = _delete_stale_passes(conn, now)
     return deleted
@@ -71,8 +76,10 @@ def _batches(conn: Connection, rule: Rule, now: dt.datetime) -> Iterator[int]:
 
 
 def _delete_stale_passes(conn: Connection, now: dt.datetime) -> int:
-    """Race by race, under the race's lock: no sync may be at work with them. The turn of a race that is being read comes the
-    next night."""
+    """Delete stale passes race by race, under the race's lock, because no sync may be working on them.
+
+    A race that is being read is left for the next night.
+    """
     stale = {"before": now - dt.timedelta(days=STALE_PASS_DAYS)}
     with conn.cursor() as cur:
         cur.execute("SELECT DISTINCT timing_partner_id, race_id FROM read_passes WHERE started_at < %(before)s", stale)

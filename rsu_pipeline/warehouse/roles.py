@@ -1,12 +1,12 @@
 """Database roles with no more rights than their work needs: group roles, to be granted to those who log in.
 
 - owner: owns the hub's tables and views, and runs migrations.
-- writer: the pipeline. Reads and writes rows of the hub's tables, makes and changes none; the bib log and the privacy log it
-  may only add to. Dagster's tables are its own: Dagster makes and alters them when it starts, in a schema of their own.
-- reader: what needs no contact data: start lists, the bib log, the views reader_*.
+- writer: the pipeline. Reads and writes rows of the hub's tables, creates and alters none. It may only add to the bib log and
+  the privacy log. Dagster's tables are its own: Dagster creates and alters them when it starts, in a schema of their own.
+- reader: everything without contact data: start lists, the bib log, the views reader_*.
 - start_lists: start lists alone.
 
-What a later migration makes is the writer's to use at once, by default privileges, and nobody else's: a table for readers is
+The writer can use what a later migration creates at once, by default privileges, and nobody else can: a table for readers is
 named here.
 """
 
@@ -23,7 +23,7 @@ KINDS = ("owner", "writer", "reader", "start_lists")
 """The roles of a hub, by what follows the prefix in their names."""
 LONGEST_PREFIX = 40
 DAGSTER = "dagster"
-"""The schema of Dagster's tables, as orchestration.storage has it."""
+"""The schema of Dagster's tables, as in orchestration.storage."""
 ADD_ONLY = ("runsignup_bib_changes", "privacy_log")
 READ_ONLY = ("schema_migrations",)
 START_LISTS = ("start_lists", "start_list_entries", "start_list")
@@ -36,19 +36,23 @@ _MADE = re.compile(r"^CREATE (TABLE|VIEW|FUNCTION) (\w+)", re.MULTILINE)
 
 
 class RolesError(RsuError):
-    """The roles cannot be made so; one sentence: what is wrong and what to do."""
+    """The roles cannot be created so. The text is one sentence: what is wrong, and the next step."""
 
 
 @dataclass(frozen=True)
 class Step:
-    """What is to be done: in words, and as SQL."""
+    """A step, in words and as SQL."""
 
     sentence: str
     sql: str
 
 
 def names(prefix: str) -> dict[str, str]:
-    """The roles' names by kind. Raises RolesError."""
+    """Return the roles' names by kind.
+
+    Raises:
+        RolesError: the prefix cannot be used.
+    """
     if not re.fullmatch(rf"(?!pg_)[a-z_][a-z0-9_]{{0,{LONGEST_PREFIX - 1}}}", prefix):
         shown = sanitize_for_display(prefix, MAX_NAME_CHARS)
         raise RolesError(
@@ -59,16 +63,19 @@ def names(prefix: str) -> dict[str, str]:
 
 
 def grant(conn: Connection, prefix: str, *, dry_run: bool = False) -> list[Step]:
-    """Makes the roles and gives each its rights, all in one transaction. Safe to repeat: what is there already is given
-    again, and what the writer, readers and the rest had beyond it is taken away. Returns what was done, or would be.
+    """Create the roles and give each its rights, all in one transaction. Return what was done, or would be.
 
-    Raises RolesError, and psycopg2.Error when the server refuses: to a role that may not make roles, for one.
+    It is safe to repeat: existing rights are granted again, and rights of the roles beyond them are revoked.
+
+    Raises:
+        RolesError: the present role is one of them.
+        psycopg2.Error: the server refuses, for example to a role that may not create roles.
     """
     steps = _steps(conn, names(prefix))
     with conn.cursor() as cur:
         for step in steps:
             cur.execute(step.sql)
-    # A rehearsal does everything, so that it finds what would be refused.
+    # A dry run does everything, so that it finds what would be refused.
     if dry_run:
         conn.rollback()
     else:
@@ -87,21 +94,21 @@ def _steps(conn: Connection, roles: dict[str, str]) -> list[Step]:
         )
         found = cur.fetchone()
     if found is None:
-        raise RolesError("The database does not know who is asking.")
+        raise RolesError("The database does not know the present role.")
     catalog, schema, user, is_super, has_dagster, present = found
     if user in roles.values():
         raise RolesError(f"{user} cannot change its own rights: run this as the administrator who made the database.")
     steps = [Step(f"role {name} made", f"CREATE ROLE {name} NOLOGIN") for name in roles.values() if name not in present]
     if not is_super:
-        # Only a member may hand a table over.
+        # Only a member may change the owner of a table.
         steps.append(Step(f"{user} a member of both owners", f"GRANT {owner}, {writer} TO {_quoted(user)}"))
     everyone = ", ".join(roles.values())
     steps += [
         Step(f"nobody else makes tables in schema {schema}", f"REVOKE CREATE ON SCHEMA {_quoted(schema)} FROM PUBLIC"),
         Step("all may connect", f"GRANT CONNECT ON DATABASE {_quoted(catalog)} TO {everyone}"),
-        Step(f"all may look into schema {schema}", f"GRANT USAGE ON SCHEMA {_quoted(schema)} TO {everyone}"),
+        Step(f"all may use schema {schema}", f"GRANT USAGE ON SCHEMA {_quoted(schema)} TO {everyone}"),
         Step(f"{owner} makes tables", f"GRANT CREATE ON SCHEMA {_quoted(schema)} TO {owner}"),
-        # The page that is read stands in a temporary table.
+        # The page that is being read is in a temporary table.
         Step(f"{writer} makes temporary tables", f"GRANT TEMPORARY ON DATABASE {_quoted(catalog)} TO {writer}"),
     ]
     ours = hub_relations(conn)
@@ -109,7 +116,7 @@ def _steps(conn: Connection, roles: dict[str, str]) -> list[Step]:
     tables = [name for kind, name in ours if kind == "TABLE"]
     relations = [name for kind, name in ours if kind in ("TABLE", "VIEW")]
     if handed:
-        # Only what is another's: it needs the table for itself for a moment.
+        # Only tables of another owner: each needs an exclusive lock for a moment.
         steps.append(Step(f"{len(handed)} tables, views and functions handed to {owner}", ";".join(handed)))
     steps += [
         Step(
@@ -155,7 +162,7 @@ def _steps(conn: Connection, roles: dict[str, str]) -> list[Step]:
 
 
 def hub_relations(conn: Connection) -> list[tuple[str, str]]:
-    """Kind and name of everything that our migrations made; what other programs have in the schema is none of it."""
+    """Return kind and name of everything that the migrations created, and nothing that other programs have in the schema."""
     made = [("TABLE", "schema_migrations")]
     for _, _, sql in database.migrations():
         made += _MADE.findall(sql)
@@ -180,7 +187,7 @@ def _sequences(conn: Connection, tables: list[str], writer: str) -> str:
 
 
 def _belongs(conn: Connection, kind: str, name: str, owner: str) -> bool:
-    """Whether a table or view is the owner's already."""
+    """Return whether a table or view already belongs to the owner."""
     with conn.cursor() as cur:
         cur.execute("SELECT relowner::regrole::text = %s FROM pg_class WHERE oid = to_regclass(%s)", (owner, name))
         (its,) = cur.fetchone() or (False,)
@@ -188,7 +195,7 @@ def _belongs(conn: Connection, kind: str, name: str, owner: str) -> bool:
 
 
 def _dagsters(conn: Connection, writer: str) -> list[str]:
-    """Dagster's tables that are not the writer's yet; their sequences go with them."""
+    """Return Dagster's tables that do not belong to the writer yet. Their sequences go with them."""
     with conn.cursor() as cur:
         cur.execute(
             "SELECT oid::regclass::text FROM pg_class WHERE relnamespace = to_regnamespace(%s) AND relkind IN ('r', 'p')"

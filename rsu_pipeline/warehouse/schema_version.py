@@ -1,4 +1,4 @@
-"""Which migrations a database has, and whether it is what this program needs.
+"""Which migrations a database has, and whether they are the ones this program needs.
 
 Nothing here changes a database. `database.migrate` does, for the commands whose job it is: `rsu db migrate`, `rsu up`,
 `rsu demo`, `rsu db import` and `rsu db adopt`. Everything else refuses a database of another version.
@@ -15,7 +15,7 @@ from rsu_pipeline.warehouse import database
 
 
 class SchemaVersionError(database.DatabaseError):
-    """The database's schema is not this program's. The message says which versions there are and what to run."""
+    """The database's schema is not this program's. The message names the versions and the command to run."""
 
 
 @dataclass(frozen=True)
@@ -23,7 +23,7 @@ class SchemaVersion:
     """What a database records about its schema."""
 
     applied: Mapping[int, str] | None
-    """Digest of each applied migration by number, None where the table schema_migrations is absent."""
+    """Digest of each applied migration by number, None if the table schema_migrations is absent."""
     has_tables: bool
     """Whether there is any table outside Dagster's schema."""
     has_registrations: bool
@@ -31,19 +31,20 @@ class SchemaVersion:
 
     @property
     def is_empty(self) -> bool:
-        """Whether nobody has made a table yet, Dagster aside."""
+        """Whether the database has no table yet, Dagster's aside."""
         return self.applied is None and not self.has_tables
 
     @property
     def number(self) -> int:
-        """The newest applied migration, 0 where there is none."""
+        """The newest applied migration, 0 if there is none."""
         return max(self.applied or {}, default=0)
 
 
 def read_version(conn: Connection) -> SchemaVersion:
     """Read what the database records about its schema.
 
-    Raises DatabaseError where the session's role may not read it.
+    Raises:
+        DatabaseError: the session's role may not read it.
     """
     applied = None
     try:
@@ -66,7 +67,7 @@ def read_version(conn: Connection) -> SchemaVersion:
 
 
 def find_gap(found: SchemaVersion) -> str | None:
-    """Return how a schema differs from this program's and what to do, None if it does not.
+    """Return how a schema differs from this program's and the next step, or None if it does not.
 
     The text follows "The database at …".
     """
@@ -102,6 +103,10 @@ def describe_gap(found: SchemaVersion, known: Mapping[int, tuple[str, str]]) -> 
 
 
 def require_current(conn: Connection, url: str) -> None:
-    """Raise SchemaVersionError unless the database's schema is this program's."""
+    """Check that the database's schema is this program's.
+
+    Raises:
+        SchemaVersionError: it is not.
+    """
     if gap := find_gap(read_version(conn)):
         raise SchemaVersionError(f"The database at {database.place(url)} {gap}")

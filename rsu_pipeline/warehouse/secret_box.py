@@ -1,9 +1,9 @@
-"""Sealing of partners' keys and secrets, so that no table holds them in clear.
+"""Encryption of partners' keys and secrets, so that no table has them in clear text.
 
-A sealed value reads `sealed:<token>`, the token being cryptography's Fernet. Keys come from RSU_SECRET_KEY, the newest
-first, or from a key file that only its owner can read, made at first use. Adding a key in front rotates: old values
-open with the old key, new ones are sealed with the new. A process that runs notices a changed file at the next value it
-seals or opens; a changed environment needs its restart.
+An encrypted value reads `sealed:<token>`, with a token of cryptography's Fernet. Keys come from RSU_SECRET_KEY, newest
+first, or from a key file that only its owner can read, created at first use. Adding a key in front rotates: old values
+are decrypted with the old key, new ones are encrypted with the new. A running process notices a changed file at the next value
+that it encrypts or decrypts. A changed environment needs its restart.
 """
 
 import base64
@@ -27,19 +27,19 @@ _KEY = re.compile(r"[A-Za-z0-9_-]{43}=")
 
 
 class SecretKeyError(RsuError):
-    """The key that seals secrets cannot be used; one sentence: what is wrong, where, what to do."""
+    """The encryption key cannot be used. The text is one sentence: what is wrong, where, and the next step."""
 
 
 class Sealer:
-    """Seals and opens single values."""
+    """Encrypts and decrypts single values."""
 
     def __init__(self, keys: Sequence[str], *, source: str) -> None:
-        """`keys` are Fernet keys, the newest first; `source` says where they come from, for error texts."""
+        """Use these Fernet keys, newest first. `source` names where they come from, for error texts."""
         self._source = source
         self._set(keys)
 
     def _set(self, keys: Sequence[str]) -> None:
-        # Checked here, since base64 decoding skips what it does not know: of two keys parted by a semicolon it takes one.
+        # Checked here, because base64 decoding ignores unknown characters: of two keys separated by a semicolon it uses one.
         if not keys or not all(_KEY.fullmatch(key) for key in keys):
             raise SecretKeyError(
                 f"{self._source} does not hold Fernet keys (44 characters of URL-safe base64 each, separated by commas or on"
@@ -50,11 +50,11 @@ class Sealer:
         self._fingerprint_keys = [_fingerprint_key(key) for key in keys]
 
     def _refresh(self) -> None:
-        """Takes over keys that have changed since; those of the environment cannot."""
+        """Reload keys that have changed since. Those of the environment cannot change."""
 
     @property
     def key_count(self) -> int:
-        """How many keys there are; more than one while a rotation is under way."""
+        """Number of keys, more than one during a rotation."""
         self._refresh()
         return len(self._fingerprint_keys)
 
@@ -63,26 +63,30 @@ class Sealer:
         return PREFIX + self._fernet.encrypt(clear.encode()).decode()
 
     def open(self, sealed: str) -> str:
-        """The clear value. Raises SecretKeyError when none of the keys opens it."""
+        """Return the clear value.
+
+        Raises:
+            SecretKeyError: none of the keys decrypts it.
+        """
         self._refresh()
         try:
             return self._fernet.decrypt(_token(sealed)).decode()
         except InvalidToken:
             raise SecretKeyError(
-                f"A stored secret opens with no key of {self._source}: put the key it was sealed with back, or enter the"
+                f"A stored secret opens with no key of {self._source}: put back the key it was encrypted with, or enter the"
                 " partner's key and secret again."
             ) from None
 
     def fingerprints(self, clear: str) -> list[str]:
-        """Return the keyed digests of a value under each key, the newest first.
+        """Return the keyed digests of a value under each key, newest first.
 
-        Without one of the keys nobody can tell whether a value has a given digest.
+        Without one of the keys it is impossible to find out whether a value has a given digest.
         """
         self._refresh()
         return [hmac.digest(key, clear.encode(), "sha256").hex() for key in self._fingerprint_keys]
 
     def is_newest(self, sealed: str) -> bool:
-        """Whether a value was sealed with the newest key."""
+        """Return whether a value was encrypted with the newest key."""
         self._refresh()
         try:
             self._newest.decrypt(_token(sealed))
@@ -92,7 +96,7 @@ class Sealer:
 
 
 class FileSealer(Sealer):
-    """The same with the keys of a file, read again whenever the file is another one."""
+    """The same with the keys of a file, which is read again whenever it was replaced."""
 
     def __init__(self, key_file: Path) -> None:
         self._file = key_file
@@ -103,7 +107,7 @@ class FileSealer(Sealer):
     def _refresh(self) -> None:
         with _readable(self._file):
             if self._seen is not None:
-                # Never made anew once there was one: a file that went missing is a mishap, and the keys held still open.
+                # Never created again once it existed: a missing file is an accident, and the loaded keys still decrypt.
                 with suppress(FileNotFoundError):
                     if _mark(self._file) != self._seen:
                         self._read()
@@ -112,27 +116,32 @@ class FileSealer(Sealer):
             self._read()
 
     def _read(self) -> None:
-        # Marked before it is read: should it be replaced in between, it is read once more.
+        # The mark is taken before reading: if the file is replaced in between, it is read again.
         seen = _mark(self._file)
         self._set(keys_of(self._file))
         self._seen = seen
 
 
 def new_key() -> str:
-    """A fresh key for RSU_SECRET_KEY."""
+    """Return a new key for RSU_SECRET_KEY."""
     return Fernet.generate_key().decode()
 
 
 def load_sealer(keys: Sequence[str], key_file: Path) -> Sealer:
-    """The sealer of this installation: from `keys` when given, else from `key_file`, which is made when absent.
+    """Return the sealer of this installation: from `keys` if given, else from `key_file`, which is created if absent.
 
-    Raises SecretKeyError when the file is readable by others or cannot be used.
+    Raises:
+        SecretKeyError: the file is readable by others or cannot be used.
     """
     return Sealer(keys, source="RSU_SECRET_KEY") if keys else FileSealer(key_file)
 
 
 def keys_of(key_file: Path) -> list[str]:
-    """The keys in a file, the newest first. Raises SecretKeyError."""
+    """Return the keys in a file, newest first.
+
+    Raises:
+        SecretKeyError: the file is readable by others or cannot be used.
+    """
     with _readable(key_file):
         if key_file.stat().st_mode & 0o077:
             raise SecretKeyError(f"The secret key file {key_file} can be read by others: run chmod 600 on it.")
@@ -140,7 +149,11 @@ def keys_of(key_file: Path) -> list[str]:
 
 
 def write_keys(key_file: Path, keys: Sequence[str]) -> None:
-    """Puts these keys in the place of those in the file, all at once. Raises SecretKeyError."""
+    """Replace the keys in the file, atomically.
+
+    Raises:
+        SecretKeyError: the file cannot be written.
+    """
     with _readable(key_file), _draft(key_file, keys) as draft:
         draft.replace(key_file)
         folder = os.open(key_file.parent, os.O_RDONLY)
@@ -157,9 +170,7 @@ def _readable(key_file: Path) -> Iterator[None]:
     except OSError as error:
         raise SecretKeyError(f"The secret key file {key_file} cannot be used: {error.strerror}.") from None
     except UnicodeDecodeError:
-        raise SecretKeyError(
-            f"The secret key file {key_file} does not hold text: put back the one made at first."
-        ) from None
+        raise SecretKeyError(f"The secret key file {key_file} is not a text file: restore the original file.") from None
 
 
 def _make(key_file: Path) -> None:
@@ -172,7 +183,7 @@ def _make(key_file: Path) -> None:
 
 @contextmanager
 def _draft(key_file: Path, keys: Sequence[str]) -> Iterator[Path]:
-    """A file of these keys beside the key file, safe on disk; gone at the end unless it was moved."""
+    """Yield a file of these keys beside the key file, safe on disk. It is deleted at the end unless it was moved."""
     descriptor, name = tempfile.mkstemp(prefix=f".{key_file.name}.", dir=key_file.parent)
     draft = Path(name)
     try:
@@ -186,13 +197,13 @@ def _draft(key_file: Path, keys: Sequence[str]) -> Iterator[Path]:
 
 
 def _mark(key_file: Path) -> tuple[int, ...]:
-    """What tells one state of the file from another."""
+    """Return what distinguishes one state of the file from another."""
     stat = key_file.stat()
     return (stat.st_ino, stat.st_mtime_ns, stat.st_size, stat.st_mode)
 
 
 def _fingerprint_key(key: str) -> bytes:
-    """Derive a key for digests that is of no use for decrypting."""
+    """Derive a key for digests that cannot be used for decrypting."""
     derivation = HKDF(algorithm=SHA256(), length=32, salt=None, info=b"rsu-pipeline fingerprint")
     return derivation.derive(base64.urlsafe_b64decode(key))
 

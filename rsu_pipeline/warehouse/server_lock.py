@@ -1,8 +1,8 @@
-"""One `rsu up` at a time on a database, whatever the machine, the home folder and the port.
+"""Allow one `rsu up` at a time on a database, regardless of machine, home folder and port.
 
-Two daemons on one database would evaluate every sensor and schedule twice. So `rsu up` holds an advisory lock on a session of
-its own for as long as it runs, and PostgreSQL releases it when the process ends, however it ends. Commands, runs and Celery
-workers take no part in it. A daemon that was started by itself, as the systemd and compose files do, shows its name at its
+Two daemons on one database would evaluate every sensor and schedule twice. So `rsu up` acquires an advisory lock on a session of
+its own for as long as it runs, and PostgreSQL releases it when the process ends, in whatever way. Commands, runs and Celery
+workers do not use it. A daemon that was started by itself, as the systemd and compose files do, shows its name at its
 sessions, and `rsu up` does not start beside it.
 """
 
@@ -21,11 +21,11 @@ from rsu_pipeline.warehouse.advisory_locks import Only
 from rsu_pipeline.warehouse.database import DatabaseError
 
 GRACE_SECONDS = 5.0
-"""How long one that was killed a moment ago may take to be gone."""
+"""How long a process that was killed a moment ago may take to be gone."""
 CHECK_SECONDS = 15.0
-"""How often the session that holds the lock is looked after: a restart of PostgreSQL ends it."""
+"""How often the session with the lock is checked: a restart of PostgreSQL ends it."""
 DAEMON = "rsu daemon"
-"""How the names of a daemon's sessions begin."""
+"""Prefix of the names of a daemon's sessions."""
 
 _LOCK = Only.SERVER.key
 
@@ -38,17 +38,21 @@ def daemon_name() -> str:
 def hold(url: str, *, report: Callable[[str], None]) -> None:
     """Make this process the only server of the database until it ends.
 
-    If the session is lost, it is made again, and `report` gets one sentence when another server was faster.
+    If the session is lost, it is opened again, and `report` receives one sentence if another server was faster.
 
     Raises:
-        DatabaseError: Another server is at work. The text names its host, its process and since when.
+        DatabaseError: Another server is running. The text names its host, its process and since when.
     """
     conn = _acquire(url, GRACE_SECONDS)
     threading.Thread(target=_keep, args=(url, conn, report), name="server lock", daemon=True).start()
 
 
 def _acquire(url: str, seconds: float, *, beside_daemon: bool = False) -> Connection:
-    """Return the session that holds the lock, after at most so many seconds. Raises DatabaseError."""
+    """Return the session with the lock, after at most `seconds`.
+
+    Raises:
+        DatabaseError: another server has it.
+    """
     conn = database.connect(url, purpose="up")
     conn.autocommit = True
     deadline = time.monotonic() + seconds
@@ -59,14 +63,14 @@ def _acquire(url: str, seconds: float, *, beside_daemon: bool = False) -> Connec
         if time.monotonic() >= deadline:
             conn.close()
             raise DatabaseError(
-                f"{other} is at work on this database ({database.place(url)}): end it, or use that one. Two would do all"
+                f"{other} is running on this database ({database.place(url)}): end it, or use that one. Two would do all"
                 " scheduled work twice."
             )
         time.sleep(0.2)
 
 
 def _daemon(conn: Connection) -> str | None:
-    """Return which daemon is at work on this database."""
+    """Return which daemon is running on this database, or None."""
     with conn.cursor() as cur:
         cur.execute(
             "SELECT application_name, backend_start FROM pg_stat_activity"
@@ -78,7 +82,7 @@ def _daemon(conn: Connection) -> str | None:
 
 
 def _take(conn: Connection) -> str | None:
-    """Take the lock. Return None, or else which other server has it."""
+    """Acquire the lock, and return None, or else which other server has it."""
     with conn.cursor() as cur:
         cur.execute("SELECT pg_try_advisory_lock(%s, %s)", _LOCK)
         if (cur.fetchone() or (False,))[0]:
@@ -105,13 +109,13 @@ def _named(application_name: str, prefix: str) -> str:
 
 
 def _keep(url: str, conn: Connection, report: Callable[[str], None]) -> None:
-    """Keep the lock: make its session again whenever it was lost."""
+    """Keep the lock: open its session again whenever it was lost."""
     reported = False
     while True:
         time.sleep(CHECK_SECONDS)
         try:
             if conn.closed:
-                conn = _acquire(url, 0.0, beside_daemon=True)  # it is our own
+                conn = _acquire(url, 0.0, beside_daemon=True)  # the daemon is this process's own
                 reported = False
             with conn.cursor() as cur:
                 cur.execute("SELECT 1")

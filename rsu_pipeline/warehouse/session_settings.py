@@ -1,7 +1,7 @@
-"""What every session of the hub relies on: set after connecting, and checked in the same round trip.
+"""The settings that every session of the hub relies on: set after connecting, and checked in the same round trip.
 
-Defaults of the server, the database, the role, a service file or the environment can say otherwise, and some of them would
-break data without a sound: a client encoding, a time zone, a search path. Start-up `options` are not used, since poolers
+Defaults of the server, the database, the role, a service file or the environment may differ, and some of them would
+corrupt data silently: a client encoding, a time zone, a search path. Start-up `options` are not used, because poolers
 refuse them or, worse, drop them.
 """
 
@@ -13,7 +13,7 @@ from rsu_pipeline.warehouse.addresses import DatabaseError
 
 SETTINGS = {
     "timezone": "UTC",
-    # The hash of a row is taken of its text.
+    # The hash of a row is computed from its text.
     "DateStyle": "ISO, MDY",
     "IntervalStyle": "postgres",
     "extra_float_digits": "1",
@@ -32,7 +32,7 @@ SETTINGS = {
     "idle_in_transaction_session_timeout": "10min",
     # A policy that hides rows fails a statement instead of making it read too few.
     "row_security": "off",
-    # 64 MB lets the merge of a page keep its hash in memory; jit costs more than it saves on such statements.
+    # 64 MB lets the merge of a page keep its hash in memory. jit costs more than it saves on such statements.
     "work_mem": "64MB",
     "jit": "off",
 }
@@ -41,13 +41,13 @@ _SETTINGS_SINCE = {
     140000: {"idle_session_timeout": "0"},
     170000: {"transaction_timeout": "0"},
 }
-# A machine that lost its power says no farewell: its session, with its race's lock, ends after a minute. Not checked,
-# since they read 0 on a Unix socket.
+# A machine that lost its power does not close its sessions: its session, with its race's lock, ends after a minute. Not
+# checked, because they read 0 on a Unix socket.
 _UNCHECKED = {"tcp_keepalives_idle": "30", "tcp_keepalives_interval": "10", "tcp_keepalives_count": "3"}
 # The first is set when the session starts, the second only a superuser can set.
 _CHECKED_ONLY = {"client_encoding": "UTF8", "session_replication_role": "origin"}
 
-# Schemas with the tables of a hub, whatever the search path says. Tables of an older program have no event_cursors beside.
+# Schemas with the tables of a hub, regardless of the search path. Tables of an older program have no event_cursors beside.
 _HUBS = """
 ARRAY(
     SELECT n.nspname::text FROM pg_catalog.pg_namespace n
@@ -55,7 +55,7 @@ ARRAY(
         WHERE c.relnamespace = n.oid AND c.relname IN ('runsignup_participants', 'event_cursors') AND c.relkind IN ('r', 'p'))
     ORDER BY 1)
 """
-# The search path of the address; else the session's own, unless it leads to another schema than the hub's.
+# The search path of the address, else the session's own, unless it leads to another schema than the hub's.
 _SEARCH_PATH = """
 coalesce(%s, CASE
     WHEN h.hubs = '{}' OR current_schema()::text = ANY (h.hubs) OR cardinality(h.hubs) > 1 THEN current_setting('search_path')
@@ -65,7 +65,7 @@ coalesce(%s, CASE
 
 @dataclass(frozen=True)
 class _Session:
-    """What a session says of itself once its settings are made."""
+    """The state of a session once its settings are made."""
 
     settings: dict[str, str]
     backend_pid: int
@@ -84,15 +84,15 @@ def apply_settings(
     Args:
         conn: A new connection.
         place: The server, for messages.
-        application_name: What pg_stat_activity is to show.
-        search_path: The search path that the address asks for.
+        application_name: The name in pg_stat_activity.
+        search_path: The search path that the address requests.
         schema: The schema of this session's tables, if they are not the hub's.
 
     Returns:
-        The number of the server process that answers. Where libpq was given another, a pooler stands between.
+        The process id of the server process that answers. If libpq was given another one, there is a pooler in between.
 
     Raises:
-        DatabaseError: The database is not in UTF8, the server does not write, or a setting is not as it has to be.
+        DatabaseError: The database is not in UTF8, the server does not write, or a setting has a wrong value.
         psycopg2.Error: The connection is lost, or the server refuses a setting.
     """
     encoding = conn.info.parameter_status("server_encoding")
@@ -106,8 +106,8 @@ def apply_settings(
     for name, value in (wanted | _CHECKED_ONLY).items():
         if session.settings[name] != value:
             raise DatabaseError(
-                f"A session at {place} has {name} {session.settings[name]!r} and needs {value!r}: take the setting from role"
-                f" {session.user} (ALTER ROLE ... RESET {name}), from the database and from a pooler between."
+                f"A session at {place} has {name} {session.settings[name]!r} and needs {value!r}: remove the setting from role"
+                f" {session.user} (ALTER ROLE ... RESET {name}), from the database and from a pooler in between."
             )
     _check_writable(session, place)
     if schema is None:
@@ -135,7 +135,7 @@ def _set_and_read(conn: Connection, wanted: dict[str, str], search_path: str | N
         row = cur.fetchone()
     conn.autocommit = False
     if row is None:
-        raise DatabaseError("PostgreSQL answered a question of one row with none.")
+        raise DatabaseError("PostgreSQL returned no row where one was expected.")
     return _Session(dict(zip(names, row[0], strict=True)), *row[1:])
 
 
@@ -153,7 +153,7 @@ def _check_writable(session: _Session, place: str) -> None:
 
 
 def _check_schema(session: _Session, place: str, search_path: str | None) -> None:
-    """Refuse a session whose new tables would be in another schema than the hub's, or than the address says."""
+    """Refuse a session whose new tables would be in another schema than the hub's, or than the address's."""
     asked = _first_schema(search_path)
     if session.schema is None or (asked and session.schema != asked):
         name = asked or "public"
@@ -170,16 +170,16 @@ def _check_schema(session: _Session, place: str, search_path: str | None) -> Non
 
 
 def _first_schema(search_path: str | None) -> str | None:
-    """Return the first schema of a search path; None when there is none, or the server has to say which."""
+    """Return the first schema of a search path, or None if there is none or the server decides it."""
     first = (search_path or "").split(",")[0].strip()
     first = first.strip('"').replace('""', '"') if first.startswith('"') else first.lower()
     return None if first in ("", "$user") else first
 
 
 def _not_utf8(conn: Connection, place: str, encoding: str) -> str:
-    """Return the sentence on a database that is not in UTF8, with the statement that makes one that is."""
+    """Return the sentence about a database that is not in UTF8, with the statement that creates one that is."""
     with conn.cursor() as cur:
-        # template0 takes any encoding that its locale goes with.
+        # template0 accepts any encoding that its locale allows.
         cur.execute(
             "SELECT quote_ident(current_database() || '_utf8'), CASE"
             " WHEN t.encoding = pg_char_to_encoding('UTF8') OR t.datcollate ~* 'utf-?8$' THEN ''"

@@ -1,9 +1,9 @@
 """Signs of life: which runs have a session at the database.
 
-A run keeps one open from its first step to its last, and PostgreSQL ends it with the run's process, on whatever machine
-that was. A host and process number kept with the run would not do: in containers both come again after a restart, and
-nobody can look for a process on another machine. The lock of a race would not do either: a run of many partners holds
-it for a moment at a time.
+A run keeps a session open from its first step to its last, and PostgreSQL ends it with the run's process, on any machine.
+A host and process id stored with the run would not suffice: in containers both are reused after a restart, and no process
+can be checked on another machine. The lock of a race would not suffice either: a run of many partners has it for a moment
+at a time.
 """
 
 import threading
@@ -16,18 +16,18 @@ from psycopg2.extensions import connection as Connection
 from rsu_pipeline.warehouse import database
 
 LOOK_SECONDS = 3.0
-"""How often a run looks whether its session is still there. The run monitor looks twice, 10 s apart at least."""
+"""How often a run checks whether its session still exists. The run monitor checks twice, at least 10 s apart."""
 
 
 @contextmanager
 def sign_of_life(url: str, run_id: str) -> Iterator[None]:
-    """Keep a session open by which a run is known to be alive, and open another where PostgreSQL ended it.
+    """Keep a session open that shows that a run is alive, and open another one if PostgreSQL ended it.
 
-    A restart of the server or an administrator ends sessions, not the run: without another one it would be taken for dead.
-    A server that is away is asked again until the block ends.
+    A restart of the server or an administrator ends sessions, not the run: without a new session it would count as dead.
+    An unreachable server is tried again until the block ends.
 
     Raises:
-        DatabaseError: when there is no session to begin with.
+        DatabaseError: no session can be opened at the beginning.
     """
     conn = _open(url, run_id)
     ended = threading.Event()
@@ -50,7 +50,7 @@ def _keep(conn: Connection, url: str, run_id: str, ended: threading.Event) -> No
                     cur.execute("SELECT 1")
                 conn.rollback()
             except (psycopg2.Error, database.DatabaseError):
-                # Away, or ended: the next look opens another one.
+                # Unreachable, or ended: the next check opens another one.
                 conn.close()
     finally:
         conn.close()
@@ -58,23 +58,23 @@ def _keep(conn: Connection, url: str, run_id: str, ended: threading.Event) -> No
 
 def _open(url: str, run_id: str) -> Connection:
     conn = database.connect(url, purpose=purpose_of(run_id))
-    # A run that stands still is no more alive than one that was killed.
+    # A run that is stopped is no more alive than one that was killed.
     database.lease(conn)
     return conn
 
 
 def purpose_of(run_id: str) -> str:
-    """The purpose, for database.connect, of the session that shows a run to be alive."""
+    """Return the purpose, for database.connect, of the session that shows a run to be alive."""
     return f"run {run_id[:8]}"
 
 
 def is_alive(run_id: str, alive: set[str]) -> bool:
-    """Whether a run is among those of `runs_alive`."""
+    """Return whether a run is among those of `runs_alive`."""
     return run_id[:8] in alive
 
 
 def runs_alive(conn: Connection) -> set[str]:
-    """The first eight characters of every run that has a session at this database."""
+    """Return the first eight characters of every run that has a session at this database."""
     with conn.cursor() as cur:
         cur.execute(
             "SELECT DISTINCT split_part(application_name, ' ', 3) FROM pg_stat_activity"

@@ -10,16 +10,21 @@ from rsu_pipeline.warehouse.event_times import NEEDS_CLOSING_READ, OVER_AT, WIND
 SHOWN_FOR = dt.timedelta(days=3)
 """How long after its end a gap is reported."""
 MIN_GAP = dt.timedelta(minutes=30)
-"""Shorter gaps are not looked at. Races that are near are read every 15 minutes."""
+"""Shorter gaps are ignored. Races that are near are read every 15 minutes."""
 NAMELESS_WITHIN = dt.timedelta(hours=4)
-"""RunSignup does not say when some registrations were removed. Of those, what is found missing so soon after a gap counts as
-removed in it."""
+"""Time after a gap in which a removal without a date counts as made in it.
+
+RunSignup does not send when some registrations were removed. Those that are found missing this soon after a gap count as
+removed in it.
+"""
 
 
 @dataclass(frozen=True)
 class Gap:
-    """A time without a finished sync or call. `until` is None while it lasts. `had_window` says that a race was in its window
-    meanwhile."""
+    """A time without a finished sync or call.
+
+    `until` is None while it lasts. `had_window` means that a race was in its window meanwhile.
+    """
 
     since: dt.datetime
     until: dt.datetime | None
@@ -28,8 +33,11 @@ class Gap:
 
 @dataclass(frozen=True)
 class CaughtUp:
-    """What happened to a partner's races and registrations in a gap, as stored by now: races that ended, bibs set, registrations
-    that are new, changed or removed, and events that still wait for a full read after their end."""
+    """What happened to a partner's races and registrations in a gap, as stored by now.
+
+    It counts races that ended, bibs set, registrations that are new, changed or removed, and events that still wait for a full
+    read after their end.
+    """
 
     partner_id: int
     races_over: int
@@ -40,7 +48,7 @@ class CaughtUp:
     reads_left: int
 
 
-# The watch's polls that find nothing are in the ledger alone, which is asked only where the log has a gap.
+# The watch's polls that find nothing are in the ledger alone, which is queried only if the log has a gap.
 _GAPS = f"""
 WITH log AS (
     SELECT finished_at AS at FROM sync_history
@@ -70,7 +78,7 @@ FROM gaps g WHERE g.until - g.since >= %(shortest)s ORDER BY g.until DESC
 
 
 def gaps(conn: Connection, now: dt.datetime) -> list[Gap]:
-    """Return the gaps that ended within SHOWN_FOR or last, the newest first."""
+    """Return the gaps that ended within SHOWN_FOR or still last, newest first."""
     with conn.cursor() as cur:
         cur.execute(_GAPS, {"from": now - SHOWN_FOR, "now": now, "shortest": MIN_GAP, "window": WINDOW_BEFORE})
         return [Gap(*row) for row in cur.fetchall()]
@@ -110,7 +118,7 @@ ORDER BY t.timing_partner_id
 
 
 def caught_up(conn: Connection, gap: Gap, now: dt.datetime) -> list[CaughtUp]:
-    """Return what is stored of a gap by now, for every partner that is switched on."""
+    """Return what is stored of a gap by now, for every enabled partner."""
     with conn.cursor() as cur:
         cur.execute(
             _CAUGHT_UP,

@@ -1,4 +1,4 @@
-"""What was done: one row of `sync_history` per race and run, and the questions asked of it."""
+"""The sync log: one row of `sync_history` per race and run, and its queries."""
 
 import datetime as dt
 import json
@@ -27,7 +27,7 @@ def record(
     counts: Mapping[str, int],
     error: Mapping[str, object] | None = None,
 ) -> None:
-    """Writes one row, in the caller's transaction. `counts` has at least read, quarantined."""
+    """Write one row, in the caller's transaction. `counts` has at least read and quarantined."""
     with conn.cursor() as cur:
         cur.execute(
             """
@@ -61,8 +61,11 @@ def record(
 
 @dataclass(frozen=True)
 class PartnerStatus:
-    """A partner at a glance. `last_sync` is when a run last read something without failing; `last_error` is the newest
-    failure since then, if any. `calls_this_hour` are those with the partner's API key, whoever else has it."""
+    """A partner at a glance.
+
+    `last_sync` is when a run last read something without failing, `last_error` the newest failure since then, if any.
+    `calls_this_hour` are those with the partner's API key, by all partners that share it.
+    """
 
     partner_id: int
     key: str | None
@@ -79,7 +82,7 @@ class PartnerStatus:
 
 
 def partner_status(conn: Connection) -> list[PartnerStatus]:
-    """Every partner, in order of number."""
+    """Return every partner, in order of id."""
     with conn.cursor() as cur:
         cur.execute(
             """

@@ -1,4 +1,4 @@
-"""Who holds what a session waited for, in words."""
+"""Describe which sessions have the locks that a session waited for."""
 
 from collections.abc import Collection
 
@@ -20,16 +20,18 @@ GROUP BY 1, 2, 3, 4, 5 ORDER BY 5
 
 
 def describe_holders(conn: Connection, tables: Collection[str]) -> str:
-    """Return a clause that names the sessions that hold one of the tables, or are changing the schema. Ends the
-    transaction."""
+    """Return a clause that names the sessions that have locked one of the tables, or are changing the schema.
+
+    Ends the transaction.
+    """
     with conn.cursor() as cur:
         cur.execute(_HOLDERS, {"tables": list(tables), "class": Kind.THE_ONLY_ONE, "lock": Only.MIGRATIONS})
         found = cur.fetchall()
     conn.rollback()
     if not found:
-        return "Another session, which has just ended, held the tables"
+        return "Another session, which has just ended, had locked the tables"
     return "; ".join(
-        f"Session {pid} ({program}, role {role}, from {address}) holds"
-        f" {', '.join(held) or 'the right to change the schema'} since {since:%Y-%m-%d %H:%M:%S} UTC"
+        f"Session {pid} ({program}, role {role}, from {address}) has locked"
+        f" {', '.join(held) or 'schema changes'} since {since:%Y-%m-%d %H:%M:%S} UTC"
         for pid, program, role, address, since, held in found
     )

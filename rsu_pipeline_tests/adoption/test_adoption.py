@@ -372,7 +372,7 @@ def test_of_two_adopts_at_once_the_second_names_the_first(old_database: str) -> 
             with conn.cursor() as ours:
                 ours.execute("SET lock_timeout = '200ms'")
             conn.commit()
-            with pytest.raises(DatabaseError, match=r"\(rsu adopt .*\) holds the right to change the schema since"):
+            with pytest.raises(DatabaseError, match=r"\(rsu adopt .*\) has locked schema changes since"):
                 apply.adopt(conn, zone="UTC")
     assert adopt(old_database).steps
 

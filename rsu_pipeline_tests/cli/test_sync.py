@@ -184,7 +184,7 @@ def test_removals_held_back_need_a_person_and_one_race_can_be_asked_for(hub: Hub
 def test_a_race_that_the_partner_does_not_have_is_told(hub: Hub, first: list[Result]) -> None:
     done = rsu("sync", "--partner", "1", "--race", "999999999", settings=hub.environment)
     assert done.returncode == 1
-    assert f"{KEYS[0]}: FAILED, Partner {KEYS[0]} has no race with future events numbered [999999999]." in done.stderr
+    assert f"{KEYS[0]}: FAILED: Partner {KEYS[0]} has no race with future events numbered [999999999]." in done.stderr
     assert "1/1" in done.stderr
     assert done.stdout == ""
 

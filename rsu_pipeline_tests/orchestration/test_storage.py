@@ -145,7 +145,7 @@ def test_a_daemons_sessions_show_what_they_are(
     engine = create_engine(sqlalchemy_url(empty_database))
     with engine.connect() as conn:
         assert conn.execute(text("SHOW application_name")).scalar() == server_lock.daemon_name()
-        with pytest.raises(database.DatabaseError, match=r"A Dagster daemon .* is at work on this database"):
+        with pytest.raises(database.DatabaseError, match=r"A Dagster daemon .* is running on this database"):
             server_lock._acquire(empty_database, 0.0)
     engine.dispose()
 

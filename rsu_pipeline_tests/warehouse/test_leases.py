@@ -21,8 +21,8 @@ from rsu_pipeline_tests.warehouse.sleeper import asleep
 
 NOW = dt.datetime(2027, 6, 10, 12, tzinfo=dt.UTC)
 SENTENCE = (
-    r"^The connection to PostgreSQL at \S+ was lost: [^\n]* This process stood still for \d+ s, so"
-    r" others took over its work\. What was not committed is rolled back; [^\n]*$"
+    r"^The connection to PostgreSQL at \S+ was lost: [^\n]* This process was stopped for \d+ s, so"
+    r" others took over its work\. What was not committed is rolled back\. [^\n]*$"
 )
 SPEC = {
     "partners": 1,

@@ -117,7 +117,7 @@ def test_a_pool_of_one_session_is_refused_within_seconds(database_url: str, monk
     began = time.monotonic()
     with (
         pgbouncer(database_url, pool_mode="session", default_pool_size=1) as url,
-        pytest.raises(DatabaseError, match=r"gives no second session within 1 s .*default_pool_size"),
+        pytest.raises(DatabaseError, match=r"opens no second session within 1 s .*default_pool_size"),
     ):
         database.connect(url, purpose="tests")
     assert time.monotonic() - began < 10
