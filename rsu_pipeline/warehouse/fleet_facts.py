@@ -145,7 +145,7 @@ class Equality:
 
 
 def equality(conn: Connection, sample: int) -> Equality:
-    """Return the reconciliations (see `proof`) of all enabled partners."""
+    """Return the reconciliations (see `reconciliation`) of all enabled partners."""
     with conn.cursor() as cur:
         cur.execute(
             f"""
