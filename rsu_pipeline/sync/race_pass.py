@@ -100,7 +100,9 @@ def _read_active(
         is_full, upto = position.reads_all, None if is_last else page.next.covered_to
         # Before anything was loaded no row can be held already.
         held = _held_as_sent(session, source, page, position.event_ids, upto) if loaded else {}
-        merge = partial(participants.merge_active, full=is_full, upto=upto)
+        merge = partial(
+            participants.merge_active, full=is_full, upto=upto, is_first_load=position.reads_all and not loaded
+        )
         taken = _take(session, source, page, position.event_ids, merge, held)
         outcome.counts.add(taken.counts)
         outcome.newly_quarantined += taken.newly_quarantined

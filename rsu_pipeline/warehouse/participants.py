@@ -7,24 +7,52 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from psycopg2.extensions import connection as Connection
+from psycopg2.extensions import cursor as Cursor
 
 from rsu_pipeline.warehouse import reconciliation
 from rsu_pipeline.warehouse.staging import COLUMNS, Counts, Refused, Source, StagedLine, params_of, stage_and
 
 
 def merge_active(
-    conn: Connection, lines: Sequence[StagedLine], source: Source, *, full: bool, upto: int | None = None
+    conn: Connection,
+    lines: Sequence[StagedLine],
+    source: Source,
+    *,
+    full: bool,
+    upto: int | None = None,
+    is_first_load: bool = False,
 ) -> tuple[Counts, list[Refused]]:
-    """Brings active registrations in: new ones inserted, changed ones updated, unchanged ones not touched, and every
+    """Bring active registrations in: new ones inserted, changed ones updated, unchanged ones not touched, and every
     bib that changed after its event's first load logged by the same statement. A full pass counts what it was sent, up
-    to registration id `upto`, for its proof.
+    to registration id `upto`, for its proof. `is_first_load` says that none of its events was ever loaded.
 
     An incremental pass ignores a row older than its removal. A full pass does not: RunSignup has just listed the
     registration as active, and a reactivation may leave the stamp as it was.
     """
     params = params_of(source) | {"full": full, "upto": upto}
-    merge = f"{reconciliation.supersede(_IS_STALE)}; {_MERGE_ACTIVE}"
+
+    def merge(cur: Cursor) -> Counts:
+        cur.execute(reconciliation.supersede(_IS_STALE), params)
+        counts, is_all = _insert_new(cur, params) if is_first_load else (Counts(), False)
+        if not is_all:
+            counts.add(_counted(cur, _MERGE_ACTIVE, params))
+        return counts
+
     return stage_and(conn, lines, merge, params, row_hash=reconciliation.row_hash("t"))
+
+
+def _insert_new(cur: Cursor, params: dict[str, object]) -> tuple[Counts, bool]:
+    """Insert the staged registrations that are not stored, and return whether these were all. The others stay in the stage."""
+    cur.execute(_INSERT_NEW, params)
+    ((staged, inserted),) = cur.fetchall()
+    if len(inserted) < staged:
+        cur.execute("DELETE FROM participants_stage WHERE registration_id = ANY (%s::bigint[])", (_array(inserted),))
+    return Counts(read=len(inserted), inserted=len(inserted)), len(inserted) == staged
+
+
+def _counted(cur: Cursor, merge: str, params: dict[str, object]) -> Counts:
+    cur.execute(merge, params)
+    return Counts(*(cur.fetchone() or ()))
 
 
 def merge_removed(
@@ -37,7 +65,13 @@ def merge_removed(
     ignored where the pass saw the registration active: RunSignup had time enough to show it everywhere.
     """
     params = params_of(source) | {"full": source.mode != "incremental", "overlap": overlap}
-    return stage_and(conn, lines, _MERGE_REMOVED, params, row_hash=reconciliation.row_hash("t"))
+    return stage_and(
+        conn,
+        lines,
+        lambda cur: _counted(cur, _MERGE_REMOVED, params),
+        params,
+        row_hash=reconciliation.row_hash("t"),
+    )
 
 
 def held_as_sent(
@@ -303,6 +337,7 @@ compared AS MATERIALIZED (
         s.hash # s.digest AS seal, t.id AS held_id, {_BIB.format("t")} AS held_bib, t.removed_at IS NOT NULL AS was_removed,
         t.id IS NOT NULL AND t.removed_at IS NULL AND NOT {_DIFFERS} AND CASE WHEN {_TEXT_DIFFERS}
             THEN i.payload::jsonb IS NOT DISTINCT FROM t.payload::jsonb ELSE true END AS is_same,
+        CASE WHEN t.id IS NOT NULL AND {_TEXT_DIFFERS} THEN i.payload END AS payload,
         {_IS_STALE} AS is_stale,
         greatest(t.source_at, c.last_read_at) AS held_at, c.first_loaded_at IS NOT NULL AS is_loaded
     FROM participants_stage i
@@ -315,8 +350,8 @@ compared AS MATERIALIZED (
         OR t.seal IS DISTINCT FROM s.hash # s.digest
 ),
 sealed AS (
-    UPDATE runsignup_participants t SET seal = v.seal, payload = i.payload
-    FROM compared v JOIN participants_stage i USING (registration_id) WHERE t.id = v.held_id AND v.is_same
+    UPDATE runsignup_participants t SET seal = v.seal, payload = coalesce(v.payload, t.payload)
+    FROM compared v WHERE t.id = v.held_id AND v.is_same
 ),
 written AS (
     INSERT INTO runsignup_participants ({_NAMES}, {_DERIVED}, timing_partner_id, first_bib, source_at, credentials_used, seal)
@@ -357,6 +392,28 @@ FROM (SELECT count(*)::int AS n FROM participants_stage) staged,
     (SELECT count(*)::int AS n FROM compared WHERE held_id IS NOT NULL AND NOT was_removed AND NOT is_same) changed,
     (SELECT count(*)::int AS n FROM compared WHERE was_removed AND NOT is_stale) back,
     (SELECT count(*)::int AS n FROM compared WHERE is_stale) stale
+"""
+
+# Registrations of events of which nothing is stored yet need no comparison and have no bibs to log. One that is stored all the
+# same, of another event, is left to the merge, as is one of an erased person, which has no digest.
+_NEW_COUNTED = f"""
+SELECT w.event_id, w.seal # i.digest AS hash FROM written w JOIN participants_stage i USING (registration_id) WHERE {_UPTO}
+"""
+_INSERT_NEW = f"""
+WITH written AS (
+    INSERT INTO runsignup_participants ({_NAMES}, {_DERIVED}, timing_partner_id, first_bib, source_at, credentials_used, seal)
+    SELECT {_NEW}, {_DERIVATION}, %(partner)s, {_BIB.format("i")}, to_timestamp(%(server_time)s), %(key)s,
+        {reconciliation.row_hash("i")} # i.digest
+    FROM participants_stage i WHERE i.digest IS NOT NULL
+    ON CONFLICT (timing_partner_id, registration_id) DO NOTHING
+    RETURNING registration_id, event_id, seal
+),
+counted AS ({reconciliation.add_to_counts(_NEW_COUNTED)}),
+resolved AS (
+    UPDATE quarantined_rows q SET resolved_at = now() FROM written w
+    WHERE q.timing_partner_id = %(partner)s AND q.registration_id = w.registration_id AND q.resolved_at IS NULL
+)
+SELECT (SELECT count(*) FROM participants_stage), ARRAY(SELECT registration_id FROM written)
 """
 
 # Of a full pass, what it did not note as unseen it saw; of an incremental one, what it noted.

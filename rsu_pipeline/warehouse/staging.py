@@ -4,11 +4,12 @@ Every function works inside the caller's transaction, so that rows and position 
 """
 
 import io
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import psycopg2
 from psycopg2.extensions import connection as Connection
+from psycopg2.extensions import cursor as Cursor
 
 from rsu_pipeline.warehouse import erasures
 from rsu_pipeline.warehouse.cursors import Mode
@@ -82,10 +83,22 @@ class Refused:
 
 
 def stage_and(
-    conn: Connection, lines: Sequence[StagedLine], merge: str, params: dict[str, object], *, row_hash: str
+    conn: Connection,
+    lines: Sequence[StagedLine],
+    merge: Callable[[Cursor], Counts],
+    params: dict[str, object],
+    *,
+    row_hash: str,
 ) -> tuple[Counts, list[Refused]]:
-    """Stages lines and runs `merge` on them, which answers with Counts. Should PostgreSQL refuse, the bad lines are found
-    by halving and the rest go in. `row_hash` is SQL for the hash of a stored row `t`."""
+    """Stage lines and merge them. Should PostgreSQL refuse, the bad lines are found by halving and the rest go in.
+
+    Args:
+        conn: In the transaction of the page.
+        lines: What is staged.
+        merge: Writes what is staged to the tables.
+        params: The page's source, as `params_of` gives it.
+        row_hash: SQL for the hash of a stored row `t`.
+    """
     counts, refused = Counts(), []
     pending = [(0, list(lines))]
     while pending:
@@ -95,8 +108,7 @@ def stage_and(
                 cur.execute("SAVEPOINT page")
                 doubles = _stage(conn, part)
                 erasures.suppress_staged(cur, params, row_hash)
-                cur.execute(merge, params)
-                merged = Counts(*(cur.fetchone() or ()))
+                merged = merge(cur)
                 if merged.read:
                     merged.read += doubles
                     merged.unchanged += doubles
