@@ -10,6 +10,7 @@ from pathlib import Path
 import psycopg2
 import pytest
 
+from rsu_pipeline.settings import project_root
 from rsu_pipeline_tests.alerts import notifier as notifiers
 from rsu_pipeline_tests.alerts.notifier import Notifier
 from rsu_pipeline_tests.cli.shell import SCRIPT, environment, rsu, warm
@@ -105,6 +106,8 @@ def terminal(
         # Its calls count no more, so that its key is nobody's.
         cur.execute("UPDATE api_calls SET granted_at = granted_at - interval '1 day'")
     commands = _environment_with_copies(tmp_path / ".venv")
+    # `python -m benchmarks...` finds it in the working directory, which is the checkout.
+    (tmp_path / "benchmarks").symlink_to(project_root() / "benchmarks")
     (tmp_path / "home").mkdir()
     (tmp_path / "home" / "secret.key").write_text(f"{SECRET_KEY}\n")
     (tmp_path / "home" / "secret.key").chmod(0o600)
