@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 from psycopg2.extensions import connection as Connection
 
-from rsu_pipeline.alerts import alert_store
+from rsu_pipeline.alerts import alert_store, failing_notifiers
 from rsu_pipeline.alerts.alert_store import Alert, Problem
 from rsu_pipeline.alerts.notify import Sent, send
 from rsu_pipeline.alerts.rules import HUB_KINDS, TITLES
@@ -51,6 +51,7 @@ def look(
     to_tell, over = plan(before, problems, now)
     alert_store.note(conn, problems, now, kinds)
     alert_store.clear(conn, [alert.alert_id for alert in over], now)
+    failing_notifiers.forget_behind(conn, len(settings.urls))
     if not settings.urls:
         alert_store.forget_unsent(conn)
     conn.commit()
@@ -62,6 +63,7 @@ def look(
 
     def deliver(title: str, lines: list[str]) -> bool:
         sent = send(settings.urls, title, "\n".join(lines))
+        failing_notifiers.record(conn, list(enumerate(sent, start=1)), now)
         for one in sent:
             if not one.ok:
                 done.failing.add(one.scheme)
@@ -90,7 +92,21 @@ def look(
         else:
             alert_store.mark_failed(conn, causes)
         conn.commit()
+    if time.monotonic() < ends:
+        _retry_notifiers(conn, settings.urls, now, send)
     return done
+
+
+def _retry_notifiers(
+    conn: Connection, urls: Sequence[str], now: dt.datetime, send: Callable[[Sequence[str], str, str], list[Sent]]
+) -> None:
+    """Send a message to the notifiers that did not accept the last one, so that their alert is resolved by itself. Commits."""
+    for notifier in failing_notifiers.read_all(conn):
+        if failing_notifiers.is_due(notifier, now):
+            text = f"This notifier accepted no message since {notifier.failing_since:%Y-%m-%d %H:%M} UTC."
+            (sent,) = send([urls[notifier.position - 1]], "RunSignup hub: this notifier accepts messages again", text)
+            failing_notifiers.record(conn, [(notifier.position, sent)], now)
+            conn.commit()
 
 
 def _lines(problems: list[Problem], link: str, told_before: set[tuple[str, str]]) -> list[str]:

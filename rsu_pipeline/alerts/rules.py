@@ -6,7 +6,7 @@ from urllib.parse import urlsplit
 
 from psycopg2.extensions import connection as Connection
 
-from rsu_pipeline.alerts import alert_store, automation_rules, run_rules
+from rsu_pipeline.alerts import alert_store, automation_rules, failing_notifiers, run_rules
 from rsu_pipeline.alerts.alert_store import Problem
 from rsu_pipeline.setting_values import LOOPBACK_HOSTS
 from rsu_pipeline.settings import Settings
@@ -342,6 +342,16 @@ def _notifier_failing(conn: Connection) -> Iterator[Problem]:
             f"No notifier of RSU_ALERT_URLS has accepted a message since {_at(since)}. `rsu alerts list` shows the alerts without"
             " a notification. Correct the addresses, then run `rsu alerts test`.",
         )
+        return
+    for notifier in failing_notifiers.read_all(conn):
+        if notifier.tries > failing_notifiers.MAX_TRIES_UNREPORTED:
+            yield Problem(
+                "notifier_failing",
+                f"notifier {notifier.position}",
+                None,
+                f"Notifier {notifier.position} of RSU_ALERT_URLS ({notifier.scheme}) has accepted no message since"
+                f" {_at(notifier.failing_since)}. Others do. Correct its address. It is tried again every five minutes.",
+            )
 
 
 def _at(moment: dt.datetime) -> str:

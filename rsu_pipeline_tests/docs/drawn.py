@@ -30,7 +30,7 @@ GROUPS: dict[str, tuple[str, ...]] = {
         *("sync_history", "api_calls", "hub_clocks"),
     ),
     "past editions": ("history_requests", "history_races", "history_events"),
-    "alerts": ("alerts", "foreign_writes"),
+    "alerts": ("alerts", "failing_notifiers", "foreign_writes"),
     "readers": ("reader_partners", "reader_races", "reader_events", "reader_participants"),
     "privacy": ("privacy_log", "contact_retention", "erased_users", "erased_registrations"),
     "schema": ("schema_migrations",),

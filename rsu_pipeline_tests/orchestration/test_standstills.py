@@ -25,7 +25,7 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc  # type: ignore[import-un
 
 from benchmarks.race_morning import fast
 from rsu_pipeline import installation
-from rsu_pipeline.alerts import automation_rules, rules
+from rsu_pipeline.alerts import automation_rules, failing_notifiers, rules
 from rsu_pipeline.cli import health_command, watchdog
 from rsu_pipeline.definitions import build_definitions, defs
 from rsu_pipeline.orchestration.alert_sensors import alerts, alerts_stand_in
@@ -33,7 +33,7 @@ from rsu_pipeline.orchestration.resources import WarehouseResource
 from rsu_pipeline.settings import Settings, project_root
 from rsu_pipeline.warehouse import backfill_state, credentials, database
 from rsu_pipeline_tests.alerts import notifier as notifiers
-from rsu_pipeline_tests.alerts.notifier import Notifier
+from rsu_pipeline_tests.alerts.notifier import CANARY, Notifier
 from rsu_pipeline_tests.hub import Hub
 from rsu_pipeline_tests.orchestration.daemon_tables import Daemon
 from rsu_pipeline_tests.orchestration.queued import make, queue, report
@@ -724,6 +724,30 @@ def test_notifiers_that_take_nothing_are_named_and_notified_of_once_they_do(its:
     its.evaluate()
     its.evaluate()
     assert open_alerts(its) == [] and its.evaluate() == []
+
+
+def test_a_notifier_that_takes_nothing_while_others_do_is_named_notified_of_once_and_closes_by_itself(
+    its: Installation, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def later(interval: dt.timedelta) -> list[str]:
+        its.hub.execute("UPDATE failing_notifiers SET tried_at = tried_at - %s", interval)
+        return [title for title, _ in its.evaluate()]
+
+    with notifiers.running() as other:
+        use_environment(monkeypatch, {"RSU_ALERT_URLS": f"{its.notifier.url} {other.url}"})
+        other.status = 500
+        off("nightly")(its)
+        assert [len(its.evaluate()), later(failing_notifiers.FIRST_RETRY)] == [1, []]
+        assert its.evaluate()[0][0] == f"RunSignup hub: {rules.TITLES['notifier_failing']}" and its.evaluate() == []
+        (sentence,) = [text for name, text in its.named() if name == "syncs" and text.startswith("Notifier")]
+        assert sentence.startswith("Notifier 2 of RSU_ALERT_URLS (json) has accepted no message since 2")
+        assert CANARY not in sentence
+        on("nightly")(its)
+        other.status = 200
+        titles = [*later(failing_notifiers.RETRY_INTERVAL), *later(AGO), *later(AGO)]
+        assert titles.count(f"Resolved: {rules.TITLES['notifier_failing']}") == 1
+        assert other.take()[0][0] == "RunSignup hub: this notifier accepts messages again"
+        assert its.named() == [] and open_alerts(its) == [] and its.evaluate() == []
 
 
 def test_every_kind_that_stops_something_is_made_to_stop_here() -> None:
