@@ -12,7 +12,7 @@ from rsu_pipeline.warehouse.credentials import PROVIDER
 from rsu_pipeline.warehouse.cursors import REMOVALS_HELD_BACK
 from rsu_pipeline.warehouse.event_times import AHEAD_TOLERANCE, IS_UPCOMING
 
-CLEAR_OWED = dt.timedelta(days=7)
+RESOLUTION_NOTICE_WITHIN = dt.timedelta(days=7)
 """How long the hub tries to send that a problem is resolved."""
 KEPT = dt.timedelta(days=90)
 """How long an alert is stored after it was resolved."""
@@ -71,7 +71,7 @@ _COLUMNS = (
 
 
 @contextmanager
-def evaluation(conn: Connection) -> Iterator[bool]:
+def lock_evaluation(conn: Connection) -> Iterator[bool]:
     """Acquire the right to evaluate alerts for a block, or yield False if another session has it. Nothing is notified twice."""
     with conn.cursor() as cur:
         cur.execute("SELECT pg_try_advisory_lock(%s, %s)", Only.ALERTS.key)
@@ -87,25 +87,25 @@ def evaluation(conn: Connection) -> Iterator[bool]:
             conn.commit()
 
 
-def unsettled(conn: Connection, now: dt.datetime) -> list[Alert]:
+def read_unsettled_alerts(conn: Connection, now: dt.datetime) -> list[Alert]:
     """Return the alerts that are open, and those whose end is still to be notified, in order of id."""
     with conn.cursor() as cur:
         cur.execute(
             f"SELECT {_COLUMNS} FROM alerts WHERE cleared_at IS NULL OR (cleared_at > %s AND cleared_told_at IS NULL"
             " AND (told_at IS NOT NULL OR failed_sends > 0)) ORDER BY alert_id",
-            (now - CLEAR_OWED,),
+            (now - RESOLUTION_NOTICE_WITHIN,),
         )
         return [Alert(*row) for row in cur.fetchall()]
 
 
-def open_alerts(conn: Connection) -> list[Alert]:
+def read_open_alerts(conn: Connection) -> list[Alert]:
     """Return the open alerts, oldest first."""
     with conn.cursor() as cur:
         cur.execute(f"SELECT {_COLUMNS} FROM alerts WHERE cleared_at IS NULL ORDER BY first_seen_at, alert_id")
         return [Alert(*row) for row in cur.fetchall()]
 
 
-def note(conn: Connection, problems: Sequence[Problem], now: dt.datetime, kinds: Collection[str]) -> None:
+def record_problems(conn: Connection, problems: Sequence[Problem], now: dt.datetime, kinds: Collection[str]) -> None:
     """Record the problems found, and count the evaluation for open alerts of these kinds that were not found.
 
     Runs in the caller's transaction.
@@ -130,7 +130,7 @@ def note(conn: Connection, problems: Sequence[Problem], now: dt.datetime, kinds:
             )
 
 
-def unsent_since(conn: Connection) -> dt.datetime | None:
+def read_unsent_since(conn: Connection) -> dt.datetime | None:
     """Return since when no notifier accepts a message: when the first open alert was found that could not be sent."""
     with conn.cursor() as cur:
         cur.execute(
@@ -151,7 +151,7 @@ def forget_unsent(conn: Connection) -> None:
         )
 
 
-def clear(conn: Connection, alert_ids: Collection[int], now: dt.datetime) -> None:
+def resolve_alerts(conn: Connection, alert_ids: Collection[int], now: dt.datetime) -> None:
     """Resolve alerts, and delete those resolved long ago. Runs in the caller's transaction."""
     with conn.cursor() as cur:
         cur.execute(
@@ -161,12 +161,12 @@ def clear(conn: Connection, alert_ids: Collection[int], now: dt.datetime) -> Non
         cur.execute("DELETE FROM alerts WHERE cleared_at < %s", (now - KEPT,))
 
 
-def mark_told(conn: Connection, causes: Collection[tuple[str, str]], now: dt.datetime) -> None:
+def mark_notified(conn: Connection, causes: Collection[tuple[str, str]], now: dt.datetime) -> None:
     """Record that these open problems were notified. Runs in the caller's transaction."""
     _mark(conn, causes, "told_at = %s", [now])
 
 
-def mark_failed(conn: Connection, causes: Collection[tuple[str, str]]) -> None:
+def mark_notification_failed(conn: Connection, causes: Collection[tuple[str, str]]) -> None:
     """Record that no notifier accepted a message about these open problems. Runs in the caller's transaction."""
     _mark(conn, causes, "failed_sends = failed_sends + 1", [])
 
@@ -180,7 +180,7 @@ def _mark(conn: Connection, causes: Collection[tuple[str, str]], what: str, valu
         )
 
 
-def mark_clear_told(conn: Connection, alert_ids: Collection[int], now: dt.datetime) -> None:
+def mark_resolution_notified(conn: Connection, alert_ids: Collection[int], now: dt.datetime) -> None:
     """Record that the end of these alerts was notified. Runs in the caller's transaction."""
     with conn.cursor() as cur:
         cur.execute(
@@ -191,7 +191,7 @@ def mark_clear_told(conn: Connection, alert_ids: Collection[int], now: dt.dateti
 # Queries of the alert rules. Disabled partners are left out everywhere.
 
 
-def rejected(conn: Connection) -> list[tuple[int, str | None, dt.datetime]]:
+def read_rejected_credentials(conn: Connection) -> list[tuple[int, str | None, dt.datetime]]:
     """Return the partners whose credential RunSignup rejects: id, partition key, since when."""
     with conn.cursor() as cur:
         cur.execute(
@@ -204,7 +204,7 @@ def rejected(conn: Connection) -> list[tuple[int, str | None, dt.datetime]]:
         return cur.fetchall()
 
 
-def held_back(conn: Connection) -> list[tuple[int, str | None, int, int]]:
+def read_pending_removals(conn: Connection) -> list[tuple[int, str | None, int, int]]:
     """Return the events whose removals are pending confirmation: partner, its partition key, race, event."""
     with conn.cursor() as cur:
         cur.execute(
@@ -226,7 +226,7 @@ _WORKS = r"t.disabled_at IS NULL AND t.partition_key IS NOT NULL AND c.secret ~ 
 
 
 @dataclass(frozen=True)
-class Reading:
+class PartnerReadTimes:
     """When a partner with upcoming events was read: any of its races, and the stalest race that starts within 24 h.
 
     If nothing was read yet, the time when the credential was entered is used.
@@ -239,7 +239,7 @@ class Reading:
     near_read_at: dt.datetime | None
 
 
-def readings(conn: Connection, now: dt.datetime) -> list[Reading]:
+def read_partner_read_times(conn: Connection, now: dt.datetime) -> list[PartnerReadTimes]:
     """Return every partner with upcoming events and a working credential. A read that is dated in the future does not count."""
     with conn.cursor() as cur:
         cur.execute(
@@ -267,10 +267,10 @@ def readings(conn: Connection, now: dt.datetime) -> list[Reading]:
             """,
             {"provider": PROVIDER, "now": now, "latest": now + AHEAD_TOLERANCE},
         )
-        return [Reading(*row) for row in cur.fetchall()]
+        return [PartnerReadTimes(*row) for row in cur.fetchall()]
 
 
-def race_reads(conn: Connection) -> dict[tuple[int, int], dt.datetime | None]:
+def read_race_read_times(conn: Connection) -> dict[tuple[int, int], dt.datetime | None]:
     """Return when each race was last read, by partner and race, for races that a working credential may read."""
     with conn.cursor() as cur:
         cur.execute(
@@ -283,7 +283,7 @@ def race_reads(conn: Connection) -> dict[tuple[int, int], dt.datetime | None]:
         return {(partner_id, race_id): read_at for partner_id, race_id, read_at in cur.fetchall()}
 
 
-def vanished_events(conn: Connection, since: dt.datetime) -> list[tuple[int, str, int, int]]:
+def read_vanished_events(conn: Connection, since: dt.datetime) -> list[tuple[int, str, int, int]]:
     """Return the events that their race's detail has lacked since then or longer, without a second answer that confirms it.
 
     The columns are partner, its partition key, race, event.
@@ -301,7 +301,7 @@ def vanished_events(conn: Connection, since: dt.datetime) -> list[tuple[int, str
         return cur.fetchall()
 
 
-def access_denied(conn: Connection, now: dt.datetime) -> list[tuple[int, str, int, int | None, dt.datetime, bool]]:
+def read_denied_access(conn: Connection, now: dt.datetime) -> list[tuple[int, str, int, int | None, dt.datetime, bool]]:
     """Return upcoming races and events that RunSignup lists but denies to a credential that works otherwise.
 
     The columns are partner, its partition key, race, event (None for the whole race), since when, whether RunSignup answers that
@@ -328,7 +328,7 @@ def access_denied(conn: Connection, now: dt.datetime) -> list[tuple[int, str, in
         return cur.fetchall()
 
 
-def calls_used(conn: Connection) -> list[tuple[list[int], list[str], int]]:
+def read_calls_used(conn: Connection) -> list[tuple[list[int], list[str], int]]:
     """Return the calls of the last hour with each working API key: its partners, their partition keys, calls."""
     with conn.cursor() as cur:
         cur.execute(
@@ -348,7 +348,7 @@ def calls_used(conn: Connection) -> list[tuple[list[int], list[str], int]]:
         return cur.fetchall()
 
 
-def duplicate_bibs(conn: Connection, now: dt.datetime) -> list[tuple[int, str | None, int, int, int]]:
+def read_duplicate_bibs(conn: Connection, now: dt.datetime) -> list[tuple[int, str | None, int, int, int]]:
     """Return the events within 24 h of their start and not over with bibs that several entrants have.
 
     The columns are partner, its partition key, race, event, entrants.
@@ -365,7 +365,7 @@ def duplicate_bibs(conn: Connection, now: dt.datetime) -> list[tuple[int, str | 
         return cur.fetchall()
 
 
-def failing_history(conn: Connection, more_than: int) -> list[tuple[int, str | None, int, int]]:
+def read_failing_backfills(conn: Connection, more_than: int) -> list[tuple[int, str | None, int, int]]:
     """Return the races whose past editions failed more often in a row: partner, its partition key, race, failures."""
     with conn.cursor() as cur:
         cur.execute(
@@ -377,7 +377,7 @@ def failing_history(conn: Connection, more_than: int) -> list[tuple[int, str | N
         return cur.fetchall()
 
 
-def runs_that_held_back(conn: Connection, run_ids: Collection[str]) -> set[str]:
+def find_runs_with_pending_removals(conn: Connection, run_ids: Collection[str]) -> set[str]:
     """Return which of these runs failed because removals are pending confirmation."""
     with conn.cursor() as cur:
         cur.execute(
@@ -387,7 +387,7 @@ def runs_that_held_back(conn: Connection, run_ids: Collection[str]) -> set[str]:
         return {run_id for (run_id,) in cur.fetchall()}
 
 
-def failed_reads(conn: Connection, run_ids: Collection[str]) -> list[tuple[str, str, int | None, bool]]:
+def read_failed_reads(conn: Connection, run_ids: Collection[str]) -> list[tuple[str, str, int | None, bool]]:
     """Return what these runs could not read: run, partition key, race (None for the listing), and whether it was read since."""
     with conn.cursor() as cur:
         cur.execute(

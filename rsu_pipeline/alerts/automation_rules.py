@@ -64,7 +64,7 @@ WITHOUT_IT = {
 """What does not happen while each of them has stopped."""
 
 
-def find(conn: Connection, now: dt.datetime) -> Iterator[Problem]:
+def find_stopped_automation(conn: Connection, now: dt.datetime) -> Iterator[Problem]:
     """Yield a problem for each part of Dagster's automation that has stopped.
 
     Nothing is yielded where Dagster never started on this database: the daemon check reports that. If the daemon is
@@ -72,17 +72,17 @@ def find(conn: Connection, now: dt.datetime) -> Iterator[Problem]:
     """
     if not automation.has_dagster(conn):
         return
-    silence = liveness.daemon_silence(conn, now)
-    if silence and (dead := daemon_trouble(silence, now)):
+    silence = liveness.seconds_since_heartbeat(conn, now)
+    if silence and (dead := describe_daemon_failure(silence, now)):
         yield from (Problem(DAEMON_KIND, key, None, sentence) for key, sentence in dead.items())
         if "daemon" in dead:
             return
     found = automation.automations(conn, list(LONGEST_SILENCE))
-    yield from judge(found, automation.recent_ticks(conn, STARTING_FOR + PAUSE, now), now)
+    yield from judge_automations(found, automation.recent_ticks(conn, STARTING_FOR + PAUSE, now), now)
     yield from (_queue(waiting) for waiting in automation.waiting_for_nothing(conn, now))
 
 
-def daemon_trouble(silence: Mapping[str, float], now: dt.datetime) -> dict[str, str]:
+def describe_daemon_failure(silence: Mapping[str, float], now: dt.datetime) -> dict[str, str]:
     """Return what is wrong with the daemon, by part: `daemon` for the whole, else the name of a thread.
 
     Args:
@@ -113,7 +113,9 @@ def daemon_trouble(silence: Mapping[str, float], now: dt.datetime) -> dict[str, 
     }
 
 
-def judge(found: Mapping[str, Automation], ticks: Sequence[dt.datetime], now: dt.datetime) -> Iterator[Problem]:
+def judge_automations(
+    found: Mapping[str, Automation], ticks: Sequence[dt.datetime], now: dt.datetime
+) -> Iterator[Problem]:
     """Yield a problem for each sensor and schedule that is off, does not tick, or whose ticks fail.
 
     Args:
@@ -137,7 +139,7 @@ def judge(found: Mapping[str, Automation], ticks: Sequence[dt.datetime], now: dt
             since = max(oldest, resumed or oldest)
             sentence = _never(now - since, silence)
         else:
-            sentence = _trouble(item, silence, resumed, now)
+            sentence = _describe_failure(item, silence, resumed, now)
         if sentence:
             yield Problem(KIND, name, None, f"{name} {sentence}. Until then {WITHOUT_IT[name]}.")
 
@@ -158,7 +160,9 @@ def _never(running_for: dt.timedelta, silence: dt.timedelta) -> str | None:
     return "has never ticked: restart the daemon, and check its log if that does not help"
 
 
-def _trouble(item: Automation, silence: dt.timedelta, resumed: dt.datetime | None, now: dt.datetime) -> str | None:
+def _describe_failure(
+    item: Automation, silence: dt.timedelta, resumed: dt.datetime | None, now: dt.datetime
+) -> str | None:
     if not item.is_on:
         return f"is switched off since {_at(item.changed_at)}: switch it on in the Dagster UI under Automation"
     if item.failing_since is not None and now - item.failing_since > FAILING_FOR:

@@ -9,19 +9,19 @@ from psycopg2.extensions import connection as Connection
 
 from rsu_pipeline.alerts import alert_store, failing_notifiers
 from rsu_pipeline.alerts.alert_store import Alert, Problem
-from rsu_pipeline.alerts.notify import Sent, send
+from rsu_pipeline.alerts.notify import Delivery, send
 from rsu_pipeline.alerts.rules import HUB_KINDS, TITLES
-from rsu_pipeline.alerts.transitions import plan
+from rsu_pipeline.alerts.transitions import plan_notifications
 from rsu_pipeline.settings import AlertSettings
 
 SENDING_SECONDS = 25.0
 """How long one evaluation starts new messages. The rest are sent at the next one. Dagster abandons a tick after 60 s."""
-LINES = 20
+MAX_LINES = 20
 """Problems that one message spells out."""
 
 
 @dataclass
-class Looked:
+class AlertEvaluation:
     """The result of an evaluation: open problems, messages accepted and not accepted by a service, the services that failed."""
 
     wrong: int = 0
@@ -32,7 +32,7 @@ class Looked:
     failing: set[str] = field(default_factory=set)
 
 
-def look(
+def evaluate_alerts(
     conn: Connection,
     problems: Sequence[Problem],
     settings: AlertSettings,
@@ -40,22 +40,22 @@ def look(
     say: Callable[[str], None],
     *,
     kinds: Collection[str] = HUB_KINDS,
-    send: Callable[[Sequence[str], str, str], list[Sent]] = send,
-) -> Looked:
+    send: Callable[[Sequence[str], str, str], list[Delivery]] = send,
+) -> AlertEvaluation:
     """Record the open problems and send what is due, one message per kind. Commits.
 
     A message that no service accepted stays due and is sent again at the next evaluation. Alerts of other `kinds` are left
     alone.
     """
-    before = [alert for alert in alert_store.unsettled(conn, now) if alert.kind in kinds]
-    to_tell, over = plan(before, problems, now)
-    alert_store.note(conn, problems, now, kinds)
-    alert_store.clear(conn, [alert.alert_id for alert in over], now)
+    before = [alert for alert in alert_store.read_unsettled_alerts(conn, now) if alert.kind in kinds]
+    to_tell, over = plan_notifications(before, problems, now)
+    alert_store.record_problems(conn, problems, now, kinds)
+    alert_store.resolve_alerts(conn, [alert.alert_id for alert in over], now)
     failing_notifiers.forget_behind(conn, len(settings.urls))
     if not settings.urls:
         alert_store.forget_unsent(conn)
     conn.commit()
-    done = Looked(wrong=len({problem.cause for problem in problems}))
+    done = AlertEvaluation(wrong=len({problem.cause for problem in problems}))
     if not settings.urls:
         return done
     ends = time.monotonic() + SENDING_SECONDS
@@ -77,7 +77,7 @@ def look(
     for kind in TITLES:
         gone = [alert for alert in over if alert.kind == kind and alert.owes_clear]
         if gone and time.monotonic() < ends and deliver(f"Resolved: {TITLES[kind]}", _cleared_lines(gone)):
-            alert_store.mark_clear_told(conn, [alert.alert_id for alert in gone], now)
+            alert_store.mark_resolution_notified(conn, [alert.alert_id for alert in gone], now)
             done.cleared += len(gone)
             conn.commit()
     for kind in TITLES:
@@ -87,10 +87,10 @@ def look(
         causes = [problem.cause for problem in its]
         lines = _lines(its, settings.link, told_before)
         if time.monotonic() < ends and deliver(f"RunSignup hub: {TITLES[kind]}", lines):
-            alert_store.mark_told(conn, causes, now)
+            alert_store.mark_notified(conn, causes, now)
             done.told += len(its)
         else:
-            alert_store.mark_failed(conn, causes)
+            alert_store.mark_notification_failed(conn, causes)
         conn.commit()
     if time.monotonic() < ends:
         _retry_notifiers(conn, settings.urls, now, send)
@@ -98,7 +98,7 @@ def look(
 
 
 def _retry_notifiers(
-    conn: Connection, urls: Sequence[str], now: dt.datetime, send: Callable[[Sequence[str], str, str], list[Sent]]
+    conn: Connection, urls: Sequence[str], now: dt.datetime, send: Callable[[Sequence[str], str, str], list[Delivery]]
 ) -> None:
     """Send a message to the notifiers that did not accept the last one, so that their alert is resolved by itself. Commits."""
     for notifier in failing_notifiers.read_all(conn):
@@ -114,7 +114,7 @@ def _lines(problems: list[Problem], link: str, told_before: set[tuple[str, str]]
         ("Still: " if problem.cause in told_before else "")
         + problem.sentence
         + (f" {link}/runs/{problem.run_id}" if problem.run_id else "")
-        for problem in problems[:LINES]
+        for problem in problems[:MAX_LINES]
     ]
     return [*lines, *_more(len(problems))]
 
@@ -123,11 +123,11 @@ def _cleared_lines(gone: list[Alert]) -> list[str]:
     lines = [
         f"Resolved. Since {alert.first_seen_at:%Y-%m-%d %H:%M} UTC: {alert.sentence}"
         + ("" if alert.told_at else " (No notification could be sent while it lasted.)")
-        for alert in gone[:LINES]
+        for alert in gone[:MAX_LINES]
     ]
     return [*lines, *_more(len(gone))]
 
 
 def _more(total: int) -> list[str]:
-    rest = total - LINES
+    rest = total - MAX_LINES
     return [f"… and {rest} more: `rsu alerts list` shows all."] if rest > 0 else []

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from psycopg2.extensions import connection as Connection
 
-from rsu_pipeline.alerts.notify import Sent
+from rsu_pipeline.alerts.notify import Delivery
 
 FIRST_RETRY = dt.timedelta(seconds=10)
 """From the first refusal to the second try, at the next evaluation."""
@@ -40,7 +40,7 @@ def is_due(notifier: FailingNotifier, now: dt.datetime) -> bool:
     return not notifier.tried_at <= now < notifier.tried_at + interval
 
 
-def record(conn: Connection, results: Sequence[tuple[int, Sent]], now: dt.datetime) -> None:
+def record(conn: Connection, results: Sequence[tuple[int, Delivery]], now: dt.datetime) -> None:
     """Record which notifiers accepted a message, by their position. In the caller's transaction."""
     with conn.cursor() as cur:
         for position, sent in results:

@@ -20,18 +20,18 @@ _LOGGERS = ("apprise", "urllib3.connectionpool", "urllib3.util.retry", "requests
 
 
 @dataclass(frozen=True)
-class Sent:
+class Delivery:
     """Whether a service accepted a message. `scheme` is its kind, as in its address before `://`."""
 
     scheme: str
     ok: bool
 
 
-def send(urls: Sequence[str], title: str, body: str, *, timeout: float = TIMEOUT) -> list[Sent]:
+def send(urls: Sequence[str], title: str, body: str, *, timeout: float = TIMEOUT) -> list[Delivery]:
     """Send a message to every address at once, and return which services accepted it, in the order of the addresses."""
     _be_silent()
     deadline = time.monotonic() + timeout
-    results: list[Sent | None] = [None] * len(urls)
+    results: list[Delivery | None] = [None] * len(urls)
 
     def deliver(index: int) -> None:
         results[index] = _deliver(urls[index], title, body)
@@ -44,7 +44,7 @@ def send(urls: Sequence[str], title: str, body: str, *, timeout: float = TIMEOUT
         thread.start()
     for thread in threads:
         thread.join(max(0.0, deadline - time.monotonic()))
-    return [result or Sent(scheme_of(url), False) for result, url in zip(list(results), urls, strict=True)]
+    return [result or Delivery(scheme_of(url), False) for result, url in zip(list(results), urls, strict=True)]
 
 
 def scheme_of(url: str) -> str:
@@ -62,7 +62,7 @@ def scheme_of(url: str) -> str:
     return scheme if known else UNKNOWN
 
 
-def _deliver(url: str, title: str, body: str) -> Sent:
+def _deliver(url: str, title: str, body: str) -> Delivery:
     scheme = UNKNOWN
     try:
         from apprise import Apprise, NotifyFormat
@@ -71,9 +71,9 @@ def _deliver(url: str, title: str, body: str) -> Sent:
         # The service itself: Apprise.notify would use threads that the end of the process waits for.
         service = Apprise.instantiate(url, suppress_exceptions=True)
         taken = service is not None and service.notify(body=body, title=title, body_format=NotifyFormat.TEXT)
-        return Sent(scheme, bool(taken))
+        return Delivery(scheme, bool(taken))
     except Exception:  # whatever a notifier does, its text may contain the address
-        return Sent(scheme, False)
+        return Delivery(scheme, False)
 
 
 class _Silence(logging.Filter):

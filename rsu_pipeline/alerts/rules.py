@@ -78,7 +78,7 @@ HEALTH_CHECKS = {
 """The check of `rsu health` that reports each kind of problem. Kinds that stop nothing are left out."""
 
 
-def find(conn: Connection, settings: Settings, hub_now: dt.datetime) -> list[Problem]:
+def find_problems(conn: Connection, settings: Settings, hub_now: dt.datetime) -> list[Problem]:
     """Return every open problem that the hub's database and the settings show, without those that follow from another problem.
 
     Args:
@@ -93,9 +93,9 @@ def find(conn: Connection, settings: Settings, hub_now: dt.datetime) -> list[Pro
         *_held_back(conn, now),
         *_stale(conn, settings, now),
         *_budget_short(conn, settings),
-        *registration_missing(settings, now),
+        *check_registration(settings, now),
         *_duplicate_bibs(conn, now),
-        *dead_watch(conn, settings, now),
+        *find_unpolled_races(conn, settings, now),
         *_history_failing(conn),
         *_api_key_shared(conn),
         *_foreign_writes(conn, now),
@@ -104,20 +104,20 @@ def find(conn: Connection, settings: Settings, hub_now: dt.datetime) -> list[Pro
     ]
     if has_dagster(conn):
         found += [
-            *run_rules.find(conn, hub_now),
-            *automation_rules.find(conn, hub_now),
+            *run_rules.find_run_problems(conn, hub_now),
+            *automation_rules.find_stopped_automation(conn, hub_now),
             *_never_synced(conn, now),
             *_backfill_stopped(conn, now),
         ]
-    return without_consequences(found)
+    return drop_consequences(found)
 
 
-def standstills(conn: Connection, settings: Settings, hub_now: dt.datetime) -> list[Problem]:
+def find_standstills(conn: Connection, settings: Settings, hub_now: dt.datetime) -> list[Problem]:
     """Return the problems that stop or fail something: the list of `rsu health` and of the asset fleet_health."""
-    return [problem for problem in find(conn, settings, hub_now) if problem.kind in HEALTH_CHECKS]
+    return [problem for problem in find_problems(conn, settings, hub_now) if problem.kind in HEALTH_CHECKS]
 
 
-def without_consequences(found: Sequence[Problem]) -> list[Problem]:
+def drop_consequences(found: Sequence[Problem]) -> list[Problem]:
     """Return the problems without those that another problem explains, so that one problem is one alert.
 
     Runs of a partner fail while its credential is rejected. No first sync and no slice of a backfill is launched while the
@@ -142,7 +142,7 @@ def _name(partner_id: int, key: str | None) -> str:
 
 
 def _rejected(conn: Connection) -> Iterator[Problem]:
-    for partner_id, key, since in alert_store.rejected(conn):
+    for partner_id, key, since in alert_store.read_rejected_credentials(conn):
         yield Problem(
             "credential_rejected",
             str(partner_id),
@@ -153,7 +153,7 @@ def _rejected(conn: Connection) -> Iterator[Problem]:
 
 
 def _access_denied(conn: Connection, now: dt.datetime) -> Iterator[Problem]:
-    for partner_id, key, race_id, event_id, since, is_unknown in alert_store.access_denied(conn, now):
+    for partner_id, key, race_id, event_id, since, is_unknown in alert_store.read_denied_access(conn, now):
         what = f"race {race_id}" if event_id is None else f"race {race_id}, event {event_id}"
         answer = f"lists {what} but answers that it does not exist" if is_unknown else f"denies access to {what}"
         yield Problem(
@@ -166,7 +166,7 @@ def _access_denied(conn: Connection, now: dt.datetime) -> Iterator[Problem]:
 
 
 def _held_back(conn: Connection, now: dt.datetime) -> Iterator[Problem]:
-    for partner_id, key, race_id, event_id in alert_store.held_back(conn):
+    for partner_id, key, race_id, event_id in alert_store.read_pending_removals(conn):
         yield Problem(
             "removals_held_back",
             f"{partner_id}:{event_id}",
@@ -174,7 +174,7 @@ def _held_back(conn: Connection, now: dt.datetime) -> Iterator[Problem]:
             f"{_name(partner_id, key)}: race {race_id}, event {event_id}: a large share of the registrations is gone at"
             " RunSignup. They are kept here until an operator confirms the removals.",
         )
-    for partner_id, key, race_id, event_id in alert_store.vanished_events(conn, now - VANISHED_FOR):
+    for partner_id, key, race_id, event_id in alert_store.read_vanished_events(conn, now - VANISHED_FOR):
         yield Problem(
             "removals_held_back",
             f"{partner_id}:{event_id}:vanished",
@@ -187,7 +187,7 @@ def _held_back(conn: Connection, now: dt.datetime) -> Iterator[Problem]:
 def _stale(conn: Connection, settings: Settings, now: dt.datetime) -> Iterator[Problem]:
     longest = max(STALE_AFTER, 2 * dt.timedelta(seconds=settings.cadence.later))
     before_start = max(STALE_BEFORE_START, 3 * dt.timedelta(seconds=settings.cadence.day))
-    for reading in alert_store.readings(conn, now):
+    for reading in alert_store.read_partner_read_times(conn, now):
         sentence = None
         if reading.near_read_at is not None and now - reading.near_read_at > before_start:
             sentence = (
@@ -203,7 +203,7 @@ def _stale(conn: Connection, settings: Settings, now: dt.datetime) -> Iterator[P
 
 def _budget_short(conn: Connection, settings: Settings) -> Iterator[Problem]:
     limit = max(1, int(settings.budget.calls_per_hour * call_ledger.LANES["routine"]))
-    for partner_ids, keys, used in alert_store.calls_used(conn):
+    for partner_ids, keys, used in alert_store.read_calls_used(conn):
         left = max(0, limit - used)
         if left < BUDGET_LEFT * limit:
             sharing = f", which share one API key: {left}" if len(keys) > 1 else f": {left}"
@@ -216,7 +216,7 @@ def _budget_short(conn: Connection, settings: Settings) -> Iterator[Problem]:
             )
 
 
-def registration_missing(settings: Settings, now: dt.datetime) -> list[Problem]:
+def check_registration(settings: Settings, now: dt.datetime) -> list[Problem]:
     """Return a problem if RunSignup will soon reject every call. A local RunSignup requires no registration."""
     is_local = urlsplit(settings.api.base_url).hostname in LOOPBACK_HOSTS
     if settings.api.registration is not None or is_local or now.astimezone(dt.UTC).date() < REGISTRATION_FROM:
@@ -232,7 +232,7 @@ def registration_missing(settings: Settings, now: dt.datetime) -> list[Problem]:
 
 
 def _duplicate_bibs(conn: Connection, now: dt.datetime) -> Iterator[Problem]:
-    for partner_id, key, race_id, event_id, entrants in alert_store.duplicate_bibs(conn, now):
+    for partner_id, key, race_id, event_id, entrants in alert_store.read_duplicate_bibs(conn, now):
         yield Problem(
             "duplicate_bibs",
             f"{partner_id}:{event_id}",
@@ -241,12 +241,12 @@ def _duplicate_bibs(conn: Connection, now: dt.datetime) -> Iterator[Problem]:
         )
 
 
-def dead_watch(conn: Connection, settings: Settings, now: dt.datetime) -> Iterator[Problem]:
+def find_unpolled_races(conn: Connection, settings: Settings, now: dt.datetime) -> Iterator[Problem]:
     """Yield a problem for each race in its window that nothing polls."""
     races = fleet.races_to_read(conn, now)
     watched = watch_pace.watched(races, now, settings)
     in_window = {(race.partner_id, race.race_id) for race in watched}
-    reads = alert_store.race_reads(conn) if in_window else {}
+    reads = alert_store.read_race_read_times(conn) if in_window else {}
     allowed = longest_silence(watched, settings)
     for race in races:
         its = (race.partner_id, race.race_id)
@@ -264,7 +264,7 @@ def dead_watch(conn: Connection, settings: Settings, now: dt.datetime) -> Iterat
 
 
 def _history_failing(conn: Connection) -> Iterator[Problem]:
-    for partner_id, key, race_id, failures in alert_store.failing_history(conn, HISTORY_TRIES):
+    for partner_id, key, race_id, failures in alert_store.read_failing_backfills(conn, HISTORY_TRIES):
         yield Problem(
             "history_failing",
             f"{partner_id}:{race_id}",
@@ -333,7 +333,7 @@ def _backfill_stopped(conn: Connection, now: dt.datetime) -> Iterator[Problem]:
 
 
 def _notifier_failing(conn: Connection) -> Iterator[Problem]:
-    since = alert_store.unsent_since(conn)
+    since = alert_store.read_unsent_since(conn)
     if since is not None:
         yield Problem(
             "notifier_failing",

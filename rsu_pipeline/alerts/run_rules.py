@@ -15,11 +15,11 @@ MONITORED_JOBS = frozenset({"sync_partner", "sync_batch", "backfill_history", "w
 """Jobs whose failures are alerts."""
 ASSET_JOB = "__ASSET_JOB"
 """The prefix of the jobs with which the Dagster UI materializes assets."""
-LOOK_BACK = dt.timedelta(hours=24)
+FAILURES_WITHIN = dt.timedelta(hours=24)
 """A run that failed longer ago opens no alert. An alert that is open stays open until the failure is made good."""
 RETRY_WITHIN = dt.timedelta(minutes=10)
 """If a retry that Dagster scheduled has not started by then, it will not."""
-LISTED = 10
+MAX_LISTED = 10
 """Races or assets that one sentence names."""
 ALLOWED = {
     # Backfills are left out: they wait for each other by design.
@@ -33,16 +33,20 @@ ALLOWED = {
 """How long a run may be in each state without logging anything."""
 
 
-def find(conn: Connection, now: dt.datetime) -> Iterator[Problem]:
+def find_run_problems(conn: Connection, now: dt.datetime) -> Iterator[Problem]:
     """Yield a problem for each failure that nothing has made good since, and for each run that hangs."""
-    alerted = [alert.run_id for alert in alert_store.open_alerts(conn) if alert.kind == "run_failed" and alert.run_id]
+    alerted = [
+        alert.run_id for alert in alert_store.read_open_alerts(conn) if alert.kind == "run_failed" and alert.run_id
+    ]
     failed = [
         run
-        for run in dagster_runs.failed_runs(conn, now - LOOK_BACK, alerted)
+        for run in dagster_runs.failed_runs(conn, now - FAILURES_WITHIN, alerted)
         if is_monitored(run.job) and not _is_retried(run, now)
     ]
     ids = [run.run_id for run in failed]
-    yield from judge_failed(failed, alert_store.failed_reads(conn, ids), alert_store.runs_that_held_back(conn, ids))
+    yield from judge_failed(
+        failed, alert_store.read_failed_reads(conn, ids), alert_store.find_runs_with_pending_removals(conn, ids)
+    )
     yield from judge_unfinished(dagster_runs.unfinished_runs(conn), now)
 
 
@@ -102,7 +106,7 @@ def _failed(run: FailedRun) -> Problem:
         cause = f"assets:{run.partition or ''}:{'+'.join(names)}"
     else:
         cause = f"{run.job}:{run.partition or run.shard or ''}"
-    missing = f" and left {', '.join(names[:LISTED])} unchanged" if names else ""
+    missing = f" and left {', '.join(names[:MAX_LISTED])} unchanged" if names else ""
     return Problem(
         "run_failed",
         cause,
@@ -120,7 +124,7 @@ def _unread(run: FailedRun, reads: Iterable[tuple[str, int | None, bool]]) -> It
             found.setdefault(key, []).append(race_id)
     for key, races in found.items():
         numbers = [str(race) for race in races if race is not None]
-        what = f"{len(numbers)} races could not be read: {', '.join(numbers[:LISTED])}" if numbers else ""
+        what = f"{len(numbers)} races could not be read: {', '.join(numbers[:MAX_LISTED])}" if numbers else ""
         if None in races:
             what = "the listing of races could not be read" + (f", and {what}" if what else "")
         yield Problem(

@@ -6,11 +6,11 @@ from collections.abc import Sequence
 from rsu_pipeline.alerts.alert_store import Alert, Problem
 
 REMIND_AFTER = dt.timedelta(hours=24)
-LOOKS_UNTIL_CLEARED = 2
+EVALUATIONS_UNTIL_RESOLVED = 2
 """Evaluations in a row that must not find a problem before it is resolved, so that a flapping problem is one alert."""
 
 
-def plan(
+def plan_notifications(
     open_alerts: Sequence[Alert], problems: Sequence[Problem], now: dt.datetime
 ) -> tuple[list[Problem], list[Alert]]:
     """Return the problems to notify of, and the alerts that are resolved.
@@ -22,7 +22,9 @@ def plan(
     seen = {problem.cause: problem for problem in problems}
     to_tell = [problem for cause, problem in seen.items() if _is_due(known.get(cause), now)]
     over = [
-        alert for cause, alert in known.items() if cause not in seen and alert.looks_missed + 1 >= LOOKS_UNTIL_CLEARED
+        alert
+        for cause, alert in known.items()
+        if cause not in seen and alert.looks_missed + 1 >= EVALUATIONS_UNTIL_RESOLVED
     ]
     owed = [alert for alert in open_alerts if alert.cleared_at is not None and alert.owes_clear]
     return to_tell, [*owed, *over]

@@ -44,7 +44,7 @@ def test() -> None:
 def list_(as_json: bool) -> None:
     """Show the open alerts, oldest first."""
     with hub("alerts list") as conn:
-        found = kept.open_alerts(conn)
+        found = kept.read_open_alerts(conn)
     if as_json:
         names = ("kind", "partner", "sentence", "run_id", "first_seen_at", "last_seen_at", "told_at", "failed_sends")
         show_json([{"cause": alert.key} | {name: getattr(alert, name) for name in names} for alert in found])

@@ -188,12 +188,12 @@ def _database(settings: Settings, asked: set[str], services_since: dict[str, dt.
             schema_version.require_current(conn, url)
             now = dt.datetime.now(dt.UTC)
             if "daemon" in asked:
-                dead = automation_rules.daemon_trouble(liveness.daemon_silence(conn, now), now)
+                dead = automation_rules.describe_daemon_failure(liveness.seconds_since_heartbeat(conn, now), now)
                 yield from (("daemon", sentence) for sentence in dead.values())
             if asked - {"database", "daemon"}:
-                since = {alert.cause: alert.first_seen_at for alert in kept.open_alerts(conn)}
+                since = {alert.cause: alert.first_seen_at for alert in kept.read_open_alerts(conn)}
                 services_since |= {key: at for (kind, key), at in since.items() if kind == rules.SERVICE_KIND}
-                for problem in rules.standstills(conn, settings, now):
+                for problem in rules.find_standstills(conn, settings, now):
                     check = rules.HEALTH_CHECKS[problem.kind]
                     if check in asked - {"daemon"}:
                         yield check, _with_since(problem.sentence, since.get(problem.cause))

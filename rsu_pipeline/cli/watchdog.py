@@ -17,7 +17,7 @@ import psycopg2
 
 from rsu_pipeline.alerts import alert_store, automation_rules, rules
 from rsu_pipeline.alerts.alert_store import Problem
-from rsu_pipeline.alerts.evaluate import look
+from rsu_pipeline.alerts.evaluate import evaluate_alerts
 from rsu_pipeline.alerts.notify import send
 from rsu_pipeline.cli import health_command
 from rsu_pipeline.settings import Settings
@@ -91,18 +91,18 @@ def _evaluate_stored(target: Target, failed: Sequence[health_command.Reason], no
     kinds = {rules.SERVICE_KIND}
     with (
         database.session(health_command.database_url(settings), purpose="watchdog") as conn,
-        alert_store.evaluation(conn) as is_mine,
+        alert_store.lock_evaluation(conn) as is_mine,
     ):
         if not is_mine:
             return
         # Without the sensor, or the daemon or code server that it needs, nothing else evaluates.
         is_alone = any(check in ("code", "location") for check, _ in failed) or any(
-            problem.key in ("alerts", "daemon") for problem in automation_rules.find(conn, now)
+            problem.key in ("alerts", "daemon") for problem in automation_rules.find_stopped_automation(conn, now)
         )
         if is_alone:
-            problems += rules.find(conn, settings, now)
+            problems += rules.find_problems(conn, settings, now)
             kinds |= rules.HUB_KINDS
-        look(conn, problems, settings.alerts, now, log, kinds=kinds)
+        evaluate_alerts(conn, problems, settings.alerts, now, log, kinds=kinds)
 
 
 def _note_database(settings: Settings, away: str | None, now: dt.datetime, log: Log) -> None:

@@ -7,7 +7,7 @@ import dagster as dg
 from rsu_pipeline import installation
 from rsu_pipeline.alerts import alert_store as kept
 from rsu_pipeline.alerts import automation_rules, rules
-from rsu_pipeline.alerts.evaluate import look
+from rsu_pipeline.alerts.evaluate import evaluate_alerts
 from rsu_pipeline.orchestration.failures import plain_failures
 from rsu_pipeline.orchestration.resources import WarehouseResource
 
@@ -34,7 +34,7 @@ def alerts(context: dg.SensorEvaluationContext, warehouse: WarehouseResource) ->
 def alerts_stand_in(context: dg.SensorEvaluationContext, warehouse: WarehouseResource) -> dg.SensorResult:
     with plain_failures(), warehouse.connect("alerts_stand_in") as conn:
         now = dt.datetime.now(dt.UTC)
-        is_stopped = any(problem.key == alerts.name for problem in automation_rules.find(conn, now))
+        is_stopped = any(problem.key == alerts.name for problem in automation_rules.find_stopped_automation(conn, now))
     if not is_stopped:
         return dg.SensorResult(skip_reason="the sensor alerts is working")
     return _look(context, warehouse)
@@ -43,11 +43,11 @@ def alerts_stand_in(context: dg.SensorEvaluationContext, warehouse: WarehouseRes
 def _look(context: dg.SensorEvaluationContext, warehouse: WarehouseResource) -> dg.SensorResult:
     settings = installation.current().settings
     now = dt.datetime.now(dt.UTC)
-    with plain_failures(), warehouse.connect("alerts") as conn, kept.evaluation(conn) as is_mine:
+    with plain_failures(), warehouse.connect("alerts") as conn, kept.lock_evaluation(conn) as is_mine:
         if not is_mine:
             return dg.SensorResult(skip_reason="another process evaluates alerts")
-        problems = rules.find(conn, settings, now)
-        done = look(conn, problems, settings.alerts, now, context.log.warning)
+        problems = rules.find_problems(conn, settings, now)
+        done = evaluate_alerts(conn, problems, settings.alerts, now, context.log.warning)
     if not settings.alerts.urls:
         return dg.SensorResult(
             skip_reason=f"{done.wrong} open alerts. Notifications are off (RSU_ALERT_URLS is not set)."

@@ -288,7 +288,7 @@ def nothing_stands_still(warehouse: WarehouseResource) -> dg.AssetCheckResult:
     """
     settings = installation.current().settings
     with plain_failures(), warehouse.connect("nothing_stands_still") as conn:
-        found = rules.standstills(conn, settings, clocks.utc_now())
+        found = rules.find_standstills(conn, settings, clocks.utc_now())
     return _result(
         not found,
         ERROR,

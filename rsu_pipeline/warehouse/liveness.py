@@ -5,7 +5,7 @@ import datetime as dt
 from psycopg2.extensions import connection as Connection
 
 
-def daemon_silence(conn: Connection, now: dt.datetime) -> dict[str, float]:
+def seconds_since_heartbeat(conn: Connection, now: dt.datetime) -> dict[str, float]:
     """Return the seconds since the last heartbeat of each of Dagster's daemon threads, by its name.
 
     The result is empty if there never was one, and negative for a stamp in the future. `now` is by the hub's clock, as the stamps

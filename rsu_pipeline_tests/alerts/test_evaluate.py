@@ -8,8 +8,8 @@ from hypothesis import settings as examples
 
 from rsu_pipeline.alerts import alert_store
 from rsu_pipeline.alerts.alert_store import Alert, Problem
-from rsu_pipeline.alerts.evaluate import LINES, Looked, look
-from rsu_pipeline.alerts.notify import Sent
+from rsu_pipeline.alerts.evaluate import MAX_LINES, AlertEvaluation, evaluate_alerts
+from rsu_pipeline.alerts.notify import Delivery
 from rsu_pipeline.settings import AlertSettings
 from rsu_pipeline_tests.alerts.notifier import CANARY, Notifier
 from rsu_pipeline_tests.alerts.test_transitions import LOOKS, MINUTE, problem, told_rightly
@@ -22,10 +22,12 @@ def watch_dead(*races: int) -> list[Problem]:
     return [Problem("dead_watch", f"1:{race}", "1-acme", f"race {race} is not read") for race in races]
 
 
-def at_look(put: Fleet, problems: list[Problem], *urls: str, now: dt.datetime = NOW) -> tuple[Looked, list[str]]:
+def at_look(
+    put: Fleet, problems: list[Problem], *urls: str, now: dt.datetime = NOW
+) -> tuple[AlertEvaluation, list[str]]:
     said: list[str] = []
     settings = AlertSettings(urls=urls, link="https://hub.example.com")
-    return look(put.conn, problems, settings, now, said.append), said
+    return evaluate_alerts(put.conn, problems, settings, now, said.append), said
 
 
 def test_causes_of_one_kind_are_one_message_and_a_run_has_a_link(put: Fleet, notifier: Notifier) -> None:
@@ -48,11 +50,11 @@ def test_causes_of_one_kind_are_one_message_and_a_run_has_a_link(put: Fleet, not
 
 
 def test_a_message_about_many_names_some(put: Fleet, notifier: Notifier) -> None:
-    at_look(put, watch_dead(*range(LINES + 5)), notifier.url)
+    at_look(put, watch_dead(*range(MAX_LINES + 5)), notifier.url)
     ((_, text),) = notifier.take()
-    assert len(text.splitlines()) == LINES + 1
+    assert len(text.splitlines()) == MAX_LINES + 1
     assert "and 5 more" in text
-    assert at_look(put, watch_dead(*range(LINES + 5)), notifier.url)[0].told == 0
+    assert at_look(put, watch_dead(*range(MAX_LINES + 5)), notifier.url)[0].told == 0
 
 
 def test_a_notifier_that_is_down_is_told_later_and_nothing_fails(put: Fleet, notifier: Notifier) -> None:
@@ -61,7 +63,7 @@ def test_a_notifier_that_is_down_is_told_later_and_nothing_fails(put: Fleet, not
     assert (done.told, done.sent, done.unsent, done.failing) == (0, 0, 1, {"json"})
     assert said == ["the notifier of kind json did not accept a message"]
     at_look(put, watch_dead(5), notifier.url)
-    (alert,) = alert_store.open_alerts(put.conn)
+    (alert,) = alert_store.read_open_alerts(put.conn)
     assert (alert.told_at, alert.failed_sends) == (None, 2)
 
     notifier.status = 200
@@ -75,7 +77,7 @@ def test_what_came_and_went_while_no_notifier_worked_is_told_when_one_does(put: 
     at_look(put, watch_dead(5), notifier.url)
     for _ in range(3):
         at_look(put, [], notifier.url)
-    assert alert_store.open_alerts(put.conn) == []
+    assert alert_store.read_open_alerts(put.conn) == []
     notifier.status = 200
     done, _ = at_look(put, [], notifier.url)
     assert done.cleared == 1
@@ -108,7 +110,7 @@ def test_without_notifiers_the_table_is_kept_and_what_is_open_is_told_once_there
     at_look(put, watch_dead(5))
     done, _ = at_look(put, watch_dead(5))
     assert (done.wrong, done.sent, done.unsent) == (1, 0, 0)
-    (alert,) = alert_store.open_alerts(put.conn)
+    (alert,) = alert_store.read_open_alerts(put.conn)
     assert (alert.key, alert.told_at, alert.failed_sends) == ("1:5", None, 0)
     at_look(put, watch_dead(5), notifier.url)
     ((_, text),) = notifier.take()
@@ -135,16 +137,18 @@ def test_whatever_comes_and_goes_the_table_remembers_what_was_told(
     said: list[tuple[str, tuple[str, str], dt.datetime]] = []
     settings = AlertSettings(urls=("json://127.0.0.1",))
 
-    def send(_: Sequence[str], title: str, body: str) -> list[Sent]:
+    def send(_: Sequence[str], title: str, body: str) -> list[Delivery]:
         if works:
             for line in body.splitlines():
                 kind, key = line.removesuffix(" (No notification could be sent while it lasted.)").split(" ")[-2:]
                 said.append(("cleared" if title.startswith("Resolved") else "told", (kind, key), now))
-        return [Sent("json", works)]
+        return [Delivery("json", works)]
 
     for causes, works, minutes in [*looks, *[(set[tuple[str, str]](), True, 1)] * 3]:  # noqa: B007 - send reads it
         now += minutes * MINUTE
-        look(put.conn, [problem(*cause) for cause in sorted(causes)], settings, now, lambda _: None, send=send)
+        evaluate_alerts(
+            put.conn, [problem(*cause) for cause in sorted(causes)], settings, now, lambda _: None, send=send
+        )
     with put.conn.cursor() as cur:
         cur.execute("SELECT * FROM alerts ORDER BY alert_id")
         rows = [Alert(*row) for row in cur.fetchall()]

@@ -5,7 +5,7 @@ import time
 
 import pytest
 
-from rsu_pipeline.alerts.notify import Sent, scheme_of, send
+from rsu_pipeline.alerts.notify import Delivery, scheme_of, send
 from rsu_pipeline_tests.alerts.notifier import CANARY, Notifier
 
 
@@ -55,7 +55,7 @@ def test_every_address_gets_the_message_and_nothing_of_them_is_shown(
 def test_a_notifier_that_hangs_is_left_behind(notifier: Notifier) -> None:
     notifier.wait = 3
     began = time.monotonic()
-    assert send([notifier.url], "Title", "Text", timeout=0.5) == [Sent("json", False)]
+    assert send([notifier.url], "Title", "Text", timeout=0.5) == [Delivery("json", False)]
     assert time.monotonic() - began < 2
 
 
@@ -66,7 +66,7 @@ def test_whatever_a_notifier_raises_stays_inside(monkeypatch: pytest.MonkeyPatch
         raise RuntimeError(CANARY)
 
     monkeypatch.setattr(NotifyJSON, "send", fail)
-    assert send([f"json://127.0.0.1:9/{CANARY}"], "Title", "Text") == [Sent("json", False)]
+    assert send([f"json://127.0.0.1:9/{CANARY}"], "Title", "Text") == [Delivery("json", False)]
 
 
 def test_no_address_is_no_message() -> None:

@@ -8,7 +8,7 @@ import pytest
 
 from rsu_pipeline import settings as configuration
 from rsu_pipeline.alerts import rules
-from rsu_pipeline.alerts.evaluate import look
+from rsu_pipeline.alerts.evaluate import evaluate_alerts
 from rsu_pipeline.warehouse import credentials, secret_box
 from rsu_pipeline_tests.alerts.notifier import CANARY, Notifier
 from rsu_pipeline_tests.warehouse.fleet_rows import HOUR, MINUTE, NOW, Fleet
@@ -164,7 +164,7 @@ def stage(put: Fleet, start: dt.timedelta) -> None:
 def hear(put: Fleet, notifier: Notifier, now: dt.datetime = NOW, **environment: str) -> list[tuple[str, str]]:
     """One look, and the messages it sent."""
     settings = configuration.load({"RSU_ALERT_URLS": notifier.url, **environment})
-    look(put.conn, rules.find(put.conn, settings, NOW), settings.alerts, now, lambda _: None)
+    evaluate_alerts(put.conn, rules.find_problems(put.conn, settings, NOW), settings.alerts, now, lambda _: None)
     return notifier.take()
 
 
@@ -277,7 +277,7 @@ def test_a_watch_with_few_calls_is_not_dead(put: Fleet, notifier: Notifier) -> N
 def test_a_missing_registration_is_told_from_december(
     day: dt.datetime, environment: dict[str, str], expected: int
 ) -> None:
-    assert len(rules.registration_missing(configuration.load(environment), day)) == expected
+    assert len(rules.check_registration(configuration.load(environment), day)) == expected
 
 
 def test_a_missing_registration_is_told_once_and_its_end_once(put: Fleet, notifier: Notifier) -> None:
@@ -285,7 +285,7 @@ def test_a_missing_registration_is_told_once_and_its_end_once(put: Fleet, notifi
 
     def hear(**environment: str) -> list[str]:
         settings = configuration.load(REAL | environment | {"RSU_ALERT_URLS": notifier.url})
-        look(put.conn, rules.find(put.conn, settings, day), settings.alerts, day, lambda _: None)
+        evaluate_alerts(put.conn, rules.find_problems(put.conn, settings, day), settings.alerts, day, lambda _: None)
         return [title for title, _ in notifier.take()]
 
     assert [hear(), hear()] == [["RunSignup hub: the caller registration is missing"], []]
@@ -305,7 +305,7 @@ def test_calls_of_partners_that_share_an_api_key_are_short_together(put: Fleet) 
         "INSERT INTO api_calls (credential_id, lane, endpoint) SELECT c.partner_provider_credential_id, 'routine', 'races'"
         " FROM partner_provider_credentials c, generate_series(1, 425)"
     )
-    found = [item for item in rules.find(put.conn, configuration.load({}), NOW) if item.kind == "budget_short"]
+    found = [item for item in rules.find_problems(put.conn, configuration.load({}), NOW) if item.kind == "budget_short"]
     assert [(item.key, item.sentence) for item in found] == [
         (
             "1",

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from rsu_pipeline.alerts.alert_store import Alert, Problem
-from rsu_pipeline.alerts.transitions import LOOKS_UNTIL_CLEARED, REMIND_AFTER, plan
+from rsu_pipeline.alerts.transitions import EVALUATIONS_UNTIL_RESOLVED, REMIND_AFTER, plan_notifications
 
 NOW = dt.datetime(2026, 10, 3, 12, 0, tzinfo=dt.UTC)
 MINUTE = dt.timedelta(minutes=1)
@@ -29,7 +29,7 @@ class Book:
 
     def look(self, problems: list[Problem], now: dt.datetime, *, works: bool) -> None:
         rows = [a for a in self.alerts.values() if a.cleared_at is None or a.owes_clear]
-        to_tell, over = plan(rows, problems, now)
+        to_tell, over = plan_notifications(rows, problems, now)
         seen = {one.cause for one in problems}
         is_open = {alert.cause: alert for alert in self.alerts.values() if alert.cleared_at is None}
         for alert in is_open.values():
@@ -104,12 +104,12 @@ def told_rightly(
 
 
 def told(alert: Alert, problems: list[Problem], now: dt.datetime) -> tuple[int, int]:
-    to_tell, over = plan([alert], problems, now)
+    to_tell, over = plan_notifications([alert], problems, now)
     return len(to_tell), len(over)
 
 
 def test_a_cause_is_over_when_two_looks_in_a_row_did_not_see_it() -> None:
-    assert LOOKS_UNTIL_CLEARED == 2
+    assert EVALUATIONS_UNTIL_RESOLVED == 2
     alert = Alert(1, "dead_watch", "1:5", None, "s", None, NOW, NOW, told_at=NOW)
     assert told(alert, [], NOW) == (0, 0)
     assert told(replace(alert, looks_missed=1), [], NOW) == (0, 1)
@@ -125,5 +125,5 @@ def test_a_cause_is_told_again_after_a_day_and_while_nobody_took_it() -> None:
 
 
 def test_the_same_cause_twice_in_one_look_is_one() -> None:
-    to_tell, _ = plan([], [problem("dead_watch", "1:5")] * 2, NOW)
+    to_tell, _ = plan_notifications([], [problem("dead_watch", "1:5")] * 2, NOW)
     assert len(to_tell) == 1

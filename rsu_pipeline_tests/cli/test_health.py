@@ -286,7 +286,7 @@ def test_a_bad_configuration_is_exit_code_2(tmp_path: Path) -> None:
     ],
 )
 def test_the_daemon_by_its_signs_of_life(silence: dict[str, float], trouble: list[str]) -> None:
-    found = list(automation_rules.daemon_trouble(silence, NOW).values())
+    found = list(automation_rules.describe_daemon_failure(silence, NOW).values())
     assert [line[: len(start)] for line, start in zip(found, trouble, strict=True)] == trouble
 
 

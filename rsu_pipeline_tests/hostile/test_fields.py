@@ -197,6 +197,6 @@ def test_all_that_looks_at_the_fleet_can_reckon_with_it(taken: Taken) -> None:
         races = fleet.races_to_read(conn, now)
         assert len(races) >= len(RACES)
         cadence.due(fleet.partners_to_sync(conn, now), races, now, settings.cadence)
-        rules.find(conn, settings, now)
+        rules.find_problems(conn, settings, now)
         watch_pace.watched(races, now, settings)
         metrics.registry(conn, settings, now)

@@ -18,7 +18,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from rsu_pipeline import installation
 from rsu_pipeline.alerts import rules
-from rsu_pipeline.alerts.evaluate import look
+from rsu_pipeline.alerts.evaluate import evaluate_alerts
 from rsu_pipeline.alerts.notify import send
 from rsu_pipeline.reports import page
 from rsu_pipeline.settings import AlertSettings
@@ -261,9 +261,9 @@ def test_a_message_names_numbers_only_and_no_service_is_given_markup(evil: Hub) 
     said: list[str] = []
     with running() as notifier, database.session(evil.url, purpose="tests") as conn:
         now = dt.datetime.now(dt.UTC)
-        problems = rules.find(conn, evil.settings, now)
+        problems = rules.find_problems(conn, evil.settings, now)
         settings = AlertSettings(urls=(notifier.url,), link="http://127.0.0.1:3000")
-        look(conn, problems, settings, now, said.append)
+        evaluate_alerts(conn, problems, settings, now, said.append)
         messages: list[Any] = notifier.take()
         assert messages and problems
         for title, text in messages:

@@ -86,6 +86,6 @@ class Daemon:
 
     def found(self) -> dict[str, str]:
         """What stands still, by its name."""
-        problems = list(automation_rules.find(self.conn, dt.datetime.now(dt.UTC)))
+        problems = list(automation_rules.find_stopped_automation(self.conn, dt.datetime.now(dt.UTC)))
         self.conn.rollback()
         return {problem.key: problem.sentence for problem in problems}

@@ -42,7 +42,7 @@ def test_nothing_is_named_while_all_are_at_work_or_dagster_never_started(daemon:
     daemon.at_work()
     assert daemon.found() == {}
     with database.session(empty_database, purpose="tests") as conn:
-        assert list(automation_rules.find(conn, NOW)) == []
+        assert list(automation_rules.find_stopped_automation(conn, NOW)) == []
 
 
 @pytest.mark.parametrize("name", ["race_day", "alerts", "nightly"])

@@ -49,7 +49,7 @@ class Fleet:
         failing |= {check.check_name for check in looked if not check.passed}
         failing.discard("nothing_stands_still")
         with database.session(self.hub.url, purpose="tests") as conn:
-            found = rules.find(conn, installation.current().settings, dt.datetime.now(dt.UTC))
+            found = rules.find_problems(conn, installation.current().settings, dt.datetime.now(dt.UTC))
         (standstills,) = [check for check in looked if check.check_name == "nothing_stands_still"]
         sample = standstills.metadata["sample"].value
         assert {item["kind"] for item in sample} == {problem.kind for problem in found} & rules.HEALTH_CHECKS.keys()

@@ -51,7 +51,7 @@ def fleet_health(warehouse: WarehouseResource) -> dg.MaterializeResult[None]:
         partners, reads = freshness.partners(conn, now), freshness.event_reads(conn, now)
         bibs = freshness.bibs_by_hour(conn, now)
         downtimes = downtime.find_downtimes(conn, now, settings.cadence)
-        standstills = rules.standstills(conn, settings, clocks.utc_now())
+        standstills = rules.find_standstills(conn, settings, clocks.utc_now())
     fresh = judging.freshness(reads, now, settings.cadence)
     budget = judging.budget(judging.calls_needed(reads, now, settings), settings)
     worst = judging.oldest(fresh)
