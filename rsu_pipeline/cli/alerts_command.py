@@ -7,7 +7,7 @@ from rich.table import Column
 
 from rsu_pipeline import installation
 from rsu_pipeline.alerts import alert_store as kept
-from rsu_pipeline.cli.common import DisplayTable, hub, show_json, show_table
+from rsu_pipeline.cli.common import DisplayTable, hub_connection, show_json, show_table
 
 
 @click.group()
@@ -43,7 +43,7 @@ def test() -> None:
 @click.option("--json", "as_json", is_flag=True, help="Output JSON.")
 def list_(as_json: bool) -> None:
     """Show the open alerts, oldest first."""
-    with hub("alerts list") as conn:
+    with hub_connection("alerts list") as conn:
         found = kept.read_open_alerts(conn)
     if as_json:
         names = ("kind", "partner", "sentence", "run_id", "first_seen_at", "last_seen_at", "told_at", "failed_sends")

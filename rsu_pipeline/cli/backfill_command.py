@@ -11,12 +11,12 @@ import click
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
-from rsu_pipeline.cli.common import chosen_partners, find_dagster, hub, show_json
-from rsu_pipeline.cli.in_process_runs import run_here
+from rsu_pipeline.cli.common import choose_partners, hub_connection, set_dagster_home, show_json
+from rsu_pipeline.cli.in_process_runs import run_in_process
 from rsu_pipeline.warehouse import backfill_cancellation, backfill_progress, credentials
 from rsu_pipeline.warehouse import backfill_state as requests
 
-LOOK_EVERY = 1.0
+POLL_SECONDS = 1.0
 DAEMON_SECONDS = 90.0
 """A daemon without a heartbeat for this long counts as down. It sends one every 30 s."""
 
@@ -39,12 +39,12 @@ def backfill(names: tuple[str, ...], since: int | None, restart: bool, wait: boo
     """
     if cancel and (wait or restart or since is not None):
         raise click.UsageError("--cancel reads nothing: leave out --wait, --restart and --since.")
-    chosen = chosen_partners(names)
+    chosen = choose_partners(names)
     if cancel:
         _cancel(chosen, as_json=as_json)
         return
-    find_dagster()
-    with hub("backfill") as conn:
+    set_dagster_home()
+    with hub_connection("backfill") as conn:
         for partner in chosen:
             requests.ask(conn, partner.partner_id, since_year=since, anew=restart)
         conn.commit()
@@ -81,12 +81,12 @@ def line(item: backfill_progress.Progress) -> str:
 def _cancel(chosen: Sequence[credentials.Partner], *, as_json: bool) -> None:
     """Cancel the partners' open requests, and terminate the runs that read them."""
     now = dt.datetime.now(dt.UTC)
-    with hub("backfill") as conn:
+    with hub_connection("backfill") as conn:
         numbers = {partner.partner_id for partner in chosen}
         cancelled = [item for item in backfill_cancellation.open_requests(conn) if item.partner_id in numbers]
         backfill_cancellation.cancel(conn, {item.partner_id: now for item in cancelled})
         conn.commit()
-    find_dagster()
+    set_dagster_home()
     unreached = _terminate([item.key for item in cancelled], now) if cancelled else []
     if as_json:
         keys = {item.key for item in cancelled}
@@ -129,7 +129,7 @@ def _prepare(keys: Sequence[str]) -> bool:
 
 
 def _progress(chosen: Sequence[credentials.Partner]) -> list[backfill_progress.Progress]:
-    with hub("backfill") as conn:
+    with hub_connection("backfill") as conn:
         found = backfill_progress.progress_of_all(conn, dt.datetime.now(dt.UTC))
     return [found[partner.partner_id] for partner in chosen if partner.partner_id in found]
 
@@ -159,7 +159,7 @@ def _wait(chosen: Sequence[credentials.Partner], daemon: bool, *, silent: bool) 
                 if bar and words != told and not daemon:
                     bar.console.print(words)
                 told = words
-            time.sleep(LOOK_EVERY)
+            time.sleep(POLL_SECONDS)
 
 
 def _only_failed(item: backfill_progress.Progress) -> bool:
@@ -170,7 +170,7 @@ def _only_failed(item: backfill_progress.Progress) -> bool:
 
 def _read(key: str) -> None:
     """Read one slice, as a run of this process."""
-    ran = run_here(
+    ran = run_in_process(
         "backfill_history",
         key,
         lane="backfill",

@@ -18,7 +18,7 @@ from rsu_pipeline.warehouse import credentials, database
 
 
 @contextmanager
-def hub(purpose: str) -> Iterator[Connection]:
+def hub_connection(purpose: str) -> Iterator[Connection]:
     """Open a session at the hub's database. The caller commits.
 
     Raises:
@@ -28,13 +28,13 @@ def hub(purpose: str) -> Iterator[Connection]:
         yield conn
 
 
-def chosen_partners(names: Sequence[str]) -> list[credentials.Partner]:
+def choose_partners(names: Sequence[str]) -> list[credentials.Partner]:
     """Return the partners of these ids or keys, each once, or all active ones. Each of them has a key afterwards.
 
     Raises:
         PartnerError: a partner is unknown, or there is none at all.
     """
-    with hub("choose partners") as conn:
+    with hub_connection("choose partners") as conn:
         if names:
             found = {partner.partner_id: partner for partner in (credentials.partner(conn, name) for name in names)}
             chosen = list(found.values())
@@ -49,7 +49,7 @@ def chosen_partners(names: Sequence[str]) -> list[credentials.Partner]:
     return chosen
 
 
-def find_dagster() -> None:
+def set_dagster_home() -> None:
     """Set the environment in which Dagster finds its instance and dagster.yaml."""
     os.environ.setdefault("DAGSTER_HOME", str(settings.project_root()))
     os.chdir(settings.project_root())
@@ -66,14 +66,14 @@ class DisplayTable(Table):
         super().add_row(*cells, style=style, end_section=end_section)
 
 
-def table_width() -> int | None:
+def measure_table_width() -> int | None:
     """Return the width of a table in columns: None for the terminal's, or enough to cut nothing off without a terminal."""
     return None if sys.stdout.isatty() else 240
 
 
 def show_table(table: Table) -> None:
     """Print a table. Names in it are text, never markup."""
-    Console(markup=False, emoji=False, highlight=False, width=table_width()).print(table)
+    Console(markup=False, emoji=False, highlight=False, width=measure_table_width()).print(table)
 
 
 def show_json(value: object) -> None:

@@ -9,7 +9,7 @@ import psycopg2.errors
 
 from rsu_pipeline import adoption, installation
 from rsu_pipeline.cli import backup
-from rsu_pipeline.cli.common import hub, show_json
+from rsu_pipeline.cli.common import hub_connection, show_json
 from rsu_pipeline.local import client_programs
 from rsu_pipeline.warehouse import addresses, database, reachability, read_only, roles
 from rsu_pipeline.warehouse.schema_version import SchemaVersionError
@@ -125,7 +125,7 @@ def roles_(prefix: str | None, reader: str | None, dry_run: bool) -> None:
     administrator of the server, and again after an upgrade. Safe to repeat.
     """
     here = installation.current()
-    with hub("roles") as conn:
+    with hub_connection("roles") as conn:
         try:
             sentences = (
                 [read_only.make_read_only(conn, reader, dry_run=dry_run)]

@@ -115,7 +115,7 @@ def health(
     while True:
         began = time.monotonic()
         address = code or _address_of_up(settings.home)  # each time: `rsu up` may just be writing it
-        reasons = find(settings, chosen, web, address, free_gb)
+        reasons = find_failing_checks(settings, chosen, web, address, free_gb)
         if not reasons or time.monotonic() >= deadline:
             break
         time.sleep(1)
@@ -133,7 +133,7 @@ def health(
         sys.exit(1)
 
 
-def find(
+def find_failing_checks(
     settings: Settings, chosen: Collection[str], web: str | None, code: str | None, free_gb: float
 ) -> list[Reason]:
     """Return every failed check with its reason, in the order of the checks. The groups are checked in parallel."""
@@ -278,7 +278,7 @@ def _web(url: str, headers: Mapping[str, str], asked: Collection[str]) -> Iterat
             check = "location"
             query = json.dumps({"query": LOCATIONS}).encode()
             answer = json.loads(_fetch(f"{url}/graphql", {**headers, "Content-Type": "application/json"}, query))
-            yield from (("location", sentence) for sentence in location_trouble(answer))
+            yield from (("location", sentence) for sentence in describe_location_failure(answer))
     except HTTPError as error:
         yield check, f"The Dagster UI at {url} answers with an error: HTTP {error.code}."
     except (OSError, HTTPException, ValueError):
@@ -300,7 +300,7 @@ def _fetch(url: str, headers: Mapping[str, str], body: bytes | None = None) -> b
         return bytes(answer.read())
 
 
-def location_trouble(answer: Mapping[str, Any]) -> list[str]:
+def describe_location_failure(answer: Mapping[str, Any]) -> list[str]:
     """Return what is wrong with the code locations, from the web UI's answer to LOCATIONS."""
     workspace = (answer.get("data") or {}).get("workspaceOrError") or {}
     entries = workspace.get("locationEntries")

@@ -7,7 +7,7 @@ from rsu_pipeline import cancellation
 
 
 @dataclass(frozen=True)
-class Ran:
+class RunResult:
     """The outcome of a run: success, numbers of its metadata, and the reason of a failure in a sentence.
 
     Of a name that was reported twice, the last number counts. `api_calls` are added up.
@@ -19,7 +19,7 @@ class Ran:
     error: str
 
 
-def run_here(job: str, key: str, *, lane: str, launched_by: str, ops: dict[str, Any]) -> Ran:
+def run_in_process(job: str, key: str, *, lane: str, launched_by: str, ops: dict[str, Any]) -> RunResult:
     """Run a job for one partner's partition, which is added if it is missing.
 
     Raises:
@@ -57,4 +57,4 @@ def run_here(job: str, key: str, *, lane: str, launched_by: str, ops: dict[str, 
         for name, value in metadata.items():
             if isinstance(value.value, int | float) and name != "seconds":
                 numbers[name] = numbers.get(name, 0) + value.value if name == "api_calls" else value.value
-    return Ran(outcome.success, outcome.run_id, numbers, error)
+    return RunResult(outcome.success, outcome.run_id, numbers, error)

@@ -47,7 +47,7 @@ def _timestamp(moment: dt.datetime | None) -> float | None:
     return None if moment is None else moment.timestamp()
 
 
-def registry(conn: Connection, settings: Settings, now: dt.datetime) -> "CollectorRegistry":
+def build_registry(conn: Connection, settings: Settings, now: dt.datetime) -> "CollectorRegistry":
     """Return every figure as a gauge, read now. A figure that a partner does not have is left out."""
     from prometheus_client import CollectorRegistry, Gauge
 
@@ -94,7 +94,7 @@ def registry(conn: Connection, settings: Settings, now: dt.datetime) -> "Collect
     return found
 
 
-def write(found: "CollectorRegistry", target: str) -> None:
+def write_metrics(found: "CollectorRegistry", target: str) -> None:
     """Write the figures to a file, atomically, or to standard output if the target is `-`."""
     from prometheus_client import generate_latest, write_to_textfile
 

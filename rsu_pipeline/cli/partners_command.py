@@ -8,7 +8,7 @@ from psycopg2.extensions import connection as Connection
 from rich.table import Column
 
 from rsu_pipeline import installation
-from rsu_pipeline.cli.common import DisplayTable, hub, show_json, show_table
+from rsu_pipeline.cli.common import DisplayTable, hub_connection, show_json, show_table
 from rsu_pipeline.warehouse import credentials, duplicate_partners
 
 
@@ -57,7 +57,7 @@ def add(name: str, key: str | None, scheme: str, shared_key: bool, no_check: boo
         # This also covers bytes that are not UTF-8: Python has them as lone surrogates, which do not print.
         if not text.strip().replace("\xa0", " ").isprintable():
             raise click.UsageError(f"The {what} has characters that do not print.")
-    with hub("partners add") as conn:
+    with hub_connection("partners add") as conn:
         sealer = installation.current().sealer  # creates the key file, so only after the database was checked
         partner_id = credentials.add(
             conn,
@@ -87,7 +87,7 @@ def _secret() -> str:
 @click.option("--json", "as_json", is_flag=True, help="Output JSON.")
 def list_(as_json: bool) -> None:
     """Show every partner and the state of its credential."""
-    with hub("partners list") as conn:
+    with hub_connection("partners list") as conn:
         found = credentials.partners(conn)
         shared = shared_api_keys(conn)
     if as_json:
@@ -183,7 +183,7 @@ def enable(partner: str) -> None:
 
 
 def _switch(name: str, disabled: bool) -> None:
-    with hub("partners") as conn:
+    with hub_connection("partners") as conn:
         partner = credentials.partner(conn, name)
         credentials.set_disabled(conn, partner.partner_id, disabled)
     click.echo(f"Partner {partner.key or partner.partner_id} is {'disabled' if disabled else 'enabled'}.")

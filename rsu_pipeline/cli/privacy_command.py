@@ -5,7 +5,7 @@ import sys
 
 import click
 
-from rsu_pipeline.cli.common import hub
+from rsu_pipeline.cli.common import hub_connection
 from rsu_pipeline.warehouse import credentials
 from rsu_pipeline.warehouse import privacy as store
 
@@ -41,9 +41,9 @@ def purge(before: dt.datetime, dry_run: bool) -> None:
     Names, ages, towns, bibs and amounts stay. Exit code 1 if a partner was busy: run it again then. RSU_CONTACT_RETENTION_DAYS
     does the same every night.
     """
-    with hub("privacy purge") as conn:
+    with hub_connection("privacy purge") as conn:
         done = store.purge(conn, before.date(), now=dt.datetime.now(dt.UTC), who=store.operator(), dry_run=dry_run)
-    _tell(done, dry_run)
+    _report(done, dry_run)
 
 
 @privacy.command()
@@ -64,7 +64,7 @@ def erase(user_id: int | None, registration_id: int | None, name: str | None, dr
     if not dry_run and not yes:
         what = f"account {user_id}" if user_id else f"registration {registration_id}"
         click.confirm(f"Erase the person of {what} permanently?", abort=True)
-    with hub("privacy erase") as conn:
+    with hub_connection("privacy erase") as conn:
         done = store.erase(
             conn,
             user_id=user_id,
@@ -73,10 +73,10 @@ def erase(user_id: int | None, registration_id: int | None, name: str | None, dr
             who=store.operator(),
             dry_run=dry_run,
         )
-    _tell(done, dry_run)
+    _report(done, dry_run)
 
 
-def _tell(done: store.Done, dry_run: bool) -> None:
+def _report(done: store.Done, dry_run: bool) -> None:
     counts = ", ".join(f"{count:,} {NAMES[table]}" for table, count in done.rows.items() if count)
     click.echo(f"{'Would change' if dry_run else 'Changed'} {counts or 'nothing, it was already done'}.")
     if done.busy:

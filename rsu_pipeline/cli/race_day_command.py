@@ -13,7 +13,7 @@ from rich.table import Column
 from rich.text import Text
 
 from rsu_pipeline import installation
-from rsu_pipeline.cli.common import DisplayTable, hub, show_json, show_table
+from rsu_pipeline.cli.common import DisplayTable, hub_connection, show_json, show_table
 from rsu_pipeline.display import make_printable
 from rsu_pipeline.runsignup import values
 from rsu_pipeline.sync import clocks
@@ -55,7 +55,7 @@ def race_day(
         raise click.UsageError("--changes and --missing exclude each other.")
     if follow and as_json:
         raise click.UsageError("--watch and --json exclude each other.")
-    with hub("race-day") as conn:
+    with hub_connection("race-day") as conn:
         partner_id = None if name is None else credentials.partner(conn, name).partner_id
         if minutes is not None:
             look = _changes(conn, partner_id, race_id, minutes, as_json)
@@ -66,29 +66,29 @@ def race_day(
         if follow:
             _follow(conn, look)
         else:
-            _look_now(conn, look, None)
+            _show_once(conn, look, None)
 
 
-Look = Callable[[dt.datetime, Live | None], None]
+Evaluation = Callable[[dt.datetime, Live | None], None]
 """Shows what is stored at a time, on a live display if given."""
 
 
-def _look_now(conn: Connection, look: Look, live: Live | None) -> None:
+def _show_once(conn: Connection, look: Evaluation, live: Live | None) -> None:
     """Show what is stored now, by the believed clock. No transaction is open afterwards."""
     look(clocks.present(conn, installation.current().settings.sync.max_clock_skew), live)
     conn.rollback()
 
 
-def _follow(conn: Connection, look: Look) -> None:
+def _follow(conn: Connection, look: Evaluation) -> None:
     """Refresh until Ctrl-C. Without a terminal, print each view below the one before."""
     if not sys.stdout.isatty():
         while True:
-            _look_now(conn, look, None)
+            _show_once(conn, look, None)
             sys.stdout.flush()
             time.sleep(REFRESH_SECONDS)
     with Live(console=Console(markup=False, emoji=False, highlight=False), screen=True, auto_refresh=False) as live:
         while True:
-            _look_now(conn, look, live)
+            _show_once(conn, look, live)
             time.sleep(REFRESH_SECONDS)
 
 
@@ -102,7 +102,7 @@ def _show(live: Live | None, table: DisplayTable, lines: Sequence[str], now: dt.
     live.update(Group(Text(head), table, *(Text(line) for line in lines)), refresh=True)
 
 
-def _board(conn: Connection, partner_id: int | None, race_id: int | None, as_json: bool) -> Look:
+def _board(conn: Connection, partner_id: int | None, race_id: int | None, as_json: bool) -> Evaluation:
     def look(now: dt.datetime, live: Live | None) -> None:
         rows = [
             row
@@ -192,7 +192,9 @@ def _last_bib(row: BoardRow) -> str:
     return f"{bib} {race.last_bib_modified_at.astimezone(zone):%H:%M:%S}+{max(0.0, delay):.0f}s"
 
 
-def _changes(conn: Connection, partner_id: int | None, race_id: int | None, minutes: float, as_json: bool) -> Look:
+def _changes(
+    conn: Connection, partner_id: int | None, race_id: int | None, minutes: float, as_json: bool
+) -> Evaluation:
     def look(now: dt.datetime, live: Live | None) -> None:
         since = now - dt.timedelta(minutes=minutes)
         found = stored.bib_changes(conn, now, since, partner_id=partner_id, race_id=race_id)
@@ -219,7 +221,7 @@ def _table_of_changes(found: Sequence[BibChange]) -> DisplayTable:
     return table
 
 
-def _missing(conn: Connection, partner_id: int | None, race_id: int | None, as_json: bool) -> Look:
+def _missing(conn: Connection, partner_id: int | None, race_id: int | None, as_json: bool) -> Evaluation:
     def look(now: dt.datetime, live: Live | None) -> None:
         found = stored.entrants_without_bib(conn, now, partner_id=partner_id, race_id=race_id)
         if as_json:

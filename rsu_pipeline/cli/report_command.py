@@ -5,7 +5,7 @@ from pathlib import Path
 
 import click
 
-from rsu_pipeline.cli.common import chosen_partners, hub
+from rsu_pipeline.cli.common import choose_partners, hub_connection
 from rsu_pipeline.warehouse import report_queries
 
 
@@ -25,8 +25,8 @@ def report(names: tuple[str, ...], path: Path) -> None:
 
     now = dt.datetime.now(dt.UTC)
     made = []
-    chosen = chosen_partners(names)
-    with hub("report") as conn:
+    chosen = choose_partners(names)
+    with hub_connection("report") as conn:
         for partner in chosen:
             rows, changes = (
                 ask(conn, partner.partner_id) for ask in (report_queries.registrations, report_queries.bib_changes)

@@ -6,7 +6,7 @@ import sys
 import click
 
 from rsu_pipeline import installation
-from rsu_pipeline.cli.common import hub
+from rsu_pipeline.cli.common import hub_connection
 from rsu_pipeline.warehouse import api_keys, credentials, secret_box
 
 VARIABLE = "RSU_SECRET_KEY"
@@ -45,7 +45,7 @@ def rotate(finish: bool) -> None:
     in_file = not here.settings.secret_keys
     key_file = here.settings.home / "secret.key"
     sealer = here.sealer
-    with hub("secrets rotate") as conn:
+    with hub_connection("secrets rotate") as conn:
         if finish:
             # No process may encrypt with a key that is being dropped.
             with credentials.keys_alone(conn):

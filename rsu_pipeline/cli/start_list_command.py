@@ -8,7 +8,7 @@ import re
 import click
 from rich.table import Column
 
-from rsu_pipeline.cli.common import DisplayTable, hub, show_json, show_table
+from rsu_pipeline.cli.common import DisplayTable, hub_connection, show_json, show_table
 from rsu_pipeline.display import make_printable
 from rsu_pipeline.start_lists import start_list_store
 from rsu_pipeline.warehouse import credentials
@@ -41,7 +41,7 @@ def start_list(event: int, name: str | None, problems_only: bool, as_csv: bool, 
     """
     if as_csv and as_json:
         raise click.UsageError("--csv and --json exclude each other.")
-    with hub("start-list") as conn:
+    with hub_connection("start-list") as conn:
         partner_id = None if name is None else credentials.partner(conn, name).partner_id
         found = start_list_store.list_of(conn, event, dt.datetime.now(dt.UTC), partner_id=partner_id)
         entries = start_list_store.entries_of(conn, found, problems_only=problems_only)
@@ -49,13 +49,13 @@ def start_list(event: int, name: str | None, problems_only: bool, as_csv: bool, 
         show_json(vars(found) | {"entries": [vars(entry) for entry in entries]})
     elif as_csv:
         # Bytes, so that neither the terminal's encoding nor the platform's line ends change them.
-        click.echo(as_text(entries).encode(), nl=False)
+        click.echo(format_csv(entries).encode(), nl=False)
     else:
         click.echo(_head(found))
         show_table(_table(entries))
 
 
-def as_text(entries: list[start_list_store.Entry]) -> str:
+def format_csv(entries: list[start_list_store.Entry]) -> str:
     """Return the entrants as CSV, with a line of column names."""
     buffer = io.StringIO()
     writer = csv.writer(buffer, lineterminator="\r\n")
@@ -90,7 +90,7 @@ def _head(found: start_list_store.StartList) -> str:
     return make_printable(text)
 
 
-def shown_bib(entry: start_list_store.Entry) -> str:
+def format_bib(entry: start_list_store.Entry) -> str:
     """Return the bib for people, with its source if it is not on the entrant's own row."""
     return f"{entry.bib} ({entry.bib_source})" if entry.bib_source in ("team", "bundle") else entry.bib or ""
 
@@ -108,7 +108,7 @@ def _table(entries: list[start_list_store.Entry]) -> DisplayTable:
     table = DisplayTable(*columns, "problems", "registration", box=None)
     for entry in entries:
         table.add_row(
-            shown_bib(entry),
+            format_bib(entry),
             entry.name,
             "" if entry.age is None else str(entry.age),
             entry.gender,

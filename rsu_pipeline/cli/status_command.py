@@ -7,7 +7,7 @@ from rich.table import Column
 
 from rsu_pipeline import installation
 from rsu_pipeline.cli import metrics
-from rsu_pipeline.cli.common import DisplayTable, hub, show_json, show_table
+from rsu_pipeline.cli.common import DisplayTable, hub_connection, show_json, show_table
 from rsu_pipeline.cli.partners_command import shared_api_keys, state
 from rsu_pipeline.sync import cadence, clocks, downtime
 from rsu_pipeline.sync.downtime import Downtime
@@ -30,13 +30,13 @@ def status(as_json: bool, target: str | None) -> None:
     if target is not None:
         if as_json:
             raise click.UsageError("--json and --prometheus exclude each other.")
-        with hub("status") as conn:
+        with hub_connection("status") as conn:
             settings = installation.current().settings
             now = clocks.present(conn, settings.sync.max_clock_skew)
-            figures = metrics.registry(conn, settings, now)
-        metrics.write(figures, target)
+            figures = metrics.build_registry(conn, settings, now)
+        metrics.write_metrics(figures, target)
         return
-    with hub("status") as conn:
+    with hub_connection("status") as conn:
         rows = sync_log.partner_status(conn)
         settings = installation.current().settings
         now = clocks.present(conn, settings.sync.max_clock_skew)

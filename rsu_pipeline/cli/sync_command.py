@@ -10,8 +10,8 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.text import Text
 
-from rsu_pipeline.cli.common import chosen_partners, find_dagster, show_json
-from rsu_pipeline.cli.in_process_runs import run_here
+from rsu_pipeline.cli.common import choose_partners, set_dagster_home, show_json
+from rsu_pipeline.cli.in_process_runs import run_in_process
 from rsu_pipeline.warehouse import credentials
 
 
@@ -49,10 +49,10 @@ def sync(
         raise click.UsageError("--incremental-days must be a number of days.")
     if race_ids and not names:
         raise click.UsageError("--race needs exactly one --partner.")
-    chosen = chosen_partners(names)[: 1 if first_only else None]
+    chosen = choose_partners(names)[: 1 if first_only else None]
     if race_ids and len(chosen) != 1:
         raise click.UsageError("--race needs exactly one --partner.")
-    find_dagster()
+    set_dagster_home()
     config = {
         "force_full_sync": full,
         "incremental_days": incremental_days,
@@ -83,7 +83,7 @@ def sync(
 
 def _run(partner: credentials.Partner, config: dict[str, Any]) -> dict[str, Any]:
     """Run sync_partner in this process, and return its result."""
-    ran = run_here(
+    ran = run_in_process(
         "sync_partner",
         str(partner.key),
         lane="routine",

@@ -29,7 +29,7 @@ from rsu_pipeline.warehouse import credentials, database, server_lock, sync_log
 DEMO_PORT = 8765
 """Default port of the demo's RunSignup. RSU_DEMO_PORT overrides it."""
 DEMO_SEED = 7
-LONGEST_SOCKET_PATH = 100
+MAX_SOCKET_PATH_CHARS = 100
 """Some systems allow no more than 103 bytes."""
 WITHHELD = dict.fromkeys(("RSU_SECRET_KEY", "RSU_API_REG", "RSU_API_REG_SECRET", "RSU_ALERT_URLS"))
 """Secrets that the web UI and the daemon do not get. Sensors and runs, which need them, run in the code server."""
@@ -246,7 +246,7 @@ def _serve(
                     "\n\n\n", "\n\n"
                 )
             )
-            threading.Thread(target=_tell_when_synced, args=(url,), daemon=True).start()
+            threading.Thread(target=_report_first_syncs, args=(url,), daemon=True).start()
             code = supervisor.wait()
             click.echo("Stopping ...")
     except ChildFailed as error:
@@ -267,7 +267,7 @@ def _workspace(home: Path) -> tuple[Path, Path]:
     """Return the socket of the code server, and write the file with which the web UI and the daemon find it."""
     home.mkdir(parents=True, exist_ok=True)
     path = home / "code.sock"
-    if len(os.fsencode(path)) > LONGEST_SOCKET_PATH:
+    if len(os.fsencode(path)) > MAX_SOCKET_PATH_CHARS:
         path = Path(tempfile.mkdtemp(prefix="rsu-")) / "code.sock"
     path.unlink(missing_ok=True)
     workspace = home / "workspace.yaml"
@@ -294,7 +294,7 @@ def _onboard(here: Installation, port: int) -> None:
         conn.commit()
 
 
-def _tell_when_synced(url: str) -> None:
+def _report_first_syncs(url: str) -> None:
     """Report once when every active partner has been synced."""
     with suppress(database.DatabaseError, psycopg2.Error, OSError), database.session(url, purpose="up") as conn:
         conn.autocommit = True

@@ -46,7 +46,7 @@ class Target:
 
     def failures(self) -> list[health_command.Reason]:
         """Return the checks that fail now, with a sentence each."""
-        return health_command.find(self.settings, self.checks, self.web, self.code, self.free_gb)
+        return health_command.find_failing_checks(self.settings, self.checks, self.web, self.code, self.free_gb)
 
 
 def run(target: Target, log: Log, every: float) -> None:

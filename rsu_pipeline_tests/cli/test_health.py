@@ -309,11 +309,11 @@ def test_a_location_that_cannot_be_loaded_is_told() -> None:
         entry = {"name": "ours", "loadStatus": status, "locationOrLoadError": kind and {"__typename": kind}}
         return {"data": {"workspaceOrError": {"__typename": "Workspace", "locationEntries": [entry]}}}
 
-    assert health_command.location_trouble(answer("RepositoryLocation")) == []
-    assert health_command.location_trouble(answer(None, "LOADING")) == []
-    assert "ours cannot be loaded" in health_command.location_trouble(answer("PythonError"))[0]
+    assert health_command.describe_location_failure(answer("RepositoryLocation")) == []
+    assert health_command.describe_location_failure(answer(None, "LOADING")) == []
+    assert "ours cannot be loaded" in health_command.describe_location_failure(answer("PythonError"))[0]
     assert (
         "no code location"
-        in health_command.location_trouble({"data": {"workspaceOrError": {"locationEntries": []}}})[0]
+        in health_command.describe_location_failure({"data": {"workspaceOrError": {"locationEntries": []}}})[0]
     )
-    assert "no code location" in health_command.location_trouble({"errors": ["bad query"]})[0]
+    assert "no code location" in health_command.describe_location_failure({"errors": ["bad query"]})[0]

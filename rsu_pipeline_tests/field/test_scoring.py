@@ -2,7 +2,7 @@
 
 import datetime as dt
 
-from rsu_pipeline.cli.start_list_command import as_text, shown_bib
+from rsu_pipeline.cli.start_list_command import format_bib, format_csv
 from rsu_pipeline.start_lists import start_list_store
 from rsu_pipeline.warehouse import database
 from rsu_pipeline_tests.field.scripted import Field
@@ -93,8 +93,8 @@ def test_a_bib_on_a_bundles_row_is_shown_in_its_events(field: Field) -> None:
     now = dt.datetime.now(dt.UTC)
     with database.session(field.url, purpose="tests") as conn:
         (entry,) = start_list_store.entries_of(conn, start_list_store.list_of(conn, 101, now))
-    assert shown_bib(entry) == "88 (bundle)"
-    assert as_text([entry]).splitlines()[1].endswith(",1010,bundle")
+    assert format_bib(entry) == "88 (bundle)"
+    assert format_csv([entry]).splitlines()[1].endswith(",1010,bundle")
     # The log is of what RunSignup holds, and there the bib is on one row.
     assert field.bib_log() == [(1030, None, "88")]
     field.assert_log_replays()

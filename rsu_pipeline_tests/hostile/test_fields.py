@@ -199,4 +199,4 @@ def test_all_that_looks_at_the_fleet_can_reckon_with_it(taken: Taken) -> None:
         cadence.due(fleet.partners_to_sync(conn, now), races, now, settings.cadence)
         rules.find_problems(conn, settings, now)
         watch_pace.watched(races, now, settings)
-        metrics.registry(conn, settings, now)
+        metrics.build_registry(conn, settings, now)

@@ -137,7 +137,7 @@ class Installation:
 
     def named(self) -> list[health_command.Reason]:
         """What `rsu health` names."""
-        return health_command.find(
+        return health_command.find_failing_checks(
             self.settings, health_command.CHECKS, self.target.web, self.target.code, self.free_gb
         )
 
