@@ -8,7 +8,7 @@ from rsu_pipeline import installation
 from rsu_pipeline.alerts import alert_store as kept
 from rsu_pipeline.alerts import automation_rules, rules
 from rsu_pipeline.alerts.evaluate import evaluate_alerts
-from rsu_pipeline.orchestration.failures import plain_failures
+from rsu_pipeline.orchestration.failures import expected_errors_as_failures
 from rsu_pipeline.orchestration.resources import WarehouseResource
 
 EVALUATE_SECONDS = 30
@@ -22,7 +22,7 @@ EVALUATE_SECONDS = 30
     " table alerts records every alert, with or without notifiers.",
 )
 def alerts(context: dg.SensorEvaluationContext, warehouse: WarehouseResource) -> dg.SensorResult:
-    return _look(context, warehouse)
+    return _evaluate(context, warehouse)
 
 
 @dg.sensor(
@@ -32,18 +32,18 @@ def alerts(context: dg.SensorEvaluationContext, warehouse: WarehouseResource) ->
     " own.",
 )
 def alerts_stand_in(context: dg.SensorEvaluationContext, warehouse: WarehouseResource) -> dg.SensorResult:
-    with plain_failures(), warehouse.connect("alerts_stand_in") as conn:
+    with expected_errors_as_failures(), warehouse.connect("alerts_stand_in") as conn:
         now = dt.datetime.now(dt.UTC)
         is_stopped = any(problem.key == alerts.name for problem in automation_rules.find_stopped_automation(conn, now))
     if not is_stopped:
         return dg.SensorResult(skip_reason="the sensor alerts is working")
-    return _look(context, warehouse)
+    return _evaluate(context, warehouse)
 
 
-def _look(context: dg.SensorEvaluationContext, warehouse: WarehouseResource) -> dg.SensorResult:
+def _evaluate(context: dg.SensorEvaluationContext, warehouse: WarehouseResource) -> dg.SensorResult:
     settings = installation.current().settings
     now = dt.datetime.now(dt.UTC)
-    with plain_failures(), warehouse.connect("alerts") as conn, kept.lock_evaluation(conn) as is_mine:
+    with expected_errors_as_failures(), warehouse.connect("alerts") as conn, kept.lock_evaluation(conn) as is_mine:
         if not is_mine:
             return dg.SensorResult(skip_reason="another process evaluates alerts")
         problems = rules.find_problems(conn, settings, now)

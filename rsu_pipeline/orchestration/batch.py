@@ -45,7 +45,7 @@ class BatchConfig(dg.Config):
 
 
 @dataclass
-class Told:
+class PartnerSyncReport:
     """The result of one partner's sync, for its partitions.
 
     `lists` is empty if the start lists were left unchanged, and `not_built` is the reason if they could not be built.
@@ -70,7 +70,7 @@ def sync_partners(context: dg.OpExecutionContext, warehouse: WarehouseResource, 
     keys = list(dict.fromkeys(config.partners))
     if not keys:
         raise dg.Failure("This run names no partner. Enter partition keys under `partners`.", allow_retries=False)
-    told_before = partners_told(context.instance, context.run.tags.get(PARENT_TAG))
+    told_before = list_reported_partners(context.instance, context.run.tags.get(PARENT_TAG))
     left = [key for key in keys if key not in told_before]
     if len(left) < len(keys):
         context.log.info(
@@ -80,7 +80,7 @@ def sync_partners(context: dg.OpExecutionContext, warehouse: WarehouseResource, 
     with_lists = context.instance.get_materialized_partitions(dg.AssetKey(START_LISTS))
     outage = Outage(warehouse.address())
 
-    def visit(key: str) -> Told:
+    def visit(key: str) -> PartnerSyncReport:
         with runsignup.partner_session(
             warehouse,
             key,
@@ -90,7 +90,7 @@ def sync_partners(context: dg.OpExecutionContext, warehouse: WarehouseResource, 
         ) as session:
             with start_list_rebuild.rebuilt_on_failure(session):
                 visited = sync.visit(session, race_ids=config.races.get(key), relist=key in config.relist)
-            told = Told(visited, session.ledger.left(), {})
+            told = PartnerSyncReport(visited, session.ledger.left(), {})
             _build_lists(session, told, anyway=key not in with_lists)
             return told
 
@@ -111,7 +111,7 @@ def sync_partners(context: dg.OpExecutionContext, warehouse: WarehouseResource, 
         # The materialization that marks a partner as done comes last: what was reported before a loss is reported again.
         for event in _materializations(key, told):
             outage.outlast(partial(context.log_event, event))
-        if trouble := run_metadata.trouble(told.visited.sync):
+        if trouble := run_metadata.describe_failures(told.visited.sync):
             failed.append(f"{shown}: {trouble}")
         if told.not_built:
             failed.append(f"{shown}: its start lists could not be built: {told.not_built}")
@@ -123,7 +123,9 @@ def sync_partners(context: dg.OpExecutionContext, warehouse: WarehouseResource, 
         ) from bug
 
 
-def _visits(keys: Sequence[str], visit: Callable[[str], Told], side_by_side: int) -> Iterator[tuple[str, Future[Told]]]:
+def _visits(
+    keys: Sequence[str], visit: Callable[[str], PartnerSyncReport], side_by_side: int
+) -> Iterator[tuple[str, Future[PartnerSyncReport]]]:
     """Sync partners in parallel, and yield each result as it completes.
 
     A result is released once it was reported, so that memory does not grow with the number of partners.
@@ -143,7 +145,7 @@ def _visits(keys: Sequence[str], visit: Callable[[str], Told], side_by_side: int
             pool.shutdown(wait=False, cancel_futures=True)
 
 
-def partners_told(instance: dg.DagsterInstance, run_id: str | None) -> set[str]:
+def list_reported_partners(instance: dg.DagsterInstance, run_id: str | None) -> set[str]:
     """Return the partition keys of the partners that a batch, and the batches that it repeats, have synced.
 
     Each of them has a materialization of VISITED by the run. A partner whose sync raised has none.
@@ -159,7 +161,7 @@ def partners_told(instance: dg.DagsterInstance, run_id: str | None) -> set[str]:
     return told
 
 
-def _build_lists(session: PartnerSession, told: Told, *, anyway: bool) -> None:
+def _build_lists(session: PartnerSession, told: PartnerSyncReport, *, anyway: bool) -> None:
     """Rebuild the partner's start lists if a registration or an event of theirs has changed since they were built."""
     events = told.visited.events
     relisted = events is not None and bool(events.races_written + events.events_written + events.events_gone)
@@ -170,7 +172,7 @@ def _build_lists(session: PartnerSession, told: Told, *, anyway: bool) -> None:
         told.lists = run_metadata.start_lists_metadata(session.conn, session.partner_id, built, session.now())
 
 
-def _materializations(key: str, told: Told) -> Iterator[dg.AssetMaterialization]:
+def _materializations(key: str, told: PartnerSyncReport) -> Iterator[dg.AssetMaterialization]:
     """Yield what the sync did, as a materialization of the partner's partition of each asset.
 
     A sync that is not complete reports nothing of `participants`, and start lists left unchanged report nothing.
@@ -182,7 +184,7 @@ def _materializations(key: str, told: Told) -> Iterator[dg.AssetMaterialization]
 
     if visited.events is not None:
         yield of("partner_events", run_metadata.events_metadata(visited.events, left))
-    if not run_metadata.trouble(visited.sync):
+    if not run_metadata.describe_failures(visited.sync):
         yield of("participants", run_metadata.sync_metadata(visited.plan, visited.sync, left))
     if told.lists:
         yield of(START_LISTS, told.lists)

@@ -8,7 +8,7 @@ import dagster as dg
 from rsu_pipeline.orchestration.assets.participant_history import participant_history
 from rsu_pipeline.orchestration.assets.start_list_asset import start_lists
 from rsu_pipeline.orchestration.assets.synced_assets import participants
-from rsu_pipeline.orchestration.failures import plain_failures
+from rsu_pipeline.orchestration.failures import expected_errors_as_failures
 from rsu_pipeline.orchestration.partitions import partition_of, timing_partner
 from rsu_pipeline.orchestration.resources import WarehouseResource
 from rsu_pipeline.orchestration.run_config import NO_CONFIG
@@ -27,7 +27,7 @@ def equals_runsignup(context: dg.AssetCheckExecutionContext, warehouse: Warehous
 
     Events with quarantined rows or removals pending confirmation are left out. `no_quarantined_rows` and an alert report those.
     """
-    with plain_failures(), warehouse.connect("equals_runsignup") as conn:
+    with expected_errors_as_failures(), warehouse.connect("equals_runsignup") as conn:
         partner = credentials.partner(conn, partition_of(context))
         compared = reconciliation.proofs(conn, partner.partner_id)
     unequal = [item for item in compared if not item.is_equal and not item.is_explained]
@@ -52,7 +52,7 @@ def equals_runsignup(context: dg.AssetCheckExecutionContext, warehouse: Warehous
 @dg.asset_check(asset=participants, partitions_def=timing_partner, config_schema=NO_CONFIG)
 def no_quarantined_rows(context: dg.AssetCheckExecutionContext, warehouse: WarehouseResource) -> dg.AssetCheckResult:
     """Check that every registration was stored completely: none is quarantined, none has a field that did not parse."""
-    with plain_failures(), warehouse.connect("no_quarantined_rows") as conn:
+    with expected_errors_as_failures(), warehouse.connect("no_quarantined_rows") as conn:
         partner = credentials.partner(conn, partition_of(context))
         held_back, with_faults, sample = cursors.quarantine_summary(conn, partner.partner_id, SAMPLE)
     return dg.AssetCheckResult(
@@ -71,7 +71,7 @@ def no_quarantined_rows(context: dg.AssetCheckExecutionContext, warehouse: Wareh
 @dg.asset_check(asset=participant_history, partitions_def=timing_partner, config_schema=NO_CONFIG)
 def history_complete(context: dg.AssetCheckExecutionContext, warehouse: WarehouseResource) -> dg.AssetCheckResult:
     """Check that every requested past event is stored, or that RunSignup has nothing to return for it, and that no race fails."""
-    with plain_failures(), warehouse.connect("history_complete") as conn:
+    with expected_errors_as_failures(), warehouse.connect("history_complete") as conn:
         partner = credentials.partner(conn, partition_of(context))
         progress = backfill_progress.progress(conn, partner.partner_id, dt.datetime.now(dt.UTC))
         failing = backfill_state.failing(conn, partner.partner_id)
@@ -104,7 +104,7 @@ def no_duplicate_bibs(context: dg.AssetCheckExecutionContext, warehouse: Warehou
 
     The check is an error if one of the events starts within 24 hours.
     """
-    with plain_failures(), warehouse.connect("no_duplicate_bibs") as conn:
+    with expected_errors_as_failures(), warehouse.connect("no_duplicate_bibs") as conn:
         partner = credentials.partner(conn, partition_of(context))
         found = lists.lists_of(conn, partner.partner_id, dt.datetime.now(dt.UTC))
         wrong = lists.problems_of(conn, partner.partner_id, SAMPLE, only=("duplicate_bib", "bib_in_other_event"))
@@ -128,7 +128,7 @@ def every_entrant_has_a_bib(
     context: dg.AssetCheckExecutionContext, warehouse: WarehouseResource
 ) -> dg.AssetCheckResult:
     """Check that every entrant of the events that start within 24 hours has a bib."""
-    with plain_failures(), warehouse.connect("every_entrant_has_a_bib") as conn:
+    with expected_errors_as_failures(), warehouse.connect("every_entrant_has_a_bib") as conn:
         partner = credentials.partner(conn, partition_of(context))
         near = [item for item in lists.lists_of(conn, partner.partner_id, dt.datetime.now(dt.UTC)) if item.near]
         wrong = lists.problems_of(

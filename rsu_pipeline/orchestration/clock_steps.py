@@ -29,7 +29,7 @@ TOLERANCE_SECONDS = 30.0
 """How far the wall clock may move within a second. A smaller step delays nothing by more than that."""
 ENDING_SECONDS = 10.0
 """How long the daemon has to exit by itself. Its threads may wait for a clock that was set back."""
-LONGEST_INTERVAL_SECONDS = 60.0
+MAX_INTERVAL_SECONDS = 60.0
 """The longest interval of a sensor."""
 TICKS_READ = 1000
 RUNS_READ = 500
@@ -127,7 +127,7 @@ def _without_future(state: InstigatorState, now: float) -> InstigatorState | Non
     else:
         return None
     # A sensor whose last tick is as old as its interval ticks at once.
-    stamp = now - LONGEST_INTERVAL_SECONDS if isinstance(data, SensorInstigatorData) else now
+    stamp = now - MAX_INTERVAL_SECONDS if isinstance(data, SensorInstigatorData) else now
     present: dict[str, Any] = {name: stamp for name in names if (getattr(data, name) or 0.0) > now + TOLERANCE_SECONDS}
     return state.with_data(data._replace(**present)) if present else None
 

@@ -9,7 +9,7 @@ from rsu_pipeline.errors import RsuError
 
 
 @contextmanager
-def plain_failures() -> Iterator[None]:
+def expected_errors_as_failures() -> Iterator[None]:
     """Raise a `dg.Failure` that is not retried in place of an expected error."""
     try:
         yield

@@ -14,7 +14,7 @@ from rsu_pipeline import installation
 from rsu_pipeline.alerts import rules
 from rsu_pipeline.orchestration.assets.fleet_health import fleet_health
 from rsu_pipeline.orchestration.batch import partners_at_once
-from rsu_pipeline.orchestration.failures import plain_failures
+from rsu_pipeline.orchestration.failures import expected_errors_as_failures
 from rsu_pipeline.orchestration.resources import WarehouseResource
 from rsu_pipeline.orchestration.run_config import NO_CONFIG
 from rsu_pipeline.sync import clocks
@@ -35,7 +35,7 @@ def every_partner_fresh(warehouse: WarehouseResource) -> dg.AssetCheckResult:
     The check is an error if such an event starts within 24 hours.
     """
     settings = installation.current().settings
-    with plain_failures(), warehouse.connect("every_partner_fresh") as conn:
+    with expected_errors_as_failures(), warehouse.connect("every_partner_fresh") as conn:
         now = clocks.present(conn, settings.sync.max_clock_skew)
         reads = freshness.event_reads(conn, now)
     fresh = judging.freshness(reads, now, settings.cadence)
@@ -67,7 +67,7 @@ def every_partner_fresh(warehouse: WarehouseResource) -> dg.AssetCheckResult:
 @dg.asset_check(asset=fleet_health, config_schema=NO_CONFIG)
 def no_duplicate_registrations(warehouse: WarehouseResource) -> dg.AssetCheckResult:
     """Check that every registration of a partner is one row, and that the unique index which ensures it exists."""
-    with plain_failures(), warehouse.connect("no_duplicate_registrations") as conn:
+    with expected_errors_as_failures(), warehouse.connect("no_duplicate_registrations") as conn:
         found = fleet_facts.duplicates(conn, SAMPLE)
     return _result(
         found.doubled == 0 and found.is_guarded,
@@ -88,7 +88,7 @@ def bib_log_replays(warehouse: WarehouseResource) -> dg.AssetCheckResult:
 
     A registration without an entry in the log must still have its first bib.
     """
-    with plain_failures(), warehouse.connect("bib_log_replays") as conn:
+    with expected_errors_as_failures(), warehouse.connect("bib_log_replays") as conn:
         found = fleet_facts.replay(conn, SAMPLE)
     return _result(
         found.wrong + found.unlogged == 0,
@@ -113,7 +113,7 @@ def budget_is_enough(warehouse: WarehouseResource) -> dg.AssetCheckResult:
     RSU_WATCH_INTERVAL.
     """
     settings = installation.current().settings
-    with plain_failures(), warehouse.connect("budget_is_enough") as conn:
+    with expected_errors_as_failures(), warehouse.connect("budget_is_enough") as conn:
         now = clocks.present(conn, settings.sync.max_clock_skew)
         reads = freshness.event_reads(conn, now)
     found = judging.budget(judging.calls_needed(reads, now, settings), settings)
@@ -144,7 +144,7 @@ def credentials_work(warehouse: WarehouseResource) -> dg.AssetCheckResult:
 
     Partners without a credential are not synced and do not count.
     """
-    with plain_failures(), warehouse.connect("credentials_work") as conn:
+    with expected_errors_as_failures(), warehouse.connect("credentials_work") as conn:
         partners = freshness.partners(conn, dt.datetime.now(dt.UTC))
     counts = {
         state: sum(item.credential == state for item in partners)
@@ -165,7 +165,7 @@ def events_equal_runsignup(warehouse: WarehouseResource) -> dg.AssetCheckResult:
 
     Events with quarantined rows or removals pending confirmation are left out. `no_rows_held_back` and an alert report those.
     """
-    with plain_failures(), warehouse.connect("events_equal_runsignup") as conn:
+    with expected_errors_as_failures(), warehouse.connect("events_equal_runsignup") as conn:
         found = fleet_facts.equality(conn, SAMPLE)
     return _result(
         found.unequal == 0,
@@ -184,7 +184,7 @@ def events_equal_runsignup(warehouse: WarehouseResource) -> dg.AssetCheckResult:
 @dg.asset_check(asset=fleet_health, config_schema=NO_CONFIG)
 def no_rows_held_back(warehouse: WarehouseResource) -> dg.AssetCheckResult:
     """Check that no registration of any partner is quarantined. Those stored without a field that did not parse are counted."""
-    with plain_failures(), warehouse.connect("no_rows_held_back") as conn:
+    with expected_errors_as_failures(), warehouse.connect("no_rows_held_back") as conn:
         found = fleet_facts.held_back(conn, SAMPLE)
     return _result(
         found.held_back == 0,
@@ -200,7 +200,7 @@ def no_shared_api_keys(warehouse: WarehouseResource) -> dg.AssetCheckResult:
 
     Such partners share the calls of the key, and registrations are stored for each of them.
     """
-    with plain_failures(), warehouse.connect("no_shared_api_keys") as conn:
+    with expected_errors_as_failures(), warehouse.connect("no_shared_api_keys") as conn:
         unintended = duplicate_partners.shared_api_keys(conn, intended=False)
         shared = duplicate_partners.shared_api_keys(conn, intended=True)
     return _result(
@@ -214,7 +214,7 @@ def no_shared_api_keys(warehouse: WarehouseResource) -> dg.AssetCheckResult:
 @dg.asset_check(asset=fleet_health, config_schema=NO_CONFIG)
 def no_similar_partner_names(warehouse: WarehouseResource) -> dg.AssetCheckResult:
     """Check that no two enabled partners have names that differ only in case, blanks or the form of their characters."""
-    with plain_failures(), warehouse.connect("no_similar_partner_names") as conn:
+    with expected_errors_as_failures(), warehouse.connect("no_similar_partner_names") as conn:
         similar = duplicate_partners.similar_names(conn)
     return _result(
         not similar,
@@ -230,7 +230,7 @@ def no_foreign_writes(warehouse: WarehouseResource) -> dg.AssetCheckResult:
 
     A write counts for a day, and until every upcoming event that it touched has been read in full again.
     """
-    with plain_failures(), warehouse.connect("no_foreign_writes") as conn:
+    with expected_errors_as_failures(), warehouse.connect("no_foreign_writes") as conn:
         found = foreign_writes.find(conn, dt.datetime.now(dt.UTC))
     return _result(
         not found.writes and not found.rows_of_no_partner,
@@ -261,7 +261,7 @@ def no_foreign_writes(warehouse: WarehouseResource) -> dg.AssetCheckResult:
 def clocks_agree(warehouse: WarehouseResource) -> dg.AssetCheckResult:
     """Check that the clocks of every hub, of the database and of RunSignup differ by no more than RSU_MAX_CLOCK_SKEW."""
     max_skew = installation.current().settings.sync.max_clock_skew
-    with plain_failures(), warehouse.connect("clocks_agree") as conn:
+    with expected_errors_as_failures(), warehouse.connect("clocks_agree") as conn:
         found = clocks.disagreements(conn, max_skew)
         hubs = hub_clocks.recent(conn, clocks.STORED_FOR)
     ahead = [abs(item.database_seconds) for item in hubs]
@@ -287,7 +287,7 @@ def nothing_stands_still(warehouse: WarehouseResource) -> dg.AssetCheckResult:
     `rsu health` and the alerts report the same problems.
     """
     settings = installation.current().settings
-    with plain_failures(), warehouse.connect("nothing_stands_still") as conn:
+    with expected_errors_as_failures(), warehouse.connect("nothing_stands_still") as conn:
         found = rules.find_standstills(conn, settings, clocks.utc_now())
     return _result(
         not found,

@@ -12,7 +12,7 @@ from rsu_pipeline import cancellation
 from rsu_pipeline.warehouse import database
 
 Result = TypeVar("Result")
-LONGEST_SECONDS = 600.0
+MAX_OUTAGE_SECONDS = 600.0
 """How long a run waits for the database, from its first loss on. A failover takes a minute, a restart for an update several."""
 PAUSE_SECONDS = 1.0
 
@@ -24,7 +24,7 @@ class Outage:
         self,
         url: str,
         *,
-        longest: float = LONGEST_SECONDS,
+        longest: float = MAX_OUTAGE_SECONDS,
         clock: Callable[[], float] = time.monotonic,
         pause: Callable[[float], None] = cancellation.sleep,
     ) -> None:

@@ -16,7 +16,7 @@ from rsu_pipeline import settings as configuration
 from rsu_pipeline.orchestration import run_metadata
 from rsu_pipeline.orchestration.assets.race_day_board_asset import board_metadata
 from rsu_pipeline.orchestration.assets.synced_assets import START_LISTS
-from rsu_pipeline.orchestration.failures import plain_failures
+from rsu_pipeline.orchestration.failures import expected_errors_as_failures
 from rsu_pipeline.orchestration.resources import RunSignupResource, WarehouseResource
 from rsu_pipeline.orchestration.run_config import fields_of, read_config
 from rsu_pipeline.orchestration.run_tags import SHARD_TAG
@@ -29,7 +29,7 @@ from rsu_pipeline.sync.race_day_board import Urgency, read_board
 from rsu_pipeline.sync.watch import PartnerWatched
 from rsu_pipeline.warehouse import bibs, credentials, database, fleet
 
-LOOK_SECONDS = 30
+TICK_SECONDS = 30
 """How often the sensor race_day ticks. Every tick costs 0.25 s of processor time, with or without work."""
 BIBS_SECONDS = 20
 """How often new bibs are reported. They are in the tables before that."""
@@ -62,7 +62,7 @@ def watch_races(context: dg.OpExecutionContext, warehouse: WarehouseResource, ru
     here = installation.current()
     began = time.monotonic()
     with (
-        plain_failures(),
+        expected_errors_as_failures(),
         warehouse.connect(f"watch {config.shard}") as conn,
         database.shard_lock(conn, config.shard, patience=2 * SUCCESSOR_AHEAD) as mine,
     ):
@@ -93,7 +93,7 @@ def watch_races(context: dg.OpExecutionContext, warehouse: WarehouseResource, ru
         context.log_event(dg.AssetMaterialization("participants", partition=key, metadata=_metadata(partner)))
         if key in lists:
             context.log_event(dg.AssetMaterialization(START_LISTS, partition=key, metadata=dict(lists[key])))
-    if failed := _trouble(done):
+    if failed := _describe_failures(done):
         raise dg.Failure(
             f"{len(failed)} races could not be read at their last poll: {'; '.join(failed[:20])}", allow_retries=False
         )
@@ -121,7 +121,7 @@ def _lists_of_slice(
     return found
 
 
-def _trouble(done: Mapping[str, PartnerWatched]) -> list[str]:
+def _describe_failures(done: Mapping[str, PartnerWatched]) -> list[str]:
     return [
         f"{key}, race {race_id}: {problem.removeprefix(f'race {race_id}: ')}"
         for key, partner in sorted(done.items())
@@ -132,7 +132,7 @@ def _trouble(done: Mapping[str, PartnerWatched]) -> list[str]:
 def _metadata(partner: PartnerWatched) -> dict[str, dg.MetadataValue]:
     counts = partner.counts
     numbers = {
-        **run_metadata.rows(counts),
+        **run_metadata.count_rows(counts),
         "rows_with_faults": counts.with_faults,
         "bib_changes": counts.bib_changes,
         "api_calls": partner.calls,
@@ -144,7 +144,7 @@ def _metadata(partner: PartnerWatched) -> dict[str, dg.MetadataValue]:
 
 @dg.sensor(
     job_name=watch.name,
-    minimum_interval_seconds=LOOK_SECONDS,
+    minimum_interval_seconds=TICK_SECONDS,
     default_status=dg.DefaultSensorStatus.RUNNING,
     description="Keeps the watch running while any race is in its window: from 4 h before a start until an hour after.",
 )
@@ -153,7 +153,7 @@ def race_day(context: dg.SensorEvaluationContext, warehouse: WarehouseResource) 
     if settings.watch.bib_poll != "watch":
         return dg.SensorResult(skip_reason="RSU_BIB_POLL is 'sensor': the sensor bib_changes polls by itself")
     now = dt.datetime.now(dt.UTC)
-    with plain_failures(), warehouse.connect("race_day") as conn:
+    with expected_errors_as_failures(), warehouse.connect("race_day") as conn:
         moment, also = clocks.corrected(now, conn, settings.sync.max_clock_skew)
         races = fleet.races_to_read(conn, moment, also)
     shards = settings.watch.shards
@@ -205,13 +205,13 @@ def bib_changes(
 ) -> dg.SensorResult:
     trouble: list[str] = []
     if installation.current().settings.watch.bib_poll == "sensor":
-        with plain_failures():
+        with expected_errors_as_failures():
             done = _own_watch(warehouse.address(), runsignup.settings()).run(SENSOR_SECONDS)
-            trouble = _trouble(done)
+            trouble = _describe_failures(done)
             done.clear()  # each tick reports what its own polls met
     for problem in trouble:
         context.log.warning(problem)
-    with plain_failures(), warehouse.connect("bib_changes") as conn:
+    with expected_errors_as_failures(), warehouse.connect("bib_changes") as conn:
         new = bibs.take_new(conn)
         for item in new:
             context.instance.report_runless_asset_event(
@@ -243,7 +243,7 @@ def bib_changes(
 )
 def race_day_board_refresh(context: dg.SensorEvaluationContext, warehouse: WarehouseResource) -> dg.SensorResult:
     settings = installation.current().settings
-    with plain_failures(), warehouse.connect("race_day_board_refresh") as conn:
+    with expected_errors_as_failures(), warehouse.connect("race_day_board_refresh") as conn:
         now = clocks.present(conn, settings.sync.max_clock_skew)
         rows = read_board(conn, now, settings)
     # Once more after the last race has left the board, so that it does not stay on it.

@@ -25,13 +25,13 @@ from rsu_pipeline import default_signals, installation, private_files, settings
 from rsu_pipeline.errors import RsuError
 from rsu_pipeline.warehouse import database, server_lock, sessions
 
-GONE = (
+PROCESS_LOST = (
     "The process of this run is gone: it has no session at the database. It was killed, or its machine or its daemon"
     " stopped. What it stored is kept, and the next sync of the partner continues from there."
 )
-LOOK_AGAIN_SECONDS = 3.0
+RECHECK_SECONDS = 3.0
 """Pause between two checks. A run has no session for a moment after it starts and before it ends."""
-SECOND_LOOK_SECONDS = 10.0
+SECOND_RECHECK_SECONDS = 10.0
 """The same for the run monitor, which checks at every poll."""
 STARTING_SECONDS = 60.0
 """A run takes 5 s from the queue to its first step, on a busy machine 20 s."""
@@ -56,12 +56,12 @@ class HubLauncher(DefaultRunLauncher):
             self._missed.pop(run.run_id, None)
             return CheckRunHealthResult(WorkerStatus.RUNNING)
         now = time.monotonic()
-        if now - self._missed.setdefault(run.run_id, now) < SECOND_LOOK_SECONDS:
+        if now - self._missed.setdefault(run.run_id, now) < SECOND_RECHECK_SECONDS:
             return CheckRunHealthResult(
                 WorkerStatus.RUNNING, "no session at the database, checked again at the next poll"
             )
         del self._missed[run.run_id]
-        return CheckRunHealthResult(WorkerStatus.NOT_FOUND, GONE)
+        return CheckRunHealthResult(WorkerStatus.NOT_FOUND, PROCESS_LOST)
 
 
 def end_dead_runs(instance: dg.DagsterInstance) -> list[str]:
@@ -72,16 +72,16 @@ def end_dead_runs(instance: dg.DagsterInstance) -> list[str]:
     suspects = _without_session(_unfinished(instance))
     if not suspects:
         return []
-    time.sleep(LOOK_AGAIN_SECONDS)
+    time.sleep(RECHECK_SECONDS)
     ended = []
     for run in _without_session(_unfinished(instance) & suspects):
         known = instance.get_run_by_id(run)
         if known is None or known.is_finished:
             continue
         if known.status == dg.DagsterRunStatus.CANCELING:
-            instance.report_run_canceled(known, GONE)
+            instance.report_run_canceled(known, PROCESS_LOST)
         else:
-            instance.report_run_failed(known, GONE)
+            instance.report_run_failed(known, PROCESS_LOST)
         ended.append(run)
     return ended
 

@@ -27,7 +27,7 @@ from psycopg2.extensions import connection as Connection
 
 from rsu_pipeline import installation
 from rsu_pipeline import settings as configuration
-from rsu_pipeline.orchestration.failures import plain_failures
+from rsu_pipeline.orchestration.failures import expected_errors_as_failures
 from rsu_pipeline.orchestration.resources import WarehouseResource
 from rsu_pipeline.orchestration.run_config import NO_CONFIG
 from rsu_pipeline.sync import clocks
@@ -47,7 +47,7 @@ TICK_LOG_DAYS = 3
 RUNS_A_NIGHT = 10_000
 """A run takes about 10 ms to delete. The rest is deleted the next night."""
 BATCH = 1000
-DELETED_SILENT_FOR = dt.timedelta(hours=1)
+DELETED_RUN_GRACE = dt.timedelta(hours=1)
 """How long a run that was deleted must have written nothing. Until then its process may still be working."""
 
 EVENTS = SqlEventLogStorageTable.c
@@ -61,13 +61,13 @@ def delete_old(context: dg.OpExecutionContext, warehouse: WarehouseResource) -> 
     A clock that is ahead deletes nothing too early, because the earliest believable clock counts.
     """
     began = time.monotonic()
-    with plain_failures(), warehouse.connect("retention") as conn:
+    with expected_errors_as_failures(), warehouse.connect("retention") as conn:
         now = clocks.present(conn, installation.current().settings.sync.max_clock_skew)
     counts = delete_old_runs(context.instance, now)
     counts["events_without_run"] = delete_runless_events(context.instance, now)
     counts["deleted_runs"] = delete_remains_of_deleted_runs(context.instance, now)
     counts["tick_logs"] = delete_tick_logs(installation.current().settings.home / "dagster" / "logs", now)
-    with plain_failures(), warehouse.connect("retention") as conn:
+    with expected_errors_as_failures(), warehouse.connect("retention") as conn:
         counts |= hub.delete_old(conn, now)
         counts |= purge_contact_data(conn, now)
     context.log.info("deleted: " + ", ".join(f"{count} {name}" for name, count in counts.items()))
@@ -120,7 +120,7 @@ def delete_remains_of_deleted_runs(instance: dg.DagsterInstance, now: dt.datetim
     The process of such a run keeps writing. Dagster deletes a run's events with it, materializations included, so these would
     have been deleted too. Events without a run stay.
     """
-    before = now - DELETED_SILENT_FOR
+    before = now - DELETED_RUN_GRACE
     gone = _deleted_runs_with_records(instance, before) | _deleted_runs_with_logs(instance, before)
     for run_id in sorted(gone)[:RUNS_A_NIGHT]:
         _delete_records(instance, run_id)

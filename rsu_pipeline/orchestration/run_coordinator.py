@@ -11,7 +11,7 @@ from rsu_pipeline.orchestration import clock_steps
 from rsu_pipeline.orchestration.run_config import RunRefused, check_run_config
 from rsu_pipeline.orchestration.run_tags import PARENT_TAG, REFUSED, coordinator_tags, refused_tags
 
-SHOWN_TAGS = 5
+DISPLAYED_TAGS = 5
 
 
 class LaneCoordinator(QueuedRunCoordinator[dg.DagsterInstance]):
@@ -44,7 +44,7 @@ class LaneCoordinator(QueuedRunCoordinator[dg.DagsterInstance]):
         try:
             check_run_config(run.run_config)
             if refused:
-                names = ", ".join(sanitize_for_display(name, MAX_NAME_CHARS) for name in refused[:SHOWN_TAGS])
+                names = ", ".join(sanitize_for_display(name, MAX_NAME_CHARS) for name in refused[:DISPLAYED_TAGS])
                 raise RunRefused(f"This run has tags that are not allowed: {names}. Remove them.")
         except RunRefused:
             # The run exists and has failed. Sensors do not count it as their own, and it is not retried.

@@ -16,7 +16,7 @@ from rsu_pipeline.warehouse.call_ledger import Ledger
 from rsu_pipeline.warehouse.staging import Counts
 
 Metadata = Mapping[str, dg.MetadataValue]
-LONGEST_NAME = 120
+MAX_NAME_CHARS = 120
 """Characters of a race's or an event's name in a table of the Dagster UI."""
 SAMPLE = 20
 """Rows of a table, or sentences of a list, that are shown at most."""
@@ -50,8 +50,8 @@ def plan_metadata(plan: Plan) -> Metadata:
             [
                 dg.TableRecord(
                     {
-                        "race": item.event.race_name[:LONGEST_NAME],
-                        "event": item.event.name[:LONGEST_NAME],
+                        "race": item.event.race_name[:MAX_NAME_CHARS],
+                        "event": item.event.name[:MAX_NAME_CHARS],
                         "event_id": item.event.event_id,
                         "starts_at": item.event.starts_at.strftime("%Y-%m-%d %H:%M UTC")
                         if item.event.starts_at
@@ -74,7 +74,7 @@ def plan_metadata(plan: Plan) -> Metadata:
     }
 
 
-def rows(counts: Counts) -> dict[str, int]:
+def count_rows(counts: Counts) -> dict[str, int]:
     """Return the outcome of the rows that were read, by name."""
     return {
         "rows_read": counts.read,
@@ -90,7 +90,7 @@ def sync_metadata(plan: Plan, outcome: SyncOutcome, budget_left: int) -> Metadat
     """Return the metadata of a sync of registrations."""
     counts = outcome.counts
     return {
-        **{name: dg.MetadataValue.int(number) for name, number in rows(counts).items()},
+        **{name: dg.MetadataValue.int(number) for name, number in count_rows(counts).items()},
         "rows_with_faults": dg.MetadataValue.int(counts.with_faults),
         "bib_changes": dg.MetadataValue.int(counts.bib_changes),
         "races_read": dg.MetadataValue.int(sum(read.error is None for read in outcome.reads)),
@@ -131,7 +131,7 @@ def history_metadata(done: Slice, progress: Progress | None, ledger: Ledger) -> 
         "calls_left_estimate": progress.calls_left,
     }
     this = {
-        **rows(counts),
+        **count_rows(counts),
         "races_read": done.races - len(done.problems),
         "api_calls": done.calls,
         "budget_left": ledger.left(),
@@ -166,8 +166,8 @@ def start_lists_metadata(
                 dg.TableRecord(
                     {
                         **{name: getattr(item, name) for name in columns},
-                        "race": item.race[:LONGEST_NAME],
-                        "event": item.event[:LONGEST_NAME],
+                        "race": item.race[:MAX_NAME_CHARS],
+                        "event": item.event[:MAX_NAME_CHARS],
                         "start": item.start.strftime("%Y-%m-%d %H:%M") if item.start else "",
                     }
                 )
@@ -181,7 +181,7 @@ def start_lists_metadata(
     }
 
 
-def trouble(outcome: SyncOutcome) -> str:
+def describe_failures(outcome: SyncOutcome) -> str:
     """Return what is not up to date after a sync, for the run's failure, or an empty text."""
     sentences = outcome.failures
     if outcome.out_of_budget is not None:

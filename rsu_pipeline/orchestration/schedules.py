@@ -11,16 +11,16 @@ import dagster as dg
 
 from rsu_pipeline import installation
 from rsu_pipeline import settings as configuration
-from rsu_pipeline.orchestration.batch import partners_told, sync_batch
-from rsu_pipeline.orchestration.failures import plain_failures
+from rsu_pipeline.orchestration.batch import list_reported_partners, sync_batch
+from rsu_pipeline.orchestration.failures import expected_errors_as_failures
 from rsu_pipeline.orchestration.lanes import lane_of_run
 from rsu_pipeline.orchestration.resources import WarehouseResource
 from rsu_pipeline.settings import BudgetSettings
 from rsu_pipeline.sync import cadence, clocks
 from rsu_pipeline.warehouse import fleet
 
-LOOK_EVERY = dt.timedelta(minutes=5)
-LISTED_LATELY = dt.timedelta(hours=12)
+TICK_INTERVAL = dt.timedelta(minutes=5)
+LISTED_WITHIN = dt.timedelta(hours=12)
 """Partners that were listed within this time of each other count as listed at the same time."""
 DISTANCE_TAG = "distance"
 NEAR, FAR = "near", "far"
@@ -46,7 +46,7 @@ def race_proximity(
     context: dg.ScheduleEvaluationContext, warehouse: WarehouseResource
 ) -> list[dg.RunRequest] | dg.SkipReason:
     tick, settings = context.scheduled_execution_time.astimezone(dt.UTC), installation.current().settings
-    with plain_failures(), warehouse.connect("race_proximity") as conn:
+    with expected_errors_as_failures(), warehouse.connect("race_proximity") as conn:
         now, also = clocks.corrected(tick, conn, settings.sync.max_clock_skew)
         partners = fleet.partners_to_sync(conn, now, also)
         races = fleet.races_to_read(conn, now, also)
@@ -55,11 +55,11 @@ def race_proximity(
         races,
         now,
         settings.cadence,
-        early=LOOK_EVERY / 2,
+        early=TICK_INTERVAL / 2,
         also=also,
-        owed_since=last_nightly(context.instance),
+        owed_since=find_last_nightly(context.instance),
     )
-    work = work_in_hand(context.instance)
+    work = read_work_in_progress(context.instance)
     near, far = split_visits(visits, work)
     if not near and not far:
         return dg.SkipReason(
@@ -88,16 +88,16 @@ def race_proximity(
 )
 def nightly(context: dg.ScheduleEvaluationContext, warehouse: WarehouseResource) -> list[dg.RunRequest] | dg.SkipReason:
     tick, settings = context.scheduled_execution_time.astimezone(dt.UTC), installation.current().settings
-    with plain_failures(), warehouse.connect("nightly") as conn:
+    with expected_errors_as_failures(), warehouse.connect("nightly") as conn:
         now, also = clocks.corrected(tick, conn, settings.sync.max_clock_skew)
         partners = fleet.partners_to_sync(conn, now, also)
         races = Counter(race.key for race in fleet.races_to_read(conn, now, also))
     order = nightly_order(partners, races, tick)
-    busy = work_in_hand(context.instance).everything
+    busy = read_work_in_progress(context.instance).everything
     free = [key for key in order if key not in busy]
     if not free:
         return dg.SkipReason(f"nothing to do: {len(order)} partners, {len(order) - len(free)} of them in progress")
-    parts = nightly_runs(settings.budget, routine_places(context.instance))
+    parts = build_nightly_runs(settings.budget, read_routine_run_limit(context.instance))
     # Not by the date: two nights east of UTC share one when the clocks go forward.
     return [
         _batch(f"nightly:{tick:%Y%m%dT%H%M%S}:{number}", FAR, keys, races={}, relist=keys)
@@ -114,13 +114,13 @@ def nightly_order(partners: Sequence[fleet.FleetPartner], races: Mapping[str, in
     """
 
     def rank(partner: fleet.FleetPartner) -> tuple[int, int]:
-        waited = math.inf if partner.listed_at is None else (now - partner.listed_at) / LISTED_LATELY
+        waited = math.inf if partner.listed_at is None else (now - partner.listed_at) / LISTED_WITHIN
         return -int(min(waited, 1000)), -races[partner.key]
 
     return [partner.key for partner in sorted(partners, key=rank)]
 
 
-def nightly_runs(settings: BudgetSettings, places: int) -> int:
+def build_nightly_runs(settings: BudgetSettings, places: int) -> int:
     """Return the number of runs for a nightly sync. One slot of the lane stays free for near races.
 
     If calls in flight count over all credentials, a second run would only wait for the first one's calls.
@@ -128,7 +128,7 @@ def nightly_runs(settings: BudgetSettings, places: int) -> int:
     return 1 if settings.in_flight_scope == "all" else max(1, places - 1)
 
 
-def routine_places(instance: dg.DagsterInstance) -> int:
+def read_routine_run_limit(instance: dg.DagsterInstance) -> int:
     """Return how many runs of the routine lane may be active at once, according to dagster.yaml."""
     queue = instance.get_concurrency_config().run_queue_config
     limits = queue.tag_concurrency_limits if queue else []
@@ -161,7 +161,7 @@ def split_visits(visits: Sequence[cadence.Visit], work: Work) -> tuple[list[cade
     return near, far
 
 
-def last_nightly(instance: dg.DagsterInstance) -> dt.datetime | None:
+def find_last_nightly(instance: dg.DagsterInstance) -> dt.datetime | None:
     """Return when the last nightly sync was requested, or None if none was or its run is deleted."""
     found = instance.get_run_records(
         dg.RunsFilter(job_name=sync_batch.name, tags={"dagster/schedule_name": nightly.name}), limit=1
@@ -169,7 +169,7 @@ def last_nightly(instance: dg.DagsterInstance) -> dt.datetime | None:
     return found[0].create_timestamp.astimezone(dt.UTC) if found else None
 
 
-def work_in_hand(instance: dg.DagsterInstance) -> Work:
+def read_work_in_progress(instance: dg.DagsterInstance) -> Work:
     """Return what queued and running syncs of any job still have to do.
 
     Backfills do not count, because they last for hours and share the partner's races. Nor do partners that a batch has
@@ -184,7 +184,9 @@ def work_in_hand(instance: dg.DagsterInstance) -> Work:
         # Only in this job it is a list of texts. Other jobs ignore what is entered for it.
         if run.job_name == sync_batch.name:
             config: Any = run.run_config
-            keys |= set(config["ops"]["sync_partners"]["config"]["partners"]) - partners_told(instance, run.run_id)
+            keys |= set(config["ops"]["sync_partners"]["config"]["partners"]) - list_reported_partners(
+                instance, run.run_id
+            )
         everything |= keys
         if run.tags.get(DISTANCE_TAG) != FAR:
             near |= keys

@@ -8,7 +8,7 @@ import dagster as dg
 
 from rsu_pipeline import installation
 from rsu_pipeline.orchestration import cancelled_runs, partitions
-from rsu_pipeline.orchestration.failures import plain_failures
+from rsu_pipeline.orchestration.failures import expected_errors_as_failures
 from rsu_pipeline.orchestration.jobs import backfill_history, sync_partner
 from rsu_pipeline.orchestration.resources import WarehouseResource
 from rsu_pipeline.orchestration.run_tags import FIRST_SYNC_TAG
@@ -28,7 +28,7 @@ RETRY_SECONDS = 60.0
     " stored in clear text. A partner without credentials, or one that is disabled, keeps its partition and is not synced.",
 )
 def new_credentials(context: dg.SensorEvaluationContext, warehouse: WarehouseResource) -> dg.SensorResult:
-    with plain_failures(), warehouse.connect("new_credentials") as conn:
+    with expected_errors_as_failures(), warehouse.connect("new_credentials") as conn:
         sealed = credentials.seal_all(conn, installation.current().sealer)
         active = [partner for partner in credentials.partners(conn) if partner.is_active]
         keys = {
@@ -88,7 +88,7 @@ def _may_retry(ended_at: float | None, tries: int, now: float) -> bool:
 )
 def history(context: dg.SensorEvaluationContext, warehouse: WarehouseResource) -> dg.SensorResult:
     now = dt.datetime.now(dt.UTC)
-    with plain_failures(), warehouse.connect("history") as conn:
+    with expected_errors_as_failures(), warehouse.connect("history") as conn:
         open_requests = backfill_cancellation.open_requests(conn)
         conn.rollback()
         found = cancelled_runs.cancelled_by_a_person(context.instance, open_requests, now)
@@ -112,7 +112,7 @@ def history(context: dg.SensorEvaluationContext, warehouse: WarehouseResource) -
         f"{len(waiting)} partners have past editions to read, {len(busy)} in progress, {len(requests)} slices requested"
     )
     if cancelled:
-        words += f", {len(cancelled)} are cancelled ({', '.join(_cancelled_words(cancelled))})"
+        words += f", {len(cancelled)} are cancelled ({', '.join(_describe_cancellation(cancelled))})"
     context.log.info(words)
     return dg.SensorResult(
         run_requests=requests,
@@ -125,7 +125,7 @@ def history(context: dg.SensorEvaluationContext, warehouse: WarehouseResource) -
     )
 
 
-def _cancelled_words(cancelled: Mapping[str, dt.datetime]) -> list[str]:
+def _describe_cancellation(cancelled: Mapping[str, dt.datetime]) -> list[str]:
     """Return which partners were cancelled when, newest first."""
     words = [f"{key} at {at:%Y-%m-%d %H:%M} UTC" for key, at in list(cancelled.items())[:SHOWN_CANCELLED]]
     return words if len(words) == len(cancelled) else [*words, "..."]

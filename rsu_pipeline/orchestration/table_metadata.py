@@ -11,7 +11,7 @@ FILE = "tables.json"
 """Columns by table, read from a migrated PostgreSQL by `make docs`, so that loading the definitions needs no database."""
 
 
-def shown(table: str) -> dict[str, Any]:
+def table_metadata(table: str) -> dict[str, Any]:
     """Return the metadata of an asset that fills this table."""
     columns = json.loads(resources.files(__package__).joinpath(FILE).read_text(encoding="utf-8"))[table]
     return {

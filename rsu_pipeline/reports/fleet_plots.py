@@ -7,7 +7,7 @@ from rsu_pipeline.reports import plots
 
 FRESHNESS = "Wait of each partner's stalest event"
 BIBS = "Bibs of the last 24 hours"
-HIGHEST = 5.0
+MAX_SHARE = 5.0
 """Longer waits are drawn as this."""
 NAMED = 25
 """At most this many partners have their names below."""
@@ -34,7 +34,7 @@ def fleet_plots(
 def _freshness(waits: Mapping[str, float]) -> bytes:
     figure, axes = plots._axes(FRESHNESS, "partners, stalest first", "share of the allowed wait")
     ordered = sorted(waits.items(), key=lambda item: item[1], reverse=True)
-    shares = [min(share, HIGHEST) for _, share in ordered]
+    shares = [min(share, MAX_SHARE) for _, share in ordered]
     places = range(1, len(ordered) + 1)
     colours = [plots.COLOURS[1] if share > 1 else plots.COLOURS[0] for share in shares]
     axes.bar(places, shares, color=colours, width=0.8 if len(ordered) <= NAMED else 1.0)

@@ -10,7 +10,7 @@ from rsu_pipeline.reports import frames, plots
 if TYPE_CHECKING:
     import pandas as pd
 
-EARLIEST = dt.date(1990, 1, 1)
+EARLIEST_DATE = dt.date(1990, 1, 1)
 """No registration is older. Plots need a first day."""
 _HEAD = """<!DOCTYPE html>
 <html lang="en"><head><meta charset="utf-8">
@@ -53,7 +53,7 @@ def report(partner: str, registrations: frames.Rows, changes: frames.Rows, today
 
 def _is_plausible(day: object, today: dt.date) -> bool:
     """Return whether a registration can have this day, with two days' grace for clocks and zones."""
-    return isinstance(day, dt.date) and EARLIEST <= day <= today + dt.timedelta(days=2)
+    return isinstance(day, dt.date) and EARLIEST_DATE <= day <= today + dt.timedelta(days=2)
 
 
 def html(reports: list[Report], made_at: dt.datetime) -> str:

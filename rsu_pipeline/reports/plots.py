@@ -14,14 +14,14 @@ if TYPE_CHECKING:
 COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9")
 """Colours that people with a colour vision deficiency can distinguish."""
 GREY = "#999999"
-MOST = len(COLOURS)
+MAX_LINES = len(COLOURS)
 """Events with their own line or bar. The rest share one, in grey."""
 
 
 def all_plots(events: "pd.DataFrame", by_day: "pd.DataFrame", coverage: "pd.DataFrame") -> dict[str, bytes]:
     """Return PNG plots by title: registrations by day, bib coverage, amounts by event. Empty plots are left out."""
     plots = {}
-    largest = list(events.sort_values("entrants", ascending=False, kind="stable").index[:MOST])
+    largest = list(events.sort_values("entrants", ascending=False, kind="stable").index[:MAX_LINES])
     names = {event_id: _label(events.loc[event_id]) for event_id in largest}
     if not by_day.empty:
         plots["Registrations so far, by event"] = _registrations(by_day, names)

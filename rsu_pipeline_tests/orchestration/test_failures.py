@@ -10,7 +10,7 @@ import psycopg2
 import pytest
 
 from rsu_pipeline import installation
-from rsu_pipeline.orchestration.failures import plain_failures
+from rsu_pipeline.orchestration.failures import expected_errors_as_failures
 from rsu_pipeline.orchestration.resources import WarehouseResource
 from rsu_pipeline.orchestration.sensors import new_credentials
 from rsu_pipeline.sync import sharing
@@ -254,5 +254,5 @@ def test_a_setting_that_cannot_be_used_is_one_sentence(
 
 
 def test_a_bug_of_ours_keeps_its_traceback() -> None:
-    with pytest.raises(ZeroDivisionError), plain_failures():
+    with pytest.raises(ZeroDivisionError), expected_errors_as_failures():
         _ = 1 / 0

@@ -26,7 +26,7 @@ from dagster._core.launcher import WorkerStatus
 from rsu_pipeline import installation
 from rsu_pipeline.definitions import defs
 from rsu_pipeline.orchestration import recovery
-from rsu_pipeline.orchestration.recovery import GONE, HubLauncher, end_dead_runs
+from rsu_pipeline.orchestration.recovery import PROCESS_LOST, HubLauncher, end_dead_runs
 from rsu_pipeline.warehouse import database, sessions
 from rsu_pipeline_tests.cli.started import RSU, Started, free_port, gone, without_ours
 from rsu_pipeline_tests.conftest import at
@@ -68,8 +68,8 @@ def test_every_step_of_ours_keeps_the_session_by_which_its_run_is_known_to_be_al
 def test_a_killed_sync_from_the_shell_is_ended_by_the_monitor_and_at_start_up_and_a_living_one_is_not(
     hub: Hub, hub_instance: dg.DagsterInstance, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(recovery, "LOOK_AGAIN_SECONDS", 0.1)
-    monkeypatch.setattr(recovery, "SECOND_LOOK_SECONDS", 0.5)
+    monkeypatch.setattr(recovery, "RECHECK_SECONDS", 0.1)
+    monkeypatch.setattr(recovery, "SECOND_RECHECK_SECONDS", 0.5)
     launcher = hub_instance.run_launcher
     assert isinstance(launcher, HubLauncher)
     assert launcher.supports_check_run_worker_health
@@ -95,10 +95,10 @@ def test_a_killed_sync_from_the_shell_is_ended_by_the_monitor_and_at_start_up_an
     assert launcher.check_run_worker_health(run).status == WorkerStatus.RUNNING
     time.sleep(0.6)
     found = launcher.check_run_worker_health(run)
-    assert (found.status, found.msg) == (WorkerStatus.NOT_FOUND, GONE)
+    assert (found.status, found.msg) == (WorkerStatus.NOT_FOUND, PROCESS_LOST)
     assert end_dead_runs(hub_instance) == [run.run_id]
     assert status_of(hub_instance, run.run_id) == Status.FAILURE
-    assert any(GONE in entry.message for entry in hub_instance.all_logs(run.run_id))
+    assert any(PROCESS_LOST in entry.message for entry in hub_instance.all_logs(run.run_id))
     assert end_dead_runs(hub_instance) == []
 
 
@@ -116,7 +116,7 @@ def alive(hub: Hub) -> set[str]:
 def test_only_what_should_have_a_process_and_has_none_is_ended(
     hub: Hub, hub_instance: dg.DagsterInstance, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(recovery, "LOOK_AGAIN_SECONDS", 0.1)
+    monkeypatch.setattr(recovery, "RECHECK_SECONDS", 0.1)
     queued, launched, stuck, started, canceling, elsewhere = (queue(hub_instance) for _ in range(6))
     report(hub_instance, [launched, stuck], "PIPELINE_STARTING")
     start(hub_instance, [started, canceling, elsewhere])
@@ -366,4 +366,4 @@ def test_after_a_killed_daemon_its_run_ends_and_the_queue_moves_on(story: Story)
 def test_after_a_power_cut_each_partner_syncs_again_and_the_queue_moves_on(story: Story) -> None:
     assert story.left == []
     assert story.power_cut == After(["FAILURE"] * 2, ["SUCCESS"] * 2, "SUCCESS")
-    assert GONE in story.dead_logs
+    assert PROCESS_LOST in story.dead_logs

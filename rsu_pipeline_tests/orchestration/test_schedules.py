@@ -21,7 +21,13 @@ from dagster._utils.schedules import schedule_execution_time_iterator
 from rsu_pipeline import settings as configuration
 from rsu_pipeline.definitions import build_definitions
 from rsu_pipeline.orchestration.resources import WarehouseResource
-from rsu_pipeline.orchestration.schedules import nightly, nightly_runs, race_proximity, routine_places, work_in_hand
+from rsu_pipeline.orchestration.schedules import (
+    build_nightly_runs,
+    nightly,
+    race_proximity,
+    read_routine_run_limit,
+    read_work_in_progress,
+)
 from rsu_pipeline.sync import clocks
 from rsu_pipeline.warehouse import database
 from rsu_pipeline_tests.orchestration.runs import use_environment
@@ -207,7 +213,9 @@ def test_a_run_is_at_work_until_it_has_ended(instance: dg.DagsterInstance) -> No
     used = [status for status in Status if status not in (Status.SUSPENDED, Status.MANAGED)]  # Dagster sets neither
     for status in used:
         active_run(instance, "sync_partner", status, tags=of_partner(status.value))
-    assert work_in_hand(instance).everything == {status.value for status in used if status in NOT_FINISHED_STATUSES}
+    assert read_work_in_progress(instance).everything == {
+        status.value for status in used if status in NOT_FINISHED_STATUSES
+    }
 
 
 def test_config_that_a_run_does_not_use_makes_no_partner_busy(instance: dg.DagsterInstance) -> None:
@@ -215,7 +223,7 @@ def test_config_that_a_run_does_not_use_makes_no_partner_busy(instance: dg.Dagst
     odd: Any = [["1-acme"], "2-acme"]
     active_run(instance, "__ASSET_JOB", partners=odd)
     active_run(instance, "sync_batch", partners=["3-acme"])
-    assert work_in_hand(instance).everything == {"3-acme"}
+    assert read_work_in_progress(instance).everything == {"3-acme"}
 
 
 def test_a_backfill_that_lasts_for_hours_does_not_keep_its_partners_from_being_synced(
@@ -224,7 +232,7 @@ def test_a_backfill_that_lasts_for_hours_does_not_keep_its_partners_from_being_s
     active_run(instance, "sync_partner", tags=of_partner("1-acme", **{"dagster/backfill": "abcdefgh"}))
     active_run(instance, "__ASSET_JOB", Status.QUEUED, tags=of_partner("2-acme", lane="backfill"))
     active_run(instance, "sync_partner", tags=of_partner("3-acme", lane="new_partner"))
-    assert work_in_hand(instance).everything == {"3-acme"}
+    assert read_work_in_progress(instance).everything == {"3-acme"}
 
 
 def far_too(put: Fleet, number: int) -> None:
@@ -262,7 +270,7 @@ def test_a_partner_that_a_batch_has_visited_is_not_at_work(put: Fleet, instance:
         event_specific_data=StepMaterializationData(dg.AssetMaterialization("future_events", partition="1-acme")),
     )
     instance.report_dagster_event(event, run_id)
-    assert work_in_hand(instance).everything == {"2-acme"}
+    assert read_work_in_progress(instance).everything == {"2-acme"}
 
 
 def test_what_a_nightly_that_broke_off_has_left_is_due_at_the_next_look(
@@ -303,13 +311,13 @@ def test_who_was_left_out_last_night_begins_the_next(put: Fleet, instance: dg.Da
 
 def test_a_nightly_is_spread_over_runs_only_where_each_credential_has_places_of_its_own() -> None:
     one, many = (configuration.load({"RSU_IN_FLIGHT_SCOPE": scope}).budget for scope in ("all", "credential"))
-    assert [nightly_runs(one, places) for places in (1, 2, 5)] == [1, 1, 1]
-    assert [nightly_runs(many, places) for places in (1, 2, 5)] == [1, 1, 4]
+    assert [build_nightly_runs(one, places) for places in (1, 2, 5)] == [1, 1, 1]
+    assert [build_nightly_runs(many, places) for places in (1, 2, 5)] == [1, 1, 4]
 
 
 def test_the_places_of_the_routine_lane_are_those_of_dagster_yaml(put: Fleet, dagster_home: Path) -> None:
     with dg.DagsterInstance.from_config(str(dagster_home)) as ours:
-        assert routine_places(ours) == 2
+        assert read_routine_run_limit(ours) == 2
 
 
 def test_the_night_takes_every_active_partner_and_its_listing(put: Fleet, instance: dg.DagsterInstance) -> None:

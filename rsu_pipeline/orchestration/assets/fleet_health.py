@@ -10,7 +10,7 @@ import dagster as dg
 from rsu_pipeline import installation
 from rsu_pipeline.alerts import rules
 from rsu_pipeline.orchestration.assets.synced_assets import KINDS
-from rsu_pipeline.orchestration.failures import plain_failures
+from rsu_pipeline.orchestration.failures import expected_errors_as_failures
 from rsu_pipeline.orchestration.resources import WarehouseResource
 from rsu_pipeline.orchestration.run_config import NO_CONFIG
 from rsu_pipeline.orchestration.table_metadata import OPERATORS
@@ -46,7 +46,7 @@ def fleet_health(warehouse: WarehouseResource) -> dg.MaterializeResult[None]:
     `rsu status --prometheus FILE`.
     """
     began, settings = time.monotonic(), installation.current().settings
-    with plain_failures(), warehouse.connect("fleet_health") as conn:
+    with expected_errors_as_failures(), warehouse.connect("fleet_health") as conn:
         now = clocks.present(conn, settings.sync.max_clock_skew)
         partners, reads = freshness.partners(conn, now), freshness.event_reads(conn, now)
         bibs = freshness.bibs_by_hour(conn, now)

@@ -6,12 +6,12 @@ from pydantic import Field
 from rsu_pipeline import installation
 from rsu_pipeline.orchestration import run_metadata
 from rsu_pipeline.orchestration.assets.synced_assets import KINDS, partner_events, rebuild_lists
-from rsu_pipeline.orchestration.failures import plain_failures
+from rsu_pipeline.orchestration.failures import expected_errors_as_failures
 from rsu_pipeline.orchestration.partitions import timing_partner
 from rsu_pipeline.orchestration.resources import RunSignupResource, WarehouseResource
 from rsu_pipeline.orchestration.run_config import fields_of, read_config
 from rsu_pipeline.orchestration.run_tags import PARENT_TAG
-from rsu_pipeline.orchestration.table_metadata import OPERATORS, shown
+from rsu_pipeline.orchestration.table_metadata import OPERATORS, table_metadata
 from rsu_pipeline.sync import history, start_list_rebuild
 from rsu_pipeline.sync.session import PartnerSession
 from rsu_pipeline.warehouse import backfill_progress
@@ -37,7 +37,7 @@ class HistoryConfig(dg.Config):
     owners=[OPERATORS],
     deps=[partner_events],
     tags={"lane": "backfill"},
-    metadata=shown("runsignup_participants"),
+    metadata=table_metadata("runsignup_participants"),
     config_schema=fields_of(HistoryConfig),
 )
 def participant_history(
@@ -53,7 +53,7 @@ def participant_history(
     the Dagster backfill, cancels the request. Launching it again resumes it.
     """
     config = read_config(HistoryConfig, context.op_execution_context.op_config)
-    with plain_failures(), runsignup.partner_session_of_run(warehouse, context) as session:
+    with expected_errors_as_failures(), runsignup.partner_session_of_run(warehouse, context) as session:
         _request(context, session, config)
         with start_list_rebuild.rebuilt_on_failure(session):
             done = history.run_slice(session, installation.current().settings.history.slice_seconds)

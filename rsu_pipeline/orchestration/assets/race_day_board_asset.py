@@ -7,7 +7,7 @@ import dagster as dg
 
 from rsu_pipeline import installation
 from rsu_pipeline.orchestration.assets.synced_assets import KINDS
-from rsu_pipeline.orchestration.failures import plain_failures
+from rsu_pipeline.orchestration.failures import expected_errors_as_failures
 from rsu_pipeline.orchestration.resources import WarehouseResource
 from rsu_pipeline.orchestration.run_config import NO_CONFIG
 from rsu_pipeline.orchestration.table_metadata import OPERATORS
@@ -36,7 +36,7 @@ def race_day_board(warehouse: WarehouseResource) -> dg.MaterializeResult[None]:
     refreshes it each minute. `rsu race-day` shows the same in a terminal, with names. It makes no call to RunSignup.
     """
     settings = installation.current().settings
-    with plain_failures(), warehouse.connect("race_day_board") as conn:
+    with expected_errors_as_failures(), warehouse.connect("race_day_board") as conn:
         now = clocks.present(conn, settings.sync.max_clock_skew)
         rows = read_board(conn, now, settings)
     return dg.MaterializeResult(metadata=board_metadata(rows, now))

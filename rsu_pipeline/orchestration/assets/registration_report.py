@@ -5,11 +5,11 @@ import datetime as dt
 import dagster as dg
 
 from rsu_pipeline.orchestration.assets.synced_assets import participants
-from rsu_pipeline.orchestration.failures import plain_failures
+from rsu_pipeline.orchestration.failures import expected_errors_as_failures
 from rsu_pipeline.orchestration.partitions import partition_of, timing_partner
 from rsu_pipeline.orchestration.resources import WarehouseResource
 from rsu_pipeline.orchestration.run_config import NO_CONFIG
-from rsu_pipeline.orchestration.run_metadata import LONGEST_NAME
+from rsu_pipeline.orchestration.run_metadata import MAX_NAME_CHARS
 from rsu_pipeline.orchestration.table_metadata import OPERATORS
 from rsu_pipeline.reports import page, plots
 from rsu_pipeline.warehouse import credentials, report_queries
@@ -32,7 +32,7 @@ def registration_report(context: dg.AssetExecutionContext, warehouse: WarehouseR
     Figures and pictures are in the metadata of each materialization. It stores nothing and shows nobody's name. The same
     as a file: `rsu report --html FILE`.
     """
-    with plain_failures(), warehouse.connect("registration_report") as conn:
+    with expected_errors_as_failures(), warehouse.connect("registration_report") as conn:
         partner = credentials.partner(conn, partition_of(context))
         rows = report_queries.registrations(conn, partner.partner_id)
         changes = report_queries.bib_changes(conn, partner.partner_id)
@@ -54,8 +54,8 @@ def _metadata(made: page.Report) -> dict[str, dg.MetadataValue]:
             [
                 dg.TableRecord(
                     {
-                        "race": row["race"][:LONGEST_NAME],
-                        "event": row["event"][:LONGEST_NAME],
+                        "race": row["race"][:MAX_NAME_CHARS],
+                        "event": row["event"][:MAX_NAME_CHARS],
                         "entrants": row["entrants"],
                         "with_bib": row["with_bib"],
                         "amount_paid": page.amount(row["amount_paid"]),

@@ -6,11 +6,11 @@ import dagster as dg
 
 from rsu_pipeline.orchestration import run_metadata
 from rsu_pipeline.orchestration.assets.synced_assets import KINDS, START_LISTS, participants
-from rsu_pipeline.orchestration.failures import plain_failures
+from rsu_pipeline.orchestration.failures import expected_errors_as_failures
 from rsu_pipeline.orchestration.partitions import partition_of, timing_partner
 from rsu_pipeline.orchestration.resources import WarehouseResource
 from rsu_pipeline.orchestration.run_config import NO_CONFIG
-from rsu_pipeline.orchestration.table_metadata import OPERATORS, SCORING, shown
+from rsu_pipeline.orchestration.table_metadata import OPERATORS, SCORING, table_metadata
 from rsu_pipeline.start_lists import start_list_store as lists
 from rsu_pipeline.warehouse import credentials
 
@@ -23,7 +23,7 @@ from rsu_pipeline.warehouse import credentials
     owners=[SCORING, OPERATORS],
     deps=[participants],
     tags={"lane": "routine"},
-    metadata=shown("start_list_entries"),
+    metadata=table_metadata("start_list_entries"),
     config_schema=NO_CONFIG,
 )
 def start_lists(context: dg.AssetExecutionContext, warehouse: WarehouseResource) -> dg.MaterializeResult[None]:
@@ -34,7 +34,7 @@ def start_lists(context: dg.AssetExecutionContext, warehouse: WarehouseResource)
     and writes only rows that differ.
     """
     now = dt.datetime.now(dt.UTC)
-    with plain_failures(), warehouse.connect(START_LISTS) as conn:
+    with expected_errors_as_failures(), warehouse.connect(START_LISTS) as conn:
         partner = credentials.partner(conn, partition_of(context))
         built = lists.rebuild(conn, partner.partner_id, now)
         conn.commit()

@@ -4,11 +4,11 @@ import dagster as dg
 from pydantic import Field
 
 from rsu_pipeline.orchestration import run_metadata
-from rsu_pipeline.orchestration.failures import plain_failures
+from rsu_pipeline.orchestration.failures import expected_errors_as_failures
 from rsu_pipeline.orchestration.partitions import timing_partner
 from rsu_pipeline.orchestration.resources import RunSignupResource, WarehouseResource
 from rsu_pipeline.orchestration.run_config import NO_CONFIG, Number, fields_of, read_config
-from rsu_pipeline.orchestration.table_metadata import OPERATORS, shown
+from rsu_pipeline.orchestration.table_metadata import OPERATORS, table_metadata
 from rsu_pipeline.start_lists.start_list_store import NotBuilt
 from rsu_pipeline.sync import listing, start_list_rebuild
 from rsu_pipeline.sync import partner_sync as sync
@@ -42,7 +42,7 @@ class SyncConfig(dg.Config):
     kinds=KINDS,
     owners=[OPERATORS],
     tags={"lane": "routine"},
-    metadata=shown("runsignup_events"),
+    metadata=table_metadata("runsignup_events"),
     config_schema=NO_CONFIG,
 )
 def partner_events(
@@ -53,7 +53,7 @@ def partner_events(
     One partition is one timing partner. Rows are in `runsignup_races` and `runsignup_events`, and `partner_races` records
     which partner has access to which race.
     """
-    with plain_failures(), runsignup.partner_session_of_run(warehouse, context) as session:
+    with expected_errors_as_failures(), runsignup.partner_session_of_run(warehouse, context) as session:
         outcome = listing.refresh_events(session, show_end=True)
         return dg.MaterializeResult(metadata=run_metadata.events_metadata(outcome, session.ledger.left()))
 
@@ -65,7 +65,7 @@ def partner_events(
     owners=[OPERATORS],
     deps=[partner_events],
     tags={"lane": "routine"},
-    metadata=shown("future_events"),
+    metadata=table_metadata("future_events"),
     config_schema=NO_CONFIG,
 )
 def future_events(
@@ -76,7 +76,7 @@ def future_events(
     One row of the table `future_events` is an event that is not over, with its tier, the mode of its next read (full or
     incremental) and the reason. It makes no call to RunSignup.
     """
-    with plain_failures(), runsignup.partner_session_of_run(warehouse, context) as session:
+    with expected_errors_as_failures(), runsignup.partner_session_of_run(warehouse, context) as session:
         plan = sync.make_plan(session)
         return dg.MaterializeResult(metadata=run_metadata.plan_metadata(plan))
 
@@ -88,7 +88,7 @@ def future_events(
     owners=[OPERATORS],
     deps=[future_events],
     tags={"lane": "routine"},
-    metadata=shown("runsignup_participants"),
+    metadata=table_metadata("runsignup_participants"),
     config_schema=fields_of(SyncConfig),
 )
 def participants(
@@ -104,7 +104,7 @@ def participants(
     """
     config = read_config(SyncConfig, context.op_execution_context.op_config)
     with (
-        plain_failures(),
+        expected_errors_as_failures(),
         runsignup.partner_session_of_run(warehouse, context) as session,
         start_list_rebuild.rebuilt_on_failure(session),
     ):
@@ -116,7 +116,7 @@ def participants(
         )
         outcome = sync.sync_participants(session, plan, confirm_removals=config.confirm_removals)
         metadata = run_metadata.sync_metadata(plan, outcome, session.ledger.left())
-        trouble = run_metadata.trouble(outcome)
+        trouble = run_metadata.describe_failures(outcome)
         # The asset start_lists rebuilds them, unless it is skipped because this one fails, or is no part of the run.
         if trouble or not _will_run(context, START_LISTS):
             trouble = "; ".join(filter(None, (trouble, rebuild_lists(context, session))))
