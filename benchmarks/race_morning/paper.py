@@ -12,8 +12,8 @@ from dataclasses import dataclass
 from itertools import pairwise
 
 from rsu_pipeline.setting_values import InFlightScope
-from rsu_pipeline.sync.watch import next_look
-from rsu_pipeline.sync.watch_pace import BUDGET_SHARE, CALL_SECONDS, WatchedRace, calls_per_poll, interval
+from rsu_pipeline.sync.watch import next_poll
+from rsu_pipeline.sync.watch_pace import BUDGET_SHARE, CALL_SECONDS, WatchedRace, calls_per_poll, poll_interval
 from rsu_pipeline.warehouse.call_ledger import LANES
 
 CPU_SECONDS_A_LOOK = 0.025
@@ -107,7 +107,7 @@ def looks(races: list[WatchedRace], rules: Rules, *, until: float, call_time: Ca
         while learnt and learnt[0][0] <= now:
             measured += (learnt.pop(0)[1] - measured) / 10
         busy = {number for number, end in busy_until.items() if end > now}
-        following = next_look(races, due_at, busy, now)
+        following = next_poll(races, due_at, busy, now)
         if following is None:
             free_at[worker] = min(busy_until[number] for number in busy)
             continue
@@ -116,7 +116,7 @@ def looks(races: list[WatchedRace], rules: Rules, *, until: float, call_time: Ca
             free_at[worker] = min(due, now + POLL)
             continue
         key = race.number
-        due_at[key] = now + interval(
+        due_at[key] = now + poll_interval(
             races,
             race.call_budget_id,
             target=rules.target,
@@ -222,7 +222,7 @@ def ends(races: int, rules: Rules, *, cores: int | None = None, a_look: float = 
 
 
 def _interval(partners: int, races: int, rules: Rules) -> float:
-    return interval(
+    return poll_interval(
         fleet(partners, races, rules),
         1,
         target=rules.target,

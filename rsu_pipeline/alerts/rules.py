@@ -244,7 +244,7 @@ def _duplicate_bibs(conn: Connection, now: dt.datetime) -> Iterator[Problem]:
 def find_unpolled_races(conn: Connection, settings: Settings, now: dt.datetime) -> Iterator[Problem]:
     """Yield a problem for each race in its window that nothing polls."""
     races = fleet.races_to_read(conn, now)
-    watched = watch_pace.watched(races, now, settings)
+    watched = watch_pace.select_watched_races(races, now, settings)
     in_window = {(race.partner_id, race.race_id) for race in watched}
     reads = alert_store.read_race_read_times(conn) if in_window else {}
     allowed = longest_silence(watched, settings)

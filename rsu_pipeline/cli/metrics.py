@@ -54,8 +54,8 @@ def build_registry(conn: Connection, settings: Settings, now: dt.datetime) -> "C
     found = CollectorRegistry()
     everybody, reads = freshness.partners(conn, now), freshness.event_reads(conn, now)
     partners = [item for item in everybody if item.is_synced]
-    fresh = judging.freshness(reads, now, settings.cadence)
-    budget = judging.budget(judging.calls_needed(reads, now, settings), settings)
+    fresh = judging.measure_freshness(reads, now, settings.cadence)
+    budget = judging.forecast_budget(judging.forecast_calls(reads, now, settings), settings)
 
     def of_fleet(name: str, help_: str, value: float) -> None:
         Gauge(f"rsu_{name}", help_, registry=found).set(value)
@@ -85,7 +85,7 @@ def build_registry(conn: Connection, settings: Settings, now: dt.datetime) -> "C
         ages[key] = max(ages.get(key, 0.0), one.age.total_seconds())
         if one.is_stale:
             stale.labels(key).inc()
-    for one in judging.oldest(fresh).values():
+    for one in judging.find_oldest_reads(fresh).values():
         overdue.labels(one.read.key).set(max(0.0, one.overdue.total_seconds()))
     for key, age in ages.items():
         oldest.labels(key).set(age)

@@ -43,8 +43,8 @@ def start_list(event: int, name: str | None, problems_only: bool, as_csv: bool, 
         raise click.UsageError("--csv and --json exclude each other.")
     with hub_connection("start-list") as conn:
         partner_id = None if name is None else credentials.partner(conn, name).partner_id
-        found = start_list_store.list_of(conn, event, dt.datetime.now(dt.UTC), partner_id=partner_id)
-        entries = start_list_store.entries_of(conn, found, problems_only=problems_only)
+        found = start_list_store.read_start_list(conn, event, dt.datetime.now(dt.UTC), partner_id=partner_id)
+        entries = start_list_store.read_entries(conn, found, problems_only=problems_only)
     if as_json:
         show_json(vars(found) | {"entries": [vars(entry) for entry in entries]})
     elif as_csv:

@@ -20,7 +20,7 @@ from rsu_pipeline.orchestration.resources import RunSignupResource, WarehouseRes
 from rsu_pipeline.orchestration.run_config import Number, PartitionKey, fields_of, read_config
 from rsu_pipeline.orchestration.run_tags import PARENT_TAG
 from rsu_pipeline.settings import BudgetSettings
-from rsu_pipeline.start_lists.start_list_store import NotBuilt
+from rsu_pipeline.start_lists.start_list_store import RebuildFailed
 from rsu_pipeline.sync import partner_sync as sync
 from rsu_pipeline.sync import start_list_rebuild
 from rsu_pipeline.sync.session import PartnerSession
@@ -51,7 +51,7 @@ class PartnerSyncReport:
     `lists` is empty if the start lists were left unchanged, and `not_built` is the reason if they could not be built.
     """
 
-    visited: sync.Visited
+    visited: sync.PartnerSync
     budget_left: int
     lists: run_metadata.Metadata
     not_built: str = ""
@@ -88,8 +88,8 @@ def sync_partners(context: dg.OpExecutionContext, warehouse: WarehouseResource, 
             run_id=context.run_id,
             say=lambda line: context.log.info(f"{key}: {line}"),
         ) as session:
-            with start_list_rebuild.rebuilt_on_failure(session):
-                visited = sync.visit(session, race_ids=config.races.get(key), relist=key in config.relist)
+            with start_list_rebuild.start_lists_rebuilt_on_failure(session):
+                visited = sync.sync_partner(session, race_ids=config.races.get(key), relist=key in config.relist)
             told = PartnerSyncReport(visited, session.ledger.left(), {})
             _build_lists(session, told, anyway=key not in with_lists)
             return told
@@ -165,8 +165,8 @@ def _build_lists(session: PartnerSession, told: PartnerSyncReport, *, anyway: bo
     """Rebuild the partner's start lists if a registration or an event of theirs has changed since they were built."""
     events = told.visited.events
     relisted = events is not None and bool(events.races_written + events.events_written + events.events_gone)
-    built = start_list_rebuild.rebuild(session, anyway=anyway or relisted)
-    if isinstance(built, NotBuilt):
+    built = start_list_rebuild.rebuild_start_lists(session, anyway=anyway or relisted)
+    if isinstance(built, RebuildFailed):
         told.not_built = built.reason
     elif built is not None:
         told.lists = run_metadata.start_lists_metadata(session.conn, session.partner_id, built, session.now())

@@ -106,8 +106,8 @@ def no_duplicate_bibs(context: dg.AssetCheckExecutionContext, warehouse: Warehou
     """
     with expected_errors_as_failures(), warehouse.connect("no_duplicate_bibs") as conn:
         partner = credentials.partner(conn, partition_of(context))
-        found = lists.lists_of(conn, partner.partner_id, dt.datetime.now(dt.UTC))
-        wrong = lists.problems_of(conn, partner.partner_id, SAMPLE, only=("duplicate_bib", "bib_in_other_event"))
+        found = lists.read_start_lists(conn, partner.partner_id, dt.datetime.now(dt.UTC))
+        wrong = lists.read_problems(conn, partner.partner_id, SAMPLE, only=("duplicate_bib", "bib_in_other_event"))
     unequal = [item for item in found if item.duplicate_bibs or item.bibs_in_other_events]
     return dg.AssetCheckResult(
         passed=not unequal,
@@ -130,8 +130,8 @@ def every_entrant_has_a_bib(
     """Check that every entrant of the events that start within 24 hours has a bib."""
     with expected_errors_as_failures(), warehouse.connect("every_entrant_has_a_bib") as conn:
         partner = credentials.partner(conn, partition_of(context))
-        near = [item for item in lists.lists_of(conn, partner.partner_id, dt.datetime.now(dt.UTC)) if item.near]
-        wrong = lists.problems_of(
+        near = [item for item in lists.read_start_lists(conn, partner.partner_id, dt.datetime.now(dt.UTC)) if item.near]
+        wrong = lists.read_problems(
             conn, partner.partner_id, SAMPLE, only=("no_bib",), events=[item.event_id for item in near]
         )
     return dg.AssetCheckResult(

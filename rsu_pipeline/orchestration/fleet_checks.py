@@ -38,7 +38,7 @@ def every_partner_fresh(warehouse: WarehouseResource) -> dg.AssetCheckResult:
     with expected_errors_as_failures(), warehouse.connect("every_partner_fresh") as conn:
         now = clocks.present(conn, settings.sync.max_clock_skew)
         reads = freshness.event_reads(conn, now)
-    fresh = judging.freshness(reads, now, settings.cadence)
+    fresh = judging.measure_freshness(reads, now, settings.cadence)
     stale = [item for item in fresh if item.is_stale]
     return _result(
         not stale,
@@ -116,7 +116,7 @@ def budget_is_enough(warehouse: WarehouseResource) -> dg.AssetCheckResult:
     with expected_errors_as_failures(), warehouse.connect("budget_is_enough") as conn:
         now = clocks.present(conn, settings.sync.max_clock_skew)
         reads = freshness.event_reads(conn, now)
-    found = judging.budget(judging.calls_needed(reads, now, settings), settings)
+    found = judging.forecast_budget(judging.forecast_calls(reads, now, settings), settings)
     # If each API key has its own concurrency slots, syncs wait for each other in their runs.
     side_by_side = ROUTINE_RUNS * partners_at_once(settings.budget)
     fitting = found.flight_limit or int(side_by_side * 3600 / CALL_SECONDS)

@@ -158,7 +158,7 @@ def race_day(context: dg.SensorEvaluationContext, warehouse: WarehouseResource) 
         races = fleet.races_to_read(conn, moment, also)
     shards = settings.watch.shards
     near = {
-        shard: watch_pace.watched(races, moment, settings, shard=shard, shards=shards, also=also)
+        shard: watch_pace.select_watched_races(races, moment, settings, shard=shard, shards=shards, also=also)
         for shard in range(shards)
     }
     requests = [
@@ -283,7 +283,7 @@ def _lists(
     if not anyway and start_list_store.is_current(conn, partner_id, now):
         return None
     built = start_list_store.try_rebuild(conn, partner_id, now)
-    if isinstance(built, start_list_store.NotBuilt):
+    if isinstance(built, start_list_store.RebuildFailed):
         warn(f"partner {partner_id}: its start lists could not be built: {built.reason}")
         return None
     return run_metadata.start_lists_metadata(conn, partner_id, built, now)

@@ -147,10 +147,10 @@ def history_metadata(done: Slice, progress: Progress | None, ledger: Ledger) -> 
 
 
 def start_lists_metadata(
-    conn: Connection, partner_id: int, built: start_list_store.Built, now: dt.datetime
+    conn: Connection, partner_id: int, built: start_list_store.RebuildResult, now: dt.datetime
 ) -> Metadata:
     """Return the metadata of a partner's start lists and their last rebuild. Entrants appear by number only, never by name."""
-    lists = start_list_store.lists_of(conn, partner_id, now)
+    lists = start_list_store.read_start_lists(conn, partner_id, now)
     figures = (
         *("entrants", "with_bib", "without_bib", "duplicate_bibs", "bibs_in_other_events", "out_of_range"),
         "in_two_events",
@@ -176,7 +176,7 @@ def start_lists_metadata(
             schema=dg.TableSchema([dg.TableColumn(name) for name in columns]),
         ),
         "problems": dg.MetadataValue.json(
-            [vars(item) for item in start_list_store.problems_of(conn, partner_id, SAMPLE)]
+            [vars(item) for item in start_list_store.read_problems(conn, partner_id, SAMPLE)]
         ),
     }
 

@@ -43,7 +43,7 @@ class NoStartList(RsuError):
 
 
 @dataclass(frozen=True)
-class Built:
+class RebuildResult:
     """Counts of a rebuild: rows of `start_list_entries`, and rows of `start_lists` that it wrote or deleted."""
 
     inserted: int
@@ -60,7 +60,7 @@ class Built:
 
 
 @dataclass(frozen=True)
-class NotBuilt:
+class RebuildFailed:
     """A rebuild that PostgreSQL refused, with its message in one line."""
 
     reason: str
@@ -122,7 +122,7 @@ class Problem:
     problems: list[str]
 
 
-def rebuild(conn: Connection, partner_id: int, now: dt.datetime) -> Built:
+def rebuild(conn: Connection, partner_id: int, now: dt.datetime) -> RebuildResult:
     """Update a partner's start lists as of `now`, in the caller's transaction. An unchanged row is not rewritten."""
     began = time.monotonic()
     database.lease(conn)
@@ -131,10 +131,10 @@ def rebuild(conn: Connection, partner_id: int, now: dt.datetime) -> Built:
         cur.execute(REBUILD, _parameters(partner_id, now))
         entrants, inserted, updated, deleted, lists_written = cur.fetchone() or (0, 0, 0, 0, 0)
     unchanged = entrants - inserted - updated
-    return Built(inserted, updated, deleted, unchanged, lists_written, time.monotonic() - began)
+    return RebuildResult(inserted, updated, deleted, unchanged, lists_written, time.monotonic() - began)
 
 
-def try_rebuild(conn: Connection, partner_id: int, now: dt.datetime) -> Built | NotBuilt:
+def try_rebuild(conn: Connection, partner_id: int, now: dt.datetime) -> RebuildResult | RebuildFailed:
     """Run `rebuild`, after whose failure the caller's transaction is as before it.
 
     After a failure the lists are not current, and are rebuilt at the partner's next sync.
@@ -147,7 +147,7 @@ def try_rebuild(conn: Connection, partner_id: int, now: dt.datetime) -> Built | 
             if conn.closed:
                 raise
             cur.execute("ROLLBACK TO SAVEPOINT start_lists")
-            return NotBuilt((str(error).splitlines() or [type(error).__name__])[0])
+            return RebuildFailed((str(error).splitlines() or [type(error).__name__])[0])
         cur.execute("RELEASE SAVEPOINT start_lists")
     return built
 
@@ -163,7 +163,7 @@ def is_current(conn: Connection, partner_id: int, now: dt.datetime) -> bool:
     return bool(current)
 
 
-def lists_of(conn: Connection, partner_id: int, now: dt.datetime) -> list[StartList]:
+def read_start_lists(conn: Connection, partner_id: int, now: dt.datetime) -> list[StartList]:
     """Return the partner's lists, first start first."""
     with conn.cursor() as cur:
         cur.execute(
@@ -173,7 +173,7 @@ def lists_of(conn: Connection, partner_id: int, now: dt.datetime) -> list[StartL
         return [StartList(*row) for row in cur.fetchall()]
 
 
-def list_of(conn: Connection, event_id: int, now: dt.datetime, *, partner_id: int | None = None) -> StartList:
+def read_start_list(conn: Connection, event_id: int, now: dt.datetime, *, partner_id: int | None = None) -> StartList:
     """Return the list of an event: of this partner, or of the first that has one.
 
     Raises:
@@ -200,7 +200,7 @@ def list_of(conn: Connection, event_id: int, now: dt.datetime, *, partner_id: in
     )
 
 
-def entries_of(conn: Connection, found: StartList, *, problems_only: bool = False) -> list[Entry]:
+def read_entries(conn: Connection, found: StartList, *, problems_only: bool = False) -> list[Entry]:
     """Return the entrants of a list in order of bib, those without one last."""
     with conn.cursor() as cur:
         cur.execute(
@@ -212,7 +212,7 @@ def entries_of(conn: Connection, found: StartList, *, problems_only: bool = Fals
         return [Entry(*row) for row in cur.fetchall()]
 
 
-def problems_of(
+def read_problems(
     conn: Connection, partner_id: int, limit: int, *, only: tuple[str, ...] = (), events: list[int] | None = None
 ) -> list[Problem]:
     """Return some of the partner's entrants with problems, first start first.

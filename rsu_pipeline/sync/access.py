@@ -52,7 +52,7 @@ class Evidence:
     is_exhausted: bool = True
 
 
-def judge(evidence: Evidence) -> Verdict:
+def judge_credential(evidence: Evidence) -> Verdict:
     """Return what the evidence says about the credential.
 
     A race tells about it when it could be read before or is upcoming: RunSignup may refuse old editions for their age.
@@ -66,7 +66,7 @@ def judge(evidence: Evidence) -> Verdict:
     return Verdict.UNDECIDED
 
 
-def probe_order(candidates: Collection[AccessCandidate], now: dt.datetime) -> list[AccessCandidate]:
+def order_candidates(candidates: Collection[AccessCandidate], now: dt.datetime) -> list[AccessCandidate]:
     """Return the races in the order in which to ask them: upcoming before past, readable before unknown, near before far."""
 
     def rank(race: AccessCandidate) -> tuple[bool, bool, float]:
@@ -96,7 +96,7 @@ def verify_listing(session: PartnerSession, listed: Sequence[Race], known: Colle
     if all(race.race_id in known for race in listed):
         return False
     evidence = find_readable_race(session, _candidates(session, listed))
-    verdict = judge(evidence)
+    verdict = judge_credential(evidence)
     if verdict is Verdict.REJECTED:
         mark_credential_rejected(session, "no race of its listing can be read")
     if verdict is Verdict.UNDECIDED and evidence.failures and not evidence.is_exhausted:
@@ -115,7 +115,7 @@ def check_access(session: PartnerSession) -> Verdict | None:
     if not candidates:
         return None
     evidence = find_readable_race(session, candidates)
-    verdict = judge(evidence)
+    verdict = judge_credential(evidence)
     if verdict is Verdict.UNDECIDED and evidence.failures and not evidence.refused:
         raise evidence.failures[0]
     if verdict is Verdict.REJECTED:
@@ -168,7 +168,7 @@ class Refusals:
             self._session.say("no call is left to tell whether the credential still works")
             return self._verdict
         evidence.refused += [race for race in self._candidates if race.race_id in self._race_ids]
-        self._verdict = judge(evidence)
+        self._verdict = judge_credential(evidence)
         if self._verdict is Verdict.REJECTED:
             mark_credential_rejected(self._session, self._reason)
         return self._verdict
@@ -187,7 +187,7 @@ def find_readable_race(session: PartnerSession, candidates: Collection[AccessCan
         ApiError: when the installation itself is refused, or the call budget is used up.
     """
     evidence = Evidence()
-    for race in probe_order(candidates, session.now()):
+    for race in order_candidates(candidates, session.now()):
         if len(evidence.refused) == MAX_REFUSALS or len(evidence.failures) == MAX_FAILURES:
             evidence.is_exhausted = False
             break

@@ -23,7 +23,7 @@ from rsu_pipeline.warehouse.fleet import FleetPartner, FleetRace
 
 Tier = Literal["undated", "later", "day", "window", "over"]
 
-LAST_LOOK = dt.timedelta(minutes=10)
+FINAL_READ_LEAD = dt.timedelta(minutes=10)
 """How long before its start an event is read in full once more."""
 LAST_WEEK = dt.timedelta(days=7)
 

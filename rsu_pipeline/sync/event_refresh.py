@@ -17,7 +17,7 @@ LAST_REFRESH_LEAD = dt.timedelta(minutes=2)
 """How long before an event counts as over its race's detail is read once more."""
 
 
-def is_due(
+def is_refresh_due(
     refreshed_at: dt.datetime | None, now: dt.datetime, every: dt.timedelta, next_over_at: dt.datetime | None
 ) -> bool:
     """Return whether a race in its window is due for a refresh of its events.
@@ -33,7 +33,7 @@ def is_due(
     return next_over_at is not None and refreshed_at < next_over_at - LAST_REFRESH_LEAD <= now
 
 
-def refresh(session: PartnerSession, race_id: int) -> str | None:
+def refresh_race_events(session: PartnerSession, race_id: int) -> str | None:
     """Read a race's events again. Return why that failed, None when it did not.
 
     Raises:
@@ -57,5 +57,5 @@ def refresh_before_closing(session: PartnerSession, read: PlannedRead) -> None:
     session.conn.rollback()
     if detail is not None and detail.read_at is not None and detail.read_at >= read.closes_at:
         return
-    if problem := refresh(session, read.race_id):
+    if problem := refresh_race_events(session, read.race_id):
         session.say(f"race {read.race_id}: {problem}")

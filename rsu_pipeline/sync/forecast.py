@@ -39,7 +39,7 @@ class Freshness:
         return self.overdue > dt.timedelta(0)
 
 
-def freshness(reads: Iterable[EventRead], now: dt.datetime, every: CadenceSettings) -> list[Freshness]:
+def measure_freshness(reads: Iterable[EventRead], now: dt.datetime, every: CadenceSettings) -> list[Freshness]:
     """Each event that is due for reads, the most overdue first. An event may wait for twice its interval and ten minutes; the
     shorter interval of a nearer tier counts from when it came into that tier, not from a read before."""
     found = []
@@ -79,7 +79,7 @@ def _tiers_until(tier: Tier, read: EventRead) -> list[tuple[Tier, dt.datetime]]:
     return tiers
 
 
-def oldest(found: Sequence[Freshness]) -> dict[int, Freshness]:
+def find_oldest_reads(found: Sequence[Freshness]) -> dict[int, Freshness]:
     """The most overdue event of each partner."""
     worst: dict[int, Freshness] = {}
     for item in found:
@@ -89,7 +89,7 @@ def oldest(found: Sequence[Freshness]) -> dict[int, Freshness]:
     return worst
 
 
-def shares(found: Iterable[Freshness]) -> dict[str, float]:
+def compute_shares(found: Iterable[Freshness]) -> dict[str, float]:
     """How much of the wait allowed is used up by each partner's stalest event, by partition key."""
     worst: dict[str, float] = {}
     for item in found:
@@ -98,7 +98,7 @@ def shares(found: Iterable[Freshness]) -> dict[str, float]:
 
 
 @dataclass(frozen=True)
-class Need:
+class CallForecast:
     """Calls that a partner's plan needs in the next hour: `routine` for listing and visits, `watch` for looks at races in
     their window as often as they should be. The watch makes do with fewer, and bibs are seen later. Partners with the same
     `call_budget_id` have one API key, whose limit is for all of them."""
@@ -114,7 +114,7 @@ class Need:
         return self.routine + self.watch
 
 
-def calls_needed(reads: Sequence[EventRead], now: dt.datetime, settings: Settings) -> list[Need]:
+def forecast_calls(reads: Sequence[EventRead], now: dt.datetime, settings: Settings) -> list[CallForecast]:
     """An estimate for each partner with events ahead, the most needing first: each race by the nearest tier it has within
     the hour, and a full read for whatever is due one or enters its window. Reads are in order of partner and race."""
     found = []
@@ -128,7 +128,7 @@ def calls_needed(reads: Sequence[EventRead], now: dt.datetime, settings: Setting
         for _, group in groupby(of_partner, key=lambda read: read.race_id):
             its_routine, its_watch = _calls_for_race(list(group), now, settings)
             routine, watch = routine + its_routine, watch + its_watch
-        found.append(Need(partner_id, key, call_budget_id, routine, watch))
+        found.append(CallForecast(partner_id, key, call_budget_id, routine, watch))
     return sorted(found, key=lambda need: need.calls, reverse=True)
 
 
@@ -149,16 +149,16 @@ def _calls_for_race(events: list[EventRead], now: dt.datetime, settings: Setting
 
 
 @dataclass(frozen=True)
-class Budget:
+class BudgetForecast:
     """What the next hour needs beside what it may have. `short` are partners whose API key needs more than its limit,
     `starved` those of them whose visits alone do; `most` is what the API key that needs the most does; `flight_limit` is
     how many calls fit into the places in flight, None where each API key has its own."""
 
     limit: int
-    needs: list[Need]
+    needs: list[CallForecast]
     most: float
-    short: list[Need]
-    starved: list[Need]
+    short: list[CallForecast]
+    starved: list[CallForecast]
     flight_limit: int | None
 
     @property
@@ -175,7 +175,7 @@ class Budget:
         return not self.short and self.is_flight_enough
 
 
-def budget(needs: list[Need], settings: Settings) -> Budget:
+def forecast_budget(needs: list[CallForecast], settings: Settings) -> BudgetForecast:
     """The needs judged by the settings."""
     own = settings.budget
     calls: dict[int, float] = defaultdict(float)
@@ -185,7 +185,7 @@ def budget(needs: list[Need], settings: Settings) -> Budget:
         routine[need.call_budget_id] += need.routine
     starved = {number for number, count in routine.items() if count > _routine(own.calls_per_hour)}
     short = starved | {number for number, count in calls.items() if count > own.calls_per_hour}
-    return Budget(
+    return BudgetForecast(
         own.calls_per_hour,
         needs,
         max(calls.values(), default=0.0),

@@ -25,13 +25,13 @@ from rsu_pipeline.warehouse.event_times import AHEAD_TOLERANCE
 
 YEAR = dt.timedelta(days=365)
 """RunSignup's terms limit requests to one year back; what they do about older ones is not known."""
-IF_A_SLICE_DIES = dt.timedelta(minutes=5)
+ORPHANED_SLICE_TIMEOUT = dt.timedelta(minutes=5)
 
 # What may be due to one edition of several: a call about the others may succeed.
 _OF_ONE_EDITION = {Cause.REFUSED, Cause.EVENT_NOT_FOUND, Cause.UNSPECIFIED, Cause.UNKNOWN_SHAPE}
 # What of an old edition means at once that it is not to be had; the others only when they come again and again.
 _UNAVAILABLE = {Cause.REFUSED, Cause.EVENT_NOT_FOUND}
-_AGAIN_AND_AGAIN = 3
+_MAX_CONSECUTIVE_FAILURES = 3
 
 
 @dataclass
@@ -63,7 +63,7 @@ def seconds_left(progress: Progress, *, free_now: int, per_hour: int, call_secon
     return max(calls * call_seconds, (calls - free_now) * 3600 / per_hour)
 
 
-def editions(events: Sequence[PastEvent]) -> list[list[PastEvent]]:
+def group_editions(events: Sequence[PastEvent]) -> list[list[PastEvent]]:
     """The events by edition, the newest first as they come."""
     grouped: dict[int, list[PastEvent]] = {}
     for event in events:
@@ -86,19 +86,19 @@ def run_slice(session: PartnerSession, seconds: float, *, clock: Callable[[], fl
     began, calls = clock(), session.ledger.calls
     done = Slice()
     refusals = access.Refusals(session, access.stored_candidates(session))
-    backfill_state.begin_slice(session.conn, session.partner_id, if_it_dies=IF_A_SLICE_DIES)
+    backfill_state.begin_slice(session.conn, session.partner_id, if_it_dies=ORPHANED_SLICE_TIMEOUT)
 
     def visit(race_id: int) -> bool:
         if clock() - began >= seconds or backfill_cancellation.cancelled_at(session.conn, session.partner_id):
             return False
         # Nothing is left of a race that another slice has read meanwhile.
-        for race in _to_do(session, race_id):
+        for race in _select_unread(session, race_id):
             _visit(session, race, done, refusals)
         return True
 
     try:
         _list(session)
-        elsewhere = sharing.read_in_turn(session, [race.race_id for race in _to_do(session)], visit)
+        elsewhere = sharing.read_in_turn(session, [race.race_id for race in _select_unread(session)], visit)
         for sentence in elsewhere.values():
             session.say(sentence)
     except BudgetExhausted as error:
@@ -106,7 +106,7 @@ def run_slice(session: PartnerSession, seconds: float, *, clock: Callable[[], fl
     finally:
         done.calls = session.ledger.calls - calls
         done.seconds = clock() - began
-    partner_sync.conclude(session, done.sync, refusals, listed_too=False)
+    partner_sync.update_credential_status(session, done.sync, refusals, listed_too=False)
     _end(session, done)
     return done
 
@@ -134,7 +134,7 @@ def _visit(session: PartnerSession, race: PastRace, done: Slice, refusals: acces
             refusals.decide(early=True)
 
 
-def _to_do(session: PartnerSession, race_id: int | None = None) -> list[PastRace]:
+def _select_unread(session: PartnerSession, race_id: int | None = None) -> list[PastRace]:
     """The races with something left, all or this one, but for those that failed and are not due yet."""
     races = backfill_state.races_left(session.conn, session.partner_id, session.now(), race_id=race_id)
     # Retries are noted by the database's clock, so they are due by it.
@@ -172,7 +172,7 @@ def _read(session: PartnerSession, race: PastRace, events: Sequence[PastEvent], 
     """One pass over these events; edition by edition where its first call is refused. Raises ApiError, once every edition
     was tried."""
     result = _outcome(race, events)
-    groups: list[list[PastEvent]] = editions(events)
+    groups: list[list[PastEvent]] = group_editions(events)
     failed: list[tuple[list[PastEvent], ApiError]] = []
     try:
         _pass(session, result, done)
@@ -182,7 +182,7 @@ def _read(session: PartnerSession, race: PastRace, events: Sequence[PastEvent], 
         if error.cause is Cause.EVENT_NOT_FOUND:
             # One unknown event refuses the whole request, its own edition included.
             groups = [[event] for event in events]
-        failed = [(groups[0], error)] if len(groups) == 1 else _one_by_one(session, race, groups, done)
+        failed = [(groups[0], error)] if len(groups) == 1 else _read_each_event(session, race, groups, done)
     recent = [why for group, why in failed if not _is_unavailable(session, race, group, why)]
     if recent:
         # Where a recent edition fails too, it is not their age that the old ones are refused for.
@@ -191,7 +191,7 @@ def _read(session: PartnerSession, race: PastRace, events: Sequence[PastEvent], 
         _record_unavailable(session, race, group, why, done)
 
 
-def _one_by_one(
+def _read_each_event(
     session: PartnerSession, race: PastRace, groups: Sequence[list[PastEvent]], done: Slice
 ) -> list[tuple[list[PastEvent], ApiError]]:
     """Reads the editions apart; those that failed, and how. Raises BudgetExhausted."""
@@ -207,7 +207,9 @@ def _one_by_one(
 
 
 def _is_unavailable(session: PartnerSession, race: PastRace, events: Sequence[PastEvent], error: ApiError) -> bool:
-    lasting = error.cause in _UNAVAILABLE or (error.cause in _OF_ONE_EDITION and race.failures >= _AGAIN_AND_AGAIN)
+    lasting = error.cause in _UNAVAILABLE or (
+        error.cause in _OF_ONE_EDITION and race.failures >= _MAX_CONSECUTIVE_FAILURES
+    )
     return lasting and is_old(events, session.now())
 
 
@@ -221,31 +223,31 @@ def _planned(race: PastRace, event_ids: Sequence[int]) -> PlannedRead:
 
 def _pass(session: PartnerSession, result: ReadOutcome, done: Slice) -> None:
     try:
-        partner_sync.attempt(session, result)
+        partner_sync.read_race_with_refresh(session, result)
     except ApiError as error:
         if result.pages or not isinstance(error, BudgetExhausted):
-            partner_sync.keep(session, done.sync, result, error)
+            partner_sync.record_read(session, done.sync, result, error)
         raise
-    partner_sync.keep(session, done.sync, result, None)
+    partner_sync.record_read(session, done.sync, result, None)
     done.events += len(result.read.event_ids)
     if result.resumed:
         _catch_up(session, result.read, done)
     if result.unsettled:
-        _pass(session, ReadOutcome(partner_sync.read_again(result)), done)
+        _pass(session, ReadOutcome(partner_sync.repeat_read(result)), done)
 
 
 def _catch_up(session: PartnerSession, read: PlannedRead, done: Slice) -> None:
     """What changed on a pass's first pages since they were read, before a kill or an empty budget. Raises ApiError."""
     again = ReadOutcome(partner_sync.catch_up(session, read))
-    partner_sync.attempt(session, again)
-    partner_sync.keep(session, done.sync, again, None)
+    partner_sync.read_race_with_refresh(session, again)
+    partner_sync.record_read(session, done.sync, again, None)
     backfill_state.note_caught_up(session.conn, session.partner_id, read.event_ids)
 
 
 def _record_unavailable(
     session: PartnerSession, race: PastRace, events: Sequence[PastEvent], error: ApiError, done: Slice
 ) -> None:
-    session.say(f"{_named(race)}: {len(events)} events of an old edition are not to be had, {error}")
+    session.say(f"{_describe_race(race)}: {len(events)} events of an old edition are not to be had, {error}")
     backfill_state.note_unavailable(session.conn, session.partner_id, [event.event_id for event in events], str(error))
     session.conn.commit()
     done.unavailable += len(events)
@@ -256,11 +258,11 @@ def _fail(session: PartnerSession, race: PastRace, error: ApiError, done: Slice)
     backfill_state.note_failure(session.conn, session.partner_id, race.race_id, str(error), wait=wait)
     session.conn.commit()
     done.problems.append(f"race {race.race_id}: {error}")
-    session.say(f"{_named(race)}: FAILED, {error}; tried again in {wait.total_seconds() / 3600:.0f} h")
+    session.say(f"{_describe_race(race)}: FAILED, {error}; tried again in {wait.total_seconds() / 3600:.0f} h")
 
 
-def _named(race: PastRace) -> str:
-    return f"race {race.race_id} {sanitize_for_display(race.name, partner_sync.LONGEST_NAME)!r}"
+def _describe_race(race: PastRace) -> str:
+    return f"race {race.race_id} {sanitize_for_display(race.name, partner_sync.MAX_NAME_CHARS)!r}"
 
 
 def _end(session: PartnerSession, done: Slice) -> None:

@@ -116,7 +116,7 @@ def _read_details(session: PartnerSession, listed: Sequence[Race], now: dt.datet
     """Read the details that the listing calls for."""
     stored = events.stored_details(session.conn, [race.race_id for race in listed])
     session.conn.rollback()
-    wanted = race_details.choose(
+    wanted = race_details.choose_details(
         listed,
         stored,
         now,
@@ -149,7 +149,7 @@ def _settle_losses(session: PartnerSession, outcome: EventsOutcome) -> None:
             if error.remedy in (Remedy.WAIT_FOR_BUDGET, Remedy.FAIL_CONFIGURATION):
                 raise
             outcome.problems.append(str(error))
-    outcome.registrations_removed += losses.take_registrations_along(session)
+    outcome.registrations_removed += losses.update_registrations_of_losses(session)
     containers.settle_owners(session.conn, session.partner_id)
     session.conn.commit()
 
@@ -167,8 +167,8 @@ def refresh_race(session: PartnerSession, race_id: int, outcome: EventsOutcome, 
     events.note_detail_read(session.conn, race_id, _instant(answered_at))
     missing = [] if unreadable else events.events_not_in(session.conn, race_id, present)
     session.conn.commit()
-    found = vanished.judge(
-        vanished.ask_for_each(session, race_id, missing),
+    found = vanished.classify_vanished_events(
+        vanished.request_each_event(session, race_id, missing),
         stored=len(present) + len(missing),
         share=session.settings.mass_removal_share,
         now=session.now(),
@@ -181,7 +181,7 @@ def refresh_race(session: PartnerSession, race_id: int, outcome: EventsOutcome, 
         events.mark_detail(session.conn, race_id, is_settled=not found.unsettled)
     session.conn.commit()
     if found.gone:
-        outcome.registrations_removed += losses.take_registrations_along(session, [race_id])
+        outcome.registrations_removed += losses.update_registrations_of_losses(session, [race_id])
 
 
 def _vanished_problems(race_id: int, found: vanished.Findings, *, has_events: bool) -> list[str]:

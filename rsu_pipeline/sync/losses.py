@@ -58,7 +58,7 @@ def access_of(error: ApiError) -> Access | None:
     return _ANSWERS.get(error.cause)
 
 
-def judge(race: PartnerRace, now: dt.datetime, *, credential_works: bool) -> LossReason | None:
+def judge_loss(race: PartnerRace, now: dt.datetime, *, credential_works: bool) -> LossReason | None:
     """Return why a race that was refused just now is lost, None when that is not certain."""
     if race.access == "not_found":
         reason: LossReason = "race_deleted"
@@ -78,7 +78,7 @@ def next_check(race: PartnerRace) -> dt.timedelta | None:
     return CHECK_EVERY_IF_OVER if is_over else CHECK_EVERY
 
 
-def settle(
+def settle_losses(
     session: PartnerSession, race_ids: Sequence[int], *, credential_works: bool, listed_too: bool = True
 ) -> Losses:
     """Record which of these races, refused just now, are lost, and mark their registrations as removed. Commits.
@@ -94,13 +94,13 @@ def settle(
     for race in containers.partner_races(session.conn, session.partner_id, race_ids, now):
         reason = race.lost_reason
         if reason is None and (listed_too or not race.is_listed):
-            reason = judge(race, now, credential_works=credential_works)
+            reason = judge_loss(race, now, credential_works=credential_works)
         if reason is not None:
             containers.mark_lost(session.conn, session.partner_id, race.race_id, reason, now)
             found.sentences[race.race_id] = f"race {race.race_id}: {_SENTENCES[reason]}"
     if found.sentences:
         session.conn.commit()
-        found.removed = take_registrations_along(session, list(found.sentences))
+        found.removed = update_registrations_of_losses(session, list(found.sentences))
         containers.settle_owners(session.conn, session.partner_id)
         for sentence in found.sentences.values():
             session.say(f"{sentence}, its registrations are marked as removed")
@@ -109,7 +109,7 @@ def settle(
     return found
 
 
-def take_registrations_along(session: PartnerSession, race_ids: Sequence[int] | None = None) -> int:
+def update_registrations_of_losses(session: PartnerSession, race_ids: Sequence[int] | None = None) -> int:
     """Have the registrations of these races, or of all, follow what is gone, lost or back, and return how many were marked as
     removed. Commits. A race that is being read elsewhere is left to the next listing."""
     now, removed = session.now(), 0
@@ -139,7 +139,7 @@ def check_races(session: PartnerSession) -> Losses:
     refused, stale, is_any_readable = [], [], False
     for race in due:
         try:
-            error = _ask(session, race)
+            error = _request_race(session, race)
         except BudgetExhausted:
             # These can wait, and what calls are left is for registrations.
             break
@@ -155,7 +155,7 @@ def check_races(session: PartnerSession) -> Losses:
         events.set_access(session.conn, session.partner_id, race.race_id, answer, now)
         session.conn.commit()
     works = is_any_readable or refusals.decide() is Verdict.WORKS
-    found = settle(session, refused, credential_works=works)
+    found = settle_losses(session, refused, credential_works=works)
     found.stale = stale
     # A stale one is asked for by another event at the next listing.
     _schedule_checks(session, [race_id for race_id in asked if race_id not in stale])
@@ -170,7 +170,7 @@ def _schedule_checks(session: PartnerSession, race_ids: Sequence[int]) -> None:
         containers.check_next_at(session.conn, session.partner_id, race.race_id, now + wait if wait else None)
 
 
-def _ask(session: PartnerSession, race: RaceToCheck) -> ApiError | None:
+def _request_race(session: PartnerSession, race: RaceToCheck) -> ApiError | None:
     """Ask for one registration of the race, which is not stored. Return the error, None when the race could be read."""
     try:
         session.client.participants_page(race.race_id, [race.event_id], after=0, size=1)

@@ -23,7 +23,7 @@ from rsu_pipeline.warehouse import containers, credentials, cursors, events, syn
 from rsu_pipeline.warehouse.events import Access
 from rsu_pipeline.warehouse.staging import Counts
 
-LONGEST_NAME = 80
+MAX_NAME_CHARS = 80
 """Characters of a race's name in a line of a log."""
 VERIFIED_FOR = dt.timedelta(hours=1)
 """How old a proof of access may be before a read that succeeds renews it."""
@@ -48,7 +48,7 @@ def make_plan(
     ]
     held = cursors.event_cursors(session.conn, session.partner_id)
     present = session.clock.present()
-    plan = planning.plan(
+    plan = planning.plan_reads(
         everything,
         held,
         present.now,
@@ -103,7 +103,7 @@ class SyncOutcome:
     @property
     def failures(self) -> list[str]:
         """One sentence for each race that failed, and for each whose removals were held back. A lost race is no failure."""
-        failed = [f"{_named(read)}: {read.error}" for read in self.failed_reads]
+        failed = [f"{_describe_race(read)}: {read.error}" for read in self.failed_reads]
         held = [
             f"race {read.read.race_id}: removals held back ({item}); confirm with confirm_removals"
             for read in self.reads
@@ -141,7 +141,7 @@ def sync_participants(
         for sentence in outcome.elsewhere.values():
             session.say(sentence)
     try:
-        conclude(session, outcome, refusals)
+        update_credential_status(session, outcome, refusals)
     finally:
         outcome.calls = session.ledger.calls - calls
         outcome.seconds = time.monotonic() - started
@@ -202,27 +202,29 @@ class _Reads:
         result = ReadOutcome(read)
         try:
             event_refresh.refresh_before_closing(session, read)
-            attempt(session, result, confirm_removals=options.confirm_removals, with_removed=options.with_removed)
+            read_race_with_refresh(
+                session, result, confirm_removals=options.confirm_removals, with_removed=options.with_removed
+            )
         except BudgetExhausted as error:
             outcome.out_of_budget = error.frees_in
             outcome.not_read = self._left() + 1
             if result.pages:
-                keep(session, outcome, result, error)
+                record_read(session, outcome, result, error)
             return False
         except ApiError as error:
-            if parts := split(result, error):
+            if parts := split_read(result, error):
                 waiting.extendleft(reversed(parts))
                 return True
             self._refusals.note(read.race_id, error)
-            keep(session, outcome, result, error)
+            record_read(session, outcome, result, error)
             if error.remedy is Remedy.FAIL_CONFIGURATION:
                 raise
             if not outcome.has_read:
                 self._refusals.decide(early=True)
         else:
-            keep(session, outcome, result, None, quiet=options.quiet)
+            record_read(session, outcome, result, None, quiet=options.quiet)
             if result.unsettled:
-                waiting.appendleft(read_again(result))
+                waiting.appendleft(repeat_read(result))
             if result.resumed:
                 waiting.appendleft(catch_up(session, result.read))
         options.on_read(len(outcome.reads), len(outcome.reads) + self._left(), result)
@@ -233,7 +235,7 @@ class _Reads:
 
 
 @dataclass
-class Visited:
+class PartnerSync:
     """What a visit of a partner did; `events` is None when the listing was not due, `plan` is all that lies ahead, of
     which what was due was read."""
 
@@ -242,7 +244,7 @@ class Visited:
     sync: SyncOutcome
 
 
-def visit(session: PartnerSession, *, race_ids: Sequence[int] | None, relist: bool) -> Visited:
+def sync_partner(session: PartnerSession, *, race_ids: Sequence[int] | None, relist: bool) -> PartnerSync:
     """The listing where `relist`, the plan, and the registrations of these races and of any that were never read; of all
     when `race_ids` is None. Such a visit shows the end of the listing too. Raises what its steps raise."""
     refreshed = refresh_events(session, show_end=race_ids is None) if relist else None
@@ -250,10 +252,10 @@ def visit(session: PartnerSession, *, race_ids: Sequence[int] | None, relist: bo
     if race_ids is not None:
         new = {read.race_id for read in plan.reads if read.reason == planning.FIRST_READ}
         due = plan.only(new | set(race_ids))
-    return Visited(refreshed, plan, sync_participants(session, due))
+    return PartnerSync(refreshed, plan, sync_participants(session, due))
 
 
-def attempt(
+def read_race_with_refresh(
     session: PartnerSession, result: ReadOutcome, *, confirm_removals: bool = False, with_removed: bool = True
 ) -> None:
     """One read, filling `result`; an event deleted at RunSignup fails the whole call, so its race's events are looked up
@@ -286,13 +288,13 @@ def catch_up(session: PartnerSession, read: PlannedRead) -> PlannedRead:
     return PlannedRead(read.race_id, read.race_name, read.event_ids, "incremental", reason, since)
 
 
-def read_again(result: ReadOutcome) -> PlannedRead:
+def repeat_read(result: ReadOutcome) -> PlannedRead:
     """Return the read that settles the events of a resumed pass which were not proved equal: all of their pages once more."""
     reason = "changed while an interrupted pass was under way"
     return replace(result.read, event_ids=tuple(result.unsettled), reason=reason)
 
 
-def keep(
+def record_read(
     session: PartnerSession, outcome: SyncOutcome, result: ReadOutcome, error: ApiError | None, *, quiet: bool = False
 ) -> None:
     """Records one read, in the outcome, in the race's access, in the history; `quiet` leaves one that found nothing out
@@ -341,7 +343,7 @@ def _found_nothing(result: ReadOutcome) -> bool:
     return is_poll and not result.counts.has_changes and not has_problems
 
 
-def split(result: ReadOutcome, error: ApiError) -> list[PlannedRead]:
+def split_read(result: ReadOutcome, error: ApiError) -> list[PlannedRead]:
     """Return the parts in which to repeat a pass that RunSignup refuses for one event among several, empty when there are
     none. RunSignup answers 301 for the whole request, so halving finds the event with the fewest calls."""
     read, ids = result.read, result.read.event_ids
@@ -350,11 +352,11 @@ def split(result: ReadOutcome, error: ApiError) -> list[PlannedRead]:
     return [replace(read, event_ids=part) for part in (ids[: len(ids) // 2], ids[len(ids) // 2 :])]
 
 
-def conclude(
+def update_credential_status(
     session: PartnerSession, outcome: SyncOutcome, refusals: access.Refusals, *, listed_too: bool = True
 ) -> None:
     """Update what is known of the credential at the end of a sync, and of the races that refused: one race read shows that it
-    works, refusals alone may tell that it is rejected. `listed_too` as for `losses.settle`. Raises CredentialRejected."""
+    works, refusals alone may tell that it is rejected. `listed_too` as for `losses.settle_losses`. Raises CredentialRejected."""
     works = outcome.has_read
     if not works:
         works = refusals.decide() is Verdict.WORKS
@@ -362,7 +364,7 @@ def conclude(
         credentials.mark_verified(session.conn, session.credential_id)
     refused = [read.read.race_id for read in outcome.reads if _access_of(read.error)]
     if refused:
-        found = losses.settle(session, refused, credential_works=works, listed_too=listed_too)
+        found = losses.settle_losses(session, refused, credential_works=works, listed_too=listed_too)
         outcome.lost |= found.sentences
         outcome.counts.removed += found.removed
 
@@ -391,7 +393,7 @@ def _is_stale(session: PartnerSession) -> bool:
     return rejected is not None or age is None or age >= VERIFIED_FOR
 
 
-def _named(result: ReadOutcome) -> str:
+def _describe_race(result: ReadOutcome) -> str:
     """Return the race by number, with the event where RunSignup refused that event alone."""
     race = f"race {result.read.race_id}"
     is_of_event = isinstance(result.error, ApiError) and result.error.cause is Cause.EVENT_NOT_FOUND
@@ -400,7 +402,7 @@ def _named(result: ReadOutcome) -> str:
 
 def _line(result: ReadOutcome) -> str:
     read, counts = result.read, result.counts
-    head = f"{_named(result)} {sanitize_for_display(read.race_name, LONGEST_NAME)!r}, {read.mode} ({read.reason})"
+    head = f"{_describe_race(result)} {sanitize_for_display(read.race_name, MAX_NAME_CHARS)!r}, {read.mode} ({read.reason})"
     if result.error:
         return f"{head}: FAILED, {result.error}"
     went_on = ", went on where an earlier run stopped" if result.resumed else ""

@@ -15,7 +15,7 @@ REFUSED_EVENT_RETRY_AFTER = dt.timedelta(minutes=15)
 """How long an event that RunSignup refuses is left out of the polls of its race."""
 
 
-def plan_for_look(
+def plan_poll(
     session: PartnerSession, race_id: int, *, reads_removed: bool = False, postpones_full: bool = False
 ) -> Plan:
     """Return the plan of one poll: the race's events that are in their window, by the rules of every plan.
@@ -38,7 +38,7 @@ def plan_for_look(
     near = [event for event in near if not _is_refused(event, now)] or near
     held = cursors.event_cursors(session.conn, session.partner_id)
     session.conn.rollback()
-    plan = planning.plan(
+    plan = planning.plan_reads(
         near,
         {number: _without_recent_retry(cursor, now) for number, cursor in held.items()},
         now,

@@ -10,7 +10,7 @@ from psycopg2.extensions import connection as Connection
 
 from rsu_pipeline.settings import Settings
 from rsu_pipeline.sync import cadence
-from rsu_pipeline.sync.watch_pace import CALL_SECONDS, WatchedRace, calls_per_poll, interval
+from rsu_pipeline.sync.watch_pace import CALL_SECONDS, WatchedRace, calls_per_poll, poll_interval
 from rsu_pipeline.warehouse import call_ledger
 from rsu_pipeline.warehouse.near_races import STARTS_WITHIN, NearRace, near_races
 
@@ -93,10 +93,10 @@ class BoardRow:
 def read_board(conn: Connection, now: dt.datetime, settings: Settings) -> list[BoardRow]:
     """Return the board of the whole installation at `now`, the worst race first."""
     races = near_races(conn, now)
-    return board(races, now, settings, call_seconds=call_ledger.usual_call_seconds(conn))
+    return build_board(races, now, settings, call_seconds=call_ledger.usual_call_seconds(conn))
 
 
-def board(
+def build_board(
     races: Sequence[NearRace], now: dt.datetime, settings: Settings, *, call_seconds: float | None = None
 ) -> list[BoardRow]:
     """Return the races in their window or starting within a day, the worst first, then the nearest start.
@@ -143,7 +143,7 @@ def longest_silence(
         call_budget_id: LATE_GRACE
         + MISSED_POLLS
         * dt.timedelta(
-            seconds=interval(
+            seconds=poll_interval(
                 polled,
                 call_budget_id,
                 target=settings.watch.interval,

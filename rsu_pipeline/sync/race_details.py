@@ -38,7 +38,7 @@ class Wanted:
     past: list[Race]
 
 
-def choose(
+def choose_details(
     listed: Sequence[Race],
     stored: Mapping[int, StoredDetail],
     now: dt.datetime,

@@ -16,7 +16,7 @@ from psycopg2.extensions import connection as Connection
 from rsu_pipeline.runsignup.client import Page
 from rsu_pipeline.sync import cadence
 from rsu_pipeline.sync.read_plan import SMALL_RACE, PlannedRead
-from rsu_pipeline.sync.registration_rows import digest, staged
+from rsu_pipeline.sync.registration_rows import digest, stage_registration
 from rsu_pipeline.sync.session import PartnerSession
 from rsu_pipeline.warehouse import backfill_state, cursors, participants, race_locks, reconciliation
 from rsu_pipeline.warehouse.cursors import Position, Unfit
@@ -99,11 +99,11 @@ def _read_active(
         is_last = is_shown or (may_infer and _is_end_inferred(session, position, page, loaded))
         is_full, upto = position.reads_all, None if is_last else page.next.covered_to
         # Before anything was loaded no row can be held already.
-        held = _held_as_sent(session, source, page, position.event_ids, upto) if loaded else {}
+        held = _find_unchanged(session, source, page, position.event_ids, upto) if loaded else {}
         merge = partial(
             participants.merge_active, full=is_full, upto=upto, is_first_load=position.reads_all and not loaded
         )
-        taken = _take(session, source, page, position.event_ids, merge, held)
+        taken = _ingest_page(session, source, page, position.event_ids, merge, held)
         outcome.counts.add(taken.counts)
         outcome.newly_quarantined += taken.newly_quarantined
         if is_full:
@@ -183,7 +183,7 @@ def _is_end_inferred(session: PartnerSession, position: Position, page: Page, lo
     )
 
 
-def _held_as_sent(
+def _find_unchanged(
     session: PartnerSession, source: Source, page: Page, event_ids: Sequence[int], upto: int | None
 ) -> dict[int, bool]:
     """Return the registrations of a page that are stored as they were sent, with whether they have field errors. Of one that was
@@ -219,7 +219,7 @@ def _read_removed(session: PartnerSession, position: Position, outcome: ReadOutc
         for row in page.rows:
             row.removed_reason = row.removed_reason or "removed"
         merge = partial(participants.merge_removed, overlap=session.settings.cursor_overlap)
-        taken = _take(session, source, page, position.event_ids, merge)
+        taken = _ingest_page(session, source, page, position.event_ids, merge)
         outcome.counts.add(taken.counts)
         outcome.newly_quarantined += taken.newly_quarantined
         _step(position, page, outcome)
@@ -305,7 +305,7 @@ _Merged = tuple[Counts, list[Refused]]
 
 
 @dataclass
-class _Taken:
+class _IngestedPage:
     """A page brought in. `seen` are the (registration, event) ids stored, `held_back` registration ids that were not,
     `nameless` tells that a row without readable id was among them, `events_of_held_back` has an event id for each row not
     stored: its own, or every event of the pass when it cannot be told."""
@@ -318,14 +318,14 @@ class _Taken:
     newly_quarantined: int
 
 
-def _take(
+def _ingest_page(
     session: PartnerSession,
     source: Source,
     page: Page,
     event_ids: Sequence[int],
     merge: Callable[[Connection, Sequence[StagedLine], Source], _Merged],
     held: Mapping[int, bool] = MappingProxyType({}),
-) -> _Taken:
+) -> _IngestedPage:
     """Stages and merges a page, but for the registrations held as they were sent; what cannot be taken over goes to
     quarantine with its reason."""
     unfit = [Unfit(row.raw, row.reason, row.registration_id, is_stored=False) for row in page.unreadable]
@@ -345,7 +345,7 @@ def _take(
         if row.registration_id in held:
             continue
         try:
-            line, wrong = staged(row, source.race_id)
+            line, wrong = stage_registration(row, source.race_id)
         except UnicodeDecodeError as error:
             unfit.append(Unfit(row.raw, f"not UTF-8 ({error.reason})", row.registration_id, is_stored=False))
             events_of_held_back.append(row.event_id or 0)
@@ -370,7 +370,7 @@ def _take(
     counts.quarantined = sum(not item.is_stored for item in unfit)
     counts.with_faults = sum(item.is_stored for item in unfit) + sum(held.values())
     counts.read += counts.quarantined
-    return _Taken(counts, seen, held_back, nameless, events_of_held_back, newly_quarantined)
+    return _IngestedPage(counts, seen, held_back, nameless, events_of_held_back, newly_quarantined)
 
 
 def _source(session: PartnerSession, position: Position, page: Page) -> Source:

@@ -19,7 +19,7 @@ from rsu_pipeline.runsignup.text_repair import without_nul
 
 T = TypeVar("T")
 
-LONGEST_NAMED = 60
+MAX_NAMED_CHARS = 60
 """Characters of a text from outside that a fault repeats."""
 
 
@@ -29,7 +29,7 @@ def race_row(race: Race) -> tuple[dict[str, object], list[str]]:
     payload = _payload(race.raw, faults, without="events")
     if race.timezone and values.zone(race.timezone) is None:
         faults.append(
-            f"timezone: {sanitize_for_display(race.timezone, LONGEST_NAMED)!r} is not known; US Eastern is used"
+            f"timezone: {sanitize_for_display(race.timezone, MAX_NAMED_CHARS)!r} is not known; US Eastern is used"
         )
     elif not race.timezone and any(_needs_zone(event) for event in race.decoded_events()[0]):
         faults.append("timezone: missing; US Eastern is used for the times of its events")
@@ -142,7 +142,7 @@ def _payload(raw: bytes, faults: list[str], *, without: str = "") -> dict[str, o
         try:
             kept[name] = msgspec.json.decode(member)
         except msgspec.DecodeError:
-            faults.append(f"{sanitize_for_display(name, LONGEST_NAMED)}: cannot be kept in the payload")
+            faults.append(f"{sanitize_for_display(name, MAX_NAMED_CHARS)}: cannot be kept in the payload")
     return kept
 
 

@@ -74,7 +74,7 @@ class Plan:
         )
 
 
-def plan(
+def plan_reads(
     events: Sequence[StoredEvent],
     cursors: Mapping[int, EventCursor],
     now: dt.datetime,
@@ -106,7 +106,7 @@ def plan(
             planned.append(PlannedEvent(event, tier, "full", closing, over_at))
             continue
         small = is_small(rows_of_race[event.race_id], full_read_up_to_rows)
-        mode, reason = decide(
+        mode, reason = decide_read(
             event,
             tier,
             cursor,
@@ -133,7 +133,7 @@ def is_small(registrations: int, full_read_up_to_rows: int) -> bool:
     return 0 < full_read_up_to_rows >= registrations
 
 
-def decide(
+def decide_read(
     event: StoredEvent,
     tier: cadence.Tier,
     cursor: EventCursor | None,
@@ -159,7 +159,7 @@ def decide(
     start = event.starts_at
     if tier == "window" and start is not None and cursor.last_full_at < start - cadence.WINDOW_BEFORE:
         return "full", "entering the hours before its start"
-    if tier == "window" and start is not None and cursor.last_full_at < start - cadence.LAST_LOOK <= now:
+    if tier == "window" and start is not None and cursor.last_full_at < start - cadence.FINAL_READ_LEAD <= now:
         return "full", "just before its start"
     if tier != "over" and start is not None and now >= start - cadence.LAST_WEEK and age >= dt.timedelta(days=1):
         return "full", "daily in its last week"

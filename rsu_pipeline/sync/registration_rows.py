@@ -28,14 +28,14 @@ T = TypeVar("T")
 NULL = r"\N"
 NULL_BYTES = NULL.encode()
 RULES = b"3"
-"""Goes into every digest, and is changed whenever `staged` makes something else of the same row, or the way from a line
+"""Goes into every digest, and is changed whenever `stage_registration` makes something else of the same row, or the way from a line
 to the table changes: so that rows read by other rules are staged again. Since 3 the session's client encoding is certain:
 rows of before may have been stored with each character as several others, under a digest that is right."""
-LONGEST_INDEXED = 1000
+MAX_INDEXED_BYTES = 1000
 """Bytes that a member with an index of its own may have; PostgreSQL refuses entries of some 2,700 bytes."""
-LARGEST_REMEMBERED = 4096
+MAX_REMEMBERED_BYTES = 4096
 """Bytes of a row whose parts are remembered lest the next row's be worked out again; few rows have 3,000."""
-LATEST_EPOCH = 253_402_300_799
+MAX_EPOCH = 253_402_300_799
 """The end of the year 9999, Unix seconds."""
 
 TEAM = ("team_id", "team_name", "team_type_id", "team_type", "team_gender", "team_bib_num")
@@ -79,7 +79,7 @@ _team_of, _money_of, _additional_of = attrgetter(*TEAM), attrgetter(*MONEY), att
 _encode = msgspec.json.Encoder().encode
 
 
-def staged(row: Registration, race_id: int) -> tuple[StagedLine, list[str]]:
+def stage_registration(row: Registration, race_id: int) -> tuple[StagedLine, list[str]]:
     """A registration as a line for staging, and what of it did not fit."""
     faults = list(row.faults)
     user = row.user or _NOBODY
@@ -180,8 +180,8 @@ def _indexed(name: str, value: object, faults: list[str]) -> object:
     if value is None or value == "":
         return value if name == "email" else None
     text = _bib(str(value)) if name == "bib_num" else str(value)
-    if len(text) * 4 > LONGEST_INDEXED and len(text.encode()) > LONGEST_INDEXED:
-        faults.append(f"{name}: longer than {LONGEST_INDEXED} bytes")
+    if len(text) * 4 > MAX_INDEXED_BYTES and len(text.encode()) > MAX_INDEXED_BYTES:
+        faults.append(f"{name}: longer than {MAX_INDEXED_BYTES} bytes")
         return None
     return text or None
 
@@ -198,7 +198,7 @@ def _bib(text: str) -> str:
 def _epoch(name: str, value: int | str | None, faults: list[str]) -> int | None:
     if isinstance(value, str):
         value = _seconds(values.plain(value))
-    if value is None or 0 <= value <= LATEST_EPOCH:
+    if value is None or 0 <= value <= MAX_EPOCH:
         return value
     faults.append(f"{name}: not a time in Unix seconds")
     return None
@@ -207,7 +207,7 @@ def _epoch(name: str, value: int | str | None, faults: list[str]) -> int | None:
 def _seconds(text: str) -> int | None:
     """Return Unix seconds that came as text, digits or Eastern wall time; None for nothing, -1 for what is none."""
     if text.isdigit():
-        return int(text) if len(text) <= len(str(LATEST_EPOCH)) else -1
+        return int(text) if len(text) <= len(str(MAX_EPOCH)) else -1
     if values.is_blank_date(text):
         return None
     try:
@@ -288,7 +288,7 @@ def _additional(row: Registration, payload: bytes, faults: list[str]) -> bytes:
 
 def _remembered(work: "_lru_cache_wrapper[T]", payload: bytes) -> Callable[..., T]:
     """`work` with its memory, but for a row so large that thousands of its like would fill the machine's."""
-    return work if len(payload) <= LARGEST_REMEMBERED else work.__wrapped__
+    return work if len(payload) <= MAX_REMEMBERED_BYTES else work.__wrapped__
 
 
 # Many rows have the same fees, teams and options.

@@ -22,7 +22,7 @@ class CredentialRejected(RsuError):
     """RunSignup refuses the partner's credential; the text says since when and what to do."""
 
 
-class LedgerGate:
+class LedgerAdapter:
     """The warehouse's ledger in the shape the client asks for."""
 
     def __init__(self, ledger: call_ledger.Ledger) -> None:
@@ -147,9 +147,13 @@ class Clients:
             if kept is not None:
                 kept[2].close()
             ledger = call_ledger.Ledger(
-                self._ledger_conn, credential.credential_id, credential.api_key_id, self._lane, limits(self._settings)
+                self._ledger_conn,
+                credential.credential_id,
+                credential.api_key_id,
+                self._lane,
+                build_limits(self._settings),
             )
-            kept = (credential, ledger, client_for(self._settings, credential, ledger, self._hear))
+            kept = (credential, ledger, build_client(self._settings, credential, ledger, self._hear))
             self._kept[credential.credential_id] = kept
         return kept[1], kept[2]
 
@@ -193,7 +197,7 @@ def partner_session_on(
             clock.store(conn)
 
 
-def limits(settings: Settings) -> call_ledger.Limits:
+def build_limits(settings: Settings) -> call_ledger.Limits:
     """The ledger's limits, from the settings."""
     return call_ledger.Limits(
         settings.budget.calls_per_hour,
@@ -204,7 +208,7 @@ def limits(settings: Settings) -> call_ledger.Limits:
     )
 
 
-def client_for(
+def build_client(
     settings: Settings,
     credential: credentials.OpenCredential,
     ledger: call_ledger.Ledger,
@@ -214,7 +218,7 @@ def client_for(
     api = settings.api
     return Client(
         Credential(credential.principal, credential.secret, credential.scheme),
-        LedgerGate(ledger),
+        LedgerAdapter(ledger),
         base_url=api.base_url,
         connect_timeout=api.connect_timeout,
         read_timeout=api.read_timeout,

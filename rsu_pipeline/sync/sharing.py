@@ -72,17 +72,17 @@ def read_in_turn(
         tried += 1
         reader = race_locks.find_reader(session.conn, session.partner_id, race_id)
         if stalls.is_over(race_id, reader and reader.progress, time.monotonic()):
-            left[race_id] = _left_to(session, race_id, reader, stalls.max_seconds)
+            left[race_id] = _describe_left_race(session, race_id, reader, stalls.max_seconds)
             continue
         if tried == len(waiting) + 1 and reader is not None:
-            session.say(f"{_being_read(session, race_id, reader)}: waiting for it")
+            session.say(f"{_describe_busy_race(session, race_id, reader)}: waiting for it")
         waiting.append(race_id)
     return left
 
 
-def _left_to(session: PartnerSession, race_id: int, reader: Reader | None, seconds: float) -> str:
-    return f"{_being_read(session, race_id, reader)}, which has stored nothing for {seconds:.0f} s: it is left to that sync"
+def _describe_left_race(session: PartnerSession, race_id: int, reader: Reader | None, seconds: float) -> str:
+    return f"{_describe_busy_race(session, race_id, reader)}, which has stored nothing for {seconds:.0f} s: it is left to that sync"
 
 
-def _being_read(session: PartnerSession, race_id: int, reader: Reader | None) -> str:
+def _describe_busy_race(session: PartnerSession, race_id: int, reader: Reader | None) -> str:
     return f"{race_locks.name_of(session.partner_id, race_id)} is being read by {race_locks.describe(reader)}"

@@ -1,6 +1,6 @@
 """Bring a partner's start lists up to date with what a sync stored, also where the sync ended early.
 
-However a sync was started, scoring reads its lists. Each shell wraps its reads in `rebuilt_on_failure` and calls `rebuild`
+However a sync was started, scoring reads its lists. Each shell wraps its reads in `start_lists_rebuilt_on_failure` and calls `rebuild_start_lists`
 after them, so a race that fails does not keep the others' changes from the lists.
 """
 
@@ -10,11 +10,11 @@ from contextlib import contextmanager
 import psycopg2
 
 from rsu_pipeline.start_lists import start_list_store
-from rsu_pipeline.start_lists.start_list_store import Built, NotBuilt
+from rsu_pipeline.start_lists.start_list_store import RebuildFailed, RebuildResult
 from rsu_pipeline.sync.session import PartnerSession
 
 
-def rebuild(session: PartnerSession, *, anyway: bool = False) -> Built | NotBuilt | None:
+def rebuild_start_lists(session: PartnerSession, *, anyway: bool = False) -> RebuildResult | RebuildFailed | None:
     """Rebuild the lists where a registration or an event of theirs has changed since they were built, or `anyway`.
 
     Returns:
@@ -28,7 +28,7 @@ def rebuild(session: PartnerSession, *, anyway: bool = False) -> Built | NotBuil
 
 
 @contextmanager
-def rebuilt_on_failure(session: PartnerSession) -> Iterator[None]:
+def start_lists_rebuilt_on_failure(session: PartnerSession) -> Iterator[None]:
     """Rebuild the lists if the block raises, for what it stored before."""
     try:
         yield
@@ -42,8 +42,8 @@ def _rebuild_after_failure(session: PartnerSession) -> None:
     """Rebuild the lists; what fails here is logged, since another failure is on its way."""
     try:
         session.conn.rollback()
-        built = rebuild(session)
+        built = rebuild_start_lists(session)
     except psycopg2.Error as error:
-        built = NotBuilt((str(error).splitlines() or [type(error).__name__])[0])
-    if isinstance(built, NotBuilt):
+        built = RebuildFailed((str(error).splitlines() or [type(error).__name__])[0])
+    if isinstance(built, RebuildFailed):
         session.say(f"start lists could not be built: {built.reason}")

@@ -23,7 +23,7 @@ MASS_EVENTS = 2
 """Events that may be gone by two details alone, whatever share of the race they are."""
 
 
-class Answer(enum.Enum):
+class EventAnswer(enum.Enum):
     """What the participants feed says of one event."""
 
     UNKNOWN_EVENT = "RunSignup has no such event"
@@ -47,8 +47,13 @@ class Findings:
         return self.answering + self.pending
 
 
-def judge(
-    answers: Sequence[tuple[VanishedEvent, Answer]], *, stored: int, share: float, now: dt.datetime, is_confirmed: bool
+def classify_vanished_events(
+    answers: Sequence[tuple[VanishedEvent, EventAnswer]],
+    *,
+    stored: int,
+    share: float,
+    now: dt.datetime,
+    is_confirmed: bool,
 ) -> Findings:
     """Return what became of the events.
 
@@ -60,14 +65,14 @@ def judge(
         is_confirmed: Whether a person confirmed removals.
     """
     found = Findings()
-    untold = [event for event, answer in answers if answer is Answer.TELLS_NOTHING]
+    untold = [event for event, answer in answers if answer is EventAnswer.TELLS_NOTHING]
     # All events of a race at once by details alone may as well be a detail that came without them.
     found.mass = len(untold) == stored or len(untold) > max(MASS_EVENTS, share * stored)
     for event, answer in answers:
         is_second = event.vanished_at is not None and now - event.vanished_at >= CONFIRM_AFTER
-        if answer is Answer.UNKNOWN_EVENT:
+        if answer is EventAnswer.UNKNOWN_EVENT:
             found.gone.append(event.event_id)
-        elif answer is Answer.HAS_ENTRANTS:
+        elif answer is EventAnswer.HAS_ENTRANTS:
             found.answering.append(event.event_id)
         elif is_confirmed or (is_second and not found.mass):
             found.gone.append(event.event_id)
@@ -76,23 +81,23 @@ def judge(
     return found
 
 
-def ask_for_each(
+def request_each_event(
     session: PartnerSession, race_id: int, events: Sequence[VanishedEvent]
-) -> list[tuple[VanishedEvent, Answer]]:
+) -> list[tuple[VanishedEvent, EventAnswer]]:
     """Request each event alone, as far as MAX_REQUESTS allows. The answers are not stored.
 
     Raises:
         ApiError: when the call budget is used up, or the installation itself is refused.
     """
-    asked = [(event, _ask(session, race_id, event.event_id)) for event in events[:MAX_REQUESTS]]
-    return asked + [(event, Answer.TELLS_NOTHING) for event in events[MAX_REQUESTS:]]
+    asked = [(event, _request_event(session, race_id, event.event_id)) for event in events[:MAX_REQUESTS]]
+    return asked + [(event, EventAnswer.TELLS_NOTHING) for event in events[MAX_REQUESTS:]]
 
 
-def _ask(session: PartnerSession, race_id: int, event_id: int) -> Answer:
+def _request_event(session: PartnerSession, race_id: int, event_id: int) -> EventAnswer:
     try:
         page = session.client.participants_page(race_id, [event_id], after=0, size=1)
     except ApiError as error:
         if error.remedy in (Remedy.WAIT_FOR_BUDGET, Remedy.FAIL_CONFIGURATION):
             raise
-        return Answer.UNKNOWN_EVENT if error.cause is Cause.EVENT_NOT_FOUND else Answer.TELLS_NOTHING
-    return Answer.HAS_ENTRANTS if page.rows else Answer.TELLS_NOTHING
+        return EventAnswer.UNKNOWN_EVENT if error.cause is Cause.EVENT_NOT_FOUND else EventAnswer.TELLS_NOTHING
+    return EventAnswer.HAS_ENTRANTS if page.rows else EventAnswer.TELLS_NOTHING

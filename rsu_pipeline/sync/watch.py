@@ -18,15 +18,15 @@ from psycopg2.extensions import connection as Connection
 from rsu_pipeline import cancellation
 from rsu_pipeline.runsignup.api_errors import ApiError, Cause
 from rsu_pipeline.settings import Settings
-from rsu_pipeline.start_lists.start_list_store import NotBuilt
+from rsu_pipeline.start_lists.start_list_store import RebuildFailed
 from rsu_pipeline.sync import event_refresh, partner_sync, start_list_rebuild
 from rsu_pipeline.sync.clocks import Clock
 from rsu_pipeline.sync.partner_sync import SyncOutcome
-from rsu_pipeline.sync.poll_plan import plan_for_look
+from rsu_pipeline.sync.poll_plan import plan_poll
 from rsu_pipeline.sync.read_plan import Plan
 from rsu_pipeline.sync.session import Clients, CredentialRejected, PartnerSession, partner_session_on
 from rsu_pipeline.sync.silent_races import SilentRaces
-from rsu_pipeline.sync.watch_pace import CALL_SECONDS, WatchedRace, interval, watched
+from rsu_pipeline.sync.watch_pace import CALL_SECONDS, WatchedRace, poll_interval, select_watched_races
 from rsu_pipeline.warehouse import call_ledger, database, events, fleet
 from rsu_pipeline.warehouse.credentials import PartnerError
 from rsu_pipeline.warehouse.secret_box import Sealer, SecretKeyError
@@ -34,13 +34,13 @@ from rsu_pipeline.warehouse.staging import Counts
 
 LISTS_EVERY = 60.0
 """Seconds between two rebuilds of a partner's start lists by its polls."""
-LOOK_FOR_RACES_EVERY = 15.0
+FIND_RACES_SECONDS = 15.0
 """Seconds between two looks at which races are in their window."""
 READ_ELSEWHERE_RETRY_SECONDS = 5.0
 """How soon a race that another sync is reading is polled again. That read may have begun before a bib was set."""
 
 
-def next_look(
+def next_poll(
     races: Sequence[WatchedRace],
     due_at: Mapping[tuple[int, int], float],
     busy: Collection[tuple[int, int]],
@@ -165,13 +165,15 @@ class Watch:
         """A race to look at now, or else how many seconds to wait; neither when no race is in its window."""
         with self._guard:
             now = self._clock()
-            if now - self._races_at >= LOOK_FOR_RACES_EVERY:
+            if now - self._races_at >= FIND_RACES_SECONDS:
                 self._clocks.compare(conn)
                 present = self._clocks.present()
                 found = fleet.races_to_read(conn, present.now, present.also)
                 conn.rollback()
                 shards = self._settings.watch.shards
-                races = watched(found, present.now, self._settings, shard=self._shard, shards=shards, also=present.also)
+                races = select_watched_races(
+                    found, present.now, self._settings, shard=self._shard, shards=shards, also=present.also
+                )
                 self._races = [
                     replace(race, calls_per_poll=self._calls_per_poll.get(race.number, race.calls_per_poll))
                     for race in races
@@ -184,14 +186,14 @@ class Watch:
                 return None, None
             left_out = self._silent.to_leave_out([race.number for race in self._races], self._busy, now)
             races = [race for race in self._races if race.number not in left_out]
-            following = next_look(races, self._due_at, self._busy, now)
+            following = next_poll(races, self._due_at, self._busy, now)
             if following is None:
                 return None, 0.05
             race, due_at = following
             if due_at > now:
                 return None, due_at - now
             self._busy.add(race.number)
-            self._interval = interval(
+            self._interval = poll_interval(
                 self._races,
                 race.call_budget_id,
                 target=self._settings.watch.interval,
@@ -283,7 +285,7 @@ class Watch:
 
     def _poll(self, session: PartnerSession, race: WatchedRace, *, reads_removed: bool) -> SyncOutcome:
         """Read the race. A full read of several pages is made by one worker at a time, so that the others keep polling."""
-        plan = plan_for_look(session, race.race_id, reads_removed=reads_removed)
+        plan = plan_poll(session, race.race_id, reads_removed=reads_removed)
         is_large = not race.is_small and any(read.mode == "full" for read in plan.reads)
         if not is_large:
             return _read(session, plan, reads_removed)
@@ -292,7 +294,7 @@ class Watch:
         session.client.longest_call = float("inf")
         try:
             if not may_read:
-                plan = plan_for_look(session, race.race_id, reads_removed=reads_removed, postpones_full=True)
+                plan = plan_poll(session, race.race_id, reads_removed=reads_removed, postpones_full=True)
             return _read(session, plan, reads_removed)
         finally:
             if may_read:
@@ -307,10 +309,10 @@ class Watch:
         tried_at = self._refreshed_at.get(race.race_id, stored.read_at if stored else None)
         every = dt.timedelta(seconds=self._settings.watch.refresh_seconds)
         stretched = every * max(1.0, self._interval / self._settings.watch.interval)
-        if not event_refresh.is_due(tried_at, now, stretched, race.next_over_at):
+        if not event_refresh.is_refresh_due(tried_at, now, stretched, race.next_over_at):
             return None
         self._refreshed_at[race.race_id] = now
-        return event_refresh.refresh(session, race.race_id)
+        return event_refresh.refresh_race_events(session, race.race_id)
 
     def _rebuild_lists(self, session: PartnerSession, done: PartnerWatched) -> None:
         """Rebuild the partner's start lists for what its polls brought, once in LISTS_EVERY. New bibs do not wait for it: the
@@ -321,8 +323,8 @@ class Watch:
             return
         self._lists_behind.discard(partner_id)
         self._lists_at[partner_id] = now
-        built = start_list_rebuild.rebuild(session)
-        if isinstance(built, NotBuilt):
+        built = start_list_rebuild.rebuild_start_lists(session)
+        if isinstance(built, RebuildFailed):
             self._say(f"{session.key}: start lists could not be built: {built.reason}")
         elif built is not None:
             done.lists_rebuilt = True

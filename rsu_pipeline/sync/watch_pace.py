@@ -36,7 +36,7 @@ class WatchedRace:
         return self.partner_id, self.race_id
 
 
-def watched(
+def select_watched_races(
     races: Sequence[fleet.FleetRace],
     now: dt.datetime,
     settings: Settings,
@@ -75,7 +75,7 @@ def calls_per_poll(is_small: bool, removed_every: int, refreshes_per_poll: float
     return (1.0 if is_small else 1 + 1 / removed_every) + refreshes_per_poll
 
 
-def interval(
+def poll_interval(
     races: Sequence[WatchedRace],
     call_budget_id: int,
     *,

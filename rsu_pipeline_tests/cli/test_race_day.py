@@ -42,7 +42,7 @@ def read(hub: Hub, partner: int) -> None:
     """Sync a partner and rebuild its start lists, as every run does."""
     hub.sync(partner)
     with hub.partner_session(partner) as session:
-        start_list_rebuild.rebuild(session, anyway=True)
+        start_list_rebuild.rebuild_start_lists(session, anyway=True)
 
 
 def entrants(hub: Hub, partner: int) -> list[int]:

@@ -15,7 +15,7 @@ from rsu_pipeline.orchestration.batch import SIDE_BY_SIDE
 from rsu_pipeline.orchestration.lanes import RULES
 from rsu_pipeline.settings import InFlightScope
 from rsu_pipeline.sync import forecast
-from rsu_pipeline.sync.forecast import Budget
+from rsu_pipeline.sync.forecast import BudgetForecast
 from rsu_pipeline.sync.watch_pace import CALL_SECONDS
 from rsu_pipeline.warehouse.call_ledger import LANES
 from rsu_pipeline.warehouse.freshness import EventRead
@@ -46,9 +46,9 @@ def reads(partners: int, races: int, ahead: dt.timedelta) -> list[EventRead]:
 
 
 @cache
-def budget(partners: int, ahead: dt.timedelta) -> Budget:
+def budget(partners: int, ahead: dt.timedelta) -> BudgetForecast:
     """What the next hour needs and may have, as `fleet_health` judges it."""
-    return forecast.budget(forecast.calls_needed(reads(partners, RACES, ahead), NOW, SETTINGS), SETTINGS)
+    return forecast.forecast_budget(forecast.forecast_calls(reads(partners, RACES, ahead), NOW, SETTINGS), SETTINGS)
 
 
 def places(partners: int, ahead: dt.timedelta) -> float:
@@ -111,7 +111,7 @@ def ends() -> str:
     """How much each limit carries."""
     found = paper.ends(RACES, Rules(), cores=CORES)
     limit = SETTINGS.budget.calls_per_hour
-    per_race = forecast.calls_needed(reads(1, 1, NEAR), NOW, SETTINGS)[0].routine - 3600 / SETTINGS.cadence.later
+    per_race = forecast.forecast_calls(reads(1, 1, NEAR), NOW, SETTINGS)[0].routine - 3600 / SETTINGS.cadence.later
     longest = RULES["routine"].max_runtime
     rows = [
         ["calls in flight", "visits, every race more than a day off", f"{carried(FAR):,} partners"],

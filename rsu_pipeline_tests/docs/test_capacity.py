@@ -48,7 +48,7 @@ def test_races_that_were_read_need_no_full_read() -> None:
     reads = capacity.reads(2, 3, dt.timedelta(days=30))
     assert len({read.event_id for read in reads}) == len(reads) == 6
     assert not any(read.needs_full for read in reads)
-    assert len(forecast.calls_needed(reads, capacity.NOW, capacity.SETTINGS)) == 2
+    assert len(forecast.forecast_calls(reads, capacity.NOW, capacity.SETTINGS)) == 2
 
 
 def test_a_page_without_a_place_is_noticed() -> None:

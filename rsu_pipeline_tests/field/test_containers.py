@@ -421,4 +421,4 @@ def test_judge_never_loses_a_race_from_one_answer() -> None:
     for access in ("denied", "not_found"):
         for works in (False, True):
             race = PartnerRace(1, access, now, True, True, True, None)
-            assert losses.judge(race, now, credential_works=works) is None
+            assert losses.judge_loss(race, now, credential_works=works) is None

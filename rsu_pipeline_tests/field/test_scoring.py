@@ -92,7 +92,7 @@ def test_a_bib_on_a_bundles_row_is_shown_in_its_events(field: Field) -> None:
     assert shown == {1010: ("88", "bundle", ""), 1020: ("88", "bundle", ""), 1030: ("88", "registration", "")}
     now = dt.datetime.now(dt.UTC)
     with database.session(field.url, purpose="tests") as conn:
-        (entry,) = start_list_store.entries_of(conn, start_list_store.list_of(conn, 101, now))
+        (entry,) = start_list_store.read_entries(conn, start_list_store.read_start_list(conn, 101, now))
     assert format_bib(entry) == "88 (bundle)"
     assert format_csv([entry]).splitlines()[1].endswith(",1010,bundle")
     # The log is of what RunSignup holds, and there the bib is on one row.

@@ -159,8 +159,8 @@ def test_a_start_list_holds_any_name(taken: Taken) -> None:
     with database.session(taken.hub.url, purpose="tests") as conn:
         now = dt.datetime.fromtimestamp(taken.hub.sandbox.admin.clock(), dt.UTC)
         start_list_store.rebuild(conn, 1, now)
-        found = start_list_store.list_of(conn, event_of(taken.hub), now)
-        entries = {entry.registration_id: entry for entry in start_list_store.entries_of(conn, found)}
+        found = start_list_store.read_start_list(conn, event_of(taken.hub), now)
+        entries = {entry.registration_id: entry for entry in start_list_store.read_entries(conn, found)}
         conn.commit()
     assert len(entries) >= len(taken.numbers)
     for what, name in NAMES.items():
@@ -198,5 +198,5 @@ def test_all_that_looks_at_the_fleet_can_reckon_with_it(taken: Taken) -> None:
         assert len(races) >= len(RACES)
         cadence.due(fleet.partners_to_sync(conn, now), races, now, settings.cadence)
         rules.find_problems(conn, settings, now)
-        watch_pace.watched(races, now, settings)
+        watch_pace.select_watched_races(races, now, settings)
         metrics.build_registry(conn, settings, now)

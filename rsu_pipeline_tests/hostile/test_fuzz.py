@@ -20,7 +20,7 @@ from rsu_pipeline.runsignup.api_errors import ApiError
 from rsu_pipeline.runsignup.payloads import RowUnreadable, decode_race, decode_registration
 from rsu_pipeline.runsignup.transport import Answer
 from rsu_pipeline.sync.race_rows import event_row, race_row
-from rsu_pipeline.sync.registration_rows import staged
+from rsu_pipeline.sync.registration_rows import stage_registration
 from rsu_pipeline_tests.runsignup.tools import CountingLedger, RawServer, client, raw_server
 from runsignup_sandbox.process import SandboxProcess
 
@@ -87,9 +87,9 @@ def read_registrations(body: bytes) -> None:
     for element in envelopes.participants(body):
         for raw in element.rows:
             row = decode_registration(raw, event_id=element.event_id)
-            line, faults = staged(row, 1)
+            line, faults = stage_registration(row, 1)
             row.removed_reason = "removed"
-            removed, _ = staged(row, 1)
+            removed, _ = stage_registration(row, 1)
             assert b"\n" not in line + removed and line.count(b"\t") == removed.count(b"\t")
             assert all(fault.isprintable() and len(fault) < 300 for fault in faults), faults
 

@@ -9,7 +9,7 @@ import pytest
 
 from rsu_pipeline.runsignup.payloads import decode_registration
 from rsu_pipeline.runsignup.transport import MAX_BODY_BYTES
-from rsu_pipeline.sync.registration_rows import staged
+from rsu_pipeline.sync.registration_rows import stage_registration
 from rsu_pipeline_tests.hostile.server import HostileServer
 
 CAP = MAX_BODY_BYTES >> 20
@@ -45,7 +45,7 @@ def test_large_rows_are_not_remembered_beyond_their_page() -> None:
             "giveaway": text,
             "race_fee": text,
         }
-        staged(decode_registration(json.dumps(sent).encode()), 1)
+        stage_registration(decode_registration(json.dumps(sent).encode()), 1)
     held, _ = tracemalloc.get_traced_memory()
     tracemalloc.stop()
     assert held < 4 << 20

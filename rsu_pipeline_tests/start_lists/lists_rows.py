@@ -11,7 +11,7 @@ import psycopg2.extras
 from psycopg2.extensions import connection as Connection
 
 from rsu_pipeline.start_lists import start_list_store
-from rsu_pipeline.start_lists.start_list_store import Built
+from rsu_pipeline.start_lists.start_list_store import RebuildResult
 
 NOW = dt.datetime(2026, 10, 1, 12, 0, tzinfo=dt.UTC)
 START = dt.datetime(2026, 10, 3, 8, 0)
@@ -114,7 +114,7 @@ class Lists:
             number,
         )
 
-    def build(self, now: dt.datetime = NOW) -> Built:
+    def build(self, now: dt.datetime = NOW) -> RebuildResult:
         built = start_list_store.rebuild(self.conn, self.partner, now)
         assert self.is_current(now)
         return built

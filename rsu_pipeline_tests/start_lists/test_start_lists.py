@@ -12,7 +12,7 @@ import pytest
 from hypothesis import strategies as st
 
 from rsu_pipeline.start_lists import start_list_store
-from rsu_pipeline.start_lists.start_list_store import NoStartList, NotBuilt
+from rsu_pipeline.start_lists.start_list_store import NoStartList, RebuildFailed
 from rsu_pipeline.warehouse import database
 from rsu_pipeline_tests.start_lists.lists_rows import NOW, RACE, START, Lists
 
@@ -414,10 +414,10 @@ def test_a_failed_rebuild_leaves_the_callers_work_and_the_old_lists(put: Lists) 
         """
     )
     put.change(number, bib_num="2")
-    assert start_list_store.try_rebuild(put.conn, 1, NOW) == NotBuilt("nobody foresaw this")
+    assert start_list_store.try_rebuild(put.conn, 1, NOW) == RebuildFailed("nobody foresaw this")
     assert put.entries()[number]["bib"] == "1" and not put.is_current()
     put.sql("DROP TRIGGER spoil ON start_list_entries")
-    assert isinstance(start_list_store.try_rebuild(put.conn, 1, NOW), start_list_store.Built)
+    assert isinstance(start_list_store.try_rebuild(put.conn, 1, NOW), start_list_store.RebuildResult)
     assert put.entries()[number]["bib"] == "2"
 
 
@@ -430,7 +430,7 @@ def test_two_rebuilds_of_a_partner_at_once_wait_for_each_other(put: Lists, datab
         cur.execute("SET lock_timeout = '100ms'")
         conn.commit()
         refused = start_list_store.try_rebuild(conn, 1, NOW)
-        assert isinstance(refused, NotBuilt) and "lock timeout" in refused.reason
+        assert isinstance(refused, RebuildFailed) and "lock timeout" in refused.reason
         put.conn.commit()
         assert start_list_store.rebuild(conn, 1, NOW).written == 0
 
@@ -443,9 +443,16 @@ def test_a_list_is_read_in_order_of_bib_and_only_its_problems_where_asked(put: L
     for bib in ("10", "9", "B2", None, "9", "100"):
         put.enter(1, bib)
     put.build()
-    found = start_list_store.list_of(put.conn, 1, NOW)
-    assert [entry.bib for entry in start_list_store.entries_of(put.conn, found)] == ["9", "9", "10", "100", "B2", None]
-    wrong = start_list_store.entries_of(put.conn, found, problems_only=True)
+    found = start_list_store.read_start_list(put.conn, 1, NOW)
+    assert [entry.bib for entry in start_list_store.read_entries(put.conn, found)] == [
+        "9",
+        "9",
+        "10",
+        "100",
+        "B2",
+        None,
+    ]
+    wrong = start_list_store.read_entries(put.conn, found, problems_only=True)
     assert [entry.bib for entry in wrong] == ["9", "9", None]
 
 
@@ -454,12 +461,16 @@ def test_the_hours_before_a_start_are_near(put: Lists) -> None:
     start = (START + HOUR * 4).replace(tzinfo=dt.UTC)
     put.build()
     near = {
-        hours: start_list_store.list_of(put.conn, 1, start + HOUR * hours).near for hours in (-25, -24, -1, 0, 1, 20)
+        hours: start_list_store.read_start_list(put.conn, 1, start + HOUR * hours).near
+        for hours in (-25, -24, -1, 0, 1, 20)
     }
     assert near == {-25: False, -24: True, -1: True, 0: True, 1: False, 20: False}
     # One that is open for weeks is near on its first day only.
     put.sql("UPDATE runsignup_events SET ends_at = starts_at + interval '30 days'")
-    assert [start_list_store.list_of(put.conn, 1, start + HOUR * hours).near for hours in (20, 30)] == [True, False]
+    assert [start_list_store.read_start_list(put.conn, 1, start + HOUR * hours).near for hours in (20, 30)] == [
+        True,
+        False,
+    ]
 
 
 @pytest.mark.parametrize(
@@ -471,7 +482,7 @@ def test_an_event_without_a_list_is_told_with_its_reason(put: Lists, event: int,
     put.event(3, start=START - HOUR * 9000, planned=False)
     put.build()
     with pytest.raises(NoStartList, match=said):
-        start_list_store.list_of(put.conn, event, NOW)
+        start_list_store.read_start_list(put.conn, event, NOW)
 
 
 # Any changes

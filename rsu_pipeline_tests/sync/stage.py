@@ -8,7 +8,7 @@ import psycopg2.extras
 from hypothesis import strategies as st
 
 from rsu_pipeline.runsignup.payloads import Registration, decode_registration
-from rsu_pipeline.sync.registration_rows import staged
+from rsu_pipeline.sync.registration_rows import stage_registration
 from rsu_pipeline.warehouse import database
 from rsu_pipeline.warehouse.staging import COLUMNS, REMOVAL_COLUMNS
 
@@ -31,7 +31,7 @@ class Stage:
 
     def copy(self, *rows: Registration) -> tuple[list[Row], list[list[str]]]:
         """The rows as they come out of the table again, and the faults of each."""
-        lines, faults = zip(*(staged(row, RACE) for row in rows), strict=True)
+        lines, faults = zip(*(stage_registration(row, RACE) for row in rows), strict=True)
         try:
             with self.conn.cursor(cursor_factory=psycopg2.extras.RealDictCursor) as cur:
                 cur.execute("TRUNCATE stage")

@@ -57,7 +57,7 @@ def test_a_credential_is_never_rejected_from_a_sample_of_one(
     refused: list[AccessCandidate], failures: int, readable: int | None
 ) -> None:
     evidence = Evidence(readable, refused, [ApiError(Cause.SERVER, "HTTP 500")] * failures)
-    verdict = access.judge(evidence)
+    verdict = access.judge_credential(evidence)
     telling = [race for race in refused if race.was_readable or race.is_upcoming]
     assert (verdict is Verdict.WORKS) == (readable is not None)
     assert (verdict is Verdict.REJECTED) == (readable is None and len(telling) >= 2 and not failures)
@@ -67,7 +67,7 @@ def test_a_credential_is_never_rejected_from_a_sample_of_one(
 def test_upcoming_races_are_asked_before_past_ones_and_readable_ones_before_unknown(
     candidates: list[AccessCandidate],
 ) -> None:
-    order = access.probe_order(candidates, NOW)
+    order = access.order_candidates(candidates, NOW)
     ranks = [(not race.is_upcoming, not race.was_readable) for race in order]
     assert ranks == sorted(ranks) and sorted(map(repr, order)) == sorted(map(repr, candidates))
 

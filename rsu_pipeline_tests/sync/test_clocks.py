@@ -327,7 +327,7 @@ def test_a_hub_whose_clock_is_behind_misses_no_window(behind: float, which: str)
     readings = Readings(hub, hub if which == "both" else TRUE, TRUE)
     now, *also = (dt.datetime.fromtimestamp(one, dt.UTC) for one in clocks.moments(readings, SKEW))
     near = race(NOW + HOUR, NOW - 10 * dt.timedelta(minutes=1))
-    assert [found.race_id for found in watch_pace.watched([near], now, SETTINGS, also=also)] == [10]
+    assert [found.race_id for found in watch_pace.select_watched_races([near], now, SETTINGS, also=also)] == [10]
     (visit,) = cadence.due([FleetPartner(1, "1-acme", NOW, failed=False)], [near], now, EVERY, also=also)
     assert visit.tier == "window" and visit.race_ids == (10,)
 
@@ -339,9 +339,9 @@ def test_a_hub_whose_clock_is_ahead_does_not_take_a_race_for_over(ahead: float, 
     readings = Readings(hub, hub if which == "both" else TRUE, TRUE)
     now, *also = (dt.datetime.fromtimestamp(one, dt.UTC) for one in clocks.moments(readings, SKEW))
     begun = race(NOW - HOUR, NOW)
-    assert watch_pace.watched([begun], now, SETTINGS, also=also)
+    assert watch_pace.select_watched_races([begun], now, SETTINGS, also=also)
     event = StoredEvent(1, 10, "Run", "5K", NOW - HOUR, NOW + 5 * HOUR, False, False, False, True)
-    (planned,) = read_plan.plan([event], {1: cursor(NOW - HOUR / 2)}, now, also=also).events
+    (planned,) = read_plan.plan_reads([event], {1: cursor(NOW - HOUR / 2)}, now, also=also).events
     assert planned.tier == "window"
 
 
@@ -404,7 +404,7 @@ def test_the_clock_that_is_wrong_is_named(base: float, theirs: float | None, mac
 
 def test_a_read_that_is_dated_in_the_future_is_not_fresh() -> None:
     item = EventRead(1, "1-acme", 1, 10, 1, NOW + 20 * HOUR, None, NOW + 3 * HOUR, NOW - 9 * HOUR, 10, needs_full=False)
-    (found,) = judging.freshness([item], NOW, EVERY)
+    (found,) = judging.measure_freshness([item], NOW, EVERY)
     assert found.is_stale and found.age == 9 * HOUR
-    (found,) = judging.freshness([replace(item, read_at=NOW)], NOW, EVERY)
+    (found,) = judging.measure_freshness([replace(item, read_at=NOW)], NOW, EVERY)
     assert not found.is_stale

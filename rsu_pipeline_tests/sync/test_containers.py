@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from rsu_pipeline.sync import losses, vanished
 from rsu_pipeline.sync import partner_sync as sync
 from rsu_pipeline.sync.session import CredentialRejected
-from rsu_pipeline.sync.vanished import Answer
+from rsu_pipeline.sync.vanished import EventAnswer
 from rsu_pipeline.sync.watch import Watch
 from rsu_pipeline.warehouse import database, freshness, privacy
 from rsu_pipeline.warehouse.containers import PartnerRace
@@ -60,7 +60,7 @@ STATES = st.builds(
 
 @given(STATES, st.booleans())
 def test_a_race_is_lost_by_two_answers_that_agree_and_never_by_a_bad_credential(race: PartnerRace, works: bool) -> None:
-    reason = losses.judge(race, NOW, credential_works=works)
+    reason = losses.judge_loss(race, NOW, credential_works=works)
     agrees = not race.is_listed or (race.since is not None and NOW - race.since >= DAY)
     if race.access == "not_found":
         assert reason == ("race_deleted" if agrees else None)
@@ -70,26 +70,28 @@ def test_a_race_is_lost_by_two_answers_that_agree_and_never_by_a_bad_credential(
 
 
 @given(
-    st.lists(st.tuples(st.sampled_from(Answer), st.none() | st.integers(0, 60)), max_size=12),
+    st.lists(st.tuples(st.sampled_from(EventAnswer), st.none() | st.integers(0, 60)), max_size=12),
     st.integers(0, 20),
     st.booleans(),
 )
 def test_an_event_is_gone_by_two_answers_only(
-    sent: list[tuple[Answer, int | None]], present: int, is_confirmed: bool
+    sent: list[tuple[EventAnswer, int | None]], present: int, is_confirmed: bool
 ) -> None:
     answers = [
         (VanishedEvent(number, None if ago is None else NOW - dt.timedelta(minutes=ago)), answer)
         for number, (answer, ago) in enumerate(sent)
     ]
-    found = vanished.judge(answers, stored=len(sent) + present, share=0.2, now=NOW, is_confirmed=is_confirmed)
+    found = vanished.classify_vanished_events(
+        answers, stored=len(sent) + present, share=0.2, now=NOW, is_confirmed=is_confirmed
+    )
     assert sorted(found.gone + found.answering + found.pending) == list(range(len(sent)))
     for event, answer in answers:
-        if answer is Answer.HAS_ENTRANTS:
+        if answer is EventAnswer.HAS_ENTRANTS:
             assert event.event_id in found.answering
-        elif answer is Answer.TELLS_NOTHING and not is_confirmed:
+        elif answer is EventAnswer.TELLS_NOTHING and not is_confirmed:
             is_second = event.vanished_at is not None and NOW - event.vanished_at >= vanished.CONFIRM_AFTER
             assert (event.event_id in found.gone) == (is_second and not found.mass)
-    untold = sum(answer is Answer.TELLS_NOTHING for answer, _ in sent)
+    untold = sum(answer is EventAnswer.TELLS_NOTHING for answer, _ in sent)
     assert found.mass or untold <= max(vanished.MASS_EVENTS, 0.2 * (len(sent) + present))
 
 

@@ -50,7 +50,7 @@ def event(
 
 
 def overdue(read: EventRead) -> dt.timedelta:
-    (found,) = forecast.freshness([read], NOW, EVERY)
+    (found,) = forecast.measure_freshness([read], NOW, EVERY)
     assert found.is_stale is (found.overdue > dt.timedelta(0)) is (found.share > 1)
     return found.overdue
 
@@ -103,10 +103,10 @@ def test_an_event_that_is_over_is_late_once_its_closing_read_is_and_the_latest_c
         event(2 * HOUR, 9 * HOUR, number=3),
         event(60 * HOUR, HOUR, partner=2, number=4),
     ]
-    found = forecast.freshness(reads, NOW, EVERY)
+    found = forecast.measure_freshness(reads, NOW, EVERY)
     assert [item.read.event_id for item in found] == [3, 2, 4]
-    assert {key: item.read.event_id for key, item in forecast.oldest(found).items()} == {1: 3, 2: 4}
-    assert forecast.shares(found) == {"1-acme": pytest.approx(13.5), "2-acme": pytest.approx(60 / 490)}
+    assert {key: item.read.event_id for key, item in forecast.find_oldest_reads(found).items()} == {1: 3, 2: 4}
+    assert forecast.compute_shares(found) == {"1-acme": pytest.approx(13.5), "2-acme": pytest.approx(60 / 490)}
 
 
 def test_a_virtual_event_is_judged_as_it_is_read_after_its_first_day() -> None:
@@ -121,7 +121,7 @@ SPANS = st.floats(-100, 100).map(lambda hours: dt.timedelta(hours=round(hours, 2
 def test_whoever_waits_longer_is_never_less_late(
     start: dt.timedelta | None, end: dt.timedelta | None, read: dt.timedelta
 ) -> None:
-    found = [forecast.freshness([event(start, wait, end=end)], NOW, EVERY) for wait in (read, read + HOUR)]
+    found = [forecast.measure_freshness([event(start, wait, end=end)], NOW, EVERY) for wait in (read, read + HOUR)]
     assert found[0][0].overdue <= found[1][0].overdue
     # Never red when read within ten minutes.
     assert found[0][0].overdue < dt.timedelta(0) or read > 10 * MINUTE
@@ -131,7 +131,7 @@ def test_whoever_waits_longer_is_never_less_late(
 
 
 def needs(*reads: EventRead, settings: Settings = SETTINGS) -> list[tuple[int, float, float]]:
-    found = forecast.calls_needed(sorted(reads, key=lambda read: (read.partner_id, read.race_id)), NOW, settings)
+    found = forecast.forecast_calls(sorted(reads, key=lambda read: (read.partner_id, read.race_id)), NOW, settings)
     return [(need.partner_id, round(need.routine, 3), round(need.watch, 3)) for need in found]
 
 
@@ -182,28 +182,28 @@ def test_without_a_watch_the_window_is_visited() -> None:
 def test_a_partner_is_short_of_calls_above_the_limit_and_starved_when_visits_alone_are_above_their_share(
     routine: float, watch: float, short: int, starved: int
 ) -> None:
-    found = forecast.budget([forecast.Need(1, "1-acme", 1, routine, watch)], SETTINGS)
+    found = forecast.forecast_budget([forecast.CallForecast(1, "1-acme", 1, routine, watch)], SETTINGS)
     assert (found.limit, len(found.short), len(found.starved)) == (1000, short, starved)
     assert found.is_enough is (short == 0)
 
 
 def test_partners_with_one_api_key_share_its_calls() -> None:
-    apart = [forecast.Need(number, f"{number}-acme", number, 0.0, 600.0) for number in (1, 2)]
-    assert forecast.budget(apart, SETTINGS).most == 600 and forecast.budget(apart, SETTINGS).is_enough
+    apart = [forecast.CallForecast(number, f"{number}-acme", number, 0.0, 600.0) for number in (1, 2)]
+    assert forecast.forecast_budget(apart, SETTINGS).most == 600 and forecast.forecast_budget(apart, SETTINGS).is_enough
     shared = [dataclasses.replace(need, call_budget_id=7) for need in apart]
-    found = forecast.budget(shared, SETTINGS)
+    found = forecast.forecast_budget(shared, SETTINGS)
     assert (found.most, found.short, found.starved) == (1200, shared, [])
     # Neither needs more than its share alone.
     starved = [dataclasses.replace(need, routine=500.0) for need in shared]
-    assert forecast.budget(starved, SETTINGS).starved == starved
+    assert forecast.forecast_budget(starved, SETTINGS).starved == starved
     reads = [event(2 * HOUR, partner=1, budget=7), event(2 * HOUR, partner=2, budget=7)]
-    assert [need.call_budget_id for need in forecast.calls_needed(reads, NOW, SETTINGS)] == [7, 7]
+    assert [need.call_budget_id for need in forecast.forecast_calls(reads, NOW, SETTINGS)] == [7, 7]
 
 
 def test_calls_in_flight_have_to_do_for_the_visits_of_all() -> None:
-    many = [forecast.Need(number, f"{number}-acme", number, 6.0, 200.0) for number in range(1000)]
-    assert forecast.budget(many[:800], SETTINGS).is_enough
-    found = forecast.budget(many, SETTINGS)
+    many = [forecast.CallForecast(number, f"{number}-acme", number, 6.0, 200.0) for number in range(1000)]
+    assert forecast.forecast_budget(many[:800], SETTINGS).is_enough
+    found = forecast.forecast_budget(many, SETTINGS)
     assert (found.short, found.flight_limit, found.is_flight_enough, found.is_enough) == ([], 5142, False, False)
     apart = dataclasses.replace(SETTINGS, budget=BudgetSettings(in_flight_scope="credential"))
-    assert forecast.budget(many, apart).is_enough
+    assert forecast.forecast_budget(many, apart).is_enough

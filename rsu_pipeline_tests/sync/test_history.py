@@ -39,7 +39,7 @@ def test_editions_are_the_events_of_one_weekend_and_old_when_all_of_them_are() -
         return PastEvent(number, edition, NOW - dt.timedelta(days=days))
 
     events = [event(1, 7, 300), event(2, 7, 301), event(3, 5, 700), event(4, 5, 700)]
-    assert [[one.event_id for one in group] for group in history.editions(events)] == [[1, 2], [3, 4]]
+    assert [[one.event_id for one in group] for group in history.group_editions(events)] == [[1, 2], [3, 4]]
     assert not history.is_old(events, NOW) and history.is_old(events[2:], NOW)
     assert not history.is_old([PastEvent(5, 5, None)], NOW)
 

@@ -53,7 +53,7 @@ def details(hub: Hub) -> int:
 def visit(hub: Hub) -> list[str]:
     """Read what is due without a listing, and return the reasons."""
     with hub.partner_session() as session:
-        done = sync.visit(session, race_ids=None, relist=False)
+        done = sync.sync_partner(session, race_ids=None, relist=False)
     assert not done.sync.failures
     return [read.read.reason for read in done.sync.reads]
 
@@ -61,7 +61,7 @@ def visit(hub: Hub) -> list[str]:
 def is_watched(hub: Hub) -> bool:
     now = dt.datetime.fromtimestamp(hub.sandbox.admin.clock(), dt.UTC)
     with database.session(hub.url, purpose="test") as conn:
-        return bool(watch_pace.watched(fleet.races_to_read(conn, now), now, hub.settings))
+        return bool(watch_pace.select_watched_races(fleet.races_to_read(conn, now), now, hub.settings))
 
 
 def test_a_start_that_moves_in_its_window_is_seen_by_the_watch(hub: Hub) -> None:
@@ -162,7 +162,7 @@ def test_a_final_read_goes_on_though_the_events_cannot_be_looked_up(hub: Hub) ->
 def test_events_are_looked_up_every_few_minutes_and_shortly_before_they_are_over(
     refreshed: float | None, over_at: float | None, is_due: bool
 ) -> None:
-    found = event_refresh.is_due(
+    found = event_refresh.is_refresh_due(
         None if refreshed is None else NOW + refreshed * MINUTE,
         NOW,
         5 * MINUTE,
@@ -187,5 +187,5 @@ def test_a_race_brought_forward_to_today_is_watched_after_the_next_listing(make_
     hub.sandbox.admin.move_event(event_of(hub), start_in_hours=2)
     assert not is_watched(hub)
     with hub.partner_session() as session:
-        sync.visit(session, race_ids=[], relist=True)
+        sync.sync_partner(session, race_ids=[], relist=True)
     assert is_watched(hub)

@@ -45,7 +45,7 @@ def race(race_id: int = 1, *, starts_in: float | None = 1.0, hours: float = 6.0,
 
 
 def board(*races: NearRace) -> list[BoardRow]:
-    return race_day_board.board(races, NOW, SETTINGS, call_seconds=0.7)
+    return race_day_board.build_board(races, NOW, SETTINGS, call_seconds=0.7)
 
 
 @pytest.mark.parametrize(

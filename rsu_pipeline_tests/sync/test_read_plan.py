@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rsu_pipeline.sync.read_plan import PlannedRead, plan
+from rsu_pipeline.sync.read_plan import PlannedRead, plan_reads
 from rsu_pipeline.warehouse.cursors import EventCursor
 from rsu_pipeline.warehouse.events import StoredEvent
 
@@ -48,7 +48,7 @@ def cursor(number: int = 1, full: dt.timedelta = HOUR, **more: object) -> EventC
 
 
 def decision(one: StoredEvent, held: EventCursor | None, **options: object) -> tuple[str, str]:
-    made = plan([one], {held.event_id: held} if held else {}, NOW, **options)  # type: ignore[arg-type]
+    made = plan_reads([one], {held.event_id: held} if held else {}, NOW, **options)  # type: ignore[arg-type]
     (item,) = made.events
     return item.mode, item.reason
 
@@ -98,7 +98,7 @@ def test_a_small_race_is_read_in_full_at_every_visit_only_when_set() -> None:
 
 
 def test_a_new_event_in_a_known_race_is_read_in_full_and_the_others_incrementally() -> None:
-    made = plan([event(1), event(2), event(3)], {1: cursor(1), 2: cursor(2)}, NOW)
+    made = plan_reads([event(1), event(2), event(3)], {1: cursor(1), 2: cursor(2)}, NOW)
     assert made.reads == [
         PlannedRead(10, "Race", (3,), "full", "first read"),
         PlannedRead(10, "Race", (1, 2), "incremental", made.events[0].reason, 1001),
@@ -107,21 +107,21 @@ def test_a_new_event_in_a_known_race_is_read_in_full_and_the_others_incrementall
 
 def test_events_that_are_over_and_settled_are_left_out_and_undated_ones_kept() -> None:
     events = [event(1, start=-2 * HOUR), event(2, start=None), event(3, start=-9 * 24 * HOUR)]
-    made = plan(events, {1: cursor(1, full=HOUR / 2)}, NOW)
+    made = plan_reads(events, {1: cursor(1, full=HOUR / 2)}, NOW)
     assert [item.event.event_id for item in made.events] == [2]
 
 
 def test_an_event_that_is_over_is_read_in_full_until_a_read_began_after_it() -> None:
-    made = plan([event(1, start=-2 * HOUR)], {1: cursor(1, full=1.2 * HOUR)}, NOW)
+    made = plan_reads([event(1, start=-2 * HOUR)], {1: cursor(1, full=1.2 * HOUR)}, NOW)
     assert [(read.mode, read.reason) for read in made.reads] == [("full", "final read after it was over")]
 
 
 def test_a_lost_race_is_left_out() -> None:
-    assert [read.race_id for read in plan([event(1, race=1, lost=True), event(2, race=2)], {}, NOW).reads] == [2]
+    assert [read.race_id for read in plan_reads([event(1, race=1, lost=True), event(2, race=2)], {}, NOW).reads] == [2]
 
 
 def test_the_nearest_race_is_read_first_and_undated_ones_last() -> None:
-    made = plan([event(1, race=1, start=None), event(2, race=2), event(3, race=3, start=HOUR)], {}, NOW)
+    made = plan_reads([event(1, race=1, start=None), event(2, race=2), event(3, race=3, start=HOUR)], {}, NOW)
     assert [read.race_id for read in made.reads] == [3, 2, 1]
 
 
@@ -141,7 +141,7 @@ def test_every_future_event_is_read_exactly_once(items: list[tuple[int, int | No
         events.append(event(number, race, None if start is None else start * HOUR))
         if full is not None:
             held[number] = cursor(number, full * HOUR)
-    made = plan(events, held, NOW)
+    made = plan_reads(events, held, NOW)
     read = [event_id for each in made.reads for event_id in each.event_ids]
     assert sorted(read) == sorted(item.event.event_id for item in made.events)
     assert all((each.modified_after is None) == (each.mode == "full") for each in made.reads)
@@ -149,5 +149,5 @@ def test_every_future_event_is_read_exactly_once(items: list[tuple[int, int | No
 
 @pytest.mark.parametrize("name", ["tier", "next_read", "reason", "starts_at", "over_at"])
 def test_the_plan_says_what_it_decided(name: str) -> None:
-    (item,) = plan([event()], {}, NOW).events
+    (item,) = plan_reads([event()], {}, NOW).events
     assert item.row()[name]

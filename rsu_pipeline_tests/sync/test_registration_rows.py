@@ -10,7 +10,7 @@ from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from rsu_pipeline.runsignup.payloads import Registration, decode_registration
-from rsu_pipeline.sync.registration_rows import LONGEST_INDEXED, MONEY
+from rsu_pipeline.sync.registration_rows import MAX_INDEXED_BYTES, MONEY
 from rsu_pipeline_tests.sync.stage import RACE, TEXT, VALUES, Row, Stage, without_nul
 
 BASE: Row = {"registration_id": 91000017, "event_id": 880101, "user": {"first_name": "Ines"}}
@@ -215,8 +215,8 @@ def test_bytes_that_are_not_utf_8_are_replaced_and_named(stage: Stage) -> None:
         ({"last_modified": "9" * 5000}, "last_modified_epoch", "last_modified"),
         ({"last_modified": "2026-10-33 17:20:11"}, "last_modified_epoch", "last_modified"),
         ({"last_modified": "-3"}, "last_modified_epoch", "last_modified"),
-        ({"user": {"email": "a" * (LONGEST_INDEXED + 1)}}, "email", "email"),
-        ({"bib_num": "1" * (LONGEST_INDEXED + 1)}, "bib_num", "bib_num"),
+        ({"user": {"email": "a" * (MAX_INDEXED_BYTES + 1)}}, "email", "email"),
+        ({"bib_num": "1" * (MAX_INDEXED_BYTES + 1)}, "bib_num", "bib_num"),
         ({"user": {"address": "4 Elm Ct"}}, "address", "user.address"),
     ],
 )
@@ -240,7 +240,7 @@ def test_no_index_refuses_what_is_staged(stage: Stage, member: str, most: str, d
     text = "".join(chr(0x10000 + (number * 7919 + ord(most[0])) % 50_000) for number in range(size))
     sent = BASE | ({"user": {"email": text}} if member == "email" else {"bib_num": text})
     got, faults = stage.one(sent)
-    fits = len(text.encode()) <= LONGEST_INDEXED
+    fits = len(text.encode()) <= MAX_INDEXED_BYTES
     assert got[member] == (text if fits else None)
     assert bool(faults) != fits
 

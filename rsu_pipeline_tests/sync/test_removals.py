@@ -10,7 +10,7 @@ import pytest
 
 from rsu_pipeline.runsignup.payloads import decode_registration
 from rsu_pipeline.sync import listing
-from rsu_pipeline.sync.registration_rows import staged
+from rsu_pipeline.sync.registration_rows import stage_registration
 from rsu_pipeline.warehouse import database, participants
 from rsu_pipeline.warehouse.staging import Source
 from rsu_pipeline_tests.hub import Hub
@@ -268,8 +268,8 @@ def test_a_registration_first_seen_removed_that_comes_back_with_another_bib_repl
     gone = decode_registration(json.dumps(row | {"bib_num": 12, "removed_reason": "cleared"}).encode())
     back = decode_registration(json.dumps(row | {"bib_num": 15, "last_modified": 1_790_000_050}).encode())
     with database.session(hub.url, purpose="tests") as conn:
-        participants.merge_removed(conn, [staged(gone, held["race_id"])[0] + NO_DIGEST], source)
-        participants.merge_active(conn, [staged(back, held["race_id"])[0] + NO_DIGEST], source, full=False)
+        participants.merge_removed(conn, [stage_registration(gone, held["race_id"])[0] + NO_DIGEST], source)
+        participants.merge_active(conn, [stage_registration(back, held["race_id"])[0] + NO_DIGEST], source, full=False)
         conn.commit()
     log = hub.rows("SELECT old_bib, new_bib FROM runsignup_bib_changes WHERE registration_id = 999999999")
     assert [(change["old_bib"], change["new_bib"]) for change in log] == [("12", "15")]

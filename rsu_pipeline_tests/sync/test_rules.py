@@ -6,7 +6,7 @@ import json
 from typing import Any
 
 from rsu_pipeline.runsignup.payloads import decode_registration
-from rsu_pipeline.sync.registration_rows import RULES, digest, staged
+from rsu_pipeline.sync.registration_rows import RULES, digest, stage_registration
 
 # Each member in the forms that are read in ways of their own.
 MEMBERS: dict[str, list[Any]] = {
@@ -53,7 +53,7 @@ def rows() -> list[bytes]:
 def test_the_name_of_the_rules_changes_with_what_they_make() -> None:
     made = hashlib.sha256()
     for raw in rows():
-        line, faults = staged(decode_registration(raw), 190001)
+        line, faults = stage_registration(decode_registration(raw), 190001)
         made.update(b"%b\n%d\n" % (line, bool(faults)))
     assert made.hexdigest() == KNOWN[RULES], "staged makes something else of these rows: give RULES its next name"
 

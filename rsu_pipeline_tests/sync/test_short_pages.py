@@ -107,11 +107,11 @@ def test_what_a_longer_page_showed_is_forgotten_once_a_short_page_is_followed_by
     hub, event_id = two_races(make_hub, 400)
     with hub.partner_session() as session:
         for _ in range(2):
-            assert not sync.visit(session, race_ids=None, relist=True).sync.failures
+            assert not sync.sync_partner(session, race_ids=None, relist=True).sync.failures
         hub.sandbox.admin.switch(most_rows={"participants": 3})
         hub.sandbox.admin.register(event_id, count=2)
         for _ in range(2):
-            assert not sync.visit(session, race_ids=None, relist=True).sync.failures
+            assert not sync.sync_partner(session, race_ids=None, relist=True).sync.failures
     hub.assert_equal()
 
 
@@ -143,8 +143,8 @@ def test_a_race_behind_a_limit_that_is_just_as_long_as_the_listing_is_found_by_t
     hub.sandbox.admin.edit_race(race_id, {"name": "ZZZ"})
     hub.sandbox.admin.register(event_id, count=2)
     with hub.partner_session() as session:
-        visited = sync.visit(session, race_ids=[], relist=True)
+        visited = sync.sync_partner(session, race_ids=[], relist=True)
         assert visited.events and visited.events.races == 2, "a visit in between expects what was listed"
-        visited = sync.visit(session, race_ids=None, relist=True)
+        visited = sync.sync_partner(session, race_ids=None, relist=True)
         assert visited.events and visited.events.races == 3
     hub.assert_equal()

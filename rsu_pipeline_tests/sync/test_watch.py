@@ -34,14 +34,16 @@ def races(*partners: int, is_small: bool = False) -> list[WatchedRace]:
 
 
 def interval(fleet: list[WatchedRace], calls_per_hour: int = 1000, target: float = 20, in_flight: int = 2) -> float:
-    return watch_pace.interval(fleet, 1, target=target, calls_per_hour=calls_per_hour, in_flight=in_flight)
+    return watch_pace.poll_interval(fleet, 1, target=target, calls_per_hour=calls_per_hour, in_flight=in_flight)
 
 
 def test_thirteen_partners_with_three_races_each_are_looked_at_within_thirty_seconds() -> None:
     fleet = [number for number in range(1, 14) for _ in range(3)]
     assert interval(races(*fleet, is_small=True)) <= 30
     # Large ones too, but for the slowest calls that were ever seen.
-    assert watch_pace.interval(races(*fleet), 1, target=20, calls_per_hour=1000, in_flight=2, call_seconds=1.2) <= 30
+    assert (
+        watch_pace.poll_interval(races(*fleet), 1, target=20, calls_per_hour=1000, in_flight=2, call_seconds=1.2) <= 30
+    )
 
 
 def test_a_single_race_is_looked_at_at_the_target() -> None:
@@ -83,7 +85,7 @@ def test_partners_with_one_api_key_are_in_one_shard() -> None:
         for partner, budget in ((1, 7), (2, 7), (3, 8), (4, -4))
     ]
     found = [
-        {race.partner_id for race in watch_pace.watched(fleet, now, SETTINGS, shard=shard, shards=2)}
+        {race.partner_id for race in watch_pace.select_watched_races(fleet, now, SETTINGS, shard=shard, shards=2)}
         for shard in range(2)
     ]
     assert found == [{3, 4}, {1, 2}]
@@ -95,7 +97,7 @@ def test_the_race_due_first_is_next_and_one_being_polled_never(partners: list[in
     due_at = {(race.partner_id, race.race_id): data.draw(st.floats(0, 100)) for race in fleet}
     busy = data.draw(st.sets(st.sampled_from(sorted(due_at))))
     now = data.draw(st.floats(0, 100))
-    found = watch.next_look(fleet, due_at, busy, now)
+    found = watch.next_poll(fleet, due_at, busy, now)
     free = [race for race in fleet if race.number not in busy]
     if not free:
         assert found is None
@@ -115,7 +117,7 @@ def test_every_partner_is_in_exactly_one_shard(make_hub: MakeHub) -> None:
     found = [
         race.partner_id
         for shard in range(4)
-        for race in watch_pace.watched(fleet, now, SETTINGS, shard=shard, shards=4)
+        for race in watch_pace.select_watched_races(fleet, now, SETTINGS, shard=shard, shards=4)
     ]
     assert sorted(found) == list(range(1, 30))
 

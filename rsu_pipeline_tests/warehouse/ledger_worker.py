@@ -61,7 +61,7 @@ def call(order: dict[str, Any], ledger: call_ledger.Ledger) -> dict[str, Any]:
     sealer = Sealer(settings.secret_keys, source="RSU_SECRET_KEY")
     with database.session(order["url"], purpose="ledger worker") as conn:
         credential = credentials.open_credential(conn, sealer, order["partner"])
-    client = session.client_for(settings, credential, ledger)
+    client = session.build_client(settings, credential, ledger)
     races = sum(len(client.races_page(1).races) for _ in range(order["calls"]))
     client.close()
     return {"calls": ledger.calls, "races": races}

@@ -52,10 +52,10 @@ def fleet_health(warehouse: WarehouseResource) -> dg.MaterializeResult[None]:
         bibs = freshness.bibs_by_hour(conn, now)
         downtimes = downtime.find_downtimes(conn, now, settings.cadence)
         standstills = rules.find_standstills(conn, settings, clocks.utc_now())
-    fresh = judging.freshness(reads, now, settings.cadence)
-    budget = judging.budget(judging.calls_needed(reads, now, settings), settings)
-    worst = judging.oldest(fresh)
-    pictures = fleet_plots.fleet_plots(judging.shares(fresh), bibs, now)
+    fresh = judging.measure_freshness(reads, now, settings.cadence)
+    budget = judging.forecast_budget(judging.forecast_calls(reads, now, settings), settings)
+    worst = judging.find_oldest_reads(fresh)
+    pictures = fleet_plots.fleet_plots(judging.compute_shares(fresh), bibs, now)
     return dg.MaterializeResult(
         metadata={
             **_numbers(partners, fresh, budget, settings),
@@ -73,7 +73,7 @@ def fleet_health(warehouse: WarehouseResource) -> dg.MaterializeResult[None]:
 
 
 def _numbers(
-    partners: Sequence[PartnerHealth], fresh: Sequence[Freshness], budget: judging.Budget, settings: Settings
+    partners: Sequence[PartnerHealth], fresh: Sequence[Freshness], budget: judging.BudgetForecast, settings: Settings
 ) -> dict[str, dg.MetadataValue]:
     """Return numbers under fixed names, so that plots over time have no gaps."""
     synced = [item for item in partners if item.is_synced]

@@ -55,7 +55,7 @@ def participant_history(
     config = read_config(HistoryConfig, context.op_execution_context.op_config)
     with expected_errors_as_failures(), runsignup.partner_session_of_run(warehouse, context) as session:
         _request(context, session, config)
-        with start_list_rebuild.rebuilt_on_failure(session):
+        with start_list_rebuild.start_lists_rebuilt_on_failure(session):
             done = history.run_slice(session, installation.current().settings.history.slice_seconds)
         progress = backfill_progress.progress(session.conn, session.partner_id, session.now())
         # An event that ended less than two days ago is past and has a list.

@@ -9,7 +9,7 @@ from rsu_pipeline.orchestration.partitions import timing_partner
 from rsu_pipeline.orchestration.resources import RunSignupResource, WarehouseResource
 from rsu_pipeline.orchestration.run_config import NO_CONFIG, Number, fields_of, read_config
 from rsu_pipeline.orchestration.table_metadata import OPERATORS, table_metadata
-from rsu_pipeline.start_lists.start_list_store import NotBuilt
+from rsu_pipeline.start_lists.start_list_store import RebuildFailed
 from rsu_pipeline.sync import listing, start_list_rebuild
 from rsu_pipeline.sync import partner_sync as sync
 from rsu_pipeline.sync.session import PartnerSession
@@ -106,7 +106,7 @@ def participants(
     with (
         expected_errors_as_failures(),
         runsignup.partner_session_of_run(warehouse, context) as session,
-        start_list_rebuild.rebuilt_on_failure(session),
+        start_list_rebuild.start_lists_rebuilt_on_failure(session),
     ):
         plan = sync.make_plan(
             session,
@@ -133,8 +133,8 @@ def _will_run(context: dg.AssetExecutionContext, asset: str) -> bool:
 
 def rebuild_lists(context: dg.AssetExecutionContext, session: PartnerSession) -> str:
     """Rebuild the partner's start lists and report them to their asset. Return the reason if that failed, for the run's failure."""
-    built = start_list_rebuild.rebuild(session)
-    if isinstance(built, NotBuilt):
+    built = start_list_rebuild.rebuild_start_lists(session)
+    if isinstance(built, RebuildFailed):
         return f"its start lists could not be built: {built.reason}"
     if built is not None:
         metadata = run_metadata.start_lists_metadata(session.conn, session.partner_id, built, session.now())

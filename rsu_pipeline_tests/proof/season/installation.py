@@ -19,7 +19,7 @@ from rsu_pipeline.sync.clocks import Clock, Present
 from rsu_pipeline.sync.partner_sync import SyncOutcome
 from rsu_pipeline.sync.session import Clients, CredentialRejected, PartnerSession, partner_session_on
 from rsu_pipeline.sync.watch import Watch
-from rsu_pipeline.sync.watch_pace import watched
+from rsu_pipeline.sync.watch_pace import select_watched_races
 from rsu_pipeline.warehouse import backfill_state as requests
 from rsu_pipeline.warehouse import call_ledger, cursors, database, fleet
 from rsu_pipeline.warehouse.credentials import PartnerError
@@ -91,7 +91,7 @@ class Installation:
         with self._control() as conn:
             present = self._present(conn)
             races = fleet.races_to_read(conn, present.now, present.also)
-            if not watched(races, present.now, self._settings, also=present.also):
+            if not select_watched_races(races, present.now, self._settings, also=present.also):
                 return
         Watch(
             self._hub.url,
@@ -154,7 +154,7 @@ class Installation:
 
     def _visit(self, key: str, *, race_ids: Sequence[int] | None, relist: bool) -> None:
         with suppress(*FORESEEN), self._partner_session(key) as session:
-            sync.visit(session, race_ids=race_ids, relist=relist)
+            sync.sync_partner(session, race_ids=race_ids, relist=relist)
 
     @contextmanager
     def _control(self) -> Iterator[Connection]:

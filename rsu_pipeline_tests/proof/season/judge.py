@@ -175,7 +175,7 @@ def assert_no_check_is_red(world: World) -> None:
         # A partner whose every race refuses has a wrong key by all evidence.
         readable = [race for race in world.races(item.partner_id) if race["race_id"] not in world.unreadable]
         assert item.credential in ("works", "untried") or not readable, f"a credential is called refused: {item}"
-    fresh = judging.freshness(freshness.event_reads(conn, now), now, world.hub.settings.cadence)
+    fresh = judging.measure_freshness(freshness.event_reads(conn, now), now, world.hub.settings.cadence)
     conn.rollback()
     excused = world.unreadable.keys() | world.refused_events.keys()
     stale = [item for item in fresh if item.is_stale and not excused & {item.read.race_id, item.read.event_id}]

@@ -32,7 +32,9 @@ Mutant = Callable[[pytest.MonkeyPatch], None]
 
 def one_refusal_rejects_the_credential(monkeypatch: pytest.MonkeyPatch) -> None:
     """Code 7 from one race stops the whole partner."""
-    monkeypatch.setattr(access, "judge", lambda evidence: Verdict.REJECTED if evidence.refused else Verdict.WORKS)
+    monkeypatch.setattr(
+        access, "judge_credential", lambda evidence: Verdict.REJECTED if evidence.refused else Verdict.WORKS
+    )
     monkeypatch.setattr(access, "find_readable_race", lambda session, candidates: Evidence())
     monkeypatch.setattr(access, "_is_verified_recently", lambda session: False)
 
@@ -92,7 +94,7 @@ def a_detail_without_events_is_believed(monkeypatch: pytest.MonkeyPatch) -> None
     def broken(answers: Any, **options: Any) -> Findings:
         return Findings(gone=[event.event_id for event, _ in answers])
 
-    monkeypatch.setattr(vanished, "judge", broken)
+    monkeypatch.setattr(vanished, "classify_vanished_events", broken)
 
 
 def rows_stay_when_their_race_is_gone(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -125,12 +127,12 @@ def an_erased_person_comes_back(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def one_refused_event_stops_its_race(monkeypatch: pytest.MonkeyPatch) -> None:
     """A request that RunSignup refuses for one of its events is not repeated without it."""
-    monkeypatch.setattr(partner_sync, "split", lambda result, error: [])
+    monkeypatch.setattr(partner_sync, "split_read", lambda result, error: [])
 
 
 def a_moved_start_is_seen_at_the_next_listing(monkeypatch: pytest.MonkeyPatch) -> None:
     """The watch polls a race without looking its events up again."""
-    monkeypatch.setattr(event_refresh, "is_due", lambda *times: False)
+    monkeypatch.setattr(event_refresh, "is_refresh_due", lambda *times: False)
 
 
 def small_races_are_read_incrementally(monkeypatch: pytest.MonkeyPatch) -> None:
