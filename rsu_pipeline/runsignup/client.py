@@ -18,7 +18,7 @@ from rsu_pipeline.runsignup import envelopes, transport
 from rsu_pipeline.runsignup.api_errors import ApiError, Cause, Remedy, cause_of_code
 from rsu_pipeline.runsignup.paging import TEMPLATE_REGISTRATION_ID, NextPage, PageLengths, next_page
 from rsu_pipeline.runsignup.payloads import Race, Registration, RowUnreadable, decode_race, decode_registration
-from rsu_pipeline.runsignup.transport import Answer
+from rsu_pipeline.runsignup.transport import Response
 
 RACES_PAGE_SIZE = 1000
 """RunSignup's maximum for `/races`."""
@@ -28,10 +28,10 @@ EARLIEST_START = "1990-01-01"
 """Sent as `start_date`, because `/races` hides past races without it."""
 MAX_LISTING_BYTES = 4 * transport.MAX_BODY_BYTES
 """Bytes of all pages of a listing of races together."""
-MOST_ROWS = 10_000
+MAX_ROWS_PER_EVENT = 10_000
 """Rows of one response, for each requested event. RunSignup's pages have at most 2,500, of all events or of each."""
 MAX_RETRY_AFTER = 60.0
-LONGEST_DETAIL = 300
+MAX_DETAIL_CHARS = 300
 # A second failure of these kinds is not transient.
 _ATTEMPTS_BY_CAUSE = {Cause.NOT_JSON: 2, Cause.UNSPECIFIED: 2}
 
@@ -78,7 +78,7 @@ class Page:
 
     `server_time` is the response's `Date` in Unix seconds. `is_longest` means that none of the latest pages of this feed had
     more rows in this client, so nothing shows that the server returns more than this at a time. `date`, `elapsed` and
-    `seconds` are as in `transport.Answer`.
+    `seconds` are as in `transport.Response`.
     """
 
     rows: list[Registration]
@@ -126,7 +126,7 @@ class Client:
         sleep: Callable[[float], None] = cancellation.sleep,
         hear: Callable[[int | None, float], None] = lambda date, elapsed: None,
     ) -> None:
-        """Make a client. `hear` receives the clock of every usable response: its `date` and `elapsed`, see `transport.Answer`."""
+        """Make a client. `hear` receives the clock of every usable response: its `date` and `elapsed`, see `transport.Response`."""
         self._ledger = ledger
         self._hear = hear
         self._base_url = base_url
@@ -176,7 +176,7 @@ class Client:
             "sort": "name ASC",
         }
         raw_races, answer = self._call("races", "/races", params, None, envelopes.races)
-        if len(raw_races) > MOST_ROWS:
+        if len(raw_races) > MAX_ROWS_PER_EVENT:
             raise ApiError(Cause.UNKNOWN_SHAPE, f"{len(raw_races):,} races on one page", where="races")
         races: list[Race] = []
         unreadable: list[UnreadableRow] = []
@@ -260,7 +260,7 @@ class Client:
         if modified_after is not None:
             params["modified_after_timestamp"] = str(int(modified_after))
         elements, answer = self._call(feed, f"/race/{race_id}/{feed}", params, race_id, envelopes.participants)
-        sent, most = _count(elements), MOST_ROWS * len(event_ids)
+        sent, most = _count(elements), MAX_ROWS_PER_EVENT * len(event_ids)
         if sent > most:
             raise ApiError(
                 Cause.UNKNOWN_SHAPE, f"{sent:,} rows where {size:,} were requested", where=f"{feed} of race {race_id}"
@@ -306,7 +306,7 @@ class Client:
         params: Mapping[str, str],
         race_id: int | None,
         parse: Callable[[bytes], Any],
-    ) -> tuple[Any, Answer]:
+    ) -> tuple[Any, Response]:
         """Return the parsed response, after as many attempts as its failures justify."""
         retrying = tenacity.Retrying(
             retry=tenacity.retry_if_exception(lambda error: isinstance(error, ApiError) and _transient(error)),
@@ -319,7 +319,7 @@ class Client:
 
     def _attempt(
         self, endpoint: str, path: str, params: Mapping[str, str], race_id: int | None, parse: Callable[[bytes], Any]
-    ) -> tuple[Any, Answer]:
+    ) -> tuple[Any, Response]:
         where = endpoint if race_id is None else f"{endpoint} of race {race_id}"
         cancellation.check()
         grant = self._ledger.take(endpoint=endpoint, race_id=race_id)
@@ -358,7 +358,7 @@ class Client:
         # Replaced and cut only now: half a secret would not be found.
         return ApiError(
             error.cause,
-            sanitize_for_display(detail, LONGEST_DETAIL),
+            sanitize_for_display(detail, MAX_DETAIL_CHARS),
             where=where,
             code=error.code,
             retry_after=error.retry_after,
@@ -378,16 +378,16 @@ class Client:
         return max(min(asked, MAX_RETRY_AFTER), self._wait(state))
 
 
-def _parse(answer: Answer, parse: Callable[[bytes], Any]) -> Any:
+def _parse(answer: Response, parse: Callable[[bytes], Any]) -> Any:
     if 300 <= answer.status < 400:
         raise ApiError(Cause.REDIRECT, f"HTTP {answer.status}; credentials are not sent on, check RSU_API_BASE_URL")
-    body = envelopes.without_mark(answer.body)
+    body = envelopes.strip_byte_order_mark(answer.body)
     try:
         envelopes.refuse_too_many_members(body)
         if answer.status == 200:
             return parse(body)
         # An error object is more specific than its status.
-        raise envelopes.error_in(body) or ApiError(_cause_of_status(answer.status), f"HTTP {answer.status}")
+        raise envelopes.find_error(body) or ApiError(_cause_of_status(answer.status), f"HTTP {answer.status}")
     except ApiError as error:
         error.retry_after = answer.retry_after
         raise

@@ -13,11 +13,11 @@ from msgspec import Raw
 
 from rsu_pipeline.runsignup.api_errors import ApiError, Cause, cause_of_code
 from rsu_pipeline.runsignup.payloads import Rows
-from rsu_pipeline.runsignup.text_repair import mended, without_halves
+from rsu_pipeline.runsignup.text_repair import repair_json, replace_lone_surrogates
 
 T = TypeVar("T")
 
-MOST_MEMBERS = 2_000_000
+MAX_MEMBERS = 2_000_000
 """Members of all objects and arrays of a response together. A page of 2,500 registrations has about 150,000.
 
 Each is an object in memory, many times its size in the response.
@@ -76,7 +76,7 @@ def participants(body: bytes) -> list[EventRows]:
             body = b"[" + body + b"]"
     elif start != b"[":
         raise _not_json(body)
-    whole = without_halves(body)
+    whole = replace_lone_surrogates(body)
     found = []
     for element in _listed(_decoded(_elements, whole)):
         outer, inner = _listed(element.participants), _listed(element.event.participants)
@@ -95,7 +95,7 @@ def races(body: bytes) -> list[bytes]:
         if members:
             raise ApiError(Cause.UNKNOWN_SHAPE, "no member 'races'")
         return []
-    whole = without_halves(body)
+    whole = replace_lone_surrogates(body)
     rows = _listed(_decoded(_race_rows, bytes(members["races"])))
     return [_as_sent(bytes(row.race), whole, body) for row in rows]
 
@@ -105,7 +105,7 @@ def race(body: bytes) -> bytes:
     members = _members(body)
     if "race" not in members:
         raise ApiError(Cause.UNKNOWN_SHAPE, "no member 'race'")
-    return _as_sent(bytes(members["race"]), without_halves(body), body)
+    return _as_sent(bytes(members["race"]), replace_lone_surrogates(body), body)
 
 
 def _listed(items: list[T] | dict[int, T] | None) -> list[T]:
@@ -123,7 +123,7 @@ def _has_numeric_keys(members: dict[str, Raw]) -> bool:
     return bool(members) and all(name.isascii() and name.isdigit() for name in members)
 
 
-def without_mark(body: bytes) -> bytes:
+def strip_byte_order_mark(body: bytes) -> bytes:
     """Return a body without the byte order marks before it. PHP sends one for each file that has one."""
     return _MARK.sub(b"", body, count=1)
 
@@ -135,15 +135,15 @@ def refuse_too_many_members(body: bytes) -> None:
         ApiError: it has too many members.
     """
     commas = body.count(b",")
-    if commas <= MOST_MEMBERS:
+    if commas <= MAX_MEMBERS:
         return
     # Commas separate members, except those in strings, which are searched only if it matters.
     commas -= sum(body.count(b",", match.start(), match.end()) for match in _STRING.finditer(body))
-    if commas > MOST_MEMBERS:
-        raise ApiError(Cause.UNKNOWN_SHAPE, f"more than {MOST_MEMBERS:,} members in one answer")
+    if commas > MAX_MEMBERS:
+        raise ApiError(Cause.UNKNOWN_SHAPE, f"more than {MAX_MEMBERS:,} members in one answer")
 
 
-def error_in(body: bytes) -> ApiError | None:
+def find_error(body: bytes) -> ApiError | None:
     """Return the ApiError of an error object, or None if the body is anything else."""
     if body.lstrip()[:1] != b"{":
         return None
@@ -179,11 +179,11 @@ def _members(body: bytes) -> dict[str, Raw]:
         raise ApiError(Cause.UNKNOWN_SHAPE, "an array where an object belongs")
     if start != b"{":
         raise _not_json(body)
-    members = _decoded(_object, without_halves(body))
+    members = _decoded(_object, replace_lone_surrogates(body))
     if "error" not in members or (len(members) > 1 and bytes(members["error"]) in _NO_ERROR):
         return members
     try:
-        text, _ = mended(bytes(members["error"]))
+        text, _ = repair_json(bytes(members["error"]))
         error = _error.decode(text)
         message = " ".join(str(error.error_msg or "no message").split())
     except (msgspec.DecodeError, RecursionError):

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-LONGEST_EVENT_LIST = 6000
+MAX_EVENT_LIST_CHARS = 6000
 """Characters of `event_id` in one call's address. Servers refuse addresses of about 8,000."""
 
 
@@ -13,7 +13,7 @@ def split_by_address(event_ids: Sequence[int]) -> list[tuple[int, ...]]:
     for event_id in event_ids:
         # In the address a comma is three characters.
         added = len(str(event_id)) + 3
-        if parts and length + added <= LONGEST_EVENT_LIST:
+        if parts and length + added <= MAX_EVENT_LIST_CHARS:
             parts[-1].append(event_id)
         else:
             parts.append([event_id])

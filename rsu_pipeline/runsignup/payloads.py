@@ -15,10 +15,10 @@ import msgspec
 from msgspec import UNSET, Raw, UnsetType
 
 from rsu_pipeline.runsignup.paging import TEMPLATE_REGISTRATION_ID
-from rsu_pipeline.runsignup.text_repair import mended
+from rsu_pipeline.runsignup.text_repair import repair_json
 from rsu_pipeline.runsignup.values import plain
 
-DEEPEST = 200
+MAX_NESTING = 200
 """Levels of nesting that a row may have. Decoders, encoders and PostgreSQL each give up at depths of their own."""
 
 Text = str | int | float | bool | None
@@ -257,8 +257,8 @@ def members_of(raw: bytes) -> dict[str, bytes]:
 
 def _decode(decoder: "msgspec.json.Decoder[T]", kind: type[T], raw: bytes, *, identity: str, essential: str = "") -> T:
     what = kind.__name__.lower()
-    if _depth(raw) > DEEPEST:
-        raise RowUnreadable(f"{what} is nested deeper than {DEEPEST} levels")
+    if _depth(raw) > MAX_NESTING:
+        raise RowUnreadable(f"{what} is nested deeper than {MAX_NESTING} levels")
     faults: list[str] = []
     try:
         # msgspec checks only the text that it keeps, PostgreSQL checks all of it.
@@ -266,7 +266,7 @@ def _decode(decoder: "msgspec.json.Decoder[T]", kind: type[T], raw: bytes, *, id
         decoded = decoder.decode(raw)
     except (msgspec.DecodeError, UnicodeDecodeError):
         # The fast path reports only the first fault. The slow one reads field by field and keeps the rest.
-        raw, faults = mended(raw)
+        raw, faults = repair_json(raw)
         try:
             decoded = cast(T, _salvage(kind, raw, faults, identity=identity, essential=essential))
         except RowUnreadable as error:
@@ -328,7 +328,7 @@ def _members(kind: type[Any]) -> Sequence[tuple[str, Any]]:
 def _depth(raw: bytes) -> int:
     """Return the levels of nesting, exact only where it matters: a row cannot be deeper than it has opening brackets."""
     opened = raw.count(b"[") + raw.count(b"{")
-    if opened <= DEEPEST:
+    if opened <= MAX_NESTING:
         return opened
     depth = deepest = 0
     for match in _BRACKET.finditer(raw):

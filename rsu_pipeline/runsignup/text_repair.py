@@ -15,7 +15,7 @@ _ONE_LENGTH = len(rb"\u0000")
 _BACKSLASH = ord("\\")
 
 
-def without_halves(json: bytes) -> bytes:
+def replace_lone_surrogates(json: bytes) -> bytes:
     """Return `json` with U+FFFD for each lone half of a surrogate pair. The length stays the same."""
     if rb"\ud" not in json and rb"\uD" not in json:
         return json
@@ -55,7 +55,7 @@ def _is_escaped(json: bytes, place: int) -> bool:
     return (place - first) % 2 == 1
 
 
-def mended(json: bytes) -> tuple[bytes, list[str]]:
+def repair_json(json: bytes) -> tuple[bytes, list[str]]:
     """Return `json` as valid text, and what had to be replaced."""
     faults = []
     try:
@@ -63,7 +63,7 @@ def mended(json: bytes) -> tuple[bytes, list[str]]:
     except UnicodeDecodeError:
         json = json.decode("utf-8", "replace").encode()
         faults.append("bytes that are not UTF-8 were replaced")
-    whole = without_halves(json)
+    whole = replace_lone_surrogates(json)
     if whole != json:
         faults.append("half of a surrogate pair was replaced")
     return whole, faults

@@ -39,7 +39,7 @@ MAX_BODY_BYTES = 64 * 1024 * 1024
 """Bytes of one response, unpacked. 2,500 registrations are about 4 MB."""
 SENSIBLE_DATES = range(1_262_304_000, 4_102_444_800)
 """Unix seconds from 2010, when RunSignup began, until 2100. A `Date` outside is not credible."""
-FURTHEST_AHEAD = 10 * 365 * 86400
+MAX_CLOCK_SKEW_SECONDS = 10 * 365 * 86400
 """Seconds that a server's clock may be ahead of this machine's. A simulated RunSignup may be months ahead."""
 MAX_AGE_DIGITS = 6
 """Digits of an `Age` header in seconds. A response cached for more than eleven days does not show a clock."""
@@ -47,7 +47,7 @@ _CHUNK = 256 * 1024
 
 
 @dataclass(frozen=True)
-class Answer:
+class Response:
     """A complete response.
 
     `server_time` is its `Date` in Unix seconds, or this machine's clock without one. `retry_after` is the seconds it asks to
@@ -204,7 +204,9 @@ class Session(requests.Session):
         return None
 
 
-def fetch(session: Session, url: str, params: Mapping[str, str], timeouts: tuple[float, float], total: float) -> Answer:
+def fetch(
+    session: Session, url: str, params: Mapping[str, str], timeouts: tuple[float, float], total: float
+) -> Response:
     """Return the response to one GET, within `timeouts` for the connection and for each wait, and `total` seconds altogether.
 
     Raises:
@@ -226,7 +228,7 @@ def fetch(session: Session, url: str, params: Mapping[str, str], timeouts: tuple
                     raise too_large(MAX_BODY_BYTES)
                 if time.monotonic() > bounds.deadline:
                     raise bounds.late()
-            return Answer(
+            return Response(
                 response.status_code,
                 bytes(body),
                 server_time(response.headers.get("Date")),
@@ -265,7 +267,7 @@ def server_time(header: str | None) -> int:
         sent = int(email.utils.parsedate_to_datetime(header or "").timestamp())
     except (TypeError, ValueError, OverflowError):
         return own
-    return sent if 0 <= sent <= own + FURTHEST_AHEAD else own
+    return sent if 0 <= sent <= own + MAX_CLOCK_SKEW_SECONDS else own
 
 
 def read_date(header: str | None) -> int | None:

@@ -17,7 +17,7 @@ from zoneinfo import ZoneInfo
 EASTERN = ZoneInfo("America/New_York")
 """The zone of registration dates and of a race's `created` and `last_modified` (RunSignup's documentation)."""
 
-LONGEST_AMOUNT = 40
+MAX_AMOUNT_CHARS = 40
 """Characters of an amount. PostgreSQL's numeric has a limit."""
 MAX_VALUE_CHARS = 200
 """Characters of a text that is decoded to a value. A longer text is none."""
@@ -80,7 +80,7 @@ def money(text: str) -> Decimal:
             raise OtherCurrencyError("amount of money in another currency, kept as text")
         raise ValueError("not an amount of money")
     amount = Decimal((match[4] or "0").replace(",", "") + (match[5] or ""))
-    if amount >= 10**12 or len(text) > LONGEST_AMOUNT:
+    if amount >= 10**12 or len(text) > MAX_AMOUNT_CHARS:
         raise ValueError("amount of money out of range")
     # Not `-amount`, which rounds to the context's precision.
     return amount.copy_negate() if negative else amount
@@ -89,7 +89,7 @@ def money(text: str) -> Decimal:
 def _is_other_currency(text: str) -> bool:
     """Return whether a text is one number beside the sign (€, CA$) or the letters (EUR, kr) of another currency."""
     mark = _NUMBER.sub("", text)
-    if len(text) > LONGEST_AMOUNT or mark in _DOLLARS or mark not in text or not any(one.isdigit() for one in text):
+    if len(text) > MAX_AMOUNT_CHARS or mark in _DOLLARS or mark not in text or not any(one.isdigit() for one in text):
         return False
     return unicodedata.category(mark[-1]) == "Sc" or (mark.isalpha() and 2 <= len(mark) <= 3)
 

@@ -4,7 +4,7 @@ import base64
 
 import pytest
 
-from rsu_pipeline.runsignup.event_ids import LONGEST_EVENT_LIST, split_by_address
+from rsu_pipeline.runsignup.event_ids import MAX_EVENT_LIST_CHARS, split_by_address
 from rsu_pipeline_tests.hub import Hub
 
 EVENTS = 10_000
@@ -27,7 +27,7 @@ def test_a_race_of_ten_thousand_events_is_read_in_addresses_that_servers_take(hu
     assert admin.stats()["by_endpoint"]["participants"] <= 2 * 16 + 2 * len(some) + 4
     queries = [entry["query"]["event_id"] for entry in admin.stats()["log"] if entry["endpoint"] == "participants"]
     longest = max(len(query) + 2 * query.count(",") for query in queries)
-    assert 100 < longest <= LONGEST_EVENT_LIST < LONGEST_ADDRESS - 1000
+    assert 100 < longest <= MAX_EVENT_LIST_CHARS < LONGEST_ADDRESS - 1000
     # What changes is found, wherever it is, and what goes away.
     admin.register(some[2])
     admin.remove(max(key for key, row in hub.stored().items() if row["event_id"] == some[4]), "cleared")
@@ -44,8 +44,8 @@ def test_every_event_is_in_one_part_and_each_part_fits_an_address(digits: int) -
     parts = split_by_address(event_ids)
     assert [event_id for part in parts for event_id in part] == event_ids
     lengths = [sum(len(str(event_id)) + 3 for event_id in part) for part in parts]
-    assert max(lengths) <= LONGEST_EVENT_LIST
-    assert len(parts) == 1 or lengths[0] > LONGEST_EVENT_LIST // 2
+    assert max(lengths) <= MAX_EVENT_LIST_CHARS
+    assert len(parts) == 1 or lengths[0] > MAX_EVENT_LIST_CHARS // 2
 
 
 def test_an_address_that_is_refused_fails_its_race_alone(hub: Hub) -> None:

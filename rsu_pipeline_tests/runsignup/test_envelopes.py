@@ -217,14 +217,14 @@ def test_an_error_object_is_an_error_on_every_call(error: dict[str, Any], code: 
 
 def test_an_error_whose_text_is_no_unicode_keeps_its_code() -> None:
     for message in (b"\xff", rb"\ud800"):
-        found = envelopes.error_in(b'{"error":{"error_code":201,"error_msg":"a%b"}}' % message)
+        found = envelopes.find_error(b'{"error":{"error_code":201,"error_msg":"a%b"}}' % message)
         assert found is not None
         assert (found.cause, found.detail) == (Cause.RACE_NOT_FOUND, "code 201: a\ufffd")
 
 
 @pytest.mark.parametrize("body", [b"", b"<html>", b"[]", b"{}", b'{"races":[]}', b'{"error":1}', b'{"error":', b"{"])
 def test_no_error_is_found_where_none_is(body: bytes) -> None:
-    assert envelopes.error_in(body) is None
+    assert envelopes.find_error(body) is None
 
 
 SNIPPETS = st.sampled_from(

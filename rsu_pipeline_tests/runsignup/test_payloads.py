@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from msgspec import UNSET
 
 from rsu_pipeline.runsignup.payloads import (
-    DEEPEST,
+    MAX_NESTING,
     Registration,
     RowUnreadable,
     User,
@@ -254,8 +254,8 @@ def test_nesting_is_read_to_a_fixed_depth_and_no_deeper(opening: bytes, closing:
         return b'{"registration_id":1,"event_id":2,%b%b%b' % (place, inner, b"}" * (place.count(b"{") + 1))
 
     around = place.count(b"{") + 1
-    assert decode_registration(row(DEEPEST - around)).registration_id == 1
-    for levels in (DEEPEST - around + 1, 1000, 100_000):
+    assert decode_registration(row(MAX_NESTING - around)).registration_id == 1
+    for levels in (MAX_NESTING - around + 1, 1000, 100_000):
         with pytest.raises(RowUnreadable):
             decode_registration(row(levels))
 

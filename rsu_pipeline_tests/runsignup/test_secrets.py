@@ -10,7 +10,7 @@ from urllib.parse import quote
 import pytest
 
 from rsu_pipeline.runsignup.api_errors import ApiError, Cause
-from rsu_pipeline.runsignup.client import LONGEST_DETAIL, Client, Credential
+from rsu_pipeline.runsignup.client import MAX_DETAIL_CHARS, Client, Credential
 from rsu_pipeline_tests.runsignup.conftest import Api
 from rsu_pipeline_tests.runsignup.test_faults import FAULTS, SLOW_FAULTS
 from rsu_pipeline_tests.runsignup.tools import (
@@ -156,7 +156,7 @@ def test_a_server_that_repeats_what_it_was_sent_is_redacted(told: pytest.LogCapt
 
 
 def test_a_long_message_is_not_cut_in_the_middle_of_a_secret() -> None:
-    pads = iter(range(LONGEST_DETAIL - 60, LONGEST_DETAIL + 5))
+    pads = iter(range(MAX_DETAIL_CHARS - 60, MAX_DETAIL_CHARS + 5))
 
     def echo(head: str) -> list[bytes]:
         return [http(b'{"error":{"error_code":3,"error_msg":"%b%b"}}' % (b"x" * next(pads), SECRET.encode()))]
@@ -167,7 +167,7 @@ def test_a_long_message_is_not_cut_in_the_middle_of_a_secret() -> None:
             with pytest.raises(ApiError) as caught:
                 calls.race(7)
             assert "canary" not in str(caught.value)
-            assert len(caught.value.detail) <= LONGEST_DETAIL
+            assert len(caught.value.detail) <= MAX_DETAIL_CHARS
 
 
 def test_a_secret_that_begins_with_the_key_is_redacted_whole() -> None:
