@@ -40,7 +40,7 @@ class Installation:
 
     url: str
     settings: Settings
-    sealer: secret_box.Sealer
+    sealer: secret_box.SecretBox
     conn: Connection
     keys: list[str]
     process: "subprocess.Popen[bytes]"
@@ -151,7 +151,7 @@ def installed(
         "RSU_MAX_IN_FLIGHT": "2",
     }
     kept = {name: value for name, value in os.environ.items() if not name.startswith(("RSU_", "DAGSTER_"))}
-    sealer = secret_box.Sealer([secret_key], source="RSU_SECRET_KEY")
+    sealer = secret_box.SecretBox([secret_key], source="RSU_SECRET_KEY")
     with database.session(url, purpose="benchmark") as conn:
         database.migrate(conn)
         keys = []

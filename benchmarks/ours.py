@@ -23,7 +23,7 @@ from rsu_pipeline.sync.read_plan import Plan
 from rsu_pipeline.sync.session import PartnerSession, open_partner_session
 from rsu_pipeline.warehouse import backfill_state as backfill_requests
 from rsu_pipeline.warehouse import credentials, database
-from rsu_pipeline.warehouse.secret_box import Sealer
+from rsu_pipeline.warehouse.secret_box import SecretBox
 
 T = TypeVar("T")
 
@@ -41,7 +41,7 @@ def main() -> None:
 
 
 def prepare(work: Job) -> None:
-    sealer = Sealer([work.secret_key], source="RSU_SECRET_KEY")
+    sealer = SecretBox([work.secret_key], source="RSU_SECRET_KEY")
     with database.session(work.database_url, purpose="benchmark") as conn:
         database.migrate(conn)
         for item in work.partners:
@@ -70,7 +70,7 @@ def settings_for(work: Job, **more: str) -> Settings:
 def run(work: Job, report: Report, meter: Meter) -> None:
     """The partners side by side, as a batch run has them."""
     settings = settings_for(work)
-    sealer = Sealer([work.secret_key], source="RSU_SECRET_KEY")
+    sealer = SecretBox([work.secret_key], source="RSU_SECRET_KEY")
     now = dt.datetime.fromtimestamp(work.now, dt.UTC)
 
     def at_session(partner: Partner, do: Callable[[PartnerSession], T]) -> T:
@@ -119,7 +119,7 @@ def run(work: Job, report: Report, meter: Meter) -> None:
 
 
 def _history(session: PartnerSession) -> Report:
-    backfill_requests.ask(session.conn, session.partner_id)
+    backfill_requests.request_backfill(session.conn, session.partner_id)
     session.conn.commit()
     done = history.run_slice(session, 1e9)
     report = _report(session, done.sync)

@@ -26,7 +26,7 @@ from benchmarks.race_morning.report import Latency, latency
 from benchmarks.report import as_json, machine
 from rsu_pipeline.settings import SyncSettings, WatchSettings
 from rsu_pipeline.sync.watch import Watch
-from rsu_pipeline.warehouse.secret_box import Sealer
+from rsu_pipeline.warehouse.secret_box import SecretBox
 from runsignup_sandbox.scales import Spec
 
 CASES: dict[str, dict[str, Any] | None] = {
@@ -94,7 +94,7 @@ def _case(name: str, hub: Hub, seconds: float, interval: float) -> Case:
         RSU_FULL_READ_UP_TO_ROWS=str(SyncSettings().full_read_up_to_rows),
     )
     watch = Watch(
-        url, Sealer([hub.secret_key], source="RSU_SECRET_KEY"), settings, run_id="benchmark", say=lambda line: None
+        url, SecretBox([hub.secret_key], source="RSU_SECRET_KEY"), settings, run_id="benchmark", say=lambda line: None
     )
     with ThreadPoolExecutor(1) as pool:
         # The last bibs are given out a while before the end, so that those that are missing then are late.

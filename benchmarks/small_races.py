@@ -28,7 +28,7 @@ from benchmarks.race_morning.cpu import cpu_with_children, parent_of
 from benchmarks.report import as_json, machine
 from rsu_pipeline.sync import partner_sync as sync
 from rsu_pipeline.sync.session import PartnerSession, open_partner_session
-from rsu_pipeline.warehouse.secret_box import Sealer
+from rsu_pipeline.warehouse.secret_box import SecretBox
 from runsignup_sandbox.scales import Spec
 
 SIZES = (50, 100, 250, 500, 1000, 2499)
@@ -126,7 +126,7 @@ def partner_session_on(hub: Hub, url: str) -> Iterator[PartnerSession]:
     """Open a session of the world's partner in this process."""
     work = Job("", url, hub.sandbox.api_url, hub.now, hub.partners, secret_key=hub.secret_key)
     now = dt.datetime.fromtimestamp(hub.now, dt.UTC)
-    sealer = Sealer([work.secret_key], source="RSU_SECRET_KEY")
+    sealer = SecretBox([work.secret_key], source="RSU_SECRET_KEY")
     with open_partner_session(
         url,
         sealer,

@@ -27,7 +27,7 @@ from benchmarks.race_morning.report import Latency, latency
 from benchmarks.report import as_json, machine
 from rsu_pipeline.settings import SyncSettings
 from rsu_pipeline.sync.watch import PartnerWatched, Watch
-from rsu_pipeline.warehouse.secret_box import Sealer
+from rsu_pipeline.warehouse.secret_box import SecretBox
 from runsignup_sandbox.scales import Spec
 
 RACES = (1, 4, 16, 48)
@@ -121,7 +121,7 @@ def _watched(hub: Hub, url: str, interval: float, races: int, partners: int, sec
         RSU_WATCH_INTERVAL=str(interval),
     )
     clock = _Clock()
-    sealer = Sealer([hub.secret_key], source="RSU_SECRET_KEY")
+    sealer = SecretBox([hub.secret_key], source="RSU_SECRET_KEY")
     watch = Watch(url, sealer, settings, run_id="benchmark", say=lambda line: None, clock=clock)
     with ThreadPoolExecutor(1) as pool:
         running = pool.submit(watch.run, SLICE)

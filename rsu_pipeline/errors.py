@@ -19,7 +19,7 @@ class RsuError(Exception):
         │  ├─ UnreachableError         warehouse.database
         │  ├─ SchemaVersionError       warehouse.schema_version
         │  ├─ ClientProgramError       local.client_programs
-        │  └─ Refused                  adoption.steps
+        │  └─ AdoptionRefusedError     adoption.steps
         ├─ EmbeddedError               local.pg_binaries
         ├─ NoStartList                 start_lists.start_list_store
         ├─ PartnerError                warehouse.credentials

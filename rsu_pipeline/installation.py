@@ -56,13 +56,13 @@ class Installation:
             return database.migrate(conn)
 
     @cached_property
-    def sealer(self) -> secret_box.Sealer:
+    def sealer(self) -> secret_box.SecretBox:
         """The key that encrypts secrets.
 
         Raises:
             SecretKeyError: it cannot be read.
         """
-        return secret_box.load_sealer(self.settings.secret_keys, self.settings.home / "secret.key")
+        return secret_box.load_secret_box(self.settings.secret_keys, self.settings.home / "secret.key")
 
 
 @lru_cache(maxsize=1)

@@ -23,7 +23,7 @@ from rsu_pipeline.sync.session import PartnerSession, open_partner_session
 from rsu_pipeline.warehouse import backfill_progress, call_ledger, credentials, database
 from rsu_pipeline.warehouse import backfill_state as backfill_requests
 from rsu_pipeline.warehouse.backfill_progress import Progress
-from rsu_pipeline.warehouse.secret_box import Sealer
+from rsu_pipeline.warehouse.secret_box import SecretBox
 from runsignup_sandbox.process import SandboxProcess
 
 SECRET_KEY = Fernet.generate_key().decode()
@@ -48,7 +48,7 @@ class Hub:
             "RSU_FULL_READ_UP_TO_ROWS": "0",
             **environment,
         }
-        self.sealer = Sealer([SECRET_KEY], source="RSU_SECRET_KEY")
+        self.sealer = SecretBox([SECRET_KEY], source="RSU_SECRET_KEY")
         self.ahead = 0.0
         """Seconds by which the hub's clock is ahead of the sandbox's, less than nothing for behind."""
         self.database_ahead: float | None = None
@@ -117,7 +117,7 @@ class Hub:
         """A slice of a partner's history, asked for first unless `ask` is false."""
         with self.partner_session(partner, lane="backfill") as session:
             if ask:
-                backfill_requests.ask(session.conn, session.partner_id, since_year=since_year, anew=anew)
+                backfill_requests.request_backfill(session.conn, session.partner_id, since_year=since_year, anew=anew)
                 session.conn.commit()
             return history.run_slice(session, seconds)
 

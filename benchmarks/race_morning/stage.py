@@ -70,7 +70,7 @@ def stage(morning: Morning, *, seed: int, speed: float, say: Say) -> Iterator[St
                 }
                 begins = math.ceil(sandbox.admin.clock() / 60) * 60 + 600.0 + 60.0 * partners
                 races = _place(morning, sandbox, begins)
-                sealer = secret_box.Sealer([secret_key], source="RSU_SECRET_KEY")
+                sealer = secret_box.SecretBox([secret_key], source="RSU_SECRET_KEY")
                 with database.session(url, purpose="simulate") as conn:
                     fast.prepare_database(conn)
                 settings = configuration.load(environment)
@@ -106,7 +106,7 @@ def _place(morning: Morning, sandbox: SandboxProcess, begins: float) -> _Races:
 
 
 def _onboard(
-    url: str, sandbox: SandboxProcess, settings: Settings, sealer: secret_box.Sealer, say: Say
+    url: str, sandbox: SandboxProcess, settings: Settings, sealer: secret_box.SecretBox, say: Say
 ) -> dict[int, tuple[int, str]]:
     """Enters every partner and syncs it for the first time, in real time."""
     keys = {}

@@ -13,7 +13,7 @@ from dataclasses import asdict, dataclass
 from benchmarks.race_morning.fast import FastClock
 from rsu_pipeline import settings as configuration
 from rsu_pipeline.sync.watch import Watch
-from rsu_pipeline.warehouse.secret_box import Sealer
+from rsu_pipeline.warehouse.secret_box import SecretBox
 
 LOOK_AGAIN = 10.0
 """Seconds until the sensor that keeps the watch running looks again whether a race is in its window."""
@@ -35,7 +35,7 @@ class Watched:
 def watch(url: str, clock: FastClock, until: float) -> Watched:
     """Watches until that simulated time."""
     settings = configuration.load()
-    sealer = Sealer(settings.secret_keys, source="RSU_SECRET_KEY")
+    sealer = SecretBox(settings.secret_keys, source="RSU_SECRET_KEY")
     told = Watched()
 
     def say(line: str) -> None:

@@ -6,6 +6,6 @@ cannot drift apart. Tables keep their columns; what is ours comes beside.
 """
 
 from rsu_pipeline.adoption.apply import Report, adopt, server_zone, undo
-from rsu_pipeline.adoption.plan import Refused, Step
+from rsu_pipeline.adoption.plan import AdoptionRefusedError, Step
 
-__all__ = ["Refused", "Report", "Step", "adopt", "server_zone", "undo"]
+__all__ = ["AdoptionRefusedError", "Report", "Step", "adopt", "server_zone", "undo"]

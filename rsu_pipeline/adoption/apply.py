@@ -11,13 +11,13 @@ from psycopg2.extensions import connection as Connection
 from psycopg2.extensions import cursor as Cursor
 
 from rsu_pipeline.adoption.facts import ADOPTED, Facts, count
-from rsu_pipeline.adoption.plan import lacking, plan
+from rsu_pipeline.adoption.plan import find_lacking, plan_adoption
 from rsu_pipeline.adoption.refusals import adopted_tables, refuse_rights, refuse_shape
 from rsu_pipeline.adoption.shape import Shape, ident, inspect
-from rsu_pipeline.adoption.steps import Refused, Step, counted
+from rsu_pipeline.adoption.steps import AdoptionRefusedError, Step, counted
 from rsu_pipeline.adoption.undo import Undo, load_record
 from rsu_pipeline.warehouse import addresses, database, waiting
-from rsu_pipeline.warehouse.secret_box import Sealer
+from rsu_pipeline.warehouse.secret_box import SecretBox
 
 MIGRATED = "rsu_adoption"
 """The schema in which the migrations are run, to see what they make; gone at the end."""
@@ -77,7 +77,7 @@ def server_zone(url: str) -> str:
             cur.execute("SHOW timezone")
             return str((cur.fetchone() or ("UTC",))[0])
     except psycopg2.Error as error:
-        raise database.DatabaseError(database.unreachable(url, error)) from None
+        raise database.DatabaseError(database.explain_unreachable(url, error)) from None
 
 
 def adopt(
@@ -103,7 +103,7 @@ def adopt(
 
 
 def undo(
-    conn: Connection, sealer: Sealer, *, dry_run: bool = False, log: Callable[[str], None] = lambda line: None
+    conn: Connection, sealer: SecretBox, *, dry_run: bool = False, log: Callable[[str], None] = lambda line: None
 ) -> list[str]:
     """Give the older program its tables back, all in one transaction, and return what could not be as it was. `dry_run` does
     the same and rolls it back. Raises Refused, DatabaseError."""
@@ -138,7 +138,7 @@ def _whole(conn: Connection, *, dry_run: bool) -> Iterator[None]:
     except psycopg2.errors.LockNotAvailable as error:
         conn.rollback()
         raise database.DatabaseError(
-            f"{waiting.describe_holders(conn, ADOPTED)}, so that adoption waited in vain and nothing was changed: stop what"
+            f"{waiting.describe_lock_holders(conn, ADOPTED)}, so that adoption waited in vain and nothing was changed: stop what"
             " uses the database, and run it again."
         ) from error
     except psycopg2.Error as error:
@@ -177,15 +177,15 @@ def _adopt(
     refuse_shape(found, wanted)
     say("counting rows")
     facts = count(cur, found, wanted)
-    steps = plan(found, wanted, facts, zone)
+    steps = plan_adoption(found, wanted, facts, zone)
     report = Report(tuple(steps), facts, locked_at)
     tell(report)
     _apply(cur, steps, say)
     cur.execute(f"DROP SCHEMA {MIGRATED} CASCADE")
     say("comparing with a new database")
-    if rest := lacking(inspect(cur, found.schema), wanted):
+    if rest := find_lacking(inspect(cur, found.schema), wanted):
         what = f"{rest[0].subject} different from a new database's ({rest[0].sentence or 'comments'})"
-        raise Refused(f"Adoption would leave {what}, so nothing was changed.")
+        raise AdoptionRefusedError(f"Adoption would leave {what}, so nothing was changed.")
     return report
 
 
@@ -195,7 +195,7 @@ def _is_migrated(found: Shape) -> bool:
         return False
     columns = found.tables["schema_migrations"].columns
     if missing := [name for name in ("version", "name", "digest") if name not in columns]:
-        raise Refused(
+        raise AdoptionRefusedError(
             f"Table schema_migrations has no column {missing[0]}, so another program's migrations are recorded there:"
             " rename it, and adopt again."
         )
@@ -224,7 +224,7 @@ def _apply(cur: Cursor, steps: list[Step], say: Callable[[str], None]) -> None:
                 if cur.connection.closed:
                     raise
                 reason = (error.diag.message_primary or type(error).__name__).strip()
-                raise Refused(
+                raise AdoptionRefusedError(
                     f"{step.subject} cannot be adopted ({step.sentence or step.phase.name}), and nothing was changed:"
                     f" PostgreSQL says {reason!r}. Put right what it names, and adopt again."
                 ) from error

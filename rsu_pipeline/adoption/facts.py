@@ -116,7 +116,7 @@ def count(cur: Cursor, found: Shape, wanted: Shape) -> Facts:
                 last = f"pg_sequence_last_value({sequence_of(default)})"
                 if value(f"SELECT max({ident(key[0])}) > coalesce({last}, 0) FROM {table}"):
                     facts.lagging.add(table)
-    for table, judgement in rows.judgements(found).items():
+    for table, judgement in rows.build_judgements(found).items():
         cur.execute(f"SELECT reason, count(*)::int FROM ({judgement}) j GROUP BY reason ORDER BY reason")
         if moving := Counter(dict(cur.fetchall())):
             facts.moving[table] = moving
@@ -141,7 +141,7 @@ def count(cur: Cursor, found: Shape, wanted: Shape) -> Facts:
 def _count_references(cur: Cursor, found: Shape, wanted: Shape, facts: Facts) -> list[Reference]:
     """Return the foreign keys that stand in the way of moving rows: a row that stays names one that goes. Keys of the older
     program that cascade are taken away before."""
-    judged = rows.judgements(found)
+    judged = rows.build_judgements(found)
     references = []
     for key in found.referrers:
         is_taken_away = key.table in ADOPTED and key.target in wanted.tables and key.action in ("c", "n", "d")

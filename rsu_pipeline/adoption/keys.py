@@ -21,7 +21,7 @@ REDACTED = ("sync_history", "sync_queue")
 """The older program's own records, in which a key is replaced."""
 MARK = "[key]"
 """Shorter than every key, so that it fits wherever one was."""
-SHORTEST_KEY_CHARS = 8
+MIN_KEY_CHARS = 8
 """Shorter values would be found in texts that have nothing to do with them."""
 MAX_SEARCHED_ROWS = 500_000
 """Rows above which a table that is not ours is named as not searched."""
@@ -30,7 +30,7 @@ MAX_NAMED = 20
 KEYS = f"""
 SELECT DISTINCT btrim(k.value) AS value
 FROM partner_provider_credentials c CROSS JOIN LATERAL (VALUES (c.principal), (c.secret)) k (value)
-WHERE length(btrim(k.value)) >= {SHORTEST_KEY_CHARS} AND k.value NOT LIKE '{PREFIX}%'
+WHERE length(btrim(k.value)) >= {MIN_KEY_CHARS} AND k.value NOT LIKE '{PREFIX}%'
 """
 
 

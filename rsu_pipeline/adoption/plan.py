@@ -8,15 +8,15 @@ from rsu_pipeline.adoption.keys import KEY_COLUMN, key_steps
 from rsu_pipeline.adoption.readers import reader_steps
 from rsu_pipeline.adoption.refusals import refuse_dependents, refuse_rows, refuse_shape
 from rsu_pipeline.adoption.shape import Shape, ident
-from rsu_pipeline.adoption.steps import Phase, Refused, Step, counted, listing
+from rsu_pipeline.adoption.steps import AdoptionRefusedError, Phase, Step, counted, listing
 from rsu_pipeline.adoption.tables import table_steps
 from rsu_pipeline.adoption.undo import RECORD, record_statements
 from rsu_pipeline.adoption.views import view_steps
 
-__all__ = ["Refused", "Step", "lacking", "plan"]
+__all__ = ["AdoptionRefusedError", "Step", "find_lacking", "plan_adoption"]
 
 
-def plan(found: Shape, wanted: Shape, facts: Facts, zone: str) -> list[Step]:
+def plan_adoption(found: Shape, wanted: Shape, facts: Facts, zone: str) -> list[Step]:
     """What is to be done, in order. `zone` is that of the server, in which the older program wrote its own times. Raises
     Refused for what is not understood."""
     refuse_shape(found, wanted)
@@ -49,7 +49,7 @@ def plan(found: Shape, wanted: Shape, facts: Facts, zone: str) -> list[Step]:
     return sorted(steps, key=lambda step: step.phase)
 
 
-def lacking(found: Shape, wanted: Shape) -> list[Step]:
+def find_lacking(found: Shape, wanted: Shape) -> list[Step]:
     """What a schema lacks of the wanted one; nothing once it is adopted."""
     missing = [Step(name, Phase.NEW_TABLES, "made", ()) for name in wanted.tables if name not in found.tables]
     missing += [Step("", Phase.NEW_TABLES, name, ()) for name in wanted.functions if name not in found.functions]
@@ -63,7 +63,7 @@ def lacking(found: Shape, wanted: Shape) -> list[Step]:
 
 def _moving(found: Shape, facts: Facts) -> list[Step]:
     steps = [Step(rows.MOVED, Phase.MOVING, "made, for rows that cannot stay", (rows.CREATE_MOVED,))]
-    for table, judgement in rows.judgements(found).items():
+    for table, judgement in rows.build_judgements(found).items():
         if moving := facts.moving.get(table):
             reasons = "; ".join(f"{number:,}: {reason}" for reason, number in moving.items())
             sentence = f"{counted(moving.total(), 'row')} moved to {rows.MOVED} ({reasons})"

@@ -34,7 +34,7 @@ def count_copies(cur: Cursor, found: Shape) -> dict[str, tuple[int, int]]:
         for name in names
     )
     cur.execute(
-        f"SELECT {counts} FROM ({rows.judgements(found)[PARTICIPANTS]}) j JOIN {PARTICIPANTS} o ON o.ctid = j.place"
+        f"SELECT {counts} FROM ({rows.build_judgements(found)[PARTICIPANTS]}) j JOIN {PARTICIPANTS} o ON o.ctid = j.place"
         f" JOIN {PARTICIPANTS} k ON k.id = j.kept_id"
     )
     numbers = cur.fetchone() or ()

@@ -4,7 +4,7 @@ from rsu_pipeline.adoption.facts import ADOPTED, NEEDED, STAND_INS, Facts, colum
 from rsu_pipeline.adoption.keys import KEY_COLUMN
 from rsu_pipeline.adoption.rows import BIB
 from rsu_pipeline.adoption.shape import Shape, Table, ident
-from rsu_pipeline.adoption.steps import Refused, counted
+from rsu_pipeline.adoption.steps import AdoptionRefusedError, counted
 from rsu_pipeline.adoption.tables import idle_columns, widened
 from rsu_pipeline.adoption.views import TELLTALE, refuse_unknown_columns
 
@@ -19,14 +19,16 @@ def refuse_shape(found: Shape, wanted: Shape) -> None:
     """Raises Refused when the schema has what is not understood."""
     for name in NEEDED:
         if name not in found.relations:
-            raise Refused(f"There is no table {name} in schema {found.schema}, so there is nothing to adopt in it.")
+            raise AdoptionRefusedError(
+                f"There is no table {name} in schema {found.schema}, so there is nothing to adopt in it."
+            )
     for name in wanted.tables:
         _refuse_table(found, wanted, name)
     for name, ours in wanted.views.items():
         if name in found.views:
             refuse_unknown_columns(found.views[name], ours)
         elif name in found.relations:
-            raise Refused(f"{name} is not a plain view, as is expected: rename it, and adopt again.")
+            raise AdoptionRefusedError(f"{name} is not a plain view, as is expected: rename it, and adopt again.")
     _refuse_heirs(found)
 
 
@@ -36,7 +38,7 @@ def refuse_dependents(found: Shape, wanted: Shape, facts: Facts) -> None:
     for reader, relation, column in found.readers:
         if reader not in TELLTALE and ((relation, column) in changing or relation in TELLTALE):
             place = f"column {relation}.{column}" if column else f"view {relation}"
-            raise Refused(
+            raise AdoptionRefusedError(
                 f"View {reader} reads {place}, which adoption changes: drop the view, adopt, and make the view again."
             )
     rewritten = {name for name, _ in changing}
@@ -45,7 +47,7 @@ def refuse_dependents(found: Shape, wanted: Shape, facts: Facts) -> None:
         is_held = item.relation in rewritten if item.catalog == "row type" else (item.relation, item.column) in changing
         if item.relation in TELLTALE or is_rule or is_held:
             place = f"{item.relation}.{item.column}" if item.column else item.relation
-            raise Refused(
+            raise AdoptionRefusedError(
                 f"{item.what[:1].upper()}{item.what[1:]} hangs on {place}, which adoption changes: drop it, adopt, and"
                 " make it again."
                 if not is_rule
@@ -68,7 +70,7 @@ def _refuse_heirs(found: Shape) -> None:
     """A row of a child is read as the parent's, and no unique key spans both."""
     for child, parent in found.heirs:
         if child in ADOPTED or parent in ADOPTED:
-            raise Refused(
+            raise AdoptionRefusedError(
                 f"Table {child} inherits from {parent}, so that no key can hold for both: run ALTER TABLE {child} NO INHERIT"
                 f" {parent}, which keeps its columns and rows, and adopt again."
             )
@@ -78,7 +80,7 @@ def refuse_rights(found: Shape) -> None:
     """Raises Refused when the session's role may not do what adoption does."""
     for place, is_granted in found.rights.items():
         if not is_granted:
-            raise Refused(
+            raise AdoptionRefusedError(
                 f"Role {found.user} may not create in {place.lower().split()[0]} {place.split(' ', 1)[1]}: run GRANT CREATE ON"
                 f" {place} TO {ident(found.user)} as its owner, and adopt again."
             )
@@ -86,7 +88,7 @@ def refuse_rights(found: Shape) -> None:
     for name in relations:
         relation = found.tables.get(name) or found.views[name]
         if not relation.is_owned:
-            raise Refused(
+            raise AdoptionRefusedError(
                 f"{name} belongs to role {relation.owner}, which {found.user} is not a member of: adopt as {relation.owner}, or"
                 f" run GRANT {ident(relation.owner)} TO {ident(found.user)}, and adopt again."
             )
@@ -96,31 +98,35 @@ def _refuse_table(found: Shape, wanted: Shape, name: str) -> None:
     if name not in found.relations:
         return
     if name not in ADOPTED:
-        raise Refused(f"There is a table {name} that the older program did not make: rename it, and adopt again.")
+        raise AdoptionRefusedError(
+            f"There is a table {name} that the older program did not make: rename it, and adopt again."
+        )
     if name not in found.tables or found.tables[name].kind != "r":
-        raise Refused(f"{name} is not a plain table, as is expected: rename it, and adopt again.")
+        raise AdoptionRefusedError(f"{name} is not a plain table, as is expected: rename it, and adopt again.")
     theirs, ours = found.tables[name], wanted.tables[name]
     if theirs.has_row_security:
-        raise Refused(
+        raise AdoptionRefusedError(
             f"Table {name} has row-level security, so that this program might not see every row: run ALTER TABLE {name}"
             " DISABLE ROW LEVEL SECURITY, and adopt again."
         )
     for column in ours.columns:
         if column in theirs.columns and theirs.columns[column].made == "generated":
-            raise Refused(
+            raise AdoptionRefusedError(
                 f"Column {name}.{column} is generated, so that this program could not write it: run ALTER TABLE {name} ALTER"
                 f" {column} DROP EXPRESSION, and adopt again."
             )
     for key in ADOPTED[name]:
         if column_of(found, name, key) is None:
-            raise Refused(f"Table {name} has no column {key}, without which it is not the table this program knows.")
+            raise AdoptionRefusedError(
+                f"Table {name} has no column {key}, without which it is not the table this program knows."
+            )
     widened(theirs, ours)
     if name in SYNCED:
         _refuse_rules(theirs, ours)
     stand_ins = STAND_INS.get(name, {}).values()
     for column in idle_columns(theirs, ours):
         if column in theirs.primary_key() and column not in stand_ins:
-            raise Refused(
+            raise AdoptionRefusedError(
                 f"Column {name}.{column} is part of the primary key and has no default, so that this program could insert"
                 " no row: give it a default, and adopt again."
             )
@@ -144,7 +150,7 @@ def _refuse_rules(theirs: Table, ours: Table) -> None:
         if index.definition.startswith("CREATE UNIQUE ") and index.definition not in known
     ]
     if rules:
-        raise Refused(
+        raise AdoptionRefusedError(
             f"Table {ours.name} has the rule {rules[0][0]} ({rules[0][1]}), which rows of this program may break: drop it, and"
             " adopt again."
         )
@@ -154,7 +160,7 @@ def refuse_rows(found: Shape, facts: Facts) -> None:
     """Raises Refused when there are rows that can neither stay nor be moved."""
     for (table, column), number in facts.nulls.items():
         if number and not _moves_nulls(table, column):
-            raise Refused(
+            raise AdoptionRefusedError(
                 f"Column {table}.{column} is NULL in {counted(number, 'row')}, and must not be: fill or delete them, and"
                 " adopt again."
             )
@@ -163,19 +169,19 @@ def refuse_rows(found: Shape, facts: Facts) -> None:
             names = (
                 f"Column {table}.{columns[0]}" if len(columns) == 1 else f"Table {table}, in ({', '.join(columns)}),"
             )
-            raise Refused(
+            raise AdoptionRefusedError(
                 f"{names} has {counted(number, 'value')} more than once (upper and lower case counting as one among names):"
                 " leave one row of each, and adopt again."
             )
     for table, number in facts.lost.items():
         if number:
             # Moved, their secrets would lie in a table in clear.
-            raise Refused(
+            raise AdoptionRefusedError(
                 f"Table {table} has {counted(number, 'row')} whose timing_partner_id or provider_id names nobody: correct"
                 " or delete them, and adopt again."
             )
     for reference in facts.references:
-        raise Refused(
+        raise AdoptionRefusedError(
             f"Table {reference.table} has {counted(reference.rows, 'row')} whose {', '.join(reference.columns)} names a row of"
             f" {reference.target} that is to be moved ({reference.sample}): let them name another row or none, and adopt"
             " again."

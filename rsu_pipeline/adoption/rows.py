@@ -53,7 +53,7 @@ def _good_events(shape: Shape) -> str:
     )
 
 
-def judgements(shape: Shape) -> dict[str, str]:
+def build_judgements(shape: Shape) -> dict[str, str]:
     """By table, in the order of moving, a query for the rows that cannot stay: (place, reason, kept_id), place being
     their ctid. Of several reasons the first counts."""
     events, races = _good_events(shape), _good_races(shape)

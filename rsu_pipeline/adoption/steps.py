@@ -6,7 +6,7 @@ from enum import IntEnum
 from rsu_pipeline.warehouse.database import DatabaseError
 
 
-class Refused(DatabaseError):
+class AdoptionRefusedError(DatabaseError):
     """The database is not understood well enough to adopt it; one sentence: which table and column, and what to do."""
 
 

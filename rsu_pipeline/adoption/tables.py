@@ -10,7 +10,7 @@ from rsu_pipeline.adoption.facts import STAND_INS, sequence_of
 from rsu_pipeline.adoption.keys import KEY_COLUMN
 from rsu_pipeline.adoption.rows import BIB, NO_BLANK, fills
 from rsu_pipeline.adoption.shape import Column, Constraint, Shape, Table, ident, literal
-from rsu_pipeline.adoption.steps import Phase, Refused, Step, counted, listing
+from rsu_pipeline.adoption.steps import AdoptionRefusedError, Phase, Step, counted, listing
 
 _VARCHAR = re.compile(r"character varying(?:\((\d+)\))?")
 _NUMERIC = re.compile(r"numeric(?:\((\d+),(\d+)\))?")
@@ -37,7 +37,7 @@ def widening(table: str, theirs: Column, ours: Column) -> str | None:
     number, least = _NUMERIC.fullmatch(found), _NUMERIC.fullmatch(wanted)
     if number and least and _holds(number, least):
         return None
-    raise Refused(
+    raise AdoptionRefusedError(
         f"Column {table}.{theirs.name} is of type {found}, where {wanted} is expected: change the column, or rename it, and"
         " adopt again."
     )

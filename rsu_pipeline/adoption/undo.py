@@ -19,10 +19,10 @@ from rsu_pipeline.adoption import rows
 from rsu_pipeline.adoption.facts import ADOPTED
 from rsu_pipeline.adoption.readers import FILL_FUNCTION, FILL_TRIGGER
 from rsu_pipeline.adoption.shape import Column, Constraint, Named, Shape, Table, View, ident, inspect, literal
-from rsu_pipeline.adoption.steps import Refused, counted, listing
+from rsu_pipeline.adoption.steps import AdoptionRefusedError, counted, listing
 from rsu_pipeline.adoption.views import TELLTALE
 from rsu_pipeline.warehouse.credentials import PROVIDER
-from rsu_pipeline.warehouse.secret_box import PREFIX, Sealer
+from rsu_pipeline.warehouse.secret_box import PREFIX, SecretBox
 
 RECORD = "adoption_record"
 """The table in which adoption keeps the shape that it found."""
@@ -61,7 +61,7 @@ def load_record(cur: Cursor) -> Record:
     """Return what adoption recorded. Raises Refused when it recorded nothing."""
     cur.execute("SELECT to_regclass(%s) IS NOT NULL", (RECORD,))
     if cur.fetchone() != (True,):
-        raise Refused(
+        raise AdoptionRefusedError(
             "There is no record of an adoption in this database, which was not adopted, or by a version that kept none:"
             " docs/adopting.md says how to go back with the backup."
         )
@@ -92,7 +92,7 @@ class Undo:
     """One way back, in the caller's transaction. `notes` says what could not be as it was."""
 
     def __init__(
-        self, conn: Connection, cur: Cursor, wanted: Shape, sealer: Sealer, log: Callable[[str], None]
+        self, conn: Connection, cur: Cursor, wanted: Shape, sealer: SecretBox, log: Callable[[str], None]
     ) -> None:
         self._conn, self._cur, self._wanted, self._sealer, self._log = conn, cur, wanted, sealer, log
         self._record = load_record(cur)
@@ -138,7 +138,7 @@ class Undo:
             if self._conn.closed:
                 raise
             detail = " ".join((error.diag.message_detail or "").split())
-            raise Refused(
+            raise AdoptionRefusedError(
                 f"There is no way back yet, and nothing was changed: {error.diag.message_primary}"
                 f"{f' ({detail})' if detail else ''}. Put right what it names, and run it again."
             ) from error
@@ -294,10 +294,12 @@ class Undo:
             lost += [item.name for item in old.indexes if item.definition not in {k.definition for k in now.indexes}]
             lost += [item.name for item in old.triggers if item not in now.triggers]
             if lost:
-                raise Refused(f"The way back would leave {name} without {listing(lost)}, so nothing was changed.")
+                raise AdoptionRefusedError(
+                    f"The way back would leave {name} without {listing(lost)}, so nothing was changed."
+                )
         missing = [name for name in self._old.views if name not in found.views]
         if missing:
-            raise Refused(f"The way back would leave no view {missing[0]}, so nothing was changed.")
+            raise AdoptionRefusedError(f"The way back would leave no view {missing[0]}, so nothing was changed.")
 
 
 def listed(names: list[str]) -> str:

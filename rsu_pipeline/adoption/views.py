@@ -8,7 +8,7 @@ providers stays, read from its own definition.
 import re
 
 from rsu_pipeline.adoption.shape import Shape, View, ident, literal
-from rsu_pipeline.adoption.steps import Phase, Refused, Step, listing
+from rsu_pipeline.adoption.steps import AdoptionRefusedError, Phase, Step, listing
 from rsu_pipeline.warehouse.credentials import PROVIDER
 
 TELLTALE = {
@@ -32,7 +32,9 @@ def refuse_unknown_columns(theirs: View, ours: View) -> None:
     """Raises Refused for a view with other columns than displays are known to read."""
     if odd := [*sorted(theirs.columns.keys() - ours.columns), *sorted(ours.columns.keys() - theirs.columns)]:
         word = "has a column" if odd[0] in theirs.columns else "lacks the column"
-        raise Refused(f"View {theirs.name} {word} {odd[0]}, which is not expected: rename the view, and adopt again.")
+        raise AdoptionRefusedError(
+            f"View {theirs.name} {word} {odd[0]}, which is not expected: rename the view, and adopt again."
+        )
 
 
 def view_steps(found: Shape, wanted: Shape) -> list[Step]:

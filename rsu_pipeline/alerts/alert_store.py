@@ -9,7 +9,7 @@ from psycopg2.extensions import connection as Connection
 
 from rsu_pipeline.warehouse.advisory_locks import Only
 from rsu_pipeline.warehouse.credentials import PROVIDER
-from rsu_pipeline.warehouse.cursors import REMOVALS_HELD_BACK
+from rsu_pipeline.warehouse.cursors import REMOVALS_PENDING
 from rsu_pipeline.warehouse.event_times import AHEAD_TOLERANCE, IS_UPCOMING
 
 RESOLUTION_NOTICE_WITHIN = dt.timedelta(days=7)
@@ -211,7 +211,7 @@ def read_pending_removals(conn: Connection) -> list[tuple[int, str | None, int, 
             "SELECT t.timing_partner_id, t.partition_key, k.race_id, k.event_id FROM event_cursors k"
             " JOIN timing_partners t USING (timing_partner_id)"
             " WHERE t.disabled_at IS NULL AND k.needs_full = %s ORDER BY 1, 3, 4",
-            (REMOVALS_HELD_BACK,),
+            (REMOVALS_PENDING,),
         )
         return cur.fetchall()
 

@@ -77,9 +77,9 @@ def find_stopped_automation(conn: Connection, now: dt.datetime) -> Iterator[Prob
         yield from (Problem(DAEMON_KIND, key, None, sentence) for key, sentence in dead.items())
         if "daemon" in dead:
             return
-    found = automation.automations(conn, list(LONGEST_SILENCE))
-    yield from judge_automations(found, automation.recent_ticks(conn, STARTING_FOR + PAUSE, now), now)
-    yield from (_queue(waiting) for waiting in automation.waiting_for_nothing(conn, now))
+    found = automation.read_automations(conn, list(LONGEST_SILENCE))
+    yield from judge_automations(found, automation.read_recent_ticks(conn, STARTING_FOR + PAUSE, now), now)
+    yield from (_queue(waiting) for waiting in automation.find_runs_waiting_for_nothing(conn, now))
 
 
 def describe_daemon_failure(silence: Mapping[str, float], now: dt.datetime) -> dict[str, str]:

@@ -40,14 +40,14 @@ def find_run_problems(conn: Connection, now: dt.datetime) -> Iterator[Problem]:
     ]
     failed = [
         run
-        for run in dagster_runs.failed_runs(conn, now - FAILURES_WITHIN, alerted)
+        for run in dagster_runs.read_failed_runs(conn, now - FAILURES_WITHIN, alerted)
         if is_monitored(run.job) and not _is_retried(run, now)
     ]
     ids = [run.run_id for run in failed]
     yield from judge_failed(
         failed, alert_store.read_failed_reads(conn, ids), alert_store.find_runs_with_pending_removals(conn, ids)
     )
-    yield from judge_unfinished(dagster_runs.unfinished_runs(conn), now)
+    yield from judge_unfinished(dagster_runs.read_unfinished_runs(conn), now)
 
 
 def judge_failed(

@@ -46,7 +46,7 @@ def backfill(names: tuple[str, ...], since: int | None, restart: bool, wait: boo
     set_dagster_home()
     with hub_connection("backfill") as conn:
         for partner in chosen:
-            requests.ask(conn, partner.partner_id, since_year=since, anew=restart)
+            requests.request_backfill(conn, partner.partner_id, since_year=since, anew=restart)
         conn.commit()
     daemon = _prepare([str(partner.key) for partner in chosen])
     if wait:

@@ -61,7 +61,7 @@ def export_(file: Path, force: bool) -> None:
         found = schema_version.read_version(conn)
         if found.applied is None:
             raise schema_version.SchemaVersionError(
-                f"The database at {database.place(url)} {schema_version.find_gap(found)} There is nothing to export yet."
+                f"The database at {database.describe_server(url)} {schema_version.find_gap(found)} There is nothing to export yet."
             )
         server = client_programs.Server.of(conn)
     program = client_programs.choose_pg_dump(client_programs.find_programs("pg_dump"), server)
@@ -98,7 +98,7 @@ def import_(file: Path) -> None:
     with database.session(url, purpose="import") as conn:
         if tables := _tables(conn):
             raise click.UsageError(
-                f"The database at {database.place(url)} has {tables} tables already. Import into an empty database."
+                f"The database at {database.describe_server(url)} has {tables} tables already. Import into an empty database."
             )
         server, settings = client_programs.Server.of(conn), _settings(conn)
         found = client_programs.find_programs("pg_restore")

@@ -13,7 +13,7 @@ from rsu_pipeline.cli.common import hub_connection, show_json
 from rsu_pipeline.local import client_programs
 from rsu_pipeline.warehouse import addresses, database, reachability, read_only, roles
 from rsu_pipeline.warehouse.schema_version import SchemaVersionError
-from rsu_pipeline.warehouse.secret_box import Sealer
+from rsu_pipeline.warehouse.secret_box import SecretBox
 
 
 @click.group()
@@ -58,7 +58,7 @@ def adopt(dry_run: bool, as_json: bool, undo: bool) -> None:
     """
     here = installation.current()
     url = here.database_url
-    place = database.place(url)
+    place = database.describe_server(url)
     if undo:
         _undo(url, here.sealer, dry_run=dry_run)
         return
@@ -97,7 +97,7 @@ def adopt(dry_run: bool, as_json: bool, undo: bool) -> None:
         )
 
 
-def _undo(url: str, sealer: Sealer, *, dry_run: bool) -> None:
+def _undo(url: str, sealer: SecretBox, *, dry_run: bool) -> None:
     with database.session(url, purpose="adopt") as conn:
         notes = adoption.undo(conn, sealer, dry_run=dry_run, log=lambda line: click.echo(line, err=True))
     for note in notes:
@@ -105,7 +105,7 @@ def _undo(url: str, sealer: Sealer, *, dry_run: bool) -> None:
     click.echo(
         "The undo works. All of it was done and rolled back. Nothing was changed."
         if dry_run
-        else f"The tables at {database.place(url)} are the older program's again, with keys and secrets in clear text."
+        else f"The tables at {database.describe_server(url)} are the older program's again, with keys and secrets in clear text."
     )
 
 
@@ -142,7 +142,7 @@ def roles_(prefix: str | None, reader: str | None, dry_run: bool) -> None:
                 "Other sessions use the tables, so their ownership cannot be changed, and nothing was changed. Stop the"
                 " pipeline, and run this again."
             ) from None
-    click.echo(f"{'Would do' if dry_run else 'Done'} at {database.place(here.database_url)}:")
+    click.echo(f"{'Would do' if dry_run else 'Done'} at {database.describe_server(here.database_url)}:")
     for sentence in sentences:
         click.echo(f"  {sentence}")
 

@@ -52,7 +52,7 @@ def build_registry(conn: Connection, settings: Settings, now: dt.datetime) -> "C
     from prometheus_client import CollectorRegistry, Gauge
 
     found = CollectorRegistry()
-    everybody, reads = freshness.partners(conn, now), freshness.event_reads(conn, now)
+    everybody, reads = freshness.read_partner_health(conn, now), freshness.read_event_reads(conn, now)
     partners = [item for item in everybody if item.is_synced]
     fresh = judging.measure_freshness(reads, now, settings.cadence)
     budget = judging.forecast_budget(judging.forecast_calls(reads, now, settings), settings)

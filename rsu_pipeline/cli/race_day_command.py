@@ -197,7 +197,7 @@ def _changes(
 ) -> Evaluation:
     def look(now: dt.datetime, live: Live | None) -> None:
         since = now - dt.timedelta(minutes=minutes)
-        found = stored.bib_changes(conn, now, since, partner_id=partner_id, race_id=race_id)
+        found = stored.read_bib_changes(conn, now, since, partner_id=partner_id, race_id=race_id)
         if as_json:
             show_json([vars(change) for change in found])
         else:
@@ -223,7 +223,7 @@ def _table_of_changes(found: Sequence[BibChange]) -> DisplayTable:
 
 def _missing(conn: Connection, partner_id: int | None, race_id: int | None, as_json: bool) -> Evaluation:
     def look(now: dt.datetime, live: Live | None) -> None:
-        found = stored.entrants_without_bib(conn, now, partner_id=partner_id, race_id=race_id)
+        found = stored.read_entrants_without_bib(conn, now, partner_id=partner_id, race_id=race_id)
         if as_json:
             show_json([vars(entrant) for entrant in found])
         else:

@@ -29,7 +29,8 @@ def report(names: tuple[str, ...], path: Path) -> None:
     with hub_connection("report") as conn:
         for partner in chosen:
             rows, changes = (
-                ask(conn, partner.partner_id) for ask in (report_queries.registrations, report_queries.bib_changes)
+                ask(conn, partner.partner_id)
+                for ask in (report_queries.read_registrations, report_queries.read_bib_changes)
             )
             made.append(page.report(partner.name, rows, changes, now.date()))
     try:

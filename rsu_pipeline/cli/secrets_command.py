@@ -48,8 +48,8 @@ def rotate(finish: bool) -> None:
     with hub_connection("secrets rotate") as conn:
         if finish:
             # No process may encrypt with a key that is being dropped.
-            with credentials.keys_alone(conn):
-                done = credentials.reseal(conn, sealer)
+            with credentials.exclusive_key_lock(conn):
+                done = credentials.reencrypt(conn, sealer)
                 minutes = api_keys.minutes_until_forgotten(conn)
                 if minutes is not None and sealer.key_count > 1:
                     raise secret_box.SecretKeyError(
@@ -69,11 +69,11 @@ def rotate(finish: bool) -> None:
                 click.echo("`rsu secrets rotate` again:\n")
                 click.echo(secret_box.new_key())
                 return
-            with credentials.keys_alone(conn):
+            with credentials.exclusive_key_lock(conn):
                 if sealer.key_count == 1:
                     secret_box.write_keys(key_file, [secret_box.new_key(), *secret_box.keys_of(key_file)])
                     click.echo(f"Added a new key to {key_file}. Keep a copy of the file apart.")
-            done = credentials.reseal(conn, sealer)
+            done = credentials.reencrypt(conn, sealer)
     click.echo(f"Re-encrypted {done.sealed} credentials, {done.unchanged} unchanged.")
     if not finish:
         click.echo("The old keys still decrypt older data. Drop them with `rsu secrets rotate --finish`.")

@@ -145,7 +145,7 @@ def _serve(
     if applied := here.migrate():
         click.echo(f"Applied {', '.join(applied)}.")
     _ = here.sealer  # the key file is created now, and a bad key is refused before anything runs
-    click.echo(f"Database ready at {database.place(url)}.")
+    click.echo(f"Database ready at {database.describe_server(url)}.")
     environment = {
         "RSU_DATABASE_URL": url,
         "RSU_HOME": str(settings.home),

@@ -29,7 +29,7 @@ def equals_runsignup(context: dg.AssetCheckExecutionContext, warehouse: Warehous
     """
     with expected_errors_as_failures(), warehouse.connect("equals_runsignup") as conn:
         partner = credentials.partner(conn, partition_of(context))
-        compared = reconciliation.proofs(conn, partner.partner_id)
+        compared = reconciliation.read_reconciliations(conn, partner.partner_id)
     unequal = [item for item in compared if not item.is_equal and not item.is_explained]
     return dg.AssetCheckResult(
         passed=not unequal,
@@ -74,7 +74,7 @@ def history_complete(context: dg.AssetCheckExecutionContext, warehouse: Warehous
     with expected_errors_as_failures(), warehouse.connect("history_complete") as conn:
         partner = credentials.partner(conn, partition_of(context))
         progress = backfill_progress.progress(conn, partner.partner_id, dt.datetime.now(dt.UTC))
-        failing = backfill_state.failing(conn, partner.partner_id)
+        failing = backfill_state.list_failing_races(conn, partner.partner_id)
     if progress is None:
         return dg.AssetCheckResult(passed=True, metadata={"past_events": 0}, description="No backfill was requested.")
     return dg.AssetCheckResult(

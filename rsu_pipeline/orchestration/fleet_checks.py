@@ -37,7 +37,7 @@ def every_partner_fresh(warehouse: WarehouseResource) -> dg.AssetCheckResult:
     settings = installation.current().settings
     with expected_errors_as_failures(), warehouse.connect("every_partner_fresh") as conn:
         now = clocks.present(conn, settings.sync.max_clock_skew)
-        reads = freshness.event_reads(conn, now)
+        reads = freshness.read_event_reads(conn, now)
     fresh = judging.measure_freshness(reads, now, settings.cadence)
     stale = [item for item in fresh if item.is_stale]
     return _result(
@@ -68,7 +68,7 @@ def every_partner_fresh(warehouse: WarehouseResource) -> dg.AssetCheckResult:
 def no_duplicate_registrations(warehouse: WarehouseResource) -> dg.AssetCheckResult:
     """Check that every registration of a partner is one row, and that the unique index which ensures it exists."""
     with expected_errors_as_failures(), warehouse.connect("no_duplicate_registrations") as conn:
-        found = fleet_facts.duplicates(conn, SAMPLE)
+        found = fleet_facts.find_duplicates(conn, SAMPLE)
     return _result(
         found.doubled == 0 and found.is_guarded,
         ERROR,
@@ -89,7 +89,7 @@ def bib_log_replays(warehouse: WarehouseResource) -> dg.AssetCheckResult:
     A registration without an entry in the log must still have its first bib.
     """
     with expected_errors_as_failures(), warehouse.connect("bib_log_replays") as conn:
-        found = fleet_facts.replay(conn, SAMPLE)
+        found = fleet_facts.replay_bib_log(conn, SAMPLE)
     return _result(
         found.wrong + found.unlogged == 0,
         ERROR,
@@ -115,7 +115,7 @@ def budget_is_enough(warehouse: WarehouseResource) -> dg.AssetCheckResult:
     settings = installation.current().settings
     with expected_errors_as_failures(), warehouse.connect("budget_is_enough") as conn:
         now = clocks.present(conn, settings.sync.max_clock_skew)
-        reads = freshness.event_reads(conn, now)
+        reads = freshness.read_event_reads(conn, now)
     found = judging.forecast_budget(judging.forecast_calls(reads, now, settings), settings)
     # If each API key has its own concurrency slots, syncs wait for each other in their runs.
     side_by_side = ROUTINE_RUNS * partners_at_once(settings.budget)
@@ -145,7 +145,7 @@ def credentials_work(warehouse: WarehouseResource) -> dg.AssetCheckResult:
     Partners without a credential are not synced and do not count.
     """
     with expected_errors_as_failures(), warehouse.connect("credentials_work") as conn:
-        partners = freshness.partners(conn, dt.datetime.now(dt.UTC))
+        partners = freshness.read_partner_health(conn, dt.datetime.now(dt.UTC))
     counts = {
         state: sum(item.credential == state for item in partners)
         for state in ("works", "untried", "refused", "incomplete", "none", "off")
@@ -166,7 +166,7 @@ def events_equal_runsignup(warehouse: WarehouseResource) -> dg.AssetCheckResult:
     Events with quarantined rows or removals pending confirmation are left out. `no_rows_held_back` and an alert report those.
     """
     with expected_errors_as_failures(), warehouse.connect("events_equal_runsignup") as conn:
-        found = fleet_facts.equality(conn, SAMPLE)
+        found = fleet_facts.read_equality(conn, SAMPLE)
     return _result(
         found.unequal == 0,
         ERROR,
@@ -185,7 +185,7 @@ def events_equal_runsignup(warehouse: WarehouseResource) -> dg.AssetCheckResult:
 def no_rows_held_back(warehouse: WarehouseResource) -> dg.AssetCheckResult:
     """Check that no registration of any partner is quarantined. Those stored without a field that did not parse are counted."""
     with expected_errors_as_failures(), warehouse.connect("no_rows_held_back") as conn:
-        found = fleet_facts.held_back(conn, SAMPLE)
+        found = fleet_facts.read_unstored_rows(conn, SAMPLE)
     return _result(
         found.held_back == 0,
         ERROR,
@@ -231,7 +231,7 @@ def no_foreign_writes(warehouse: WarehouseResource) -> dg.AssetCheckResult:
     A write counts for a day, and until every upcoming event that it touched has been read in full again.
     """
     with expected_errors_as_failures(), warehouse.connect("no_foreign_writes") as conn:
-        found = foreign_writes.find(conn, dt.datetime.now(dt.UTC))
+        found = foreign_writes.find_foreign_writes(conn, dt.datetime.now(dt.UTC))
     return _result(
         not found.writes and not found.rows_of_no_partner,
         ERROR,

@@ -212,7 +212,7 @@ def bib_changes(
     for problem in trouble:
         context.log.warning(problem)
     with expected_errors_as_failures(), warehouse.connect("bib_changes") as conn:
-        new = bibs.take_new(conn)
+        new = bibs.claim_new_bibs(conn)
         for item in new:
             context.instance.report_runless_asset_event(
                 dg.AssetMaterialization("participants", partition=item.key, metadata=_bib_metadata(item))

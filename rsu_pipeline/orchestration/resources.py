@@ -34,7 +34,7 @@ class WarehouseResource(dg.ConfigurableResource[Any]):
             if context.run is not None:
                 check_run_config(context.run.run_config)
                 with suppress(RsuError):  # the first step reports the error in a sentence
-                    stack.enter_context(sessions.sign_of_life(self.address(), context.run.run_id))
+                    stack.enter_context(sessions.application_name_of_run(self.address(), context.run.run_id))
             yield self
 
     def address(self) -> str:

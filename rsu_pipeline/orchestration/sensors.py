@@ -29,7 +29,7 @@ RETRY_SECONDS = 60.0
 )
 def new_credentials(context: dg.SensorEvaluationContext, warehouse: WarehouseResource) -> dg.SensorResult:
     with expected_errors_as_failures(), warehouse.connect("new_credentials") as conn:
-        sealed = credentials.seal_all(conn, installation.current().sealer)
+        sealed = credentials.encrypt_all(conn, installation.current().sealer)
         active = [partner for partner in credentials.partners(conn) if partner.is_active]
         keys = {
             partner.partner_id: partner.key or credentials.ensure_key(conn, partner.partner_id) for partner in active
@@ -94,7 +94,7 @@ def history(context: dg.SensorEvaluationContext, warehouse: WarehouseResource) -
         found = cancelled_runs.cancelled_by_a_person(context.instance, open_requests, now)
         backfill_cancellation.cancel(conn, found)
         conn.commit()
-        waiting = backfill_state.waiting(conn, now)
+        waiting = backfill_state.list_waiting_requests(conn, now)
         cancelled = backfill_cancellation.cancelled_keys(conn)
     known = set(context.instance.get_dynamic_partitions(partitions.NAME)) if waiting else set()
     busy = _reading_history(context.instance) if waiting else set()

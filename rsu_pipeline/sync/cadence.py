@@ -14,7 +14,7 @@ from rsu_pipeline.warehouse.event_times import (
     CLOSING_READ_WITHIN,
     CORRECTIONS_AFTER,
     FIRST_READ_WITHIN,
-    LONGEST_WATCHED,
+    MAX_WATCHED,
     POST_EVENT_GRACE,
 )
 from rsu_pipeline.warehouse.event_times import DAY_BEFORE as DAY_BEFORE
@@ -105,7 +105,7 @@ def tier(starts_at: dt.datetime | None, ends_at: dt.datetime | None, now: dt.dat
         return "over"
     start = starts_at or ends_at or end
     if now >= start - WINDOW_BEFORE:
-        is_virtual = end - start > LONGEST_WATCHED + POST_EVENT_GRACE
+        is_virtual = end - start > MAX_WATCHED + POST_EVENT_GRACE
         return "day" if is_virtual and now >= start + DAY_BEFORE else "window"
     return "day" if now >= start - DAY_BEFORE else "later"
 

@@ -37,13 +37,13 @@ def is_downtime(gap: Gap, now: dt.datetime, every: CadenceSettings) -> bool:
 
 def find_downtimes(conn: Connection, now: dt.datetime, every: CadenceSettings) -> list[Downtime]:
     """Return the downtimes of late, the newest first."""
-    found = [gap for gap in sync_gaps.gaps(conn, now) if is_downtime(gap, now, every)][:MAX_SHOWN]
+    found = [gap for gap in sync_gaps.find_gaps(conn, now) if is_downtime(gap, now, every)][:MAX_SHOWN]
     return [
         Downtime(
             gap.since,
             gap.until,
             round(((gap.until or now) - gap.since).total_seconds() / 3600, 1),
-            sync_gaps.caught_up(conn, gap, now),
+            sync_gaps.find_caught_up(conn, gap, now),
         )
         for gap in found
     ]

@@ -53,7 +53,7 @@ class Slice:
 
 def retry_wait(failures: int) -> dt.timedelta:
     """How long after its n-th failure in a row a race is tried again: an hour, doubling up to a day."""
-    return min(backfill_state.LONGEST_WAIT, dt.timedelta(hours=2 ** min(5, failures - 1)))
+    return min(backfill_state.MAX_WAIT, dt.timedelta(hours=2 ** min(5, failures - 1)))
 
 
 def seconds_left(progress: Progress, *, free_now: int, per_hour: int, call_seconds: float) -> float:
@@ -112,7 +112,7 @@ def run_slice(session: PartnerSession, seconds: float, *, clock: Callable[[], fl
 
 
 def _list(session: PartnerSession) -> None:
-    request = backfill_state.request_of(session.conn, session.partner_id)
+    request = backfill_state.get_request(session.conn, session.partner_id)
     # Left to a listing that hangs, it is due at the next slice.
     if request is not None and request.listed_at is None and listing.refresh_events(session).is_listed:
         backfill_state.note_listed(session.conn, session.partner_id)
@@ -140,7 +140,7 @@ def _select_unread(session: PartnerSession, race_id: int | None = None) -> list[
     # Retries are noted by the database's clock, so they are due by it.
     now = backfill_state.database_now(session.conn)
     session.conn.rollback()
-    latest = now + backfill_state.LONGEST_WAIT + AHEAD_TOLERANCE
+    latest = now + backfill_state.MAX_WAIT + AHEAD_TOLERANCE
     return [race for race in races if race.retry_at is None or not now < race.retry_at <= latest]
 
 

@@ -311,7 +311,7 @@ def record_read(
     elif error.cause is Cause.EVENT_NOT_FOUND and len(read.event_ids) == 1:
         events.note_refused(session.conn, session.partner_id, read.event_ids, str(error))
     if error is not None and read.mode == "incremental" and error.cause in _HEALED_BY_FULL:
-        cursors.ask_for_full(
+        cursors.request_full_read(
             session.conn, session.partner_id, read.event_ids, f"incremental read failed: {error.cause.value}"
         )
     if quiet and error is None and _found_nothing(result):

@@ -52,7 +52,7 @@ def plan_poll(
 def _without_recent_retry(cursor: cursors.EventCursor, now: dt.datetime) -> cursors.EventCursor:
     """Return the cursor without the wish for a full read that a full read a short time ago has just left. Such a wish may
     stay until a person acts."""
-    is_lasting = cursor.needs_full in (cursors.REMOVALS_HELD_BACK, cursors.NOT_EQUAL)
+    is_lasting = cursor.needs_full in (cursors.REMOVALS_PENDING, cursors.NOT_EQUAL)
     if is_lasting and now - cursor.last_full_at < FULL_READ_RETRY_AFTER:
         return replace(cursor, needs_full=None)
     return cursor

@@ -12,7 +12,7 @@ from rsu_pipeline.settings import Settings
 from rsu_pipeline.sync import cadence
 from rsu_pipeline.sync.watch_pace import CALL_SECONDS, WatchedRace, calls_per_poll, poll_interval
 from rsu_pipeline.warehouse import call_ledger
-from rsu_pipeline.warehouse.near_races import STARTS_WITHIN, NearRace, near_races
+from rsu_pipeline.warehouse.near_races import STARTS_WITHIN, NearRace, read_near_races
 
 MISSED_POLLS = 2
 """A race in its window that was not read for so many intervals is late."""
@@ -92,7 +92,7 @@ class BoardRow:
 
 def read_board(conn: Connection, now: dt.datetime, settings: Settings) -> list[BoardRow]:
     """Return the board of the whole installation at `now`, the worst race first."""
-    races = near_races(conn, now)
+    races = read_near_races(conn, now)
     return build_board(races, now, settings, call_seconds=call_ledger.usual_call_seconds(conn))
 
 

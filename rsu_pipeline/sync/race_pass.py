@@ -19,9 +19,9 @@ from rsu_pipeline.sync.read_plan import SMALL_RACE, PlannedRead
 from rsu_pipeline.sync.registration_rows import digest, stage_registration
 from rsu_pipeline.sync.session import PartnerSession
 from rsu_pipeline.warehouse import backfill_state, cursors, participants, race_locks, reconciliation
-from rsu_pipeline.warehouse.cursors import Position, Unfit
+from rsu_pipeline.warehouse.cursors import Position, QuarantinedRow
 from rsu_pipeline.warehouse.participants import Missing
-from rsu_pipeline.warehouse.staging import Counts, Refused, Source, StagedLine
+from rsu_pipeline.warehouse.staging import Counts, RejectedRow, Source, StagedLine
 
 
 @dataclass
@@ -258,11 +258,11 @@ def _finish(
         is_end_shown=is_end_shown,
     )
     if position.reads_all:
-        unequal = reconciliation.compare(session.conn, source, position.event_ids, is_resumed=position.resumed)
-        cursors.ask_for_full(session.conn, session.partner_id, unequal, cursors.NOT_EQUAL)
+        unequal = reconciliation.reconcile(session.conn, source, position.event_ids, is_resumed=position.resumed)
+        cursors.request_full_read(session.conn, session.partner_id, unequal, cursors.NOT_EQUAL)
         outcome.unequal, outcome.unsettled = ([], unequal) if position.resumed else (unequal, [])
         held_back = [item.event_id for item in refused]
-        cursors.ask_for_full(session.conn, session.partner_id, held_back, cursors.REMOVALS_HELD_BACK)
+        cursors.request_full_read(session.conn, session.partner_id, held_back, cursors.REMOVALS_PENDING)
     if position.mode == "history":
         backfill_state.note_read(
             session.conn, session.partner_id, position.race_id, position.event_ids, behind=position.resumed
@@ -301,7 +301,7 @@ def _is_plausible(session: PartnerSession, missing: int, held: int) -> bool:
     return missing <= max(session.settings.mass_removal_floor, session.settings.mass_removal_share * held)
 
 
-_Merged = tuple[Counts, list[Refused]]
+_Merged = tuple[Counts, list[RejectedRow]]
 
 
 @dataclass
@@ -328,7 +328,7 @@ def _ingest_page(
 ) -> _IngestedPage:
     """Stages and merges a page, but for the registrations held as they were sent; what cannot be taken over goes to
     quarantine with its reason."""
-    unfit = [Unfit(row.raw, row.reason, row.registration_id, is_stored=False) for row in page.unreadable]
+    unfit = [QuarantinedRow(row.raw, row.reason, row.registration_id, is_stored=False) for row in page.unreadable]
     nameless = any(row.registration_id is None for row in unfit)
     events_of_held_back = list(event_ids) if unfit else []
     lines: list[StagedLine] = []
@@ -338,7 +338,7 @@ def _ingest_page(
     for row in page.rows:
         if row.event_id not in wanted:
             unfit.append(
-                Unfit(row.raw, f"event {row.event_id} was not asked for", row.registration_id, is_stored=False)
+                QuarantinedRow(row.raw, f"event {row.event_id} was not asked for", row.registration_id, is_stored=False)
             )
             events_of_held_back += event_ids
             continue
@@ -347,7 +347,7 @@ def _ingest_page(
         try:
             line, wrong = stage_registration(row, source.race_id)
         except UnicodeDecodeError as error:
-            unfit.append(Unfit(row.raw, f"not UTF-8 ({error.reason})", row.registration_id, is_stored=False))
+            unfit.append(QuarantinedRow(row.raw, f"not UTF-8 ({error.reason})", row.registration_id, is_stored=False))
             events_of_held_back.append(row.event_id or 0)
             continue
         lines.append(line + b"\t%d" % participants.digest_of(digest(row.raw), has_field_errors=bool(wrong)))
@@ -358,12 +358,12 @@ def _ingest_page(
     seen = []
     for index, (row, wrong) in enumerate(zip(rows, faults, strict=True)):
         if index in reasons:
-            unfit.append(Unfit(row.raw, reasons[index], row.registration_id, is_stored=False))
+            unfit.append(QuarantinedRow(row.raw, reasons[index], row.registration_id, is_stored=False))
             events_of_held_back.append(row.event_id or 0)
             continue
         seen.append((row.registration_id, row.event_id or 0))
         if wrong:
-            unfit.append(Unfit(row.raw, "; ".join(wrong), row.registration_id, is_stored=True))
+            unfit.append(QuarantinedRow(row.raw, "; ".join(wrong), row.registration_id, is_stored=True))
     newly_quarantined = cursors.quarantine(session.conn, source.partner_id, source.race_id, unfit)
     held_back = [item.registration_id for item in unfit if not item.is_stored and item.registration_id is not None]
     counts.add(Counts(read=len(held), unchanged=len(held)))

@@ -15,7 +15,7 @@ from rsu_pipeline.sync import cadence
 from rsu_pipeline.sync.clocks import Clock
 from rsu_pipeline.warehouse import call_ledger, credentials, cursors, database
 from rsu_pipeline.warehouse.fleet import REJECTED_RETRY_AFTER
-from rsu_pipeline.warehouse.secret_box import Sealer
+from rsu_pipeline.warehouse.secret_box import SecretBox
 
 
 class CredentialRejected(RsuError):
@@ -84,7 +84,7 @@ class PartnerSession:
 @contextmanager
 def open_partner_session(
     url: str,
-    sealer: Sealer,
+    sealer: SecretBox,
     settings: Settings,
     name: str,
     *,
@@ -166,7 +166,7 @@ class Clients:
 def partner_session_on(
     conn: Connection,
     clients: Clients,
-    sealer: Sealer,
+    sealer: SecretBox,
     settings: Settings,
     name: str,
     *,

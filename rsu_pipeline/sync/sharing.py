@@ -61,13 +61,13 @@ def read_in_turn(
     while waiting:
         race_id = waiting.popleft()
         wait = min(TURN_SECONDS, stalls.max_seconds) if tried > len(waiting) else 0.0
-        if race_locks.take(session.conn, session.partner_id, race_id, wait=wait):
+        if race_locks.acquire(session.conn, session.partner_id, race_id, wait=wait):
             tried = 0
             try:
                 if not read(race_id):
                     break
             finally:
-                race_locks.leave(session.conn, session.partner_id, race_id)
+                race_locks.release(session.conn, session.partner_id, race_id)
             continue
         tried += 1
         reader = race_locks.find_reader(session.conn, session.partner_id, race_id)

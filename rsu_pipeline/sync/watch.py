@@ -29,7 +29,7 @@ from rsu_pipeline.sync.silent_races import SilentRaces
 from rsu_pipeline.sync.watch_pace import CALL_SECONDS, WatchedRace, poll_interval, select_watched_races
 from rsu_pipeline.warehouse import call_ledger, database, events, fleet
 from rsu_pipeline.warehouse.credentials import PartnerError
-from rsu_pipeline.warehouse.secret_box import Sealer, SecretKeyError
+from rsu_pipeline.warehouse.secret_box import SecretBox, SecretKeyError
 from rsu_pipeline.warehouse.staging import Counts
 
 LISTS_EVERY = 60.0
@@ -83,7 +83,7 @@ class Watch:
     def __init__(
         self,
         url: str,
-        sealer: Sealer,
+        sealer: SecretBox,
         settings: Settings,
         *,
         run_id: str,

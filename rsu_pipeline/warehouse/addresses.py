@@ -102,7 +102,7 @@ def open_connection(conninfo: str) -> Connection:
     return psycopg2.connect(conninfo)
 
 
-def place(url: str) -> str:
+def describe_server(url: str) -> str:
     """Return host:port/database of a URL, for people."""
     parts = _parts(url)
     if parts is None:
@@ -116,12 +116,12 @@ def place(url: str) -> str:
     return f"{','.join(named)}/{parts.get('dbname', '')}"
 
 
-def unreachable(url: str, error: psycopg2.Error | UnicodeDecodeError) -> str:
+def explain_unreachable(url: str, error: psycopg2.Error | UnicodeDecodeError) -> str:
     """Return one sentence on why a connection failed."""
     reason = explain(url, error)
     if reason.startswith("invalid integer value") or "could not parse " in reason:
         return f"RSU_DATABASE_URL cannot be used: {reason}."
-    return f"Cannot use PostgreSQL at {place(url)}: {reason}. Check that it runs and that RSU_DATABASE_URL is right."
+    return f"Cannot use PostgreSQL at {describe_server(url)}: {reason}. Check that it runs and that RSU_DATABASE_URL is right."
 
 
 def explain(url: str, error: psycopg2.Error | UnicodeDecodeError) -> str:

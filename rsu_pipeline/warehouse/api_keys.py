@@ -10,12 +10,12 @@ which every process has. `refresh_fingerprint` moves it to the newest when crede
 
 from psycopg2.extensions import connection as Connection
 
-from rsu_pipeline.warehouse.secret_box import Sealer
+from rsu_pipeline.warehouse.secret_box import SecretBox
 
 
-def number_of(conn: Connection, sealer: Sealer, api_key: str) -> int:
+def number_of(conn: Connection, sealer: SecretBox, api_key: str) -> int:
     """Return the number under which calls with this API key are counted."""
-    found = find(conn, sealer, api_key)
+    found = find_number(conn, sealer, api_key)
     if found is not None:
         return found
     with conn.cursor() as cur:
@@ -29,7 +29,7 @@ def number_of(conn: Connection, sealer: Sealer, api_key: str) -> int:
     return int(number)
 
 
-def find(conn: Connection, sealer: Sealer, api_key: str) -> int | None:
+def find_number(conn: Connection, sealer: SecretBox, api_key: str) -> int | None:
     """Return the number of this API key, or None if it was never stored."""
     with conn.cursor() as cur:
         cur.execute(
@@ -55,12 +55,12 @@ def assign(conn: Connection, credential_id: int, number: int) -> None:
         )
 
 
-def succeed(conn: Connection, sealer: Sealer, number: int, api_key: str) -> None:
+def take_over_number(conn: Connection, sealer: SecretBox, number: int, api_key: str) -> None:
     """Give the number, and so the calls, of an API key that no encryption key decrypts any more to this API key.
 
     It may be the same key. Does nothing if this API key has a number already.
     """
-    if find(conn, sealer, api_key) is None:
+    if find_number(conn, sealer, api_key) is None:
         with conn.cursor() as cur:
             cur.execute(
                 "UPDATE runsignup_api_keys SET fingerprint = %s WHERE api_key_id = %s",
@@ -68,7 +68,7 @@ def succeed(conn: Connection, sealer: Sealer, number: int, api_key: str) -> None
             )
 
 
-def refresh_fingerprint(conn: Connection, sealer: Sealer, number: int, api_key: str) -> int:
+def refresh_fingerprint(conn: Connection, sealer: SecretBox, number: int, api_key: str) -> int:
     """Store the fingerprint under the newest encryption key and return the number of the API key.
 
     Another number is returned if a process that had only the newest encryption key stored the same API key. The two are merged,

@@ -47,7 +47,7 @@ def has_dagster(conn: Connection) -> bool:
     return bool(found)
 
 
-def automations(conn: Connection, names: Sequence[str]) -> dict[str, Automation]:
+def read_automations(conn: Connection, names: Sequence[str]) -> dict[str, Automation]:
     """Return the sensors and schedules of these names that the daemon knows. Dagster stores times without a zone, in UTC."""
     with conn.cursor() as cur:
         cur.execute(
@@ -73,7 +73,7 @@ def automations(conn: Connection, names: Sequence[str]) -> dict[str, Automation]
         return {row[0]: Automation(*row) for row in cur.fetchall()}
 
 
-def recent_ticks(conn: Connection, since: dt.timedelta, now: dt.datetime) -> list[dt.datetime]:
+def read_recent_ticks(conn: Connection, since: dt.timedelta, now: dt.datetime) -> list[dt.datetime]:
     """Return the times of the ticks of all sensors and schedules within `since` before `now`, in order, by the clock of `now`."""
     with conn.cursor() as cur:
         # By when they were stored: a schedule's tick is dated by its plan, which may be long ago. The database dates that
@@ -87,7 +87,7 @@ def recent_ticks(conn: Connection, since: dt.timedelta, now: dt.datetime) -> lis
         return [moment for (moment,) in cur.fetchall()]
 
 
-def waiting_for_nothing(conn: Connection, now: dt.datetime) -> list[Waiting]:
+def find_runs_waiting_for_nothing(conn: Connection, now: dt.datetime) -> list[Waiting]:
     """Return by lane the runs that wait in the queue though no run of their lane or partition is active."""
     with conn.cursor() as cur:
         cur.execute(

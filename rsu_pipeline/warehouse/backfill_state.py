@@ -11,7 +11,7 @@ from rsu_pipeline.warehouse import fleet
 from rsu_pipeline.warehouse.credentials import PROVIDER
 from rsu_pipeline.warehouse.event_times import AHEAD_TOLERANCE, NEEDS_CLOSING_READ, OVER_AT
 
-LONGEST_WAIT = dt.timedelta(hours=24)
+MAX_WAIT = dt.timedelta(hours=24)
 """The longest time by which a slice or a failed race is delayed."""
 EventState = Literal["loaded", "empty", "unavailable"]
 
@@ -67,7 +67,7 @@ _REQUEST = (
 )
 
 
-def ask(
+def request_backfill(
     conn: Connection,
     partner_id: int,
     *,
@@ -110,7 +110,7 @@ def ask(
     return request
 
 
-def request_of(conn: Connection, partner_id: int) -> Request | None:
+def get_request(conn: Connection, partner_id: int) -> Request | None:
     """Return the request for a partner's backfill, or None if there is none."""
     with conn.cursor() as cur:
         cur.execute(f"SELECT {_REQUEST} FROM history_requests WHERE timing_partner_id = %s", (partner_id,))
@@ -118,7 +118,7 @@ def request_of(conn: Connection, partner_id: int) -> Request | None:
     return Request(*row) if row else None
 
 
-def waiting(conn: Connection, now: dt.datetime) -> list[str]:
+def list_waiting_requests(conn: Connection, now: dt.datetime) -> list[str]:
     """Return the partition keys of the partners whose next slice may begin, longest waiting first.
 
     Disabled partners and those without a working credential are left out. A wait longer than any that is set was recorded by a
@@ -128,7 +128,7 @@ def waiting(conn: Connection, now: dt.datetime) -> list[str]:
 
 
 def due_since(conn: Connection, now: dt.datetime) -> dict[str, tuple[int, dt.datetime]]:
-    """Return the partners of `waiting`, and since when each waits, by the database's clock, converted to that of `now`."""
+    """Return the partners of `list_waiting_requests`, and since when each waits, by the database's clock, converted to that of `now`."""
     with conn.cursor() as cur:
         cur.execute(
             f"""
@@ -138,7 +138,7 @@ def due_since(conn: Connection, now: dt.datetime) -> dict[str, tuple[int, dt.dat
                 AND (h.not_before <= now() OR h.not_before > now() + %(longest)s) AND {fleet.IS_ACTIVE}
             ORDER BY h.not_before, t.timing_partner_id
             """,
-            {"provider": PROVIDER, "now": now, "longest": LONGEST_WAIT + AHEAD_TOLERANCE},
+            {"provider": PROVIDER, "now": now, "longest": MAX_WAIT + AHEAD_TOLERANCE},
         )
         return {key: (partner_id, since) for key, partner_id, since in cur.fetchall()}
 
@@ -389,7 +389,7 @@ def note_unavailable(conn: Connection, partner_id: int, event_ids: Sequence[int]
         )
 
 
-def failing(conn: Connection, partner_id: int) -> list[tuple[int, str, dt.datetime]]:
+def list_failing_races(conn: Connection, partner_id: int) -> list[tuple[int, str, dt.datetime]]:
     """Return the races whose last attempt failed: id, error, and when they are retried."""
     with conn.cursor() as cur:
         cur.execute(

@@ -5,8 +5,8 @@ from dataclasses import dataclass
 
 from psycopg2.extensions import connection as Connection
 
-MOST_AT_ONCE = 10_000
-TELL_WITHIN_DAYS = 2
+MAX_BIBS_AT_ONCE = 10_000
+REPORT_WITHIN_DAYS = 2
 """Older changes were reported by the syncs since."""
 
 
@@ -31,7 +31,7 @@ class NewBibs:
         return self.assigned + self.changed + self.cleared
 
 
-def take_new(conn: Connection) -> list[NewBibs]:
+def claim_new_bibs(conn: Connection) -> list[NewBibs]:
     """Mark every unhandled change as handled and return them by partner, in the caller's transaction.
 
     What acts on them commits with the mark. They are not found by a growing id, because rows become visible out of order.
@@ -57,6 +57,6 @@ def take_new(conn: Connection) -> list[NewBibs]:
             GROUP BY b.timing_partner_id, t.partition_key
             ORDER BY b.timing_partner_id
             """,
-            (TELL_WITHIN_DAYS, MOST_AT_ONCE),
+            (REPORT_WITHIN_DAYS, MAX_BIBS_AT_ONCE),
         )
         return [NewBibs(*row) for row in cur.fetchall()]

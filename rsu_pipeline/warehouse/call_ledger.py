@@ -35,7 +35,7 @@ ABANDONED_SECONDS = 3.0
 STUCK_SECONDS = 900.0
 """A call in flight for this long counts as lost even if its session lives."""
 
-BACKFILL_PATIENCE = 30.0
+BACKFILL_MAX_WAIT_SECONDS = 30.0
 """Seconds after which a backfill takes any free slot."""
 YIELD_SECONDS = 10.0
 """For how long another lane leaves free slots to race-day calls that wait.
@@ -44,7 +44,7 @@ Then it takes its turn like them, so that syncs continue if the races in their w
 """
 RESERVE_CHECK_SECONDS = 10.0
 """How old the result of the check for a race in its window may be."""
-ASK_AGAIN_SECONDS = 0.02
+RETRY_SECONDS = 0.02
 """How long a lane waits on average before it tries again to get a slot. Race day tries twice as often."""
 
 SLOW_SHARE = 2 / 3
@@ -83,7 +83,7 @@ class Limits:
     race_day_call_seconds: float = 15.0
 
 
-def has_place(
+def has_slot(
     lane: Lane,
     limits: Limits,
     in_flight: int,
@@ -197,7 +197,7 @@ class Ledger:
         return max(0, self.lane_limit - calls_this_hour(self._conn, self._api_key_id))
 
     def _pause(self) -> float:
-        return ASK_AGAIN_SECONDS / 2 if self.lane == "race_day" else ASK_AGAIN_SECONDS
+        return RETRY_SECONDS / 2 if self.lane == "race_day" else RETRY_SECONDS
 
     def _has_reserve(self) -> bool:
         """Return whether one slot is race day's, as of a few seconds ago at most.
@@ -263,13 +263,13 @@ class Ledger:
                 if used >= self.lane_limit:
                     raise NoCallLeft(float(frees_in or 0.0), self.lane)
                 goes_first = self.lane == "race_day" and not is_slow
-                if not has_place(
+                if not has_slot(
                     self.lane,
                     self._limits,
                     in_flight,
                     others,
                     is_reserved=is_reserved,
-                    steps_back=self.lane == "backfill" and waited < BACKFILL_PATIENCE,
+                    steps_back=self.lane == "backfill" and waited < BACKFILL_MAX_WAIT_SECONDS,
                     is_slow=is_slow,
                     yields=is_reserved and not goes_first and waited < YIELD_SECONDS and self._is_race_day_waiting(cur),
                 ):

@@ -15,11 +15,11 @@ from rsu_pipeline.display import MAX_NAME_CHARS, sanitize_for_display
 from rsu_pipeline.errors import RsuError
 from rsu_pipeline.warehouse import api_keys, database, duplicate_partners
 from rsu_pipeline.warehouse.advisory_locks import Only
-from rsu_pipeline.warehouse.secret_box import PREFIX, Sealer, SecretKeyError
+from rsu_pipeline.warehouse.secret_box import PREFIX, SecretBox, SecretKeyError
 
 PROVIDER = "runsignup"
 """Name of the provider, in lower case. Its id differs between installations."""
-LONGEST_NAME = 255
+MAX_PARTNER_NAME_CHARS = 255
 MAX_SCHEME_CHARS = 12
 """Characters of an unknown credential_type that a message repeats. It may be a secret in the wrong column."""
 
@@ -134,7 +134,7 @@ def ensure_key(conn: Connection, partner_id: int) -> str:
 
 def add(
     conn: Connection,
-    sealer: Sealer,
+    sealer: SecretBox,
     *,
     name: str,
     principal: str,
@@ -148,9 +148,11 @@ def add(
         PartnerError: the name is too long or ambiguous, another partner has nearly this name, or another partner has this
             API key and `shares_api_key` is false.
     """
-    if len(name) > LONGEST_NAME:
-        raise PartnerError(f"A partner's name has at most {LONGEST_NAME} characters, this one has {len(name)}.")
-    seal_all(conn, sealer)  # so that a key entered by SQL a moment ago is known
+    if len(name) > MAX_PARTNER_NAME_CHARS:
+        raise PartnerError(
+            f"A partner's name has at most {MAX_PARTNER_NAME_CHARS} characters, this one has {len(name)}."
+        )
+    encrypt_all(conn, sealer)  # so that a key entered by SQL a moment ago is known
     with conn.cursor() as cur:
         cur.execute("SELECT timing_partner_id FROM timing_partners WHERE company_name = %s", (name,))
         found = cur.fetchall()
@@ -190,7 +192,7 @@ def add(
     return partner_id
 
 
-def _stored_api_key(conn: Connection, sealer: Sealer, partner_id: int, principal: str) -> int | None:
+def _stored_api_key(conn: Connection, sealer: SecretBox, partner_id: int, principal: str) -> int | None:
     """Return the number of the API key that the partner has now.
 
     If no encryption key decrypts it any more, `principal` takes its place, which may be the same key: its calls of this hour
@@ -208,7 +210,7 @@ def _stored_api_key(conn: Connection, sealer: Sealer, partner_id: int, principal
     try:
         sealer.open(row[0])
     except SecretKeyError:
-        api_keys.succeed(conn, sealer, row[1], principal)
+        api_keys.take_over_number(conn, sealer, row[1], principal)
     return int(row[1])
 
 
@@ -247,7 +249,7 @@ def _hold_keys(conn: Connection) -> None:
 
 
 @contextmanager
-def keys_alone(conn: Connection) -> Iterator[None]:
+def exclusive_key_lock(conn: Connection) -> Iterator[None]:
     """Acquire the exclusive right to encrypt credentials for the block. The caller commits inside it.
 
     Raises:
@@ -273,7 +275,7 @@ def keys_alone(conn: Connection) -> Iterator[None]:
 
 
 @dataclass(frozen=True)
-class Resealed:
+class ReencryptionResult:
     """The result of a rotation: credentials encrypted again, unchanged ones, and partners whose credential no key decrypts."""
 
     sealed: int
@@ -281,12 +283,12 @@ class Resealed:
     closed: list[int]
 
 
-def reseal(conn: Connection, sealer: Sealer, *, batch: int = 100) -> Resealed:
+def reencrypt(conn: Connection, sealer: SecretBox, *, batch: int = 100) -> ReencryptionResult:
     """Encrypt every credential for RunSignup with the newest key, committing batch by batch.
 
     Everything else about a credential is kept. One that no key decrypts is left unchanged.
     """
-    seal_all(conn, sealer)
+    encrypt_all(conn, sealer)
     conn.commit()
     sealed, unchanged, closed, last = 0, 0, [], 0
     while True:
@@ -301,7 +303,7 @@ def reseal(conn: Connection, sealer: Sealer, *, batch: int = 100) -> Resealed:
             rows = cur.fetchall()
             for credential_id, partner_id, principal, secret, number in rows:
                 try:
-                    anew = [_anew(text, sealer) for text in (principal, secret)]
+                    anew = [_reencrypted(text, sealer) for text in (principal, secret)]
                 except SecretKeyError:
                     closed.append(int(partner_id))
                     continue
@@ -316,11 +318,11 @@ def reseal(conn: Connection, sealer: Sealer, *, batch: int = 100) -> Resealed:
                 sealed += not is_newest
         conn.commit()
         if not rows:
-            return Resealed(sealed, unchanged, closed)
+            return ReencryptionResult(sealed, unchanged, closed)
         last = rows[-1][0]
 
 
-def _anew(text: str | None, sealer: Sealer) -> str | None:
+def _reencrypted(text: str | None, sealer: SecretBox) -> str | None:
     """Return a value encrypted with the newest key. A blank one stays."""
     if not text or not text.startswith(PREFIX) or sealer.is_newest(text):
         return text
@@ -336,7 +338,7 @@ def _store(conn: Connection, credential_id: int, principal: str | None, secret: 
         )
 
 
-def seal_all(conn: Connection, sealer: Sealer) -> int:
+def encrypt_all(conn: Connection, sealer: SecretBox) -> int:
     """Encrypt every key and secret for RunSignup that is stored in clear text, and return how many credentials had one.
 
     Credentials of other programs for other providers are left alone. A credential whose API key has no number gets one.
@@ -368,14 +370,14 @@ def seal_all(conn: Connection, sealer: Sealer) -> int:
     return count
 
 
-def _assign_number(conn: Connection, sealer: Sealer, credential_id: int, sealed: str | None) -> None:
+def _assign_number(conn: Connection, sealer: SecretBox, credential_id: int, sealed: str | None) -> None:
     """Number the API key of a credential, unless it is blank or no encryption key decrypts it."""
     if sealed and sealed.startswith(PREFIX):
         with suppress(SecretKeyError):
             api_keys.assign(conn, credential_id, api_keys.number_of(conn, sealer, sealer.open(sealed)))
 
 
-def open_credential(conn: Connection, sealer: Sealer, partner_id: int) -> OpenCredential:
+def open_credential(conn: Connection, sealer: SecretBox, partner_id: int) -> OpenCredential:
     """Return the partner's credential in clear text, and encrypt it in the table first if it is not.
 
     Raises:
@@ -389,8 +391,8 @@ def open_credential(conn: Connection, sealer: Sealer, partner_id: int) -> OpenCr
         return _open(conn, sealer, partner_id)
 
 
-def _open(conn: Connection, sealer: Sealer, partner_id: int) -> OpenCredential:
-    seal_all(conn, sealer)
+def _open(conn: Connection, sealer: SecretBox, partner_id: int) -> OpenCredential:
+    encrypt_all(conn, sealer)
     with conn.cursor() as cur:
         cur.execute(
             "SELECT c.partner_provider_credential_id, coalesce(nullif(lower(c.credential_type), ''), 'api_key'),"

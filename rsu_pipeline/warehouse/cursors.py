@@ -18,7 +18,7 @@ Each mode of a race has a pass of its own.
 """
 Feed = Literal["participants", "removed"]
 
-REMOVALS_HELD_BACK = "removals held back, waiting to be confirmed"
+REMOVALS_PENDING = "removals held back, waiting to be confirmed"
 """Why an event needs a full read after one that would have removed too many of its registrations."""
 NOT_EQUAL = "last full read was not proved equal"
 """Why an event needs a full read if its stored rows differ from what the last one received."""
@@ -263,7 +263,7 @@ def newest_stamp(conn: Connection, partner_id: int, event_ids: Sequence[int]) ->
     return int(newest)
 
 
-def ask_for_full(conn: Connection, partner_id: int, event_ids: Sequence[int], reason: str) -> None:
+def request_full_read(conn: Connection, partner_id: int, event_ids: Sequence[int], reason: str) -> None:
     """Request a full read of these events next time, and record the reason."""
     with conn.cursor() as cur:
         cur.execute(
@@ -273,7 +273,7 @@ def ask_for_full(conn: Connection, partner_id: int, event_ids: Sequence[int], re
 
 
 @dataclass(frozen=True)
-class Unfit:
+class QuarantinedRow:
     """A row that could not be stored completely."""
 
     raw: bytes
@@ -282,7 +282,7 @@ class Unfit:
     is_stored: bool
 
 
-def quarantine(conn: Connection, partner_id: int, race_id: int, rows: Sequence[Unfit]) -> int:
+def quarantine(conn: Connection, partner_id: int, race_id: int, rows: Sequence[QuarantinedRow]) -> int:
     """Record a page's rows that did not fit, and return how many were not quarantined before.
 
     A known row only gets a new time.

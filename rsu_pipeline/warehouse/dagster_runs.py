@@ -97,14 +97,14 @@ FROM failed f LEFT JOIN assets a USING (run_id) ORDER BY f.id DESC
 """
 
 
-def failed_runs(conn: Connection, since: dt.datetime, known: Collection[str]) -> list[FailedRun]:
+def read_failed_runs(conn: Connection, since: dt.datetime, known: Collection[str]) -> list[FailedRun]:
     """Return the runs that failed since then, and those of these ids whenever they failed, newest first."""
     with conn.cursor() as cur:
         cur.execute(_FAILED, {"since": since, "known": list(known), "limit": RUNS_READ, "provider": PROVIDER})
         return [FailedRun(*row) for row in cur.fetchall()]
 
 
-def unfinished_runs(conn: Connection) -> list[UnfinishedRun]:
+def read_unfinished_runs(conn: Connection) -> list[UnfinishedRun]:
     """Return the runs that are queued or active, oldest first."""
     with conn.cursor() as cur:
         cur.execute(
@@ -123,7 +123,7 @@ def unfinished_runs(conn: Connection) -> list[UnfinishedRun]:
         return [UnfinishedRun(*row) for row in cur.fetchall()]
 
 
-def without_run(conn: Connection, keys: Sequence[str]) -> list[str]:
+def find_partners_without_run(conn: Connection, keys: Sequence[str]) -> list[str]:
     """Return those of these partition keys for which no run is queued or active."""
     with conn.cursor() as cur:
         cur.execute(

@@ -20,8 +20,8 @@ from psycopg2.extensions import connection as Connection
 from rsu_pipeline import cancellation
 from rsu_pipeline.warehouse import addresses, leases, poolers, session_settings
 from rsu_pipeline.warehouse.addresses import DatabaseError as DatabaseError
-from rsu_pipeline.warehouse.addresses import place as place
-from rsu_pipeline.warehouse.addresses import unreachable as unreachable
+from rsu_pipeline.warehouse.addresses import describe_server as describe_server
+from rsu_pipeline.warehouse.addresses import explain_unreachable as explain_unreachable
 from rsu_pipeline.warehouse.advisory_locks import Kind, Only
 
 OLDEST_SERVER = 130000
@@ -67,7 +67,7 @@ def connect(url: str, *, purpose: str, schema: str | None = None) -> Connection:
     conn: Connection | None = None
     try:
         conn = addresses.open_connection(conninfo)
-        where = place(url)
+        where = describe_server(url)
         if conn.server_version < OLDEST_SERVER:
             version = conn.server_version // 10000
             raise DatabaseError(f"PostgreSQL {version} at {where} is too old: 13 is the oldest supported.")
@@ -79,7 +79,7 @@ def connect(url: str, *, purpose: str, schema: str | None = None) -> Connection:
         if conn is not None:
             conn.close()
         if isinstance(error, (psycopg2.Error, UnicodeDecodeError)):
-            raise UnreachableError(addresses.unreachable(url, error)) from None
+            raise UnreachableError(addresses.explain_unreachable(url, error)) from None
         raise
     cancellation.add_connection(conn)
     _addresses[conn] = url
@@ -113,14 +113,14 @@ def session(url: str, *, purpose: str) -> Iterator[Connection]:
             yield conn
         except (psycopg2.errors.InsufficientPrivilege, psycopg2.errors.ReadOnlySqlTransaction) as error:
             raise DatabaseError(
-                f"PostgreSQL at {place(url)} refuses role {conn.info.user}: {(error.diag.message_primary or '').strip()}."
+                f"PostgreSQL at {describe_server(url)} refuses role {conn.info.user}: {(error.diag.message_primary or '').strip()}."
                 " docs/security.md lists the roles that the hub needs. Create them with `rsu db roles`."
             ) from error
         except (psycopg2.OperationalError, psycopg2.InterfaceError) as error:
             if not conn.closed:
                 raise
             raise DatabaseError(
-                f"The connection to PostgreSQL at {place(url)} was lost: {addresses.explain(url, error)}."
+                f"The connection to PostgreSQL at {describe_server(url)} was lost: {addresses.explain(url, error)}."
                 f"{_standstill(url)} What was not committed is rolled back. Run it again once the server is back."
             ) from error
 

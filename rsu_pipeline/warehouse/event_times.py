@@ -22,7 +22,7 @@ It covers an event that was added while the hub was down.
 WINDOW_BEFORE = dt.timedelta(hours=4)
 """How long before its start an event enters its window, in which the watch polls it."""
 DAY_BEFORE = dt.timedelta(hours=24)
-LONGEST_WATCHED = dt.timedelta(days=3)
+MAX_WATCHED = dt.timedelta(days=3)
 """Longest event that is watched throughout. A longer one is a virtual event, open for weeks.
 
 Such an event is watched on its first day, then read like one that starts within the day.
@@ -60,5 +60,5 @@ def is_in_window(at: str) -> str:
     start = "coalesce(e.starts_at, e.ends_at)"
     return f"""
 ({start} <= {at} + {_interval(WINDOW_BEFORE)} AND {OVER_AT} > {at}
-    AND ({start} > {at} - {_interval(DAY_BEFORE)} OR {OVER_AT} <= {start} + {_interval(LONGEST_WATCHED + POST_EVENT_GRACE)}))
+    AND ({start} > {at} - {_interval(DAY_BEFORE)} OR {OVER_AT} <= {start} + {_interval(MAX_WATCHED + POST_EVENT_GRACE)}))
 """

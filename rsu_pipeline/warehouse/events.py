@@ -27,7 +27,7 @@ EVENT_COLUMNS = (
 
 
 @dataclass(frozen=True)
-class Written:
+class UpsertCounts:
     """Counts of rows that a statement inserted, updated, and left unchanged."""
 
     inserted: int
@@ -69,7 +69,7 @@ class AccessCandidate:
     starts_at: dt.datetime | None
 
 
-def store_races(conn: Connection, partner_id: int, key: str, races: Sequence[Mapping[str, object]]) -> Written:
+def store_races(conn: Connection, partner_id: int, key: str, races: Sequence[Mapping[str, object]]) -> UpsertCounts:
     """Upsert races (dicts of RACE_COLUMNS) and the partner's links to them."""
     written = _upsert(conn, "runsignup_races", "race_id", RACE_COLUMNS, races, partner_id, key)
     with conn.cursor() as cur:
@@ -82,7 +82,7 @@ def store_races(conn: Connection, partner_id: int, key: str, races: Sequence[Map
     return written
 
 
-def store_events(conn: Connection, partner_id: int, key: str, events: Sequence[Mapping[str, object]]) -> Written:
+def store_events(conn: Connection, partner_id: int, key: str, events: Sequence[Mapping[str, object]]) -> UpsertCounts:
     """Upsert events (dicts of EVENT_COLUMNS). Their races must be stored."""
     with conn.cursor() as cur:
         for wanted in (_WANT_CONTACT_AGAIN, _WANT_MOVED):
@@ -98,7 +98,7 @@ def _upsert(
     rows: Sequence[Mapping[str, object]],
     partner_id: int,
     key: str,
-) -> Written:
+) -> UpsertCounts:
     """Upsert all rows in one statement. An unchanged row is not rewritten.
 
     The partner and the key stay those of the first partner that brought the row, so that a race that two partners share is
@@ -132,7 +132,7 @@ def _upsert(
             {"rows": json.dumps(list(by_id.values())), "partner": partner_id, "key": key},
         )
         inserted, updated = cur.fetchone() or (0, 0)
-    return Written(inserted, updated, len(by_id) - inserted - updated)
+    return UpsertCounts(inserted, updated, len(by_id) - inserted - updated)
 
 
 def known_races(conn: Connection, partner_id: int) -> set[int]:

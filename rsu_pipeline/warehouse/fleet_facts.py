@@ -25,7 +25,7 @@ class Duplicates:
     sample: Sample
 
 
-def duplicates(conn: Connection, sample: int) -> Duplicates:
+def find_duplicates(conn: Connection, sample: int) -> Duplicates:
     """Count the rows of the table itself, because a damaged index would hide duplicates. Ends the transaction."""
     with conn.cursor() as cur:
         for way in ("indexscan", "indexonlyscan", "bitmapscan"):
@@ -82,7 +82,7 @@ class Replay:
     sample: Sample
 
 
-def replay(conn: Connection, sample: int) -> Replay:
+def replay_bib_log(conn: Connection, sample: int) -> Replay:
     """Replay the bib log of all partners.
 
     Each change begins with the bib before it, the first one with the bib the row arrived with, and the last leaves the bib that
@@ -144,7 +144,7 @@ class Equality:
     sample: Sample
 
 
-def equality(conn: Connection, sample: int) -> Equality:
+def read_equality(conn: Connection, sample: int) -> Equality:
     """Return the reconciliations (see `reconciliation`) of all enabled partners."""
     with conn.cursor() as cur:
         cur.execute(
@@ -171,7 +171,7 @@ def equality(conn: Connection, sample: int) -> Equality:
 
 
 @dataclass(frozen=True)
-class HeldBack:
+class UnstoredRows:
     """Unresolved quarantined rows: not stored at all, or stored with fields left NULL."""
 
     held_back: int
@@ -180,7 +180,7 @@ class HeldBack:
     sample: Sample
 
 
-def held_back(conn: Connection, sample: int) -> HeldBack:
+def read_unstored_rows(conn: Connection, sample: int) -> UnstoredRows:
     """Return the quarantined rows of all enabled partners. The sample has no reasons, because they may quote the row."""
     with conn.cursor() as cur:
         cur.execute(
@@ -199,4 +199,4 @@ def held_back(conn: Connection, sample: int) -> HeldBack:
             """,
             (sample,),
         )
-        return HeldBack(*(cur.fetchone() or (0, 0, 0, [])))
+        return UnstoredRows(*(cur.fetchone() or (0, 0, 0, [])))

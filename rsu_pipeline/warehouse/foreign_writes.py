@@ -77,7 +77,7 @@ def open_writes(conn: Connection, now: dt.datetime) -> list[ForeignWrite]:
         return [ForeignWrite(*row) for row in cur.fetchall()]
 
 
-def find(conn: Connection, now: dt.datetime) -> Findings:
+def find_foreign_writes(conn: Connection, now: dt.datetime) -> Findings:
     """Return the open writes and what they leave to repair. Scans the registrations."""
     writes = open_writes(conn, now)
     with conn.cursor() as cur:

@@ -150,7 +150,7 @@ ORDER BY t.timing_partner_id
 """
 
 
-def partners(conn: Connection, now: dt.datetime) -> list[PartnerHealth]:
+def read_partner_health(conn: Connection, now: dt.datetime) -> list[PartnerHealth]:
     """Return every partner, in order of id, disabled ones included."""
     with conn.cursor() as cur:
         cur.execute(_PARTNERS, {"provider": PROVIDER, "now": now})
@@ -192,14 +192,14 @@ ORDER BY t.timing_partner_id, l.race_id, e.event_id
 """
 
 
-def event_reads(conn: Connection, now: dt.datetime) -> list[EventRead]:
+def read_event_reads(conn: Connection, now: dt.datetime) -> list[EventRead]:
     """Return every event that is upcoming at `now` or due for a closing read, of every partner to sync."""
     with conn.cursor() as cur:
         cur.execute(_EVENT_READS, {"provider": PROVIDER, "now": now})
         return [EventRead(*row) for row in cur.fetchall()]
 
 
-def bibs_by_hour(conn: Connection, now: dt.datetime) -> list[tuple[dt.datetime, int, float | None]]:
+def count_bibs_by_hour(conn: Connection, now: dt.datetime) -> list[tuple[dt.datetime, int, float | None]]:
     """Return, for each of the last 24 hours with bib changes, its beginning, their count, and their 95th percentile of seconds."""
     with conn.cursor() as cur:
         cur.execute(

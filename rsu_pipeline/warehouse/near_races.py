@@ -182,7 +182,7 @@ ORDER BY n.starts_at, n.race_id, n.event_id, lower(s.last_name), lower(s.first_n
 """
 
 
-def near_races(conn: Connection, now: dt.datetime) -> list[NearRace]:
+def read_near_races(conn: Connection, now: dt.datetime) -> list[NearRace]:
     """Return every race with an event that is not over and starts within a day, in order of partner and race."""
     with conn.cursor() as cur:
         cur.execute(_RACES, _parameters(now, None, None))
@@ -192,7 +192,7 @@ def near_races(conn: Connection, now: dt.datetime) -> list[NearRace]:
         ]
 
 
-def bib_changes(
+def read_bib_changes(
     conn: Connection,
     now: dt.datetime,
     since: dt.datetime,
@@ -206,7 +206,7 @@ def bib_changes(
         return [BibChange(*row) for row in cur.fetchall()]
 
 
-def entrants_without_bib(
+def read_entrants_without_bib(
     conn: Connection, now: dt.datetime, *, partner_id: int | None = None, race_id: int | None = None
 ) -> list[Entrant]:
     """Return the entrants of near events who have no bib, first start first, then by name."""

@@ -10,7 +10,7 @@ from psycopg2.extensions import connection as Connection
 from psycopg2.extensions import cursor as Cursor
 
 from rsu_pipeline.warehouse import reconciliation
-from rsu_pipeline.warehouse.staging import COLUMNS, Counts, Refused, Source, StagedLine, params_of, stage_and
+from rsu_pipeline.warehouse.staging import COLUMNS, Counts, RejectedRow, Source, StagedLine, params_of, stage_and
 
 
 def merge_active(
@@ -21,7 +21,7 @@ def merge_active(
     full: bool,
     upto: int | None = None,
     is_first_load: bool = False,
-) -> tuple[Counts, list[Refused]]:
+) -> tuple[Counts, list[RejectedRow]]:
     """Bring active registrations in: new ones inserted, changed ones updated, unchanged ones not touched, and every
     bib that changed after its event's first load logged by the same statement. A full pass counts what it was sent, up
     to registration id `upto`, for its proof. `is_first_load` says that none of its events was ever loaded.
@@ -57,7 +57,7 @@ def _counted(cur: Cursor, merge: str, params: dict[str, object]) -> Counts:
 
 def merge_removed(
     conn: Connection, lines: Sequence[StagedLine], source: Source, *, overlap: int = 0
-) -> tuple[Counts, list[Refused]]:
+) -> tuple[Counts, list[RejectedRow]]:
     """Marks removed registrations with their reason.
 
     A removal older than the active row held is ignored. One of the same second wins unless the pass saw the registration

@@ -51,7 +51,7 @@ class Reader:
     progress: tuple[object, ...]
 
 
-def take(conn: Connection, partner_id: int, race_id: int, *, wait: float = 0.0) -> bool:
+def acquire(conn: Connection, partner_id: int, race_id: int, *, wait: float = 0.0) -> bool:
     """Acquire the lock of a race, or of the LISTING, for this session. Return whether it was free within `wait` seconds.
 
     PostgreSQL serves sessions in the order in which they began to wait, and before those that only try. Ends the transaction.
@@ -72,7 +72,7 @@ def take(conn: Connection, partner_id: int, race_id: int, *, wait: float = 0.0) 
     return bool(is_taken)
 
 
-def leave(conn: Connection, partner_id: int, race_id: int) -> None:
+def release(conn: Connection, partner_id: int, race_id: int) -> None:
     """Release the lock. What was not committed is rolled back. A session that is closed has lost it already."""
     if conn.closed:
         return
@@ -90,13 +90,13 @@ def race_lock(conn: Connection, partner_id: int, race_id: int, *, wait: float = 
         ReadElsewhere: another session still has it after `wait` seconds. A session of a stopped process is ended within
             leases.TAKE_OVER_SECONDS.
     """
-    if not take(conn, partner_id, race_id, wait=wait):
+    if not acquire(conn, partner_id, race_id, wait=wait):
         reader = find_reader(conn, partner_id, race_id)
         raise ReadElsewhere(f"{name_of(partner_id, race_id)} is being read by {describe(reader)}")
     try:
         yield
     finally:
-        leave(conn, partner_id, race_id)
+        release(conn, partner_id, race_id)
 
 
 def find_reader(conn: Connection, partner_id: int, race_id: int) -> Reader | None:

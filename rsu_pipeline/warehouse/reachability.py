@@ -66,5 +66,5 @@ def wait_until_reachable(
             sleep(min(RETRY_SECONDS, max(0.0, timeout_seconds - waited)))
         else:
             if logged:
-                log(f"The database at {database.place(url)} accepts sessions after {clock() - began:.0f} s.")
+                log(f"The database at {database.describe_server(url)} accepts sessions after {clock() - began:.0f} s.")
             return

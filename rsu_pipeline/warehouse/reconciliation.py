@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 from psycopg2.extensions import connection as Connection
 
-from rsu_pipeline.warehouse.cursors import REMOVALS_HELD_BACK
+from rsu_pipeline.warehouse.cursors import REMOVALS_PENDING
 from rsu_pipeline.warehouse.staging import COLUMNS, JSON_COLUMNS, Source, params_of
 
 
@@ -29,7 +29,7 @@ def count_held_back(conn: Connection, source: Source, event_ids: Sequence[int]) 
         )
 
 
-def compare(conn: Connection, source: Source, event_ids: Sequence[int], *, is_resumed: bool) -> list[int]:
+def reconcile(conn: Connection, source: Source, event_ids: Sequence[int], *, is_resumed: bool) -> list[int]:
     """Record for each event what a full pass received and what is stored, and return the events for which they differ.
 
     It runs at the end of the pass, after the cursors moved. For a resumed pass a difference is not recorded, because something
@@ -44,7 +44,7 @@ def compare(conn: Connection, source: Source, event_ids: Sequence[int], *, is_re
 IS_EQUAL = "(c.read_rows, c.read_hash) = (c.stored_rows, c.stored_hash)"
 """SQL: whether an event (c of event_cursors) stores what its last full read received."""
 IS_EXPLAINED = f"""
-(c.needs_full IS NOT DISTINCT FROM '{REMOVALS_HELD_BACK}' OR EXISTS (
+(c.needs_full IS NOT DISTINCT FROM '{REMOVALS_PENDING}' OR EXISTS (
     SELECT FROM quarantined_rows q
     WHERE q.timing_partner_id = c.timing_partner_id AND q.race_id = c.race_id AND q.resolved_at IS NULL AND NOT q.is_stored))
 """
@@ -55,7 +55,7 @@ A check or an alert of its own reports that.
 
 
 @dataclass(frozen=True)
-class Proof:
+class Reconciliation:
     """The last comparison of an event: rows received and stored, and whether their content has the same hash.
 
     For an unequal event, `is_explained` means that quarantined rows or pending removals are the cause.
@@ -68,7 +68,7 @@ class Proof:
     is_explained: bool
 
 
-def proofs(conn: Connection, partner_id: int) -> list[Proof]:
+def read_reconciliations(conn: Connection, partner_id: int) -> list[Reconciliation]:
     """Return the last comparison of each of the partner's upcoming events that was ever read in full."""
     with conn.cursor() as cur:
         cur.execute(
@@ -80,7 +80,7 @@ def proofs(conn: Connection, partner_id: int) -> list[Proof]:
             """,
             (partner_id,),
         )
-        return [Proof(*row) for row in cur.fetchall()]
+        return [Reconciliation(*row) for row in cur.fetchall()]
 
 
 def row_hash(alias: str) -> str:

@@ -5,7 +5,7 @@ from psycopg2.extensions import connection as Connection
 Rows = list[dict[str, object]]
 
 
-def registrations(conn: Connection, partner_id: int) -> Rows:
+def read_registrations(conn: Connection, partner_id: int) -> Rows:
     """Return the active registrations of a partner's upcoming events, without those of volunteers.
 
     The columns are id, event, race, day of registration in US Eastern time, day it was first stored, whether it arrived with a bib
@@ -30,7 +30,7 @@ def registrations(conn: Connection, partner_id: int) -> Rows:
     )
 
 
-def bib_changes(conn: Connection, partner_id: int) -> Rows:
+def read_bib_changes(conn: Connection, partner_id: int) -> Rows:
     """Return the bibs set and cleared of those registrations: id, day, and 1 or -1. A bib changed for another is left out."""
     return _rows(
         conn,

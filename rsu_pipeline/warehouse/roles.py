@@ -21,7 +21,7 @@ from rsu_pipeline.warehouse import database
 
 KINDS = ("owner", "writer", "reader", "start_lists")
 """The roles of a hub, by what follows the prefix in their names."""
-LONGEST_PREFIX = 40
+MAX_PREFIX_CHARS = 40
 DAGSTER = "dagster"
 """The schema of Dagster's tables, as in orchestration.storage."""
 ADD_ONLY = ("runsignup_bib_changes", "privacy_log")
@@ -53,10 +53,10 @@ def names(prefix: str) -> dict[str, str]:
     Raises:
         RolesError: the prefix cannot be used.
     """
-    if not re.fullmatch(rf"(?!pg_)[a-z_][a-z0-9_]{{0,{LONGEST_PREFIX - 1}}}", prefix):
+    if not re.fullmatch(rf"(?!pg_)[a-z_][a-z0-9_]{{0,{MAX_PREFIX_CHARS - 1}}}", prefix):
         shown = sanitize_for_display(prefix, MAX_NAME_CHARS)
         raise RolesError(
-            f"The roles' prefix is {shown!r}, but must be up to {LONGEST_PREFIX} small letters, digits and underscores, and"
+            f"The roles' prefix is {shown!r}, but must be up to {MAX_PREFIX_CHARS} small letters, digits and underscores, and"
             " begin with a letter other than pg_: give one with --prefix."
         )
     return {kind: f"{prefix}_{kind}" for kind in KINDS}

@@ -109,4 +109,4 @@ def require_current(conn: Connection, url: str) -> None:
         SchemaVersionError: it is not.
     """
     if gap := find_gap(read_version(conn)):
-        raise SchemaVersionError(f"The database at {database.place(url)} {gap}")
+        raise SchemaVersionError(f"The database at {database.describe_server(url)} {gap}")

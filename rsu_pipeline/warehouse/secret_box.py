@@ -30,7 +30,7 @@ class SecretKeyError(RsuError):
     """The encryption key cannot be used. The text is one sentence: what is wrong, where, and the next step."""
 
 
-class Sealer:
+class SecretBox:
     """Encrypts and decrypts single values."""
 
     def __init__(self, keys: Sequence[str], *, source: str) -> None:
@@ -95,7 +95,7 @@ class Sealer:
         return True
 
 
-class FileSealer(Sealer):
+class FileSecretBox(SecretBox):
     """The same with the keys of a file, which is read again whenever it was replaced."""
 
     def __init__(self, key_file: Path) -> None:
@@ -127,13 +127,13 @@ def new_key() -> str:
     return Fernet.generate_key().decode()
 
 
-def load_sealer(keys: Sequence[str], key_file: Path) -> Sealer:
+def load_secret_box(keys: Sequence[str], key_file: Path) -> SecretBox:
     """Return the sealer of this installation: from `keys` if given, else from `key_file`, which is created if absent.
 
     Raises:
         SecretKeyError: the file is readable by others or cannot be used.
     """
-    return Sealer(keys, source="RSU_SECRET_KEY") if keys else FileSealer(key_file)
+    return SecretBox(keys, source="RSU_SECRET_KEY") if keys else FileSecretBox(key_file)
 
 
 def keys_of(key_file: Path) -> list[str]:

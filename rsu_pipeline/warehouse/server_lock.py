@@ -63,7 +63,7 @@ def _acquire(url: str, seconds: float, *, beside_daemon: bool = False) -> Connec
         if time.monotonic() >= deadline:
             conn.close()
             raise DatabaseError(
-                f"{other} is running on this database ({database.place(url)}): end it, or use that one. Two would do all"
+                f"{other} is running on this database ({database.describe_server(url)}): end it, or use that one. Two would do all"
                 " scheduled work twice."
             )
         time.sleep(0.2)

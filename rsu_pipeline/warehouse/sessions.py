@@ -15,12 +15,12 @@ from psycopg2.extensions import connection as Connection
 
 from rsu_pipeline.warehouse import database
 
-LOOK_SECONDS = 3.0
+CHECK_SECONDS = 3.0
 """How often a run checks whether its session still exists. The run monitor checks twice, at least 10 s apart."""
 
 
 @contextmanager
-def sign_of_life(url: str, run_id: str) -> Iterator[None]:
+def application_name_of_run(url: str, run_id: str) -> Iterator[None]:
     """Keep a session open that shows that a run is alive, and open another one if PostgreSQL ended it.
 
     A restart of the server or an administrator ends sessions, not the run: without a new session it would count as dead.
@@ -42,7 +42,7 @@ def sign_of_life(url: str, run_id: str) -> Iterator[None]:
 
 def _keep(conn: Connection, url: str, run_id: str, ended: threading.Event) -> None:
     try:
-        while not ended.wait(LOOK_SECONDS):
+        while not ended.wait(CHECK_SECONDS):
             try:
                 if conn.closed:
                     conn = _open(url, run_id)

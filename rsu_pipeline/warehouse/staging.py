@@ -75,7 +75,7 @@ class Counts:
 
 
 @dataclass(frozen=True)
-class Refused:
+class RejectedRow:
     """A staged line PostgreSQL would not take, by its place in the page, and why."""
 
     index: int
@@ -89,7 +89,7 @@ def stage_and(
     params: dict[str, object],
     *,
     row_hash: str,
-) -> tuple[Counts, list[Refused]]:
+) -> tuple[Counts, list[RejectedRow]]:
     """Stage lines and merge them. Should PostgreSQL refuse, the bad lines are found by halving and the rest go in.
 
     Args:
@@ -118,7 +118,7 @@ def stage_and(
             with conn.cursor() as cur:
                 cur.execute("ROLLBACK TO SAVEPOINT page")
             if len(part) == 1:
-                refused.append(Refused(start, _reason(error)))
+                refused.append(RejectedRow(start, _reason(error)))
                 continue
             middle = len(part) // 2
             pending += [(start + middle, part[middle:]), (start, part[:middle])]

@@ -77,7 +77,7 @@ FROM gaps g WHERE g.until - g.since >= %(shortest)s ORDER BY g.until DESC
 """
 
 
-def gaps(conn: Connection, now: dt.datetime) -> list[Gap]:
+def find_gaps(conn: Connection, now: dt.datetime) -> list[Gap]:
     """Return the gaps that ended within SHOWN_FOR or still last, newest first."""
     with conn.cursor() as cur:
         cur.execute(_GAPS, {"from": now - SHOWN_FOR, "now": now, "shortest": MIN_GAP, "window": WINDOW_BEFORE})
@@ -117,7 +117,7 @@ ORDER BY t.timing_partner_id
 """
 
 
-def caught_up(conn: Connection, gap: Gap, now: dt.datetime) -> list[CaughtUp]:
+def find_caught_up(conn: Connection, gap: Gap, now: dt.datetime) -> list[CaughtUp]:
     """Return what is stored of a gap by now, for every enabled partner."""
     with conn.cursor() as cur:
         cur.execute(

@@ -19,7 +19,7 @@ GROUP BY 1, 2, 3, 4, 5 ORDER BY 5
 """
 
 
-def describe_holders(conn: Connection, tables: Collection[str]) -> str:
+def describe_lock_holders(conn: Connection, tables: Collection[str]) -> str:
     """Return a clause that names the sessions that have locked one of the tables, or are changing the schema.
 
     Ends the transaction.

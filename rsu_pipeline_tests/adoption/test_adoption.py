@@ -322,7 +322,7 @@ def test_adopting_again_does_nothing(old_database: str, database_url: str) -> No
 def test_a_failure_half_way_leaves_the_database_as_it_was(
     old_database: str, monkeypatch: pytest.MonkeyPatch, statement: str
 ) -> None:
-    real = apply.plan
+    real = apply.plan_adoption
 
     def breaking(*arguments: object) -> object:
         steps = real(*arguments)  # type: ignore[arg-type]
@@ -330,7 +330,7 @@ def test_a_failure_half_way_leaves_the_database_as_it_was(
         broken = apply.Step("x", steps[place].phase, "x", ("SELECT 1 / 0",))
         return [*steps[: place + 1], broken, *steps[place + 1 :]]
 
-    monkeypatch.setattr(apply, "plan", breaking)
+    monkeypatch.setattr(apply, "plan_adoption", breaking)
     before = contents(old_database), catalog_without_migrations(old_database)
     with pytest.raises(DatabaseError, match=r"^x cannot be adopted \(x\), and nothing was changed: .*division by zero"):
         adopt(old_database)
@@ -340,10 +340,10 @@ def test_a_failure_half_way_leaves_the_database_as_it_was(
 def test_what_would_differ_from_a_new_database_is_not_committed(
     old_database: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    real = apply.plan
+    real = apply.plan_adoption
     monkeypatch.setattr(
         apply,
-        "plan",
+        "plan_adoption",
         lambda *arguments: [step for step in real(*arguments) if not step.sentence.startswith("triggers")],
     )
     with pytest.raises(DatabaseError, match="different from a new database's"):

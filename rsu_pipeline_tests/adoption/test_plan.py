@@ -2,10 +2,10 @@
 
 import pytest
 
-from rsu_pipeline.adoption.plan import lacking
+from rsu_pipeline.adoption.plan import find_lacking
 from rsu_pipeline.adoption.rows import fills
 from rsu_pipeline.adoption.shape import Column, Constraint, Named, Shape, Table, View, ident, literal
-from rsu_pipeline.adoption.steps import Refused, counted, listing
+from rsu_pipeline.adoption.steps import AdoptionRefusedError, counted, listing
 from rsu_pipeline.adoption.tables import table_steps, widening
 from rsu_pipeline.adoption.views import view_steps
 
@@ -54,7 +54,7 @@ def test_a_type_becomes_wider_only_where_it_is_too_narrow(found: str, wanted: st
     ],
 )
 def test_a_type_of_another_kind_is_refused_by_name(found: str, wanted: str) -> None:
-    with pytest.raises(Refused, match=r"^Column t\.c is of type "):
+    with pytest.raises(AdoptionRefusedError, match=r"^Column t\.c is of type "):
         widening("t", column("c", found), column("c", wanted))
 
 
@@ -62,7 +62,7 @@ def test_a_table_lacks_nothing_of_itself() -> None:
     table = races(column("race_id", "bigint", not_null=True), column("name"))
     table.constraints.append(Constraint("runsignup_races_pkey", "p", "PRIMARY KEY (race_id)", ("race_id",), None, " "))
     table.indexes.append(Named("by_name", "CREATE INDEX ON runsignup_races USING btree (name)"))
-    assert lacking(shape(table), shape(table)) == []
+    assert find_lacking(shape(table), shape(table)) == []
 
 
 def test_steps_say_what_they_do_and_do_it_in_one_statement() -> None:

@@ -4,7 +4,7 @@ from collections.abc import Callable
 
 import pytest
 
-from rsu_pipeline.adoption import Refused
+from rsu_pipeline.adoption import AdoptionRefusedError
 from rsu_pipeline_tests.adoption.looking import adopt, contents
 from rsu_pipeline_tests.warehouse.sessions import rows
 
@@ -225,7 +225,7 @@ def test_it_is_refused_with_table_and_column_and_left_alone(make_old: Callable[.
     )
     before = contents(url, tables)
     for dry_run in (True, False):
-        with pytest.raises(Refused) as refused:
+        with pytest.raises(AdoptionRefusedError) as refused:
             adopt(url, dry_run=dry_run)
         text = str(refused.value)
         if "{older}" in sentence:
@@ -245,7 +245,7 @@ def test_a_view_on_columns_that_stay_is_no_hindrance(make_old: Callable[..., str
 
 def test_an_empty_database_has_nothing_to_adopt(empty_database: str) -> None:
     with pytest.raises(
-        Refused, match="There is no table timing_partners in schema public, so there is nothing to adopt"
+        AdoptionRefusedError, match="There is no table timing_partners in schema public, so there is nothing to adopt"
     ):
         adopt(empty_database)
 
@@ -272,7 +272,7 @@ def test_the_way_out_that_a_refusal_names_leads_out(make_old: Callable[..., str]
         " SELECT 7, event_id, race_id, timing_partner_id, 'of old' FROM runsignup_participants LIMIT 1",
     )
     for name, statements in WAYS_OUT.items():
-        with pytest.raises(Refused):
+        with pytest.raises(AdoptionRefusedError):
             adopt(url, dry_run=True)
         for statement in statements:
             rows(url, statement)

@@ -6,18 +6,18 @@ from dataclasses import asdict
 
 import pytest
 
-from rsu_pipeline.adoption import Refused, undo
+from rsu_pipeline.adoption import AdoptionRefusedError, undo
 from rsu_pipeline.adoption.shape import Shape, inspect
 from rsu_pipeline.adoption.undo import read_shape
 from rsu_pipeline.warehouse import credentials, database
-from rsu_pipeline.warehouse.secret_box import Sealer
+from rsu_pipeline.warehouse.secret_box import SecretBox
 from rsu_pipeline_tests.adoption.conftest import Old
 from rsu_pipeline_tests.adoption.looking import CATALOG, TABLES, adopt, contents
 from rsu_pipeline_tests.adoption.test_shapes import SHAPES
 from rsu_pipeline_tests.hub import SECRET_KEY
 from rsu_pipeline_tests.warehouse.sessions import rows
 
-SEALER = Sealer([SECRET_KEY], source="tests")
+SEALER = SecretBox([SECRET_KEY], source="tests")
 BEFORE = (
     "CREATE SCHEMA scoring; CREATE TABLE scoring.results (n serial PRIMARY KEY, partner integer REFERENCES timing_partners,"
     " seconds integer); INSERT INTO scoring.results (partner, seconds) VALUES (1, 1800);"
@@ -74,7 +74,7 @@ def test_other_programs_lose_nothing_and_what_was_read_since_stays(
     adopt(url)
     rows(url, SINCE)
     with database.session(url, purpose="tests") as conn:
-        assert credentials.seal_all(conn, SEALER) == 3
+        assert credentials.encrypt_all(conn, SEALER) == 3
         conn.commit()
     rows(
         url,
@@ -116,7 +116,8 @@ def test_what_hangs_on_what_goes_is_named_and_nothing_is_changed(make_old: Calla
     rows(url, "CREATE VIEW board AS SELECT bib_number FROM unified_participants")
     before = catalog(url), contents(url)
     with pytest.raises(
-        Refused, match=r"no way back yet, and nothing was changed: .*\(view board depends on view unified_part"
+        AdoptionRefusedError,
+        match=r"no way back yet, and nothing was changed: .*\(view board depends on view unified_part",
     ):
         go_back(url)
     assert (catalog(url), contents(url)) == before
@@ -128,7 +129,9 @@ def test_a_database_without_a_record_is_refused_with_the_other_way(
     make_old: Callable[..., str], database_url: str
 ) -> None:
     for url in (make_old(), database_url):
-        with pytest.raises(Refused, match=r"There is no record of an adoption in this database.*docs/adopting\.md"):
+        with pytest.raises(
+            AdoptionRefusedError, match=r"There is no record of an adoption in this database.*docs/adopting\.md"
+        ):
             go_back(url)
 
 

@@ -13,7 +13,7 @@ from psycopg2.extensions import parse_dsn
 
 from rsu_pipeline.local import embedded
 from rsu_pipeline.warehouse import database
-from rsu_pipeline.warehouse.secret_box import Sealer
+from rsu_pipeline.warehouse.secret_box import SecretBox
 from rsu_pipeline_tests.cli.shell import SCRIPT, arguments_of_all, environment, refusal, rows, rsu
 
 Settings = dict[str, str]
@@ -41,7 +41,7 @@ def test_the_first_partner_makes_the_key_file(settings: Settings) -> None:
     key_file = Path(fresh["RSU_HOME"]) / "secret.key"
     assert key_file.stat().st_mode & 0o777 == 0o600
     ((sealed,),) = rows(fresh, "SELECT secret FROM partner_provider_credentials")
-    assert Sealer([key_file.read_text().strip()], source="x").open(sealed) == "s3cret"
+    assert SecretBox([key_file.read_text().strip()], source="x").open(sealed) == "s3cret"
 
 
 def test_without_an_address_the_embedded_server_runs_for_the_command_and_no_longer(tmp_path: Path) -> None:
@@ -113,7 +113,7 @@ def test_ctrl_c_is_psqls_and_the_password_is_in_no_argument(settings: Settings) 
 def test_a_new_key_can_be_used_at_once(settings: Settings) -> None:
     done = rsu("secrets", "new-key", settings={})
     assert done.returncode == 0
-    sealer = Sealer([done.stdout.strip()], source="x")
+    sealer = SecretBox([done.stdout.strip()], source="x")
     assert sealer.open(sealer.seal("s")) == "s"
     rotated = settings | {"RSU_SECRET_KEY": f"{done.stdout.strip()}, {settings['RSU_SECRET_KEY']}"}
     add = ("partners", "add", "Juniper Timing", "--key", "k", "--no-check")

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from rsu_pipeline.warehouse import credentials, database, secret_box
-from rsu_pipeline.warehouse.secret_box import Sealer
+from rsu_pipeline.warehouse.secret_box import SecretBox
 from rsu_pipeline_tests.cli.shell import environment, refusal, rows, rsu
 
 Settings = dict[str, str]
@@ -38,11 +38,11 @@ print(opened, flush=True)
 def in_file(settings: Settings) -> Settings:
     """An installation with seven partners and a key file."""
     del settings["RSU_SECRET_KEY"]
-    fill(settings, secret_box.load_sealer((), key_file(settings)))
+    fill(settings, secret_box.load_secret_box((), key_file(settings)))
     return settings
 
 
-def fill(settings: Settings, sealer: Sealer) -> None:
+def fill(settings: Settings, sealer: SecretBox) -> None:
     with database.session(settings["RSU_DATABASE_URL"], purpose="tests") as conn:
         for name, (principal, secret) in SECRETS.items():
             credentials.add(conn, sealer, name=name, principal=principal, secret=secret)
@@ -59,7 +59,7 @@ def keys(settings: Settings) -> list[str]:
 
 def opens(settings: Settings, key: str) -> list[bool]:
     """Whether a key alone opens each credential."""
-    sealer = Sealer([key], source="tests")
+    sealer = SecretBox([key], source="tests")
     found = rows(settings, "SELECT principal, secret FROM partner_provider_credentials ORDER BY timing_partner_id")
     return [all(sealer.is_newest(value) for value in pair) for pair in found]
 
@@ -102,7 +102,7 @@ def test_what_an_old_key_still_sealed_is_sealed_anew_before_that_key_goes(in_fil
     (old,) = keys(in_file)
     rsu("secrets", "rotate", settings=in_file)
     with database.session(in_file["RSU_DATABASE_URL"], purpose="tests") as conn:
-        sealer = Sealer([old], source="tests")
+        sealer = SecretBox([old], source="tests")
         credentials.add(conn, sealer, name="Late", principal="key-8", secret="secret-8")
         conn.commit()
     done = rsu("secrets", "rotate", "--finish", settings=in_file)
@@ -119,7 +119,7 @@ def test_an_old_key_is_kept_while_the_calls_of_an_api_key_without_a_partner_coun
     )
     rsu("secrets", "rotate", settings=in_file)
     with database.session(in_file["RSU_DATABASE_URL"], purpose="tests") as conn:
-        sealer = secret_box.load_sealer((), key_file(in_file))
+        sealer = secret_box.load_secret_box((), key_file(in_file))
         credentials.add(conn, sealer, name="Timer 1", principal="key-8", secret="secret-8")
         conn.commit()
     text = refusal(rsu("secrets", "rotate", "--finish", settings=in_file))
@@ -157,7 +157,7 @@ def test_a_process_at_work_never_fails_over_rotations_and_takes_each_key_over(in
 
 def test_keys_of_the_environment_are_rotated_by_hand(settings: Settings) -> None:
     old = settings["RSU_SECRET_KEY"]
-    fill(settings, Sealer([old], source="tests"))
+    fill(settings, SecretBox([old], source="tests"))
     first = rsu("secrets", "rotate", settings=settings)
     assert first.returncode == 0, first.stderr
     new = first.stdout.split()[-1]
@@ -174,7 +174,7 @@ def test_keys_of_the_environment_are_rotated_by_hand(settings: Settings) -> None
 
 
 def test_a_secret_that_opens_with_no_key_is_named_and_left_as_it_is(in_file: Settings) -> None:
-    foreign = Sealer([secret_box.new_key()], source="tests").seal("lost")
+    foreign = SecretBox([secret_box.new_key()], source="tests").seal("lost")
     rows(in_file, f"UPDATE partner_provider_credentials SET secret = '{foreign}' WHERE timing_partner_id = 3")
     done = rsu("secrets", "rotate", settings=in_file)
     assert done.returncode == 1

@@ -268,7 +268,7 @@ class Field(Hub):
     def assert_log_replays(self) -> None:
         """Assert that the check `bib_log_replays` is green and that the replayed log gives today's bibs."""
         with database.session(self.url, purpose="tests") as conn:
-            assert fleet_facts.replay(conn, 5).wrong == 0
+            assert fleet_facts.replay_bib_log(conn, 5).wrong == 0
         for partner in self.partners:
             self.assert_bib_log_replays(partner)
 

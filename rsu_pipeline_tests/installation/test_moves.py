@@ -18,7 +18,7 @@ from rsu_pipeline.cli.main import rsu as program
 from rsu_pipeline.local import client_programs, pg_binaries
 from rsu_pipeline.local.client_programs import ClientProgram, ClientProgramError
 from rsu_pipeline.warehouse import credentials, database
-from rsu_pipeline.warehouse.secret_box import Sealer
+from rsu_pipeline.warehouse.secret_box import SecretBox
 from rsu_pipeline_tests.cli.shell import rows
 from rsu_pipeline_tests.conftest import at
 from rsu_pipeline_tests.installation import real_servers
@@ -70,7 +70,7 @@ def servers() -> Iterator[Servers]:
             execute(made.urls[major], "CREATE DATABASE hub")
             with database.session(made.hub(major), purpose="tests") as conn:
                 database.migrate(conn)
-                credentials.add(conn, Sealer([KEY], source="tests"), name="Larch Timing", principal="k", secret="s")
+                credentials.add(conn, SecretBox([KEY], source="tests"), name="Larch Timing", principal="k", secret="s")
                 conn.commit()
         yield made
 

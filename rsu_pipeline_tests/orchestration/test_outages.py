@@ -105,13 +105,13 @@ def test_a_run_whose_session_was_ended_is_not_taken_for_dead(
     database_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     run_id = "0123abcd-0000-4000-8000-000000000000"
-    monkeypatch.setattr(sessions, "LOOK_SECONDS", 0.05)
+    monkeypatch.setattr(sessions, "CHECK_SECONDS", 0.05)
 
     def is_alive() -> bool:
         with database.session(database_url, purpose="tests") as conn:
             return sessions.is_alive(run_id, sessions.runs_alive(conn))
 
-    with sessions.sign_of_life(database_url, run_id):
+    with sessions.application_name_of_run(database_url, run_id):
         assert is_alive()
         execute(database_url, END_OTHERS)
         deadline = time.monotonic() + 10

@@ -394,7 +394,7 @@ def materialize(its: Installation) -> None:
 
 def wait_for_backfill(its: Installation) -> None:
     with database.session(its.hub.url, purpose="tests") as conn:
-        backfill_state.ask(conn, 1)
+        backfill_state.request_backfill(conn, 1)
         conn.commit()
     its.hub.execute("UPDATE history_requests SET not_before = now() - interval '90 s'")
 

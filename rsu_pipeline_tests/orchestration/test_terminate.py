@@ -172,9 +172,9 @@ def syncs_locked_out(hub: Hub) -> Iterator[None]:
     """
     with database.session(hub.url, purpose="tests") as conn:
         for partner in hub.partners:
-            assert race_locks.take(conn, partner, race_locks.LISTING)
+            assert race_locks.acquire(conn, partner, race_locks.LISTING)
             races = hub.sandbox.admin.truth(partner)["races"] if partner != min(hub.partners) else []
-            assert all(race_locks.take(conn, partner, race["race_id"]) for race in races)
+            assert all(race_locks.acquire(conn, partner, race["race_id"]) for race in races)
         yield
 
 

@@ -30,7 +30,7 @@ def test_a_race_is_read_by_one_session_and_one_that_lost_it_cannot_write(arena: 
 
 
 def test_the_machine_finds_races_that_are_not_locked(arena: Arena, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(race_locks, "take", lambda *which, wait=0.0: True)
-    monkeypatch.setattr(race_locks, "leave", lambda *which: None)
+    monkeypatch.setattr(race_locks, "acquire", lambda *which, wait=0.0: True)
+    monkeypatch.setattr(race_locks, "release", lambda *which: None)
     with pytest.raises(AssertionError, match="without their race's lock"):
         run_program(arena, SECOND_SYNC, 1)

@@ -23,7 +23,7 @@ from rsu_pipeline.warehouse import call_ledger, cursors, events, participants, s
 POINTS: dict[str, tuple[Any, str, bool]] = {
     "before a call is granted": (call_ledger.Ledger, "take", True),
     "after a call is granted": (call_ledger.Ledger, "take", False),
-    "while the ledger is locked": (call_ledger, "has_place", False),
+    "while the ledger is locked": (call_ledger, "has_slot", False),
     "before a call is sent": (transport, "fetch", True),
     "after an answer": (transport, "fetch", False),
     "after a call is settled": (call_ledger.Ledger, "settle", False),
@@ -70,7 +70,7 @@ def main() -> None:
     arm(point, int(times))
     with open_partner_session(
         str(settings.database_url),
-        secret_box.Sealer(settings.secret_keys, source="RSU_SECRET_KEY"),
+        secret_box.SecretBox(settings.secret_keys, source="RSU_SECRET_KEY"),
         settings,
         partner,
         lane="backfill" if "history" in rest else "routine",

@@ -150,8 +150,8 @@ def test_a_deleted_race_fails_until_the_listing_agrees_and_is_quiet_then(make_hu
     assert {call["race_id"] for call in hub.sandbox.admin.stats()["log"]} == {other}
     with database.session(hub.url, purpose="tests") as conn:
         now = dt.datetime.fromtimestamp(hub.sandbox.admin.clock(), dt.UTC)
-        assert {read.race_id for read in freshness.event_reads(conn, now)} == {other}
-        assert freshness.partners(conn, now)[0].failures == 0
+        assert {read.race_id for read in freshness.read_event_reads(conn, now)} == {other}
+        assert freshness.read_partner_health(conn, now)[0].failures == 0
 
 
 def test_a_past_race_that_was_deleted_is_noticed_though_nothing_of_it_is_due(make_hub: MakeHub) -> None:

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from rsu_pipeline.sync import access, history
 from rsu_pipeline.sync.session import CredentialRejected
 from rsu_pipeline.warehouse import database
-from rsu_pipeline.warehouse.backfill_state import PastEvent, waiting
+from rsu_pipeline.warehouse.backfill_state import PastEvent, list_waiting_requests
 from rsu_pipeline_tests.hub import Hub
 
 MakeHub = Callable[..., Hub]
@@ -345,7 +345,7 @@ def test_a_finished_backfill_goes_on_with_a_race_that_is_new_to_the_partner(make
     progress = hub.history_progress(2)
     assert (progress.finished_at, progress.is_complete) == (None, False)
     with database.session(hub.url, purpose="test") as conn:
-        assert waiting(conn, dt.datetime.now(dt.UTC)) == [hub.partners[2]]
+        assert list_waiting_requests(conn, dt.datetime.now(dt.UTC)) == [hub.partners[2]]
     assert hub.history(2, ask=False).finished
     assert hub.history_progress(2).is_complete
     assert len([row for row in hub.stored(2).values() if row["event_id"] == event_id]) == 3

@@ -206,7 +206,7 @@ def test_two_slices_of_one_backfill_share_its_races(hub: Hub) -> None:
         admin.register(admin.add_event(race, "Last year", start_in_hours=-8736, race_event_days_id=7001), count=5)
     hub.sync()
     with hub.partner_session() as session:
-        requests.ask(session.conn, 1)
+        requests.request_backfill(session.conn, 1)
         session.conn.commit()
         history._list(session)
     admin.switch(latency_ms=200)
@@ -234,7 +234,7 @@ def test_what_is_requested_again_is_read_again_though_a_slice_is_at_work(hub: Hu
     thread.start()
     until(lambda: is_read(hub, race))
     with hub.partner_session() as session:
-        requests.ask(session.conn, 1, anew=True)
+        requests.request_backfill(session.conn, 1, anew=True)
         session.conn.commit()
     thread.join()
     progress = hub.history_progress()

@@ -143,7 +143,7 @@ def test_an_idle_incremental_poll_is_one_call(make_hub: MakeHub) -> None:
     race_id = hub.value("SELECT min(race_id) FROM runsignup_races")
     for _ in range(2):
         with hub.partner_session() as session:
-            plan = watch.plan_for_look(session, race_id)
+            plan = watch.plan_poll(session, race_id)
             assert [read.mode for read in plan.reads] == ["incremental"]
             assert sync.sync_participants(session, plan, with_removed=False, quiet=True).calls == 1
 

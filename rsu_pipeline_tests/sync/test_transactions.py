@@ -8,7 +8,7 @@ import pytest
 from rsu_pipeline.runsignup.client import Client
 from rsu_pipeline.sync import access
 from rsu_pipeline.sync import partner_sync as sync
-from rsu_pipeline.sync.watch import plan_for_look
+from rsu_pipeline.sync.watch import plan_poll
 from rsu_pipeline_tests.hub import Hub
 
 SPEC = {"partners": 1, "races_per_partner": 2, "events_per_race": 2, "registrations_per_event": 9, "start_in_hours": 2}
@@ -48,7 +48,7 @@ def test_no_transaction_is_open_while_runsignup_is_called(
     hub.sync(full=True)
     with hub.partner_session(lane="race_day") as session:
         for race in admin.truth(1)["races"]:
-            sync.sync_participants(session, plan_for_look(session, race["race_id"]))
+            sync.sync_participants(session, plan_poll(session, race["race_id"]))
     assert hub.history().finished
     hub.assert_equal(past_too=True)
     assert asked.keys() == {"races", "race", "participants", "removed-participants"}

@@ -220,7 +220,7 @@ def test_a_race_is_read_in_full_when_it_enters_its_window_and_once_just_before_i
     for hours in (1.1, 0.5, 3.0, 0.3, 0.2, 0.1):  # 3.9, 3.4, 0.4 and 0.1 h before; then 6 min after its start
         admin.clock(advance=hours * 3600)
         with hub.partner_session() as session:
-            plan = watch.plan_for_look(session, next(iter(hub.truth().values()))["race_id"])
+            plan = watch.plan_poll(session, next(iter(hub.truth().values()))["race_id"])
             sync.sync_participants(session, plan, with_removed=False, quiet=True)
         reasons += [read.reason for read in plan.reads if read.mode == "full"]
     assert reasons == ["entering the hours before its start", "just before its start"]
@@ -281,14 +281,14 @@ def test_a_bug_that_meets_one_race_leaves_the_others_watched_and_is_raised_at_th
     for partner in hub.partners:
         hub.sync(partner)
     unlucky = min(row["race_id"] for row in hub.truth(1).values())
-    plan_for_look = watch.plan_for_look
+    plan_poll = watch.plan_poll
 
     def buggy(session: PartnerSession, race_id: int, **how: bool) -> Plan:
         if race_id == unlucky:
             raise ZeroDivisionError("invented")
-        return plan_for_look(session, race_id, **how)
+        return plan_poll(session, race_id, **how)
 
-    monkeypatch.setattr(watch, "plan_for_look", buggy)
+    monkeypatch.setattr(watch, "plan_poll", buggy)
     key = min(hub.truth(3))
     hub.sandbox.admin.bib(key, 77)
     with pytest.raises(ZeroDivisionError, match="invented"):

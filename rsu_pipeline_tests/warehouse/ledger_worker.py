@@ -15,7 +15,7 @@ from rsu_pipeline import settings as configuration
 from rsu_pipeline.runsignup.api_errors import BudgetExhausted
 from rsu_pipeline.sync import session
 from rsu_pipeline.warehouse import call_ledger, credentials, database, fleet
-from rsu_pipeline.warehouse.secret_box import Sealer
+from rsu_pipeline.warehouse.secret_box import SecretBox
 
 
 def main(order: dict[str, Any]) -> None:
@@ -58,7 +58,7 @@ def call(order: dict[str, Any], ledger: call_ledger.Ledger) -> dict[str, Any]:
     if not order.get("reserve", True):
         fleet.has_race_in_window = lambda *_, **__: False
     settings = configuration.load(order["environment"])
-    sealer = Sealer(settings.secret_keys, source="RSU_SECRET_KEY")
+    sealer = SecretBox(settings.secret_keys, source="RSU_SECRET_KEY")
     with database.session(order["url"], purpose="ledger worker") as conn:
         credential = credentials.open_credential(conn, sealer, order["partner"])
     client = session.build_client(settings, credential, ledger)
@@ -71,7 +71,7 @@ def spend(order: dict[str, Any], _ledger: call_ledger.Ledger) -> dict[str, Any]:
     """Makes real calls with a partner's credential until its API key has none left. With `by_credential` the ledger makes the
     mistake of counting each credential alone."""
     settings = configuration.load(order["environment"])
-    sealer = Sealer(settings.secret_keys, source="RSU_SECRET_KEY")
+    sealer = SecretBox(settings.secret_keys, source="RSU_SECRET_KEY")
     with database.session(order["url"], purpose="ledger worker") as conn:
         credential = credentials.open_credential(conn, sealer, order["partner"])
         if order["by_credential"]:

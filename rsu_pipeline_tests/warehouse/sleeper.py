@@ -48,7 +48,7 @@ def sync_partner(partner: str, point: str, times: str) -> None:
     from rsu_pipeline_tests.proof.victim import arm
 
     settings = configuration.load()
-    sealer = secret_box.Sealer(settings.secret_keys, source="RSU_SECRET_KEY")
+    sealer = secret_box.SecretBox(settings.secret_keys, source="RSU_SECRET_KEY")
     arm(point, int(times), signal.SIGSTOP)
     with open_partner_session(
         str(settings.database_url), sealer, settings, partner, lane="routine", run_id="sleeper", say=lambda line: None

@@ -80,7 +80,7 @@ def test_a_form_of_address_works_everywhere(
     wanted = f"hub {schema} UTF8"
     query = "SELECT concat_ws(' ', current_database(), current_schema(), current_setting('client_encoding'))"
     assert rows(url, query) == [(wanted,)]
-    assert PASSWORD not in database.place(url)
+    assert PASSWORD not in database.describe_server(url)
 
     engine = create_engine(sqlalchemy_url(url))
     with engine.connect() as conn:

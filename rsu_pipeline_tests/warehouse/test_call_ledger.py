@@ -365,7 +365,7 @@ def test_the_last_place_is_not_for_backfill_until_it_has_waited_long(
     race_day = ledger_on(conn, in_flight=2)
     race_day.settle(race_day.take("participants", 1), status=200, error=None, size=0, rows=0)
     with monkeypatch.context() as at_once:
-        at_once.setattr(call_ledger, "BACKFILL_PATIENCE", 0.0)
+        at_once.setattr(call_ledger, "BACKFILL_MAX_WAIT_SECONDS", 0.0)
         second = backfill.take("participants", 1)
         with pytest.raises(NoPlace):
             backfill.take("participants", 1)

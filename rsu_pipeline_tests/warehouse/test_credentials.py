@@ -16,7 +16,7 @@ from psycopg2.extensions import connection as Connection
 from rsu_pipeline.local import pg_binaries
 from rsu_pipeline.warehouse import credentials, database, sync_log
 from rsu_pipeline.warehouse.credentials import PartnerError
-from rsu_pipeline.warehouse.secret_box import PREFIX, Sealer, SecretKeyError
+from rsu_pipeline.warehouse.secret_box import PREFIX, SecretBox, SecretKeyError
 
 CLEAR_KEY, CLEAR_SECRET = "clearKEY4711", "clearSECRET0815"
 BY_SQL = f"""
@@ -25,8 +25,8 @@ INSERT INTO partner_provider_credentials (timing_partner_id, provider_id, princi
 SELECT t.timing_partner_id, p.provider_id, '{CLEAR_KEY}', '{CLEAR_SECRET}'
 FROM timing_partners t, providers p WHERE t.company_name = 'Juniper Timing' AND p.name = 'RunSignup'
 """
-SEALER = Sealer([Fernet.generate_key().decode()], source="RSU_SECRET_KEY")
-OTHER_SEALER = Sealer([Fernet.generate_key().decode()], source="RSU_SECRET_KEY")
+SEALER = SecretBox([Fernet.generate_key().decode()], source="RSU_SECRET_KEY")
+OTHER_SEALER = SecretBox([Fernet.generate_key().decode()], source="RSU_SECRET_KEY")
 
 
 @pytest.fixture
@@ -171,8 +171,8 @@ def test_a_partner_without_key_or_secret_is_inactive(
 ) -> None:
     added(conn)
     sql(conn, "UPDATE partner_provider_credentials SET principal = %s, secret = %s", principal, secret)
-    credentials.seal_all(conn, SEALER)
-    assert credentials.seal_all(conn, SEALER) == 0
+    credentials.encrypt_all(conn, SEALER)
+    assert credentials.encrypt_all(conn, SEALER) == 0
     partner = credentials.partner(conn, "1")
     assert (partner.is_active, partner.credential_id) == (False, None)
     assert credentials.awaiting_first_sync(conn) == []
@@ -260,10 +260,10 @@ def test_spaces_around_a_key_entered_by_sql_are_not_part_of_it(conn: Connection)
 def test_sealing_is_done_once(conn: Connection) -> None:
     added(conn, "Larch Timing", key="another")
     sql(conn, BY_SQL)
-    assert credentials.seal_all(conn, SEALER) == 1
+    assert credentials.encrypt_all(conn, SEALER) == 1
     conn.commit()
     before = sql(conn, "SELECT * FROM partner_provider_credentials ORDER BY 1")
-    assert credentials.seal_all(conn, SEALER) == 0
+    assert credentials.encrypt_all(conn, SEALER) == 0
     conn.commit()
     assert sql(conn, "SELECT * FROM partner_provider_credentials ORDER BY 1") == before
 
@@ -272,7 +272,7 @@ def test_half_a_credential_in_clear_is_sealed_and_the_other_half_kept(conn: Conn
     added(conn)
     principal, _ = stored(conn)
     sql(conn, "UPDATE partner_provider_credentials SET secret = 'renewed'")
-    assert credentials.seal_all(conn, SEALER) == 1
+    assert credentials.encrypt_all(conn, SEALER) == 1
     conn.commit()
     assert stored(conn)[0] == principal
     assert credentials.open_credential(conn, SEALER, 1).secret == "renewed"

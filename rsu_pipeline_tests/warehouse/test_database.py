@@ -93,4 +93,4 @@ def test_an_address_that_cannot_be_read_is_not_repeated(url: str) -> None:
     text = sentence(url)
     assert text.startswith("RSU_DATABASE_URL cannot be read as a PostgreSQL address")
     assert "s3cret" not in text
-    assert database.place(url) == "the address in RSU_DATABASE_URL"
+    assert database.describe_server(url) == "the address in RSU_DATABASE_URL"

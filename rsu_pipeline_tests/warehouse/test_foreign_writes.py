@@ -46,7 +46,7 @@ def noted(url: str) -> list[tuple[object, ...]]:
 
 def found(url: str) -> foreign_writes.Findings:
     with database.session(url, purpose="tests") as conn:
-        return foreign_writes.find(conn, dt.datetime.now(dt.UTC))
+        return foreign_writes.find_foreign_writes(conn, dt.datetime.now(dt.UTC))
 
 
 @pytest.fixture

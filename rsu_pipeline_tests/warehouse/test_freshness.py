@@ -21,11 +21,11 @@ from rsu_pipeline_tests.warehouse.fleet_rows import HOUR, MINUTE, NOW, Fleet
 
 
 def one(put: Fleet, number: int = 1) -> PartnerHealth:
-    return next(item for item in freshness.partners(put.conn, NOW) if item.partner_id == number)
+    return next(item for item in freshness.read_partner_health(put.conn, NOW) if item.partner_id == number)
 
 
 def reads(put: Fleet) -> dict[tuple[int, int], EventRead]:
-    return {(read.partner_id, read.event_id): read for read in freshness.event_reads(put.conn, NOW)}
+    return {(read.partner_id, read.event_id): read for read in freshness.read_event_reads(put.conn, NOW)}
 
 
 def standing(put: Fleet) -> None:
@@ -54,7 +54,7 @@ def registration(put: Fleet, partner: int, number: int, event_id: int = 100, *, 
 def test_each_partner_has_one_row_in_order_of_number_with_nothing_where_there_is_nothing(put: Fleet) -> None:
     put.partner(2)
     put.partner(1)
-    assert freshness.partners(put.conn, NOW) == [
+    assert freshness.read_partner_health(put.conn, NOW) == [
         PartnerHealth(
             number, f"{number}-acme", "untried", 0, 0, None, 0, -number, 0, 0, 0, 0, 0, 0, None, None, None, None, None
         )
@@ -137,24 +137,25 @@ def test_calls_of_the_last_hour_and_rows_are_counted_for_each_partner(put: Fleet
     registration(put, 1, 30)
     registration(put, 2, 1)
     found = {
-        item.partner_id: (item.calls, item.registrations, item.changed) for item in freshness.partners(put.conn, NOW)
+        item.partner_id: (item.calls, item.registrations, item.changed)
+        for item in freshness.read_partner_health(put.conn, NOW)
     }
     assert found == {1: (1, 2, 2), 2: (0, 1, 1)}
 
 
 def test_calls_are_those_with_the_partners_api_key_whoever_else_has_it(put: Fleet) -> None:
     standing(put)  # both partners with the API key `key`
-    credentials.seal_all(put.conn, secret_box.Sealer([secret_box.new_key()], source="tests"))
+    credentials.encrypt_all(put.conn, secret_box.SecretBox([secret_box.new_key()], source="tests"))
     put.sql(
         "INSERT INTO api_calls (credential_id, api_key_id, lane, endpoint)"
         " SELECT partner_provider_credential_id, api_key_id, 'routine', 'races'"
         " FROM partner_provider_credentials, generate_series(1, 5)"
     )
     now = dt.datetime.now(dt.UTC)
-    one, two = freshness.partners(put.conn, now)
+    one, two = freshness.read_partner_health(put.conn, now)
     assert (one.calls, two.calls) == (10, 10) and one.call_budget_id == two.call_budget_id
     assert [row.calls_this_hour for row in sync_log.partner_status(put.conn)] == [10, 10]
-    assert {read.call_budget_id for read in freshness.event_reads(put.conn, now)} <= {one.call_budget_id}
+    assert {read.call_budget_id for read in freshness.read_event_reads(put.conn, now)} <= {one.call_budget_id}
     assert alert_store.read_calls_used(put.conn) == [([1, 2], ["1-acme", "2-acme"], 10)]
 
 
@@ -171,7 +172,7 @@ def test_bibs_of_the_last_day_tell_how_long_they_took(put: Fleet) -> None:
     assert (found.bibs, found.bib_seconds_max) == (4, 15)
     assert found.bib_seconds_p95 == pytest.approx(14)
     assert one(put, 2).bibs == 0
-    assert freshness.bibs_by_hour(put.conn, NOW) == [
+    assert freshness.count_bibs_by_hour(put.conn, NOW) == [
         (NOW - 3 * HOUR, 1, None),
         (NOW - 2 * HOUR, 1, 0),
         (NOW - 1 * HOUR, 2, pytest.approx(14.5)),
@@ -181,7 +182,7 @@ def test_bibs_of_the_last_day_tell_how_long_they_took(put: Fleet) -> None:
 def test_the_progress_of_a_history_is_that_of_each_partners_own(put: Fleet) -> None:
     standing(put)
     put.event(102, 10, -100 * HOUR)
-    backfill_state.ask(put.conn, 1)
+    backfill_state.request_backfill(put.conn, 1)
     backfill_state.note_read(put.conn, 1, 10, [101], behind=False)
     backfill_state.note_failure(put.conn, 1, 10, "no", wait=HOUR)
     own = backfill_progress.progress(put.conn, 1, NOW)
@@ -190,7 +191,7 @@ def test_the_progress_of_a_history_is_that_of_each_partners_own(put: Fleet) -> N
     assert (found.past_events, found.past_events_settled, found.history_complete, found.failures) == (2, 1, False, 1)
     assert one(put, 2).past_events is None and one(put, 2).history_complete is None
     assert backfill_progress.progress_of_all(put.conn, NOW) == {1: own}
-    backfill_state.ask(put.conn, 2)
+    backfill_state.request_backfill(put.conn, 2)
     backfill_state.note_unavailable(put.conn, 2, [101], "refused")
     other = backfill_progress.progress(put.conn, 2, NOW)
     assert other is not None and (other.events, other.unavailable, other.races, other.failing) == (2, 1, 1, 0)
@@ -206,10 +207,10 @@ def test_the_progress_of_a_history_is_that_of_each_partners_own(put: Fleet) -> N
 
 
 def test_the_facts_of_an_empty_hub_hold(put: Fleet) -> None:
-    assert fleet_facts.duplicates(put.conn, 5) == fleet_facts.Duplicates(0, 0, 0, True, [])
-    assert fleet_facts.replay(put.conn, 5) == fleet_facts.Replay(0, 0, 0, 0, 0, [])
-    assert fleet_facts.equality(put.conn, 5) == fleet_facts.Equality(0, 0, 0, 0, 0, [])
-    assert fleet_facts.held_back(put.conn, 5) == fleet_facts.HeldBack(0, 0, 0, [])
+    assert fleet_facts.find_duplicates(put.conn, 5) == fleet_facts.Duplicates(0, 0, 0, True, [])
+    assert fleet_facts.replay_bib_log(put.conn, 5) == fleet_facts.Replay(0, 0, 0, 0, 0, [])
+    assert fleet_facts.read_equality(put.conn, 5) == fleet_facts.Equality(0, 0, 0, 0, 0, [])
+    assert fleet_facts.read_unstored_rows(put.conn, 5) == fleet_facts.UnstoredRows(0, 0, 0, [])
 
 
 def log(put: Fleet, number: int, *bibs: str | None) -> None:
@@ -249,10 +250,10 @@ def test_a_bib_log_that_does_not_lead_to_todays_bib_is_found(put: Fleet, spoil: 
     log(put, 1, None, "5", "6", "7")
     log(put, 2, "1", None, "1")
     log(put, 3, "4")
-    replayed = fleet_facts.replay(put.conn, 5)
+    replayed = fleet_facts.replay_bib_log(put.conn, 5)
     assert (replayed.changes, replayed.registrations, replayed.wrong, replayed.unlogged) == (5, 2, 0, 0)
     put.sql(spoil)
-    found = fleet_facts.replay(put.conn, 5)
+    found = fleet_facts.replay_bib_log(put.conn, 5)
     assert (found.registrations, found.wrong) == (2, 1)
     assert [(item["partner"], item["registration_id"]) for item in found.sample] == [("1-acme", 1)]
 
@@ -261,7 +262,9 @@ def test_rows_beside_a_damaged_index_are_seen_and_another_partners_row_of_the_sa
     standing(put)
     registration(put, 1, 1)
     registration(put, 2, 1)
-    assert fleet_facts.duplicates(put.conn, 5) == fleet_facts.Duplicates(2, 2, 0, True, [])  # it ends the transaction
+    assert fleet_facts.find_duplicates(put.conn, 5) == fleet_facts.Duplicates(
+        2, 2, 0, True, []
+    )  # it ends the transaction
     standing(put)
     put.sql("DROP INDEX runsignup_participants_identity")
     put.sql("CREATE UNIQUE INDEX narrower ON runsignup_participants (timing_partner_id, registration_id)"
@@ -270,7 +273,7 @@ def test_rows_beside_a_damaged_index_are_seen_and_another_partners_row_of_the_sa
         registration(put, 1, number)
     registration(put, 2, 1)
     put.conn.commit()
-    assert fleet_facts.duplicates(put.conn, 5) == fleet_facts.Duplicates(
+    assert fleet_facts.find_duplicates(put.conn, 5) == fleet_facts.Duplicates(
         4, 3, 1, False, [{"partner": "1-acme", "registration_id": 1, "rows": 2, "active": 2}]
     )
 
@@ -280,7 +283,7 @@ def test_samples_are_no_longer_than_asked_for(put: Fleet) -> None:
     for number in range(5):
         log(put, number, None, "5")
     put.sql("UPDATE runsignup_participants SET bib_num = '6'")
-    found = fleet_facts.replay(put.conn, 2)
+    found = fleet_facts.replay_bib_log(put.conn, 2)
     assert (found.wrong, len(found.sample)) == (5, 2)
 
 
@@ -308,8 +311,8 @@ def test_a_thousand_partners_are_asked_about_by_indexes(put: Fleet) -> None:
         """,
     )
     with thousand.found_by_indexes(put) as asked:
-        found = freshness.partners(put.conn, NOW)
-        reads, hours = freshness.event_reads(put.conn, NOW), freshness.bibs_by_hour(put.conn, NOW)
+        found = freshness.read_partner_health(put.conn, NOW)
+        reads, hours = freshness.read_event_reads(put.conn, NOW), freshness.count_bibs_by_hour(put.conn, NOW)
         histories = backfill_progress.progress_of_all(put.conn, NOW)
     assert len(asked) == 4, "one statement for all partners"
     assert len(found) == 1000 and all(item.calls == 11 and item.registrations == 120 for item in found)

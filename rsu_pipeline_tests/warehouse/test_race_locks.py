@@ -24,8 +24,8 @@ with database.session(sys.argv[1], purpose="sync holder") as conn, race_locks.ra
 
 
 def is_free(conn: Connection, partner_id: int, race_id: int) -> bool:
-    if taken := race_locks.take(conn, partner_id, race_id):
-        race_locks.leave(conn, partner_id, race_id)
+    if taken := race_locks.acquire(conn, partner_id, race_id):
+        race_locks.release(conn, partner_id, race_id)
     return taken
 
 
@@ -78,10 +78,10 @@ def test_who_waits_has_the_race_as_soon_as_it_is_free(database_url: str) -> None
         database.session(database_url, purpose="sync first") as first,
         database.session(database_url, purpose="sync second") as second,
     ):
-        assert race_locks.take(first, 7, 70)
-        threading.Timer(0.5, lambda: race_locks.leave(first, 7, 70)).start()
+        assert race_locks.acquire(first, 7, 70)
+        threading.Timer(0.5, lambda: race_locks.release(first, 7, 70)).start()
         began = time.monotonic()
-        assert race_locks.take(second, 7, 70, wait=20)
+        assert race_locks.acquire(second, 7, 70, wait=20)
         assert 0.3 < time.monotonic() - began < 10
 
 
@@ -98,7 +98,7 @@ def test_a_session_that_was_ended_has_lost_its_race_and_cannot_write(database_ur
             database_url,
             "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name LIKE 'rsu sync lost%'",
         )
-        assert race_locks.take(following, 7, 70, wait=20)
+        assert race_locks.acquire(following, 7, 70, wait=20)
         cur.execute("INSERT INTO timing_partners (company_name) VALUES ('Larch Timing')")
         lost.commit()
     assert rows(database_url, "SELECT count(*) FROM timing_partners") == [(0,)]

@@ -156,7 +156,7 @@ def test_one_place_is_race_days_and_the_others_keep_at_least_one(
     lane: Lane, most: int, race_day: int, others: int, is_reserved: bool, steps_back: bool, yields: bool
 ) -> None:
     def has_place(lane: Lane, in_flight: int, others: int, *, steps_back: bool = False, is_slow: bool = False) -> bool:
-        return call_ledger.has_place(
+        return call_ledger.has_slot(
             lane,
             Limits(1000, most),
             in_flight,
@@ -177,7 +177,7 @@ def test_one_place_is_race_days_and_the_others_keep_at_least_one(
     if lane != "race_day":
         assert has_place(lane, 0, 0, steps_back=steps_back), "a lane that never has a place starves"
         if is_reserved and yields:
-            assert not call_ledger.has_place(
+            assert not call_ledger.has_slot(
                 lane, Limits(1000, most), in_flight, others, is_reserved=True, steps_back=steps_back, yields=True
             )
 

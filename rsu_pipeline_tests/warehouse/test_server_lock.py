@@ -60,7 +60,7 @@ def test_the_second_server_is_refused_and_the_first_named_until_it_dies(database
     first = start(HOLDER, database_url)
     text = refusal(database_url)
     assert text.startswith(f"Another `rsu up` (host {socket.gethostname()}, process {first.pid}, since 20")
-    assert database.place(database_url) in text and "password" not in text
+    assert database.describe_server(database_url) in text and "password" not in text
     # Commands, runs and workers take no part in it.
     with database.session(database_url, purpose="tests") as conn, race_locks.race_lock(conn, 1, 10):
         pass

@@ -48,8 +48,8 @@ def fleet_health(warehouse: WarehouseResource) -> dg.MaterializeResult[None]:
     began, settings = time.monotonic(), installation.current().settings
     with expected_errors_as_failures(), warehouse.connect("fleet_health") as conn:
         now = clocks.present(conn, settings.sync.max_clock_skew)
-        partners, reads = freshness.partners(conn, now), freshness.event_reads(conn, now)
-        bibs = freshness.bibs_by_hour(conn, now)
+        partners, reads = freshness.read_partner_health(conn, now), freshness.read_event_reads(conn, now)
+        bibs = freshness.count_bibs_by_hour(conn, now)
         downtimes = downtime.find_downtimes(conn, now, settings.cadence)
         standstills = rules.find_standstills(conn, settings, clocks.utc_now())
     fresh = judging.measure_freshness(reads, now, settings.cadence)

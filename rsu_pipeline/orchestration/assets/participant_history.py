@@ -67,11 +67,11 @@ def participant_history(
 def _request(context: dg.AssetExecutionContext, session: PartnerSession, config: HistoryConfig) -> None:
     """Make the partner's request, unless the run only continues one. Repeating a run by hand resumes a cancelled request."""
     tags = context.run.tags
-    made = requests.request_of(session.conn, session.partner_id) if config.go_on else None
+    made = requests.get_request(session.conn, session.partner_id) if config.go_on else None
     is_repeated = PARENT_TAG in tags and "dagster/retry_number" not in tags
     if made is not None and not (made.cancelled_at and is_repeated):
         return
-    requests.ask(
+    requests.request_backfill(
         session.conn,
         session.partner_id,
         since_year=made.since_year if made else config.since_year,

@@ -34,8 +34,8 @@ def registration_report(context: dg.AssetExecutionContext, warehouse: WarehouseR
     """
     with expected_errors_as_failures(), warehouse.connect("registration_report") as conn:
         partner = credentials.partner(conn, partition_of(context))
-        rows = report_queries.registrations(conn, partner.partner_id)
-        changes = report_queries.bib_changes(conn, partner.partner_id)
+        rows = report_queries.read_registrations(conn, partner.partner_id)
+        changes = report_queries.read_bib_changes(conn, partner.partner_id)
     made = page.report(partner.name, rows, changes, dt.datetime.now(dt.UTC).date())
     return dg.MaterializeResult(metadata=_metadata(made))
 

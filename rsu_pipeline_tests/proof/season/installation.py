@@ -108,7 +108,7 @@ class Installation:
     def go_on_with_backfills(self) -> None:
         """Read a slice of each backfill that waits for one, as the sensor history has it done."""
         with self._control() as conn:
-            waiting = requests.waiting(conn, self._clocks.hub_now())
+            waiting = requests.list_waiting_requests(conn, self._clocks.hub_now())
         for key in waiting:
             with suppress(*FORESEEN), self._partner_session(key, lane="backfill") as session:
                 history.run_slice(session, 1e6)
@@ -119,8 +119,8 @@ class Installation:
         """Ask for a partner's past editions, unless that was done before."""
         with self._control() as conn:
             partner_id = int(key.split("-")[0])
-            if requests.request_of(conn, partner_id) is None:
-                requests.ask(conn, partner_id)
+            if requests.get_request(conn, partner_id) is None:
+                requests.request_backfill(conn, partner_id)
                 conn.commit()
 
     def sync(
@@ -140,7 +140,7 @@ class Installation:
                 cur.execute(
                     "SELECT DISTINCT race_id FROM event_cursors JOIN future_events USING (timing_partner_id, event_id, race_id)"
                     " WHERE timing_partner_id = %s AND needs_full = %s",
-                    (int(key.split("-")[0]), cursors.REMOVALS_HELD_BACK),
+                    (int(key.split("-")[0]), cursors.REMOVALS_PENDING),
                 )
                 race_ids = [race_id for (race_id,) in cur.fetchall()]
             if race_ids:

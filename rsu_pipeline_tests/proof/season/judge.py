@@ -166,16 +166,20 @@ def assert_views_show_each_registration_once(world: World) -> None:
 def assert_no_check_is_red(world: World) -> None:
     """With everything read and equal, no check of the fleet is red; a race that cannot be read may be overdue."""
     conn, now = world.conn, world.clocks.true_now()
-    equality, replay, held = fleet_facts.equality(conn, 5), fleet_facts.replay(conn, 5), fleet_facts.held_back(conn, 5)
+    equality, replay, held = (
+        fleet_facts.read_equality(conn, 5),
+        fleet_facts.replay_bib_log(conn, 5),
+        fleet_facts.read_unstored_rows(conn, 5),
+    )
     assert equality.unequal == 0, f"events_equal_runsignup is red: {equality}"
     assert replay.wrong + replay.unlogged == 0, f"bib_log_replays is red: {replay}"
     assert held.held_back == 0, f"no_rows_held_back is red: {held}"
-    own = [item for item in freshness.partners(conn, now) if item.partner_id in world.partners]
+    own = [item for item in freshness.read_partner_health(conn, now) if item.partner_id in world.partners]
     for item in own:
         # A partner whose every race refuses has a wrong key by all evidence.
         readable = [race for race in world.races(item.partner_id) if race["race_id"] not in world.unreadable]
         assert item.credential in ("works", "untried") or not readable, f"a credential is called refused: {item}"
-    fresh = judging.measure_freshness(freshness.event_reads(conn, now), now, world.hub.settings.cadence)
+    fresh = judging.measure_freshness(freshness.read_event_reads(conn, now), now, world.hub.settings.cadence)
     conn.rollback()
     excused = world.unreadable.keys() | world.refused_events.keys()
     stale = [item for item in fresh if item.is_stale and not excused & {item.read.race_id, item.read.event_id}]
