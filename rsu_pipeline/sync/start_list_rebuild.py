@@ -1,7 +1,7 @@
 """Bring a partner's start lists up to date with what a sync stored, also where the sync ended early.
 
-However a sync was started, scoring reads its lists. Each shell wraps its reads in `start_lists_rebuilt_on_failure` and calls `rebuild_start_lists`
-after them, so a race that fails does not keep the others' changes from the lists.
+However a sync was started, scoring reads its lists. Each shell wraps its reads in `start_lists_rebuilt_on_failure` and calls
+`rebuild_start_lists` after them, so a race that fails does not keep the others' changes from the lists.
 """
 
 from collections.abc import Iterator

@@ -128,7 +128,10 @@ def list_waiting_requests(conn: Connection, now: dt.datetime) -> list[str]:
 
 
 def due_since(conn: Connection, now: dt.datetime) -> dict[str, tuple[int, dt.datetime]]:
-    """Return the partners of `list_waiting_requests`, and since when each waits, by the database's clock, converted to that of `now`."""
+    """Return the partners of `list_waiting_requests`, and since when each waits.
+
+    Times are of the database's clock, converted to that of `now`.
+    """
     with conn.cursor() as cur:
         cur.execute(
             f"""
