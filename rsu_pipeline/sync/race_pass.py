@@ -15,6 +15,7 @@ from psycopg2.extensions import connection as Connection
 
 from rsu_pipeline.runsignup.client import Page
 from rsu_pipeline.sync import cadence
+from rsu_pipeline.sync.page_requests import PageRequests
 from rsu_pipeline.sync.read_plan import SMALL_RACE, PlannedRead
 from rsu_pipeline.sync.registration_rows import digest, stage_registration
 from rsu_pipeline.sync.session import PartnerSession
@@ -82,48 +83,51 @@ def _read_active(
         if position.reads_all
         else {}
     )
-    # No transaction is open while RunSignup is waited for: it would hold back vacuum, and a limit could end the session.
+    # No transaction waits for RunSignup: it would hold back vacuum, and a limit could end the session.
     session.conn.rollback()
     # No later visit would find what the last read of an event misses.
     settles = outcome.read.closes_at is not None or position.mode == "history"
-    while True:
-        page = _request(session, position)
-        is_first_load = position.reads_all and len(loaded) < len(position.event_ids)
-        if is_first_load and not (position.pages or page.rows or page.unreadable):
-            # One answer without rows is no evidence that an event has none. Nothing else would show it: no row is missed.
-            page = _request(session, position)
-        source = _source(session, position, page)
-        is_shown = page.next.is_last or (not settles and _is_end_shown(session, position, page, loaded))
-        # Only by a visit that may be as short: whoever asks for a full read, or reads an event for the last time, wants all.
-        may_infer = outcome.read.reason == SMALL_RACE
-        is_last = is_shown or (may_infer and _is_end_inferred(session, position, page, loaded))
-        is_full, upto = position.reads_all, None if is_last else page.next.covered_to
-        # Before anything was loaded no row can be held already.
-        held = _find_unchanged(session, source, page, position.event_ids, upto) if loaded else {}
-        merge = partial(
-            participants.merge_active, full=is_full, upto=upto, is_first_load=position.reads_all and not loaded
-        )
-        taken = _ingest_page(session, source, page, position.event_ids, merge, held)
-        outcome.counts.add(taken.counts)
-        outcome.newly_quarantined += taken.newly_quarantined
-        if is_full:
-            reconciliation.count_held_back(session.conn, source, taken.events_of_held_back)
-            participants.note_missing(
-                session.conn,
-                source,
-                position.event_ids,
-                after=position.after,
-                upto=upto,
-                seen=[row.registration_id for row in page.rows] + taken.held_back,
-                # A row that cannot even be named may be any of those held: such a page shows nothing to be gone.
-                is_certain=not taken.nameless,
+    with PageRequests(partial(_request, session, position)) as pages:
+        while True:
+            page = pages.take(position.after)
+            is_first_load = position.reads_all and len(loaded) < len(position.event_ids)
+            if is_first_load and not (position.pages or page.rows or page.unreadable):
+                # One answer without rows is no evidence that an event has none. Nothing else would show it: no row is missed.
+                page = pages.take(position.after)
+            source = _source(session, position, page)
+            is_shown = page.next.is_last or (not settles and _is_end_shown(session, position, page, loaded))
+            # Only by a visit that may be as short: whoever asks for a full read, or reads an event for the last time, wants all.
+            may_infer = outcome.read.reason == SMALL_RACE
+            is_last = is_shown or (may_infer and _is_end_inferred(session, position, page, loaded))
+            is_full, upto = position.reads_all, None if is_last else page.next.covered_to
+            if upto is not None:
+                pages.request_ahead(upto)
+            # Before anything was loaded no row can be held already.
+            held = _find_unchanged(session, source, page, position.event_ids, upto) if loaded else {}
+            merge = partial(
+                participants.merge_active, full=is_full, upto=upto, is_first_load=position.reads_all and not loaded
             )
-        else:
-            participants.note_seen(session.conn, source, taken.seen)
-        _step(position, page, outcome)
-        if is_last:
-            break
-        _commit(session, position)
+            taken = _ingest_page(session, source, page, position.event_ids, merge, held)
+            outcome.counts.add(taken.counts)
+            outcome.newly_quarantined += taken.newly_quarantined
+            if is_full:
+                reconciliation.count_held_back(session.conn, source, taken.events_of_held_back)
+                participants.note_missing(
+                    session.conn,
+                    source,
+                    position.event_ids,
+                    after=position.after,
+                    upto=upto,
+                    seen=[row.registration_id for row in page.rows] + taken.held_back,
+                    # A row that cannot even be named may be any of those held: such a page shows nothing to be gone.
+                    is_certain=not taken.nameless,
+                )
+            else:
+                participants.note_seen(session.conn, source, taken.seen)
+            _step(position, page, outcome)
+            if is_last:
+                break
+            _commit(session, position)
     since = _removed_cursor(session, position) if position.reads_all or with_removed else None
     if _needs_removed(session, position, since, outcome) if position.reads_all else with_removed:
         position.feed, position.after = "removed", 0
@@ -135,12 +139,12 @@ def _read_active(
         )
 
 
-def _request(session: PartnerSession, position: Position) -> Page:
-    """Request the page after the one that a pass came to last."""
+def _request(session: PartnerSession, position: Position, after: int) -> Page:
+    """Request the pass's page after a registration id."""
     return session.client.participants_page(
         position.race_id,
         position.event_ids,
-        after=position.after,
+        after=after,
         size=session.settings.page_size,
         modified_after=position.modified_after,
     )

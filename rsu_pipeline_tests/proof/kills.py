@@ -6,7 +6,8 @@ what it does when a client vanishes.
 """
 
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future
 from contextlib import contextmanager
 from typing import Any
 
@@ -14,6 +15,7 @@ import psycopg2
 import psycopg2.extensions
 import pytest
 
+from rsu_pipeline.sync import page_requests
 from rsu_pipeline.warehouse import database
 
 KEEPER = "lease keeper"
@@ -63,6 +65,23 @@ def killed_after(steps: int, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
             if countdown.left > 0:
                 super().rollback()
 
+    class Executor:
+        """The next page is requested before the one before it is stored, in this thread: a program is the same each time."""
+
+        def __init__(self, **how: Any) -> None:
+            pass
+
+        def submit(self, request: Callable[[], Any]) -> "Future[Any]":
+            answered: Future[Any] = Future()
+            try:
+                answered.set_result(request())
+            except Exception as error:
+                answered.set_exception(error)
+            return answered
+
+        def shutdown(self, **how: Any) -> None:
+            pass
+
     connect = psycopg2.connect
 
     def dying_connect(*args: Any, **kwargs: Any) -> Any:
@@ -70,6 +89,7 @@ def killed_after(steps: int, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 
     with monkeypatch.context() as patch:
         patch.setattr(database.psycopg2, "connect", dying_connect)
+        patch.setattr(page_requests, "ThreadPoolExecutor", Executor)
         try:
             yield
         except Killed:

@@ -1,0 +1,50 @@
+"""Requests of a feed's pages: the next page is requested while the one before it is stored.
+
+What comes next is known as soon as a page is decoded. So RunSignup is waited for and PostgreSQL is written to at the same time.
+A pass makes one call at a time all the same: each takes its concurrency slot from the call ledger when it is sent and gives it
+back when it is answered, and the next page is requested only after the page before it was taken.
+
+A page that was requested ahead is lost with its pass, and requested again by the next one. A pass that ends early, by a failure or
+a signal, first waits for the call under way, so that its slot is given back.
+"""
+
+import time
+from collections.abc import Callable
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import replace
+from types import TracebackType
+
+from rsu_pipeline.runsignup.client import Page
+
+THREAD_NAME = "next page"
+
+
+class PageRequests:
+    """The pages of one feed, one after the other. Use as a context manager."""
+
+    def __init__(self, request: Callable[[int], Page]) -> None:
+        """`request` returns the page after a registration id. It may be called in another thread, never by two at a time."""
+        self._request = request
+        self._executor = ThreadPoolExecutor(max_workers=1, thread_name_prefix=THREAD_NAME)
+        self._next: Future[tuple[Page, float]] | None = None
+
+    def __enter__(self) -> "PageRequests":
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._executor.shutdown(wait=True, cancel_futures=True)
+
+    def request_ahead(self, after: int) -> None:
+        """Request the page after a registration id, without waiting for it. It is the next one that is taken."""
+        self._next = self._executor.submit(lambda: (self._request(after), time.monotonic()))
+
+    def take(self, after: int) -> Page:
+        """Return the page after a registration id: the one requested ahead, else a new one. Raises ApiError."""
+        if self._next is None:
+            return self._request(after)
+        ahead, self._next = self._next, None
+        page, arrived = ahead.result()
+        waited = time.monotonic() - arrived
+        return replace(page, elapsed=page.elapsed + waited, seconds=page.seconds + waited)
