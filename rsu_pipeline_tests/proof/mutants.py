@@ -95,9 +95,9 @@ def sweep_after_a_partial_read(monkeypatch: pytest.MonkeyPatch) -> None:
 def dedupe_by_stamp(monkeypatch: pytest.MonkeyPatch) -> None:
     """A row counts as unchanged when its last_modified is what it was."""
     sql = participants._MERGE_ACTIVE
-    content = f"({participants._NEW}) IS DISTINCT FROM ({participants._HELD})"
-    assert content in sql
-    broken = sql.replace(content, "i.last_modified_epoch IS DISTINCT FROM t.last_modified_epoch")
+    assert participants._DIFFERS in sql and participants._TEXT_DIFFERS in sql
+    broken = sql.replace(participants._DIFFERS, "i.last_modified_epoch IS DISTINCT FROM t.last_modified_epoch")
+    broken = broken.replace(participants._TEXT_DIFFERS, "false")
     monkeypatch.setattr(participants, "_MERGE_ACTIVE", broken)
 
 
