@@ -81,7 +81,7 @@ def run(work: Job, report: Report, meter: Meter) -> None:
             str(partner.number),
             lane="backfill" if work.action == "history" else "routine",
             run_id="benchmark",
-            say=lambda line: None,
+            log=lambda line: None,
             now=lambda: now,
         ) as session:
             return do(session)

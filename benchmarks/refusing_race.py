@@ -94,7 +94,7 @@ def _case(name: str, hub: Hub, seconds: float, interval: float) -> Case:
         RSU_FULL_READ_UP_TO_ROWS=str(SyncSettings().full_read_up_to_rows),
     )
     watch = Watch(
-        url, SecretBox([hub.secret_key], source="RSU_SECRET_KEY"), settings, run_id="benchmark", say=lambda line: None
+        url, SecretBox([hub.secret_key], source="RSU_SECRET_KEY"), settings, run_id="benchmark", log=lambda line: None
     )
     with ThreadPoolExecutor(1) as pool:
         # The last bibs are given out a while before the end, so that those that are missing then are late.

@@ -134,7 +134,7 @@ def partner_session_on(hub: Hub, url: str) -> Iterator[PartnerSession]:
         "1",
         lane="routine",
         run_id="benchmark",
-        say=lambda line: None,
+        log=lambda line: None,
         now=lambda: now,
     ) as session:
         yield session

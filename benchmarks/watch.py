@@ -122,7 +122,7 @@ def _watched(hub: Hub, url: str, interval: float, races: int, partners: int, sec
     )
     clock = _Clock()
     sealer = SecretBox([hub.secret_key], source="RSU_SECRET_KEY")
-    watch = Watch(url, sealer, settings, run_id="benchmark", say=lambda line: None, clock=clock)
+    watch = Watch(url, sealer, settings, run_id="benchmark", log=lambda line: None, clock=clock)
     with ThreadPoolExecutor(1) as pool:
         running = pool.submit(watch.run, SLICE)
         try:

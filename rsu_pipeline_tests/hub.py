@@ -89,7 +89,7 @@ class Hub:
             self.partners[partner],
             lane=lane,
             run_id=run_id,
-            say=lambda line: None,
+            log=lambda line: None,
             now=lambda: now,
             database_now=database_now,
             retry_rejected=retry_rejected,

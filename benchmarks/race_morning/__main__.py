@@ -49,12 +49,12 @@ def race_morning(paper: bool, as_json: bool, **options: Any) -> None:
     morning = script.script(**{name: options[name] for name in ("partners", "races", "hours", "entrants", "seed")})
     speed = options["speed"] or default_speed(len(morning.races), morning.seconds)
 
-    def say(line: str) -> None:
+    def log(line: str) -> None:
         click.echo(line, err=as_json)
 
-    say(f"{len(morning.changes):,} changes, {speed:g} times real time: {morning.seconds / speed / 60:.0f} minutes.")
-    with stage(morning, seed=seed, speed=speed, say=say) as place:
-        played = play(place, morning, speed=speed, latency_ms=latency_ms, say=say)
+    log(f"{len(morning.changes):,} changes, {speed:g} times real time: {morning.seconds / speed / 60:.0f} minutes.")
+    with stage(morning, seed=seed, speed=speed, log=log) as place:
+        played = play(place, morning, speed=speed, latency_ms=latency_ms, log=log)
     made = report.summarise(morning, played, latency_ms=latency_ms)
     if as_json:
         show_json(made.as_json())

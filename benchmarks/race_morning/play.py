@@ -21,7 +21,7 @@ from benchmarks.race_morning.cpu import cpu_of, cpu_with_children, parent_of
 from benchmarks.race_morning.fast import FastClock
 from benchmarks.race_morning.judge import Made, Noticed
 from benchmarks.race_morning.morning import SETTLING, Change, Morning, Trouble
-from benchmarks.race_morning.stage import Say, Stage
+from benchmarks.race_morning.stage import Log, Stage
 from benchmarks.race_morning.watching import Watched
 from rsu_pipeline.warehouse import database
 
@@ -53,7 +53,7 @@ class Played:
     """How many seconds later than scripted the worst change was made."""
 
 
-def play(stage: Stage, morning: Morning, *, speed: float, latency_ms: float, say: Say) -> Played:
+def play(stage: Stage, morning: Morning, *, speed: float, latency_ms: float, log: Log) -> Played:
     """Plays the morning and judges what came of it. A stage is played on once."""
     admin = stage.sandbox.admin
     admin.reset_stats()
@@ -70,14 +70,14 @@ def play(stage: Stage, morning: Morning, *, speed: float, latency_ms: float, say
         calls = _calls_in_ledger(conn)
         player = _Player(stage, clock)
         with _cpu_measured(conn, stage, played), _watch(stage, clock, morning) as watch:
-            _perform(player, morning, played, watch, say)
+            _perform(player, morning, played, watch, log)
             played.watched = _end(watch, deadline=60 + 2 * SETTLING / speed)
         played.real_seconds = time.monotonic() - clock.mark
         stats = _fetch_calls(stage, played)
         played.max_in_flight, played.violations = stats["max_in_flight"], stats["violations"]
         played.calls_in_ledger = _calls_in_ledger(conn) - calls
         played.noticed, played.missed = judge.noticed(conn, player.made, clock.simulated)
-        say("Comparing every registration and replaying the bib log ...")
+        log("Comparing every registration and replaying the bib log ...")
         for number, (partner_id, key) in stage.keys.items():
             played.differences += [f"{key}: {item}" for item in judge.differences(conn, admin, number, partner_id)]
     return played
@@ -146,7 +146,7 @@ class _Player:
             note(registration_id, change.bib)
 
 
-def _perform(player: _Player, morning: Morning, played: Played, watch: "subprocess.Popen[str]", say: Say) -> None:
+def _perform(player: _Player, morning: Morning, played: Played, watch: "subprocess.Popen[str]", log: Log) -> None:
     """Does everything in the script, each thing at its time."""
     acts: list[tuple[float, Change | Trouble | None]] = [(change.at, change) for change in morning.changes]
     for spell in morning.spells:
@@ -167,9 +167,9 @@ def _perform(player: _Player, morning: Morning, played: Played, watch: "subproce
             _fetch_calls(player.stage, played)
             fetched_at = passed
         if passed - told_at > 1800:
-            say(f"{passed / 3600:.1f} of {morning.seconds / 3600:g} h, {len(player.made)} bibs and removals so far")
+            log(f"{passed / 3600:.1f} of {morning.seconds / 3600:g} h, {len(player.made)} bibs and removals so far")
             told_at = passed
-    say("The script is over; the watch goes on until the last removals must be in ...")
+    log("The script is over; the watch goes on until the last removals must be in ...")
 
 
 @contextmanager

@@ -19,7 +19,7 @@ from rsu_pipeline.sync.session import open_partner_session
 from rsu_pipeline.warehouse import credentials, database, secret_box
 from runsignup_sandbox.process import SandboxProcess
 
-Say = Callable[[str], None]
+Log = Callable[[str], None]
 
 
 @dataclass(frozen=True)
@@ -42,7 +42,7 @@ class Stage:
 
 
 @contextmanager
-def stage(morning: Morning, *, seed: int, speed: float, say: Say) -> Iterator[Stage]:
+def stage(morning: Morning, *, seed: int, speed: float, log: Log) -> Iterator[Stage]:
     """Servers of its own for the length of a block, with every partner onboarded and synced."""
     partners = max(race.partner for race in morning.races)
     spec = {
@@ -56,7 +56,7 @@ def stage(morning: Morning, *, seed: int, speed: float, say: Say) -> Iterator[St
     with tempfile.TemporaryDirectory(prefix="rsu-simulation-") as home:
         folder = Path(home) / "postgres"
         try:
-            say("Starting a PostgreSQL and a RunSignup of its own ...")
+            log("Starting a PostgreSQL and a RunSignup of its own ...")
             url = judge.server_with_commit_times(folder)
             with SandboxProcess.start(spec=spec, seed=seed, timeout=300) as sandbox:
                 secret_key = secret_box.new_key()
@@ -74,7 +74,7 @@ def stage(morning: Morning, *, seed: int, speed: float, say: Say) -> Iterator[St
                 with database.session(url, purpose="simulate") as conn:
                     fast.prepare_database(conn)
                 settings = configuration.load(environment)
-                keys = _onboard(url, sandbox, settings, sealer, say)
+                keys = _onboard(url, sandbox, settings, sealer, log)
                 yield Stage(url, sandbox, environment, keys, *races, begins)
         finally:
             embedded.release(folder)
@@ -106,7 +106,7 @@ def _place(morning: Morning, sandbox: SandboxProcess, begins: float) -> _Races:
 
 
 def _onboard(
-    url: str, sandbox: SandboxProcess, settings: Settings, sealer: secret_box.SecretBox, say: Say
+    url: str, sandbox: SandboxProcess, settings: Settings, sealer: secret_box.SecretBox, log: Log
 ) -> dict[int, tuple[int, str]]:
     """Enters every partner and syncs it for the first time, in real time."""
     keys = {}
@@ -116,10 +116,10 @@ def _onboard(
             partner_id = credentials.add(conn, sealer, name=item["name"], principal=item["key"], secret=item["secret"])
             keys[item["partner"]] = (partner_id, credentials.ensure_key(conn, partner_id))
         conn.commit()
-    say(f"Onboarding {len(keys)} partners: first syncs ...")
+    log(f"Onboarding {len(keys)} partners: first syncs ...")
     for _, key in keys.values():
         with open_partner_session(
-            url, sealer, settings, key, lane="new_partner", run_id="first", say=lambda line: None
+            url, sealer, settings, key, lane="new_partner", run_id="first", log=lambda line: None
         ) as session:
             listing.refresh_events(session)
             outcome = sync.sync_participants(session, sync.make_plan(session))

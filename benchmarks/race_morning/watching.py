@@ -38,7 +38,7 @@ def watch(url: str, clock: FastClock, until: float) -> Watched:
     sealer = SecretBox(settings.secret_keys, source="RSU_SECRET_KEY")
     told = Watched()
 
-    def say(line: str) -> None:
+    def log(line: str) -> None:
         if " bib changes" not in line:
             told.troubled += 1
 
@@ -48,7 +48,7 @@ def watch(url: str, clock: FastClock, until: float) -> Watched:
             sealer,
             settings,
             run_id=f"slice{told.slices}",
-            say=say,
+            log=log,
             now=clock.now,
             clock=clock.time,
             pause=clock.pause,

@@ -86,17 +86,17 @@ def adopt(
     zone: str,
     dry_run: bool = False,
     tell: Callable[[Report], None] = lambda report: None,
-    say: Callable[[str], None] = lambda line: None,
+    log: Callable[[str], None] = lambda line: None,
 ) -> Report:
     """Adopts the database. `dry_run` does the same and rolls it back, so that it finds whatever PostgreSQL would refuse.
-    `zone` is server_zone's; `tell` is given the plan before anything is done, `say` a line as each step begins.
+    `zone` is server_zone's; `tell` is given the plan before anything is done, `log` a line as each step begins.
 
     All of it is one transaction: whatever goes wrong, the database is as it was. Raises Refused for what is not
     understood, DatabaseError for what PostgreSQL refuses.
     """
     started = time.monotonic()
     with _whole(conn, dry_run=dry_run), conn.cursor() as cur:
-        report = _adopt(conn, cur, zone, tell=tell, say=say)
+        report = _adopt(conn, cur, zone, tell=tell, log=log)
     ended = time.monotonic()
     locked_at = report.seconds or ended
     return Report(report.steps, report.facts, ended - started, ended - locked_at)
@@ -153,7 +153,7 @@ def _whole(conn: Connection, *, dry_run: bool) -> Iterator[None]:
 
 
 def _adopt(
-    conn: Connection, cur: Cursor, zone: str, *, tell: Callable[[Report], None], say: Callable[[str], None]
+    conn: Connection, cur: Cursor, zone: str, *, tell: Callable[[Report], None], log: Callable[[str], None]
 ) -> Report:
     """Return the plan once it is done. Its `seconds` are the monotonic time from which the tables were locked."""
     cur.execute("SELECT current_schema()")
@@ -170,19 +170,19 @@ def _adopt(
     if _is_migrated(found):
         return Report((), Facts(), 0.0)
     refuse_shape(found, wanted)
-    say("waiting for the tables to be free")
+    log("waiting for the tables to be free")
     cur.execute(f"LOCK TABLE {', '.join(map(ident, adopted_tables(found)))} IN ACCESS EXCLUSIVE MODE")
     locked_at = time.monotonic()
     found = inspect(cur, found.schema)
     refuse_shape(found, wanted)
-    say("counting rows")
+    log("counting rows")
     facts = count(cur, found, wanted)
     steps = plan_adoption(found, wanted, facts, zone)
     report = Report(tuple(steps), facts, locked_at)
     tell(report)
-    _apply(cur, steps, say)
+    _apply(cur, steps, log)
     cur.execute(f"DROP SCHEMA {MIGRATED} CASCADE")
-    say("comparing with a new database")
+    log("comparing with a new database")
     if rest := find_lacking(inspect(cur, found.schema), wanted):
         what = f"{rest[0].subject} different from a new database's ({rest[0].sentence or 'comments'})"
         raise AdoptionRefusedError(f"Adoption would leave {what}, so nothing was changed.")
@@ -209,12 +209,12 @@ def _wanted(conn: Connection, cur: Cursor) -> Shape:
     return inspect(cur, MIGRATED)
 
 
-def _apply(cur: Cursor, steps: list[Step], say: Callable[[str], None]) -> None:
+def _apply(cur: Cursor, steps: list[Step], log: Callable[[str], None]) -> None:
     # Checks that are put off would stand in the way of changing their tables.
     cur.execute("SET CONSTRAINTS ALL IMMEDIATE")
     for number, step in enumerate(steps, 1):
         if step.sentence:
-            say(shorten(f"[{number}/{len(steps)}] {step.subject}: {step.sentence}", 100, placeholder=" …"))
+            log(shorten(f"[{number}/{len(steps)}] {step.subject}: {step.sentence}", 100, placeholder=" …"))
         for statement in step.sql:
             try:
                 cur.execute(statement)

@@ -37,7 +37,7 @@ def evaluate_alerts(
     problems: Sequence[Problem],
     settings: AlertSettings,
     now: dt.datetime,
-    say: Callable[[str], None],
+    log: Callable[[str], None],
     *,
     kinds: Collection[str] = HUB_KINDS,
     send: Callable[[Sequence[str], str, str], list[Delivery]] = send,
@@ -67,7 +67,7 @@ def evaluate_alerts(
         for one in sent:
             if not one.ok:
                 done.failing.add(one.scheme)
-                say(f"the notifier of kind {one.scheme} did not accept a message")
+                log(f"the notifier of kind {one.scheme} did not accept a message")
         taken = any(one.ok for one in sent)
         done.sent += taken
         done.unsent += not taken

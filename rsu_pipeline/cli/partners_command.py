@@ -146,7 +146,7 @@ def _check(name: str) -> None:
         name,
         lane="new_partner",
         run_id="check",
-        say=click.echo,
+        log=click.echo,
         retry_rejected=True,
     ) as session:
         verdict = access.check_access(session)

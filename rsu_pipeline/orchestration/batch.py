@@ -86,7 +86,7 @@ def sync_partners(context: dg.OpExecutionContext, warehouse: WarehouseResource, 
             key,
             lane=lane_of(context),
             run_id=context.run_id,
-            say=lambda line: context.log.info(f"{key}: {line}"),
+            log=lambda line: context.log.info(f"{key}: {line}"),
         ) as session:
             with start_list_rebuild.start_lists_rebuilt_on_failure(session):
                 visited = sync.sync_partner(session, race_ids=config.races.get(key), relist=key in config.relist)

@@ -78,7 +78,7 @@ def watch_races(context: dg.OpExecutionContext, warehouse: WarehouseResource, ru
             here.sealer,
             runsignup.settings(),
             run_id=context.run_id,
-            say=context.log.info,
+            log=context.log.info,
             shard=config.shard,
         )
         try:
@@ -269,7 +269,7 @@ def _own_watch(url: str, settings: Settings) -> watching.Watch:
         watch=replace(settings.watch, shards=1),
     )
     sealer = installation.current().sealer
-    return watching.Watch(url, sealer, settings, run_id="bib_changes", say=logging.getLogger(__name__).info)
+    return watching.Watch(url, sealer, settings, run_id="bib_changes", log=logging.getLogger(__name__).info)
 
 
 def _lists(

@@ -67,7 +67,7 @@ class RunSignupResource(dg.ConfigurableResource[Any]):
         *,
         lane: call_ledger.Lane,
         run_id: str,
-        say: Callable[[str], None],
+        log: Callable[[str], None],
     ) -> Iterator[PartnerSession]:
         """Open a partner's session for the length of a block. See `open_partner_session`."""
         sealer = installation.current().sealer
@@ -78,7 +78,7 @@ class RunSignupResource(dg.ConfigurableResource[Any]):
             partner,
             lane=lane,
             run_id=run_id,
-            say=say,
+            log=log,
         ) as opened:
             yield opened
 
@@ -91,5 +91,5 @@ class RunSignupResource(dg.ConfigurableResource[Any]):
             partition_of(context),
             lane=lane_of(context),
             run_id=context.run.run_id,
-            say=context.log.info,
+            log=context.log.info,
         )

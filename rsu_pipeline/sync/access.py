@@ -165,7 +165,7 @@ class Refusals:
                 self._session, [race for race in self._candidates if race.race_id not in self._race_ids]
             )
         except BudgetExhausted:
-            self._session.say("no call is left to tell whether the credential still works")
+            self._session.log("no call is left to tell whether the credential still works")
             return self._verdict
         evidence.refused += [race for race in self._candidates if race.race_id in self._race_ids]
         self._verdict = judge_credential(evidence)

@@ -58,4 +58,4 @@ def refresh_before_closing(session: PartnerSession, read: PlannedRead) -> None:
     if detail is not None and detail.read_at is not None and detail.read_at >= read.closes_at:
         return
     if problem := refresh_race_events(session, read.race_id):
-        session.say(f"race {read.race_id}: {problem}")
+        session.log(f"race {read.race_id}: {problem}")

@@ -100,7 +100,7 @@ def run_slice(session: PartnerSession, seconds: float, *, clock: Callable[[], fl
         _list(session)
         elsewhere = sharing.read_in_turn(session, [race.race_id for race in _select_unread(session)], visit)
         for sentence in elsewhere.values():
-            session.say(sentence)
+            session.log(sentence)
     except BudgetExhausted as error:
         done.out_of_budget = error.frees_in
     finally:
@@ -247,7 +247,7 @@ def _catch_up(session: PartnerSession, read: PlannedRead, done: Slice) -> None:
 def _record_unavailable(
     session: PartnerSession, race: PastRace, events: Sequence[PastEvent], error: ApiError, done: Slice
 ) -> None:
-    session.say(f"{_describe_race(race)}: {len(events)} events of an old edition are not to be had, {error}")
+    session.log(f"{_describe_race(race)}: {len(events)} events of an old edition are not to be had, {error}")
     backfill_state.note_unavailable(session.conn, session.partner_id, [event.event_id for event in events], str(error))
     session.conn.commit()
     done.unavailable += len(events)
@@ -258,7 +258,7 @@ def _fail(session: PartnerSession, race: PastRace, error: ApiError, done: Slice)
     backfill_state.note_failure(session.conn, session.partner_id, race.race_id, str(error), wait=wait)
     session.conn.commit()
     done.problems.append(f"race {race.race_id}: {error}")
-    session.say(f"{_describe_race(race)}: FAILED, {error}; tried again in {wait.total_seconds() / 3600:.0f} h")
+    session.log(f"{_describe_race(race)}: FAILED, {error}; tried again in {wait.total_seconds() / 3600:.0f} h")
 
 
 def _describe_race(race: PastRace) -> str:

@@ -59,7 +59,7 @@ def refresh_events(session: PartnerSession, *, show_end: bool = False) -> Events
     if left := sharing.read_in_turn(session, [LISTING], list_races):
         outcome.elsewhere = left[LISTING]
     if outcome.elsewhere:
-        session.say(outcome.elsewhere)
+        session.log(outcome.elsewhere)
     return outcome
 
 
@@ -108,7 +108,7 @@ def _refresh(session: PartnerSession, outcome: EventsOutcome, show_end: bool) ->
     _read_details(session, listed, _instant(pages[0].server_time), outcome)
     _settle_losses(session, outcome)
     if backfill_state.reopen(session.conn, session.partner_id, session.now()):
-        session.say("the listing has past events that were not read: the backfill goes on")
+        session.log("the listing has past events that were not read: the backfill goes on")
     session.conn.commit()
 
 

@@ -103,7 +103,7 @@ def settle_losses(
         found.removed = update_registrations_of_losses(session, list(found.sentences))
         containers.settle_owners(session.conn, session.partner_id)
         for sentence in found.sentences.values():
-            session.say(f"{sentence}, its registrations are marked as removed")
+            session.log(f"{sentence}, its registrations are marked as removed")
     _schedule_checks(session, list(found.sentences))
     session.conn.commit()
     return found

@@ -139,7 +139,7 @@ def sync_participants(
     outcome.elsewhere = sharing.read_in_turn(session, list(reads.waiting), reads.read_planned, max_stall=max_stall)
     if not quiet:
         for sentence in outcome.elsewhere.values():
-            session.say(sentence)
+            session.log(sentence)
     try:
         update_credential_status(session, outcome, refusals)
     finally:
@@ -272,7 +272,7 @@ def read_race_with_refresh(
         ids = tuple(event_id for event_id in result.read.event_ids if event_id in left)
         if ids == result.read.event_ids:
             raise
-        session.say(f"race {result.read.race_id}: {len(result.read.event_ids) - len(ids)} events are gone at RunSignup")
+        session.log(f"race {result.read.race_id}: {len(result.read.event_ids) - len(ids)} events are gone at RunSignup")
         cursors.drop_pass(session.conn, session.partner_id, result.read.race_id, result.read.mode)
         session.conn.commit()
         result.read = replace(result.read, event_ids=ids)
@@ -332,7 +332,7 @@ def record_read(
         error=error.details() if error else {"removals_held_back": result.refused} if result.refused else None,
     )
     session.conn.commit()
-    session.say(_line(result))
+    session.log(_line(result))
 
 
 def _found_nothing(result: ReadOutcome) -> bool:

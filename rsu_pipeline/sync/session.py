@@ -41,7 +41,7 @@ class LedgerAdapter:
 @dataclass
 class PartnerSession:
     """One partner's sync at work. `conn` writes and has the lock of the race that is read; `key` is the partition key;
-    `run_id` names the run in every row it leaves; `say` takes a line for people; `clock` is what tiers are judged by.
+    `run_id` names the run in every row it leaves; `log` takes a line for people; `clock` is what tiers are judged by.
 
     `requested` is the number of the request: what others began to read after it counts as read. `own_reads` are the numbers
     of what was read here, which does not count for that.
@@ -54,7 +54,7 @@ class PartnerSession:
     key: str
     settings: SyncSettings
     run_id: str
-    say: Callable[[str], None]
+    log: Callable[[str], None]
     clock: Clock
     requested: int
     own_reads: set[int] = field(default_factory=set)
@@ -90,7 +90,7 @@ def open_partner_session(
     *,
     lane: call_ledger.Lane,
     run_id: str,
-    say: Callable[[str], None],
+    log: Callable[[str], None],
     now: Callable[[], dt.datetime] | None = None,
     database_now: Callable[[], dt.datetime] | None = None,
     retry_rejected: bool = False,
@@ -114,7 +114,7 @@ def open_partner_session(
             settings,
             name,
             run_id=run_id,
-            say=say,
+            log=log,
             clock=clock,
             retry_rejected=retry_rejected,
         ) as session,
@@ -171,7 +171,7 @@ def partner_session_on(
     name: str,
     *,
     run_id: str,
-    say: Callable[[str], None],
+    log: Callable[[str], None],
     clock: Clock,
     retry_rejected: bool = False,
 ) -> Iterator[PartnerSession]:
@@ -190,7 +190,7 @@ def partner_session_on(
     conn.commit()
     ledger, client = clients.of(credential)
     try:
-        yield PartnerSession(conn, client, ledger, partner, key, settings.sync, run_id, say, clock, requested)
+        yield PartnerSession(conn, client, ledger, partner, key, settings.sync, run_id, log, clock, requested)
     finally:
         if not conn.closed:
             conn.rollback()

@@ -75,7 +75,7 @@ def read_in_turn(
             left[race_id] = _describe_left_race(session, race_id, reader, stalls.max_seconds)
             continue
         if tried == len(waiting) + 1 and reader is not None:
-            session.say(f"{_describe_busy_race(session, race_id, reader)}: waiting for it")
+            session.log(f"{_describe_busy_race(session, race_id, reader)}: waiting for it")
         waiting.append(race_id)
     return left
 

@@ -46,4 +46,4 @@ def _rebuild_after_failure(session: PartnerSession) -> None:
     except psycopg2.Error as error:
         built = RebuildFailed((str(error).splitlines() or [type(error).__name__])[0])
     if isinstance(built, RebuildFailed):
-        session.say(f"start lists could not be built: {built.reason}")
+        session.log(f"start lists could not be built: {built.reason}")

@@ -87,7 +87,7 @@ class Watch:
         settings: Settings,
         *,
         run_id: str,
-        say: Callable[[str], None],
+        log: Callable[[str], None],
         lane: call_ledger.Lane = "race_day",
         shard: int = 0,
         now: Callable[[], dt.datetime] | None = None,
@@ -99,7 +99,7 @@ class Watch:
         self._sealer = sealer
         self._settings = settings
         self._run_id = run_id
-        self._say = say
+        self._log = log
         self._lane: call_ledger.Lane = lane
         self._shard = shard
         self._clocks = Clock(settings.sync.max_clock_skew, hub=now, database=database_now, monotonic=clock)
@@ -217,7 +217,7 @@ class Watch:
                 self._settings,
                 race.key,
                 run_id=self._run_id,
-                say=lambda line: None,
+                log=lambda line: None,
                 clock=self._clocks,
             ) as session:
                 began, calls = self._clock(), session.ledger.calls
@@ -278,7 +278,7 @@ class Watch:
             done.trouble.pop(race.race_id, None)
         if outcome.counts.has_changes:
             counts = outcome.counts
-            self._say(
+            self._log(
                 f"{race.key}, race {race.race_id}: {counts.inserted} new, {counts.updated + counts.reactivated} changed,"
                 f" {counts.removed} removed, {counts.bib_changes} bib changes"
             )
@@ -325,14 +325,14 @@ class Watch:
         self._lists_at[partner_id] = now
         built = start_list_rebuild.rebuild_start_lists(session)
         if isinstance(built, RebuildFailed):
-            self._say(f"{session.key}: start lists could not be built: {built.reason}")
+            self._log(f"{session.key}: start lists could not be built: {built.reason}")
         elif built is not None:
             done.lists_rebuilt = True
 
     def _trouble(self, done: PartnerWatched, race: WatchedRace, problem: str) -> None:
         """Notes what is wrong with a race, and says it when it is new; the race is tried again at its next turn."""
         if race.race_id not in done.trouble:
-            self._say(f"{race.key}, race {race.race_id}: {problem}")
+            self._log(f"{race.key}, race {race.race_id}: {problem}")
         done.trouble[race.race_id] = problem
 
 

@@ -230,7 +230,7 @@ def test_the_command_line_and_its_table_show_one_line_for_each_thing(evil: Hub) 
     assert not [line for line in done.stdout.splitlines() if line.startswith("2026-01-01")]
     told: list[str] = []
     with evil.partner_session() as session:
-        session.say = told.append
+        session.log = told.append
         from rsu_pipeline.sync import partner_sync
 
         partner_sync.sync_participants(session, partner_sync.make_plan(session, force_full=True))

@@ -75,7 +75,7 @@ def main() -> None:
         partner,
         lane="backfill" if "history" in rest else "routine",
         run_id="victim",
-        say=lambda line: None,
+        log=lambda line: None,
     ) as session:
         if "history" in rest:
             history.run_slice(session, 1e6)

@@ -39,7 +39,7 @@ class Sync:
     def _work(self) -> None:
         try:
             with self._hub.partner_session(run_id=self._run_id) as session:
-                session.say = self.lines.append
+                session.log = self.lines.append
                 if self._until:
                     self._until.wait(30)
                 self.listing = listing.refresh_events(session)

@@ -51,7 +51,7 @@ def sync_partner(partner: str, point: str, times: str) -> None:
     sealer = secret_box.SecretBox(settings.secret_keys, source="RSU_SECRET_KEY")
     arm(point, int(times), signal.SIGSTOP)
     with open_partner_session(
-        str(settings.database_url), sealer, settings, partner, lane="routine", run_id="sleeper", say=lambda line: None
+        str(settings.database_url), sealer, settings, partner, lane="routine", run_id="sleeper", log=lambda line: None
     ) as session:
         listing.refresh_events(session)
         sync.sync_participants(session, sync.make_plan(session, force_full=True))

@@ -98,7 +98,7 @@ class Installation:
             self._hub.sealer,
             self._settings,
             run_id=self._run_id,
-            say=lambda line: None,
+            log=lambda line: None,
             now=self._clocks.hub_now,
             database_now=self._clocks.database_now,
             clock=lambda: self._clocks.time,
@@ -175,7 +175,7 @@ class Installation:
             self._settings,
             key,
             run_id=self._run_id,
-            say=lambda line: None,
+            log=lambda line: None,
             clock=self._clock,
         ) as session:
             yield session
