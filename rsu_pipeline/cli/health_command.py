@@ -73,7 +73,7 @@ def _http_only(ctx: click.Context, param: click.Parameter, value: str | None) ->
     "--alert", is_flag=True, help="Also notify of problems that the sensor alerts cannot report. See docs/alerts.md."
 )
 @click.option("--every", default=0.0, metavar="SECONDS", help="With --alert: evaluate every SECONDS until interrupted.")
-@click.option("--wait", "patience", default=0.0, metavar="SECONDS", help="Repeat failed checks for up to SECONDS.")
+@click.option("--wait", "wait_seconds", default=0.0, metavar="SECONDS", help="Repeat failed checks for up to SECONDS.")
 def health(
     as_json: bool,
     only: tuple[str, ...],
@@ -82,7 +82,7 @@ def health(
     free_gb: float,
     alert: bool,
     every: float,
-    patience: float,
+    wait_seconds: float,
 ) -> None:
     """Check whether everything works: exit code 0 if so, 1 if not, 2 for usage or configuration errors.
 
@@ -111,7 +111,7 @@ def health(
         checks = [check for check in chosen if check in watchdog.CHECKS]
         target = watchdog.Target(settings, checks, web, code or _address_of_up(settings.home), free_gb)
         watchdog.run(target, lambda line: click.echo(f"Warning: {line}.", err=True), every)
-    deadline = time.monotonic() + patience
+    deadline = time.monotonic() + wait_seconds
     while True:
         began = time.monotonic()
         address = code or _address_of_up(settings.home)  # each time: `rsu up` may just be writing it

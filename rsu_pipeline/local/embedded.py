@@ -94,7 +94,7 @@ def destroy(folder: Path) -> None:
     if not folder.is_dir():
         return
     try:
-        users = _join(folder, fcntl.LOCK_EX, patience=DESTROY_SECONDS)
+        users = _join(folder, fcntl.LOCK_EX, lock_timeout=DESTROY_SECONDS)
         try:
             cluster = Cluster(folder, None)
             if cluster.home.is_dir():
@@ -128,18 +128,18 @@ def _prepare(folder: Path) -> None:
         raise EmbeddedError(f"The folder {folder} belongs to another user: run as that user or use another folder.")
 
 
-def _join(folder: Path, kind: int = fcntl.LOCK_SH, patience: float = STOP_SECONDS) -> int:
+def _join(folder: Path, kind: int = fcntl.LOCK_SH, lock_timeout: float = STOP_SECONDS) -> int:
     """Acquire a lease, waiting for a keeper that is just stopping the server.
 
     Raises:
         EmbeddedError: the keeper takes too long.
         OSError: the lock file cannot be opened.
     """
-    until = time.monotonic() + patience
+    until = time.monotonic() + lock_timeout
     while (fd := try_lock(folder / "users.lock", kind)) is None:
         if time.monotonic() > until:
             raise EmbeddedError(
-                f"The PostgreSQL server of {folder} is still in use or being stopped after {patience:.0f} s: "
+                f"The PostgreSQL server of {folder} is still in use or being stopped after {lock_timeout:.0f} s: "
                 f"see {folder / 'server.log'}."
             )
         time.sleep(0.02)

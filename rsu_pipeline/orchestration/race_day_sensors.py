@@ -64,7 +64,7 @@ def watch_races(context: dg.OpExecutionContext, warehouse: WarehouseResource, ru
     with (
         expected_errors_as_failures(),
         warehouse.connect(f"watch {config.shard}") as conn,
-        database.shard_lock(conn, config.shard, patience=2 * SUCCESSOR_AHEAD) as mine,
+        database.shard_lock(conn, config.shard, lock_timeout=2 * SUCCESSOR_AHEAD) as mine,
     ):
         if not mine:
             context.log.info(f"shard {config.shard} is watched by another run")

@@ -220,13 +220,13 @@ def apply_migrations(conn: Connection) -> list[str]:
 
 
 @contextmanager
-def shard_lock(conn: Connection, shard: int, *, patience: float) -> Iterator[bool]:
+def shard_lock(conn: Connection, shard: int, *, lock_timeout: float) -> Iterator[bool]:
     """Acquire a shard of the watch for this session, or yield False if another still has it after `patience` seconds."""
     taken = True
     lease(conn)
     with conn.cursor() as cur:
         try:
-            cur.execute("SELECT set_config('lock_timeout', %s, true)", (f"{max(1, int(patience * 1000))}ms",))
+            cur.execute("SELECT set_config('lock_timeout', %s, true)", (f"{max(1, int(lock_timeout * 1000))}ms",))
             cur.execute("SELECT pg_advisory_lock(%s, %s)", (Kind.WATCH, shard))
         except psycopg2.errors.LockNotAvailable:
             conn.rollback()

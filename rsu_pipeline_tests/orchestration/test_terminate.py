@@ -197,5 +197,5 @@ def test_terminating_ends_the_watch_and_waits_for_locks_within_ten_seconds(hub: 
     hub.sandbox.admin.clear_faults()
     until(lambda: runs.in_flight() or hub.value("SELECT count(*) FROM api_calls WHERE status = 200") > 0, 10)
     assert max(runs.terminate(successor).values()) < LONGEST_SECONDS
-    with database.session(hub.url, purpose="tests") as conn, database.shard_lock(conn, 0, patience=0.1) as is_mine:
+    with database.session(hub.url, purpose="tests") as conn, database.shard_lock(conn, 0, lock_timeout=0.1) as is_mine:
         assert is_mine

@@ -143,7 +143,7 @@ def test_a_second_watch_of_a_shard_gives_up_while_the_first_goes_on(
     monkeypatch.setattr(module, "SUCCESSOR_AHEAD", 0.5)
     with (
         database.session(hub.url, purpose="watch 0") as conn,
-        database.shard_lock(conn, 0, patience=1) as mine,
+        database.shard_lock(conn, 0, lock_timeout=1) as mine,
     ):
         assert mine
         run = watch(hub_instance, 600)

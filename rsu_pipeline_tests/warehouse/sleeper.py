@@ -36,7 +36,7 @@ def shorten() -> None:
 def hold(what: str) -> None:
     url = str(configuration.load().database_url)
     with database.session(url, purpose="sync sleeper") as conn, conn.cursor() as cur:
-        lock = race_locks.race_lock(conn, 7, 70) if what == "race" else database.shard_lock(conn, 7, patience=1)
+        lock = race_locks.race_lock(conn, 7, 70) if what == "race" else database.shard_lock(conn, 7, lock_timeout=1)
         with lock:
             print("held", flush=True)
             sys.stdin.readline()

@@ -68,7 +68,7 @@ def test_a_watch_that_stands_still_leaves_its_shard_to_its_successor(database_ur
     with (
         asleep({"RSU_DATABASE_URL": database_url}, "hold", "shard") as sleeper,
         database.session(database_url, purpose="watch next") as conn,
-        database.shard_lock(conn, 7, patience=30) as mine,
+        database.shard_lock(conn, 7, lock_timeout=30) as mine,
     ):
         assert mine
         code, said = sleeper.wake()
