@@ -112,12 +112,14 @@ class Hub:
         seconds: float = 1e6,
         ask: bool = True,
         since_year: int | None = None,
-        anew: bool = False,
+        reload: bool = False,
     ) -> Slice:
         """A slice of a partner's history, asked for first unless `ask` is false."""
         with self.partner_session(partner, lane="backfill") as session:
             if ask:
-                backfill_requests.request_backfill(session.conn, session.partner_id, since_year=since_year, anew=anew)
+                backfill_requests.request_backfill(
+                    session.conn, session.partner_id, since_year=since_year, reload=reload
+                )
                 session.conn.commit()
             return history.run_slice(session, seconds)
 

@@ -46,7 +46,7 @@ def backfill(names: tuple[str, ...], since: int | None, restart: bool, wait: boo
     set_dagster_home()
     with hub_connection("backfill") as conn:
         for partner in chosen:
-            requests.request_backfill(conn, partner.partner_id, since_year=since, anew=restart)
+            requests.request_backfill(conn, partner.partner_id, since_year=since, reload=restart)
         conn.commit()
     daemon = _prepare([str(partner.key) for partner in chosen])
     if wait:
@@ -175,7 +175,7 @@ def _read(key: str) -> None:
         key,
         lane="backfill",
         launched_by="rsu backfill",
-        ops={"participant_history": {"config": {"go_on": True}}},
+        ops={"participant_history": {"config": {"resume_only": True}}},
     )
     if not ran.ok:
         raise credentials.PartnerError(f"{key}: {ran.error}")

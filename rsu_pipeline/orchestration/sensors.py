@@ -103,7 +103,7 @@ def history(context: dg.SensorEvaluationContext, warehouse: WarehouseResource) -
         dg.RunRequest(
             run_key=f"history:{key}:{now:%Y%m%dT%H%M%S}",
             partition_key=key,
-            run_config={"ops": {"participant_history": {"config": {"go_on": True}}}},
+            run_config={"ops": {"participant_history": {"config": {"resume_only": True}}}},
             tags={"lane": "backfill", "partner": key},
         )
         for key in free

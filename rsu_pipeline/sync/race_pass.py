@@ -269,7 +269,7 @@ def _finish(
         cursors.request_full_read(session.conn, session.partner_id, held_back, cursors.REMOVALS_PENDING)
     if position.mode == "history":
         backfill_state.note_read(
-            session.conn, session.partner_id, position.race_id, position.event_ids, behind=position.resumed
+            session.conn, session.partner_id, position.race_id, position.event_ids, needs_catch_up=position.resumed
         )
     cursors.drop_pass(session.conn, session.partner_id, position.race_id, position.mode)
     session.conn.commit()

@@ -48,7 +48,7 @@ class PastEvent:
 class PastRace:
     """A race with something left to do.
 
-    Its editions are to be requested if `needs_detail`, these past events are to be read, and those `behind` are to be caught up
+    Its editions are to be requested if `needs_detail`, these past events are to be read, and those that `needs_catch_up` names are to be caught up
     after an interrupted read. `newest` is the start of its newest known event.
     """
 
@@ -72,34 +72,34 @@ def request_backfill(
     partner_id: int,
     *,
     since_year: int | None = None,
-    anew: bool = False,
+    reload: bool = False,
     run_id: str | None = None,
     backfill_id: str | None = None,
 ) -> Request:
     """Request a partner's backfill, in the caller's transaction.
 
-    An earlier request, even a cancelled one, continues with the years now given. `anew` reads everything again. `run_id`
+    An earlier request, even a cancelled one, continues with the years now given. `reload` reads everything again. `run_id`
     and `backfill_id` are Dagster's ids of the requester.
     """
     with conn.cursor() as cur:
         cur.execute(
             f"""
             INSERT INTO history_requests AS h (timing_partner_id, since_year, anew_from, last_requested_at, run_id, backfill_id)
-            VALUES (%(partner)s, %(since)s, CASE WHEN %(anew)s THEN clock_timestamp() END, clock_timestamp(), %(run)s,
+            VALUES (%(partner)s, %(since)s, CASE WHEN %(reload)s THEN clock_timestamp() END, clock_timestamp(), %(run)s,
                 %(backfill)s)
             ON CONFLICT (timing_partner_id) DO UPDATE SET since_year = excluded.since_year,
-                requested_at = CASE WHEN %(anew)s OR h.finished_at IS NOT NULL THEN now() ELSE h.requested_at END,
-                slices = CASE WHEN %(anew)s OR h.finished_at IS NOT NULL THEN 0 ELSE h.slices END,
-                listed_at = CASE WHEN NOT %(anew)s AND h.finished_at IS NULL THEN h.listed_at END,
+                requested_at = CASE WHEN %(reload)s OR h.finished_at IS NOT NULL THEN now() ELSE h.requested_at END,
+                slices = CASE WHEN %(reload)s OR h.finished_at IS NOT NULL THEN 0 ELSE h.slices END,
+                listed_at = CASE WHEN NOT %(reload)s AND h.finished_at IS NULL THEN h.listed_at END,
                 anew_from = coalesce(excluded.anew_from, h.anew_from), not_before = now(), finished_at = NULL,
                 cancelled_at = NULL, last_requested_at = excluded.last_requested_at, run_id = excluded.run_id,
                 backfill_id = excluded.backfill_id
             RETURNING {_REQUEST}
             """,
-            {"partner": partner_id, "since": since_year, "anew": anew, "run": run_id, "backfill": backfill_id},
+            {"partner": partner_id, "since": since_year, "reload": reload, "run": run_id, "backfill": backfill_id},
         )
         request = Request(*(cur.fetchone() or ()))
-        if anew:
+        if reload:
             # A slice may be working on it: then its read does not count, and the next slice starts from scratch.
             cur.execute(
                 "UPDATE read_passes SET started_at = to_timestamp(0) WHERE timing_partner_id = %s AND mode = 'history'",
@@ -348,10 +348,12 @@ def forget_failures_of_others(conn: Connection, partner_id: int, race_ids: Seque
         )
 
 
-def note_read(conn: Connection, partner_id: int, race_id: int, event_ids: Sequence[int], *, behind: bool) -> None:
+def note_read(
+    conn: Connection, partner_id: int, race_id: int, event_ids: Sequence[int], *, needs_catch_up: bool
+) -> None:
     """Record that the race's pass read these past events, in the caller's transaction.
 
-    They are `empty` if nothing is stored of them, else `loaded`. `behind` means that the read was interrupted and has to be
+    They are `empty` if nothing is stored of them, else `loaded`. `needs_catch_up` means that the read was interrupted and has to be
     caught up. A pass that began before a request to read everything again counts as read long ago.
     """
     with conn.cursor() as cur:
@@ -366,7 +368,7 @@ def note_read(conn: Connection, partner_id: int, race_id: int, event_ids: Sequen
             ON CONFLICT (timing_partner_id, event_id) DO UPDATE SET state = excluded.state, reason = NULL,
                 behind = excluded.behind, read_at = excluded.read_at
             """,
-            {"partner": partner_id, "race": race_id, "events": list(event_ids), "behind": behind},
+            {"partner": partner_id, "race": race_id, "events": list(event_ids), "behind": needs_catch_up},
         )
 
 

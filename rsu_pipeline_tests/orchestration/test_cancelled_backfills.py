@@ -94,7 +94,7 @@ def test_a_terminated_slice_cancels_the_backfill_and_launching_again_resumes_it(
 
     # A slice that was queued before reads nothing.
     calls = hub.value("SELECT count(*) FROM api_calls")
-    metadata = slice_of(hub_instance, key, go_on=True)
+    metadata = slice_of(hub_instance, key, resume_only=True)
     assert (metadata["cancelled"], metadata["cancelled_at"], metadata["api_calls"]) == (1, at.timestamp(), 0)
     assert hub.value("SELECT count(*) FROM api_calls") == calls
 
@@ -113,7 +113,7 @@ def test_a_run_that_a_person_repeats_resumes_a_cancelled_backfill_with_its_years
     run = terminated(hub_instance, key)
     tick(hub_instance)
     assert cancelled_at(hub) is not None
-    slice_of(hub_instance, key, {"dagster/parent_run_id": run.run_id}, go_on=True)
+    slice_of(hub_instance, key, {"dagster/parent_run_id": run.run_id}, resume_only=True)
     assert cancelled_at(hub) is None
     assert hub.value("SELECT since_year FROM history_requests") == 2001
 

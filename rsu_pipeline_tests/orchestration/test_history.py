@@ -88,8 +88,8 @@ def test_the_sensor_goes_on_slice_by_slice_until_it_is_complete(
             break
         (request,) = requests
         assert request.partition_key == key and request.tags["lane"] == "backfill"
-        assert request.run_config == {"ops": {"participant_history": {"config": {"go_on": True}}}}
-        metadata, check, _ = slice_of(instance, key, go_on=True)
+        assert request.run_config == {"ops": {"participant_history": {"config": {"resume_only": True}}}}
+        metadata, check, _ = slice_of(instance, key, resume_only=True)
     assert metadata["complete"] == 1 and check.passed
     hub.sync(2)
     hub.assert_equal(2, past_too=True)

@@ -163,7 +163,7 @@ def test_a_past_race_that_was_deleted_is_noticed_though_nothing_of_it_is_due(mak
     with hub.partner_session() as session:
         sync.refresh_events(session)
     assert reasons(hub, gone) == {"race_deleted"}
-    hub.history(anew=True)
+    hub.history(reload=True)
     progress = hub.history_progress()
     assert (progress.is_complete, progress.failing, progress.events) == (True, 0, 2)
     hub.assert_equal(past_too=True)
@@ -174,7 +174,7 @@ def test_a_deleted_past_event_does_not_keep_a_backfill_from_its_end(make_hub: Ma
     hub.history()
     event = hub.value("SELECT min(event_id) FROM runsignup_events")
     hub.sandbox.admin.delete_event(event)
-    hub.history(anew=True)
+    hub.history(reload=True)
     assert hub.history_progress().is_complete
     hub.assert_equal(past_too=True)
     query = "SELECT DISTINCT removed_reason FROM runsignup_participants WHERE event_id = %s"

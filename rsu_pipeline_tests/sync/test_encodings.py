@@ -105,6 +105,6 @@ def test_past_editions_that_were_stored_in_another_encoding_are_repaired_by_a_ba
     with as_before():
         assert hub.history().finished
     assert hub.value(broken) > 0
-    assert hub.history(anew=True).finished
+    assert hub.history(reload=True).finished
     assert hub.value(broken) == 0
     hub.assert_equal(past_too=True)

@@ -105,7 +105,7 @@ def test_a_second_request_finds_nothing_to_read_and_one_for_anew_reads_all(hub: 
     hub.sandbox.admin.bib(changed, 77)
     hub.sandbox.admin.reset_stats()
     assert hub.history().finished and calls(hub) == {}
-    assert hub.history(anew=True).events == 6
+    assert hub.history(reload=True).events == 6
     # A page a race, and another for what is not known to be the longest page yet.
     assert 2 <= calls(hub)["participants"] <= 4
     hub.assert_equal(past_too=True)
@@ -161,7 +161,7 @@ def test_editions_that_runsignup_no_longer_gives_out_are_recorded_and_the_others
     hub.sandbox.admin.reset_stats()
     assert hub.history().finished and calls(hub) == {}
     hub.sandbox.admin.switch(old_after_days=0)
-    assert hub.history(anew=True).events == 6
+    assert hub.history(reload=True).events == 6
     hub.assert_equal(past_too=True)
 
 

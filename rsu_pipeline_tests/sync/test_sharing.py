@@ -234,7 +234,7 @@ def test_what_is_requested_again_is_read_again_though_a_slice_is_at_work(hub: Hu
     thread.start()
     until(lambda: is_read(hub, race))
     with hub.partner_session() as session:
-        requests.request_backfill(session.conn, 1, anew=True)
+        requests.request_backfill(session.conn, 1, reload=True)
         session.conn.commit()
     thread.join()
     progress = hub.history_progress()

@@ -64,7 +64,7 @@ class Together:
                 with self.hub.partner_session(partner, lane="backfill", run_id="backfill") as session:
                     finished = self.history[partner] and self.history[partner][-1].finished
                     if finished or not self.history[partner]:
-                        requests.request_backfill(session.conn, session.partner_id, anew=bool(finished))
+                        requests.request_backfill(session.conn, session.partner_id, reload=bool(finished))
                         session.conn.commit()
                     self.history[partner].append(history.run_slice(session, 2.0))
 

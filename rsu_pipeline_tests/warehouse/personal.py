@@ -97,7 +97,7 @@ def read_all_again(hub: Hub) -> tuple[int, int]:
     outcome = hub.sync(1, full=True)
     assert (outcome.failures, outcome.unequal_events) == ([], [])
     before = hub.value("SELECT max(changed_at) FROM runsignup_participants")
-    read = hub.history(anew=True)
+    read = hub.history(reload=True)
     assert read.finished and not read.problems
     assert_proved(hub)
     written = hub.value("SELECT count(*) FROM runsignup_participants WHERE changed_at > %s", before)
@@ -117,7 +117,7 @@ def somebody(hub: Hub) -> Person:
     for row in (coming, old):
         hub.sandbox.admin.edit(row["registration_id"], {"user": who, "team_name": "Team Thistlewaite"}, extra=UNKNOWN)
     hub.sync(1)
-    hub.history(anew=True)
+    hub.history(reload=True)
     hub.assert_equal(past_too=True)
     return {"user_id": who["user_id"], "coming": coming["registration_id"], "old": old["registration_id"]}
 

@@ -101,7 +101,7 @@ def test_a_removed_registrations_contact_data_goes_and_comes_with_it_should_it_r
 def test_a_pass_cut_off_before_a_purge_begins_anew_and_proves_equal(hub: Hub) -> None:
     hub.environment |= {"RSU_PAGE_SIZE": "4", "RSU_CALL_ATTEMPTS": "1"}
     hub.sandbox.admin.fault("http_500", 1, endpoint="participants", after_page=True)
-    assert hub.history(anew=True).problems
+    assert hub.history(reload=True).problems
     assert hub.value("SELECT pages FROM read_passes WHERE mode = 'history'") == 1
     purge(hub)
     assert hub.value("SELECT count(*) FROM read_passes") == 0

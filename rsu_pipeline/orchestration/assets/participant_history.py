@@ -24,8 +24,8 @@ class HistoryConfig(dg.Config):
     since_year: int | None = Field(
         default=None, ge=1900, le=2200, description="Leave out events that started in an earlier year. Empty: all."
     )
-    anew: bool = Field(default=False, description="Read again what was already read.")
-    go_on: bool = Field(
+    reload: bool = Field(default=False, description="Read again what was already read.")
+    resume_only: bool = Field(
         default=False, description="Only continue an existing request. The sensor `history` sets it for each slice."
     )
 
@@ -67,7 +67,7 @@ def participant_history(
 def _request(context: dg.AssetExecutionContext, session: PartnerSession, config: HistoryConfig) -> None:
     """Make the partner's request, unless the run only continues one. Repeating a run by hand resumes a cancelled request."""
     tags = context.run.tags
-    made = requests.get_request(session.conn, session.partner_id) if config.go_on else None
+    made = requests.get_request(session.conn, session.partner_id) if config.resume_only else None
     is_repeated = PARENT_TAG in tags and "dagster/retry_number" not in tags
     if made is not None and not (made.cancelled_at and is_repeated):
         return
@@ -75,7 +75,7 @@ def _request(context: dg.AssetExecutionContext, session: PartnerSession, config:
         session.conn,
         session.partner_id,
         since_year=made.since_year if made else config.since_year,
-        anew=config.anew,
+        reload=config.reload,
         run_id=context.run.run_id,
         backfill_id=tags.get("dagster/backfill"),
     )
