@@ -21,7 +21,8 @@ from benchmarks.measure import cpu_of
 from benchmarks.race_morning.cpu import children
 from rsu_pipeline import settings as configuration
 from rsu_pipeline.settings import Settings
-from rsu_pipeline.warehouse import credentials, database, secret_box
+from rsu_pipeline.warehouse import credentials, database
+from rsu_pipeline.warehouse.secret_box import SecretBox, generate_secret_key
 from runsignup_sandbox.process import SandboxProcess
 
 KINDS = (
@@ -40,7 +41,7 @@ class Installation:
 
     url: str
     settings: Settings
-    sealer: secret_box.SecretBox
+    secret_box: SecretBox
     conn: Connection
     keys: list[str]
     process: "subprocess.Popen[bytes]"
@@ -140,7 +141,7 @@ def installed(
     With a `secret_key` the database has the sandbox's partners already, encrypted with it. Else they are added.
     """
     port, adds_partners = _free_port(), secret_key is None
-    secret_key = secret_key or secret_box.new_key()
+    secret_key = secret_key or generate_secret_key()
     environment = {
         "RSU_HOME": str(folder / "home"),
         "RSU_DATABASE_URL": url,
@@ -151,7 +152,7 @@ def installed(
         "RSU_MAX_IN_FLIGHT": "2",
     }
     kept = {name: value for name, value in os.environ.items() if not name.startswith(("RSU_", "DAGSTER_"))}
-    sealer = secret_box.SecretBox([secret_key], source="RSU_SECRET_KEY")
+    secret_box = SecretBox([secret_key], source="RSU_SECRET_KEY")
     with database.session(url, purpose="benchmark") as conn:
         database.migrate(conn)
         keys = []
@@ -159,7 +160,7 @@ def installed(
             partner_id = item["partner"]
             if adds_partners:
                 partner_id = credentials.add(
-                    conn, sealer, name=item["name"], principal=item["key"], secret=item["secret"]
+                    conn, secret_box, name=item["name"], principal=item["key"], secret=item["secret"]
                 )
             keys.append(credentials.ensure_key(conn, partner_id))
         conn.commit()
@@ -176,7 +177,7 @@ def installed(
             ) as process,
         ):
             here = Installation(
-                url, configuration.load(environment), sealer, conn, keys, process, log, kept | environment
+                url, configuration.load(environment), secret_box, conn, keys, process, log, kept | environment
             )
             try:
                 here.until("the web UI answers", lambda: _answers(f"http://127.0.0.1:{port}/server_info"), seconds=120)

@@ -143,7 +143,7 @@ def _bring_near(here: Installation, hub: Hub) -> list[int]:
             hub.sandbox.admin.move_event(event["event_id"], start_time=time.time() // 60 * 60 + 20 * 3600)
         key = here.keys[number - 1]
         with open_partner_session(
-            here.url, here.sealer, here.settings, key, lane="routine", run_id="benchmark", log=lambda line: None
+            here.url, here.secret_box, here.settings, key, lane="routine", run_id="benchmark", log=lambda line: None
         ) as session:
             listing.refresh_events(session)
             sync.make_plan(session)

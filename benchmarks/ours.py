@@ -41,11 +41,11 @@ def main() -> None:
 
 
 def prepare(work: Job) -> None:
-    sealer = SecretBox([work.secret_key], source="RSU_SECRET_KEY")
+    secret_box = SecretBox([work.secret_key], source="RSU_SECRET_KEY")
     with database.session(work.database_url, purpose="benchmark") as conn:
         database.migrate(conn)
         for item in work.partners:
-            number = credentials.add(conn, sealer, name=item.name, principal=item.key, secret=item.secret)
+            number = credentials.add(conn, secret_box, name=item.name, principal=item.key, secret=item.secret)
             assert number == item.number
             credentials.ensure_key(conn, number)
         conn.commit()
@@ -70,13 +70,13 @@ def settings_for(work: Job, **more: str) -> Settings:
 def run(work: Job, report: Report, meter: Meter) -> None:
     """The partners side by side, as a batch run has them."""
     settings = settings_for(work)
-    sealer = SecretBox([work.secret_key], source="RSU_SECRET_KEY")
+    secret_box = SecretBox([work.secret_key], source="RSU_SECRET_KEY")
     now = dt.datetime.fromtimestamp(work.now, dt.UTC)
 
     def at_session(partner: Partner, do: Callable[[PartnerSession], T]) -> T:
         with open_partner_session(
             work.database_url,
-            sealer,
+            secret_box,
             settings,
             str(partner.number),
             lane="backfill" if work.action == "history" else "routine",

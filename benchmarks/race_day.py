@@ -100,7 +100,7 @@ def bring_into_window(here: Installation, sandbox: SandboxProcess) -> list[Entra
         for event_id in race_of:
             admin.move_event(event_id, start_time=time.time() // 60 * 60 + 2 * 3600)
         with open_partner_session(
-            here.url, here.sealer, here.settings, key, lane="routine", run_id="benchmark", log=lambda line: None
+            here.url, here.secret_box, here.settings, key, lane="routine", run_id="benchmark", log=lambda line: None
         ) as session:
             listing.refresh_events(session)
             sync.make_plan(session)

@@ -126,10 +126,10 @@ def partner_session_on(hub: Hub, url: str) -> Iterator[PartnerSession]:
     """Open a session of the world's partner in this process."""
     work = Job("", url, hub.sandbox.api_url, hub.now, hub.partners, secret_key=hub.secret_key)
     now = dt.datetime.fromtimestamp(hub.now, dt.UTC)
-    sealer = SecretBox([work.secret_key], source="RSU_SECRET_KEY")
+    secret_box = SecretBox([work.secret_key], source="RSU_SECRET_KEY")
     with open_partner_session(
         url,
-        sealer,
+        secret_box,
         settings_for(work),
         "1",
         lane="routine",

@@ -121,8 +121,8 @@ def _watched(hub: Hub, url: str, interval: float, races: int, partners: int, sec
         RSU_WATCH_INTERVAL=str(interval),
     )
     clock = _Clock()
-    sealer = SecretBox([hub.secret_key], source="RSU_SECRET_KEY")
-    watch = Watch(url, sealer, settings, run_id="benchmark", log=lambda line: None, clock=clock)
+    secret_box = SecretBox([hub.secret_key], source="RSU_SECRET_KEY")
+    watch = Watch(url, secret_box, settings, run_id="benchmark", log=lambda line: None, clock=clock)
     with ThreadPoolExecutor(1) as pool:
         running = pool.submit(watch.run, SLICE)
         try:

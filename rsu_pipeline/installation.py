@@ -10,7 +10,8 @@ from functools import cached_property, lru_cache
 from rsu_pipeline import settings as configuration
 from rsu_pipeline.local import embedded
 from rsu_pipeline.settings import Settings
-from rsu_pipeline.warehouse import database, schema_version, secret_box
+from rsu_pipeline.warehouse import database, schema_version
+from rsu_pipeline.warehouse.secret_box import SecretBox, load_secret_box
 
 
 @dataclass(frozen=True)
@@ -56,13 +57,13 @@ class Installation:
             return database.migrate(conn)
 
     @cached_property
-    def sealer(self) -> secret_box.SecretBox:
+    def secret_box(self) -> SecretBox:
         """The key that encrypts secrets.
 
         Raises:
             SecretKeyError: it cannot be read.
         """
-        return secret_box.load_secret_box(self.settings.secret_keys, self.settings.home / "secret.key")
+        return load_secret_box(self.settings.secret_keys, self.settings.home / "secret.key")
 
 
 @lru_cache(maxsize=1)

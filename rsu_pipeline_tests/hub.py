@@ -48,7 +48,7 @@ class Hub:
             "RSU_FULL_READ_UP_TO_ROWS": "0",
             **environment,
         }
-        self.sealer = SecretBox([SECRET_KEY], source="RSU_SECRET_KEY")
+        self.secret_box = SecretBox([SECRET_KEY], source="RSU_SECRET_KEY")
         self.ahead = 0.0
         """Seconds by which the hub's clock is ahead of the sandbox's, less than nothing for behind."""
         self.database_ahead: float | None = None
@@ -58,7 +58,7 @@ class Hub:
         with database.session(url, purpose="tests") as conn:
             for item in sandbox.admin.partners():
                 partner_id = credentials.add(
-                    conn, self.sealer, name=item["name"], principal=item["key"], secret=item["secret"]
+                    conn, self.secret_box, name=item["name"], principal=item["key"], secret=item["secret"]
                 )
                 self.partners[item["partner"]] = credentials.ensure_key(conn, partner_id)
             conn.commit()
@@ -84,7 +84,7 @@ class Hub:
             database_now = lambda: shown  # noqa: E731
         with open_partner_session(
             self.url,
-            self.sealer,
+            self.secret_box,
             self.settings,
             self.partners[partner],
             lane=lane,

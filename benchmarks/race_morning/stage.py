@@ -16,7 +16,8 @@ from rsu_pipeline.settings import Settings
 from rsu_pipeline.sync import listing
 from rsu_pipeline.sync import partner_sync as sync
 from rsu_pipeline.sync.session import open_partner_session
-from rsu_pipeline.warehouse import credentials, database, secret_box
+from rsu_pipeline.warehouse import credentials, database
+from rsu_pipeline.warehouse.secret_box import SecretBox, generate_secret_key
 from runsignup_sandbox.process import SandboxProcess
 
 Log = Callable[[str], None]
@@ -59,7 +60,7 @@ def stage(morning: Morning, *, seed: int, speed: float, log: Log) -> Iterator[St
             log("Starting a PostgreSQL and a RunSignup of its own ...")
             url = judge.server_with_commit_times(folder)
             with SandboxProcess.start(spec=spec, seed=seed, timeout=300) as sandbox:
-                secret_key = secret_box.new_key()
+                secret_key = generate_secret_key()
                 environment = {
                     "RSU_HOME": home,
                     "RSU_DATABASE_URL": url,
@@ -70,11 +71,11 @@ def stage(morning: Morning, *, seed: int, speed: float, log: Log) -> Iterator[St
                 }
                 begins = math.ceil(sandbox.admin.clock() / 60) * 60 + 600.0 + 60.0 * partners
                 races = _place(morning, sandbox, begins)
-                sealer = secret_box.SecretBox([secret_key], source="RSU_SECRET_KEY")
+                secret_box = SecretBox([secret_key], source="RSU_SECRET_KEY")
                 with database.session(url, purpose="simulate") as conn:
                     fast.prepare_database(conn)
                 settings = configuration.load(environment)
-                keys = _onboard(url, sandbox, settings, sealer, log)
+                keys = _onboard(url, sandbox, settings, secret_box, log)
                 yield Stage(url, sandbox, environment, keys, *races, begins)
         finally:
             embedded.release(folder)
@@ -106,20 +107,22 @@ def _place(morning: Morning, sandbox: SandboxProcess, begins: float) -> _Races:
 
 
 def _onboard(
-    url: str, sandbox: SandboxProcess, settings: Settings, sealer: secret_box.SecretBox, log: Log
+    url: str, sandbox: SandboxProcess, settings: Settings, secret_box: SecretBox, log: Log
 ) -> dict[int, tuple[int, str]]:
     """Enters every partner and syncs it for the first time, in real time."""
     keys = {}
     with database.session(url, purpose="simulate") as conn:
         database.migrate(conn)
         for item in sandbox.admin.partners():
-            partner_id = credentials.add(conn, sealer, name=item["name"], principal=item["key"], secret=item["secret"])
+            partner_id = credentials.add(
+                conn, secret_box, name=item["name"], principal=item["key"], secret=item["secret"]
+            )
             keys[item["partner"]] = (partner_id, credentials.ensure_key(conn, partner_id))
         conn.commit()
     log(f"Onboarding {len(keys)} partners: first syncs ...")
     for _, key in keys.values():
         with open_partner_session(
-            url, sealer, settings, key, lane="new_partner", run_id="first", log=lambda line: None
+            url, secret_box, settings, key, lane="new_partner", run_id="first", log=lambda line: None
         ) as session:
             listing.refresh_events(session)
             outcome = sync.sync_participants(session, sync.make_plan(session))

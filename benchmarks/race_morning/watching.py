@@ -35,7 +35,7 @@ class Watched:
 def watch(url: str, clock: FastClock, until: float) -> Watched:
     """Watches until that simulated time."""
     settings = configuration.load()
-    sealer = SecretBox(settings.secret_keys, source="RSU_SECRET_KEY")
+    secret_box = SecretBox(settings.secret_keys, source="RSU_SECRET_KEY")
     told = Watched()
 
     def log(line: str) -> None:
@@ -45,7 +45,7 @@ def watch(url: str, clock: FastClock, until: float) -> Watched:
     while (left := until - clock.time()) > 0:
         done = Watch(
             url,
-            sealer,
+            secret_box,
             settings,
             run_id=f"slice{told.slices}",
             log=log,

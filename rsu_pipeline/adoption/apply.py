@@ -103,7 +103,7 @@ def adopt(
 
 
 def undo(
-    conn: Connection, sealer: SecretBox, *, dry_run: bool = False, log: Callable[[str], None] = lambda line: None
+    conn: Connection, secret_box: SecretBox, *, dry_run: bool = False, log: Callable[[str], None] = lambda line: None
 ) -> list[str]:
     """Give the older program its tables back, all in one transaction, and return what could not be as it was. `dry_run` does
     the same and rolls it back. Raises Refused, DatabaseError."""
@@ -116,7 +116,7 @@ def undo(
         load_record(cur)
         wanted = _wanted(conn, cur)
         inspect(cur, str(schema))
-        way = Undo(conn, cur, wanted, sealer, log)
+        way = Undo(conn, cur, wanted, secret_box, log)
         cur.execute(f"DROP SCHEMA {MIGRATED} CASCADE")
         way.run()
     return way.notes

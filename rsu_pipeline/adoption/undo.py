@@ -92,9 +92,9 @@ class Undo:
     """One way back, in the caller's transaction. `notes` says what could not be as it was."""
 
     def __init__(
-        self, conn: Connection, cur: Cursor, wanted: Shape, sealer: SecretBox, log: Callable[[str], None]
+        self, conn: Connection, cur: Cursor, wanted: Shape, secret_box: SecretBox, log: Callable[[str], None]
     ) -> None:
-        self._conn, self._cur, self._wanted, self._sealer, self._log = conn, cur, wanted, sealer, log
+        self._conn, self._cur, self._wanted, self._secret_box, self._log = conn, cur, wanted, secret_box, log
         self._record = load_record(cur)
         self._old = self._record.shape
         self.notes: list[str] = []
@@ -200,7 +200,7 @@ class Undo:
             (PROVIDER, f"{PREFIX}%", f"{PREFIX}%"),
         )
         for number, *sealed in self._cur.fetchall():
-            clear = [self._sealer.open(text) if text and text.startswith(PREFIX) else text for text in sealed]
+            clear = [self._secret_box.decrypt(text) if text and text.startswith(PREFIX) else text for text in sealed]
             self._cur.execute(
                 "UPDATE partner_provider_credentials SET principal = %s, secret = %s WHERE partner_provider_credential_id = %s",
                 (*clear, number),

@@ -152,7 +152,7 @@ def _refuse_what_is_no_hub_of_ours(file: Path, pg_restore: client_programs.Clien
 
 def _opens(conn: Connection, partner_id: int) -> bool:
     try:
-        credentials.open_credential(conn, installation.current().sealer, partner_id)
+        credentials.open_credential(conn, installation.current().secret_box, partner_id)
     except SecretKeyError:
         return False
     finally:

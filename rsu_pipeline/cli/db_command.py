@@ -60,7 +60,7 @@ def adopt(dry_run: bool, as_json: bool, undo: bool) -> None:
     url = here.database_url
     place = database.describe_server(url)
     if undo:
-        _undo(url, here.sealer, dry_run=dry_run)
+        _undo(url, here.secret_box, dry_run=dry_run)
         return
 
     def tell(report: adoption.Report) -> None:
@@ -97,9 +97,9 @@ def adopt(dry_run: bool, as_json: bool, undo: bool) -> None:
         )
 
 
-def _undo(url: str, sealer: SecretBox, *, dry_run: bool) -> None:
+def _undo(url: str, secret_box: SecretBox, *, dry_run: bool) -> None:
     with database.session(url, purpose="adopt") as conn:
-        notes = adoption.undo(conn, sealer, dry_run=dry_run, log=lambda line: click.echo(line, err=True))
+        notes = adoption.undo(conn, secret_box, dry_run=dry_run, log=lambda line: click.echo(line, err=True))
     for note in notes:
         click.echo(f"  {note}")
     click.echo(

@@ -63,7 +63,7 @@ def build_registry(conn: Connection, settings: Settings, now: dt.datetime) -> "C
     of_fleet("status_timestamp_seconds", "When these figures were read.", now.timestamp())
     of_fleet("partners", "Timing partners that are synced.", len(partners))
     of_fleet("calls_per_hour_limit", "Calls per hour that each API key may make.", budget.limit)
-    of_fleet("partners_short_of_calls", "Partners whose API key needs more calls than that.", len(budget.short))
+    of_fleet("partners_short_of_calls", "Partners whose API key needs more calls than that.", len(budget.over_limit))
     for name, help_, value_of in _OF_A_PARTNER:
         gauge = Gauge(f"{PREFIX}{name}", help_, ["partner"], registry=found)
         for item in partners:

@@ -58,10 +58,10 @@ def add(name: str, key: str | None, scheme: str, shared_key: bool, no_check: boo
         if not text.strip().replace("\xa0", " ").isprintable():
             raise click.UsageError(f"The {what} has characters that do not print.")
     with hub_connection("partners add") as conn:
-        sealer = installation.current().sealer  # creates the key file, so only after the database was checked
+        secret_box = installation.current().secret_box  # creates the key file, so only after the database was checked
         partner_id = credentials.add(
             conn,
-            sealer,
+            secret_box,
             name=name.strip(),
             principal=key.strip(),
             secret=secret.strip(),
@@ -141,7 +141,7 @@ def _check(name: str) -> None:
     here = installation.current()
     with open_partner_session(
         here.migrated_database_url,
-        here.sealer,
+        here.secret_box,
         here.settings,
         name,
         lane="new_partner",

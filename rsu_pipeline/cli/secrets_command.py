@@ -7,7 +7,8 @@ import click
 
 from rsu_pipeline import installation
 from rsu_pipeline.cli.common import hub_connection
-from rsu_pipeline.warehouse import api_keys, credentials, secret_box
+from rsu_pipeline.warehouse import api_keys, credentials
+from rsu_pipeline.warehouse.secret_box import SecretKeyError, generate_secret_key, read_secret_keys, write_secret_keys
 
 VARIABLE = "RSU_SECRET_KEY"
 
@@ -24,7 +25,7 @@ def secrets() -> None:
 @secrets.command("new-key")
 def new_key() -> None:
     """Print a new key for RSU_SECRET_KEY."""
-    click.echo(secret_box.new_key())
+    click.echo(generate_secret_key())
 
 
 @secrets.command()
@@ -44,36 +45,36 @@ def rotate(finish: bool) -> None:
     here = installation.current()
     in_file = not here.settings.secret_keys
     key_file = here.settings.home / "secret.key"
-    sealer = here.sealer
+    secret_box = here.secret_box
     with hub_connection("secrets rotate") as conn:
         if finish:
             # No process may encrypt with a key that is being dropped.
             with credentials.exclusive_key_lock(conn):
-                done = credentials.reencrypt(conn, sealer)
+                done = credentials.reencrypt(conn, secret_box)
                 minutes = api_keys.minutes_until_forgotten(conn)
-                if minutes is not None and sealer.key_count > 1:
-                    raise secret_box.SecretKeyError(
+                if minutes is not None and secret_box.key_count > 1:
+                    raise SecretKeyError(
                         "An API key that no partner has any more made calls within the last hour. They count if the key is"
                         f" entered again. Run `rsu secrets rotate --finish` again in {math.ceil(minutes)} minutes."
                     )
                 api_keys.delete_unused(conn)
                 conn.commit()
-                dropped = sealer.key_count - 1
+                dropped = secret_box.key_count - 1
                 if in_file and dropped:
-                    secret_box.write_keys(key_file, secret_box.keys_of(key_file)[:1])
+                    write_secret_keys(key_file, read_secret_keys(key_file)[:1])
         else:
-            if sealer.key_count == 1 and not in_file:
+            if secret_box.key_count == 1 and not in_file:
                 click.echo(
                     f"Put this key and a comma in front of {VARIABLE} wherever the pipeline runs, restart it, and run"
                 )
                 click.echo("`rsu secrets rotate` again:\n")
-                click.echo(secret_box.new_key())
+                click.echo(generate_secret_key())
                 return
             with credentials.exclusive_key_lock(conn):
-                if sealer.key_count == 1:
-                    secret_box.write_keys(key_file, [secret_box.new_key(), *secret_box.keys_of(key_file)])
+                if secret_box.key_count == 1:
+                    write_secret_keys(key_file, [generate_secret_key(), *read_secret_keys(key_file)])
                     click.echo(f"Added a new key to {key_file}. Keep a copy of the file apart.")
-            done = credentials.reencrypt(conn, sealer)
+            done = credentials.reencrypt(conn, secret_box)
     click.echo(f"Re-encrypted {done.sealed} credentials, {done.unchanged} unchanged.")
     if not finish:
         click.echo("The old keys still decrypt older data. Drop them with `rsu secrets rotate --finish`.")

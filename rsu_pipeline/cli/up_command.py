@@ -144,7 +144,7 @@ def _serve(
     server_lock.hold(url, report=lambda line: click.echo(f"Warning: {line}", err=True))
     if applied := here.migrate():
         click.echo(f"Applied {', '.join(applied)}.")
-    _ = here.sealer  # the key file is created now, and a bad key is refused before anything runs
+    _ = here.secret_box  # the key file is created now, and a bad key is refused before anything runs
     click.echo(f"Database ready at {database.describe_server(url)}.")
     environment = {
         "RSU_DATABASE_URL": url,
@@ -290,7 +290,7 @@ def _onboard(here: Installation, port: int) -> None:
         present = {partner.name for partner in credentials.partners(conn)}
         for item in listed:
             if item["name"] not in present:
-                credentials.add(conn, here.sealer, name=item["name"], principal=item["key"], secret=item["secret"])
+                credentials.add(conn, here.secret_box, name=item["name"], principal=item["key"], secret=item["secret"])
         conn.commit()
 
 

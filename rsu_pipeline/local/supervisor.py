@@ -103,12 +103,12 @@ class Supervisor:
                 raise KeyboardInterrupt
             for one in self._running:
                 if one.ended() and (one is running or not one.child.restart):
-                    raise ChildFailed(one.story(f"{one.outcome()} while {child.name} was starting"))
+                    raise ChildFailed(one.failure_message(f"{one.outcome()} while {child.name} was starting"))
             with contextlib.suppress(OSError):  # it does not listen yet
                 if child.ready():
                     return
             if time.monotonic() > deadline:
-                raise ChildFailed(running.story(f"was not ready after {child.ready_timeout:g} s"))
+                raise ChildFailed(running.failure_message(f"was not ready after {child.ready_timeout:g} s"))
             time.sleep(POLL_SECONDS)
 
     def wait(self) -> int:
@@ -266,7 +266,7 @@ class _Running:
             return f"was ended by {signal.Signals(-status).name}"
         return f"ended with status {status}"
 
-    def story(self, what: str) -> str:
+    def failure_message(self, what: str) -> str:
         """Return a sentence about the child with the last lines of its output."""
         if self._pump and self.ended():
             self._pump.join(1)  # until its last output has arrived

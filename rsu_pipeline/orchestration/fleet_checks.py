@@ -121,19 +121,19 @@ def budget_is_enough(warehouse: WarehouseResource) -> dg.AssetCheckResult:
     side_by_side = ROUTINE_RUNS * partners_at_once(settings.budget)
     fitting = found.flight_limit or int(side_by_side * 3600 / CALL_SECONDS)
     return _result(
-        not found.short and found.routine <= fitting,
-        ERROR if found.starved or found.routine > fitting else WARN,
+        not found.over_limit and found.routine <= fitting,
+        ERROR if found.over_routine_limit or found.routine > fitting else WARN,
         {
             "calls_needed_max": math.ceil(found.most),
             "calls_limit": found.limit,
             "partners": len(found.needs),
-            "partners_short": len(found.short),
+            "partners_short": len(found.over_limit),
             "visits_of_fleet": math.ceil(found.routine),
             "calls_that_fit_in_flight": fitting,
         },
         [
             {"partner": need.key, "calls_for_visits": math.ceil(need.routine), "calls_for_watch": math.ceil(need.watch)}
-            for need in found.short[:SAMPLE]
+            for need in found.over_limit[:SAMPLE]
         ],
     )
 

@@ -75,7 +75,7 @@ def watch_races(context: dg.OpExecutionContext, warehouse: WarehouseResource, ru
         context.log.info(f"shard {config.shard}: watching for {left:.0f} s")
         watched = watching.Watch(
             warehouse.address(),
-            here.sealer,
+            here.secret_box,
             runsignup.settings(),
             run_id=context.run_id,
             log=context.log.info,
@@ -268,8 +268,8 @@ def _own_watch(url: str, settings: Settings) -> watching.Watch:
         api=replace(settings.api, attempts=1, total_timeout=min(settings.api.total_timeout, SENSOR_CALL_SECONDS)),
         watch=replace(settings.watch, shards=1),
     )
-    sealer = installation.current().sealer
-    return watching.Watch(url, sealer, settings, run_id="bib_changes", log=logging.getLogger(__name__).info)
+    secret_box = installation.current().secret_box
+    return watching.Watch(url, secret_box, settings, run_id="bib_changes", log=logging.getLogger(__name__).info)
 
 
 def _lists(

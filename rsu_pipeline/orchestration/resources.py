@@ -70,10 +70,10 @@ class RunSignupResource(dg.ConfigurableResource[Any]):
         log: Callable[[str], None],
     ) -> Iterator[PartnerSession]:
         """Open a partner's session for the length of a block. See `open_partner_session`."""
-        sealer = installation.current().sealer
+        secret_box = installation.current().secret_box
         with open_partner_session(
             warehouse.address(),
-            sealer,
+            secret_box,
             self.settings(),
             partner,
             lane=lane,

@@ -29,7 +29,7 @@ RETRY_SECONDS = 60.0
 )
 def new_credentials(context: dg.SensorEvaluationContext, warehouse: WarehouseResource) -> dg.SensorResult:
     with expected_errors_as_failures(), warehouse.connect("new_credentials") as conn:
-        sealed = credentials.encrypt_all(conn, installation.current().sealer)
+        sealed = credentials.encrypt_all(conn, installation.current().secret_box)
         active = [partner for partner in credentials.partners(conn) if partner.is_active]
         keys = {
             partner.partner_id: partner.key or credentials.ensure_key(conn, partner.partner_id) for partner in active

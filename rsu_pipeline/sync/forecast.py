@@ -150,15 +150,15 @@ def _calls_for_race(events: list[EventRead], now: dt.datetime, settings: Setting
 
 @dataclass(frozen=True)
 class BudgetForecast:
-    """What the next hour needs beside what it may have. `short` are partners whose API key needs more than its limit,
-    `starved` those of them whose visits alone do; `most` is what the API key that needs the most does; `flight_limit` is
+    """What the next hour needs beside what it may have. `over_limit` are partners whose API key needs more than its limit,
+    `over_routine_limit` those of them whose visits alone do; `most` is what the API key that needs the most does; `flight_limit` is
     how many calls fit into the places in flight, None where each API key has its own."""
 
     limit: int
     needs: list[CallForecast]
     most: float
-    short: list[CallForecast]
-    starved: list[CallForecast]
+    over_limit: list[CallForecast]
+    over_routine_limit: list[CallForecast]
     flight_limit: int | None
 
     @property
@@ -172,7 +172,7 @@ class BudgetForecast:
 
     @property
     def is_enough(self) -> bool:
-        return not self.short and self.is_flight_enough
+        return not self.over_limit and self.is_flight_enough
 
 
 def forecast_budget(needs: list[CallForecast], settings: Settings) -> BudgetForecast:

@@ -147,8 +147,8 @@ def _select_unread(session: PartnerSession, race_id: int | None = None) -> list[
 def _race(session: PartnerSession, race: PastRace, done: Slice) -> None:
     """Looks up the race's editions where that is due, and reads its past events. Raises ApiError."""
     events = race.events
-    if race.behind:
-        _catch_up(session, _planned(race, race.behind), done)
+    if race.needs_catch_up:
+        _catch_up(session, _planned(race, race.needs_catch_up), done)
     if race.needs_detail:
         listing.refresh_race(session, race.race_id, listing.EventsOutcome())
         backfill_state.note_detail(session.conn, session.partner_id, race.race_id)

@@ -84,7 +84,7 @@ class PartnerSession:
 @contextmanager
 def open_partner_session(
     url: str,
-    sealer: SecretBox,
+    secret_box: SecretBox,
     settings: Settings,
     name: str,
     *,
@@ -110,7 +110,7 @@ def open_partner_session(
         partner_session_on(
             conn,
             clients,
-            sealer,
+            secret_box,
             settings,
             name,
             run_id=run_id,
@@ -166,7 +166,7 @@ class Clients:
 def partner_session_on(
     conn: Connection,
     clients: Clients,
-    sealer: SecretBox,
+    secret_box: SecretBox,
     settings: Settings,
     name: str,
     *,
@@ -184,7 +184,7 @@ def partner_session_on(
     clock.compare(conn)
     if not retry_rejected:
         _refuse_rejected(partner, clock.present().now)
-    credential = credentials.open_credential(conn, sealer, partner.partner_id)
+    credential = credentials.open_credential(conn, secret_box, partner.partner_id)
     key = credentials.ensure_key(conn, partner.partner_id)
     requested = cursors.next_read_number(conn)
     conn.commit()

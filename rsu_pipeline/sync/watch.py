@@ -83,7 +83,7 @@ class Watch:
     def __init__(
         self,
         url: str,
-        sealer: SecretBox,
+        secret_box: SecretBox,
         settings: Settings,
         *,
         run_id: str,
@@ -96,7 +96,7 @@ class Watch:
         pause: Callable[[float], None] = cancellation.sleep,
     ) -> None:
         self._url = url
-        self._sealer = sealer
+        self._secret_box = secret_box
         self._settings = settings
         self._run_id = run_id
         self._log = log
@@ -213,7 +213,7 @@ class Watch:
             with partner_session_on(
                 conn,
                 clients,
-                self._sealer,
+                self._secret_box,
                 self._settings,
                 race.key,
                 run_id=self._run_id,

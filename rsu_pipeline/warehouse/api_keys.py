@@ -13,9 +13,9 @@ from psycopg2.extensions import connection as Connection
 from rsu_pipeline.warehouse.secret_box import SecretBox
 
 
-def number_of(conn: Connection, sealer: SecretBox, api_key: str) -> int:
+def number_of(conn: Connection, secret_box: SecretBox, api_key: str) -> int:
     """Return the number under which calls with this API key are counted."""
-    found = find_number(conn, sealer, api_key)
+    found = find_number(conn, secret_box, api_key)
     if found is not None:
         return found
     with conn.cursor() as cur:
@@ -23,18 +23,18 @@ def number_of(conn: Connection, sealer: SecretBox, api_key: str) -> int:
         cur.execute(
             "INSERT INTO runsignup_api_keys (fingerprint) VALUES (%s)"
             " ON CONFLICT (fingerprint) DO UPDATE SET fingerprint = excluded.fingerprint RETURNING api_key_id",
-            (sealer.fingerprints(api_key)[-1],),
+            (secret_box.fingerprints(api_key)[-1],),
         )
         (number,) = cur.fetchone() or (0,)
     return int(number)
 
 
-def find_number(conn: Connection, sealer: SecretBox, api_key: str) -> int | None:
+def find_number(conn: Connection, secret_box: SecretBox, api_key: str) -> int | None:
     """Return the number of this API key, or None if it was never stored."""
     with conn.cursor() as cur:
         cur.execute(
             "SELECT min(api_key_id) FROM runsignup_api_keys WHERE fingerprint = ANY (%s)",
-            (sealer.fingerprints(api_key),),
+            (secret_box.fingerprints(api_key),),
         )
         (number,) = cur.fetchone() or (None,)
     return None if number is None else int(number)
@@ -55,26 +55,26 @@ def assign(conn: Connection, credential_id: int, number: int) -> None:
         )
 
 
-def take_over_number(conn: Connection, sealer: SecretBox, number: int, api_key: str) -> None:
+def take_over_number(conn: Connection, secret_box: SecretBox, number: int, api_key: str) -> None:
     """Give the number, and so the calls, of an API key that no encryption key decrypts any more to this API key.
 
     It may be the same key. Does nothing if this API key has a number already.
     """
-    if find_number(conn, sealer, api_key) is None:
+    if find_number(conn, secret_box, api_key) is None:
         with conn.cursor() as cur:
             cur.execute(
                 "UPDATE runsignup_api_keys SET fingerprint = %s WHERE api_key_id = %s",
-                (sealer.fingerprints(api_key)[-1], number),
+                (secret_box.fingerprints(api_key)[-1], number),
             )
 
 
-def refresh_fingerprint(conn: Connection, sealer: SecretBox, number: int, api_key: str) -> int:
+def refresh_fingerprint(conn: Connection, secret_box: SecretBox, number: int, api_key: str) -> int:
     """Store the fingerprint under the newest encryption key and return the number of the API key.
 
     Another number is returned if a process that had only the newest encryption key stored the same API key. The two are merged,
     with the calls of both.
     """
-    newest = sealer.fingerprints(api_key)[0]
+    newest = secret_box.fingerprints(api_key)[0]
     with conn.cursor() as cur:
         cur.execute("SELECT api_key_id FROM runsignup_api_keys WHERE fingerprint = %s", (newest,))
         (other,) = cur.fetchone() or (None,)

@@ -56,7 +56,7 @@ class PastRace:
     name: str
     needs_detail: bool
     events: tuple[PastEvent, ...]
-    behind: tuple[int, ...]
+    needs_catch_up: tuple[int, ...]
     newest: dt.datetime | None
     retry_at: dt.datetime | None
     failures: int

@@ -134,7 +134,7 @@ def ensure_key(conn: Connection, partner_id: int) -> str:
 
 def add(
     conn: Connection,
-    sealer: SecretBox,
+    secret_box: SecretBox,
     *,
     name: str,
     principal: str,
@@ -152,7 +152,7 @@ def add(
         raise PartnerError(
             f"A partner's name has at most {MAX_PARTNER_NAME_CHARS} characters, this one has {len(name)}."
         )
-    encrypt_all(conn, sealer)  # so that a key entered by SQL a moment ago is known
+    encrypt_all(conn, secret_box)  # so that a key entered by SQL a moment ago is known
     with conn.cursor() as cur:
         cur.execute("SELECT timing_partner_id FROM timing_partners WHERE company_name = %s", (name,))
         found = cur.fetchall()
@@ -165,8 +165,8 @@ def add(
             cur.execute("INSERT INTO timing_partners (company_name) VALUES (%s) RETURNING timing_partner_id", (name,))
             (partner_id,) = cur.fetchone() or (0,)
         _hold_keys(conn)
-        present = _stored_api_key(conn, sealer, partner_id, principal)
-        api_key_id = api_keys.number_of(conn, sealer, principal)
+        present = _stored_api_key(conn, secret_box, partner_id, principal)
+        api_key_id = api_keys.number_of(conn, secret_box, principal)
         if api_key_id != present and not shares_api_key:
             _refuse_shared_key(conn, api_key_id, partner_id)
         cur.execute(
@@ -181,7 +181,15 @@ def add(
                     OR partner_provider_credentials.shares_api_key AND partner_provider_credentials.api_key_id = %s
             RETURNING partner_provider_credential_id
             """,
-            (partner_id, sealer.seal(principal), sealer.seal(secret), scheme, shares_api_key, PROVIDER, api_key_id),
+            (
+                partner_id,
+                secret_box.encrypt(principal),
+                secret_box.encrypt(secret),
+                scheme,
+                shares_api_key,
+                PROVIDER,
+                api_key_id,
+            ),
         )
         if cur.rowcount != 1:
             raise PartnerError(f"Table providers has {cur.rowcount} rows named RunSignup, but must have one.")
@@ -192,7 +200,7 @@ def add(
     return partner_id
 
 
-def _stored_api_key(conn: Connection, sealer: SecretBox, partner_id: int, principal: str) -> int | None:
+def _stored_api_key(conn: Connection, secret_box: SecretBox, partner_id: int, principal: str) -> int | None:
     """Return the number of the API key that the partner has now.
 
     If no encryption key decrypts it any more, `principal` takes its place, which may be the same key: its calls of this hour
@@ -208,9 +216,9 @@ def _stored_api_key(conn: Connection, sealer: SecretBox, partner_id: int, princi
     if row is None:
         return None
     try:
-        sealer.open(row[0])
+        secret_box.decrypt(row[0])
     except SecretKeyError:
-        api_keys.take_over_number(conn, sealer, row[1], principal)
+        api_keys.take_over_number(conn, secret_box, row[1], principal)
     return int(row[1])
 
 
@@ -283,12 +291,12 @@ class ReencryptionResult:
     closed: list[int]
 
 
-def reencrypt(conn: Connection, sealer: SecretBox, *, batch: int = 100) -> ReencryptionResult:
+def reencrypt(conn: Connection, secret_box: SecretBox, *, batch: int = 100) -> ReencryptionResult:
     """Encrypt every credential for RunSignup with the newest key, committing batch by batch.
 
     Everything else about a credential is kept. One that no key decrypts is left unchanged.
     """
-    encrypt_all(conn, sealer)
+    encrypt_all(conn, secret_box)
     conn.commit()
     sealed, unchanged, closed, last = 0, 0, [], 0
     while True:
@@ -303,7 +311,7 @@ def reencrypt(conn: Connection, sealer: SecretBox, *, batch: int = 100) -> Reenc
             rows = cur.fetchall()
             for credential_id, partner_id, principal, secret, number in rows:
                 try:
-                    anew = [_reencrypted(text, sealer) for text in (principal, secret)]
+                    anew = [_reencrypted(text, secret_box) for text in (principal, secret)]
                 except SecretKeyError:
                     closed.append(int(partner_id))
                     continue
@@ -312,7 +320,7 @@ def reencrypt(conn: Connection, sealer: SecretBox, *, batch: int = 100) -> Reenc
                     _store(conn, credential_id, *anew)
                 if number is not None and principal:
                     # Also for one that is encrypted with the newest key: its fingerprint may be older.
-                    number = api_keys.refresh_fingerprint(conn, sealer, number, sealer.open(principal))
+                    number = api_keys.refresh_fingerprint(conn, secret_box, number, secret_box.decrypt(principal))
                     api_keys.assign(conn, credential_id, number)
                 unchanged += is_newest
                 sealed += not is_newest
@@ -322,11 +330,11 @@ def reencrypt(conn: Connection, sealer: SecretBox, *, batch: int = 100) -> Reenc
         last = rows[-1][0]
 
 
-def _reencrypted(text: str | None, sealer: SecretBox) -> str | None:
+def _reencrypted(text: str | None, secret_box: SecretBox) -> str | None:
     """Return a value encrypted with the newest key. A blank one stays."""
-    if not text or not text.startswith(PREFIX) or sealer.is_newest(text):
+    if not text or not text.startswith(PREFIX) or secret_box.is_newest(text):
         return text
-    return sealer.seal(sealer.open(text))
+    return secret_box.encrypt(secret_box.decrypt(text))
 
 
 def _store(conn: Connection, credential_id: int, principal: str | None, secret: str | None) -> None:
@@ -338,7 +346,7 @@ def _store(conn: Connection, credential_id: int, principal: str | None, secret: 
         )
 
 
-def encrypt_all(conn: Connection, sealer: SecretBox) -> int:
+def encrypt_all(conn: Connection, secret_box: SecretBox) -> int:
     """Encrypt every key and secret for RunSignup that is stored in clear text, and return how many credentials had one.
 
     Credentials of other programs for other providers are left alone. A credential whose API key has no number gets one.
@@ -359,25 +367,25 @@ def encrypt_all(conn: Connection, sealer: SecretBox) -> int:
         for credential_id, principal, secret, number in cur.fetchall():
             sealed = [
                 # A blank value is no secret, and stays blank: encrypted it would look like one.
-                text if not text or not text.strip() or text.startswith(PREFIX) else sealer.seal(text.strip())
+                text if not text or not text.strip() or text.startswith(PREFIX) else secret_box.encrypt(text.strip())
                 for text in (principal, secret)
             ]
             if sealed != [principal, secret]:
                 count += 1
                 _store(conn, credential_id, *sealed)
             if sealed[0] != principal or number is None:
-                _assign_number(conn, sealer, credential_id, sealed[0])
+                _assign_number(conn, secret_box, credential_id, sealed[0])
     return count
 
 
-def _assign_number(conn: Connection, sealer: SecretBox, credential_id: int, sealed: str | None) -> None:
+def _assign_number(conn: Connection, secret_box: SecretBox, credential_id: int, sealed: str | None) -> None:
     """Number the API key of a credential, unless it is blank or no encryption key decrypts it."""
     if sealed and sealed.startswith(PREFIX):
         with suppress(SecretKeyError):
-            api_keys.assign(conn, credential_id, api_keys.number_of(conn, sealer, sealer.open(sealed)))
+            api_keys.assign(conn, credential_id, api_keys.number_of(conn, secret_box, secret_box.decrypt(sealed)))
 
 
-def open_credential(conn: Connection, sealer: SecretBox, partner_id: int) -> OpenCredential:
+def open_credential(conn: Connection, secret_box: SecretBox, partner_id: int) -> OpenCredential:
     """Return the partner's credential in clear text, and encrypt it in the table first if it is not.
 
     Raises:
@@ -385,14 +393,14 @@ def open_credential(conn: Connection, sealer: SecretBox, partner_id: int) -> Ope
         SecretKeyError: no encryption key decrypts it.
     """
     try:
-        return _open(conn, sealer, partner_id)
+        return _open(conn, secret_box, partner_id)
     except SecretKeyError:
         # Between the reading of the row and of the key a rotation may have encrypted it again and dropped the old key.
-        return _open(conn, sealer, partner_id)
+        return _open(conn, secret_box, partner_id)
 
 
-def _open(conn: Connection, sealer: SecretBox, partner_id: int) -> OpenCredential:
-    encrypt_all(conn, sealer)
+def _open(conn: Connection, secret_box: SecretBox, partner_id: int) -> OpenCredential:
+    encrypt_all(conn, secret_box)
     with conn.cursor() as cur:
         cur.execute(
             "SELECT c.partner_provider_credential_id, coalesce(nullif(lower(c.credential_type), ''), 'api_key'),"
@@ -410,7 +418,7 @@ def _open(conn: Connection, sealer: SecretBox, partner_id: int) -> OpenCredentia
         raise PartnerError(
             f"Partner {partner_id} has credential_type {shown!r}: use api_key, rsu_api_key or sp_api_key."
         )
-    clear = sealer.open(principal), sealer.open(secret)
+    clear = secret_box.decrypt(principal), secret_box.decrypt(secret)
     if api_key_id is None:
         raise SecretKeyError(f"The API key of partner {partner_id} is being changed: run it again in a moment.")
     return OpenCredential(credential_id, api_key_id, scheme, *clear)

@@ -58,11 +58,11 @@ class SecretBox:
         self._refresh()
         return len(self._fingerprint_keys)
 
-    def seal(self, clear: str) -> str:
+    def encrypt(self, clear: str) -> str:
         self._refresh()
         return PREFIX + self._fernet.encrypt(clear.encode()).decode()
 
-    def open(self, sealed: str) -> str:
+    def decrypt(self, sealed: str) -> str:
         """Return the clear value.
 
         Raises:
@@ -118,11 +118,11 @@ class FileSecretBox(SecretBox):
     def _read(self) -> None:
         # The mark is taken before reading: if the file is replaced in between, it is read again.
         seen = _mark(self._file)
-        self._set(keys_of(self._file))
+        self._set(read_secret_keys(self._file))
         self._seen = seen
 
 
-def new_key() -> str:
+def generate_secret_key() -> str:
     """Return a new key for RSU_SECRET_KEY."""
     return Fernet.generate_key().decode()
 
@@ -136,7 +136,7 @@ def load_secret_box(keys: Sequence[str], key_file: Path) -> SecretBox:
     return SecretBox(keys, source="RSU_SECRET_KEY") if keys else FileSecretBox(key_file)
 
 
-def keys_of(key_file: Path) -> list[str]:
+def read_secret_keys(key_file: Path) -> list[str]:
     """Return the keys in a file, newest first.
 
     Raises:
@@ -148,7 +148,7 @@ def keys_of(key_file: Path) -> list[str]:
         return [line.strip() for line in key_file.read_text().splitlines() if line.strip()]
 
 
-def write_keys(key_file: Path, keys: Sequence[str]) -> None:
+def write_secret_keys(key_file: Path, keys: Sequence[str]) -> None:
     """Replace the keys in the file, atomically.
 
     Raises:
@@ -177,7 +177,7 @@ def _make(key_file: Path) -> None:
     if not key_file.exists():
         private_files.make_folder(key_file.parent)
         # Written beside and linked into place, so that two first starts agree on one key and none reads half of it.
-        with _draft(key_file, [new_key()]) as draft, suppress(FileExistsError):
+        with _draft(key_file, [generate_secret_key()]) as draft, suppress(FileExistsError):
             os.link(draft, key_file)
 
 

@@ -17,7 +17,7 @@ from rsu_pipeline_tests.adoption.test_shapes import SHAPES
 from rsu_pipeline_tests.hub import SECRET_KEY
 from rsu_pipeline_tests.warehouse.sessions import rows
 
-SEALER = SecretBox([SECRET_KEY], source="tests")
+SECRET_BOX = SecretBox([SECRET_KEY], source="tests")
 BEFORE = (
     "CREATE SCHEMA scoring; CREATE TABLE scoring.results (n serial PRIMARY KEY, partner integer REFERENCES timing_partners,"
     " seconds integer); INSERT INTO scoring.results (partner, seconds) VALUES (1, 1800);"
@@ -43,7 +43,7 @@ def catalog(url: str) -> dict[str, list[tuple[object, ...]]]:
 
 def go_back(url: str, *, dry_run: bool = False) -> list[str]:
     with database.session(url, purpose="tests") as conn:
-        return undo(conn, SEALER, dry_run=dry_run)
+        return undo(conn, SECRET_BOX, dry_run=dry_run)
 
 
 def without_keys(found: dict[str, list[str]]) -> dict[str, list[str]]:
@@ -74,7 +74,7 @@ def test_other_programs_lose_nothing_and_what_was_read_since_stays(
     adopt(url)
     rows(url, SINCE)
     with database.session(url, purpose="tests") as conn:
-        assert credentials.encrypt_all(conn, SEALER) == 3
+        assert credentials.encrypt_all(conn, SECRET_BOX) == 3
         conn.commit()
     rows(
         url,

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from rsu_pipeline.warehouse.secret_box import new_key
+from rsu_pipeline.warehouse.secret_box import generate_secret_key
 from rsu_pipeline_tests.cli.shell import arguments_of_all, refusal, rows, rsu, rsu_script
 from rsu_pipeline_tests.hub import SECRET_KEY, Hub
 from rsu_pipeline_tests.servers import execute
@@ -92,7 +92,7 @@ def test_without_the_key_everything_is_in_and_the_sentence_says_what_is_missing(
 ) -> None:
     file = tmp_path / "hub.dump"
     assert rsu("db", "export", str(file), settings=hub.environment).returncode == 0
-    there = moved(hub, empty_database, tmp_path, RSU_SECRET_KEY=new_key())
+    there = moved(hub, empty_database, tmp_path, RSU_SECRET_KEY=generate_secret_key())
     words = refusal(rsu("db", "import", str(file), settings=there))
     assert (
         words.startswith("Everything is restored, but the secrets of 1-kestrel-timing, ") and "RSU_SECRET_KEY" in words

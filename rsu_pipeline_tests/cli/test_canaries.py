@@ -140,7 +140,7 @@ def seen(module_database: str, tmp_path_factory: pytest.TempPathFactory) -> Iter
         with database.session(hub.url, purpose="tests") as conn:
             refused = credentials.add(
                 conn,
-                hub.sealer,
+                hub.secret_box,
                 name="Canary",
                 principal=CANARY_KEY,
                 secret=CANARY_SECRET,

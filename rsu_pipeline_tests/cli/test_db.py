@@ -41,7 +41,7 @@ def test_the_first_partner_makes_the_key_file(settings: Settings) -> None:
     key_file = Path(fresh["RSU_HOME"]) / "secret.key"
     assert key_file.stat().st_mode & 0o777 == 0o600
     ((sealed,),) = rows(fresh, "SELECT secret FROM partner_provider_credentials")
-    assert SecretBox([key_file.read_text().strip()], source="x").open(sealed) == "s3cret"
+    assert SecretBox([key_file.read_text().strip()], source="x").decrypt(sealed) == "s3cret"
 
 
 def test_without_an_address_the_embedded_server_runs_for_the_command_and_no_longer(tmp_path: Path) -> None:
@@ -113,8 +113,8 @@ def test_ctrl_c_is_psqls_and_the_password_is_in_no_argument(settings: Settings) 
 def test_a_new_key_can_be_used_at_once(settings: Settings) -> None:
     done = rsu("secrets", "new-key", settings={})
     assert done.returncode == 0
-    sealer = SecretBox([done.stdout.strip()], source="x")
-    assert sealer.open(sealer.seal("s")) == "s"
+    secret_box = SecretBox([done.stdout.strip()], source="x")
+    assert secret_box.decrypt(secret_box.encrypt("s")) == "s"
     rotated = settings | {"RSU_SECRET_KEY": f"{done.stdout.strip()}, {settings['RSU_SECRET_KEY']}"}
     add = ("partners", "add", "Juniper Timing", "--key", "k", "--no-check")
     assert rsu(*add, settings=settings, stdin="s3cret\n").returncode == 0
@@ -124,4 +124,4 @@ def test_a_new_key_can_be_used_at_once(settings: Settings) -> None:
     assert rsu(*add, settings=rotated, stdin="s3cret\n").returncode == 0
     ((new,),) = rows(settings, "SELECT secret FROM partner_provider_credentials")
     assert new != old
-    assert sealer.open(new) == "s3cret"
+    assert secret_box.decrypt(new) == "s3cret"

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from rsu_pipeline.warehouse import credentials, database, secret_box
-from rsu_pipeline.warehouse.secret_box import SecretBox
+from rsu_pipeline.warehouse import credentials, database
+from rsu_pipeline.warehouse.secret_box import SecretBox, generate_secret_key, load_secret_box, write_secret_keys
 from rsu_pipeline_tests.cli.shell import environment, refusal, rows, rsu
 
 Settings = dict[str, str]
@@ -38,14 +38,14 @@ print(opened, flush=True)
 def in_file(settings: Settings) -> Settings:
     """An installation with seven partners and a key file."""
     del settings["RSU_SECRET_KEY"]
-    fill(settings, secret_box.load_secret_box((), key_file(settings)))
+    fill(settings, load_secret_box((), key_file(settings)))
     return settings
 
 
-def fill(settings: Settings, sealer: SecretBox) -> None:
+def fill(settings: Settings, secret_box: SecretBox) -> None:
     with database.session(settings["RSU_DATABASE_URL"], purpose="tests") as conn:
         for name, (principal, secret) in SECRETS.items():
-            credentials.add(conn, sealer, name=name, principal=principal, secret=secret)
+            credentials.add(conn, secret_box, name=name, principal=principal, secret=secret)
         conn.commit()
 
 
@@ -59,9 +59,9 @@ def keys(settings: Settings) -> list[str]:
 
 def opens(settings: Settings, key: str) -> list[bool]:
     """Whether a key alone opens each credential."""
-    sealer = SecretBox([key], source="tests")
+    secret_box = SecretBox([key], source="tests")
     found = rows(settings, "SELECT principal, secret FROM partner_provider_credentials ORDER BY timing_partner_id")
-    return [all(sealer.is_newest(value) for value in pair) for pair in found]
+    return [all(secret_box.is_newest(value) for value in pair) for pair in found]
 
 
 def test_a_key_file_is_rotated_in_two_steps(in_file: Settings) -> None:
@@ -90,8 +90,8 @@ def test_a_key_file_is_rotated_in_two_steps(in_file: Settings) -> None:
 
 def test_a_rotation_that_was_cut_short_goes_on_with_the_same_key(in_file: Settings) -> None:
     (old,) = keys(in_file)
-    new = secret_box.new_key()
-    secret_box.write_keys(key_file(in_file), [new, old])  # and then it was killed
+    new = generate_secret_key()
+    write_secret_keys(key_file(in_file), [new, old])  # and then it was killed
     assert "Re-encrypted 7 credentials" in rsu("secrets", "rotate", settings=in_file).stdout
     assert keys(in_file) == [new, old]
     again = rsu("secrets", "rotate", settings=in_file)
@@ -102,8 +102,8 @@ def test_what_an_old_key_still_sealed_is_sealed_anew_before_that_key_goes(in_fil
     (old,) = keys(in_file)
     rsu("secrets", "rotate", settings=in_file)
     with database.session(in_file["RSU_DATABASE_URL"], purpose="tests") as conn:
-        sealer = SecretBox([old], source="tests")
-        credentials.add(conn, sealer, name="Late", principal="key-8", secret="secret-8")
+        secret_box = SecretBox([old], source="tests")
+        credentials.add(conn, secret_box, name="Late", principal="key-8", secret="secret-8")
         conn.commit()
     done = rsu("secrets", "rotate", "--finish", settings=in_file)
     assert "Re-encrypted 1 credentials, 7 unchanged" in done.stdout
@@ -119,8 +119,8 @@ def test_an_old_key_is_kept_while_the_calls_of_an_api_key_without_a_partner_coun
     )
     rsu("secrets", "rotate", settings=in_file)
     with database.session(in_file["RSU_DATABASE_URL"], purpose="tests") as conn:
-        sealer = secret_box.load_secret_box((), key_file(in_file))
-        credentials.add(conn, sealer, name="Timer 1", principal="key-8", secret="secret-8")
+        secret_box = load_secret_box((), key_file(in_file))
+        credentials.add(conn, secret_box, name="Timer 1", principal="key-8", secret="secret-8")
         conn.commit()
     text = refusal(rsu("secrets", "rotate", "--finish", settings=in_file))
     assert "Run `rsu secrets rotate --finish` again in 60 minutes" in text
@@ -174,7 +174,7 @@ def test_keys_of_the_environment_are_rotated_by_hand(settings: Settings) -> None
 
 
 def test_a_secret_that_opens_with_no_key_is_named_and_left_as_it_is(in_file: Settings) -> None:
-    foreign = SecretBox([secret_box.new_key()], source="tests").seal("lost")
+    foreign = SecretBox([generate_secret_key()], source="tests").encrypt("lost")
     rows(in_file, f"UPDATE partner_provider_credentials SET secret = '{foreign}' WHERE timing_partner_id = 3")
     done = rsu("secrets", "rotate", settings=in_file)
     assert done.returncode == 1

@@ -88,7 +88,7 @@ def test_a_batch_whose_other_race_failed_rebuilds_the_lists(
 
 
 def test_a_watch_whose_other_race_failed_rebuilds_the_lists(two: Field) -> None:
-    watch = Watch(two.url, two.sealer, two.settings, run_id="watch", log=lambda line: None)
+    watch = Watch(two.url, two.secret_box, two.settings, run_id="watch", log=lambda line: None)
     done = watch.run(1.5)
     assert done[KEY].trouble.keys() == {2} and done[KEY].lists_rebuilt
     assert bibs(two) == {11: "5", 21: None}

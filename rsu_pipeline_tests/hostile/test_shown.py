@@ -207,7 +207,7 @@ def test_a_start_list_starts_no_formula_and_steers_no_terminal(evil: Hub) -> Non
 def test_metrics_stay_lines_of_metrics(evil: Hub) -> None:
     with database.session(evil.url, purpose="tests") as conn:
         partner_id = credentials.add(
-            conn, evil.sealer, name="x", principal="another-key", secret="another-secret", scheme="api_key"
+            conn, evil.secret_box, name="x", principal="another-key", secret="another-secret", scheme="api_key"
         )
         conn.commit()
     name = 'a"} 1\nforged{partner="b'

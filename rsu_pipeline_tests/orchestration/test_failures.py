@@ -78,7 +78,7 @@ def test_a_refused_credential_fails_at_once_the_second_time_and_works_when_enter
         hub.sandbox.admin.grant(3)
     partner = hub.sandbox.admin.partners()[2]
     with database.session(hub.url, purpose="tests") as conn:
-        credentials.add(conn, hub.sealer, name=partner["name"], principal=partner["key"], secret=partner["secret"])
+        credentials.add(conn, hub.secret_box, name=partner["name"], principal=partner["key"], secret=partner["secret"])
         conn.commit()
     assert sync_partner(instance, key).success
     hub.assert_equal(3)

@@ -107,7 +107,7 @@ def test_a_first_sync_that_failed_at_runsignup_is_not_asked_for_again_until_the_
 
     with database.session(hub.url, purpose="tests") as conn:
         partner = hub.sandbox.admin.partners()[1]
-        credentials.add(conn, hub.sealer, name=partner["name"], principal=partner["key"], secret=partner["secret"])
+        credentials.add(conn, hub.secret_box, name=partner["name"], principal=partner["key"], secret=partner["secret"])
         conn.commit()
     changed = look(instance)
     assert run_keys(changed)[key] != run_keys(first)[key]
@@ -161,8 +161,8 @@ def test_a_secret_entered_in_clear_is_sealed_by_the_next_look(hub: Hub, instance
     rows = hub.rows("SELECT principal, secret FROM partner_provider_credentials WHERE timing_partner_id = 4")
     (row,) = rows
     assert "canary" not in f"{row['principal']} {row['secret']}"
-    assert hub.sealer.open(row["secret"]) == SECRET
-    assert hub.sealer.open(row["principal"]) == "canary-key"
+    assert hub.secret_box.decrypt(row["secret"]) == SECRET
+    assert hub.secret_box.decrypt(row["principal"]) == "canary-key"
     # Sealing is no change: the same run key.
     assert run_keys(look(instance)) == run_keys(result)
 

@@ -343,7 +343,7 @@ def enter_again(its: Installation) -> None:
     its.hub.sandbox.admin.grant(3)
     (theirs,) = [item for item in its.hub.sandbox.admin.partners() if item["partner"] == 3]
     with database.session(its.hub.url, purpose="tests") as conn:
-        credentials.add(conn, its.hub.sealer, name=theirs["name"], principal=theirs["key"], secret=theirs["secret"])
+        credentials.add(conn, its.hub.secret_box, name=theirs["name"], principal=theirs["key"], secret=theirs["secret"])
         conn.commit()
     sync(3)(its)
 

@@ -17,7 +17,8 @@ from rsu_pipeline.runsignup import transport
 from rsu_pipeline.sync import history, listing, race_pass
 from rsu_pipeline.sync import partner_sync as sync
 from rsu_pipeline.sync.session import open_partner_session
-from rsu_pipeline.warehouse import call_ledger, cursors, events, participants, secret_box, sync_log
+from rsu_pipeline.warehouse import call_ledger, cursors, events, participants, sync_log
+from rsu_pipeline.warehouse.secret_box import SecretBox
 
 # Where: an object, the name of a function of it, and whether death comes before or after it.
 POINTS: dict[str, tuple[Any, str, bool]] = {
@@ -70,7 +71,7 @@ def main() -> None:
     arm(point, int(times))
     with open_partner_session(
         str(settings.database_url),
-        secret_box.SecretBox(settings.secret_keys, source="RSU_SECRET_KEY"),
+        SecretBox(settings.secret_keys, source="RSU_SECRET_KEY"),
         settings,
         partner,
         lane="backfill" if "history" in rest else "routine",

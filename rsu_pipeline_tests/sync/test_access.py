@@ -81,7 +81,7 @@ def test_one_race_that_refuses_does_not_stop_the_watch_of_the_others(make_hub: M
     hub.sandbox.admin.fault("error_code", 0, endpoint="participants", race_id=refusing, code=code, message="Denied")
     registration = an_entrant(hub, event_ids(hub, other)[0])
     hub.sandbox.admin.bib(registration, 7)
-    watched = Watch(hub.url, hub.sealer, hub.settings, run_id="watch", log=lambda line: None).run(4)
+    watched = Watch(hub.url, hub.secret_box, hub.settings, run_id="watch", log=lambda line: None).run(4)
     assert bib(hub, registration) == "7"
     assert not is_rejected(hub)
     assert list(watched[hub.partners[1]].trouble) == [refusing]

@@ -292,7 +292,7 @@ def test_the_database_clock_stepping_back_loses_nothing_and_blocks_nothing(
 
     def sync() -> None:
         with open_partner_session(
-            hub.url, hub.sealer, hub.settings, hub.partners[1], lane="routine", run_id="test", log=lambda line: None
+            hub.url, hub.secret_box, hub.settings, hub.partners[1], lane="routine", run_id="test", log=lambda line: None
         ) as session:
             listing.refresh_events(session)
             partner_sync.sync_participants(session, partner_sync.make_plan(session))

@@ -145,7 +145,7 @@ def test_a_deleted_race_fails_until_the_listing_agrees_and_is_quiet_then(make_hu
     assert lost(hub) == {gone: "race_deleted"} and reasons(hub, gone) == {"race_deleted"}
     assert hub.rows("SELECT race_id FROM future_events WHERE race_id = %s", gone) == []
     hub.sandbox.admin.reset_stats()
-    watched = Watch(hub.url, hub.sealer, hub.settings, run_id="watch", log=lambda line: None).run(2)
+    watched = Watch(hub.url, hub.secret_box, hub.settings, run_id="watch", log=lambda line: None).run(2)
     assert watched[hub.partners[1]].trouble == {}
     assert {call["race_id"] for call in hub.sandbox.admin.stats()["log"]} == {other}
     with database.session(hub.url, purpose="tests") as conn:

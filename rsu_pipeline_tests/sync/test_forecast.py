@@ -183,7 +183,7 @@ def test_a_partner_is_short_of_calls_above_the_limit_and_starved_when_visits_alo
     routine: float, watch: float, short: int, starved: int
 ) -> None:
     found = forecast.forecast_budget([forecast.CallForecast(1, "1-acme", 1, routine, watch)], SETTINGS)
-    assert (found.limit, len(found.short), len(found.starved)) == (1000, short, starved)
+    assert (found.limit, len(found.over_limit), len(found.over_routine_limit)) == (1000, short, starved)
     assert found.is_enough is (short == 0)
 
 
@@ -192,10 +192,10 @@ def test_partners_with_one_api_key_share_its_calls() -> None:
     assert forecast.forecast_budget(apart, SETTINGS).most == 600 and forecast.forecast_budget(apart, SETTINGS).is_enough
     shared = [dataclasses.replace(need, call_budget_id=7) for need in apart]
     found = forecast.forecast_budget(shared, SETTINGS)
-    assert (found.most, found.short, found.starved) == (1200, shared, [])
+    assert (found.most, found.over_limit, found.over_routine_limit) == (1200, shared, [])
     # Neither needs more than its share alone.
     starved = [dataclasses.replace(need, routine=500.0) for need in shared]
-    assert forecast.forecast_budget(starved, SETTINGS).starved == starved
+    assert forecast.forecast_budget(starved, SETTINGS).over_routine_limit == starved
     reads = [event(2 * HOUR, partner=1, budget=7), event(2 * HOUR, partner=2, budget=7)]
     assert [need.call_budget_id for need in forecast.forecast_calls(reads, NOW, SETTINGS)] == [7, 7]
 
@@ -204,6 +204,6 @@ def test_calls_in_flight_have_to_do_for_the_visits_of_all() -> None:
     many = [forecast.CallForecast(number, f"{number}-acme", number, 6.0, 200.0) for number in range(1000)]
     assert forecast.forecast_budget(many[:800], SETTINGS).is_enough
     found = forecast.forecast_budget(many, SETTINGS)
-    assert (found.short, found.flight_limit, found.is_flight_enough, found.is_enough) == ([], 5142, False, False)
+    assert (found.over_limit, found.flight_limit, found.is_flight_enough, found.is_enough) == ([], 5142, False, False)
     apart = dataclasses.replace(SETTINGS, budget=BudgetSettings(in_flight_scope="credential"))
     assert forecast.forecast_budget(many, apart).is_enough

@@ -42,7 +42,7 @@ def starts_in(hub: Hub) -> float:
 
 def watched(hub: Hub, seconds: float = 3, log: Callable[[str], None] = lambda line: None) -> PartnerWatched:
     """Watch for some seconds and return what was done for the partner."""
-    (done,) = Watch(hub.url, hub.sealer, hub.settings, run_id="watch", log=log).run(seconds).values()
+    (done,) = Watch(hub.url, hub.secret_box, hub.settings, run_id="watch", log=log).run(seconds).values()
     return done
 
 

@@ -128,7 +128,7 @@ def test_a_wrong_key_brings_nothing_of_the_public_list_in(
 ) -> None:
     hub = Hub(make_database(), make_sandbox(scale="small", seed=3), tmp_path)
     with database.session(hub.url, purpose="test") as conn:
-        partner_id = credentials.add(conn, hub.sealer, name="Wrong Key", principal="nokey", secret="nosecret")
+        partner_id = credentials.add(conn, hub.secret_box, name="Wrong Key", principal="nokey", secret="nosecret")
         hub.partners[partner_id] = credentials.ensure_key(conn, partner_id)
         conn.commit()
     with pytest.raises(CredentialRejected, match="refuses the credential"):

@@ -64,7 +64,7 @@ def watched(hub: Hub, polls: int, **environment: str) -> PartnerWatched:
     """Have a watch of its own poll each of the partner's races about so many times."""
     hub.environment |= {"RSU_WATCH_INTERVAL": "1", **environment}
     hub.sandbox.admin.reset_stats()
-    done = Watch(hub.url, hub.sealer, hub.settings, run_id="watch", log=lambda line: None).run(polls - 0.5)
+    done = Watch(hub.url, hub.secret_box, hub.settings, run_id="watch", log=lambda line: None).run(polls - 0.5)
     (item,) = done.values()
     assert not item.trouble
     return item
@@ -207,7 +207,7 @@ def test_a_large_race_is_read_in_full_at_entering_its_window_and_before_its_star
         now = dt.datetime.fromtimestamp(admin.clock(advance=hours * 3600), dt.UTC)
         # Bound now, as a slice runs in real time.
         slice_ = Watch(
-            hub.url, hub.sealer, hub.settings, run_id=f"at {hours}", log=lambda line: None, now=lambda now=now: now
+            hub.url, hub.secret_box, hub.settings, run_id=f"at {hours}", log=lambda line: None, now=lambda now=now: now
         )
         slice_.run(0.5)
         reasons += [
@@ -229,7 +229,7 @@ def test_only_one_worker_reads_a_large_race_in_full_while_the_others_poll(make_h
     hub.environment["RSU_FULL_READ_UP_TO_ROWS"] = "5"
     hub.sync()
     hub.execute("UPDATE event_cursors SET last_full_at = now() - interval '5 hours'")
-    busy = Watch(hub.url, hub.sealer, hub.settings, run_id="watch", log=lambda line: None)
+    busy = Watch(hub.url, hub.secret_box, hub.settings, run_id="watch", log=lambda line: None)
     hub.sandbox.admin.reset_stats()
     with busy._large_read:
         busy.run(0.5)

@@ -45,7 +45,7 @@ class Together:
 
     def _watch(self, seconds: float) -> None:
         hub = self.hub
-        self.watched = Watch(hub.url, hub.sealer, hub.settings, run_id="watch", log=lambda line: None).run(seconds)
+        self.watched = Watch(hub.url, hub.secret_box, hub.settings, run_id="watch", log=lambda line: None).run(seconds)
 
     def _nightly(self) -> None:
         """Over and over, as no night is: every future event of every partner in full."""
@@ -123,7 +123,7 @@ def test_when_calls_run_short_history_stops_first_and_race_day_last(make_hub: Ca
     after_history = hub.value("SELECT count(*) FROM api_calls")
     outcome = hub.sync(1)
     assert not outcome.failures and outcome.out_of_budget is None
-    done = Watch(hub.url, hub.sealer, hub.settings, run_id="watch", log=lambda line: None).run(4)
+    done = Watch(hub.url, hub.secret_box, hub.settings, run_id="watch", log=lambda line: None).run(4)
     (item,) = done.values()
     # With so few calls an hour each race has its first look, and the next in minutes.
     assert item.looks == 3 and not item.trouble

@@ -120,7 +120,7 @@ def test_a_wrong_key_that_races_ignores_is_found_out_by_reading_a_race(make_hub:
 
     hub = make_hub(scale="small", seed=7)
     with database.session(hub.url, purpose="test") as conn:
-        partner_id = credentials.add(conn, hub.sealer, name="Wrong", principal="nobody", secret="nothing")
+        partner_id = credentials.add(conn, hub.secret_box, name="Wrong", principal="nobody", secret="nothing")
         hub.partners[partner_id] = credentials.ensure_key(conn, partner_id)
         conn.commit()
     with hub.partner_session(partner_id) as session:

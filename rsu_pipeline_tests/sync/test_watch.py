@@ -126,7 +126,7 @@ SPEC = {"partners": 3, "races_per_partner": 2, "events_per_race": 1, "registrati
 
 
 def watching(hub: Hub) -> Watch:
-    return Watch(hub.url, hub.sealer, hub.settings, run_id="watch", log=lambda line: None)
+    return Watch(hub.url, hub.secret_box, hub.settings, run_id="watch", log=lambda line: None)
 
 
 def test_a_slice_goes_on_with_the_calls_that_the_one_before_it_measured(make_hub: MakeHub) -> None:

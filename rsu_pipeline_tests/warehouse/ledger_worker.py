@@ -58,9 +58,9 @@ def call(order: dict[str, Any], ledger: call_ledger.Ledger) -> dict[str, Any]:
     if not order.get("reserve", True):
         fleet.has_race_in_window = lambda *_, **__: False
     settings = configuration.load(order["environment"])
-    sealer = SecretBox(settings.secret_keys, source="RSU_SECRET_KEY")
+    secret_box = SecretBox(settings.secret_keys, source="RSU_SECRET_KEY")
     with database.session(order["url"], purpose="ledger worker") as conn:
-        credential = credentials.open_credential(conn, sealer, order["partner"])
+        credential = credentials.open_credential(conn, secret_box, order["partner"])
     client = session.build_client(settings, credential, ledger)
     races = sum(len(client.races_page(1).races) for _ in range(order["calls"]))
     client.close()
@@ -71,9 +71,9 @@ def spend(order: dict[str, Any], _ledger: call_ledger.Ledger) -> dict[str, Any]:
     """Makes real calls with a partner's credential until its API key has none left. With `by_credential` the ledger makes the
     mistake of counting each credential alone."""
     settings = configuration.load(order["environment"])
-    sealer = SecretBox(settings.secret_keys, source="RSU_SECRET_KEY")
+    secret_box = SecretBox(settings.secret_keys, source="RSU_SECRET_KEY")
     with database.session(order["url"], purpose="ledger worker") as conn:
-        credential = credentials.open_credential(conn, sealer, order["partner"])
+        credential = credentials.open_credential(conn, secret_box, order["partner"])
         if order["by_credential"]:
             credential = replace(credential, api_key_id=credential.credential_id)
         with closing(session.Clients(settings, conn, order["lane"])) as clients:

@@ -20,8 +20,9 @@ from rsu_pipeline import settings as configuration
 from rsu_pipeline.sync import listing
 from rsu_pipeline.sync import partner_sync as sync
 from rsu_pipeline.sync.session import open_partner_session
-from rsu_pipeline.warehouse import call_ledger, database, leases, race_locks, secret_box
+from rsu_pipeline.warehouse import call_ledger, database, leases, race_locks
 from rsu_pipeline.warehouse.database import DatabaseError
+from rsu_pipeline.warehouse.secret_box import SecretBox
 
 BEAT_SECONDS = 0.2
 SILENT_SECONDS = 2.0
@@ -48,10 +49,16 @@ def sync_partner(partner: str, point: str, times: str) -> None:
     from rsu_pipeline_tests.proof.victim import arm
 
     settings = configuration.load()
-    sealer = secret_box.SecretBox(settings.secret_keys, source="RSU_SECRET_KEY")
+    secret_box = SecretBox(settings.secret_keys, source="RSU_SECRET_KEY")
     arm(point, int(times), signal.SIGSTOP)
     with open_partner_session(
-        str(settings.database_url), sealer, settings, partner, lane="routine", run_id="sleeper", log=lambda line: None
+        str(settings.database_url),
+        secret_box,
+        settings,
+        partner,
+        lane="routine",
+        run_id="sleeper",
+        log=lambda line: None,
     ) as session:
         listing.refresh_events(session)
         sync.sync_participants(session, sync.make_plan(session, force_full=True))

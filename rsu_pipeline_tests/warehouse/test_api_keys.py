@@ -9,13 +9,13 @@ from psycopg2.extensions import connection as Connection
 
 from rsu_pipeline.warehouse import api_keys, call_ledger, credentials, database, duplicate_partners
 from rsu_pipeline.warehouse.credentials import PartnerError
-from rsu_pipeline.warehouse.secret_box import SecretBox, new_key
+from rsu_pipeline.warehouse.secret_box import SecretBox, generate_secret_key
 
-OLD, NEW, LATER = new_key(), new_key(), new_key()
+OLD, NEW, LATER = generate_secret_key(), generate_secret_key(), generate_secret_key()
 KEY = "clearKEY4711"
 
 
-def sealer(*keys: str) -> SecretBox:
+def secret_box(*keys: str) -> SecretBox:
     return SecretBox(keys, source="tests")
 
 
@@ -34,7 +34,7 @@ def sql(conn: Connection, statement: str, *parameters: object) -> list[tuple[obj
 
 
 def add(conn: Connection, name: str, key: str = KEY, *, keys: tuple[str, ...] = (OLD,), **more: object) -> int:
-    number = credentials.add(conn, sealer(*keys), name=name, principal=key, secret="s3cret", **more)  # type: ignore[arg-type]
+    number = credentials.add(conn, secret_box(*keys), name=name, principal=key, secret="s3cret", **more)  # type: ignore[arg-type]
     conn.commit()
     return number
 
@@ -59,7 +59,7 @@ def numbers(conn: Connection) -> list[object]:
 
 
 def seal(conn: Connection, *keys: str) -> None:
-    credentials.encrypt_all(conn, sealer(*keys))
+    credentials.encrypt_all(conn, secret_box(*keys))
     conn.commit()
 
 
@@ -74,7 +74,7 @@ def test_one_api_key_is_one_number_whatever_the_partner_and_the_scheme(conn: Con
     seal(conn, OLD)
     one, two, three = numbers(conn)
     assert one == two != three and one is not None and three is not None
-    opened = [credentials.open_credential(conn, sealer(OLD), partner) for partner in (1, 2, 3)]
+    opened = [credentials.open_credential(conn, secret_box(OLD), partner) for partner in (1, 2, 3)]
     assert [item.api_key_id for item in opened] == [one, two, three]
 
 
@@ -82,7 +82,7 @@ def test_a_fingerprint_tells_nothing_without_the_secret_key(conn: Connection) ->
     add(conn, "One")
     ((fingerprint,),) = sql(conn, "SELECT fingerprint FROM runsignup_api_keys")
     assert fingerprint not in (hashlib.sha256(KEY.encode()).hexdigest(), KEY)
-    assert fingerprint == sealer(OLD).fingerprints(KEY)[0] != sealer(NEW).fingerprints(KEY)[0]
+    assert fingerprint == secret_box(OLD).fingerprints(KEY)[0] != secret_box(NEW).fingerprints(KEY)[0]
     assert len(str(fingerprint)) == 64
 
 
@@ -96,7 +96,7 @@ def test_an_api_key_that_another_partner_has_is_refused_with_that_partners_name(
     with pytest.raises(PartnerError, match="1-acme-timing has this API key"):
         add(conn, "Birch Timing", keys=(NEW, OLD))
     conn.rollback()
-    assert credentials.open_credential(conn, sealer(OLD), other).principal == "another"
+    assert credentials.open_credential(conn, secret_box(OLD), other).principal == "another"
 
 
 def test_an_api_key_that_was_entered_by_sql_is_refused_too(conn: Connection) -> None:
@@ -106,7 +106,7 @@ def test_an_api_key_that_was_entered_by_sql_is_refused_too(conn: Connection) -> 
 
 
 def test_of_two_that_enter_an_api_key_at_once_one_is_refused(database_url: str, conn: Connection) -> None:
-    credentials.add(conn, sealer(OLD), name="Acme Timing", principal=KEY, secret="s3cret")
+    credentials.add(conn, secret_box(OLD), name="Acme Timing", principal=KEY, secret="s3cret")
     refused: list[str] = []
 
     def enter() -> None:
@@ -169,7 +169,7 @@ def test_an_encrypted_value_copied_by_sql_is_known_as_the_same_api_key(conn: Con
         "UPDATE partner_provider_credentials SET principal = (SELECT principal FROM partner_provider_credentials"
         " WHERE timing_partner_id = 1) WHERE timing_partner_id = 2",
     )
-    assert credentials.open_credential(conn, sealer(OLD), 2).api_key_id == numbers(conn)[0]
+    assert credentials.open_credential(conn, secret_box(OLD), 2).api_key_id == numbers(conn)[0]
 
 
 @pytest.mark.parametrize(
@@ -199,11 +199,11 @@ def test_a_name_in_two_unicode_forms_is_one_name(conn: Connection) -> None:
 
 
 def used(conn: Connection, partner: int, *keys: str) -> int:
-    return call_ledger.calls_this_hour(conn, credentials.open_credential(conn, sealer(*keys), partner).api_key_id)
+    return call_ledger.calls_this_hour(conn, credentials.open_credential(conn, secret_box(*keys), partner).api_key_id)
 
 
 def call(conn: Connection, partner: int, *keys: str) -> None:
-    found = credentials.open_credential(conn, sealer(*keys), partner)
+    found = credentials.open_credential(conn, secret_box(*keys), partner)
     ledger = call_ledger.Ledger(conn, found.credential_id, found.api_key_id, "routine", call_ledger.Limits(100, 10))
     ledger.settle(ledger.take("races", None), status=200, error=None, size=0, rows=0)
 
@@ -255,7 +255,7 @@ def test_an_api_key_keeps_its_number_and_calls_through_a_rotation(conn: Connecti
     # Entered by a process with both secret keys, and again by SQL and one that has only the old.
     add(conn, "Four", "fourth", keys=(NEW, OLD))
     by_sql(conn, "Five", "fourth")
-    seal_with_old = sealer(OLD)
+    seal_with_old = secret_box(OLD)
     credentials.encrypt_all(conn, seal_with_old)
     conn.commit()
     assert numbers(conn)[2] == numbers(conn)[3]
@@ -263,12 +263,12 @@ def test_an_api_key_keeps_its_number_and_calls_through_a_rotation(conn: Connecti
     with conn.cursor() as cur:
         cur.execute("SELECT principal FROM partner_provider_credentials WHERE timing_partner_id = 1")
         (text,) = cur.fetchone() or ("",)
-        api_keys.refresh_fingerprint(conn, sealer(NEW, OLD), int(str(before[0])), sealer(OLD).open(text))
+        api_keys.refresh_fingerprint(conn, secret_box(NEW, OLD), int(str(before[0])), secret_box(OLD).decrypt(text))
     conn.commit()
     with pytest.raises(PartnerError, match="1-one has this API key"):
         add(conn, "Three", keys=(NEW, OLD))
     conn.rollback()
-    credentials.reencrypt(conn, sealer(NEW, OLD))
+    credentials.reencrypt(conn, secret_box(NEW, OLD))
     assert numbers(conn)[:2] == before
     assert numbers(conn)[2] == numbers(conn)[3]
     with pytest.raises(PartnerError, match="1-one has this API key"):
@@ -279,8 +279,8 @@ def test_an_api_key_keeps_its_number_and_calls_through_a_rotation(conn: Connecti
         add(conn, "Three", keys=(NEW,))
     conn.rollback()
     assert used(conn, 1, NEW) == 1
-    assert credentials.reencrypt(conn, sealer(NEW)).unchanged == 4
-    assert credentials.reencrypt(conn, sealer(LATER, NEW)).sealed == 4
+    assert credentials.reencrypt(conn, secret_box(NEW)).unchanged == 4
+    assert credentials.reencrypt(conn, secret_box(LATER, NEW)).sealed == 4
     assert used(conn, 1, LATER) == 1
 
 
@@ -291,7 +291,7 @@ def test_an_api_key_stored_twice_while_secret_keys_differed_becomes_one(conn: Co
     call(conn, 2, NEW)
     call(conn, 2, NEW)
     assert len(set(numbers(conn))) == 2
-    credentials.reencrypt(conn, sealer(NEW, OLD))
+    credentials.reencrypt(conn, secret_box(NEW, OLD))
     assert len(set(numbers(conn))) == 1
     assert used(conn, 1, NEW) == used(conn, 2, NEW) == 3
     assert sql(conn, "SELECT count(*) FROM runsignup_api_keys") == [(1,)]
@@ -300,7 +300,7 @@ def test_an_api_key_stored_twice_while_secret_keys_differed_becomes_one(conn: Co
 def test_calls_still_count_when_the_secret_key_was_lost_and_the_api_key_entered_again(conn: Connection) -> None:
     add(conn, "One")
     call(conn, 1, OLD)
-    assert credentials.reencrypt(conn, sealer(NEW)).closed == [1]
+    assert credentials.reencrypt(conn, secret_box(NEW)).closed == [1]
     add(conn, "One", keys=(NEW,))
     assert used(conn, 1, NEW) == 1
 
@@ -309,7 +309,7 @@ def test_a_credential_that_no_secret_key_decrypts_does_not_stop_the_others(conn:
     add(conn, "One")
     sql(conn, "UPDATE partner_provider_credentials SET api_key_id = NULL")
     add(conn, "Two", "another", keys=(NEW,))
-    assert credentials.open_credential(conn, sealer(NEW), 2).principal == "another"
+    assert credentials.open_credential(conn, secret_box(NEW), 2).principal == "another"
     assert numbers(conn)[0] is None
 
 

@@ -25,7 +25,7 @@ INSERT INTO partner_provider_credentials (timing_partner_id, provider_id, princi
 SELECT t.timing_partner_id, p.provider_id, '{CLEAR_KEY}', '{CLEAR_SECRET}'
 FROM timing_partners t, providers p WHERE t.company_name = 'Juniper Timing' AND p.name = 'RunSignup'
 """
-SEALER = SecretBox([Fernet.generate_key().decode()], source="RSU_SECRET_KEY")
+SECRET_BOX = SecretBox([Fernet.generate_key().decode()], source="RSU_SECRET_KEY")
 OTHER_SEALER = SecretBox([Fernet.generate_key().decode()], source="RSU_SECRET_KEY")
 
 
@@ -44,7 +44,7 @@ def sql(conn: Connection, statement: str, *parameters: object) -> list[tuple[obj
 
 
 def added(conn: Connection, name: str = "Juniper Timing", secret: str = CLEAR_SECRET, key: str = CLEAR_KEY) -> int:
-    partner_id = credentials.add(conn, SEALER, name=name, principal=key, secret=secret)
+    partner_id = credentials.add(conn, SECRET_BOX, name=name, principal=key, secret=secret)
     conn.commit()
     return partner_id
 
@@ -133,7 +133,7 @@ def test_a_new_secret_of_a_known_name_replaces_the_old_one(conn: Connection) -> 
     assert (again.rejected_at, again.rejected_reason, again.verified_at, again.disabled_at) == (None, None, None, None)
     assert again.credential_id == partner.credential_id
     assert again.entered_at is not None and partner.entered_at is not None and again.entered_at > partner.entered_at
-    assert credentials.open_credential(conn, SEALER, first).secret == "new"
+    assert credentials.open_credential(conn, SECRET_BOX, first).secret == "new"
 
 
 def test_the_provider_is_found_by_name_whatever_its_case_and_number(conn: Connection) -> None:
@@ -142,7 +142,7 @@ def test_the_provider_is_found_by_name_whatever_its_case_and_number(conn: Connec
     partner_id = added(conn)
     assert sql(conn, "SELECT provider_id FROM partner_provider_credentials") == [(2,)]
     assert credentials.partner(conn, str(partner_id)).is_active
-    assert credentials.open_credential(conn, SEALER, partner_id).principal == CLEAR_KEY
+    assert credentials.open_credential(conn, SECRET_BOX, partner_id).principal == CLEAR_KEY
 
 
 def test_another_providers_credential_does_not_make_a_partner_active(conn: Connection) -> None:
@@ -154,7 +154,7 @@ def test_another_providers_credential_does_not_make_a_partner_active(conn: Conne
     )
     assert not credentials.partner(conn, "1").is_active
     with pytest.raises(PartnerError, match="has no RunSignup credential"):
-        credentials.open_credential(conn, SEALER, 1)
+        credentials.open_credential(conn, SECRET_BOX, 1)
 
 
 def test_without_a_provider_nothing_is_entered(conn: Connection) -> None:
@@ -171,13 +171,13 @@ def test_a_partner_without_key_or_secret_is_inactive(
 ) -> None:
     added(conn)
     sql(conn, "UPDATE partner_provider_credentials SET principal = %s, secret = %s", principal, secret)
-    credentials.encrypt_all(conn, SEALER)
-    assert credentials.encrypt_all(conn, SEALER) == 0
+    credentials.encrypt_all(conn, SECRET_BOX)
+    assert credentials.encrypt_all(conn, SECRET_BOX) == 0
     partner = credentials.partner(conn, "1")
     assert (partner.is_active, partner.credential_id) == (False, None)
     assert credentials.awaiting_first_sync(conn) == []
     with pytest.raises(PartnerError, match="has no RunSignup credential: add one with `rsu partners add`"):
-        credentials.open_credential(conn, SEALER, 1)
+        credentials.open_credential(conn, SECRET_BOX, 1)
 
 
 def test_switching_off_and_on_keeps_the_first_moment(conn: Connection) -> None:
@@ -195,14 +195,14 @@ def test_a_scheme_nobody_knows_is_refused(conn: Connection) -> None:
     added(conn)
     sql(conn, "UPDATE partner_provider_credentials SET credential_type = 'oauth'")
     with pytest.raises(PartnerError, match="has credential_type 'oauth': use api_key, rsu_api_key or sp_api_key"):
-        credentials.open_credential(conn, SEALER, 1)
+        credentials.open_credential(conn, SECRET_BOX, 1)
 
 
 @pytest.mark.parametrize(("entered", "scheme"), [(None, "api_key"), ("", "api_key"), ("RSU_API_KEY", "rsu_api_key")])
 def test_a_scheme_left_out_is_the_timers(conn: Connection, entered: str | None, scheme: str) -> None:
     added(conn)
     sql(conn, "UPDATE partner_provider_credentials SET credential_type = %s", entered)
-    assert credentials.open_credential(conn, SEALER, 1).scheme == scheme
+    assert credentials.open_credential(conn, SECRET_BOX, 1).scheme == scheme
 
 
 # Sealing
@@ -214,7 +214,7 @@ def test_what_was_inserted_in_clear_is_sealed_at_the_next_look_and_nowhere_left(
     sql(conn, BY_SQL)
     assert clear_places(conn) == ["partner_provider_credentials"]
     assert CLEAR_SECRET in dump(database_url)
-    opened = credentials.open_credential(conn, SEALER, 1)
+    opened = credentials.open_credential(conn, SECRET_BOX, 1)
     assert (opened.principal, opened.secret) == (CLEAR_KEY, CLEAR_SECRET)
     assert all(text.startswith(PREFIX) for text in stored(conn))
     assert clear_places(conn) == []
@@ -253,17 +253,17 @@ def dump(url: str) -> str:
 def test_spaces_around_a_key_entered_by_sql_are_not_part_of_it(conn: Connection) -> None:
     sql(conn, BY_SQL)
     sql(conn, "UPDATE partner_provider_credentials SET principal = E' k\\n', secret = E'\\ts '")
-    opened = credentials.open_credential(conn, SEALER, 1)
+    opened = credentials.open_credential(conn, SECRET_BOX, 1)
     assert (opened.principal, opened.secret) == ("k", "s")
 
 
 def test_sealing_is_done_once(conn: Connection) -> None:
     added(conn, "Larch Timing", key="another")
     sql(conn, BY_SQL)
-    assert credentials.encrypt_all(conn, SEALER) == 1
+    assert credentials.encrypt_all(conn, SECRET_BOX) == 1
     conn.commit()
     before = sql(conn, "SELECT * FROM partner_provider_credentials ORDER BY 1")
-    assert credentials.encrypt_all(conn, SEALER) == 0
+    assert credentials.encrypt_all(conn, SECRET_BOX) == 0
     conn.commit()
     assert sql(conn, "SELECT * FROM partner_provider_credentials ORDER BY 1") == before
 
@@ -272,10 +272,10 @@ def test_half_a_credential_in_clear_is_sealed_and_the_other_half_kept(conn: Conn
     added(conn)
     principal, _ = stored(conn)
     sql(conn, "UPDATE partner_provider_credentials SET secret = 'renewed'")
-    assert credentials.encrypt_all(conn, SEALER) == 1
+    assert credentials.encrypt_all(conn, SECRET_BOX) == 1
     conn.commit()
     assert stored(conn)[0] == principal
-    assert credentials.open_credential(conn, SEALER, 1).secret == "renewed"
+    assert credentials.open_credential(conn, SECRET_BOX, 1).secret == "renewed"
 
 
 @pytest.mark.parametrize("column", ["principal", "secret"])
@@ -291,7 +291,7 @@ def test_a_new_key_by_sql_forgets_what_was_known_of_the_old_one(conn: Connection
     assert (after.verified_at, after.rejected_at, after.rejected_reason) == (None, None, None)
     assert after.entered_at is not None and after.entered_at > before.entered_at
     credentials.mark_verified(conn, number)
-    credentials.open_credential(conn, SEALER, 1)
+    credentials.open_credential(conn, SECRET_BOX, 1)
     sealed = credentials.partner(conn, "1")
     assert sealed.verified_at is not None, "sealing is not a new key"
     assert sealed.entered_at == after.entered_at
@@ -307,7 +307,7 @@ def test_a_secret_sealed_with_a_lost_key_is_one_sentence_without_it(conn: Connec
 
 def test_an_opened_credential_does_not_print_its_secret(conn: Connection) -> None:
     added(conn)
-    opened = credentials.open_credential(conn, SEALER, 1)
+    opened = credentials.open_credential(conn, SECRET_BOX, 1)
     assert opened.secret == CLEAR_SECRET
     assert CLEAR_SECRET not in f"{opened!r} {opened}"
     assert CLEAR_KEY not in f"{opened!r} {opened}"

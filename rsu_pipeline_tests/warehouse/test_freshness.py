@@ -6,16 +6,9 @@ import itertools
 import pytest
 
 from rsu_pipeline.alerts import alert_store
-from rsu_pipeline.warehouse import (
-    backfill_progress,
-    backfill_state,
-    credentials,
-    fleet_facts,
-    freshness,
-    secret_box,
-    sync_log,
-)
+from rsu_pipeline.warehouse import backfill_progress, backfill_state, credentials, fleet_facts, freshness, sync_log
 from rsu_pipeline.warehouse.freshness import EventRead, PartnerHealth
+from rsu_pipeline.warehouse.secret_box import SecretBox, generate_secret_key
 from rsu_pipeline_tests.warehouse import thousand
 from rsu_pipeline_tests.warehouse.fleet_rows import HOUR, MINUTE, NOW, Fleet
 
@@ -145,7 +138,7 @@ def test_calls_of_the_last_hour_and_rows_are_counted_for_each_partner(put: Fleet
 
 def test_calls_are_those_with_the_partners_api_key_whoever_else_has_it(put: Fleet) -> None:
     standing(put)  # both partners with the API key `key`
-    credentials.encrypt_all(put.conn, secret_box.SecretBox([secret_box.new_key()], source="tests"))
+    credentials.encrypt_all(put.conn, SecretBox([generate_secret_key()], source="tests"))
     put.sql(
         "INSERT INTO api_calls (credential_id, api_key_id, lane, endpoint)"
         " SELECT partner_provider_credential_id, api_key_id, 'routine', 'races'"

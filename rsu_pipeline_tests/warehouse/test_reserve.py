@@ -59,7 +59,7 @@ class Morning:
         """How long a bib that is given out now takes, None when it is not here within `patience` seconds."""
         key = min(self.hub.truth(1))
         hub = self.hub
-        watch = Watch(hub.url, hub.sealer, hub.settings, run_id="watch", log=lambda line: None)
+        watch = Watch(hub.url, hub.secret_box, hub.settings, run_id="watch", log=lambda line: None)
         self._thread = threading.Thread(target=watch.run, args=(patience,), daemon=True)
         hub.sandbox.admin.bib(key, 77)
         began = time.monotonic()
@@ -124,7 +124,7 @@ def test_races_that_do_not_answer_leave_the_others_their_polls(
         hub.sandbox.admin.fault("timeout", 0, partner=partner)
     routine = {"partner": 2, "credential": 2, "lane": "routine", "race_day_seconds": 3}
     begin(start(hub.url, "call", calls=1, environment=hub.environment, **routine))
-    watch = Watch(hub.url, hub.sealer, hub.settings, run_id="watch", log=lambda line: None)
+    watch = Watch(hub.url, hub.secret_box, hub.settings, run_id="watch", log=lambda line: None)
     done = watch.run(18)
     assert done[hub.partners[1]].looks >= 4 and not done[hub.partners[1]].trouble
     assert all(done[hub.partners[partner]].trouble for partner in (2, 3))

@@ -95,7 +95,7 @@ class Installation:
                 return
         Watch(
             self._hub.url,
-            self._hub.sealer,
+            self._hub.secret_box,
             self._settings,
             run_id=self._run_id,
             log=lambda line: None,
@@ -171,7 +171,7 @@ class Installation:
         with partner_session_on(
             conn,
             clients,
-            self._hub.sealer,
+            self._hub.secret_box,
             self._settings,
             key,
             run_id=self._run_id,

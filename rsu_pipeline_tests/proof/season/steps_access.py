@@ -101,7 +101,7 @@ class AccessSteps(World):
             with self.conn.cursor() as cur:
                 cur.execute("SELECT company_name FROM timing_partners WHERE timing_partner_id = %s", (partner,))
                 (name,) = cur.fetchone() or ("",)
-            credentials.add(self.conn, self.hub.sealer, name=name, principal=principal, secret=secret)
+            credentials.add(self.conn, self.hub.secret_box, name=name, principal=principal, secret=secret)
         self.conn.commit()
         self.new_secrets.clear()
 
