@@ -186,11 +186,11 @@ class Client:
             except RowUnreadable as error:
                 unreadable.append(UnreadableRow(raw, str(error)))
         is_short = len(raw_races) < RACES_PAGE_SIZE
-        has_new = self._see_to_an_end(page, {race.race_id for race in races}, len(answer.body), is_short)
+        has_new = self._check_listing_terminates(page, {race.race_id for race in races}, len(answer.body), is_short)
         is_last = not raw_races or (is_short and page > 1 and not has_new)
         return RacePage(races, unreadable, is_last, answer.server_time, is_short)
 
-    def _see_to_an_end(self, page: int, race_ids: set[int], size: int, is_short: bool) -> bool:
+    def _check_listing_terminates(self, page: int, race_ids: set[int], size: int, is_short: bool) -> bool:
         """Return whether a page has a race that the pages before it lack.
 
         Raises:
@@ -310,7 +310,7 @@ class Client:
         """Return the parsed response, after as many attempts as its failures justify."""
         retrying = tenacity.Retrying(
             retry=tenacity.retry_if_exception(lambda error: isinstance(error, ApiError) and _transient(error)),
-            stop=self._enough,
+            stop=self._should_stop_retrying,
             wait=self._pause,
             sleep=self._sleep,
             reraise=True,
@@ -344,14 +344,14 @@ class Client:
         except ApiError as failure:
             # A call that was cut off because the process ends did not fail.
             cancellation.check()
-            error = self._placed(failure, where)
+            error = self._with_context(failure, where)
             ended = error.cause.value
         finally:
             self._ledger.settle(grant, status=status, error=ended, size=size, rows=rows)
         # Raised outside of the block, so that no earlier exception, whose text may contain the address, becomes its context.
         raise error
 
-    def _placed(self, error: ApiError, where: str) -> ApiError:
+    def _with_context(self, error: ApiError, where: str) -> ApiError:
         detail = error.detail
         for secret in self._secrets:
             detail = detail.replace(secret, "•••")
@@ -364,7 +364,7 @@ class Client:
             retry_after=error.retry_after,
         )
 
-    def _enough(self, state: tenacity.RetryCallState) -> bool:
+    def _should_stop_retrying(self, state: tenacity.RetryCallState) -> bool:
         error = state.outcome.exception() if state.outcome else None
         cause = error.cause if isinstance(error, ApiError) else None
         if cause is Cause.TIMEOUT and not self._retries_timeouts():

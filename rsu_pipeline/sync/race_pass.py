@@ -120,7 +120,7 @@ def _read_active(
                     upto=upto,
                     seen=[row.registration_id for row in page.rows] + taken.held_back,
                     # A row that cannot even be named may be any of those held: such a page shows nothing to be gone.
-                    is_certain=not taken.nameless,
+                    is_certain=not taken.has_unidentified_row,
                 )
             else:
                 participants.note_seen(session.conn, source, taken.seen)
@@ -311,13 +311,13 @@ _Merged = tuple[Counts, list[RejectedRow]]
 @dataclass
 class _IngestedPage:
     """A page brought in. `seen` are the (registration, event) ids stored, `held_back` registration ids that were not,
-    `nameless` tells that a row without readable id was among them, `events_of_held_back` has an event id for each row not
-    stored: its own, or every event of the pass when it cannot be told."""
+    `has_unidentified_row` tells that a row without readable id was among them, `events_of_held_back` has an event id for each
+    row not stored: its own, or every event of the pass when it cannot be told."""
 
     counts: Counts
     seen: list[tuple[int, int]]
     held_back: list[int]
-    nameless: bool
+    has_unidentified_row: bool
     events_of_held_back: list[int]
     newly_quarantined: int
 
@@ -332,16 +332,16 @@ def _ingest_page(
 ) -> _IngestedPage:
     """Stages and merges a page, but for the registrations held as they were sent; what cannot be taken over goes to
     quarantine with its reason."""
-    unfit = [QuarantinedRow(row.raw, row.reason, row.registration_id, is_stored=False) for row in page.unreadable]
-    nameless = any(row.registration_id is None for row in unfit)
-    events_of_held_back = list(event_ids) if unfit else []
+    quarantined = [QuarantinedRow(row.raw, row.reason, row.registration_id, is_stored=False) for row in page.unreadable]
+    has_unidentified_row = any(row.registration_id is None for row in quarantined)
+    events_of_held_back = list(event_ids) if quarantined else []
     lines: list[StagedLine] = []
     rows = []
     faults: list[list[str]] = []
     wanted = set(event_ids)
     for row in page.rows:
         if row.event_id not in wanted:
-            unfit.append(
+            quarantined.append(
                 QuarantinedRow(row.raw, f"event {row.event_id} was not asked for", row.registration_id, is_stored=False)
             )
             events_of_held_back += event_ids
@@ -351,7 +351,9 @@ def _ingest_page(
         try:
             line, wrong = stage_registration(row, source.race_id)
         except UnicodeDecodeError as error:
-            unfit.append(QuarantinedRow(row.raw, f"not UTF-8 ({error.reason})", row.registration_id, is_stored=False))
+            quarantined.append(
+                QuarantinedRow(row.raw, f"not UTF-8 ({error.reason})", row.registration_id, is_stored=False)
+            )
             events_of_held_back.append(row.event_id or 0)
             continue
         lines.append(line + b"\t%d" % participants.digest_of(digest(row.raw), has_field_errors=bool(wrong)))
@@ -362,19 +364,21 @@ def _ingest_page(
     seen = []
     for index, (row, wrong) in enumerate(zip(rows, faults, strict=True)):
         if index in reasons:
-            unfit.append(QuarantinedRow(row.raw, reasons[index], row.registration_id, is_stored=False))
+            quarantined.append(QuarantinedRow(row.raw, reasons[index], row.registration_id, is_stored=False))
             events_of_held_back.append(row.event_id or 0)
             continue
         seen.append((row.registration_id, row.event_id or 0))
         if wrong:
-            unfit.append(QuarantinedRow(row.raw, "; ".join(wrong), row.registration_id, is_stored=True))
-    newly_quarantined = cursors.quarantine(session.conn, source.partner_id, source.race_id, unfit)
-    held_back = [item.registration_id for item in unfit if not item.is_stored and item.registration_id is not None]
+            quarantined.append(QuarantinedRow(row.raw, "; ".join(wrong), row.registration_id, is_stored=True))
+    newly_quarantined = cursors.quarantine(session.conn, source.partner_id, source.race_id, quarantined)
+    held_back = [
+        item.registration_id for item in quarantined if not item.is_stored and item.registration_id is not None
+    ]
     counts.add(Counts(read=len(held), unchanged=len(held)))
-    counts.quarantined = sum(not item.is_stored for item in unfit)
-    counts.with_faults = sum(item.is_stored for item in unfit) + sum(held.values())
+    counts.quarantined = sum(not item.is_stored for item in quarantined)
+    counts.with_faults = sum(item.is_stored for item in quarantined) + sum(held.values())
     counts.read += counts.quarantined
-    return _IngestedPage(counts, seen, held_back, nameless, events_of_held_back, newly_quarantined)
+    return _IngestedPage(counts, seen, held_back, has_unidentified_row, events_of_held_back, newly_quarantined)
 
 
 def _source(session: PartnerSession, position: Position, page: Page) -> Source:

@@ -48,7 +48,8 @@ class PastEvent:
 class PastRace:
     """A race with something left to do.
 
-    Its editions are to be requested if `needs_detail`, these past events are to be read, and those that `needs_catch_up` names are to be caught up
+    Its editions are to be requested if `needs_detail`, these past events are to be read, and those of
+    `needs_catch_up` are to be caught up
     after an interrupted read. `newest` is the start of its newest known event.
     """
 

@@ -128,7 +128,7 @@ def generate_secret_key() -> str:
 
 
 def load_secret_box(keys: Sequence[str], key_file: Path) -> SecretBox:
-    """Return the sealer of this installation: from `keys` if given, else from `key_file`, which is created if absent.
+    """Return the secret box of this installation: from `keys` if given, else from `key_file`, which is created if absent.
 
     Raises:
         SecretKeyError: the file is readable by others or cannot be used.

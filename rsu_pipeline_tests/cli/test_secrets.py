@@ -24,11 +24,11 @@ with database.session(here.migrated_database_url, purpose="opener") as conn:
     print("ready", flush=True)
     while not asked.is_set():
         for number in range(1, 8):
-            found = credentials.open_credential(conn, here.sealer, number)
+            found = credentials.open_credential(conn, here.secret_box, number)
             assert (found.principal, found.secret) == (f"key-{number}", f"secret-{number}"), number
             opened += 1
         # As a partner entered by hand is, with whatever key the process holds.
-        credentials.add(conn, here.sealer, name="Newcomer", principal="key-8", secret="secret-8")
+        credentials.add(conn, here.secret_box, name="Newcomer", principal="key-8", secret="secret-8")
         conn.commit()
 print(opened, flush=True)
 """

@@ -27,10 +27,10 @@ OLD, NEW = Fernet.generate_key().decode(), Fernet.generate_key().decode()
 STARTER = """
 import sys
 from pathlib import Path
-from rsu_pipeline.warehouse import sealing
+from rsu_pipeline.warehouse.secret_box import load_secret_box
 print("ready", flush=True)
 sys.stdin.readline()
-print(sealing.load_sealer((), Path(sys.argv[1])).seal("a secret"))
+print(load_secret_box((), Path(sys.argv[1])).encrypt("a secret"))
 """
 
 
