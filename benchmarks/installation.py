@@ -19,8 +19,7 @@ from psycopg2.extensions import connection as Connection
 
 from benchmarks.measure import cpu_of
 from benchmarks.race_morning.cpu import children
-from rsu_pipeline import settings as configuration
-from rsu_pipeline.settings import Settings
+from rsu_pipeline.settings import Settings, load_settings
 from rsu_pipeline.warehouse import credentials, database
 from rsu_pipeline.warehouse.secret_box import SecretBox, generate_secret_key
 from runsignup_sandbox.process import SandboxProcess
@@ -177,7 +176,7 @@ def installed(
             ) as process,
         ):
             here = Installation(
-                url, configuration.load(environment), secret_box, conn, keys, process, log, kept | environment
+                url, load_settings(environment), secret_box, conn, keys, process, log, kept | environment
             )
             try:
                 here.until("the web UI answers", lambda: _answers(f"http://127.0.0.1:{port}/server_info"), seconds=120)

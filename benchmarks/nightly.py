@@ -33,8 +33,7 @@ from rsu_pipeline.orchestration.batch import partners_at_once, sync_batch
 from rsu_pipeline.orchestration.lanes import LANE_TAG
 from rsu_pipeline.orchestration.schedules import ACTIVE, DISTANCE_TAG, FAR, nightly
 from rsu_pipeline.settings import project_root
-from rsu_pipeline.sync import listing
-from rsu_pipeline.sync import partner_sync as sync
+from rsu_pipeline.sync import listing, partner_sync
 from rsu_pipeline.sync.session import open_partner_session
 from rsu_pipeline.warehouse import database, fleet
 from runsignup_sandbox.scales import Spec
@@ -146,7 +145,7 @@ def _bring_near(here: Installation, hub: Hub) -> list[int]:
             here.url, here.secret_box, here.settings, key, lane="routine", run_id="benchmark", log=lambda line: None
         ) as session:
             listing.refresh_events(session)
-            sync.make_plan(session)
+            partner_sync.make_plan(session)
         races.append(int(race["race_id"]))
     return races
 

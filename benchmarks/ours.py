@@ -15,14 +15,11 @@ from functools import partial
 from typing import TypeVar
 
 from benchmarks.measure import Job, Meter, Partner, Read, Report, answer, job
-from rsu_pipeline import settings as configuration
-from rsu_pipeline.settings import Settings
-from rsu_pipeline.sync import history, listing
-from rsu_pipeline.sync import partner_sync as sync
+from rsu_pipeline.settings import Settings, load_settings
+from rsu_pipeline.sync import history, listing, partner_sync
 from rsu_pipeline.sync.read_plan import Plan
 from rsu_pipeline.sync.session import PartnerSession, open_partner_session
-from rsu_pipeline.warehouse import backfill_state as backfill_requests
-from rsu_pipeline.warehouse import credentials, database
+from rsu_pipeline.warehouse import backfill_state, credentials, database
 from rsu_pipeline.warehouse.secret_box import SecretBox
 
 T = TypeVar("T")
@@ -64,7 +61,7 @@ def settings_for(work: Job, **more: str) -> Settings:
         # Incremental reads are measured as such; benchmarks.small_races compares the two.
         "RSU_FULL_READ_UP_TO_ROWS": "0",
     }
-    return configuration.load(environment | more)
+    return load_settings(environment | more)
 
 
 def run(work: Job, report: Report, meter: Meter) -> None:
@@ -119,7 +116,7 @@ def run(work: Job, report: Report, meter: Meter) -> None:
 
 
 def _history(session: PartnerSession) -> Report:
-    backfill_requests.request_backfill(session.conn, session.partner_id)
+    backfill_state.request_backfill(session.conn, session.partner_id)
     session.conn.commit()
     done = history.run_slice(session, 1e9)
     report = _report(session, done.sync)
@@ -137,16 +134,16 @@ def _visit(session: PartnerSession, *, force_full: bool) -> Report:
 def _plan(session: PartnerSession, *, force_full: bool) -> Plan:
     problems = listing.refresh_events(session).problems
     assert not problems, problems
-    return sync.make_plan(session, force_full=force_full)
+    return partner_sync.make_plan(session, force_full=force_full)
 
 
 def _sync(session: PartnerSession, *, plan: Plan) -> Report:
-    report = _report(session, sync.sync_participants(session, plan))
+    report = _report(session, partner_sync.sync_participants(session, plan))
     report.reads = [Read(session.partner_id, read.race_id, list(read.event_ids)) for read in plan.reads]
     return report
 
 
-def _report(session: PartnerSession, outcome: sync.SyncOutcome) -> Report:
+def _report(session: PartnerSession, outcome: partner_sync.SyncOutcome) -> Report:
     counts = outcome.counts
     problems = list(outcome.failures)
     if counts.quarantined or counts.with_faults:

@@ -28,8 +28,7 @@ from benchmarks.race_morning.cpu import cpu_with_children, parent_of
 from benchmarks.race_morning.judge import Made
 from benchmarks.race_morning.report import latency
 from rsu_pipeline.local import embedded
-from rsu_pipeline.sync import listing
-from rsu_pipeline.sync import partner_sync as sync
+from rsu_pipeline.sync import listing, partner_sync
 from rsu_pipeline.sync.session import open_partner_session
 from runsignup_sandbox.process import AdminClient, SandboxProcess
 
@@ -103,7 +102,7 @@ def bring_into_window(here: Installation, sandbox: SandboxProcess) -> list[Entra
             here.url, here.secret_box, here.settings, key, lane="routine", run_id="benchmark", log=lambda line: None
         ) as session:
             listing.refresh_events(session)
-            sync.make_plan(session)
+            partner_sync.make_plan(session)
     admin.switch(latency_ms=LATENCY_MS)
     here.until("the watch has looked at every race", lambda: here.value(_LOOKED_AT) >= RACES)
     random.Random(7).shuffle(entrants)

@@ -26,7 +26,7 @@ from benchmarks.measure import Job, cpu_of
 from benchmarks.ours import settings_for
 from benchmarks.race_morning.cpu import cpu_with_children, parent_of
 from benchmarks.report import as_json, machine
-from rsu_pipeline.sync import partner_sync as sync
+from rsu_pipeline.sync import partner_sync
 from rsu_pipeline.sync.session import PartnerSession, open_partner_session
 from rsu_pipeline.warehouse.secret_box import SecretBox
 from runsignup_sandbox.scales import Spec
@@ -112,7 +112,7 @@ def _visit(hub: Hub, session: PartnerSession, mode: Mode, new_bibs: int) -> Visi
     postmaster = parent_of(session.conn.get_backend_pid())
     admin.reset_stats()
     before = time.process_time(), cpu_with_children(postmaster), cpu_of(hub.sandbox.process.pid)
-    outcome = sync.sync_participants(session, sync.make_plan(session))
+    outcome = partner_sync.sync_participants(session, partner_sync.make_plan(session))
     after = time.process_time(), cpu_with_children(postmaster), cpu_of(hub.sandbox.process.pid)
     assert [read.read.mode for read in outcome.reads] == [mode] and not outcome.failures, outcome
     assert outcome.counts.bib_changes == outcome.counts.updated == new_bibs, outcome.counts

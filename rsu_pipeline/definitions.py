@@ -20,11 +20,11 @@ from rsu_pipeline.orchestration import (
 from rsu_pipeline.orchestration.assets import (
     fleet_health,
     participant_history,
+    race_day_board_asset,
     registration_report,
     start_list_asset,
     synced_assets,
 )
-from rsu_pipeline.orchestration.assets import race_day_board_asset as race_day_assets
 from rsu_pipeline.orchestration.resources import RunSignupResource, WarehouseResource
 
 
@@ -39,7 +39,7 @@ def build_definitions(resources: Mapping[str, Any] | None = None) -> dg.Definiti
             participant_history.participant_history,
             registration_report.registration_report,
             fleet_health.fleet_health,
-            race_day_assets.race_day_board,
+            race_day_board_asset.race_day_board,
         ],
         asset_checks=[
             checks.equals_runsignup,

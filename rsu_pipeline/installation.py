@@ -7,9 +7,8 @@ first needed and stopped when the last process using it ends.
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
 
-from rsu_pipeline import settings as configuration
 from rsu_pipeline.local import embedded
-from rsu_pipeline.settings import Settings
+from rsu_pipeline.settings import Settings, load_settings
 from rsu_pipeline.warehouse import database, schema_version
 from rsu_pipeline.warehouse.secret_box import SecretBox, load_secret_box
 
@@ -73,4 +72,4 @@ def current() -> Installation:
     Raises:
         SettingsError: a setting cannot be used.
     """
-    return Installation(configuration.load())
+    return Installation(load_settings())

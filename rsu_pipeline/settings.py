@@ -213,7 +213,7 @@ def project_root() -> Path:
     return checkout if (checkout / "workspace.yaml").exists() else Path.cwd()
 
 
-def load(environ: Mapping[str, str] | None = None) -> Settings:
+def load_settings(environ: Mapping[str, str] | None = None) -> Settings:
     """Return the settings of this process.
 
     Raises:

@@ -13,15 +13,12 @@ import psycopg2
 import psycopg2.extras
 from cryptography.fernet import Fernet
 
-from rsu_pipeline import settings as configuration
-from rsu_pipeline.settings import Settings
-from rsu_pipeline.sync import history, listing
-from rsu_pipeline.sync import partner_sync as sync
+from rsu_pipeline.settings import Settings, load_settings
+from rsu_pipeline.sync import history, listing, partner_sync
 from rsu_pipeline.sync.history import Slice
 from rsu_pipeline.sync.partner_sync import SyncOutcome
 from rsu_pipeline.sync.session import PartnerSession, open_partner_session
-from rsu_pipeline.warehouse import backfill_progress, call_ledger, credentials, database
-from rsu_pipeline.warehouse import backfill_state as backfill_requests
+from rsu_pipeline.warehouse import backfill_progress, backfill_state, call_ledger, credentials, database
 from rsu_pipeline.warehouse.backfill_progress import Progress
 from rsu_pipeline.warehouse.secret_box import SecretBox
 from runsignup_sandbox.process import SandboxProcess
@@ -65,7 +62,7 @@ class Hub:
 
     @property
     def settings(self) -> Settings:
-        return configuration.load(self.environment)
+        return load_settings(self.environment)
 
     @contextmanager
     def partner_session(
@@ -102,8 +99,8 @@ class Hub:
         """Listing, plan and registrations of one partner, as the assets do them."""
         with self.partner_session(partner, retry_rejected=retry_rejected) as session:
             listing.refresh_events(session)
-            plan = sync.make_plan(session, force_full=full)
-            return sync.sync_participants(session, plan, confirm_removals=confirm_removals)
+            plan = partner_sync.make_plan(session, force_full=full)
+            return partner_sync.sync_participants(session, plan, confirm_removals=confirm_removals)
 
     def history(
         self,
@@ -117,9 +114,7 @@ class Hub:
         """A slice of a partner's history, asked for first unless `ask` is false."""
         with self.partner_session(partner, lane="backfill") as session:
             if ask:
-                backfill_requests.request_backfill(
-                    session.conn, session.partner_id, since_year=since_year, reload=reload
-                )
+                backfill_state.request_backfill(session.conn, session.partner_id, since_year=since_year, reload=reload)
                 session.conn.commit()
             return history.run_slice(session, seconds)
 

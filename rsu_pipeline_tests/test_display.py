@@ -22,6 +22,6 @@ def test_nothing_of_it_steers_a_terminal_or_a_page(text: str) -> None:
 def test_a_setting_that_cannot_be_used_is_repeated_short() -> None:
     for name in ("RSU_TIMEZONE", "RSU_UI_PORT", "RSU_BIB_POLL", "RSU_IN_FLIGHT_SCOPE"):
         with pytest.raises(SettingsError) as caught:
-            settings.load({name: "<\x1b" + "9" * 500})
+            settings.load_settings({name: "<\x1b" + "9" * 500})
         assert "9" * MAX_NAME_CHARS not in str(caught.value)
         assert "\x1b" not in str(caught.value) and "<" not in str(caught.value)

@@ -11,14 +11,14 @@ from hypothesis import strategies as st
 
 from rsu_pipeline import settings
 from rsu_pipeline.errors import SettingsError
-from rsu_pipeline.settings import Settings, load
+from rsu_pipeline.settings import Settings, load_settings
 
 SECRET = "canary-secret-42"
 
 
 def refusal(variables: dict[str, str]) -> str:
     with pytest.raises(SettingsError) as caught:
-        load(variables)
+        load_settings(variables)
     text = str(caught.value)
     assert "\n" not in text
     assert text.endswith(".")
@@ -27,7 +27,7 @@ def refusal(variables: dict[str, str]) -> str:
 
 
 def test_nothing_set_gives_the_defaults() -> None:
-    got = load({})
+    got = load_settings({})
     assert got.home == (settings.project_root() / ".rsu").resolve()
     assert (got.database_url, got.secret_keys, got.ui_port) == (None, (), 3000)
     assert got.timezone == ZoneInfo("America/New_York")
@@ -39,12 +39,12 @@ def test_nothing_set_gives_the_defaults() -> None:
 
 def test_an_empty_variable_counts_as_not_set() -> None:
     names = "HOME DATABASE_URL SECRET_KEY TIMEZONE UI_PORT API_BASE_URL API_REG API_REG_SECRET CALLS_PER_HOUR".split()
-    assert load({f"RSU_{name}": "  " for name in names}) == load({})
+    assert load_settings({f"RSU_{name}": "  " for name in names}) == load_settings({})
 
 
 def test_the_environment_is_read_when_nothing_is_given(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("RSU_UI_PORT", "3100")
-    assert load().ui_port == 3100
+    assert load_settings().ui_port == 3100
 
 
 NUMBERS: list[tuple[str, Callable[[Settings], Any], bool, float, float]] = [
@@ -72,7 +72,7 @@ def test_a_number_is_taken_within_its_bounds_and_refused_outside(
     name: str, of: Callable[[Settings], Any], whole: bool, low: float, high: float
 ) -> None:
     for value in (low, high):
-        got = of(load({name: f" {value} "}))
+        got = of(load_settings({name: f" {value} "}))
         assert got == value
         assert isinstance(got, int) == whole
     bad = ["many", "1,000", "--5", "0x10", "1 2", "nan", "inf", "-inf", "1e400", str(low - 1), str(high * 2 + 1), "٣x"]
@@ -84,7 +84,7 @@ def test_a_number_is_taken_within_its_bounds_and_refused_outside(
 
 @pytest.mark.parametrize("name", ["UTC", "America/Chicago", "Europe/Paris"])
 def test_a_time_zone_is_found_by_its_name(name: str) -> None:
-    assert load({"RSU_TIMEZONE": name}).timezone == ZoneInfo(name)
+    assert load_settings({"RSU_TIMEZONE": name}).timezone == ZoneInfo(name)
 
 
 @pytest.mark.parametrize(
@@ -106,7 +106,7 @@ def test_an_unknown_time_zone_is_refused(name: str) -> None:
     ],
 )
 def test_a_plain_address_of_the_api_is_taken(given_url: str, kept: str) -> None:
-    assert load({"RSU_API_BASE_URL": given_url}).api.base_url == kept
+    assert load_settings({"RSU_API_BASE_URL": given_url}).api.base_url == kept
 
 
 @pytest.mark.parametrize(
@@ -156,7 +156,9 @@ def test_any_other_address_is_refused_without_being_repeated(url: str) -> None:
 
 @pytest.mark.parametrize("scheme", ["postgresql", "postgres"])
 def test_a_database_address_gets_the_long_scheme(scheme: str) -> None:
-    assert load({"RSU_DATABASE_URL": f"{scheme}://u:p@h:5432/hub"}).database_url == "postgresql://u:p@h:5432/hub"
+    assert (
+        load_settings({"RSU_DATABASE_URL": f"{scheme}://u:p@h:5432/hub"}).database_url == "postgresql://u:p@h:5432/hub"
+    )
 
 
 @pytest.mark.parametrize("url", [f"mysql://u:{SECRET}@h/hub", f"host=h password={SECRET}", SECRET, "postgresql:/h/hub"])
@@ -167,7 +169,7 @@ def test_another_database_is_refused_without_its_password(url: str) -> None:
 
 
 def test_the_registration_is_taken_whole_or_not_at_all() -> None:
-    got = load({"RSU_API_REG": "12.token", "RSU_API_REG_SECRET": SECRET}).api
+    got = load_settings({"RSU_API_REG": "12.token", "RSU_API_REG_SECRET": SECRET}).api
     assert (got.registration, got.registration_secret) == ("12.token", SECRET)
     for name, value in (("RSU_API_REG", f"12.{SECRET}"), ("RSU_API_REG_SECRET", SECRET)):
         said = refusal({name: value})
@@ -177,12 +179,12 @@ def test_the_registration_is_taken_whole_or_not_at_all() -> None:
 
 
 def test_several_secret_keys_are_taken_in_order() -> None:
-    assert load({"RSU_SECRET_KEY": " new , old,, "}).secret_keys == ("new", "old")
+    assert load_settings({"RSU_SECRET_KEY": " new , old,, "}).secret_keys == ("new", "old")
 
 
 @pytest.mark.parametrize("scope", ["all", "credential"])
 def test_the_scope_of_the_calls_in_flight_is_a_word(scope: str) -> None:
-    assert load({"RSU_IN_FLIGHT_SCOPE": scope}).budget.in_flight_scope == scope
+    assert load_settings({"RSU_IN_FLIGHT_SCOPE": scope}).budget.in_flight_scope == scope
 
 
 @pytest.mark.parametrize("scope", ["ALL", "partner", "1"])
@@ -192,9 +194,9 @@ def test_another_scope_is_refused(scope: str) -> None:
 
 def test_home_is_a_whole_path(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-    assert load({"RSU_HOME": "here/../there"}).home == tmp_path / "there"
+    assert load_settings({"RSU_HOME": "here/../there"}).home == tmp_path / "there"
     monkeypatch.setenv("HOME", str(tmp_path))
-    assert load({"RSU_HOME": "~/hub"}).home == tmp_path / "hub"
+    assert load_settings({"RSU_HOME": "~/hub"}).home == tmp_path / "hub"
 
 
 @pytest.mark.parametrize("home", ["~no-such-user-of-this-machine/hub", "a\0b"])
@@ -214,7 +216,7 @@ def test_a_home_that_cannot_be_is_refused(home: str) -> None:
     ],
 )
 def test_addresses_of_notifiers_stand_between_commas_or_blanks(text: str, urls: tuple[str, ...]) -> None:
-    assert load({"RSU_ALERT_URLS": text}).alerts.urls == urls
+    assert load_settings({"RSU_ALERT_URLS": text}).alerts.urls == urls
 
 
 @pytest.mark.parametrize(
@@ -227,9 +229,9 @@ def test_an_address_that_is_none_is_refused_and_not_repeated(text: str) -> None:
 
 
 def test_links_lead_to_the_web_ui() -> None:
-    assert load({}).alerts.link == "http://127.0.0.1:3000"
-    assert load({"RSU_UI_PORT": "3100"}).alerts.link == "http://127.0.0.1:3100"
-    assert load({"RSU_ALERT_LINK": "https://hub.example.com/ui/"}).alerts.link == "https://hub.example.com/ui"
+    assert load_settings({}).alerts.link == "http://127.0.0.1:3000"
+    assert load_settings({"RSU_UI_PORT": "3100"}).alerts.link == "http://127.0.0.1:3100"
+    assert load_settings({"RSU_ALERT_LINK": "https://hub.example.com/ui/"}).alerts.link == "https://hub.example.com/ui"
 
 
 @pytest.mark.parametrize(
@@ -242,7 +244,7 @@ def test_a_link_that_leads_nowhere_is_refused(link: str) -> None:
 
 
 def test_settings_show_no_secret() -> None:
-    got = load(
+    got = load_settings(
         {
             "RSU_DATABASE_URL": f"postgresql://u:{SECRET}@h/hub",
             "RSU_SECRET_KEY": SECRET,
@@ -267,14 +269,14 @@ NAMES = [name for name, *_ in NUMBERS] + [
 @given(st.sampled_from(NAMES), st.text(st.characters(exclude_characters="\0", codec="utf-8"), max_size=30))
 def test_whatever_a_variable_holds_it_is_taken_or_refused_by_name(name: str, text: str) -> None:
     try:
-        load({name: text})
+        load_settings({name: text})
     except SettingsError as error:
         assert name in str(error)
 
 
 def test_names_of_the_web_ui_become_origins() -> None:
     text = "hub.example.com, Look.Example.com:8443 http://hub.internal:80,https://x:443,[::1]:8443,"
-    assert load({"RSU_UI_HOSTS": text}).ui.origins == (
+    assert load_settings({"RSU_UI_HOSTS": text}).ui.origins == (
         "https://hub.example.com",
         "https://look.example.com:8443",
         "http://hub.internal",
@@ -286,27 +288,27 @@ def test_names_of_the_web_ui_become_origins() -> None:
 @pytest.mark.parametrize("text", ["*", "*.example.com", "https://hub.example.com/", "ftp://x", "a:b", "a@b", "-x"])
 def test_a_name_of_the_web_ui_that_is_none_is_refused(text: str) -> None:
     with pytest.raises(SettingsError, match="RSU_UI_HOSTS must be a list of names"):
-        load({"RSU_UI_HOSTS": text})
+        load_settings({"RSU_UI_HOSTS": text})
 
 
 @pytest.mark.parametrize("address", ["0.0.0.0", "192.168.1.5", "::", "hub.example.com"])  # noqa: S104
 def test_an_address_that_others_reach_is_refused_unless_it_is_behind_a_proxy(address: str) -> None:
-    for open_ui in (load({}).ui, load({"RSU_UI_BEHIND_PROXY": "no"}).ui):
+    for open_ui in (load_settings({}).ui, load_settings({"RSU_UI_BEHIND_PROXY": "no"}).ui):
         with pytest.raises(SettingsError, match=r"no login.*deploy/proxy/nginx.conf.*SSH tunnel.*docs/security.md"):
             open_ui.check_address(address)
-    load({"RSU_UI_BEHIND_PROXY": "yes"}).ui.check_address(address)
+    load_settings({"RSU_UI_BEHIND_PROXY": "yes"}).ui.check_address(address)
 
 
 def test_loopback_needs_no_proxy() -> None:
     for address in ("127.0.0.1", "127.0.0.2", "::1", "localhost"):
-        load({}).ui.check_address(address)
+        load_settings({}).ui.check_address(address)
 
 
 def test_an_address_or_an_answer_that_is_none_is_refused() -> None:
     with pytest.raises(SettingsError, match="RSU_UI_ADDRESS must be an IP address"):
-        load({"RSU_UI_ADDRESS": "hub"})
+        load_settings({"RSU_UI_ADDRESS": "hub"})
     with pytest.raises(SettingsError, match=r"RSU_UI_BEHIND_PROXY is 'perhaps', but must be 'yes' or 'no'."):
-        load({"RSU_UI_BEHIND_PROXY": "perhaps"})
+        load_settings({"RSU_UI_BEHIND_PROXY": "perhaps"})
 
 
 def test_this_machine_finds_the_web_ui_wherever_it_listens() -> None:
@@ -316,4 +318,4 @@ def test_this_machine_finds_the_web_ui_wherever_it_listens() -> None:
         ("192.168.1.5", "http://192.168.1.5:3000"),
         ("::1", "http://[::1]:3000"),
     ):
-        assert load({"RSU_UI_ADDRESS": address}).ui_url == url
+        assert load_settings({"RSU_UI_ADDRESS": address}).ui_url == url

@@ -40,13 +40,13 @@ def race_morning(paper: bool, as_json: bool, **options: Any) -> None:
     if paper:
         _calculate(options["partners"], options["races"], as_json)
         return
-    from benchmarks.race_morning import morning as script
     from benchmarks.race_morning import report
+    from benchmarks.race_morning.morning import write_script
     from benchmarks.race_morning.play import play
     from benchmarks.race_morning.stage import stage
 
     latency_ms, seed = options["latency_ms"], options["seed"]
-    morning = script.script(**{name: options[name] for name in ("partners", "races", "hours", "entrants", "seed")})
+    morning = write_script(**{name: options[name] for name in ("partners", "races", "hours", "entrants", "seed")})
     speed = options["speed"] or default_speed(len(morning.races), morning.seconds)
 
     def log(line: str) -> None:

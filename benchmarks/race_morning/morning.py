@@ -81,7 +81,7 @@ class Morning:
     changes: list[Change]
 
 
-def script(*, partners: int, races: int, hours: float, entrants: int, seed: int) -> Morning:
+def write_script(*, partners: int, races: int, hours: float, entrants: int, seed: int) -> Morning:
     """The morning of so many partners with so many races each. Starts are spread over its second part; the dead spell
     is over before the first window closes."""
     end = hours * 3600

@@ -10,11 +10,9 @@ from pathlib import Path
 
 from benchmarks.race_morning import fast, judge
 from benchmarks.race_morning.morning import Morning
-from rsu_pipeline import settings as configuration
 from rsu_pipeline.local import embedded
-from rsu_pipeline.settings import Settings
-from rsu_pipeline.sync import listing
-from rsu_pipeline.sync import partner_sync as sync
+from rsu_pipeline.settings import ApiSettings, Settings, load_settings
+from rsu_pipeline.sync import listing, partner_sync
 from rsu_pipeline.sync.session import open_partner_session
 from rsu_pipeline.warehouse import credentials, database
 from rsu_pipeline.warehouse.secret_box import SecretBox, generate_secret_key
@@ -67,14 +65,14 @@ def stage(morning: Morning, *, seed: int, speed: float, log: Log) -> Iterator[St
                     "RSU_API_BASE_URL": sandbox.api_url,
                     "RSU_SECRET_KEY": secret_key,
                     # Waits between attempts are real ones.
-                    "RSU_CALL_BACKOFF": str(configuration.ApiSettings().backoff / speed),
+                    "RSU_CALL_BACKOFF": str(ApiSettings().backoff / speed),
                 }
                 begins = math.ceil(sandbox.admin.clock() / 60) * 60 + 600.0 + 60.0 * partners
                 races = _place(morning, sandbox, begins)
                 secret_box = SecretBox([secret_key], source="RSU_SECRET_KEY")
                 with database.session(url, purpose="simulate") as conn:
                     fast.prepare_database(conn)
-                settings = configuration.load(environment)
+                settings = load_settings(environment)
                 keys = _onboard(url, sandbox, settings, secret_box, log)
                 yield Stage(url, sandbox, environment, keys, *races, begins)
         finally:
@@ -125,7 +123,7 @@ def _onboard(
             url, secret_box, settings, key, lane="new_partner", run_id="first", log=lambda line: None
         ) as session:
             listing.refresh_events(session)
-            outcome = sync.sync_participants(session, sync.make_plan(session))
+            outcome = partner_sync.sync_participants(session, partner_sync.make_plan(session))
             if outcome.failures or outcome.out_of_budget is not None:
                 raise RuntimeError(f"The first sync of {key} failed: {outcome.failures or 'out of budget'}")
     return keys

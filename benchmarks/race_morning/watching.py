@@ -11,7 +11,7 @@ import threading
 from dataclasses import asdict, dataclass
 
 from benchmarks.race_morning.fast import FastClock
-from rsu_pipeline import settings as configuration
+from rsu_pipeline.settings import load_settings
 from rsu_pipeline.sync.watch import Watch
 from rsu_pipeline.warehouse.secret_box import SecretBox
 
@@ -34,7 +34,7 @@ class Watched:
 
 def watch(url: str, clock: FastClock, until: float) -> Watched:
     """Watches until that simulated time."""
-    settings = configuration.load()
+    settings = load_settings()
     secret_box = SecretBox(settings.secret_keys, source="RSU_SECRET_KEY")
     told = Watched()
 

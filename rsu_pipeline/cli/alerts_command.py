@@ -6,7 +6,7 @@ import click
 from rich.table import Column
 
 from rsu_pipeline import installation
-from rsu_pipeline.alerts import alert_store as kept
+from rsu_pipeline.alerts import alert_store
 from rsu_pipeline.cli.common import DisplayTable, hub_connection, show_json, show_table
 
 
@@ -44,7 +44,7 @@ def test() -> None:
 def list_(as_json: bool) -> None:
     """Show the open alerts, oldest first."""
     with hub_connection("alerts list") as conn:
-        found = kept.read_open_alerts(conn)
+        found = alert_store.read_open_alerts(conn)
     if as_json:
         names = ("kind", "partner", "sentence", "run_id", "first_seen_at", "last_seen_at", "told_at", "failed_sends")
         show_json([{"cause": alert.key} | {name: getattr(alert, name) for name in names} for alert in found])

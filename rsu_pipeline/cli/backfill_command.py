@@ -13,8 +13,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from rsu_pipeline.cli.common import choose_partners, hub_connection, set_dagster_home, show_json
 from rsu_pipeline.cli.in_process_runs import run_in_process
-from rsu_pipeline.warehouse import backfill_cancellation, backfill_progress, credentials
-from rsu_pipeline.warehouse import backfill_state as requests
+from rsu_pipeline.warehouse import backfill_cancellation, backfill_progress, backfill_state, credentials
 
 POLL_SECONDS = 1.0
 DAEMON_SECONDS = 90.0
@@ -46,7 +45,7 @@ def backfill(names: tuple[str, ...], since: int | None, restart: bool, wait: boo
     set_dagster_home()
     with hub_connection("backfill") as conn:
         for partner in chosen:
-            requests.request_backfill(conn, partner.partner_id, since_year=since, reload=restart)
+            backfill_state.request_backfill(conn, partner.partner_id, since_year=since, reload=restart)
         conn.commit()
     daemon = _prepare([str(partner.key) for partner in chosen])
     if wait:

@@ -23,8 +23,7 @@ import click
 import psycopg2
 
 from rsu_pipeline import installation
-from rsu_pipeline.alerts import alert_store as kept
-from rsu_pipeline.alerts import automation_rules, rules
+from rsu_pipeline.alerts import alert_store, automation_rules, rules
 from rsu_pipeline.cli.common import show_json
 from rsu_pipeline.errors import SettingsError
 from rsu_pipeline.local import embedded
@@ -191,7 +190,7 @@ def _database(settings: Settings, asked: set[str], services_since: dict[str, dt.
                 dead = automation_rules.describe_daemon_failure(liveness.seconds_since_heartbeat(conn, now), now)
                 yield from (("daemon", sentence) for sentence in dead.values())
             if asked - {"database", "daemon"}:
-                since = {alert.cause: alert.first_seen_at for alert in kept.read_open_alerts(conn)}
+                since = {alert.cause: alert.first_seen_at for alert in alert_store.read_open_alerts(conn)}
                 services_since |= {key: at for (kind, key), at in since.items() if kind == rules.SERVICE_KIND}
                 for problem in rules.find_standstills(conn, settings, now):
                     check = rules.HEALTH_CHECKS[problem.kind]

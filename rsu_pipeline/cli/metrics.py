@@ -10,7 +10,7 @@ import click
 from psycopg2.extensions import connection as Connection
 
 from rsu_pipeline.settings import Settings
-from rsu_pipeline.sync import forecast as judging
+from rsu_pipeline.sync import forecast
 from rsu_pipeline.warehouse import freshness
 from rsu_pipeline.warehouse.freshness import PartnerHealth
 
@@ -54,8 +54,8 @@ def build_registry(conn: Connection, settings: Settings, now: dt.datetime) -> "C
     found = CollectorRegistry()
     everybody, reads = freshness.read_partner_health(conn, now), freshness.read_event_reads(conn, now)
     partners = [item for item in everybody if item.is_synced]
-    fresh = judging.measure_freshness(reads, now, settings.cadence)
-    budget = judging.forecast_budget(judging.forecast_calls(reads, now, settings), settings)
+    fresh = forecast.measure_freshness(reads, now, settings.cadence)
+    budget = forecast.forecast_budget(forecast.forecast_calls(reads, now, settings), settings)
 
     def of_fleet(name: str, help_: str, value: float) -> None:
         Gauge(f"rsu_{name}", help_, registry=found).set(value)
@@ -85,7 +85,7 @@ def build_registry(conn: Connection, settings: Settings, now: dt.datetime) -> "C
         ages[key] = max(ages.get(key, 0.0), one.age.total_seconds())
         if one.is_stale:
             stale.labels(key).inc()
-    for one in judging.find_oldest_reads(fresh).values():
+    for one in forecast.find_oldest_reads(fresh).values():
         overdue.labels(one.read.key).set(max(0.0, one.overdue.total_seconds()))
     for key, age in ages.items():
         oldest.labels(key).set(age)

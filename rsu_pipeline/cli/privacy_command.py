@@ -7,7 +7,7 @@ import click
 
 from rsu_pipeline.cli.common import hub_connection
 from rsu_pipeline.warehouse import credentials
-from rsu_pipeline.warehouse import privacy as store
+from rsu_pipeline.warehouse.privacy import Done, erase_person, operator, purge_contact_rows
 
 NAMES = {
     "runsignup_participants": "registrations",
@@ -42,7 +42,7 @@ def purge(before: dt.datetime, dry_run: bool) -> None:
     does the same every night.
     """
     with hub_connection("privacy purge") as conn:
-        done = store.purge(conn, before.date(), now=dt.datetime.now(dt.UTC), who=store.operator(), dry_run=dry_run)
+        done = purge_contact_rows(conn, before.date(), now=dt.datetime.now(dt.UTC), who=operator(), dry_run=dry_run)
     _report(done, dry_run)
 
 
@@ -65,18 +65,18 @@ def erase(user_id: int | None, registration_id: int | None, name: str | None, dr
         what = f"account {user_id}" if user_id else f"registration {registration_id}"
         click.confirm(f"Erase the person of {what} permanently?", abort=True)
     with hub_connection("privacy erase") as conn:
-        done = store.erase(
+        done = erase_person(
             conn,
             user_id=user_id,
             registration_id=registration_id,
             partner_id=credentials.partner(conn, name).partner_id if name else None,
-            who=store.operator(),
+            who=operator(),
             dry_run=dry_run,
         )
     _report(done, dry_run)
 
 
-def _report(done: store.Done, dry_run: bool) -> None:
+def _report(done: Done, dry_run: bool) -> None:
     counts = ", ".join(f"{count:,} {NAMES[table]}" for table, count in done.rows.items() if count)
     click.echo(f"{'Would change' if dry_run else 'Changed'} {counts or 'nothing, it was already done'}.")
     if done.busy:

@@ -16,11 +16,9 @@ from rsu_pipeline import installation
 from rsu_pipeline.cli.common import DisplayTable, hub_connection, show_json, show_table
 from rsu_pipeline.display import make_printable
 from rsu_pipeline.runsignup import values
-from rsu_pipeline.sync import clocks
-from rsu_pipeline.sync import race_day_board as judging
+from rsu_pipeline.sync import clocks, race_day_board
 from rsu_pipeline.sync.race_day_board import BoardRow, Urgency
-from rsu_pipeline.warehouse import credentials
-from rsu_pipeline.warehouse import near_races as stored
+from rsu_pipeline.warehouse import credentials, near_races
 from rsu_pipeline.warehouse.near_races import BibChange, Entrant
 
 REFRESH_SECONDS = 5.0
@@ -106,7 +104,7 @@ def _board(conn: Connection, partner_id: int | None, race_id: int | None, as_jso
     def look(now: dt.datetime, live: Live | None) -> None:
         rows = [
             row
-            for row in judging.read_board(conn, now, installation.current().settings)
+            for row in race_day_board.read_board(conn, now, installation.current().settings)
             if partner_id in (None, row.race.partner_id) and race_id in (None, row.race.race_id)
         ]
         if as_json:
@@ -197,7 +195,7 @@ def _changes(
 ) -> Evaluation:
     def look(now: dt.datetime, live: Live | None) -> None:
         since = now - dt.timedelta(minutes=minutes)
-        found = stored.read_bib_changes(conn, now, since, partner_id=partner_id, race_id=race_id)
+        found = near_races.read_bib_changes(conn, now, since, partner_id=partner_id, race_id=race_id)
         if as_json:
             show_json([vars(change) for change in found])
         else:
@@ -223,7 +221,7 @@ def _table_of_changes(found: Sequence[BibChange]) -> DisplayTable:
 
 def _missing(conn: Connection, partner_id: int | None, race_id: int | None, as_json: bool) -> Evaluation:
     def look(now: dt.datetime, live: Live | None) -> None:
-        found = stored.read_entrants_without_bib(conn, now, partner_id=partner_id, race_id=race_id)
+        found = near_races.read_entrants_without_bib(conn, now, partner_id=partner_id, race_id=race_id)
         if as_json:
             show_json([vars(entrant) for entrant in found])
         else:

@@ -19,11 +19,11 @@ import psycopg2
 import requests
 
 from rsu_pipeline import installation, private_files
-from rsu_pipeline import settings as configuration
 from rsu_pipeline.errors import SettingsError
 from rsu_pipeline.installation import Installation
 from rsu_pipeline.local import embedded
 from rsu_pipeline.local.supervisor import Child, ChildFailed, Supervisor
+from rsu_pipeline.settings import load_settings, project_root
 from rsu_pipeline.warehouse import credentials, database, server_lock, sync_log
 
 DEMO_PORT = 8765
@@ -77,7 +77,7 @@ def demo(fresh: bool, show_environment: bool, verbose: bool) -> None:
     for name in [name for name in os.environ if name.startswith("RSU_")]:
         del os.environ[name]
     os.environ.update(environment)
-    here = Installation(configuration.load(environment))
+    here = Installation(load_settings(environment))
     _refuse_taken_port(port, "the demo's RunSignup", "RSU_DEMO_PORT")
     _refuse_taken_port(here.settings.ui_port, "the web UI", "RSU_UI_PORT")
     if fresh:
@@ -104,9 +104,7 @@ def _demo_environment(port: int) -> dict[str, str]:
     """Return all the RSU_ settings of the demo. The environment cannot point it at a real database or the real RunSignup."""
     folder = os.environ.get("RSU_DEMO_HOME", "").strip()
     return {
-        "RSU_HOME": str(
-            Path(folder).expanduser().resolve() if folder else configuration.project_root() / ".rsu" / "demo"
-        ),
+        "RSU_HOME": str(Path(folder).expanduser().resolve() if folder else project_root() / ".rsu" / "demo"),
         "RSU_API_BASE_URL": f"http://127.0.0.1:{port}/Rest",
         "RSU_UI_PORT": os.environ.get("RSU_UI_PORT", "").strip() or "3000",
     }
@@ -134,7 +132,7 @@ def _serve(
     `onboard_from` is the port of a sandbox, one of `before`, whose partners are added.
     """
     settings = here.settings
-    root = configuration.project_root()
+    root = project_root()
     os.chdir(root)
     settings.ui.check_address(settings.ui.address)
     _refuse_taken_port(settings.ui_port, "the web UI", "RSU_UI_PORT", settings.ui.address)

@@ -5,8 +5,7 @@ import datetime as dt
 import dagster as dg
 
 from rsu_pipeline import installation
-from rsu_pipeline.alerts import alert_store as kept
-from rsu_pipeline.alerts import automation_rules, rules
+from rsu_pipeline.alerts import alert_store, automation_rules, rules
 from rsu_pipeline.alerts.evaluate import evaluate_alerts
 from rsu_pipeline.orchestration.failures import expected_errors_as_failures
 from rsu_pipeline.orchestration.resources import WarehouseResource
@@ -43,7 +42,11 @@ def alerts_stand_in(context: dg.SensorEvaluationContext, warehouse: WarehouseRes
 def _evaluate(context: dg.SensorEvaluationContext, warehouse: WarehouseResource) -> dg.SensorResult:
     settings = installation.current().settings
     now = dt.datetime.now(dt.UTC)
-    with expected_errors_as_failures(), warehouse.connect("alerts") as conn, kept.lock_evaluation(conn) as is_mine:
+    with (
+        expected_errors_as_failures(),
+        warehouse.connect("alerts") as conn,
+        alert_store.lock_evaluation(conn) as is_mine,
+    ):
         if not is_mine:
             return dg.SensorResult(skip_reason="another process evaluates alerts")
         problems = rules.find_problems(conn, settings, now)

@@ -21,8 +21,7 @@ from rsu_pipeline.orchestration.run_config import Number, PartitionKey, fields_o
 from rsu_pipeline.orchestration.run_tags import PARENT_TAG
 from rsu_pipeline.settings import BudgetSettings
 from rsu_pipeline.start_lists.start_list_store import RebuildFailed
-from rsu_pipeline.sync import partner_sync as sync
-from rsu_pipeline.sync import start_list_rebuild
+from rsu_pipeline.sync import partner_sync, start_list_rebuild
 from rsu_pipeline.sync.session import PartnerSession
 
 VISITED = dg.AssetKey("future_events")
@@ -51,7 +50,7 @@ class PartnerSyncReport:
     `lists` is empty if the start lists were left unchanged, and `not_built` is the reason if they could not be built.
     """
 
-    visited: sync.PartnerSync
+    visited: partner_sync.PartnerSync
     budget_left: int
     lists: run_metadata.Metadata
     not_built: str = ""
@@ -89,7 +88,9 @@ def sync_partners(context: dg.OpExecutionContext, warehouse: WarehouseResource, 
             log=lambda line: context.log.info(f"{key}: {line}"),
         ) as session:
             with start_list_rebuild.start_lists_rebuilt_on_failure(session):
-                visited = sync.sync_partner(session, race_ids=config.races.get(key), relist=key in config.relist)
+                visited = partner_sync.sync_partner(
+                    session, race_ids=config.races.get(key), relist=key in config.relist
+                )
             told = PartnerSyncReport(visited, session.ledger.left(), {})
             _build_lists(session, told, anyway=key not in with_lists)
             return told

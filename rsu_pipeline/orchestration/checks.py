@@ -12,7 +12,7 @@ from rsu_pipeline.orchestration.failures import expected_errors_as_failures
 from rsu_pipeline.orchestration.partitions import partition_of, timing_partner
 from rsu_pipeline.orchestration.resources import WarehouseResource
 from rsu_pipeline.orchestration.run_config import NO_CONFIG
-from rsu_pipeline.start_lists import start_list_store as lists
+from rsu_pipeline.start_lists import start_list_store
 from rsu_pipeline.warehouse import backfill_progress, backfill_state, credentials, cursors, reconciliation
 
 SAMPLE = 20
@@ -106,8 +106,10 @@ def no_duplicate_bibs(context: dg.AssetCheckExecutionContext, warehouse: Warehou
     """
     with expected_errors_as_failures(), warehouse.connect("no_duplicate_bibs") as conn:
         partner = credentials.partner(conn, partition_of(context))
-        found = lists.read_start_lists(conn, partner.partner_id, dt.datetime.now(dt.UTC))
-        wrong = lists.read_problems(conn, partner.partner_id, SAMPLE, only=("duplicate_bib", "bib_in_other_event"))
+        found = start_list_store.read_start_lists(conn, partner.partner_id, dt.datetime.now(dt.UTC))
+        wrong = start_list_store.read_problems(
+            conn, partner.partner_id, SAMPLE, only=("duplicate_bib", "bib_in_other_event")
+        )
     unequal = [item for item in found if item.duplicate_bibs or item.bibs_in_other_events]
     return dg.AssetCheckResult(
         passed=not unequal,
@@ -130,8 +132,12 @@ def every_entrant_has_a_bib(
     """Check that every entrant of the events that start within 24 hours has a bib."""
     with expected_errors_as_failures(), warehouse.connect("every_entrant_has_a_bib") as conn:
         partner = credentials.partner(conn, partition_of(context))
-        near = [item for item in lists.read_start_lists(conn, partner.partner_id, dt.datetime.now(dt.UTC)) if item.near]
-        wrong = lists.read_problems(
+        near = [
+            item
+            for item in start_list_store.read_start_lists(conn, partner.partner_id, dt.datetime.now(dt.UTC))
+            if item.near
+        ]
+        wrong = start_list_store.read_problems(
             conn, partner.partner_id, SAMPLE, only=("no_bib",), events=[item.event_id for item in near]
         )
     return dg.AssetCheckResult(

@@ -17,8 +17,7 @@ from rsu_pipeline.orchestration.batch import partners_at_once
 from rsu_pipeline.orchestration.failures import expected_errors_as_failures
 from rsu_pipeline.orchestration.resources import WarehouseResource
 from rsu_pipeline.orchestration.run_config import NO_CONFIG
-from rsu_pipeline.sync import clocks
-from rsu_pipeline.sync import forecast as judging
+from rsu_pipeline.sync import clocks, forecast
 from rsu_pipeline.sync.watch_pace import CALL_SECONDS
 from rsu_pipeline.warehouse import duplicate_partners, fleet_facts, foreign_writes, freshness, hub_clocks
 
@@ -38,7 +37,7 @@ def every_partner_fresh(warehouse: WarehouseResource) -> dg.AssetCheckResult:
     with expected_errors_as_failures(), warehouse.connect("every_partner_fresh") as conn:
         now = clocks.present(conn, settings.sync.max_clock_skew)
         reads = freshness.read_event_reads(conn, now)
-    fresh = judging.measure_freshness(reads, now, settings.cadence)
+    fresh = forecast.measure_freshness(reads, now, settings.cadence)
     stale = [item for item in fresh if item.is_stale]
     return _result(
         not stale,
@@ -116,7 +115,7 @@ def budget_is_enough(warehouse: WarehouseResource) -> dg.AssetCheckResult:
     with expected_errors_as_failures(), warehouse.connect("budget_is_enough") as conn:
         now = clocks.present(conn, settings.sync.max_clock_skew)
         reads = freshness.read_event_reads(conn, now)
-    found = judging.forecast_budget(judging.forecast_calls(reads, now, settings), settings)
+    found = forecast.forecast_budget(forecast.forecast_calls(reads, now, settings), settings)
     # If each API key has its own concurrency slots, syncs wait for each other in their runs.
     side_by_side = ROUTINE_RUNS * partners_at_once(settings.budget)
     fitting = found.flight_limit or int(side_by_side * 3600 / CALL_SECONDS)

@@ -12,7 +12,6 @@ from psycopg2.extensions import connection as Connection
 from pydantic import Field
 
 from rsu_pipeline import installation
-from rsu_pipeline import settings as configuration
 from rsu_pipeline.orchestration import run_metadata
 from rsu_pipeline.orchestration.assets.race_day_board_asset import board_metadata
 from rsu_pipeline.orchestration.assets.synced_assets import START_LISTS
@@ -21,12 +20,11 @@ from rsu_pipeline.orchestration.resources import RunSignupResource, WarehouseRes
 from rsu_pipeline.orchestration.run_config import fields_of, read_config
 from rsu_pipeline.orchestration.run_tags import SHARD_TAG
 from rsu_pipeline.orchestration.schedules import ACTIVE
-from rsu_pipeline.settings import Settings
+from rsu_pipeline.settings import Settings, load_settings
 from rsu_pipeline.start_lists import start_list_store
 from rsu_pipeline.sync import clocks, watch_pace
-from rsu_pipeline.sync import watch as watching
 from rsu_pipeline.sync.race_day_board import Urgency, read_board
-from rsu_pipeline.sync.watch import PartnerWatched
+from rsu_pipeline.sync.watch import PartnerWatched, Watch
 from rsu_pipeline.warehouse import bibs, credentials, database, fleet
 
 TICK_SECONDS = 30
@@ -73,7 +71,7 @@ def watch_races(context: dg.OpExecutionContext, warehouse: WarehouseResource, ru
         # the one before, until one gave up and left a gap.
         left = max(0.0, config.seconds - (time.monotonic() - began))
         context.log.info(f"shard {config.shard}: watching for {left:.0f} s")
-        watched = watching.Watch(
+        watched = Watch(
             warehouse.address(),
             here.secret_box,
             runsignup.settings(),
@@ -195,7 +193,7 @@ def _successor(
 
 @dg.sensor(
     # With RSU_BIB_POLL=sensor it polls RunSignup for bibs, as often as its calls allow.
-    minimum_interval_seconds=10 if configuration.load().watch.bib_poll == "sensor" else BIBS_SECONDS,
+    minimum_interval_seconds=10 if load_settings().watch.bib_poll == "sensor" else BIBS_SECONDS,
     default_status=dg.DefaultSensorStatus.RUNNING,
     description="Reports each new row of the bib log to its partner's partition of participants, and so to the assets that"
     " depend on it. With RSU_BIB_POLL=sensor it also polls RunSignup itself.",
@@ -258,7 +256,7 @@ def race_day_board_refresh(context: dg.SensorEvaluationContext, warehouse: Wareh
 
 
 @lru_cache(maxsize=1)
-def _own_watch(url: str, settings: Settings) -> watching.Watch:
+def _own_watch(url: str, settings: Settings) -> Watch:
     """Return the sensor's own watch of the whole fleet.
 
     It is kept from tick to tick, because it knows whose turn it is and what the last polls spent of the budget.
@@ -269,7 +267,7 @@ def _own_watch(url: str, settings: Settings) -> watching.Watch:
         watch=replace(settings.watch, shards=1),
     )
     secret_box = installation.current().secret_box
-    return watching.Watch(url, secret_box, settings, run_id="bib_changes", log=logging.getLogger(__name__).info)
+    return Watch(url, secret_box, settings, run_id="bib_changes", log=logging.getLogger(__name__).info)
 
 
 def _lists(

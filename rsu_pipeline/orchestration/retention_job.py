@@ -26,13 +26,13 @@ from dagster._core.storage.runs.schema import RunsTable
 from psycopg2.extensions import connection as Connection
 
 from rsu_pipeline import installation
-from rsu_pipeline import settings as configuration
 from rsu_pipeline.orchestration.failures import expected_errors_as_failures
 from rsu_pipeline.orchestration.resources import WarehouseResource
 from rsu_pipeline.orchestration.run_config import NO_CONFIG
+from rsu_pipeline.settings import load_settings
 from rsu_pipeline.sync import clocks
 from rsu_pipeline.warehouse import privacy
-from rsu_pipeline.warehouse import retention as hub
+from rsu_pipeline.warehouse.retention import delete_old_rows
 
 KEEP_DAYS = {
     dg.DagsterRunStatus.SUCCESS: 7,
@@ -68,7 +68,7 @@ def delete_old(context: dg.OpExecutionContext, warehouse: WarehouseResource) -> 
     counts["deleted_runs"] = delete_remains_of_deleted_runs(context.instance, now)
     counts["tick_logs"] = delete_tick_logs(installation.current().settings.home / "dagster" / "logs", now)
     with expected_errors_as_failures(), warehouse.connect("retention") as conn:
-        counts |= hub.delete_old(conn, now)
+        counts |= delete_old_rows(conn, now)
         counts |= purge_contact_data(conn, now)
     context.log.info("deleted: " + ", ".join(f"{count} {name}" for name, count in counts.items()))
     context.add_output_metadata({**counts, "seconds": round(time.monotonic() - began, 3)})
@@ -84,7 +84,7 @@ nightly_retention = dg.ScheduleDefinition(
     name="nightly_retention",
     job=retention,
     cron_schedule="30 3 * * *",
-    execution_timezone=configuration.load().timezone.key,
+    execution_timezone=load_settings().timezone.key,
     default_status=dg.DefaultScheduleStatus.RUNNING,
     description="Every night at 03:30 (RSU_TIMEZONE): data older than its retention is deleted.",
 )
@@ -99,7 +99,7 @@ def purge_contact_data(conn: Connection, now: dt.datetime) -> dict[str, int]:
     if not settings.privacy.contact_days:
         return {}
     before = now.astimezone(settings.timezone).date() - dt.timedelta(days=settings.privacy.contact_days)
-    done = privacy.purge(conn, before, now=now, who="nightly_retention", lock_timeout=0)
+    done = privacy.purge_contact_rows(conn, before, now=now, who="nightly_retention", lock_timeout=0)
     return {f"contact_data_{table}": rows for table, rows in done.rows.items()}
 
 

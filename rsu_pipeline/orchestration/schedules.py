@@ -10,12 +10,11 @@ from typing import Any
 import dagster as dg
 
 from rsu_pipeline import installation
-from rsu_pipeline import settings as configuration
 from rsu_pipeline.orchestration.batch import list_reported_partners, sync_batch
 from rsu_pipeline.orchestration.failures import expected_errors_as_failures
 from rsu_pipeline.orchestration.lanes import lane_of_run
 from rsu_pipeline.orchestration.resources import WarehouseResource
-from rsu_pipeline.settings import BudgetSettings
+from rsu_pipeline.settings import BudgetSettings, load_settings
 from rsu_pipeline.sync import cadence, clocks
 from rsu_pipeline.warehouse import fleet
 
@@ -82,7 +81,7 @@ def race_proximity(
 @dg.schedule(
     job=sync_batch,
     cron_schedule="0 2 * * *",
-    execution_timezone=configuration.load().timezone.key,
+    execution_timezone=load_settings().timezone.key,
     default_status=dg.DefaultScheduleStatus.RUNNING,
     description="Every night at 02:00 (RSU_TIMEZONE): refreshes all partners' events and syncs every upcoming event.",
 )

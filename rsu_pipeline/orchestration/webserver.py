@@ -31,9 +31,9 @@ from starlette.requests import Request
 from starlette.responses import HTMLResponse, Response
 
 from rsu_pipeline import default_signals
-from rsu_pipeline import settings as configuration
 from rsu_pipeline.errors import RsuError, SettingsError
 from rsu_pipeline.orchestration.request_guard import RequestGuard
+from rsu_pipeline.settings import load_settings, project_root
 
 Context = IWorkspaceProcessContext[BaseWorkspaceRequestContext]
 PAGE_POLICY = "; ".join(
@@ -91,7 +91,7 @@ def serve(
     live_data_poll_rate: int | None = None,
 ) -> None:
     """Serve the UI until the process is asked to stop. Replaces Dagster's function with the same arguments."""
-    settings = configuration.load()
+    settings = load_settings()
     address = host or settings.ui.address
     settings.ui.check_address(address)
     if path_prefix and not re.fullmatch(r"(/[\w.~-]+)+", path_prefix):
@@ -113,10 +113,10 @@ def serve(
 def main(arguments: Sequence[str]) -> None:
     """Run Dagster's command with `serve` in place of its own server."""
     default_signals.restore_if_ignored()
-    os.environ.setdefault("DAGSTER_HOME", str(configuration.project_root()))
+    os.environ.setdefault("DAGSTER_HOME", str(project_root()))
     cli.host_dagster_ui_with_workspace_process_context = serve
     try:
-        settings = configuration.load()
+        settings = load_settings()
         cli.dagster_webserver.main(
             list(arguments),
             prog_name="dagster-webserver",

@@ -12,8 +12,7 @@ from dataclasses import dataclass, field, replace
 
 from rsu_pipeline.display import sanitize_for_display
 from rsu_pipeline.runsignup.api_errors import ApiError, BudgetExhausted, Cause, Remedy
-from rsu_pipeline.sync import access, cadence, event_refresh, losses, sharing
-from rsu_pipeline.sync import read_plan as planning
+from rsu_pipeline.sync import access, cadence, event_refresh, losses, read_plan, sharing
 from rsu_pipeline.sync.access import Verdict
 from rsu_pipeline.sync.listing import EventsOutcome, refresh_events, refresh_race
 from rsu_pipeline.sync.race_pass import ReadOutcome, read_race
@@ -48,7 +47,7 @@ def make_plan(
     ]
     held = cursors.event_cursors(session.conn, session.partner_id)
     present = session.clock.present()
-    plan = planning.plan_reads(
+    plan = read_plan.plan_reads(
         everything,
         held,
         present.now,
@@ -191,7 +190,7 @@ class _Reads:
         """Return whether another sync's read, begun after this sync was requested, does for this one."""
         if self._options.confirm_removals:
             return False
-        session, full = self._partner_session, read.mode == "full" and read.reason != planning.SMALL_RACE
+        session, full = self._partner_session, read.mode == "full" and read.reason != read_plan.SMALL_RACE
         numbers = cursors.read_numbers(session.conn, session.partner_id, read.event_ids, full=full)
         session.conn.rollback()
         return session.is_read_elsewhere(numbers)
@@ -250,7 +249,7 @@ def sync_partner(session: PartnerSession, *, race_ids: Sequence[int] | None, rel
     refreshed = refresh_events(session, show_end=race_ids is None) if relist else None
     plan = due = make_plan(session)
     if race_ids is not None:
-        new = {read.race_id for read in plan.reads if read.reason == planning.FIRST_READ}
+        new = {read.race_id for read in plan.reads if read.reason == read_plan.FIRST_READ}
         due = plan.only(new | set(race_ids))
     return PartnerSync(refreshed, plan, sync_participants(session, due))
 
@@ -338,7 +337,7 @@ def record_read(
 def _found_nothing(result: ReadOutcome) -> bool:
     """Return whether a poll brought nothing that was not known. A full read that was due by itself is of interest even so,
     one of a small race takes the place of a poll."""
-    is_poll = result.read.mode == "incremental" or result.read.reason == planning.SMALL_RACE
+    is_poll = result.read.mode == "incremental" or result.read.reason == read_plan.SMALL_RACE
     has_problems = bool(result.newly_quarantined or result.refused or result.unequal)
     return is_poll and not result.counts.has_changes and not has_problems
 

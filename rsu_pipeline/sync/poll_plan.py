@@ -3,8 +3,7 @@
 import datetime as dt
 from dataclasses import replace
 
-from rsu_pipeline.sync import cadence
-from rsu_pipeline.sync import read_plan as planning
+from rsu_pipeline.sync import cadence, read_plan
 from rsu_pipeline.sync.read_plan import Plan
 from rsu_pipeline.sync.session import PartnerSession
 from rsu_pipeline.warehouse import cursors, events
@@ -38,7 +37,7 @@ def plan_poll(
     near = [event for event in near if not _is_refused(event, now)] or near
     held = cursors.event_cursors(session.conn, session.partner_id)
     session.conn.rollback()
-    plan = planning.plan_reads(
+    plan = read_plan.plan_reads(
         near,
         {number: _without_recent_retry(cursor, now) for number, cursor in held.items()},
         now,
@@ -46,7 +45,7 @@ def plan_poll(
         incremental_days=session.settings.incremental_days,
         full_read_up_to_rows=session.settings.full_read_up_to_rows if reads_removed else 0,
     )
-    return planning.postpone_full(plan, held) if postpones_full else plan
+    return read_plan.postpone_full(plan, held) if postpones_full else plan
 
 
 def _without_recent_retry(cursor: cursors.EventCursor, now: dt.datetime) -> cursors.EventCursor:

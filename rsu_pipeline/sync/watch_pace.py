@@ -6,8 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from rsu_pipeline.settings import Settings
-from rsu_pipeline.sync import cadence
-from rsu_pipeline.sync import read_plan as planning
+from rsu_pipeline.sync import cadence, read_plan
 from rsu_pipeline.warehouse import fleet
 
 CALL_SECONDS = 1.4
@@ -51,7 +50,7 @@ def select_watched_races(
     for race in races:
         if race.call_budget_id % shards != shard or cadence.race_tier(race.times, now, also) != "window":
             continue
-        is_small = planning.is_small(_registrations_in_window(race, now, also), settings.sync.full_read_up_to_rows)
+        is_small = read_plan.is_small(_registrations_in_window(race, now, also), settings.sync.full_read_up_to_rows)
         calls = calls_per_poll(is_small, settings.watch.removed_every, settings.watch.refreshes_per_poll)
         ends_at = cadence.next_over_at(race.times, now)
         found.append(

@@ -60,7 +60,7 @@ def operator() -> str:
     return f"{name}@{socket.gethostname()}"
 
 
-def purge(
+def purge_contact_rows(
     conn: Connection,
     before: dt.date,
     *,
@@ -107,7 +107,7 @@ def purge(
     return _log(conn, done, "purge", who, before, None, dry_run)
 
 
-def erase(
+def erase_person(
     conn: Connection,
     *,
     user_id: int | None = None,

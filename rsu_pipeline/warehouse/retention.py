@@ -53,7 +53,7 @@ STALE_PASS_DAYS = 7
 """A pass is resumed within a day. One of a race that is no longer read would stay."""
 
 
-def delete_old(conn: Connection, now: dt.datetime) -> dict[str, int]:
+def delete_old_rows(conn: Connection, now: dt.datetime) -> dict[str, int]:
     """Delete what is too old, batch by batch, committing each. Return the rows deleted by table."""
     deleted = {rule.table: sum(_batches(conn, rule, now)) for rule in RULES}
     deleted["read_passes"] = _delete_stale_passes(conn, now)

@@ -5,8 +5,7 @@ from collections.abc import Iterator
 import pytest
 
 from rsu_pipeline.warehouse import database
-from rsu_pipeline_tests.alerts import notifier as notifiers
-from rsu_pipeline_tests.alerts.notifier import Notifier
+from rsu_pipeline_tests.alerts.notifier import Notifier, running_notifier
 from rsu_pipeline_tests.warehouse.fleet_rows import Fleet
 
 
@@ -18,5 +17,5 @@ def put(database_url: str) -> Iterator[Fleet]:
 
 @pytest.fixture
 def notifier() -> Iterator[Notifier]:
-    with notifiers.running() as running:
+    with running_notifier() as running:
         yield running

@@ -33,7 +33,7 @@ class Notifier:
 
 
 @contextmanager
-def running() -> Iterator[Notifier]:
+def running_notifier() -> Iterator[Notifier]:
     notifier = Notifier()
 
     class Handler(BaseHTTPRequestHandler):

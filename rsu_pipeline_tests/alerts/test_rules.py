@@ -6,9 +6,9 @@ from dataclasses import dataclass
 
 import pytest
 
-from rsu_pipeline import settings as configuration
 from rsu_pipeline.alerts import rules
 from rsu_pipeline.alerts.evaluate import evaluate_alerts
+from rsu_pipeline.settings import load_settings
 from rsu_pipeline.warehouse import credentials
 from rsu_pipeline.warehouse.secret_box import SecretBox, generate_secret_key
 from rsu_pipeline_tests.alerts.notifier import CANARY, Notifier
@@ -164,7 +164,7 @@ def stage(put: Fleet, start: dt.timedelta) -> None:
 
 def hear(put: Fleet, notifier: Notifier, now: dt.datetime = NOW, **environment: str) -> list[tuple[str, str]]:
     """One look, and the messages it sent."""
-    settings = configuration.load({"RSU_ALERT_URLS": notifier.url, **environment})
+    settings = load_settings({"RSU_ALERT_URLS": notifier.url, **environment})
     evaluate_alerts(put.conn, rules.find_problems(put.conn, settings, NOW), settings.alerts, now, lambda _: None)
     return notifier.take()
 
@@ -278,14 +278,14 @@ def test_a_watch_with_few_calls_is_not_dead(put: Fleet, notifier: Notifier) -> N
 def test_a_missing_registration_is_told_from_december(
     day: dt.datetime, environment: dict[str, str], expected: int
 ) -> None:
-    assert len(rules.check_registration(configuration.load(environment), day)) == expected
+    assert len(rules.check_registration(load_settings(environment), day)) == expected
 
 
 def test_a_missing_registration_is_told_once_and_its_end_once(put: Fleet, notifier: Notifier) -> None:
     day = dt.datetime(2026, 12, 5, tzinfo=dt.UTC)
 
     def hear(**environment: str) -> list[str]:
-        settings = configuration.load(REAL | environment | {"RSU_ALERT_URLS": notifier.url})
+        settings = load_settings(REAL | environment | {"RSU_ALERT_URLS": notifier.url})
         evaluate_alerts(put.conn, rules.find_problems(put.conn, settings, day), settings.alerts, day, lambda _: None)
         return [title for title, _ in notifier.take()]
 
@@ -306,7 +306,7 @@ def test_calls_of_partners_that_share_an_api_key_are_short_together(put: Fleet) 
         "INSERT INTO api_calls (credential_id, lane, endpoint) SELECT c.partner_provider_credential_id, 'routine', 'races'"
         " FROM partner_provider_credentials c, generate_series(1, 425)"
     )
-    found = [item for item in rules.find_problems(put.conn, configuration.load({}), NOW) if item.kind == "budget_short"]
+    found = [item for item in rules.find_problems(put.conn, load_settings({}), NOW) if item.kind == "budget_short"]
     assert [(item.key, item.sentence) for item in found] == [
         (
             "1",

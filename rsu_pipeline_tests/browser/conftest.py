@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from playwright.sync_api import Browser, Page, expect
 
-from rsu_pipeline_tests.browser import chromium as browsers
+from rsu_pipeline_tests.browser.chromium import find_chromium, keep, started
 from rsu_pipeline_tests.browser.web_ui import PATIENCE, WebUi
 from rsu_pipeline_tests.cli.started import Started, free_port, gone
 from rsu_pipeline_tests.conftest import at
@@ -39,13 +39,13 @@ class Site:
 
 @pytest.fixture(scope="package")
 def chromium() -> str:
-    return browsers.find_chromium()
+    return find_chromium()
 
 
 @pytest.fixture(scope="package")
 def browser(chromium: str) -> Iterator[Browser]:
     # A name that a stranger may have pointed at this machine.
-    with browsers.started(chromium, "--host-resolver-rules=MAP evil.test 127.0.0.1") as browser:
+    with started(chromium, "--host-resolver-rules=MAP evil.test 127.0.0.1") as browser:
         yield browser
 
 
@@ -106,5 +106,5 @@ def pytest_runtest_makereport(
     report = yield
     page, folder = item.funcargs.get("page"), item.funcargs.get("tmp_path")
     if call.when == "call" and report.failed and isinstance(page, Page) and isinstance(folder, Path):
-        report.sections.append(("web UI", browsers.keep(page, folder)))
+        report.sections.append(("web UI", keep(page, folder)))
     return report

@@ -5,14 +5,13 @@ from collections.abc import Iterator
 
 import pytest
 
-from rsu_pipeline_tests.alerts import notifier as notifiers
-from rsu_pipeline_tests.alerts.notifier import CANARY, Notifier
+from rsu_pipeline_tests.alerts.notifier import CANARY, Notifier, running_notifier
 from rsu_pipeline_tests.cli.shell import refusal, rows, rsu
 
 
 @pytest.fixture
 def notifier() -> Iterator[Notifier]:
-    with notifiers.running() as running:
+    with running_notifier() as running:
         yield running
 
 

@@ -7,7 +7,7 @@ from typing import Any
 import dagster as dg
 import pytest
 
-from rsu_pipeline import settings as configuration
+from rsu_pipeline.settings import project_root
 from rsu_pipeline_tests.cli.shell import refusal, rsu
 from rsu_pipeline_tests.hub import Hub
 
@@ -37,7 +37,7 @@ def instance(hub: Hub, monkeypatch: pytest.MonkeyPatch) -> dg.DagsterInstance:
     """Dagster's instance as the web UI of this hub opens it."""
     for name, value in hub.environment.items():
         monkeypatch.setenv(name, value)
-    monkeypatch.setenv("DAGSTER_HOME", str(configuration.project_root()))
+    monkeypatch.setenv("DAGSTER_HOME", str(project_root()))
     return dg.DagsterInstance.get()
 
 

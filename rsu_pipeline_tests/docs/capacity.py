@@ -10,10 +10,9 @@ from functools import cache
 
 from benchmarks.race_morning import paper
 from benchmarks.race_morning.paper import Paper, Rules
-from rsu_pipeline import settings as configuration
 from rsu_pipeline.orchestration.batch import SIDE_BY_SIDE
 from rsu_pipeline.orchestration.lanes import RULES
-from rsu_pipeline.settings import InFlightScope
+from rsu_pipeline.settings import InFlightScope, load_settings
 from rsu_pipeline.sync import forecast
 from rsu_pipeline.sync.forecast import BudgetForecast
 from rsu_pipeline.sync.watch_pace import CALL_SECONDS
@@ -30,7 +29,7 @@ ENTRANTS = 300
 """Of each race: few enough to be read in full at every visit."""
 CORES = 2
 NOW = dt.datetime(2026, 6, 1, 12, tzinfo=dt.UTC)
-SETTINGS = configuration.load({})
+SETTINGS = load_settings({})
 FAR, NEAR = dt.timedelta(days=30), dt.timedelta(hours=12)
 WINDOW = dt.timedelta(hours=1)
 

@@ -11,8 +11,7 @@ import psycopg2
 import pytest
 
 from rsu_pipeline.settings import project_root
-from rsu_pipeline_tests.alerts import notifier as notifiers
-from rsu_pipeline_tests.alerts.notifier import Notifier
+from rsu_pipeline_tests.alerts.notifier import Notifier, running_notifier
 from rsu_pipeline_tests.cli.shell import SCRIPT, environment, rsu, warm
 from rsu_pipeline_tests.conftest import at
 from rsu_pipeline_tests.hub import SECRET_KEY, Hub
@@ -88,7 +87,7 @@ def copy(server: str) -> Iterator[Callable[[Worked], str]]:
 
 @pytest.fixture
 def notifier() -> Iterator[Notifier]:
-    with notifiers.running() as running:
+    with running_notifier() as running:
         yield running
 
 

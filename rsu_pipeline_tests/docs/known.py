@@ -9,8 +9,8 @@ from pathlib import Path
 
 import click
 
-from rsu_pipeline import settings as configuration
 from rsu_pipeline.cli.main import rsu as root
+from rsu_pipeline.settings import load_settings
 from rsu_pipeline_tests.cli.shell import SCRIPT, environment
 from rsu_pipeline_tests.command_tree import commands_of
 from rsu_pipeline_tests.docs.reading import PROJECT
@@ -107,7 +107,7 @@ def settings() -> set[str]:
         def __len__(self) -> int:
             return 0
 
-    configuration.load(Recording())
+    load_settings(Recording())
     return asked
 
 

@@ -13,7 +13,7 @@ from pathlib import Path
 import psycopg2
 import pytest
 
-from rsu_pipeline import settings as configuration
+from rsu_pipeline.settings import load_settings
 from rsu_pipeline_tests.docs.conftest import Worked
 from rsu_pipeline_tests.docs.reading import PROJECT, SHELL, SQL, Block, blocks, files
 
@@ -154,4 +154,4 @@ def test_the_addresses_shown_can_be_read() -> None:
     ]
     assert {name for one in shown for name in one} >= {"RSU_ALERT_URLS", "RSU_ALERT_LINK"}
     for one in shown:
-        configuration.load(one)
+        load_settings(one)

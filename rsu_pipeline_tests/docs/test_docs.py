@@ -10,10 +10,10 @@ from pathlib import Path
 import dagster as dg
 import pytest
 
-from rsu_pipeline import settings as configuration
 from rsu_pipeline.alerts import rules
 from rsu_pipeline.definitions import defs
 from rsu_pipeline.orchestration import checks, fleet_checks
+from rsu_pipeline.settings import load_settings
 from rsu_pipeline_tests.docs import known
 from rsu_pipeline_tests.docs.reading import (
     PROJECT,
@@ -139,7 +139,7 @@ def test_the_defaults_in_the_reference_are_those_of_the_settings() -> None:
         # Words, as in "none" or "key file", are no value.
         values = re.findall(r"`([^`]+)`$|(?:^|(?<=, ))(\d[\d.]*)(?= \(|,|$)", defaults.strip())
         for variable, (literal, number) in zip(variables, values, strict=False):
-            assert configuration.load({variable: literal or number}) == configuration.load({}), variable
+            assert load_settings({variable: literal or number}) == load_settings({}), variable
             compared += 1
     assert compared > 22
 

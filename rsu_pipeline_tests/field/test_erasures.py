@@ -16,7 +16,7 @@ MERGED = WHO | {"user_id": 9}
 
 def erase(field: Field, **which: Any) -> None:
     with database.session(field.url, purpose="tests") as conn:
-        privacy.erase(conn, who="tests", **which)
+        privacy.erase_person(conn, who="tests", **which)
 
 
 def names(field: Field, *tables: str) -> str:
@@ -129,7 +129,7 @@ def test_a_purged_event_that_is_postponed_has_its_contact_data_at_the_next_visit
     field.sync()
     with database.session(field.url, purpose="tests") as conn:
         now = dt.datetime.now(dt.UTC)
-        privacy.purge(conn, now.date(), now=now, who="tests")
+        privacy.purge_contact_rows(conn, now.date(), now=now, who="tests")
     assert "wt@example.test" not in names(field)
     field.runsignup.race(
         1, field.runsignup.event(101, in_hours=300), field.runsignup.event(102), last_modified="10/2/2026 08:05"

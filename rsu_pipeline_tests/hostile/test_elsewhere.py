@@ -11,10 +11,10 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 
-from rsu_pipeline import settings as configuration
 from rsu_pipeline.errors import SettingsError
 from rsu_pipeline.runsignup.api_errors import ApiError, Cause
 from rsu_pipeline.runsignup.client import Client, Credential
+from rsu_pipeline.settings import load_settings
 from rsu_pipeline_tests.hostile.server import HostileServer, hostile_server
 from rsu_pipeline_tests.runsignup.tools import (
     KEY,
@@ -170,9 +170,9 @@ def test_the_total_time_out_holds_over_tls(
 )
 def test_an_address_that_would_send_secrets_in_the_clear_is_no_setting(address: str) -> None:
     with pytest.raises(SettingsError):
-        configuration.load({"RSU_API_BASE_URL": address})
+        load_settings({"RSU_API_BASE_URL": address})
 
 
 @pytest.mark.parametrize("address", ["http://127.0.0.1:8080/rest", "http://localhost/rest", "http://[::1]:81/rest"])
 def test_on_loopback_there_is_nobody_to_listen(address: str) -> None:
-    assert configuration.load({"RSU_API_BASE_URL": address}).api.base_url == address
+    assert load_settings({"RSU_API_BASE_URL": address}).api.base_url == address

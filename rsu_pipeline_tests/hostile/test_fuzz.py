@@ -14,9 +14,9 @@ import requests
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from rsu_pipeline.runsignup import client as module
 from rsu_pipeline.runsignup import envelopes
 from rsu_pipeline.runsignup.api_errors import ApiError
+from rsu_pipeline.runsignup.client import _parse
 from rsu_pipeline.runsignup.payloads import RowUnreadable, decode_race, decode_registration
 from rsu_pipeline.runsignup.transport import Response
 from rsu_pipeline.sync.race_rows import event_row, race_row
@@ -122,7 +122,7 @@ def take(body: bytes, status: int) -> None:
     """What the client does with an answer, by each of its readers. Anything raised but the two is a failure."""
     for read in READERS:
         try:
-            module._parse(Response(status, body, 0, None), read)
+            _parse(Response(status, body, 0, None), read)
         except ApiError as error:
             assert str(error)
         except RowUnreadable as error:

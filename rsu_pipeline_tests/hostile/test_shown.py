@@ -24,7 +24,7 @@ from rsu_pipeline.reports import page
 from rsu_pipeline.settings import AlertSettings
 from rsu_pipeline.start_lists import start_list_store
 from rsu_pipeline.warehouse import credentials, database
-from rsu_pipeline_tests.alerts.notifier import running
+from rsu_pipeline_tests.alerts.notifier import running_notifier
 from rsu_pipeline_tests.cli.shell import rsu
 from rsu_pipeline_tests.hostile.conftest import SPEC
 from rsu_pipeline_tests.hub import Hub
@@ -259,7 +259,7 @@ def test_a_message_names_numbers_only_and_no_service_is_given_markup(evil: Hub) 
     evil.sync()
     evil.execute("UPDATE partner_provider_credentials SET rejected_at = now(), rejected_reason = %s", EVIL)
     said: list[str] = []
-    with running() as notifier, database.session(evil.url, purpose="tests") as conn:
+    with running_notifier() as notifier, database.session(evil.url, purpose="tests") as conn:
         now = dt.datetime.now(dt.UTC)
         problems = rules.find_problems(conn, evil.settings, now)
         settings = AlertSettings(urls=(notifier.url,), link="http://127.0.0.1:3000")

@@ -12,8 +12,7 @@ from rsu_pipeline.alerts import run_rules
 from rsu_pipeline.definitions import defs
 from rsu_pipeline.orchestration.alert_sensors import alerts
 from rsu_pipeline.orchestration.resources import WarehouseResource
-from rsu_pipeline_tests.alerts import notifier as notifiers
-from rsu_pipeline_tests.alerts.notifier import CANARY, Notifier
+from rsu_pipeline_tests.alerts.notifier import CANARY, Notifier, running_notifier
 from rsu_pipeline_tests.hub import Hub
 from rsu_pipeline_tests.orchestration.queued import make, queue, report, start
 from rsu_pipeline_tests.orchestration.runs import sync_partner, use_environment
@@ -21,7 +20,7 @@ from rsu_pipeline_tests.orchestration.runs import sync_partner, use_environment
 
 @pytest.fixture
 def notifier(hub: Hub, monkeypatch: pytest.MonkeyPatch) -> Iterator[Notifier]:
-    with notifiers.running() as running:
+    with running_notifier() as running:
         use_environment(monkeypatch, {"RSU_ALERT_URLS": running.url, "RSU_ALERT_LINK": "https://hub.example.com/"})
         yield running
 

@@ -13,8 +13,7 @@ from rsu_pipeline.definitions import defs
 from rsu_pipeline.orchestration import retention_job
 from rsu_pipeline.orchestration.retention_job import KEEP_DAYS
 from rsu_pipeline.sync import clocks
-from rsu_pipeline.warehouse import database, race_locks
-from rsu_pipeline.warehouse import retention as hub_retention
+from rsu_pipeline.warehouse import database, race_locks, retention
 from rsu_pipeline_tests.cli.started import RSU, without_ours
 from rsu_pipeline_tests.hub import Hub
 from rsu_pipeline_tests.orchestration.queued import make, queue, report, start
@@ -203,7 +202,7 @@ def test_what_ticks_printed_long_ago_goes_and_what_runs_printed_does_not(tmp_pat
 
 def delete_old(hub: Hub) -> dict[str, int]:
     with database.session(hub.url, purpose="tests") as conn:
-        return hub_retention.delete_old(conn, NOW)
+        return retention.delete_old_rows(conn, NOW)
 
 
 def ago(days: float) -> dt.datetime:
@@ -211,7 +210,7 @@ def ago(days: float) -> dt.datetime:
 
 
 def test_call_records_older_than_14_days_go_batch_by_batch(hub: Hub, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(hub_retention, "BATCH", 10)
+    monkeypatch.setattr(retention, "BATCH", 10)
     insert = "INSERT INTO api_calls (credential_id, lane, endpoint, granted_at) SELECT 1, 'routine', 'races', %s FROM"
     for days, count in ((15, 25), (13, 3)):
         hub.execute(f"{insert} generate_series(1, {count})", ago(days))

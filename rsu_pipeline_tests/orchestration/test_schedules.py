@@ -18,7 +18,6 @@ from dagster._core.storage.dagster_run import NOT_FINISHED_STATUSES
 from dagster._core.utils import make_new_run_id
 from dagster._utils.schedules import schedule_execution_time_iterator
 
-from rsu_pipeline import settings as configuration
 from rsu_pipeline.definitions import build_definitions
 from rsu_pipeline.orchestration.resources import WarehouseResource
 from rsu_pipeline.orchestration.schedules import (
@@ -28,6 +27,7 @@ from rsu_pipeline.orchestration.schedules import (
     read_routine_run_limit,
     read_work_in_progress,
 )
+from rsu_pipeline.settings import load_settings
 from rsu_pipeline.sync import clocks
 from rsu_pipeline.warehouse import database
 from rsu_pipeline_tests.orchestration.runs import use_environment
@@ -310,7 +310,7 @@ def test_who_was_left_out_last_night_begins_the_next(put: Fleet, instance: dg.Da
 
 
 def test_a_nightly_is_spread_over_runs_only_where_each_credential_has_places_of_its_own() -> None:
-    one, many = (configuration.load({"RSU_IN_FLIGHT_SCOPE": scope}).budget for scope in ("all", "credential"))
+    one, many = (load_settings({"RSU_IN_FLIGHT_SCOPE": scope}).budget for scope in ("all", "credential"))
     assert [build_nightly_runs(one, places) for places in (1, 2, 5)] == [1, 1, 1]
     assert [build_nightly_runs(many, places) for places in (1, 2, 5)] == [1, 1, 4]
 

@@ -32,8 +32,7 @@ from rsu_pipeline.orchestration.alert_sensors import alerts, alerts_stand_in
 from rsu_pipeline.orchestration.resources import WarehouseResource
 from rsu_pipeline.settings import Settings, project_root
 from rsu_pipeline.warehouse import backfill_state, credentials, database
-from rsu_pipeline_tests.alerts import notifier as notifiers
-from rsu_pipeline_tests.alerts.notifier import CANARY, Notifier
+from rsu_pipeline_tests.alerts.notifier import CANARY, Notifier, running_notifier
 from rsu_pipeline_tests.hub import Hub
 from rsu_pipeline_tests.orchestration.daemon_tables import Daemon
 from rsu_pipeline_tests.orchestration.queued import make, queue, report
@@ -602,7 +601,7 @@ def running(server: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[I
     with (
         pytest.MonkeyPatch.context() as monkeypatch,
         SandboxProcess.start("small", seed=7) as sandbox,
-        notifiers.running() as notifier,
+        running_notifier() as notifier,
     ):
         hub = Hub(url, sandbox, folder / "home", RSU_ALERT_URLS=notifier.url, RSU_CALL_ATTEMPTS="1")
         (folder / "home").mkdir()
@@ -733,7 +732,7 @@ def test_a_notifier_that_takes_nothing_while_others_do_is_named_notified_of_once
         its.hub.execute("UPDATE failing_notifiers SET tried_at = tried_at - %s", interval)
         return [title for title, _ in its.evaluate()]
 
-    with notifiers.running() as other:
+    with running_notifier() as other:
         use_environment(monkeypatch, {"RSU_ALERT_URLS": f"{its.notifier.url} {other.url}"})
         other.status = 500
         off("nightly")(its)

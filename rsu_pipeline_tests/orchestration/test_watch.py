@@ -15,7 +15,7 @@ import pytest
 
 from rsu_pipeline import installation
 from rsu_pipeline.definitions import build_definitions
-from rsu_pipeline.orchestration import race_day_sensors as module
+from rsu_pipeline.orchestration import race_day_sensors
 from rsu_pipeline.orchestration.race_day_sensors import bib_changes
 from rsu_pipeline.warehouse import database
 from rsu_pipeline_tests.hub import Hub
@@ -140,7 +140,7 @@ def test_the_next_watch_waits_for_the_one_before_and_takes_over_without_a_gap(
 def test_a_second_watch_of_a_shard_gives_up_while_the_first_goes_on(
     hub: Hub, hub_instance: dg.DagsterInstance, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(module, "SUCCESSOR_AHEAD", 0.5)
+    monkeypatch.setattr(race_day_sensors, "SUCCESSOR_AHEAD", 0.5)
     with (
         database.session(hub.url, purpose="watch 0") as conn,
         database.shard_lock(conn, 0, lock_timeout=1) as mine,
@@ -174,7 +174,7 @@ def test_a_race_that_cannot_be_read_fails_the_slice_by_name_and_the_rest_is_told
 def test_the_sensor_finds_the_bibs_of_every_partner_by_itself_within_the_tick(
     hub: Hub, hub_instance: dg.DagsterInstance, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(module, "SENSOR_SECONDS", 3.0)
+    monkeypatch.setattr(race_day_sensors, "SENSOR_SECONDS", 3.0)
     # Shards are runs of the watch; the sensor has none.
     use_environment(monkeypatch, {"RSU_BIB_POLL": "sensor", "RSU_WATCH_SHARDS": "2"})
     for partner in hub.partners:
@@ -195,7 +195,7 @@ def test_the_sensor_finds_the_bibs_of_every_partner_by_itself_within_the_tick(
 def test_the_sensors_ticks_give_each_race_its_turn_and_none_more_than_its_share(
     hub: Hub, hub_instance: dg.DagsterInstance, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(module, "SENSOR_SECONDS", 0.5)
+    monkeypatch.setattr(race_day_sensors, "SENSOR_SECONDS", 0.5)
     use_environment(monkeypatch, {"RSU_BIB_POLL": "sensor", "RSU_WATCH_INTERVAL": "600"})
     hub.sandbox.admin.switch(latency_ms=400)
     every = {row["race_id"] for partner in hub.partners for row in hub.truth(partner).values()}

@@ -12,10 +12,9 @@ import sys
 from collections.abc import Callable
 from typing import Any
 
-from rsu_pipeline import settings as configuration
 from rsu_pipeline.runsignup import transport
-from rsu_pipeline.sync import history, listing, race_pass
-from rsu_pipeline.sync import partner_sync as sync
+from rsu_pipeline.settings import load_settings
+from rsu_pipeline.sync import history, listing, partner_sync, race_pass
 from rsu_pipeline.sync.session import open_partner_session
 from rsu_pipeline.warehouse import call_ledger, cursors, events, participants, sync_log
 from rsu_pipeline.warehouse.secret_box import SecretBox
@@ -67,7 +66,7 @@ def arm(point: str, times: int, fatal: signal.Signals = signal.SIGKILL) -> None:
 
 def main() -> None:
     partner, point, times, *rest = sys.argv[1:]
-    settings = configuration.load()
+    settings = load_settings()
     arm(point, int(times))
     with open_partner_session(
         str(settings.database_url),
@@ -82,8 +81,8 @@ def main() -> None:
             history.run_slice(session, 1e6)
             return
         listing.refresh_events(session)
-        plan = sync.make_plan(session, force_full="full" in rest)
-        sync.sync_participants(session, plan)
+        plan = partner_sync.make_plan(session, force_full="full" in rest)
+        partner_sync.sync_participants(session, plan)
 
 
 if __name__ == "__main__":

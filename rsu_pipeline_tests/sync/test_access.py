@@ -9,8 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from rsu_pipeline.runsignup.api_errors import ApiError, Cause
-from rsu_pipeline.sync import access, listing
-from rsu_pipeline.sync import partner_sync as sync
+from rsu_pipeline.sync import access, listing, partner_sync
 from rsu_pipeline.sync.access import Evidence, Verdict
 from rsu_pipeline.sync.session import CredentialRejected
 from rsu_pipeline.sync.watch import Watch
@@ -95,7 +94,7 @@ def test_a_visit_of_one_race_that_refuses_asks_another_before_it_condemns(make_h
     hub.execute("UPDATE partner_provider_credentials SET verified_at = now() - interval '1 day'")
     hub.sandbox.admin.revoke(1, refusing)
     with hub.partner_session() as session:
-        outcome = sync.sync_participants(session, sync.make_plan(session, race_ids=[refusing]))
+        outcome = partner_sync.sync_participants(session, partner_sync.make_plan(session, race_ids=[refusing]))
     assert [failure.split(":")[0] for failure in outcome.failures] == [f"race {refusing}"]
     assert not is_rejected(hub)
     assert hub.value("SELECT verified_at > now() - interval '1 minute' FROM partner_provider_credentials")
@@ -132,7 +131,7 @@ def test_a_revoked_key_is_rejected_after_a_few_races_not_after_all(make_hub: Mak
     hub.sandbox.admin.revoke(1)
     hub.sandbox.admin.reset_stats()
     with hub.partner_session() as session, pytest.raises(CredentialRejected):
-        sync.sync_participants(session, sync.make_plan(session))
+        partner_sync.sync_participants(session, partner_sync.make_plan(session))
     assert is_rejected(hub)
     assert hub.sandbox.admin.stats()["calls"] <= 2 * access.MAX_REFUSALS
 
@@ -210,7 +209,7 @@ def test_one_refused_event_leaves_the_races_other_events(make_hub: MakeHub) -> N
     # From now on the others are requested without it.
     hub.sandbox.admin.reset_stats()
     with hub.partner_session() as session:
-        again = sync.sync_participants(session, sync.make_plan(session))
+        again = partner_sync.sync_participants(session, partner_sync.make_plan(session))
     assert [len(read.read.event_ids) for read in again.reads] == [4, 1]
     hub.sandbox.admin.clear_faults()
     assert not hub.sync().failures

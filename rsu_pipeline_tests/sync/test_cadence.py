@@ -146,11 +146,13 @@ def test_each_event_of_a_race_is_judged_by_its_own_tier() -> None:
 
 
 def test_intervals_are_settings() -> None:
-    often = settings.load({"RSU_INTERVAL_LATER": "600", "RSU_INTERVAL_DAY": "120", "RSU_INTERVAL_WINDOW": "60"}).cadence
+    often = settings.load_settings(
+        {"RSU_INTERVAL_LATER": "600", "RSU_INTERVAL_DAY": "120", "RSU_INTERVAL_WINDOW": "60"}
+    ).cadence
     for start, pause in ((48 * HOUR, 10 * MINUTE), (None, 10 * MINUTE), (20 * HOUR, 2 * MINUTE), (HOUR, MINUTE)):
         assert cadence.due([partner()], [race(start, pause)], NOW, often)
         assert not cadence.due([partner(listed=MINUTE)], [race(start, pause - MINUTE / 2)], NOW, often)
-    soon = settings.load({"RSU_INTERVAL_AFTER_FAILURE": "60"}).cadence
+    soon = settings.load_settings({"RSU_INTERVAL_AFTER_FAILURE": "60"}).cadence
     assert cadence.due([partner()], [race(48 * HOUR, MINUTE, failed=True)], NOW, soon)
 
 

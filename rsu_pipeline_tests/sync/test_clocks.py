@@ -14,11 +14,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from benchmarks.race_morning import fast
-from rsu_pipeline import settings as configuration
 from rsu_pipeline.runsignup import transport
-from rsu_pipeline.settings import CadenceSettings
-from rsu_pipeline.sync import cadence, clocks, listing, partner_sync, read_plan, watch_pace
-from rsu_pipeline.sync import forecast as judging
+from rsu_pipeline.settings import CadenceSettings, load_settings
+from rsu_pipeline.sync import cadence, clocks, forecast, listing, partner_sync, read_plan, watch_pace
 from rsu_pipeline.sync.clocks import Clock, Readings
 from rsu_pipeline.sync.session import open_partner_session
 from rsu_pipeline.warehouse import database, hub_clocks
@@ -36,7 +34,7 @@ TRUE = 1_790_000_000.0
 NOW = dt.datetime.fromtimestamp(TRUE, dt.UTC)
 HOUR = dt.timedelta(hours=1)
 EVERY = CadenceSettings()
-SETTINGS = configuration.load({})
+SETTINGS = load_settings({})
 SPEC = {
     "partners": 1,
     "races_per_partner": 1,
@@ -404,7 +402,7 @@ def test_the_clock_that_is_wrong_is_named(base: float, theirs: float | None, mac
 
 def test_a_read_that_is_dated_in_the_future_is_not_fresh() -> None:
     item = EventRead(1, "1-acme", 1, 10, 1, NOW + 20 * HOUR, None, NOW + 3 * HOUR, NOW - 9 * HOUR, 10, needs_full=False)
-    (found,) = judging.measure_freshness([item], NOW, EVERY)
+    (found,) = forecast.measure_freshness([item], NOW, EVERY)
     assert found.is_stale and found.age == 9 * HOUR
-    (found,) = judging.measure_freshness([replace(item, read_at=NOW)], NOW, EVERY)
+    (found,) = forecast.measure_freshness([replace(item, read_at=NOW)], NOW, EVERY)
     assert not found.is_stale

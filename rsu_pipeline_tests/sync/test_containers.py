@@ -9,8 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rsu_pipeline.sync import losses, vanished
-from rsu_pipeline.sync import partner_sync as sync
+from rsu_pipeline.sync import losses, partner_sync, vanished
 from rsu_pipeline.sync.session import CredentialRejected
 from rsu_pipeline.sync.vanished import EventAnswer
 from rsu_pipeline.sync.watch import Watch
@@ -139,7 +138,7 @@ def test_a_deleted_race_fails_until_the_listing_agrees_and_is_quiet_then(make_hu
     gone, other = races_of(hub)
     hub.sandbox.admin.delete_race(gone)
     with hub.partner_session() as session:
-        outcome = sync.sync_participants(session, sync.make_plan(session, race_ids=[gone]))
+        outcome = partner_sync.sync_participants(session, partner_sync.make_plan(session, race_ids=[gone]))
     assert "race not found" in outcome.failures[0] and reasons(hub, gone) == {None}
     assert not hub.sync().failures
     assert lost(hub) == {gone: "race_deleted"} and reasons(hub, gone) == {"race_deleted"}
@@ -161,7 +160,7 @@ def test_a_past_race_that_was_deleted_is_noticed_though_nothing_of_it_is_due(mak
     assert hub.history_progress().is_complete
     hub.sandbox.admin.delete_race(gone)
     with hub.partner_session() as session:
-        sync.refresh_events(session)
+        partner_sync.refresh_events(session)
     assert reasons(hub, gone) == {"race_deleted"}
     hub.history(reload=True)
     progress = hub.history_progress()
@@ -188,11 +187,11 @@ def test_an_old_race_that_is_back_is_shown_as_it_was(make_hub: MakeHub) -> None:
     race, _ = races_of(hub)
     hub.sandbox.admin.revoke(1, race)
     with hub.partner_session() as session:
-        sync.refresh_events(session)
+        partner_sync.refresh_events(session)
     assert reasons(hub, race) == {"access_lost"}
     hub.sandbox.admin.grant(1, race)
     with hub.partner_session() as session:
-        sync.refresh_events(session)
+        partner_sync.refresh_events(session)
     assert hub.stored() == held
 
 
@@ -204,7 +203,7 @@ def test_an_erased_person_stays_erased_while_a_race_goes_and_comes(make_hub: Mak
     hub.sandbox.admin.revoke(1, race)
     hub.sync()
     with database.session(hub.url, purpose="tests") as conn:
-        privacy.erase(conn, who="tests", user_id=person["user_id"])
+        privacy.erase_person(conn, who="tests", user_id=person["user_id"])
     hub.sandbox.admin.grant(1, race)
     hub.sync()
     rows = hub.rows(
@@ -222,5 +221,5 @@ def test_a_lost_race_is_noticed_though_the_event_it_is_asked_by_was_deleted(make
     hub.sandbox.admin.delete_event(hub.value(newest, race))
     for _ in range(2):
         with hub.partner_session() as session:
-            sync.refresh_events(session)
+            partner_sync.refresh_events(session)
     assert reasons(hub, race) == {"event_deleted", "access_lost"}

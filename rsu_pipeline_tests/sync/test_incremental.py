@@ -4,8 +4,7 @@ from collections.abc import Callable
 
 import pytest
 
-from rsu_pipeline.sync import listing
-from rsu_pipeline.sync import partner_sync as sync
+from rsu_pipeline.sync import listing, partner_sync
 from rsu_pipeline_tests.hub import Hub
 
 MakeHub = Callable[..., Hub]
@@ -67,7 +66,7 @@ def test_an_incremental_read_finds_a_change_after_any_number_of_days(hub: Hub, d
     admin.edit(registration(hub), {"first_name": "Renamed"})
     with hub.partner_session() as session:
         listing.refresh_events(session)
-        outcome = sync.sync_participants(session, sync.make_plan(session, incremental_days=365))
+        outcome = partner_sync.sync_participants(session, partner_sync.make_plan(session, incremental_days=365))
     assert [read.read.mode for read in outcome.reads] == ["incremental"]
     assert (outcome.counts.read, outcome.counts.updated) == (1, 1)
     hub.assert_equal()

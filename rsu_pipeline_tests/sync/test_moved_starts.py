@@ -7,8 +7,7 @@ from collections.abc import Callable
 import pytest
 
 from rsu_pipeline.settings import CadenceSettings
-from rsu_pipeline.sync import cadence, event_refresh, silent_races, watch_pace
-from rsu_pipeline.sync import partner_sync as sync
+from rsu_pipeline.sync import cadence, event_refresh, partner_sync, silent_races, watch_pace
 from rsu_pipeline.sync.watch import PartnerWatched, Watch
 from rsu_pipeline.warehouse import database, fleet
 from rsu_pipeline.warehouse.fleet import FleetPartner, FleetRace
@@ -53,7 +52,7 @@ def details(hub: Hub) -> int:
 def visit(hub: Hub) -> list[str]:
     """Read what is due without a listing, and return the reasons."""
     with hub.partner_session() as session:
-        done = sync.sync_partner(session, race_ids=None, relist=False)
+        done = partner_sync.sync_partner(session, race_ids=None, relist=False)
     assert not done.sync.failures
     return [read.read.reason for read in done.sync.reads]
 
@@ -187,5 +186,5 @@ def test_a_race_brought_forward_to_today_is_watched_after_the_next_listing(make_
     hub.sandbox.admin.move_event(event_of(hub), start_in_hours=2)
     assert not is_watched(hub)
     with hub.partner_session() as session:
-        sync.sync_partner(session, race_ids=[], relist=True)
+        partner_sync.sync_partner(session, race_ids=[], relist=True)
     assert is_watched(hub)

@@ -65,13 +65,12 @@ def test_runsignup_away_for_a_while_is_said_and_recovered_from_without_help(
         assert raised.value.cause in (Cause.CONNECTION, Cause.SERVER)
         sandbox.admin.clear_faults()
     with hub.partner_session() as session:
-        from rsu_pipeline.sync import listing
-        from rsu_pipeline.sync import partner_sync as sync
+        from rsu_pipeline.sync import listing, partner_sync
 
         listing.refresh_events(session)
-        plan = sync.make_plan(session)
+        plan = partner_sync.make_plan(session)
         sandbox.admin.fault("http_503", 0)
-        outcome = sync.sync_participants(session, plan)
+        outcome = partner_sync.sync_participants(session, plan)
     assert len(outcome.failures) == 3
     sandbox.admin.clear_faults()
     assert not hub.sync().failures

@@ -7,8 +7,7 @@ from pathlib import Path
 import pytest
 
 from rsu_pipeline.runsignup.api_errors import ApiError
-from rsu_pipeline.sync import listing, race_details
-from rsu_pipeline.sync import partner_sync as sync
+from rsu_pipeline.sync import listing, partner_sync, race_details
 from rsu_pipeline.sync.session import CredentialRejected
 from rsu_pipeline.warehouse import credentials, database
 from rsu_pipeline_tests.hub import Hub
@@ -97,9 +96,9 @@ def test_one_failing_race_leaves_the_others_stored_and_is_named(make_hub: MakeHu
     hub = make_hub(spec=spec(races=3), seed=3)
     with hub.partner_session() as session:
         listing.refresh_events(session)
-        races = [read.race_id for read in sync.make_plan(session).reads]
+        races = [read.race_id for read in partner_sync.make_plan(session).reads]
         hub.sandbox.admin.fault("unknown_shape", 0, endpoint="participants", race_id=races[1])
-        outcome = sync.sync_participants(session, sync.make_plan(session))
+        outcome = partner_sync.sync_participants(session, partner_sync.make_plan(session))
     assert [read.error is None for read in outcome.reads] == [True, False, True]
     assert len(outcome.failures) == 1 and str(races[1]) in outcome.failures[0]
     stored = {row["race_id"] for row in hub.stored().values()}
@@ -196,9 +195,9 @@ def test_an_event_deleted_at_runsignup_does_not_cost_its_race(make_hub: MakeHub)
     hub.sync()
     events = [row["event_id"] for row in hub.rows("SELECT event_id FROM future_events ORDER BY event_id")]
     with hub.partner_session() as session:
-        plan = sync.make_plan(session)  # made before the event goes
+        plan = partner_sync.make_plan(session)  # made before the event goes
         hub.sandbox.admin.delete_event(events[0])
-        outcome = sync.sync_participants(session, plan)
+        outcome = partner_sync.sync_participants(session, plan)
     assert not outcome.failures
     assert hub.value("SELECT gone_at IS NOT NULL FROM runsignup_events WHERE event_id = %s", events[0])
 

@@ -5,13 +5,13 @@ from typing import Any
 
 import pytest
 
-from rsu_pipeline import settings as configuration
+from rsu_pipeline.settings import load_settings
 from rsu_pipeline.sync import race_day_board
 from rsu_pipeline.sync.race_day_board import BoardRow, Urgency
 from rsu_pipeline.warehouse.near_races import NearRace
 
 NOW = dt.datetime(2026, 6, 13, 12, 0, tzinfo=dt.UTC)
-SETTINGS = configuration.load({})
+SETTINGS = load_settings({})
 
 
 def race(race_id: int = 1, *, starts_in: float | None = 1.0, hours: float = 6.0, **more: Any) -> NearRace:

@@ -6,12 +6,10 @@ from collections.abc import Callable
 
 import pytest
 
-from rsu_pipeline.sync import history, listing, sharing
-from rsu_pipeline.sync import partner_sync as sync
+from rsu_pipeline.sync import history, listing, partner_sync, sharing
 from rsu_pipeline.sync.partner_sync import SyncOutcome
 from rsu_pipeline.sync.session import PartnerSession
-from rsu_pipeline.warehouse import backfill_state as requests
-from rsu_pipeline.warehouse import database, race_locks
+from rsu_pipeline.warehouse import backfill_state, database, race_locks
 from rsu_pipeline_tests.hub import Hub
 
 SPEC = {
@@ -43,7 +41,9 @@ class Sync:
                 if self._until:
                     self._until.wait(30)
                 self.listing = listing.refresh_events(session)
-                self._outcome = sync.sync_participants(session, sync.make_plan(session, force_full=True))
+                self._outcome = partner_sync.sync_participants(
+                    session, partner_sync.make_plan(session, force_full=True)
+                )
         except BaseException as error:
             self._outcome = error
 
@@ -68,7 +68,7 @@ def races_of(hub: Hub) -> list[int]:
 
 
 def full_read(session: PartnerSession) -> SyncOutcome:
-    return sync.sync_participants(session, sync.make_plan(session, force_full=True))
+    return partner_sync.sync_participants(session, partner_sync.make_plan(session, force_full=True))
 
 
 def until(is_so: Callable[[], object]) -> None:
@@ -186,8 +186,8 @@ def test_a_read_that_is_less_than_was_requested_does_not_count(hub: Hub, kind: s
     with hub.partner_session() as session:
         hub.sync(full=kind == "confirmed")
         # Begun after the request, but not in full; or in full, but without the removals that a person confirmed.
-        plan = sync.make_plan(session, force_full=True)
-        outcome = sync.sync_participants(session, plan, confirm_removals=kind == "confirmed")
+        plan = partner_sync.make_plan(session, force_full=True)
+        outcome = partner_sync.sync_participants(session, plan, confirm_removals=kind == "confirmed")
     assert len(outcome.reads) == 4 and not outcome.shared
 
 
@@ -195,7 +195,7 @@ def test_a_full_read_counts_for_a_sync_that_wants_changes(hub: Hub) -> None:
     hub.sync(full=True)
     with hub.partner_session() as session:
         hub.sync(full=True)
-        outcome = sync.sync_participants(session, sync.make_plan(session))
+        outcome = partner_sync.sync_participants(session, partner_sync.make_plan(session))
     assert outcome.shared == set(races_of(hub)) and not outcome.reads and outcome.calls == 0
     assert outcome.has_read
 
@@ -206,7 +206,7 @@ def test_two_slices_of_one_backfill_share_its_races(hub: Hub) -> None:
         admin.register(admin.add_event(race, "Last year", start_in_hours=-8736, race_event_days_id=7001), count=5)
     hub.sync()
     with hub.partner_session() as session:
-        requests.request_backfill(session.conn, 1)
+        backfill_state.request_backfill(session.conn, 1)
         session.conn.commit()
         history._list(session)
     admin.switch(latency_ms=200)
@@ -234,7 +234,7 @@ def test_what_is_requested_again_is_read_again_though_a_slice_is_at_work(hub: Hu
     thread.start()
     until(lambda: is_read(hub, race))
     with hub.partner_session() as session:
-        requests.request_backfill(session.conn, 1, reload=True)
+        backfill_state.request_backfill(session.conn, 1, reload=True)
         session.conn.commit()
     thread.join()
     progress = hub.history_progress()

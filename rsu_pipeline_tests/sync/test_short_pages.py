@@ -4,8 +4,7 @@ from collections.abc import Callable
 
 import pytest
 
-from rsu_pipeline.sync import listing
-from rsu_pipeline.sync import partner_sync as sync
+from rsu_pipeline.sync import listing, partner_sync
 from rsu_pipeline_tests.hub import Hub
 
 MakeHub = Callable[..., Hub]
@@ -71,13 +70,13 @@ def test_what_the_end_of_a_feed_costs(make_hub: MakeHub) -> None:
     hub.sync()
     assert hub.value("SELECT count(*) FROM api_calls WHERE endpoint = 'participants'") == 1 + 3 * 2
     with hub.partner_session() as session:
-        asked_for = sync.sync_participants(session, sync.make_plan(session, force_full=True))
-        incremental = sync.sync_participants(session, sync.make_plan(session))
+        asked_for = partner_sync.sync_participants(session, partner_sync.make_plan(session, force_full=True))
+        incremental = partner_sync.sync_participants(session, partner_sync.make_plan(session))
     hub.environment["RSU_FULL_READ_UP_TO_ROWS"] = "500"
     with hub.partner_session() as session:
-        plan = sync.make_plan(session)
-        small = sync.sync_participants(session, plan)
-        again = sync.sync_participants(session, plan)
+        plan = partner_sync.make_plan(session)
+        small = partner_sync.sync_participants(session, plan)
+        again = partner_sync.sync_participants(session, plan)
     assert asked_for.calls == 6
     assert incremental.calls == 6  # registrations and removals of each race, nothing changed
     assert small.calls == 3 and 3 < again.calls <= 6
@@ -107,11 +106,11 @@ def test_what_a_longer_page_showed_is_forgotten_once_a_short_page_is_followed_by
     hub, event_id = two_races(make_hub, 400)
     with hub.partner_session() as session:
         for _ in range(2):
-            assert not sync.sync_partner(session, race_ids=None, relist=True).sync.failures
+            assert not partner_sync.sync_partner(session, race_ids=None, relist=True).sync.failures
         hub.sandbox.admin.switch(most_rows={"participants": 3})
         hub.sandbox.admin.register(event_id, count=2)
         for _ in range(2):
-            assert not sync.sync_partner(session, race_ids=None, relist=True).sync.failures
+            assert not partner_sync.sync_partner(session, race_ids=None, relist=True).sync.failures
     hub.assert_equal()
 
 
@@ -128,10 +127,10 @@ def test_the_last_read_of_an_event_ends_with_an_empty_page_whatever_was_seen_bef
 
     with hub.partner_session() as session:
         listing.refresh_events(session)
-        plan = sync.make_plan(session)
+        plan = partner_sync.make_plan(session)
         assert [(len(read.event_ids), read.closes_at is not None) for read in plan.reads] == [(1, True), (1, True)]
-        assert not sync.sync_participants(session, plan, on_read=shorten).failures
-        assert not sync.make_plan(session).reads
+        assert not partner_sync.sync_participants(session, plan, on_read=shorten).failures
+        assert not partner_sync.make_plan(session).reads
     hub.assert_equal(past_too=True)
 
 
@@ -143,8 +142,8 @@ def test_a_race_behind_a_limit_that_is_just_as_long_as_the_listing_is_found_by_t
     hub.sandbox.admin.edit_race(race_id, {"name": "ZZZ"})
     hub.sandbox.admin.register(event_id, count=2)
     with hub.partner_session() as session:
-        visited = sync.sync_partner(session, race_ids=[], relist=True)
+        visited = partner_sync.sync_partner(session, race_ids=[], relist=True)
         assert visited.events and visited.events.races == 2, "a visit in between expects what was listed"
-        visited = sync.sync_partner(session, race_ids=None, relist=True)
+        visited = partner_sync.sync_partner(session, race_ids=None, relist=True)
         assert visited.events and visited.events.races == 3
     hub.assert_equal()

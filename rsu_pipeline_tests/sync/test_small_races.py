@@ -10,8 +10,7 @@ from collections.abc import Callable
 
 import pytest
 
-from rsu_pipeline.sync import partner_sync as sync
-from rsu_pipeline.sync import watch
+from rsu_pipeline.sync import partner_sync, watch
 from rsu_pipeline.sync.read_plan import SMALL_RACE
 from rsu_pipeline.sync.watch import PartnerWatched, Watch
 from rsu_pipeline_tests.hub import Hub
@@ -145,7 +144,7 @@ def test_an_idle_incremental_poll_is_one_call(make_hub: MakeHub) -> None:
         with hub.partner_session() as session:
             plan = watch.plan_poll(session, race_id)
             assert [read.mode for read in plan.reads] == ["incremental"]
-            assert sync.sync_participants(session, plan, with_removed=False, quiet=True).calls == 1
+            assert partner_sync.sync_participants(session, plan, with_removed=False, quiet=True).calls == 1
 
 
 @pytest.mark.parametrize("limit", [500, 0])

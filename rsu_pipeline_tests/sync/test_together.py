@@ -4,12 +4,11 @@ import threading
 import time
 from collections.abc import Callable
 
-from rsu_pipeline.sync import history, listing
-from rsu_pipeline.sync import partner_sync as sync
+from rsu_pipeline.sync import history, listing, partner_sync
 from rsu_pipeline.sync.history import Slice
 from rsu_pipeline.sync.partner_sync import SyncOutcome
 from rsu_pipeline.sync.watch import PartnerWatched, Watch
-from rsu_pipeline.warehouse import backfill_state as requests
+from rsu_pipeline.warehouse import backfill_state
 from rsu_pipeline_tests.hub import Hub
 
 SPEC = {"partners": 3, "races_per_partner": 3, "events_per_race": 1, "registrations_per_event": 12, "start_in_hours": 2}
@@ -54,7 +53,7 @@ class Together:
                 with self.hub.partner_session(partner, run_id="nightly") as session:
                     listing.refresh_events(session)
                     self.nightly[partner].append(
-                        sync.sync_participants(session, sync.make_plan(session, force_full=True))
+                        partner_sync.sync_participants(session, partner_sync.make_plan(session, force_full=True))
                     )
 
     def _backfill(self) -> None:
@@ -64,7 +63,7 @@ class Together:
                 with self.hub.partner_session(partner, lane="backfill", run_id="backfill") as session:
                     finished = self.history[partner] and self.history[partner][-1].finished
                     if finished or not self.history[partner]:
-                        requests.request_backfill(session.conn, session.partner_id, reload=bool(finished))
+                        backfill_state.request_backfill(session.conn, session.partner_id, reload=bool(finished))
                         session.conn.commit()
                     self.history[partner].append(history.run_slice(session, 2.0))
 

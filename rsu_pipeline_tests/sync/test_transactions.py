@@ -11,8 +11,7 @@ from typing import Any
 import pytest
 
 from rsu_pipeline.runsignup.client import Client
-from rsu_pipeline.sync import access, page_requests
-from rsu_pipeline.sync import partner_sync as sync
+from rsu_pipeline.sync import access, page_requests, partner_sync
 from rsu_pipeline.sync.watch import plan_poll
 from rsu_pipeline_tests.hub import Hub
 
@@ -63,7 +62,7 @@ def test_no_transaction_is_open_while_runsignup_is_called(
     hub.sync(full=True)
     with hub.partner_session(lane="race_day") as session:
         for race in admin.truth(1)["races"]:
-            sync.sync_participants(session, plan_poll(session, race["race_id"]))
+            partner_sync.sync_participants(session, plan_poll(session, race["race_id"]))
     assert hub.history().finished
     hub.assert_equal(past_too=True)
     assert asked.keys() == {"races", "race", "participants", "removed-participants"}

@@ -6,7 +6,7 @@ import pytest
 
 from rsu_pipeline.errors import SettingsError
 from rsu_pipeline.runsignup.api_errors import Cause
-from rsu_pipeline.settings import load
+from rsu_pipeline.settings import load_settings
 from rsu_pipeline.sync import access
 from rsu_pipeline.warehouse import credentials, database
 from rsu_pipeline_tests.hub import Hub
@@ -33,7 +33,7 @@ def test_page_sizes_are_always_sent_and_never_above_the_maximum(make_hub: MakeHu
     sizes = {int(query["results_per_page"]) for query in calls(hub, "races", "participants", "removed")}
     assert sizes <= {1, 1000, 2500}
     with pytest.raises(SettingsError, match="RSU_PAGE_SIZE"):
-        load({"RSU_PAGE_SIZE": "2501"})
+        load_settings({"RSU_PAGE_SIZE": "2501"})
 
 
 @pytest.mark.parametrize("code", [3, 223, 11, 15, 999])

@@ -10,9 +10,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rsu_pipeline import settings as configuration
-from rsu_pipeline.sync import partner_sync as sync
-from rsu_pipeline.sync import watch, watch_pace
+from rsu_pipeline.settings import load_settings
+from rsu_pipeline.sync import partner_sync, watch, watch_pace
 from rsu_pipeline.sync.read_plan import Plan
 from rsu_pipeline.sync.session import PartnerSession
 from rsu_pipeline.sync.watch import Watch
@@ -22,7 +21,7 @@ from rsu_pipeline.warehouse.fleet import FleetRace
 from rsu_pipeline_tests.hub import Hub
 
 MakeHub = Callable[..., Hub]
-SETTINGS = configuration.load({})
+SETTINGS = load_settings({})
 
 
 def races(*partners: int, is_small: bool = False) -> list[WatchedRace]:
@@ -221,7 +220,7 @@ def test_a_race_is_read_in_full_when_it_enters_its_window_and_once_just_before_i
         admin.clock(advance=hours * 3600)
         with hub.partner_session() as session:
             plan = watch.plan_poll(session, next(iter(hub.truth().values()))["race_id"])
-            sync.sync_participants(session, plan, with_removed=False, quiet=True)
+            partner_sync.sync_participants(session, plan, with_removed=False, quiet=True)
         reasons += [read.reason for read in plan.reads if read.mode == "full"]
     assert reasons == ["entering the hours before its start", "just before its start"]
 

@@ -11,8 +11,8 @@ from contextlib import closing
 from dataclasses import replace
 from typing import Any
 
-from rsu_pipeline import settings as configuration
 from rsu_pipeline.runsignup.api_errors import BudgetExhausted
+from rsu_pipeline.settings import load_settings
 from rsu_pipeline.sync import session
 from rsu_pipeline.warehouse import call_ledger, credentials, database, fleet
 from rsu_pipeline.warehouse.secret_box import SecretBox
@@ -57,7 +57,7 @@ def call(order: dict[str, Any], ledger: call_ledger.Ledger) -> dict[str, Any]:
     place to anyone."""
     if not order.get("reserve", True):
         fleet.has_race_in_window = lambda *_, **__: False
-    settings = configuration.load(order["environment"])
+    settings = load_settings(order["environment"])
     secret_box = SecretBox(settings.secret_keys, source="RSU_SECRET_KEY")
     with database.session(order["url"], purpose="ledger worker") as conn:
         credential = credentials.open_credential(conn, secret_box, order["partner"])
@@ -70,7 +70,7 @@ def call(order: dict[str, Any], ledger: call_ledger.Ledger) -> dict[str, Any]:
 def spend(order: dict[str, Any], _ledger: call_ledger.Ledger) -> dict[str, Any]:
     """Makes real calls with a partner's credential until its API key has none left. With `by_credential` the ledger makes the
     mistake of counting each credential alone."""
-    settings = configuration.load(order["environment"])
+    settings = load_settings(order["environment"])
     secret_box = SecretBox(settings.secret_keys, source="RSU_SECRET_KEY")
     with database.session(order["url"], purpose="ledger worker") as conn:
         credential = credentials.open_credential(conn, secret_box, order["partner"])

@@ -76,12 +76,12 @@ def past_rows(hub: Hub) -> str:
 
 def purge(hub: Hub, before: dt.date | None = None, **options: Any) -> Done:
     with database.session(hub.url, purpose="tests") as conn:
-        return privacy.purge(conn, before or now().date(), now=now(), who="tests", **options)
+        return privacy.purge_contact_rows(conn, before or now().date(), now=now(), who="tests", **options)
 
 
 def erase(hub: Hub, **options: Any) -> Done:
     with database.session(hub.url, purpose="tests") as conn:
-        return privacy.erase(conn, who="tests", **options)
+        return privacy.erase_person(conn, who="tests", **options)
 
 
 def assert_proved(hub: Hub) -> None:

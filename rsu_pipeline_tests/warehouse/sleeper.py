@@ -16,9 +16,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from rsu_pipeline import settings as configuration
-from rsu_pipeline.sync import listing
-from rsu_pipeline.sync import partner_sync as sync
+from rsu_pipeline.settings import load_settings
+from rsu_pipeline.sync import listing, partner_sync
 from rsu_pipeline.sync.session import open_partner_session
 from rsu_pipeline.warehouse import call_ledger, database, leases, race_locks
 from rsu_pipeline.warehouse.database import DatabaseError
@@ -35,7 +34,7 @@ def shorten() -> None:
 
 
 def hold(what: str) -> None:
-    url = str(configuration.load().database_url)
+    url = str(load_settings().database_url)
     with database.session(url, purpose="sync sleeper") as conn, conn.cursor() as cur:
         lock = race_locks.race_lock(conn, 7, 70) if what == "race" else database.shard_lock(conn, 7, lock_timeout=1)
         with lock:
@@ -48,7 +47,7 @@ def hold(what: str) -> None:
 def sync_partner(partner: str, point: str, times: str) -> None:
     from rsu_pipeline_tests.proof.victim import arm
 
-    settings = configuration.load()
+    settings = load_settings()
     secret_box = SecretBox(settings.secret_keys, source="RSU_SECRET_KEY")
     arm(point, int(times), signal.SIGSTOP)
     with open_partner_session(
@@ -61,7 +60,7 @@ def sync_partner(partner: str, point: str, times: str) -> None:
         log=lambda line: None,
     ) as session:
         listing.refresh_events(session)
-        sync.sync_participants(session, sync.make_plan(session, force_full=True))
+        partner_sync.sync_participants(session, partner_sync.make_plan(session, force_full=True))
 
 
 # For the test that started it.

@@ -74,7 +74,7 @@ def test_a_form_of_address_works_everywhere(
     words: dict[str, str], form: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     monkeypatch.setenv("PGSERVICEFILE", words["services"])
-    url = settings.load({"RSU_DATABASE_URL": FORMS[form].format(**words)}).database_url
+    url = settings.load_settings({"RSU_DATABASE_URL": FORMS[form].format(**words)}).database_url
     assert url is not None
     schema = "apart" if form == "search path" else "public"
     wanted = f"hub {schema} UTF8"

@@ -10,8 +10,7 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
-from rsu_pipeline.sync import listing
-from rsu_pipeline.sync import partner_sync as sync
+from rsu_pipeline.sync import listing, partner_sync
 from rsu_pipeline.warehouse import call_ledger, database, leases, race_locks
 from rsu_pipeline.warehouse.leases import BEAT_SECONDS, SILENT_SECONDS, TAKE_OVER_SECONDS, Observer
 from rsu_pipeline_tests.hub import Hub
@@ -125,7 +124,7 @@ def test_a_sync_that_stands_still_is_taken_over_and_nothing_is_written_twice(
         began = time.monotonic()
         with hub.partner_session() as session:
             listing.refresh_events(session)
-            outcome = sync.sync_participants(session, sync.make_plan(session))
+            outcome = partner_sync.sync_participants(session, partner_sync.make_plan(session))
             assert not outcome.failures and not outcome.elsewhere
             seconds = time.monotonic() - began
         assert seconds < sleepers.SILENT_SECONDS + 8

@@ -118,7 +118,7 @@ def test_whatever_comes_to_a_registration_after_a_purge_goes_with_the_next(put: 
     put.sql(HARMLESS)
 
     def purged() -> int:
-        done = privacy.purge(put.conn, NOW.date(), now=NOW, who="tests")
+        done = privacy.purge_contact_rows(put.conn, NOW.date(), now=NOW, who="tests")
         return done.rows["runsignup_participants"]
 
     assert purged() == 0, "nothing of it is contact data"

@@ -97,9 +97,9 @@ def test_the_writer_syncs_reads_history_and_cleans_up(hub: Hub, logins: Logins) 
         now = dt.datetime.now(dt.UTC)
         start_list_store.rebuild(conn, 1, now)
         conn.commit()
-        retention.delete_old(conn, now)
-        privacy.purge(conn, now.date(), now=now, who="tests")
-        privacy.erase(conn, registration_id=key, who="tests")
+        retention.delete_old_rows(conn, now)
+        privacy.purge_contact_rows(conn, now.date(), now=now, who="tests")
+        privacy.erase_person(conn, registration_id=key, who="tests")
     assert hub.value("SELECT last_name FROM runsignup_participants WHERE registration_id = %s", key) is None
 
 

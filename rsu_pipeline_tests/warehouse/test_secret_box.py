@@ -11,8 +11,8 @@ from cryptography.fernet import Fernet
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from rsu_pipeline import settings as configuration
 from rsu_pipeline.installation import Installation
+from rsu_pipeline.settings import load_settings
 from rsu_pipeline.warehouse.secret_box import (
     PREFIX,
     SecretBox,
@@ -87,7 +87,7 @@ def test_a_key_that_is_none_is_refused_without_being_repeated(key: str) -> None:
 
 
 def test_nothing_shows_a_key(tmp_path: Path) -> None:
-    settings = configuration.load(
+    settings = load_settings(
         {"RSU_HOME": str(tmp_path), "RSU_SECRET_KEY": f"{NEW},{OLD}", "RSU_DATABASE_URL": "postgresql://u:s3cret@h/d"}
     )
     here = Installation(settings)

@@ -16,8 +16,7 @@ from rsu_pipeline.orchestration.run_config import NO_CONFIG
 from rsu_pipeline.orchestration.table_metadata import OPERATORS
 from rsu_pipeline.reports import fleet_plots, plots
 from rsu_pipeline.settings import Settings
-from rsu_pipeline.sync import clocks, downtime
-from rsu_pipeline.sync import forecast as judging
+from rsu_pipeline.sync import clocks, downtime, forecast
 from rsu_pipeline.sync.forecast import Freshness
 from rsu_pipeline.warehouse import freshness
 from rsu_pipeline.warehouse.freshness import PartnerHealth
@@ -52,10 +51,10 @@ def fleet_health(warehouse: WarehouseResource) -> dg.MaterializeResult[None]:
         bibs = freshness.count_bibs_by_hour(conn, now)
         downtimes = downtime.find_downtimes(conn, now, settings.cadence)
         standstills = rules.find_standstills(conn, settings, clocks.utc_now())
-    fresh = judging.measure_freshness(reads, now, settings.cadence)
-    budget = judging.forecast_budget(judging.forecast_calls(reads, now, settings), settings)
-    worst = judging.find_oldest_reads(fresh)
-    pictures = fleet_plots.fleet_plots(judging.compute_shares(fresh), bibs, now)
+    fresh = forecast.measure_freshness(reads, now, settings.cadence)
+    budget = forecast.forecast_budget(forecast.forecast_calls(reads, now, settings), settings)
+    worst = forecast.find_oldest_reads(fresh)
+    pictures = fleet_plots.fleet_plots(forecast.compute_shares(fresh), bibs, now)
     return dg.MaterializeResult(
         metadata={
             **_numbers(partners, fresh, budget, settings),
@@ -73,7 +72,7 @@ def fleet_health(warehouse: WarehouseResource) -> dg.MaterializeResult[None]:
 
 
 def _numbers(
-    partners: Sequence[PartnerHealth], fresh: Sequence[Freshness], budget: judging.BudgetForecast, settings: Settings
+    partners: Sequence[PartnerHealth], fresh: Sequence[Freshness], budget: forecast.BudgetForecast, settings: Settings
 ) -> dict[str, dg.MetadataValue]:
     """Return numbers under fixed names, so that plots over time have no gaps."""
     synced = [item for item in partners if item.is_synced]

@@ -14,8 +14,7 @@ from rsu_pipeline.orchestration.run_tags import PARENT_TAG
 from rsu_pipeline.orchestration.table_metadata import OPERATORS, table_metadata
 from rsu_pipeline.sync import history, start_list_rebuild
 from rsu_pipeline.sync.session import PartnerSession
-from rsu_pipeline.warehouse import backfill_progress
-from rsu_pipeline.warehouse import backfill_state as requests
+from rsu_pipeline.warehouse import backfill_progress, backfill_state
 
 
 class HistoryConfig(dg.Config):
@@ -67,11 +66,11 @@ def participant_history(
 def _request(context: dg.AssetExecutionContext, session: PartnerSession, config: HistoryConfig) -> None:
     """Make the partner's request, unless the run only continues one. Repeating a run by hand resumes a cancelled request."""
     tags = context.run.tags
-    made = requests.get_request(session.conn, session.partner_id) if config.resume_only else None
+    made = backfill_state.get_request(session.conn, session.partner_id) if config.resume_only else None
     is_repeated = PARENT_TAG in tags and "dagster/retry_number" not in tags
     if made is not None and not (made.cancelled_at and is_repeated):
         return
-    requests.request_backfill(
+    backfill_state.request_backfill(
         session.conn,
         session.partner_id,
         since_year=made.since_year if made else config.since_year,

@@ -11,7 +11,7 @@ from rsu_pipeline.orchestration.partitions import partition_of, timing_partner
 from rsu_pipeline.orchestration.resources import WarehouseResource
 from rsu_pipeline.orchestration.run_config import NO_CONFIG
 from rsu_pipeline.orchestration.table_metadata import OPERATORS, SCORING, table_metadata
-from rsu_pipeline.start_lists import start_list_store as lists
+from rsu_pipeline.start_lists import start_list_store
 from rsu_pipeline.warehouse import credentials
 
 
@@ -36,6 +36,6 @@ def start_lists(context: dg.AssetExecutionContext, warehouse: WarehouseResource)
     now = dt.datetime.now(dt.UTC)
     with expected_errors_as_failures(), warehouse.connect(START_LISTS) as conn:
         partner = credentials.partner(conn, partition_of(context))
-        built = lists.rebuild(conn, partner.partner_id, now)
+        built = start_list_store.rebuild(conn, partner.partner_id, now)
         conn.commit()
         return dg.MaterializeResult(metadata=run_metadata.start_lists_metadata(conn, partner.partner_id, built, now))

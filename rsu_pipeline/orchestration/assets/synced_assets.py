@@ -10,8 +10,7 @@ from rsu_pipeline.orchestration.resources import RunSignupResource, WarehouseRes
 from rsu_pipeline.orchestration.run_config import NO_CONFIG, Number, fields_of, read_config
 from rsu_pipeline.orchestration.table_metadata import OPERATORS, table_metadata
 from rsu_pipeline.start_lists.start_list_store import RebuildFailed
-from rsu_pipeline.sync import listing, start_list_rebuild
-from rsu_pipeline.sync import partner_sync as sync
+from rsu_pipeline.sync import listing, partner_sync, start_list_rebuild
 from rsu_pipeline.sync.session import PartnerSession
 
 KINDS = {"python", "postgres"}
@@ -77,7 +76,7 @@ def future_events(
     incremental) and the reason. It makes no call to RunSignup.
     """
     with expected_errors_as_failures(), runsignup.partner_session_of_run(warehouse, context) as session:
-        plan = sync.make_plan(session)
+        plan = partner_sync.make_plan(session)
         return dg.MaterializeResult(metadata=run_metadata.plan_metadata(plan))
 
 
@@ -108,13 +107,13 @@ def participants(
         runsignup.partner_session_of_run(warehouse, context) as session,
         start_list_rebuild.start_lists_rebuilt_on_failure(session),
     ):
-        plan = sync.make_plan(
+        plan = partner_sync.make_plan(
             session,
             incremental_days=config.incremental_days,
             force_full=config.force_full_sync,
             race_ids=config.race_ids,
         )
-        outcome = sync.sync_participants(session, plan, confirm_removals=config.confirm_removals)
+        outcome = partner_sync.sync_participants(session, plan, confirm_removals=config.confirm_removals)
         metadata = run_metadata.sync_metadata(plan, outcome, session.ledger.left())
         trouble = run_metadata.describe_failures(outcome)
         # The asset start_lists rebuilds them, unless it is skipped because this one fails, or is no part of the run.

@@ -72,7 +72,7 @@ def test_the_busiest_hour_slides() -> None:
 
 
 def test_changes_that_waited_in_a_spell_are_told_apart() -> None:
-    script = morning.script(partners=1, races=1, hours=1, entrants=20, seed=7)
+    script = morning.write_script(partners=1, races=1, hours=1, entrants=20, seed=7)
     dead = next(spell for spell in script.spells if spell.trouble == "dead")
     begins = 1_000_000.0
     times = {"calm": (60, 70), "before": (dead.start - 5, dead.end + 4), "within": (dead.start + 9, dead.end + 2)}
@@ -90,6 +90,6 @@ def test_changes_that_waited_in_a_spell_are_told_apart() -> None:
 
 @pytest.mark.parametrize("wrong", [{"missed": ["one"]}, {"violations": 1}, {"most_calls_in_an_hour": 1001}])
 def test_whatever_is_missed_or_overstepped_is_not_well(wrong: dict[str, object]) -> None:
-    script = morning.script(partners=1, races=1, hours=1, entrants=20, seed=7)
+    script = morning.write_script(partners=1, races=1, hours=1, entrants=20, seed=7)
     made = report.summarise(script, Played(0.0, 1.0, real_seconds=1.0), latency_ms=700)
     assert made.is_well and not replace(made, **wrong).is_well  # type: ignore[arg-type]

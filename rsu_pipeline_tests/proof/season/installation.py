@@ -13,15 +13,13 @@ from psycopg2.extensions import connection as Connection
 
 from rsu_pipeline.runsignup.api_errors import ApiError
 from rsu_pipeline.settings import Settings
-from rsu_pipeline.sync import cadence, history, listing
-from rsu_pipeline.sync import partner_sync as sync
+from rsu_pipeline.sync import cadence, history, listing, partner_sync
 from rsu_pipeline.sync.clocks import Clock, Present
 from rsu_pipeline.sync.partner_sync import SyncOutcome
 from rsu_pipeline.sync.session import Clients, CredentialRejected, PartnerSession, partner_session_on
 from rsu_pipeline.sync.watch import Watch
 from rsu_pipeline.sync.watch_pace import select_watched_races
-from rsu_pipeline.warehouse import backfill_state as requests
-from rsu_pipeline.warehouse import call_ledger, cursors, database, fleet
+from rsu_pipeline.warehouse import backfill_state, call_ledger, cursors, database, fleet
 from rsu_pipeline.warehouse.credentials import PartnerError
 from rsu_pipeline_tests.hub import Hub
 from rsu_pipeline_tests.proof.season.clocks import Clocks
@@ -108,7 +106,7 @@ class Installation:
     def go_on_with_backfills(self) -> None:
         """Read a slice of each backfill that waits for one, as the sensor history has it done."""
         with self._control() as conn:
-            waiting = requests.list_waiting_requests(conn, self._clocks.hub_now())
+            waiting = backfill_state.list_waiting_requests(conn, self._clocks.hub_now())
         for key in waiting:
             with suppress(*FORESEEN), self._partner_session(key, lane="backfill") as session:
                 history.run_slice(session, 1e6)
@@ -119,8 +117,8 @@ class Installation:
         """Ask for a partner's past editions, unless that was done before."""
         with self._control() as conn:
             partner_id = int(key.split("-")[0])
-            if requests.get_request(conn, partner_id) is None:
-                requests.request_backfill(conn, partner_id)
+            if backfill_state.get_request(conn, partner_id) is None:
+                backfill_state.request_backfill(conn, partner_id)
                 conn.commit()
 
     def sync(
@@ -129,8 +127,8 @@ class Installation:
         """Run job sync_partner, as `rsu sync` and the UI do; None when it failed."""
         with suppress(*FORESEEN), self._partner_session(key) as session:
             listing.refresh_events(session, show_end=True)
-            plan = sync.make_plan(session, force_full=full, race_ids=race_ids)
-            return sync.sync_participants(session, plan, confirm_removals=confirm_removals)
+            plan = partner_sync.make_plan(session, force_full=full, race_ids=race_ids)
+            return partner_sync.sync_participants(session, plan, confirm_removals=confirm_removals)
         return None
 
     def confirm_pending_removals(self, keys: Sequence[str]) -> None:
@@ -154,7 +152,7 @@ class Installation:
 
     def _visit(self, key: str, *, race_ids: Sequence[int] | None, relist: bool) -> None:
         with suppress(*FORESEEN), self._partner_session(key) as session:
-            sync.sync_partner(session, race_ids=race_ids, relist=relist)
+            partner_sync.sync_partner(session, race_ids=race_ids, relist=relist)
 
     @contextmanager
     def _control(self) -> Iterator[Connection]:

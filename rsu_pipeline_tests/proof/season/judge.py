@@ -4,7 +4,7 @@ from collections import Counter
 from collections.abc import Collection, Iterable
 from typing import Any
 
-from rsu_pipeline.sync import forecast as judging
+from rsu_pipeline.sync import forecast
 from rsu_pipeline.warehouse import backfill_progress, fleet_facts, freshness
 from rsu_pipeline_tests.hub import FIELDS, expected
 from rsu_pipeline_tests.proof.season.world import World, starts_at
@@ -179,7 +179,7 @@ def assert_no_check_is_red(world: World) -> None:
         # A partner whose every race refuses has a wrong key by all evidence.
         readable = [race for race in world.races(item.partner_id) if race["race_id"] not in world.unreadable]
         assert item.credential in ("works", "untried") or not readable, f"a credential is called refused: {item}"
-    fresh = judging.measure_freshness(freshness.read_event_reads(conn, now), now, world.hub.settings.cadence)
+    fresh = forecast.measure_freshness(freshness.read_event_reads(conn, now), now, world.hub.settings.cadence)
     conn.rollback()
     excused = world.unreadable.keys() | world.refused_events.keys()
     stale = [item for item in fresh if item.is_stale and not excused & {item.read.race_id, item.read.event_id}]

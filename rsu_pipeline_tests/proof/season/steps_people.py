@@ -20,7 +20,7 @@ class PeopleSteps(World):
         self.conn.rollback()
         if stored:
             chosen = stored[pick % len(stored)]
-            privacy.erase(self.conn, registration_id=chosen, who="operator")
+            privacy.erase_person(self.conn, registration_id=chosen, who="operator")
             self.erased |= self._same_person(chosen)
 
     def _same_person(self, registration_id: int) -> set[int]:
@@ -40,7 +40,7 @@ class PeopleSteps(World):
 
     @step(is_possible=lambda self: not self.is_purged)
     def purge_contact_data(self) -> None:
-        privacy.purge(self.conn, self.clocks.hub_now().date(), now=self.clocks.hub_now(), who="operator")
+        privacy.purge_contact_rows(self.conn, self.clocks.hub_now().date(), now=self.clocks.hub_now(), who="operator")
         self.is_purged = True
 
     @step()
