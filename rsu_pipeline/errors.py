@@ -16,6 +16,7 @@ class RsuError(Exception):
         │  └─ BudgetExhausted
         ├─ CredentialRejected          sync.session
         ├─ DatabaseError               warehouse.addresses
+        │  ├─ ReadOnlyError            warehouse.addresses
         │  ├─ UnreachableError         warehouse.database
         │  ├─ SchemaVersionError       warehouse.schema_version
         │  ├─ ClientProgramError       local.client_programs

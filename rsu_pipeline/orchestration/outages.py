@@ -73,13 +73,13 @@ class Outage:
 
 
 def is_loss(error: BaseException | None) -> bool:
-    """Return whether an error comes from a database session that was lost or could not be opened.
+    """Return whether an error comes from a database session that was lost, could not be opened or only reads.
 
     PostgreSQL's codes of class 57P mean that it ended the session, 08 that the connection failed. An error of the
     connection itself has no code.
     """
     while error is not None:
-        if isinstance(error, (psycopg2.InterfaceError, database.UnreachableError)):
+        if isinstance(error, (psycopg2.InterfaceError, database.UnreachableError, database.ReadOnlyError)):
             return True
         if isinstance(error, psycopg2.OperationalError):
             return error.pgcode is None or error.pgcode.startswith(("57P", "08"))

@@ -64,7 +64,7 @@ class HubDialect(PGDialect_psycopg2):
         purpose = "daemon" if is_daemon else "dagster"
         try:
             return database.connect(_addresses[int(arguments[0])], purpose=purpose, schema=SCHEMA)
-        except database.UnreachableError as error:
+        except (database.UnreachableError, database.ReadOnlyError) as error:
             raise psycopg2.OperationalError(str(error)) from None
 
 

@@ -28,6 +28,10 @@ class DatabaseError(RsuError):
     """The database cannot be used. The text is one sentence: what is wrong, where, and the next step."""
 
 
+class ReadOnlyError(DatabaseError):
+    """The server only reads now: a standby, as for a moment in a failover, or a primary that was made so."""
+
+
 @dataclass(frozen=True)
 class Address:
     """RSU_DATABASE_URL as libpq parses it."""

@@ -20,6 +20,7 @@ from psycopg2.extensions import connection as Connection
 from rsu_pipeline import cancellation
 from rsu_pipeline.warehouse import addresses, leases, poolers, session_settings
 from rsu_pipeline.warehouse.addresses import DatabaseError as DatabaseError
+from rsu_pipeline.warehouse.addresses import ReadOnlyError as ReadOnlyError
 from rsu_pipeline.warehouse.addresses import describe_server as describe_server
 from rsu_pipeline.warehouse.addresses import explain_unreachable as explain_unreachable
 from rsu_pipeline.warehouse.advisory_locks import Kind, Only
@@ -59,6 +60,7 @@ def connect(url: str, *, purpose: str, schema: str | None = None) -> Connection:
 
     Raises:
         UnreachableError: the database cannot be reached.
+        ReadOnlyError: the server only reads.
         DatabaseError: the server is too old, or the session cannot be used.
     """
     address = addresses.parse(url)
@@ -111,7 +113,12 @@ def session(url: str, *, purpose: str) -> Iterator[Connection]:
     with closing(connect(url, purpose=purpose)) as conn, _released(url, conn):
         try:
             yield conn
-        except (psycopg2.errors.InsufficientPrivilege, psycopg2.errors.ReadOnlySqlTransaction) as error:
+        except psycopg2.errors.ReadOnlySqlTransaction as error:
+            raise ReadOnlyError(
+                f"PostgreSQL at {describe_server(url)} only reads now: {(error.diag.message_primary or '').strip()}."
+                " Some providers turn that on when the disk is full."
+            ) from error
+        except psycopg2.errors.InsufficientPrivilege as error:
             raise DatabaseError(
                 f"PostgreSQL at {describe_server(url)} refuses role {conn.info.user}: {(error.diag.message_primary or '').strip()}."
                 " docs/security.md lists the roles that the hub needs. Create them with `rsu db roles`."

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 from psycopg2.extensions import connection as Connection
 
-from rsu_pipeline.warehouse.addresses import DatabaseError
+from rsu_pipeline.warehouse.addresses import DatabaseError, ReadOnlyError
 
 SETTINGS = {
     "timezone": "UTC",
@@ -141,12 +141,12 @@ def _set_and_read(conn: Connection, wanted: dict[str, str], search_path: str | N
 
 def _check_writable(session: _Session, place: str) -> None:
     if session.is_standby:
-        raise DatabaseError(
+        raise ReadOnlyError(
             f"PostgreSQL at {place} is a standby, which only reads: name the primary in RSU_DATABASE_URL, or all hosts and"
             " target_session_attrs=read-write."
         )
     if session.is_read_only:
-        raise DatabaseError(
+        raise ReadOnlyError(
             f"PostgreSQL at {place} only reads: default_transaction_read_only is on, for the server, the database or role"
             f" {session.user}. Some providers turn it on when the disk is full."
         )

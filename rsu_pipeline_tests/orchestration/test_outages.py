@@ -1,8 +1,11 @@
 """A database that goes away under a run: the run waits and goes on, and is not taken for dead meanwhile."""
 
+import shutil
+import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -15,6 +18,7 @@ from rsu_pipeline.local import embedded
 from rsu_pipeline.orchestration import outages
 from rsu_pipeline.orchestration.outages import Outage, is_loss
 from rsu_pipeline.warehouse import database, sessions
+from rsu_pipeline_tests import failover
 from rsu_pipeline_tests.hub import Hub
 from rsu_pipeline_tests.orchestration.runs import use_environment
 from rsu_pipeline_tests.orchestration.test_batch import batch, names
@@ -101,6 +105,51 @@ def test_a_batch_goes_on_after_a_restart_of_postgresql(
         hub.assert_equal(partner)
 
 
+def connect(url: str) -> object:
+    """Return whether the server of a new session is a standby, as PostgreSQL shows it."""
+    with database.session(url, purpose="tests") as conn, conn.cursor() as cur:
+        cur.execute("SELECT pg_is_in_recovery()::text")
+        ((is_standby,),) = cur.fetchall()
+    return is_standby
+
+
+def test_a_batch_goes_on_after_a_failover_that_keeps_the_address(
+    make_sandbox: Callable[..., SandboxProcess], dagster_home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The standby follows asynchronously, so that it may lack the last commits, and only reads for two seconds."""
+    folder = Path(tempfile.mkdtemp(prefix="rsu-failover-"))
+    with failover.pair(folder) as servers:
+        with database.session(servers.url, purpose="tests") as conn:
+            database.migrate(conn)
+        hub = Hub(servers.url, make_sandbox(spec=SPEC, seed=7), tmp_path / "home", RSU_CALL_ATTEMPTS="1")
+        use_environment(monkeypatch, hub.environment)
+        hub.sandbox.admin.switch(latency_ms=60)
+        moved = []
+
+        def move(over: threading.Event) -> None:
+            while not over.wait(0.05):
+                if hub.sandbox.admin.stats()["calls"] >= 8:
+                    servers.lose_primary()
+                    servers.reach_standby()
+                    with ThreadPoolExecutor() as pool:
+                        # What begins now meets the standby.
+                        begun = pool.submit(Outage(servers.url).outlast, lambda: connect(servers.url))
+                        time.sleep(2)
+                        assert not begun.done()
+                        servers.promote()
+                        moved.append(begun.result(60))
+                    return
+
+        with dg.DagsterInstance.from_config(str(dagster_home)) as instance:
+            with meanwhile(move):
+                run = batch(instance, hub, relist=list(hub.partners.values()))
+            assert run.success, (run.failure, run.chained)
+        assert moved == ["false"]
+        for partner in hub.partners:
+            hub.assert_equal(partner)
+    shutil.rmtree(folder, ignore_errors=True)
+
+
 def test_a_run_whose_session_was_ended_is_not_taken_for_dead(
     database_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -165,6 +214,7 @@ def test_work_that_loses_its_session_each_time_ends_though_the_database_answers(
 def test_only_a_lost_session_is_waited_for() -> None:
     assert is_loss(psycopg2.OperationalError("could not connect"))
     assert is_loss(database.UnreachableError("away"))
+    assert is_loss(database.ReadOnlyError("a standby"))
     assert not is_loss(ValueError("a bug"))
     assert not is_loss(database.DatabaseError("refuses role hub"))
     outage, clock = nowhere()
