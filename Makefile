@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo demo-fresh up test test-all prove lint docs lock update audit sbom bench clean
+.PHONY: help setup demo demo-fresh up test test-all prove lint docs lock update audit sbom bench bench-quick clean
 
 help:  ## Show the targets.
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
@@ -56,9 +56,13 @@ bench: setup .venv-bench/installed  ## Measure beside the floor, dlt and pandas,
 	$(BIN)/python -m benchmarks.full_sync --json build/bench/full_sync.json
 	$(BIN)/python -m benchmarks.history --json build/bench/history.json
 	$(BIN)/python -m benchmarks.latency --json build/bench/latency.json
+	$(BIN)/python -m benchmarks.large_race --json build/bench/large_race.json
 	$(BIN)/python -m benchmarks.growth --json build/bench/growth.json
 	$(BIN)/python -m benchmarks.watch --json build/bench/watch.json
 	$(BIN)/python -m benchmarks.performance
+
+bench-quick: setup  ## The three ratios that matter, one repetition (5 minutes).
+	$(BIN)/python -m benchmarks.quick
 
 # dlt is compared with and is no dependency. The lock is made from requirements.in beside it, as the others are.
 .venv-bench/installed: benchmarks/requirements.txt

@@ -2,11 +2,11 @@
 
     python -m benchmarks.latency [--scale estate|medium] [--latency 0.7] [--repeat N] [--json FILE]
 
-The partners' future events are loaded, then every answer of the sandbox takes so many seconds, and two nights find nothing
-changed: one reads every row again, one does as planned. Each is a process of its own that visits the partners side by side,
-listing and registrations, as a batch run does. No night counts unless it made exactly the calls that it may, as in
-full_sync. Calls × latency ÷ calls in flight is the least that it can take; what is beyond it is told apart by the call
-ledger.
+The partners' future events are loaded, then every answer of the sandbox takes so many seconds, and three nights find nothing
+changed: one reads every row again, one does as planned, one as planned with the default by which small races are read in full.
+Each is a process of its own that visits the partners side by side, listing and registrations, as a batch run does. No night
+counts unless it made exactly the calls that it may, as in full_sync. Calls × latency ÷ calls in flight is the least that it can
+take; what is beyond it is told apart by the call ledger.
 """
 
 import argparse
@@ -22,7 +22,11 @@ from benchmarks.hub import ROOT, Change, Hub, end_cleanly, started
 from benchmarks.report import as_json, machine
 from runsignup_sandbox.scales import Spec
 
-NIGHTS = {"every row read again": ("ours", "visit-full"), "as planned": ("incremental", "visit")}
+NIGHTS = {
+    "every row read again": ("ours", "visit-full"),
+    "as planned": ("incremental", "visit"),
+    "as planned, small races in full": ("small", "visit-small"),
+}
 """Each night's kind, as full_sync judges it, and what `benchmarks.ours` is told to do."""
 WANTED_RATIO = 1.05
 
@@ -92,7 +96,7 @@ def waits(calls: Sequence[Call], wall: float, latency: float, places: int = IN_F
 
 
 def measure(scale: str | Spec, latency: float, repeat: int) -> Nights:
-    """Both nights so many times, after a first load that nothing delays."""
+    """The nights so many times, after a first load that nothing delays."""
     with started(scale) as hub:
         found = Nights(
             "custom" if isinstance(scale, Spec) else scale, latency, hub.expected.rows, len(hub.expected.sizes)

@@ -3,7 +3,7 @@
 Actions: `prepare` makes the schema and onboards the partners, `full` reads everything again, `plan` reads what the plan
 says (full where nothing was read before, else incremental), `part` the same of the job's races alone, `history` reads
 every past event. `visit` and `visit-full` do the same as `plan` and `full` partner by partner, each with its listing, as a
-batch run does: then all of it is timed as one.
+batch run does: then all of it is timed as one. `visit-small` is `visit` with the default by which small races are read in full.
 """
 
 import datetime as dt
@@ -66,7 +66,8 @@ def settings_for(work: Job, **more: str) -> Settings:
 
 def run(work: Job, report: Report, meter: Meter) -> None:
     """The partners side by side, as a batch run has them."""
-    settings = settings_for(work)
+    whole = "500" if work.action == "visit-small" else "0"
+    settings = settings_for(work, RSU_FULL_READ_UP_TO_ROWS=whole)
     secret_box = SecretBox([work.secret_key], source="RSU_SECRET_KEY")
     now = dt.datetime.fromtimestamp(work.now, dt.UTC)
 
@@ -87,6 +88,7 @@ def run(work: Job, report: Report, meter: Meter) -> None:
         "history": _history,
         "visit": partial(_visit, force_full=False),
         "visit-full": partial(_visit, force_full=True),
+        "visit-small": partial(_visit, force_full=False),
     }
     # As in a batch run, one partner more than calls in flight, who has most to read first; backfills are runs of their own.
     at_once = work.in_flight if work.action == "history" else work.in_flight + 1

@@ -1,5 +1,5 @@
 """The drawn parts of docs/performance.md: tables and pictures from the JSON files of compare, full_sync, history, latency,
-growth and watch.
+large_race, growth and watch.
 
     python -m benchmarks.performance [--from FOLDER]
 
@@ -19,6 +19,7 @@ import msgspec
 from benchmarks import drawings
 from benchmarks.growth import Grown
 from benchmarks.hub import ROOT
+from benchmarks.large_race import LargeRace
 from benchmarks.latency import Nights
 from benchmarks.watch import Everything
 
@@ -154,6 +155,26 @@ def latency(found: Nights) -> str:
     )
 
 
+def race_at_latency(found: LargeRace) -> str:
+    """The table of large_race."""
+    cells = [found.least, statistics.median(found.wall), found.ratio]
+    heads = "one race|calls|least s|wall s|× least|CPU s|PostgreSQL CPU s"
+    row = [
+        f"{found.rows:,} registrations",
+        f"{found.calls:,}",
+        *(f"{cell:.1f}" for cell in cells[:2]),
+        f"{cells[2]:.3f}",
+        *(f"{statistics.median(seconds):.1f}" for seconds in (found.cpu, found.postgres_cpu)),
+    ]
+    return "\n".join(
+        [
+            f"{found.latency:g} s a call, one at a time; {_times(len(found.wall))}. {_machine(found.machine)}",
+            "",
+            *_table(heads.split("|"), [row]),
+        ]
+    )
+
+
 def watch(found: Everything) -> str:
     """The table of watch."""
     rows = [
@@ -218,6 +239,7 @@ PARTS: dict[str, Callable[[bytes], tuple[str, bytes | None]]] = {
     "full_sync": lambda file: (beside(msgspec.json.decode(file)), None),
     "history": lambda file: (beside(msgspec.json.decode(file)), None),
     "latency": lambda file: (latency(msgspec.json.decode(file, type=Nights)), None),
+    "large_race": lambda file: (race_at_latency(msgspec.json.decode(file, type=LargeRace)), None),
     "growth": _grown,
     "watch": _watched,
 }

@@ -81,6 +81,10 @@ class Results:
             f"{_median(runs, lambda run: run.bytes / 1e6):.1f}",
         ]
 
+    def ratio(self, step: str, label: str) -> float:
+        """Return a contender's seconds × the floor's, the median of the repetitions."""
+        return _ratio(self.runs[step][label], self.runs[step]["floor"], _wall)
+
     def as_json(self) -> bytes:
         """Every run and the medians of the ratios."""
         ratios = {

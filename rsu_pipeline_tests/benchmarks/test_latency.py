@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import pytest
 
-from benchmarks import latency
+from benchmarks import large_race, latency
 from benchmarks.full_sync import Contender, judge
 from benchmarks.hub import ROOT, Change, Measured, started
 from benchmarks.latency import Call
@@ -14,12 +14,13 @@ SPEC = Spec(partners=3, races_per_partner=2, events_per_race=1, registrations_pe
 LATENCY = 0.1
 
 
-def test_both_nights_are_measured_and_their_seconds_add_up() -> None:
+def test_the_nights_are_measured_and_their_seconds_add_up() -> None:
     found = latency.measure(SPEC, LATENCY, 2)
     assert (found.rows, found.events) == (180, 6)
     assert {name: [night.calls for night in nights] for name, nights in found.nights.items()} == {
         "every row read again": [{"races": 3, "participants": 12}] * 2,
         "as planned": [{"races": 3, "participants": 6, "removed": 6}] * 2,
+        "as planned, small races in full": [{"races": 3, "participants": 6}] * 2,
     }
     for nights in found.nights.values():
         for night in nights:
@@ -58,6 +59,13 @@ def test_a_night_that_makes_more_calls_does_not_count() -> None:
             for wrong in _with_more_calls(night):
                 with pytest.raises(AssertionError):
                     judge(hub, item, wrong, Change(), first=False)
+
+
+def test_a_large_race_is_measured_by_its_pages() -> None:
+    found = large_race.measure(Spec(events_per_race=2, registrations_per_event=2600), LATENCY, 1)
+    assert (found.rows, found.calls, found.least) == (5200, 4, pytest.approx(4 * LATENCY))
+    assert found.wall[0] >= found.least and found.postgres_cpu[0] > 0
+    large_race.show(found)
 
 
 def _with_more_calls(night: Measured) -> list[Measured]:

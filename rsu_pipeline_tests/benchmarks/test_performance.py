@@ -6,6 +6,7 @@ import pytest
 from benchmarks import drawings, performance, report
 from benchmarks.growth import Fleet, Grown, Loaded
 from benchmarks.hub import Measured
+from benchmarks.large_race import LargeRace
 from benchmarks.latency import Night, Nights, Waits
 from benchmarks.measure import Part, Report
 from benchmarks.race_morning.report import Latency
@@ -94,6 +95,16 @@ def test_latency_is_drawn_with_the_night_in_the_middle() -> None:
     assert "| as planned | 12 | 4.2 | 5.0 | 1.190 | 0.1 | 0.3 | 0.4 | 0.5 |" in text
 
 
+def large_race() -> LargeRace:
+    return LargeRace(0.5, 20, 4, 2.0, wall=[2.5, 2.2, 2.1], cpu=[0.5, 0.4, 0.3], postgres_cpu=[1.0, 0.9, 0.8])
+
+
+def test_the_large_race_is_drawn_with_medians() -> None:
+    text = performance.race_at_latency(large_race())
+    assert text.startswith("0.5 s a call, one at a time; medians of 3 repetitions. ")
+    assert "| 20 registrations | 4 | 2.0 | 2.2 | 1.100 | 0.4 | 0.9 |" in text
+
+
 def test_the_watch_is_drawn() -> None:
     found = watched()
     text = performance.watch(found)
@@ -107,13 +118,14 @@ def test_the_watch_is_drawn() -> None:
 
 def test_each_part_is_drawn_from_its_file(results: report.Results) -> None:
     # Once each: the machine's load stands in it.
-    file, night, size, look = results.as_json(), nights(), grown(), watched()
+    file, night, size, look, race = results.as_json(), nights(), grown(), watched(), large_race()
     text, picture = performance.PARTS["compare"](file)
     assert text == performance.beside(msgspec.json.decode(file))
     assert picture is not None
     assert performance.PARTS["full_sync"](file) == (text, None)
     for name, whole, drawn in (
         ("latency", night, performance.latency(night)),
+        ("large_race", race, performance.race_at_latency(race)),
         ("growth", size, performance.growth(size)),
         ("watch", look, performance.watch(look)),
     ):
