@@ -58,6 +58,9 @@ def suppress_staged(cur: Cursor, params: dict[str, object], row_hash: str) -> No
         params: The page's source, from staging.params_of.
         row_hash: SQL for the hash of a stored registration `t`, by which the pass is reconciled.
     """
+    cur.execute(_IS_ANYTHING_KEPT_OUT)
+    if cur.fetchone() != (True,):
+        return
     for statement in (_CONFIRM_TRANSFERS, _NOTE_MERGED_ACCOUNTS, _NOTE_OF_ACCOUNTS):
         cur.execute(statement, params)
     while True:  # until the end of a chain of transfers
@@ -125,6 +128,10 @@ _ERASE_QUARANTINED = f"""
 UPDATE quarantined_rows q SET row_text = NULL
 WHERE q.row_text IS NOT NULL AND q.timing_partner_id = %(partner)s
     AND q.registration_id IN (SELECT p.registration_id FROM runsignup_participants p WHERE {is_erased("p")})
+"""
+# Where nobody was erased and nothing purged, the statements below would read through each page for nothing.
+_IS_ANYTHING_KEPT_OUT = """
+SELECT EXISTS (SELECT FROM erased_registrations) OR EXISTS (SELECT FROM erased_users) OR EXISTS (SELECT FROM contact_retention)
 """
 _HAS_MORE_TO_BLANK = f"""
 SELECT EXISTS (
