@@ -1,1 +1,1 @@
-"""What to read, when, and applying it. No Dagster."""
+"""The sync engine: decide what to read and when, read it, and store it. No Dagster."""

@@ -1,8 +1,8 @@
-"""What a refusal means: for the one race that was refused, or for the partner's whole credential.
+"""Decide what a refusal means: for the one race that was refused, or for the partner's whole credential.
 
 RunSignup answers a wrong key and lost access to a single race alike (code 7, seen in recorded exchanges). So one refusal
-concerns one race. A credential is rejected only when several races refuse that tell about it, none can be read, and no
-other race of the partner answers either. The listing, syncs, the watch and backfills all decide here.
+concerns one race. A credential is rejected only when several relevant races refuse, none can be read, and no other race of
+the partner answers either. The listing, syncs, the watch and backfills all decide here.
 """
 
 import datetime as dt
@@ -20,19 +20,23 @@ from rsu_pipeline.warehouse import credentials, event_times, events
 from rsu_pipeline.warehouse.events import AccessCandidate
 
 MAX_REFUSALS = 6
-"""Refusals after which no further race is asked. A director who withdraws the partner takes several races away at once, and the
-races of others can still be read."""
+"""Refusals after which no further race is requested.
+
+A director who withdraws the partner takes several races away at once, and the races of others can still be read.
+"""
 MAX_FAILURES = 6
-"""Answers that tell nothing (server errors, unknown events) after which no further race is asked."""
+"""Inconclusive answers (server errors, unknown events) after which no further race is requested."""
 MIN_TELLING_REFUSALS = 2
 """A partner may have lost one race and kept the others, so a sample of one never rejects a credential."""
 VERIFIED_RECENTLY = dt.timedelta(minutes=10)
-"""How long a read that succeeded outweighs the refusal of one race. It keeps the watch from asking other races at each
-poll of a race that it may not read."""
+"""How long a read that succeeded outweighs the refusal of one race.
+
+It keeps the watch from requesting other races at each poll of a race that it may not read.
+"""
 
 
 class Verdict(enum.Enum):
-    """What is known of a credential after some races were asked."""
+    """The state of a credential after some races were requested."""
 
     WORKS = "works"
     REJECTED = "rejected"
@@ -41,9 +45,9 @@ class Verdict(enum.Enum):
 
 @dataclass
 class Evidence:
-    """What asking races brought: the first one that could be read, those that refused, and errors that tell nothing.
+    """The result of requesting races: the first readable one, those that refused, and inconclusive errors.
 
-    `is_exhausted` says that every candidate was asked.
+    `is_exhausted` means that every candidate was requested.
     """
 
     readable: int | None = None
@@ -53,10 +57,10 @@ class Evidence:
 
 
 def judge_credential(evidence: Evidence) -> Verdict:
-    """Return what the evidence says about the credential.
+    """Return what the evidence shows about the credential.
 
-    A race tells about it when it could be read before or is upcoming: RunSignup may refuse old editions for their age.
-    Races that could not be asked leave the question open.
+    A race counts if it could be read before or is upcoming: RunSignup may refuse old editions for their age. Races that
+    could not be requested leave the question open.
     """
     if evidence.readable is not None:
         return Verdict.WORKS
@@ -67,7 +71,7 @@ def judge_credential(evidence: Evidence) -> Verdict:
 
 
 def order_candidates(candidates: Collection[AccessCandidate], now: dt.datetime) -> list[AccessCandidate]:
-    """Return the races in the order in which to ask them: upcoming before past, readable before unknown, near before far."""
+    """Return the races in the order of requests: upcoming before past, readable before unknown, near before far."""
 
     def rank(race: AccessCandidate) -> tuple[bool, bool, float]:
         distance = abs((race.starts_at - now).total_seconds()) if race.starts_at else float("inf")
@@ -77,21 +81,21 @@ def order_candidates(candidates: Collection[AccessCandidate], now: dt.datetime) 
 
 
 def stored_candidates(session: PartnerSession) -> list[AccessCandidate]:
-    """Return the partner's listed races that have an event to ask with, as stored now."""
+    """Return the partner's listed races that have an event to request, as stored now."""
     found = events.access_candidates(session.conn, session.partner_id, session.now())
     session.conn.rollback()
     return found
 
 
 def verify_listing(session: PartnerSession, listed: Sequence[Race], known: Collection[int]) -> bool:
-    """Check that a listing is the partner's own; record and return whether a race could be read.
+    """Check that a listing is the partner's own. Record and return whether a race could be read.
 
-    `/races` ignores a wrong key and answers with the public list. So a listing that brings races not seen before is
-    believed only if a race can be read. One new race that cannot be read never discards the others.
+    `/races` ignores a wrong key and returns the public list. So a listing with races not seen before is trusted only if a
+    race can be read. One new race that cannot be read never discards the others.
 
     Raises:
-        CredentialRejected: when several upcoming or formerly readable races refuse and none can be read.
-        ApiError: when there are more new races than were asked, and every answer was a failure.
+        CredentialRejected: several upcoming or formerly readable races refuse and none can be read.
+        ApiError: there are more new races than were requested, and every request failed.
     """
     if all(race.race_id in known for race in listed):
         return False
@@ -105,10 +109,10 @@ def verify_listing(session: PartnerSession, listed: Sequence[Race], known: Colle
 
 
 def check_access(session: PartnerSession) -> Verdict | None:
-    """Ask for the listing and then for races; record and return the verdict, None when no race has an event to ask with.
+    """Request the listing and then races. Record and return the verdict, None if no race has an event to request.
 
     Raises:
-        ApiError: when the listing or every race asked failed.
+        ApiError: the listing or every requested race failed.
     """
     listed = session.client.races_page(1).races
     candidates = _candidates(session, listed)
@@ -126,8 +130,7 @@ def check_access(session: PartnerSession) -> Verdict | None:
 class Refusals:
     """The races that refused in one sync or slice, and what is concluded from them, once.
 
-    `candidates` are the partner's races as stored before a refusal is recorded; by default they are read at the first
-    one.
+    `candidates` are the partner's races as stored before a refusal is recorded. By default they are read at the first one.
     """
 
     def __init__(self, session: PartnerSession, candidates: Sequence[AccessCandidate] = ()) -> None:
@@ -138,7 +141,7 @@ class Refusals:
         self._verdict: Verdict | None = None
 
     def note(self, race_id: int, error: ApiError) -> None:
-        """Note an error of a race; only a refusal of access counts."""
+        """Record an error of a race. Only a refusal of access counts."""
         if error.cause is not Cause.NO_ACCESS:
             return
         self._candidates = self._candidates or stored_candidates(self._session)
@@ -146,11 +149,12 @@ class Refusals:
         self._race_ids.add(race_id)
 
     def decide(self, *, early: bool = False) -> Verdict:
-        """Decide about the credential after refusals, no race having been read, and return the verdict. `early` decides only
-        once so many refused that asking the partner's other races would spend calls for nothing.
+        """Decide about the credential after refusals, if no race was read, and return the verdict.
+
+        `early` decides only after MAX_REFUSALS refusals, when requesting the partner's other races would waste calls.
 
         Raises:
-            CredentialRejected: when the refusals tell about the credential and no other race can be read.
+            CredentialRejected: the refusals are about the credential and no other race can be read.
         """
         if self._verdict is not None:
             return self._verdict
@@ -165,7 +169,7 @@ class Refusals:
                 self._session, [race for race in self._candidates if race.race_id not in self._race_ids]
             )
         except BudgetExhausted:
-            self._session.log("no call is left to tell whether the credential still works")
+            self._session.log("no call is left to verify the credential")
             return self._verdict
         evidence.refused += [race for race in self._candidates if race.race_id in self._race_ids]
         self._verdict = judge_credential(evidence)
@@ -181,10 +185,10 @@ def _is_verified_recently(session: PartnerSession) -> bool:
 
 
 def find_readable_race(session: PartnerSession, candidates: Collection[AccessCandidate]) -> Evidence:
-    """Ask races, one call each, until one can be read, some refused, or some failed. Record a success.
+    """Request races, one call each, until one can be read, some refused, or some failed. Record a success.
 
     Raises:
-        ApiError: when the installation itself is refused, or the call budget is used up.
+        ApiError: the installation itself is rejected, or the call budget is used up.
     """
     evidence = Evidence()
     for race in order_candidates(candidates, session.now()):
@@ -211,13 +215,13 @@ def mark_credential_rejected(session: PartnerSession, reason: str) -> NoReturn:
     """Record that RunSignup rejects the partner's credential, and raise CredentialRejected."""
     credentials.mark_rejected(session.conn, session.credential_id, reason)
     raise CredentialRejected(
-        f"RunSignup refuses the credential of partner {session.key} ({reason}): enter the right key and secret with"
+        f"RunSignup rejects the credential of partner {session.key} ({reason}): enter the right key and secret with"
         " `rsu partners add`."
     )
 
 
 def _candidates(session: PartnerSession, listed: Sequence[Race]) -> list[AccessCandidate]:
-    """Return the races that can be asked: those stored as listed, and those of a listing that are new or listed again."""
+    """Return the races that can be requested: those stored as listed, and those of a listing that are new or listed again."""
     stored = stored_candidates(session)
     known = {race.race_id for race in stored}
     unseen = [_candidate(race, session.now()) for race in listed if race.race_id not in known]
@@ -225,7 +229,7 @@ def _candidates(session: PartnerSession, listed: Sequence[Race]) -> list[AccessC
 
 
 def _candidate(race: Race, now: dt.datetime) -> AccessCandidate | None:
-    """Return a listed race as something to ask, None when it has no event."""
+    """Return a listed race as a candidate, or None if it has no event."""
     decoded, _ = race.decoded_events()
     if not decoded:
         return None
@@ -236,7 +240,7 @@ def _candidate(race: Race, now: dt.datetime) -> AccessCandidate | None:
 
 
 def _starts(event: Event) -> dt.datetime | None:
-    """Return an event's start as if its zone were UTC, which is near enough to order by."""
+    """Return an event's start as if its zone were UTC, which is close enough to sort by."""
     try:
         return values.wall_time(str(event.start_time)).replace(tzinfo=dt.UTC) if event.start_time else None
     except ValueError:

@@ -1,6 +1,6 @@
-"""How near an event is: pure functions of its times and the present.
+"""The distance of an event: pure functions of its times and the present.
 
-A start is an instant; the race's zone was applied when its wall time was read.
+A start is an instant. The race's zone was applied when its wall time was parsed.
 """
 
 import datetime as dt
@@ -29,8 +29,10 @@ LAST_WEEK = dt.timedelta(days=7)
 
 
 def over_at(starts_at: dt.datetime | None, ends_at: dt.datetime | None) -> dt.datetime | None:
-    """Return when an event is over: some time after its end, or after its start where that is later (an end before the
-    start is a slip). None when nothing is known: such an event is never over."""
+    """Return when an event is over: some time after its end, or after its start if that is later.
+
+    An end before the start is an error in the data. None if no time is known: such an event is never over.
+    """
     times = [time for time in (starts_at, ends_at) if time is not None]
     return max(times) + POST_EVENT_GRACE if times else None
 
@@ -41,10 +43,9 @@ def is_ahead(stamp: dt.datetime, now: dt.datetime) -> bool:
 
 
 def age(stamp: dt.datetime | None, now: dt.datetime, also: Sequence[dt.datetime] = ()) -> dt.timedelta | None:
-    """Return how long ago a stored time is, None where there is none or it is in the future: that one is never recent.
+    """Return how long ago a stored time is, or None if there is none or it is in the future, which is never recent.
 
-    Where several moments may be the present, the stamp is by one of the clocks that are compared, so the shortest age is
-    its own.
+    If several moments may be the present, the stamp is by one of the compared clocks, so the shortest age is its own.
     """
     if stamp is None:
         return None
@@ -55,7 +56,7 @@ def age(stamp: dt.datetime | None, now: dt.datetime, also: Sequence[dt.datetime]
 def next_over_at(
     times: Sequence[tuple[dt.datetime | None, dt.datetime | None]], now: dt.datetime
 ) -> dt.datetime | None:
-    """Return when the next of a race's events will be over, None where that is not known of any."""
+    """Return when the next of a race's events will be over, or None if that is not known of any."""
     ends = (over_at(start, end) for start, end in times)
     return min((end for end in ends if end is not None and end > now), default=None)
 
@@ -67,17 +68,17 @@ def closing_read(
     now: dt.datetime,
     needs_full: str | None = None,
 ) -> str | None:
-    """Return why an event that is over is still owed a full read, None when it is not.
+    """Return why an event that is over still needs a full read, or None if it does not.
 
-    The clock alone never settles an event: a read that began after it was over does, and one a day later picks up
-    corrections. Until then the event is due, whatever time has passed, within the year that RunSignup answers for.
+    The clock alone never settles an event: a read that began after it was over does, and one a day later finds corrections.
+    Until then the event is due, regardless of the time passed, within the year that RunSignup answers for.
 
     Args:
         starts_at: start of the event.
         ends_at: its end, RunSignup's or the assumed one.
-        last_full_at: when the last complete read of all its registrations began, None when there was none.
+        last_full_at: when the last complete read of all its registrations began, None if there was none.
         now: the present.
-        needs_full: why that read does not count, such as removals that wait for a person. None when it does.
+        needs_full: why that read does not count, such as removals pending confirmation. None if it counts.
     """
     end = over_at(starts_at, ends_at)
     if end is None or now < end or now - end >= CLOSING_READ_WITHIN:
@@ -96,8 +97,11 @@ def closing_read(
 
 
 def tier(starts_at: dt.datetime | None, ends_at: dt.datetime | None, now: dt.datetime) -> Tier:
-    """The event's tier at `now`. An event of several days stays in its window from 4 h before its start until it is
-    over, but for one so long that it must be virtual."""
+    """Return the event's tier at `now`.
+
+    An event of several days stays in its window from 4 h before its start until it is over, unless it is so long that it must be
+    virtual.
+    """
     end = over_at(starts_at, ends_at)
     if end is None:
         return "undated"
@@ -111,8 +115,11 @@ def tier(starts_at: dt.datetime | None, ends_at: dt.datetime | None, now: dt.dat
 
 
 def interval(tier: Tier, every: CadenceSettings, *, failed: bool) -> dt.timedelta:
-    """Return how long after its last read an event of this tier is due; one that is over only while it is owed a closing
-    read. An event in its window is the watch's business, and due here all the same, should the watch not run."""
+    """Return how long after its last read an event of this tier is due.
+
+    A past event is due only while it needs a closing read. An event in its window is polled by the watch, and due here all the
+    same, in case the watch does not run.
+    """
     seconds = {
         "undated": every.later,
         "later": every.later,
@@ -124,7 +131,7 @@ def interval(tier: Tier, every: CadenceSettings, *, failed: bool) -> dt.timedelt
 
 
 NEAR: tuple[Tier, ...] = ("window", "day")
-"""Tiers of events that a long batch must not keep from being read every quarter of an hour."""
+"""Tiers of events that a long batch must not keep from being read every 15 minutes."""
 _NEAREST_FIRST: tuple[Tier, ...] = ("window", "day", "over", "later", "undated")
 
 
@@ -141,22 +148,26 @@ def race_tier(
     now: dt.datetime,
     also: Sequence[dt.datetime] = (),
 ) -> Tier:
-    """Return the tier of the most urgent of a race's events; one owed a closing read comes before distant ones."""
+    """Return the tier of the most urgent of a race's events. One that needs a closing read comes before distant ones."""
     return min(
         (nearest_tier(start, end, now, also)[0] for start, end in times), key=_NEAREST_FIRST.index, default="over"
     )
 
 
 def listing_tier(tiers: Collection[Tier]) -> Tier:
-    """Return the tier that a partner's listing is due by, of those of its races: it is due as a race within the day is while one
-    of them is that near, since a start may be brought forward."""
+    """Return the tier by which a partner's listing is due, from those of its races.
+
+    It is due as often as a race within the day while one of them is that near, because a start may be brought forward.
+    """
     return "day" if set(NEAR) & set(tiers) else "later"
 
 
 @dataclass(frozen=True)
 class Visit:
-    """What is due for a partner: these races, and its listing where `relist`. `near_ids` are those of the races that are in
-    their window or start within a day; `tier` is the nearest race's."""
+    """What is due for a partner: these races, and its listing if `relist`.
+
+    `near_ids` are those of the races that are in their window or start within a day. `tier` is the nearest race's.
+    """
 
     key: str
     race_ids: tuple[int, ...]
@@ -166,11 +177,11 @@ class Visit:
 
     @property
     def is_near(self) -> bool:
-        """Return whether some race of it is near."""
+        """Whether one of its races is near."""
         return bool(self.near_ids)
 
     def near_part(self) -> "Visit":
-        """Return the visit without its far races and without the listing."""
+        """Return the visit without its distant races and without the listing."""
         return replace(self, race_ids=self.near_ids, relist=False)
 
 
@@ -184,13 +195,21 @@ def due(
     also: Sequence[dt.datetime] = (),
     owed_since: dt.datetime | None = None,
 ) -> list[Visit]:
-    """The partners with something whose interval has passed at `now`, the nearest race first, then who has most to read,
-    lest such a one be left alone at the end. A race is due when one of its events is, each judged by its own tier; a
-    listing like an event that is far off, and like one within the day while a race of the partner is that near, since its
-    start may have moved. `early` is how much sooner a thing counts as due: half the time between two
-    looks, lest each read slip to the look after. `also` are later moments that may be the present as well, while clocks
-    disagree; what is due at any of them is due. A try that is dated in the future is no try. What was not tried since
-    `owed_since`, when the last nightly sync was asked for, is due as well: a nightly that broke off is made good."""
+    """Return the partners with something whose interval has passed at `now`, the nearest race first.
+
+    Among equals, the partner with most to read comes first, so that it is not left alone at the end. A race is due if one of its
+    events is, each by its own tier. A listing is due like a distant event, and like one within the day while a race of the
+    partner is that near, because its start may have moved. An attempt that is dated in the future does not count.
+
+    Args:
+        partners: the partners to sync.
+        races: their races.
+        now: the present.
+        every: the intervals.
+        early: how much sooner something counts as due: half the time between two ticks, so that no read slips to the next tick.
+        also: later moments that may be the present as well, while clocks disagree. What is due at any of them is due.
+        owed_since: when the last nightly sync was requested. What was not tried since is due, which completes an interrupted one.
+    """
 
     def is_due(its_tier: Tier, tried_at: dt.datetime | None, failed: bool, over: dt.datetime | None = None) -> bool:
         waited = age(tried_at, now, also)

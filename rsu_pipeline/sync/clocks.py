@@ -1,11 +1,11 @@
-"""Which clock is believed. The hub's, the database's and RunSignup's are compared wherever a sync needs the present.
+"""Decide which clock is believed. The hub's, the database's and RunSignup's are compared wherever a sync needs the present.
 
-RunSignup's clock, the `Date` of its answers, decides between the other two: of these, the one that agrees with it is
-believed. Hub and database alone decide nothing where RunSignup's clock contradicts both, since they are often clocks of one
-machine. While it is open which clock is right, several moments may be the present: a checkpoint takes the earliest, and
-what is due at any of them is due.
+RunSignup's clock, the `Date` of its responses, decides between the other two: the one that agrees with it is believed. Hub
+and database alone decide nothing if RunSignup's clock contradicts both, because they are often clocks of one machine. While
+it is open which clock is right, several moments may be the present: a checkpoint takes the earliest, and what is due at any
+of them is due.
 
-Everything here but `Clock` is pure. `Clock` reads the three clocks and is shared by what a process does.
+Everything here but `Clock` is pure. `Clock` reads the three clocks and is shared within a process.
 """
 
 import datetime as dt
@@ -21,14 +21,16 @@ from rsu_pipeline.warehouse import hub_clocks
 from rsu_pipeline.warehouse.hub_clocks import HubClock
 
 MAX_BELIEVED_DISTANCE = 31 * 86400.0
-"""Seconds. A `Date` further than this from both other clocks is not RunSignup's: no TLS certificate is valid for a clock that
-is off by so much."""
+"""Seconds. A `Date` further than this from both other clocks is not RunSignup's.
+
+No TLS certificate is valid for a clock that is wrong by this much.
+"""
 HEARD_FOR_SECONDS = 900.0
-"""How long the `Date` of an answer, and the time since, is taken for RunSignup's present."""
+"""How long the `Date` of a response, plus the time since, counts as RunSignup's present."""
 STORED_FOR = dt.timedelta(days=1)
 """How long a comparison that another process stored is used."""
 REPORTED_FOR = dt.timedelta(hours=6)
-"""How long a comparison of another machine is reported. One that still works compares at each sync."""
+"""How long a comparison of another machine is reported. A working machine compares at each sync."""
 DATABASE = "database"
 _BOTH = "Until they agree, races are read by whichever clock has them due earlier."
 _SET_RIGHT = "Set the clock right, best by NTP."
@@ -36,7 +38,7 @@ _SET_RIGHT = "Set the clock right, best by NTP."
 
 @dataclass(frozen=True)
 class Readings:
-    """The three clocks at one moment, Unix seconds. `runsignup` is None where no usable `Date` is known."""
+    """The three clocks at one moment, in Unix seconds. `runsignup` is None if no usable `Date` is known."""
 
     hub: float
     database: float
@@ -44,7 +46,7 @@ class Readings:
 
 
 class PageMoment(NamedTuple):
-    """When a page was read, Unix seconds. `is_confirmed` says that two clocks tell it, one of them RunSignup's."""
+    """When a page was read, in Unix seconds. `is_confirmed` means that two clocks show it, one of them RunSignup's."""
 
     at: int
     is_confirmed: bool
@@ -66,7 +68,7 @@ def confirmed(readings: Readings, max_skew: float) -> list[float]:
 
 
 def moments(readings: Readings, max_skew: float) -> list[float]:
-    """Return what the present may be, the earliest first: one moment, or several while it is open which clock is right."""
+    """Return what the present may be, earliest first: one moment, or several while it is open which clock is right."""
     if agreeing := confirmed(readings, max_skew):
         return [agreeing[0]]
     found = [readings.hub]
@@ -78,13 +80,12 @@ def moments(readings: Readings, max_skew: float) -> list[float]:
 
 
 def page_moment(readings: Readings, date: int | None, seconds: float, max_skew: float) -> PageMoment:
-    """Return when a page was read, the earliest that the clocks allow: what is read too early is read again, what is skipped
-    is lost.
+    """Return when a page was read, the earliest that the clocks allow: what is skipped would be lost.
 
     Args:
-        readings: the clocks when the page was here.
-        date: the page's `Date`, None where it is absent or senseless.
-        seconds: how long the call took. The page may show how things were when it began, which its `Date` tells.
+        readings: the clocks when the page arrived.
+        date: the page's `Date`, None if it is absent or not credible.
+        seconds: how long the call took. The page may show the state at its beginning, which its `Date` shows.
         max_skew: seconds by which clocks may differ and still agree.
     """
     if date is not None and (agreeing := confirmed(readings, max_skew)):
@@ -104,8 +105,10 @@ def _believable(readings: Readings) -> float | None:
 
 
 def estimate(hub: float, database: float, stored: HubClock | None, max_skew: float) -> float | None:
-    """Return RunSignup's clock by a stored comparison, None where none is known or where hub or database stepped since, so
-    that the comparison no longer holds."""
+    """Return RunSignup's clock by a stored comparison, or None if none is known.
+
+    None is also returned if hub or database stepped since, so that the comparison is no longer valid.
+    """
     if stored is None or stored.runsignup_seconds is None:
         return None
     by_hub = hub + stored.runsignup_seconds
@@ -115,15 +118,14 @@ def estimate(hub: float, database: float, stored: HubClock | None, max_skew: flo
 
 @dataclass(frozen=True)
 class Disagreement:
-    """Clocks that differ by more than they may. `machine` is whose clock is wrong: a hub's name, `database`, or several of
-    them."""
+    """Clocks that differ by more than they may. `machine` has the wrong clock: a hub's name, `database`, or several of them."""
 
     machine: str
     sentence: str
 
 
 def disagreement(item: HubClock, max_skew: float) -> Disagreement | None:
-    """Return what is wrong with the clocks of a comparison, by the two of three that agree; None when nothing is."""
+    """Return what is wrong with the clocks of a comparison, by the two of three that agree, or None if nothing is."""
     base, theirs = item.database_seconds, item.runsignup_seconds
     hub = f"the hub on {item.hub}"
     agreeing = confirmed(Readings(0.0, base, theirs), max_skew)
@@ -156,8 +158,10 @@ def _difference(seconds: float) -> str:
 
 
 def disagreements(conn: Connection, max_skew: float) -> list[Disagreement]:
-    """Return what is wrong with the clocks of this machine now, and of the other hubs as they were last compared. Leaves a
-    transaction open."""
+    """Return what is wrong with the clocks of this machine now, and of the other hubs as last compared.
+
+    Leaves a transaction open.
+    """
     clock = Clock(max_skew)
     clock.compare(conn)
     now = clock.readings()
@@ -169,7 +173,7 @@ def disagreements(conn: Connection, max_skew: float) -> list[Disagreement]:
     )
     others = [item for item in hub_clocks.recent(conn, REPORTED_FOR) if item.hub != here.hub]
     own = disagreement(here, max_skew)
-    # The database's clock is judged by this machine's comparison, which is of now.
+    # This machine's own, present comparison decides about the database's clock.
     theirs = [wrong for item in others if (wrong := disagreement(item, max_skew)) and wrong.machine != DATABASE]
     return [*([own] if own else []), *theirs]
 
@@ -182,7 +186,7 @@ def utc_now() -> dt.datetime:
 class Clock:
     """The clocks as one process sees them.
 
-    Whoever gives a `hub` clock vouches for it: without a `database` clock that one is then taken to show the same.
+    A given `hub` clock is trusted: without a `database` clock it also counts as the database's.
     """
 
     def __init__(
@@ -203,7 +207,7 @@ class Clock:
         self._stored: HubClock | None = None
 
     def compare(self, conn: Connection) -> None:
-        """Read the database's clock, and what this hub last stored of the three. Leaves a transaction open."""
+        """Read the database's clock, and this hub's last stored comparison of the three. Leaves a transaction open."""
         self.read_database(conn)
         self._stored = hub_clocks.of_hub(conn, socket.gethostname(), STORED_FOR)
 
@@ -213,7 +217,7 @@ class Clock:
             self._database_at = (hub_clocks.database_now(conn), self._monotonic())
 
     def hear(self, date: int | None, elapsed: float) -> None:
-        """Note RunSignup's clock by an answer that has just arrived: its `Date`, and how long ago that was written."""
+        """Record RunSignup's clock from a response that has just arrived: its `Date`, and how long ago that was written."""
         self._is_news = True
         if date is not None:
             # A `Date` is cut to the second.
@@ -232,18 +236,18 @@ class Clock:
         return Readings(hub, database, estimate(hub, database, self._stored, self._max_skew))
 
     def present(self) -> Present:
-        """Return the present as far as the clocks tell."""
+        """Return the present as far as the clocks show it."""
         now, *also = (dt.datetime.fromtimestamp(moment, dt.UTC) for moment in moments(self.readings(), self._max_skew))
         return Present(now, tuple(also))
 
     def page_moment(self, date: int | None, elapsed: float, seconds: float) -> PageMoment:
-        """Return when the page that has just arrived was read; see the function of this name."""
+        """Return when the page that has just arrived was read. See the function of this name."""
         readings = self.readings()
         theirs = None if date is None else date + 0.5 + elapsed
         return page_moment(Readings(readings.hub, readings.database, theirs), date, seconds, self._max_skew)
 
     def store(self, conn: Connection) -> None:
-        """Store the comparison for other processes where an answer brought something new. Commits."""
+        """Store the comparison for other processes if a response brought something new. Commits."""
         if not self._is_news:
             return
         self._is_news = False
@@ -261,8 +265,10 @@ class Clock:
 
 
 def corrected(moment: dt.datetime, conn: Connection, max_skew: float) -> tuple[dt.datetime, tuple[dt.datetime, ...]]:
-    """Return a moment by the hub's clock, such as a schedule's, by the clocks that are believed: the earliest that it may be,
-    and later ones. For what does not call RunSignup itself. Leaves a transaction open."""
+    """Convert a moment of the hub's clock, such as a schedule's, to the believed clocks: the earliest it may be, and later ones.
+
+    For code that does not call RunSignup itself. Leaves a transaction open.
+    """
     clock = Clock(max_skew)
     clock.compare(conn)
     readings = clock.readings()
@@ -273,5 +279,5 @@ def corrected(moment: dt.datetime, conn: Connection, max_skew: float) -> tuple[d
 
 
 def present(conn: Connection, max_skew: float) -> dt.datetime:
-    """Return the present by the clocks that are believed, the earliest that it may be. Leaves a transaction open."""
+    """Return the present by the believed clocks, the earliest that it may be. Leaves a transaction open."""
     return corrected(utc_now(), conn, max_skew)[0]

@@ -1,5 +1,8 @@
-"""Times in which the hub was not syncing, and what was caught up since. Concluded from what is stored: no file, no record of
-starts and stops, so that a hub that lost power says the same as one that was stopped."""
+"""Times in which the hub was not syncing, and what was caught up since.
+
+They are derived from stored data: there is no file and no record of starts and stops, so that a hub that lost power shows
+the same as one that was stopped.
+"""
 
 import datetime as dt
 from collections.abc import Iterator, Sequence
@@ -12,14 +15,14 @@ from rsu_pipeline.warehouse import sync_gaps
 from rsu_pipeline.warehouse.sync_gaps import CaughtUp, Gap
 
 GRACE = dt.timedelta(minutes=30)
-"""Beyond the longest interval between two reads."""
+"""In addition to the longest interval between two reads."""
 MAX_SHOWN = 3
-"""Downtimes that are reported, the newest first."""
+"""Downtimes that are reported, newest first."""
 
 
 @dataclass(frozen=True)
 class Downtime:
-    """A time without syncs; `until` is None while it lasts. `partners` has what was caught up of each partner."""
+    """A time without syncs. `until` is None while it lasts. `partners` has what was caught up of each partner."""
 
     since: dt.datetime
     until: dt.datetime | None
@@ -28,15 +31,14 @@ class Downtime:
 
 
 def is_downtime(gap: Gap, now: dt.datetime, every: CadenceSettings) -> bool:
-    """Return whether something was due in a gap: a listing always is after the longest interval, a race in its window
-    within minutes."""
+    """Return whether something was due in a gap: a listing after the longest interval, a race in its window within minutes."""
     if gap.had_window:
         return True
     return (gap.until or now) - gap.since >= dt.timedelta(seconds=every.later) + GRACE
 
 
 def find_downtimes(conn: Connection, now: dt.datetime, every: CadenceSettings) -> list[Downtime]:
-    """Return the downtimes of late, the newest first."""
+    """Return the recent downtimes, newest first."""
     found = [gap for gap in sync_gaps.find_gaps(conn, now) if is_downtime(gap, now, every)][:MAX_SHOWN]
     return [
         Downtime(
@@ -50,7 +52,7 @@ def find_downtimes(conn: Connection, now: dt.datetime, every: CadenceSettings) -
 
 
 def describe(downtimes: Sequence[Downtime]) -> Iterator[str]:
-    """Return the lines that say when the hub was not syncing, what it caught up since and what is still to do."""
+    """Yield the lines about when the hub was not syncing, what it caught up since and what is left to do."""
     for item in downtimes:
         if item.until is None:
             yield f"Not syncing since {item.since:%Y-%m-%d %H:%M} UTC ({_hours(item.hours)})."

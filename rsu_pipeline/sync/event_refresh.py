@@ -1,7 +1,7 @@
 """Race details read beside the listing: in the window of a race, and before its events count as over.
 
 A start may move on its morning. The watch reads the detail of each of its races every few minutes, and once more shortly before
-an event would be over, so that the window extends. What is over is looked up again before its final read. A detail that
+an event would be over, so that the window extends. The events of a race are requested again before a final read. A detail that
 cannot be read stops neither polls nor reads.
 """
 
@@ -23,10 +23,10 @@ def is_refresh_due(
     """Return whether a race in its window is due for a refresh of its events.
 
     Args:
-        refreshed_at: when its detail was last read, or tried. None: not known.
+        refreshed_at: when its detail was last read or tried. None: not known.
         now: the present, by the clock of `refreshed_at`.
-        every: how long a detail is good for.
-        next_over_at: when the next of its events will be over, None where that is not known.
+        every: how long a detail is valid.
+        next_over_at: when the next of its events will be over, None if that is not known.
     """
     if refreshed_at is None or not dt.timedelta(0) <= now - refreshed_at < every:
         return True
@@ -34,10 +34,10 @@ def is_refresh_due(
 
 
 def refresh_race_events(session: PartnerSession, race_id: int) -> str | None:
-    """Read a race's events again. Return why that failed, None when it did not.
+    """Read a race's events again. Return why that failed, or None.
 
     Raises:
-        ApiError: when the installation itself is refused.
+        ApiError: the installation itself is rejected.
     """
     try:
         listing.refresh_race(session, race_id, listing.EventsOutcome())
@@ -50,7 +50,7 @@ def refresh_race_events(session: PartnerSession, race_id: int) -> str | None:
 
 
 def refresh_before_closing(session: PartnerSession, read: PlannedRead) -> None:
-    """Before a closing read: look the race's events up, unless that was done since they were over."""
+    """Request the race's events before a closing read, unless that was done since they were over."""
     if read.closes_at is None:
         return
     detail = events.stored_details(session.conn, [read.race_id]).get(read.race_id)

@@ -1,4 +1,4 @@
-"""What is late, and what the next hour will cost: pure functions of what was read, the settings and the present."""
+"""Forecast of calls and freshness: pure functions of what was read, the settings and the present."""
 
 import datetime as dt
 from collections import defaultdict
@@ -25,8 +25,11 @@ def calls_per_visit(is_small: bool) -> int:
 
 @dataclass(frozen=True)
 class Freshness:
-    """An event ahead: how long ago it was last read (or, never read, became known), and by how much that is too long; less
-    than nothing for one that is fresh. `share` is how much of the wait allowed is used up, above 1 for one that is stale."""
+    """How fresh an upcoming event is.
+
+    `age` is how long ago it was last read or, if never read, became known. `overdue` is by how much that is too long, negative for
+    a fresh one. `share` is the share of the allowed wait that is used up, above 1 for a stale one.
+    """
 
     read: EventRead
     tier: Tier
@@ -40,12 +43,15 @@ class Freshness:
 
 
 def measure_freshness(reads: Iterable[EventRead], now: dt.datetime, every: CadenceSettings) -> list[Freshness]:
-    """Each event that is due for reads, the most overdue first. An event may wait for twice its interval and ten minutes; the
-    shorter interval of a nearer tier counts from when it came into that tier, not from a read before."""
+    """Return the freshness of each event that is due for reads, most overdue first.
+
+    An event may wait for twice its interval and ten minutes. The shorter interval of a nearer tier counts from its beginning, not
+    from an earlier read.
+    """
     found = []
     for read in reads:
         tier = cadence.tier(read.starts_at, read.ends_at, now)
-        # A read that is dated in the future is none: it is not known when it was.
+        # A read that is dated in the future does not count: its time is not known.
         read_at = read.read_at if read.read_at and not cadence.is_ahead(read.read_at, now) else None
         since = min(read_at or read.known_since, now)
         waits = [
@@ -62,7 +68,7 @@ _EVER = dt.datetime.min.replace(tzinfo=dt.UTC)
 
 
 def _tiers_until(tier: Tier, read: EventRead) -> list[tuple[Tier, dt.datetime]]:
-    """The tiers an event has come through, each with its beginning."""
+    """Return the tiers an event has passed through, each with its beginning."""
     start = read.starts_at or read.ends_at
     if tier == "undated" or start is None:
         return [(tier, _EVER)]
@@ -80,7 +86,7 @@ def _tiers_until(tier: Tier, read: EventRead) -> list[tuple[Tier, dt.datetime]]:
 
 
 def find_oldest_reads(found: Sequence[Freshness]) -> dict[int, Freshness]:
-    """The most overdue event of each partner."""
+    """Return the most overdue event of each partner."""
     worst: dict[int, Freshness] = {}
     for item in found:
         held = worst.get(item.read.partner_id)
@@ -90,7 +96,7 @@ def find_oldest_reads(found: Sequence[Freshness]) -> dict[int, Freshness]:
 
 
 def compute_shares(found: Iterable[Freshness]) -> dict[str, float]:
-    """How much of the wait allowed is used up by each partner's stalest event, by partition key."""
+    """Return the share of the allowed wait that each partner's stalest event has used up, by partition key."""
     worst: dict[str, float] = {}
     for item in found:
         worst[item.read.key] = max(item.share, worst.get(item.read.key, 0.0))
@@ -99,9 +105,11 @@ def compute_shares(found: Iterable[Freshness]) -> dict[str, float]:
 
 @dataclass(frozen=True)
 class CallForecast:
-    """Calls that a partner's plan needs in the next hour: `routine` for listing and visits, `watch` for looks at races in
-    their window as often as they should be. The watch makes do with fewer, and bibs are seen later. Partners with the same
-    `call_budget_id` have one API key, whose limit is for all of them."""
+    """Calls that a partner's plan needs in the next hour.
+
+    `routine` is for listing and visits, `watch` for polls of races in their window at the target interval. With fewer calls the
+    watch polls less often, and bibs arrive later. Partners with the same `call_budget_id` share one API key and its limit.
+    """
 
     partner_id: int
     key: str
@@ -115,8 +123,11 @@ class CallForecast:
 
 
 def forecast_calls(reads: Sequence[EventRead], now: dt.datetime, settings: Settings) -> list[CallForecast]:
-    """An estimate for each partner with events ahead, the most needing first: each race by the nearest tier it has within
-    the hour, and a full read for whatever is due one or enters its window. Reads are in order of partner and race."""
+    """Return an estimate for each partner with upcoming events, highest first.
+
+    Each race counts by the nearest tier it has within the hour, with a full read for each event that is due for one or enters its
+    window. Reads are in order of partner and race.
+    """
     found = []
     for (partner_id, key, call_budget_id), own in groupby(
         reads, lambda read: (read.partner_id, read.key, read.call_budget_id)
@@ -150,9 +161,12 @@ def _calls_for_race(events: list[EventRead], now: dt.datetime, settings: Setting
 
 @dataclass(frozen=True)
 class BudgetForecast:
-    """What the next hour needs beside what it may have. `over_limit` are partners whose API key needs more than its limit,
-    `over_routine_limit` those of them whose visits alone do; `most` is what the API key that needs the most does; `flight_limit` is
-    how many calls fit into the places in flight, None where each API key has its own."""
+    """The calls of the next hour compared with the limits.
+
+    `over_limit` are partners whose API key needs more than its limit, `over_routine_limit` those of them whose visits alone do. `most` is the need
+    of the API key with the highest need. `flight_limit` is how many calls fit into the concurrency slots, None if each API key has
+    its own.
+    """
 
     limit: int
     needs: list[CallForecast]
@@ -167,7 +181,7 @@ class BudgetForecast:
 
     @property
     def is_flight_enough(self) -> bool:
-        """Whether the visits of all partners fit; the watch takes what places there are."""
+        """Whether the visits of all partners fit. The watch uses the slots that are left."""
         return self.flight_limit is None or self.routine <= self.flight_limit
 
     @property
@@ -176,7 +190,7 @@ class BudgetForecast:
 
 
 def forecast_budget(needs: list[CallForecast], settings: Settings) -> BudgetForecast:
-    """The needs judged by the settings."""
+    """Compare the forecasts with the limits of the settings."""
     own = settings.budget
     calls: dict[int, float] = defaultdict(float)
     routine: dict[int, float] = defaultdict(float)

@@ -1,8 +1,8 @@
-"""A partner's past editions, in slices: race by race, the newest first, every page stored with its position.
+"""A partner's past editions, in slices: race by race, newest first, every page stored with its checkpoint.
 
-One pass reads all past events of a race that were asked for, which is the fewest calls. RunSignup may refuse what is
-more than a year old; should a pass be refused, the race's editions are read one by one, and an old one that is refused
-by itself is recorded as unavailable.
+One pass reads all requested past events of a race, which is the fewest calls. RunSignup may refuse what is more than a
+year old. If a pass is refused, the race's editions are read one by one, and an old one that is refused by itself is
+recorded as unavailable.
 """
 
 import datetime as dt
@@ -24,20 +24,23 @@ from rsu_pipeline.warehouse.backfill_state import PastEvent, PastRace
 from rsu_pipeline.warehouse.event_times import AHEAD_TOLERANCE
 
 YEAR = dt.timedelta(days=365)
-"""RunSignup's terms limit requests to one year back; what they do about older ones is not known."""
+"""RunSignup's terms limit requests to one year back. Its answer to older ones is not known."""
 ORPHANED_SLICE_TIMEOUT = dt.timedelta(minutes=5)
 
-# What may be due to one edition of several: a call about the others may succeed.
+# Causes that may concern one edition of several: a call for the others may succeed.
 _OF_ONE_EDITION = {Cause.REFUSED, Cause.EVENT_NOT_FOUND, Cause.UNSPECIFIED, Cause.UNKNOWN_SHAPE}
-# What of an old edition means at once that it is not to be had; the others only when they come again and again.
+# Causes that mean at once that an old edition is unavailable. The others mean it only when they are repeated.
 _UNAVAILABLE = {Cause.REFUSED, Cause.EVENT_NOT_FOUND}
 _MAX_CONSECUTIVE_FAILURES = 3
 
 
 @dataclass
 class Slice:
-    """What a slice did. `sync` holds its reads, `out_of_budget` is the number of seconds until a call is free when the
-    budget ended it, `problems` has a sentence for each race that failed in it, `finished` tells that nothing is left."""
+    """The result of a slice.
+
+    `sync` has its reads, `out_of_budget` is the number of seconds until a call is free if the budget ended it, `problems` has a
+    sentence for each race that failed in it, `finished` means that nothing is left.
+    """
 
     sync: SyncOutcome = field(default_factory=SyncOutcome)
     races: int = 0
@@ -52,19 +55,18 @@ class Slice:
 
 
 def retry_wait(failures: int) -> dt.timedelta:
-    """How long after its n-th failure in a row a race is tried again: an hour, doubling up to a day."""
+    """Return how long after its n-th failure in a row a race is retried: an hour, doubling up to a day."""
     return min(backfill_state.MAX_WAIT, dt.timedelta(hours=2 ** min(5, failures - 1)))
 
 
 def seconds_left(progress: Progress, *, free_now: int, per_hour: int, call_seconds: float) -> float:
-    """An estimate of how long the rest takes: its calls one after the other, those that are not free now at the rate of
-    the budget."""
+    """Return an estimate of how long the rest takes: its calls one after the other, at the rate of the budget."""
     calls = progress.calls_left
     return max(calls * call_seconds, (calls - free_now) * 3600 / per_hour)
 
 
 def group_editions(events: Sequence[PastEvent]) -> list[list[PastEvent]]:
-    """The events by edition, the newest first as they come."""
+    """Return the events by edition, newest first as given."""
     grouped: dict[int, list[PastEvent]] = {}
     for event in events:
         grouped.setdefault(event.edition, []).append(event)
@@ -72,16 +74,19 @@ def group_editions(events: Sequence[PastEvent]) -> list[list[PastEvent]]:
 
 
 def is_old(events: Sequence[PastEvent], now: dt.datetime) -> bool:
-    """Whether all of them started more than a year ago."""
+    """Return whether all of them started more than a year ago."""
     return all(event.starts_at is not None and now - event.starts_at > YEAR for event in events)
 
 
 def run_slice(session: PartnerSession, seconds: float, *, clock: Callable[[], float] = time.monotonic) -> Slice:
-    """Reads of the partner's history what so many seconds allow; a race begun is read to its end. A request begins with
-    the listing. A race that another sync reads comes last, and a request that was cancelled ends the slice.
+    """Read as much of the partner's backfill as fits into `seconds`. A race that was begun is read to its end.
 
-    Raises ApiError when the listing fails or the installation itself is refused, CredentialRejected when every race
-    refuses the credential; what came before is stored.
+    A request begins with the listing. A race that another sync reads comes last, and a request that was cancelled ends the
+    slice. What came before an error is stored.
+
+    Raises:
+        ApiError: the listing fails or the installation itself is rejected.
+        CredentialRejected: every race refuses the credential.
     """
     began, calls = clock(), session.ledger.calls
     done = Slice()
@@ -113,13 +118,18 @@ def run_slice(session: PartnerSession, seconds: float, *, clock: Callable[[], fl
 
 def _list(session: PartnerSession) -> None:
     request = backfill_state.get_request(session.conn, session.partner_id)
-    # Left to a listing that hangs, it is due at the next slice.
+    # If another session's listing hangs, the race listing is due at the next slice.
     if request is not None and request.listed_at is None and listing.refresh_events(session).is_listed:
         backfill_state.note_listed(session.conn, session.partner_id)
 
 
 def _visit(session: PartnerSession, race: PastRace, done: Slice, refusals: access.Refusals) -> None:
-    """One race; its failure is recorded. Raises BudgetExhausted, and what ends the slice."""
+    """Read one race. Its failure is recorded.
+
+    Raises:
+        BudgetExhausted: no call is left.
+        ApiError: the installation itself is rejected.
+    """
     done.races += 1
     try:
         _race(session, race, done)
@@ -135,9 +145,9 @@ def _visit(session: PartnerSession, race: PastRace, done: Slice, refusals: acces
 
 
 def _select_unread(session: PartnerSession, race_id: int | None = None) -> list[PastRace]:
-    """The races with something left, all or this one, but for those that failed and are not due yet."""
+    """Return the races with something left, all or this one, except those that failed and are not due yet."""
     races = backfill_state.races_left(session.conn, session.partner_id, session.now(), race_id=race_id)
-    # Retries are noted by the database's clock, so they are due by it.
+    # Retries are recorded by the database's clock, so they are due by it.
     now = backfill_state.database_now(session.conn)
     session.conn.rollback()
     latest = now + backfill_state.MAX_WAIT + AHEAD_TOLERANCE
@@ -145,7 +155,11 @@ def _select_unread(session: PartnerSession, race_id: int | None = None) -> list[
 
 
 def _race(session: PartnerSession, race: PastRace, done: Slice) -> None:
-    """Looks up the race's editions where that is due, and reads its past events. Raises ApiError."""
+    """Request the race's editions if that is due, and read its past events.
+
+    Raises:
+        ApiError: a call failed.
+    """
     events = race.events
     if race.needs_catch_up:
         _catch_up(session, _planned(race, race.needs_catch_up), done)
@@ -157,7 +171,7 @@ def _race(session: PartnerSession, race: PastRace, done: Slice) -> None:
         left = backfill_state.races_left(session.conn, session.partner_id, session.now(), race_id=race.race_id)
         events = left[0].events if left else ()
     if events:
-        # A pass that a slice left unfinished goes on with the events it began with.
+        # A pass that a slice left unfinished continues with the events it began with.
         unfinished = backfill_state.open_pass_events(session.conn, session.partner_id, race.race_id)
         first = [event for event in events if event.event_id in unfinished]
         for part in (first, [event for event in events if event not in first]):
@@ -169,8 +183,11 @@ def _race(session: PartnerSession, race: PastRace, done: Slice) -> None:
 
 
 def _read(session: PartnerSession, race: PastRace, events: Sequence[PastEvent], done: Slice) -> None:
-    """One pass over these events; edition by edition where its first call is refused. Raises ApiError, once every edition
-    was tried."""
+    """Make one pass over these events, or edition by edition if its first call is refused.
+
+    Raises:
+        ApiError: after every edition was tried.
+    """
     result = _outcome(race, events)
     groups: list[list[PastEvent]] = group_editions(events)
     failed: list[tuple[list[PastEvent], ApiError]] = []
@@ -185,7 +202,7 @@ def _read(session: PartnerSession, race: PastRace, events: Sequence[PastEvent], 
         failed = [(groups[0], error)] if len(groups) == 1 else _read_each_event(session, race, groups, done)
     recent = [why for group, why in failed if not _is_unavailable(session, race, group, why)]
     if recent:
-        # Where a recent edition fails too, it is not their age that the old ones are refused for.
+        # If a recent edition fails too, the old ones are not refused because of their age.
         raise recent[0]
     for group, why in failed:
         _record_unavailable(session, race, group, why, done)
@@ -194,7 +211,11 @@ def _read(session: PartnerSession, race: PastRace, events: Sequence[PastEvent], 
 def _read_each_event(
     session: PartnerSession, race: PastRace, groups: Sequence[list[PastEvent]], done: Slice
 ) -> list[tuple[list[PastEvent], ApiError]]:
-    """Reads the editions apart; those that failed, and how. Raises BudgetExhausted."""
+    """Read the editions separately, and return those that failed, with the error.
+
+    Raises:
+        BudgetExhausted: no call is left.
+    """
     failed = []
     for group in groups:
         try:
@@ -237,7 +258,11 @@ def _pass(session: PartnerSession, result: ReadOutcome, done: Slice) -> None:
 
 
 def _catch_up(session: PartnerSession, read: PlannedRead, done: Slice) -> None:
-    """What changed on a pass's first pages since they were read, before a kill or an empty budget. Raises ApiError."""
+    """Read what changed on a pass's first pages since they were read, before a kill or an empty budget.
+
+    Raises:
+        ApiError: a call failed.
+    """
     again = ReadOutcome(partner_sync.catch_up(session, read))
     partner_sync.read_race_with_refresh(session, again)
     partner_sync.record_read(session, done.sync, again, None)
@@ -247,7 +272,7 @@ def _catch_up(session: PartnerSession, read: PlannedRead, done: Slice) -> None:
 def _record_unavailable(
     session: PartnerSession, race: PastRace, events: Sequence[PastEvent], error: ApiError, done: Slice
 ) -> None:
-    session.log(f"{_describe_race(race)}: {len(events)} events of an old edition are not to be had, {error}")
+    session.log(f"{_describe_race(race)}: {len(events)} events of an old edition are unavailable, {error}")
     backfill_state.note_unavailable(session.conn, session.partner_id, [event.event_id for event in events], str(error))
     session.conn.commit()
     done.unavailable += len(events)
@@ -258,7 +283,7 @@ def _fail(session: PartnerSession, race: PastRace, error: ApiError, done: Slice)
     backfill_state.note_failure(session.conn, session.partner_id, race.race_id, str(error), wait=wait)
     session.conn.commit()
     done.problems.append(f"race {race.race_id}: {error}")
-    session.log(f"{_describe_race(race)}: FAILED, {error}; tried again in {wait.total_seconds() / 3600:.0f} h")
+    session.log(f"{_describe_race(race)}: FAILED: {error}. Retried in {wait.total_seconds() / 3600:.0f} h")
 
 
 def _describe_race(race: PastRace) -> str:
@@ -266,7 +291,7 @@ def _describe_race(race: PastRace) -> str:
 
 
 def _end(session: PartnerSession, done: Slice) -> None:
-    """Says when the next slice may begin: at once, when calls are free again, or when a race that failed is due."""
+    """Record when the next slice may begin: at once, when calls are free again, or when a failed race is due."""
     left = backfill_state.races_left(session.conn, session.partner_id, session.now())
     backfill_state.forget_failures_of_others(session.conn, session.partner_id, [race.race_id for race in left])
     done.finished = not left

@@ -1,4 +1,4 @@
-"""A partner's races and events: the listing, proved to be the partner's own, and the details that it calls for."""
+"""A partner's races and events: the listing, verified as the partner's own, and the details that it requires."""
 
 import datetime as dt
 import time
@@ -20,9 +20,11 @@ MAX_NAMED_EVENTS = 10
 
 @dataclass
 class EventsOutcome:
-    """What refreshing a partner's races and events did. `problems` are sentences on what could not be taken over.
-    `elsewhere` is a sentence where another sync's listing took the place of this one, else None; `is_listed` tells that
-    either is complete."""
+    """The result of refreshing a partner's races and events.
+
+    `problems` are sentences about what could not be stored. `elsewhere` is a sentence if another sync's listing replaced this one,
+    else None. `is_listed` means that either is complete.
+    """
 
     races: int = 0
     races_written: int = 0
@@ -40,10 +42,16 @@ class EventsOutcome:
 
 
 def refresh_events(session: PartnerSession, *, show_end: bool = False) -> EventsOutcome:
-    """Brings the partner's races and events up to date: the listing, and the full details that `race_details` chooses.
-    `show_end` has the listing read up to an empty page, also where it brings exactly the races that are expected.
-    One listing of a partner is read at a time. What another sync began to list after this one was requested is not listed
-    again. Raises ApiError and CredentialRejected; then nothing of the listing is stored."""
+    """Refresh the partner's races and events: the listing, and the full details that `race_details` chooses.
+
+    `show_end` reads the listing up to an empty page, even if it has exactly the expected races. One listing of a partner is read
+    at a time. If another sync began a listing after this one was requested, it is not repeated. After an error nothing of
+    the listing is stored.
+
+    Raises:
+        ApiError: a call failed.
+        CredentialRejected: the listing is not the partner's own.
+    """
     outcome = EventsOutcome()
 
     def list_races(_: int) -> bool:
@@ -64,7 +72,7 @@ def refresh_events(session: PartnerSession, *, show_end: bool = False) -> Events
 
 
 def _refresh_recorded(session: PartnerSession, outcome: EventsOutcome, show_end: bool) -> None:
-    """List the races under the listing's lock, and record how that went."""
+    """List the races under the listing's lock, and record the outcome."""
     started, calls = time.monotonic(), session.ledger.calls
     failure: Exception | None = None
     number = cursors.next_read_number(session.conn)
@@ -89,7 +97,7 @@ def _refresh(session: PartnerSession, outcome: EventsOutcome, show_end: bool) ->
     expected = set() if show_end else events.listed_races(session.conn, session.partner_id)
     session.conn.rollback()
     pages = [session.client.races_page(1)]
-    # To a wrong key RunSignup lists everybody's races, which is seen before all of those are read.
+    # With a wrong key RunSignup lists everybody's races, which is noticed before all of them are read.
     is_verified = not pages[0].is_short and access.verify_listing(session, pages[0].races, known)
     while not _is_complete(pages, expected):
         pages.append(session.client.races_page(len(pages) + 1))
@@ -99,7 +107,7 @@ def _refresh(session: PartnerSession, outcome: EventsOutcome, show_end: bool) ->
         access.verify_listing(session, listed, known)
     _store(session, listed, outcome)
     outcome.races = len(listed)
-    # A row that cannot be read may be any race of the listing.
+    # An unreadable row may be any race of the listing.
     if not any(page.unreadable for page in pages):
         outcome.races_unlisted = events.mark_unlisted(
             session.conn, session.partner_id, [race.race_id for race in listed]
@@ -108,12 +116,12 @@ def _refresh(session: PartnerSession, outcome: EventsOutcome, show_end: bool) ->
     _read_details(session, listed, _instant(pages[0].server_time), outcome)
     _settle_losses(session, outcome)
     if backfill_state.reopen(session.conn, session.partner_id, session.now()):
-        session.log("the listing has past events that were not read: the backfill goes on")
+        session.log("the listing has past events that were not read: the backfill continues")
     session.conn.commit()
 
 
 def _read_details(session: PartnerSession, listed: Sequence[Race], now: dt.datetime, outcome: EventsOutcome) -> None:
-    """Read the details that the listing calls for."""
+    """Read the details that the listing requires."""
     stored = events.stored_details(session.conn, [race.race_id for race in listed])
     session.conn.rollback()
     wanted = race_details.choose_details(
@@ -138,7 +146,7 @@ def _read_details(session: PartnerSession, listed: Sequence[Race], now: dt.datet
 
 
 def _settle_losses(session: PartnerSession, outcome: EventsOutcome) -> None:
-    """Find out which unlisted races are lost and which lost ones are back, and have the registrations follow what is gone."""
+    """Find out which unlisted races are lost and which lost ones are back, and update their registrations accordingly."""
     found = losses.check_races(session)
     outcome.races_lost = len(found.sentences)
     outcome.registrations_removed += found.removed
@@ -155,11 +163,13 @@ def _settle_losses(session: PartnerSession, outcome: EventsOutcome) -> None:
 
 
 def refresh_race(session: PartnerSession, race_id: int, outcome: EventsOutcome, *, is_confirmed: bool = False) -> None:
-    """Read a race's full detail and store it. Events that it no longer has are gone once a second answer agrees, and their
-    registrations are marked as removed. Until then the detail stays due. `is_confirmed`: a person confirmed removals.
+    """Read a race's full detail and store it.
+
+    Events that it no longer has are gone once a second answer agrees, and their registrations are marked as removed. Until then
+    the detail stays due. `is_confirmed` means that an operator confirmed removals.
 
     Raises:
-        ApiError: when the detail cannot be read, or no call is left to ask for a second answer.
+        ApiError: the detail cannot be read, or no call is left for a second answer.
     """
     race, answered_at = session.client.race(race_id)
     outcome.details_read += 1
@@ -192,11 +202,11 @@ def _vanished_problems(race_id: int, found: vanished.Findings, *, has_events: bo
     problems = []
     if found.answering:
         problems.append(
-            f"race {race_id}: its detail lacks events {_listed(found.answering)}, which have entrants; they are kept"
+            f"race {race_id}: its detail lacks events {_listed(found.answering)}, which have entrants and are kept"
         )
     if found.pending:
         remedy = "confirm with confirm_removals" if found.mass else "they are kept until a later detail lacks them too"
-        problems.append(f"race {race_id}: its detail lacks events {_listed(found.pending)}; {remedy}")
+        problems.append(f"race {race_id}: its detail lacks events {_listed(found.pending)}: {remedy}")
     return problems
 
 
@@ -210,9 +220,12 @@ def _instant(server_time: int) -> dt.datetime:
 
 
 def _is_complete(pages: Sequence[RacePage], expected: set[int]) -> bool:
-    """Return whether the end of the listing is shown. RunSignup may answer with fewer races than requested, so a short page
-    ends it only if it brings exactly what is `expected`. Else one more page is asked for, which is empty. A server that comes to
-    give out just as many races would hide a new one behind them, so the nightly listing expects nothing."""
+    """Return whether the end of the listing is shown.
+
+    RunSignup may return fewer races than requested, so a short page ends the listing only if it has exactly what is `expected`.
+    Otherwise one more page is requested, which is empty. A server that begins to return exactly that many races would hide
+    a new one behind them, so the nightly listing expects nothing.
+    """
     if pages[-1].is_last:
         return True
     found = {race.race_id for page in pages for race in page.races}
@@ -220,12 +233,12 @@ def _is_complete(pages: Sequence[RacePage], expected: set[int]) -> bool:
 
 
 def _distinct(pages: Sequence[RacePage]) -> list[Race]:
-    """Each race once; rows may shift from page to page while a listing is read."""
+    """Return each race once, because rows may shift from page to page while a listing is read."""
     return list({race.race_id: race for page in pages for race in page.races}.values())
 
 
 def _store(session: PartnerSession, races: Sequence[Race], outcome: EventsOutcome) -> tuple[list[int], list[str]]:
-    """Stores races and the events that came with them; returns the event ids, and sentences on those unreadable."""
+    """Store races and their events. Return the event ids, and sentences about unreadable ones."""
     race_rows, event_rows, present, unreadable = [], [], [], []
     for race in races:
         row, faults = race_row(race)

@@ -1,15 +1,15 @@
-"""Decide when a race is lost to a partner, and have its registrations follow.
+"""Decide when a race is lost to a partner, and mark its registrations accordingly.
 
-A race is lost when RunSignup has it no more (201) or refuses the partner (7). Two answers must agree:
+A race is lost when RunSignup no longer has it (201) or denies the partner access (7). Two answers must agree:
 
 - the listing lacks the race and its participants are refused, or
 - its participants are refused for a day though the listing has it.
 
 A refusal of access counts only while the credential works: a race was read with it, or the listing lacks a race that is
-public. To a wrong key RunSignup lists every public race, so such a listing was made for the partner. A race that does not
-exist needs no credential: RunSignup looks at the race before it looks at permissions.
+public. With a wrong key RunSignup lists every public race, so such a listing was made for the partner. A race that does not
+exist needs no credential: RunSignup checks the race before it checks permissions.
 
-What is lost is no longer due. A listing asks for it now and then, and what can be read again is due at once.
+What is lost is no longer due. A listing requests it occasionally, and what can be read again is due at once.
 """
 
 import datetime as dt
@@ -29,24 +29,26 @@ REFUSED_THOUGH_LISTED = dt.timedelta(hours=24)
 """How long a race that the listing has must be refused until it is lost."""
 CHECK_EVERY = dt.timedelta(hours=24)
 CHECK_EVERY_IF_OVER = dt.timedelta(days=7)
-"""How often an unlisted, lost race without upcoming events is asked for. One that is listed again is asked for at once."""
+"""How often an unlisted, lost race without upcoming events is requested. One that is listed again is requested at once."""
 MAX_CHECKS = 25
-"""Lost and unlisted races asked for at one listing."""
+"""Lost and unlisted races requested with one listing."""
 
 SETTLE_WAIT_SECONDS = 5.0
 """How long the registrations of a race that is gone or lost wait for a reader of it."""
 
 _ANSWERS: dict[Cause, Access] = {Cause.NO_ACCESS: "denied", Cause.RACE_NOT_FOUND: "not_found"}
 _SENTENCES = {
-    "race_deleted": "RunSignup has it no more",
-    "access_lost": "the partner has no access to it any more",
+    "race_deleted": "RunSignup no longer has it",
+    "access_lost": "the partner no longer has access to it",
 }
 
 
 @dataclass
 class Losses:
-    """What was lost: a sentence for each race, by race, and how many registrations were marked as removed with them.
-    `stale` are races that were asked for by an event that RunSignup does not have."""
+    """The races that were lost: a sentence by race, and how many registrations were marked as removed with them.
+
+    `stale` are races that were requested with an event that RunSignup does not have.
+    """
 
     sentences: dict[int, str] = field(default_factory=dict)
     removed: int = 0
@@ -54,12 +56,12 @@ class Losses:
 
 
 def access_of(error: ApiError) -> Access | None:
-    """Return what an error says about the partner's access to the race, None when it says nothing."""
+    """Return what an error shows about the partner's access to the race, or None."""
     return _ANSWERS.get(error.cause)
 
 
 def judge_loss(race: PartnerRace, now: dt.datetime, *, credential_works: bool) -> LossReason | None:
-    """Return why a race that was refused just now is lost, None when that is not certain."""
+    """Return why a race that was just refused is lost, or None if that is not certain."""
     if race.access == "not_found":
         reason: LossReason = "race_deleted"
     elif race.access == "denied" and (credential_works or (race.is_public and not race.is_listed)):
@@ -71,7 +73,7 @@ def judge_loss(race: PartnerRace, now: dt.datetime, *, credential_works: bool) -
 
 
 def next_check(race: PartnerRace) -> dt.timedelta | None:
-    """Return how long after a check a lost or unlisted race is asked for again, None for at the next listing."""
+    """Return how long after a check a lost or unlisted race is requested again, None for the next listing."""
     if race.lost_reason and race.is_upcoming and race.is_listed:
         return None
     is_over = race.lost_reason and not race.is_listed and not race.is_upcoming
@@ -81,12 +83,12 @@ def next_check(race: PartnerRace) -> dt.timedelta | None:
 def settle_losses(
     session: PartnerSession, race_ids: Sequence[int], *, credential_works: bool, listed_too: bool = True
 ) -> Losses:
-    """Record which of these races, refused just now, are lost, and mark their registrations as removed. Commits.
+    """Record which of these races, just refused, are lost, and mark their registrations as removed. Commits.
 
     Args:
         session: The partner's session.
         race_ids: The races that were refused.
-        credential_works: Whether a race could be read with the credential just now.
+        credential_works: Whether a race could just be read with the credential.
         listed_too: Whether races that the listing has may be lost. RunSignup may refuse old editions for their age.
     """
     found = Losses()
@@ -110,8 +112,10 @@ def settle_losses(
 
 
 def update_registrations_of_losses(session: PartnerSession, race_ids: Sequence[int] | None = None) -> int:
-    """Have the registrations of these races, or of all, follow what is gone, lost or back, and return how many were marked as
-    removed. Commits. A race that is being read elsewhere is left to the next listing."""
+    """Update the registrations of these races, or of all, after what is gone, lost or back. Return how many were removed.
+
+    Commits. A race that another session is reading is left to the next listing.
+    """
     now, removed = session.now(), 0
     waiting = containers.races_to_settle(session.conn, session.partner_id, now, race_ids)
     session.conn.rollback()
@@ -125,11 +129,11 @@ def update_registrations_of_losses(session: PartnerSession, race_ids: Sequence[i
 
 
 def check_races(session: PartnerSession) -> Losses:
-    """Ask for the partner's lost and unlisted races that are due for it, one call each, and settle what became of them.
+    """Request the partner's lost and unlisted races that are due for it, one call each, and settle their state.
 
     Raises:
-        ApiError: when the installation itself is refused.
-        CredentialRejected: when the refusals tell about the credential.
+        ApiError: the installation itself is rejected.
+        CredentialRejected: the refusals are about the credential.
     """
     now = session.now()
     due = containers.races_to_check(session.conn, session.partner_id, now)[:MAX_CHECKS]
@@ -141,7 +145,7 @@ def check_races(session: PartnerSession) -> Losses:
         try:
             error = _request_race(session, race)
         except BudgetExhausted:
-            # These can wait, and what calls are left is for registrations.
+            # These can wait, and the remaining calls are for registrations.
             break
         asked.append(race.race_id)
         is_any_readable = is_any_readable or error is None
@@ -157,7 +161,7 @@ def check_races(session: PartnerSession) -> Losses:
     works = is_any_readable or refusals.decide() is Verdict.WORKS
     found = settle_losses(session, refused, credential_works=works)
     found.stale = stale
-    # A stale one is asked for by another event at the next listing.
+    # A stale one is requested with another event at the next listing.
     _schedule_checks(session, [race_id for race_id in asked if race_id not in stale])
     session.conn.commit()
     return found
@@ -171,7 +175,7 @@ def _schedule_checks(session: PartnerSession, race_ids: Sequence[int]) -> None:
 
 
 def _request_race(session: PartnerSession, race: RaceToCheck) -> ApiError | None:
-    """Ask for one registration of the race, which is not stored. Return the error, None when the race could be read."""
+    """Request one registration of the race, which is not stored. Return the error, or None if the race could be read."""
     try:
         session.client.participants_page(race.race_id, [race.event_id], after=0, size=1)
     except ApiError as error:

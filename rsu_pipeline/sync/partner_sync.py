@@ -1,7 +1,7 @@
-"""A partner's sync in three steps: its races and events, the plan, the registrations of its future events.
+"""A partner's sync in three steps: its races and events, the plan, the registrations of its upcoming events.
 
-One race's failure is recorded and the next race goes on; only a spent budget, a refused credential or a refused
-installation end the partner's work. Several syncs of one partner share its races (see `sharing`).
+One race's failure is recorded and the next race continues. Only a used-up budget, a rejected credential or a rejected
+installation end the partner's sync. Several syncs of one partner share its races (see `sharing`).
 """
 
 import datetime as dt
@@ -25,7 +25,7 @@ from rsu_pipeline.warehouse.staging import Counts
 MAX_NAME_CHARS = 80
 """Characters of a race's name in a line of a log."""
 VERIFIED_FOR = dt.timedelta(hours=1)
-"""How old a proof of access may be before a read that succeeds renews it."""
+"""How old a verification of access may be before a successful read renews it."""
 
 # An incremental read that failed so may succeed as a full one, which needs no cursor.
 _HEALED_BY_FULL = {Cause.REFUSED, Cause.UNKNOWN_SHAPE, Cause.EVENT_NOT_FOUND, Cause.UNSPECIFIED}
@@ -38,9 +38,14 @@ def make_plan(
     force_full: bool = False,
     race_ids: Sequence[int] = (),
 ) -> Plan:
-    """Decides what a sync will read and writes it to `future_events`. `race_ids` keeps the plan returned to these races;
-    PartnerError when one of them has no future event of this partner."""
-    # A lost race is requested all the same when it is named.
+    """Decide what a sync will read and write it to `future_events`.
+
+    `race_ids` limits the returned plan to these races.
+
+    Raises:
+        PartnerError: one of these races has no upcoming event of this partner.
+    """
+    # A lost race is requested all the same if it is named.
     everything = [
         replace(event, lost=event.lost and event.race_id not in race_ids)
         for event in events.events_of(session.conn, session.partner_id)
@@ -65,10 +70,12 @@ def make_plan(
 
 @dataclass
 class SyncOutcome:
-    """What reading a partner's registrations did. `out_of_budget` is the number of seconds until a call is free when
-    the budget ended the work, else None; `lost` has a sentence for each race that the partner cannot read any more.
-    `shared` are races that another sync read since this one was requested, `elsewhere` has a sentence for each race that was
-    left to another sync, which is not done with it."""
+    """The result of reading a partner's registrations.
+
+    `out_of_budget` is the number of seconds until a call is free if the budget ended the work, else None. `lost` has a sentence for
+    each race that the partner can no longer read. `shared` are races that another sync read since this one was requested.
+    `elsewhere` has a sentence for each race that was left to another sync, which has not finished it.
+    """
 
     reads: list[ReadOutcome] = field(default_factory=list)
     counts: Counts = field(default_factory=Counts)
@@ -87,7 +94,7 @@ class SyncOutcome:
 
     @property
     def failed_reads(self) -> list[ReadOutcome]:
-        """The reads that failed, but for refusals of races that are lost."""
+        """The reads that failed, except refusals of lost races."""
         return [
             read
             for read in self.reads
@@ -96,15 +103,15 @@ class SyncOutcome:
 
     @property
     def unequal_events(self) -> list[int]:
-        """Events whose stored rows are not what a full read was sent."""
+        """Events whose stored rows differ from what a full read received."""
         return [event_id for read in self.reads for event_id in read.unequal]
 
     @property
     def failures(self) -> list[str]:
-        """One sentence for each race that failed, and for each whose removals were held back. A lost race is no failure."""
+        """One sentence per failed race and per race with pending removals. A lost race is no failure."""
         failed = [f"{_describe_race(read)}: {read.error}" for read in self.failed_reads]
         held = [
-            f"race {read.read.race_id}: removals held back ({item}); confirm with confirm_removals"
+            f"race {read.read.race_id}: removals pending confirmation ({item}): confirm with confirm_removals"
             for read in self.reads
             for item in read.refused
         ]
@@ -121,12 +128,15 @@ def sync_participants(
     max_stall: float | None = None,
     on_read: Callable[[int, int, ReadOutcome], None] = lambda done, total, outcome: None,
 ) -> SyncOutcome:
-    """Does the plan's reads, the nearest race first. A race that fails is recorded and the rest go on. What another sync is
-    reading is waited for, see `sharing`, where `max_stall` is explained. `with_removed` false leaves the removed
-    registrations for a later sync; `quiet` leaves reads that found nothing out of the history; `on_read` is told after each.
+    """Make the plan's reads, the nearest race first. A race that fails is recorded and the rest continue.
 
-    Raises CredentialRejected when the refusals of races tell about the credential (see `access`), ApiError when the
-    installation itself is refused, each after what came before is stored.
+    A race that another sync is reading is waited for, see `sharing`, which explains `max_stall`. `with_removed` false leaves the
+    removed registrations for a later sync. `quiet` leaves reads that found nothing out of the sync log. `on_read` is called after
+    each read. What came before an error is stored.
+
+    Raises:
+        CredentialRejected: the refusals of races are about the credential (see `access`).
+        ApiError: the installation itself is rejected.
     """
     started, calls = time.monotonic(), session.ledger.calls
     outcome = SyncOutcome()
@@ -175,7 +185,7 @@ class _Reads:
             self.waiting.setdefault(read.race_id, deque()).append(read)
 
     def read_planned(self, race_id: int) -> bool:
-        """Make the reads of a race, under its lock, and return whether the sync goes on."""
+        """Make the reads of a race, under its lock, and return whether the sync continues."""
         waiting = self.waiting[race_id]
         while waiting:
             read = waiting.popleft()
@@ -187,7 +197,7 @@ class _Reads:
         return True
 
     def _is_read_elsewhere(self, read: PlannedRead) -> bool:
-        """Return whether another sync's read, begun after this sync was requested, does for this one."""
+        """Return whether another sync's read, begun after this sync was requested, replaces this one."""
         if self._options.confirm_removals:
             return False
         session, full = self._partner_session, read.mode == "full" and read.reason != read_plan.SMALL_RACE
@@ -196,7 +206,7 @@ class _Reads:
         return session.is_read_elsewhere(numbers)
 
     def _read(self, read: PlannedRead, waiting: deque[PlannedRead]) -> bool:
-        """Make one read; what it takes more of the race is put before what is `waiting`."""
+        """Make one read. Further reads that it causes are put before what is `waiting`."""
         session, outcome, options = self._partner_session, self._outcome, self._options
         result = ReadOutcome(read)
         try:
@@ -235,8 +245,10 @@ class _Reads:
 
 @dataclass
 class PartnerSync:
-    """What a visit of a partner did; `events` is None when the listing was not due, `plan` is all that lies ahead, of
-    which what was due was read."""
+    """The result of a partner's visit.
+
+    `events` is None if the listing was not due. `plan` has everything upcoming, of which what was due was read.
+    """
 
     events: EventsOutcome | None
     plan: Plan
@@ -244,8 +256,10 @@ class PartnerSync:
 
 
 def sync_partner(session: PartnerSession, *, race_ids: Sequence[int] | None, relist: bool) -> PartnerSync:
-    """The listing where `relist`, the plan, and the registrations of these races and of any that were never read; of all
-    when `race_ids` is None. Such a visit shows the end of the listing too. Raises what its steps raise."""
+    """Sync a partner: the listing if `relist`, the plan, and the registrations of these races and of any never read.
+
+    With `race_ids` None, it reads all races and shows the end of the listing too. Raises what its steps raise.
+    """
     refreshed = refresh_events(session, show_end=race_ids is None) if relist else None
     plan = due = make_plan(session)
     if race_ids is not None:
@@ -257,8 +271,11 @@ def sync_partner(session: PartnerSession, *, race_ids: Sequence[int] | None, rel
 def read_race_with_refresh(
     session: PartnerSession, result: ReadOutcome, *, confirm_removals: bool = False, with_removed: bool = True
 ) -> None:
-    """One read, filling `result`; an event deleted at RunSignup fails the whole call, so its race's events are looked up
-    and the read goes on with those that are left."""
+    """Make one read, filling `result`.
+
+    An event that was deleted at RunSignup fails the whole call, so its race's events are requested, and the read continues with
+    those that are left.
+    """
     try:
         read_race(session, result.read, result, confirm_removals=confirm_removals, with_removed=with_removed)
     except ApiError as error:
@@ -280,7 +297,7 @@ def read_race_with_refresh(
 
 
 def catch_up(session: PartnerSession, read: PlannedRead) -> PlannedRead:
-    """After a pass that went on where an earlier run stopped: what changed on its first pages since they were read."""
+    """Return the read of what changed on the first pages of a resumed pass since they were read."""
     held = cursors.event_cursors(session.conn, session.partner_id)
     since = min(held[event_id].modified_after for event_id in read.event_ids)
     reason = "changes since the interrupted pass began"
@@ -288,7 +305,7 @@ def catch_up(session: PartnerSession, read: PlannedRead) -> PlannedRead:
 
 
 def repeat_read(result: ReadOutcome) -> PlannedRead:
-    """Return the read that settles the events of a resumed pass which were not proved equal: all of their pages once more."""
+    """Return the read that settles the events of a resumed pass that were not reconciled: all of their pages again."""
     reason = "changed while an interrupted pass was under way"
     return replace(result.read, event_ids=tuple(result.unsettled), reason=reason)
 
@@ -296,8 +313,10 @@ def repeat_read(result: ReadOutcome) -> PlannedRead:
 def record_read(
     session: PartnerSession, outcome: SyncOutcome, result: ReadOutcome, error: ApiError | None, *, quiet: bool = False
 ) -> None:
-    """Records one read, in the outcome, in the race's access, in the history; `quiet` leaves one that found nothing out
-    of the history, which a watch would fill with thousands a morning."""
+    """Record one read, in the outcome, in the race's access, in the sync log.
+
+    `quiet` leaves a read that found nothing out of the log, which a watch would fill with thousands a morning.
+    """
     result.error = error
     outcome.reads.append(result)
     outcome.counts.add(result.counts)
@@ -335,16 +354,20 @@ def record_read(
 
 
 def _found_nothing(result: ReadOutcome) -> bool:
-    """Return whether a poll brought nothing that was not known. A full read that was due by itself is of interest even so,
-    one of a small race takes the place of a poll."""
+    """Return whether a poll brought nothing new.
+
+    A full read that was due by itself is recorded even so. One of a small race replaces a poll.
+    """
     is_poll = result.read.mode == "incremental" or result.read.reason == read_plan.SMALL_RACE
     has_problems = bool(result.newly_quarantined or result.refused or result.unequal)
     return is_poll and not result.counts.has_changes and not has_problems
 
 
 def split_read(result: ReadOutcome, error: ApiError) -> list[PlannedRead]:
-    """Return the parts in which to repeat a pass that RunSignup refuses for one event among several, empty when there are
-    none. RunSignup answers 301 for the whole request, so halving finds the event with the fewest calls."""
+    """Return the parts in which to repeat a pass that RunSignup refuses for one event among several, or none.
+
+    RunSignup answers 301 for the whole request, so halving finds the event with the fewest calls.
+    """
     read, ids = result.read, result.read.event_ids
     if error.cause is not Cause.EVENT_NOT_FOUND or len(ids) < 2 or result.pages:
         return []
@@ -354,8 +377,14 @@ def split_read(result: ReadOutcome, error: ApiError) -> list[PlannedRead]:
 def update_credential_status(
     session: PartnerSession, outcome: SyncOutcome, refusals: access.Refusals, *, listed_too: bool = True
 ) -> None:
-    """Update what is known of the credential at the end of a sync, and of the races that refused: one race read shows that it
-    works, refusals alone may tell that it is rejected. `listed_too` as for `losses.settle_losses`. Raises CredentialRejected."""
+    """Update the state of the credential and of the refused races at the end of a sync.
+
+    One race that was read shows that the credential works. Refusals alone may show that it is rejected. `listed_too` is as for
+    `losses.settle_losses`.
+
+    Raises:
+        CredentialRejected: the refusals are about the credential.
+    """
     works = outcome.has_read
     if not works:
         works = refusals.decide() is Verdict.WORKS
@@ -369,12 +398,12 @@ def update_credential_status(
 
 
 def _access_of(error: Exception | None) -> Access | None:
-    """Return what the end of a read says about the partner's access to the race, None when it says nothing."""
+    """Return what the end of a read shows about the partner's access to the race, or None."""
     return losses.access_of(error) if isinstance(error, ApiError) else None
 
 
 def _confirm_vanished(session: PartnerSession, plan: Plan, outcome: SyncOutcome) -> None:
-    """Read once more the details that lacked events, of the plan's races or of all, and take what they lack for gone."""
+    """Read the details that lacked events again, of the plan's races or of all, and count what they lack as gone."""
     planned = {read.race_id for read in plan.reads}
     vanished = events.races_with_vanished(session.conn, session.partner_id)
     session.conn.rollback()
@@ -393,7 +422,7 @@ def _is_stale(session: PartnerSession) -> bool:
 
 
 def _describe_race(result: ReadOutcome) -> str:
-    """Return the race by number, with the event where RunSignup refused that event alone."""
+    """Return the race by id, with the event if RunSignup refused that event alone."""
     race = f"race {result.read.race_id}"
     is_of_event = isinstance(result.error, ApiError) and result.error.cause is Cause.EVENT_NOT_FOUND
     return f"{race}, event {result.read.event_ids[0]}" if is_of_event and len(result.read.event_ids) == 1 else race
@@ -403,10 +432,10 @@ def _line(result: ReadOutcome) -> str:
     read, counts = result.read, result.counts
     head = f"{_describe_race(result)} {sanitize_for_display(read.race_name, MAX_NAME_CHARS)!r}, {read.mode} ({read.reason})"
     if result.error:
-        return f"{head}: FAILED, {result.error}"
-    went_on = ", went on where an earlier run stopped" if result.resumed else ""
+        return f"{head}: FAILED: {result.error}"
+    went_on = ", resumed an earlier run" if result.resumed else ""
     return (
         f"{head}: {counts.read} read, {counts.inserted} new, {counts.updated + counts.reactivated} changed,"
-        f" {counts.unchanged} as they were, {counts.removed} removed, {counts.quarantined} held back,"
+        f" {counts.unchanged} unchanged, {counts.removed} removed, {counts.quarantined} quarantined,"
         f" {counts.bib_changes} bib changes, {result.calls} calls, {result.seconds:.1f} s{went_on}"
     )

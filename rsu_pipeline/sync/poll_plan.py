@@ -1,4 +1,4 @@
-"""What one poll of a race in its window reads."""
+"""The plan of one poll of a race in its window."""
 
 import datetime as dt
 from dataclasses import replace
@@ -33,7 +33,7 @@ def plan_poll(
         if event.race_id == race_id
         and cadence.nearest_tier(event.starts_at, event.ends_at, now, present.also)[0] == "window"
     ]
-    # An event that RunSignup refuses is left to the visits, so that the others cost one call a poll.
+    # An event that RunSignup refuses is left to the visits, so that the others cost one call per poll.
     near = [event for event in near if not _is_refused(event, now)] or near
     held = cursors.event_cursors(session.conn, session.partner_id)
     session.conn.rollback()
@@ -49,8 +49,10 @@ def plan_poll(
 
 
 def _without_recent_retry(cursor: cursors.EventCursor, now: dt.datetime) -> cursors.EventCursor:
-    """Return the cursor without the wish for a full read that a full read a short time ago has just left. Such a wish may
-    stay until a person acts."""
+    """Return the cursor without the need for a full read that a recent full read has just left.
+
+    Such a need may stay until an operator acts.
+    """
     is_lasting = cursor.needs_full in (cursors.REMOVALS_PENDING, cursors.NOT_EQUAL)
     if is_lasting and now - cursor.last_full_at < FULL_READ_RETRY_AFTER:
         return replace(cursor, needs_full=None)

@@ -1,5 +1,7 @@
-"""Judge each race on race day: what is wrong with it, and how urgent that is. But for `read_board` all are pure functions of
-rows, settings and time."""
+"""Evaluate each race on race day: its problems, and their urgency.
+
+Everything but `read_board` is a pure function of rows, settings and time.
+"""
 
 import datetime as dt
 import enum
@@ -15,28 +17,30 @@ from rsu_pipeline.warehouse import call_ledger
 from rsu_pipeline.warehouse.near_races import STARTS_WITHIN, NearRace, read_near_races
 
 MISSED_POLLS = 2
-"""A race in its window that was not read for so many intervals is late."""
+"""Intervals without a read after which a race in its window is late."""
 LATE_GRACE = dt.timedelta(seconds=20)
-"""Added to them: a poll takes its time too."""
+"""Added to them, because a poll takes its time too."""
 WATCH_STARTS_WITHIN = dt.timedelta(seconds=60)
-"""How long a watch may take to begin once a race has come into its window: half a minute until the sensor looks, and a run
-takes 5 s to start, on a busy machine 20."""
+"""How long a watch may take to begin once a race has entered its window.
+
+The sensor ticks every 30 s, and a run takes 5 s to start, on a busy machine 20 s.
+"""
 
 
 class Urgency(enum.IntEnum):
-    """How urgent a race's worst problem is."""
+    """The urgency of a race's worst problem."""
 
     BLOCKED = 0
     """Bibs do not arrive."""
     UNTIDY = 1
-    """Bibs arrive, and something about them is wrong."""
+    """Bibs arrive, but something about them is wrong."""
     WELL = 2
-    """Nothing is wrong."""
+    """There is no problem."""
 
 
 @dataclass(frozen=True)
 class Problem:
-    """What is wrong with a race: in a few characters for a table, and in a sentence that says what to do."""
+    """A problem of a race: in a few characters for a table, and in a sentence with the next step."""
 
     short: str
     sentence: str
@@ -54,12 +58,12 @@ class BoardRow:
 
     @property
     def urgency(self) -> Urgency:
-        """Return the urgency of the worst problem."""
+        """The urgency of the worst problem."""
         return min((problem.urgency for problem in self.problems), default=Urgency.WELL)
 
     @property
     def state(self) -> str:
-        """Return what is wrong in a few characters, "ok" when nothing is."""
+        """The worst problem in a few characters, "ok" if there is none."""
         if not self.problems:
             return "ok"
         more = len(self.problems) - 1
@@ -91,7 +95,7 @@ class BoardRow:
 
 
 def read_board(conn: Connection, now: dt.datetime, settings: Settings) -> list[BoardRow]:
-    """Return the board of the whole installation at `now`, the worst race first."""
+    """Return the board of the whole installation at `now`, worst race first."""
     races = read_near_races(conn, now)
     return build_board(races, now, settings, call_seconds=call_ledger.usual_call_seconds(conn))
 
@@ -99,15 +103,15 @@ def read_board(conn: Connection, now: dt.datetime, settings: Settings) -> list[B
 def build_board(
     races: Sequence[NearRace], now: dt.datetime, settings: Settings, *, call_seconds: float | None = None
 ) -> list[BoardRow]:
-    """Return the races in their window or starting within a day, the worst first, then the nearest start.
+    """Return the races in their window or starting within a day, worst first, then by the nearest start.
 
     Args:
-        races: every near race of the installation, since all share the calls that a poll waits for.
+        races: every near race of the installation, because all share the calls that a poll waits for.
         now: the present.
         settings: for the interval of polls.
-        call_seconds: how long calls take now, None when unknown.
+        call_seconds: how long calls take now, None if unknown.
     """
-    # As if every race were large: what polls take at the most.
+    # As if every race were large: the most that polls take.
     calls = calls_per_poll(
         is_small=False,
         removed_every=settings.watch.removed_every,
@@ -136,8 +140,10 @@ def build_board(
 def longest_silence(
     polled: Sequence[WatchedRace], settings: Settings, call_seconds: float | None = None
 ) -> dict[int, dt.timedelta]:
-    """Return how long races in their window may go without a read, by the budget that their calls draw on: two intervals of
-    the watch and a moment. A poll that finds changes takes a call more."""
+    """Return how long races in their window may go without a read, by the budget of their calls.
+
+    It is two intervals of the watch and a moment. A poll that finds changes takes one call more.
+    """
     polled = [replace(race, calls_per_poll=race.calls_per_poll + 1) for race in polled]
     return {
         call_budget_id: LATE_GRACE
@@ -159,8 +165,10 @@ def longest_silence(
 def unread_since(
     times: Sequence[tuple[dt.datetime | None, dt.datetime | None]], read_at: dt.datetime | None, now: dt.datetime
 ) -> dt.datetime:
-    """Return from when on a race in its window has gone without a read: its last one, or when the watch was to begin. A read
-    that is dated in the future is no read."""
+    """Return since when a race in its window has gone without a read: its last one, or when the watch should have begun.
+
+    A read that is dated in the future does not count.
+    """
     opened = min(
         start - cadence.WINDOW_BEFORE + WATCH_STARTS_WITHIN
         for starts_at, ends_at in times
@@ -170,7 +178,7 @@ def unread_since(
 
 
 def _problems(race: NearRace, now: dt.datetime, allowed: dt.timedelta | None) -> tuple[Problem, ...]:
-    """Return what is wrong with a race, the worst first. `allowed` is None outside its window."""
+    """Return the problems of a race, worst first. `allowed` is None outside its window."""
     found = [*_blocking(race, now, allowed), *_untidy(race)]
     return tuple(sorted(found, key=lambda problem: problem.urgency))
 
@@ -179,33 +187,37 @@ def _blocking(race: NearRace, now: dt.datetime, allowed: dt.timedelta | None) ->
     if race.is_rejected:
         return [
             _blocked(
-                "key rejected", "RunSignup rejects the partner's credential: `rsu partners add` enters the right one"
+                "key rejected",
+                "RunSignup rejects the partner's credential: enter the right one with `rsu partners add`",
             )
         ]
     if race.is_denied:
         return [
-            _blocked("no access", "RunSignup refuses this race: the race director must give the partner access again")
+            _blocked(
+                "no access",
+                "RunSignup denies access to this race: the race director must give the partner access again",
+            )
         ]
     found = []
     if race.failed_at is not None:
-        found.append(_blocked("read fails", race.failure or "the last read failed: `rsu status` says why"))
+        found.append(_blocked("read fails", race.failure or "the last read failed: `rsu status` shows the error"))
     if race.refused_events:
         found.append(_blocked("event refused", f"RunSignup refuses {race.refused_events} of its events"))
     if race.read_at is None:
         found.append(_blocked("never read", "not read completely yet: `rsu sync` reads it"))
     elif cadence.is_ahead(race.read_at, now):
-        found.append(_blocked("clock off", "its last read lies in the future: set the clock of this machine right"))
+        found.append(_blocked("clock off", "its last read is in the future: correct the clock of this machine"))
     elif allowed is not None and now - unread_since(race.times, race.read_at, now) > allowed:
         late = (
             f"not read for {(now - race.read_at).total_seconds():.0f} s, expected every {allowed.total_seconds():.0f} s"
         )
-        found.append(_blocked("not polled", f"{late}: `rsu health` says what stands still"))
+        found.append(_blocked("not polled", f"{late}: `rsu health` names what has stopped"))
     return found
 
 
 def _untidy(race: NearRace) -> list[Problem]:
     counts = (
-        (race.held_back, "held back", "rows could not be stored: `rsu db psql` on quarantined_rows shows them"),
+        (race.held_back, "quarantined", "rows could not be stored: `rsu db psql` on quarantined_rows shows them"),
         (race.duplicate_bibs, "dup", "entrants share a bib: `rsu start-list EVENT --problems` names them"),
         (race.events_without_list, "no list", "events have no start list yet: the next sync builds it"),
     )

@@ -1,13 +1,13 @@
-"""Which races' details a listing brings: pure functions of the listing, what is stored and the present.
+"""Decide which races' details a listing requires: pure functions of the listing, what is stored and the present.
 
-The listing has each race's current edition only, and `last_modified`, which is to the minute and does not move with every
-change. So the detail, one call a race, is read
+The listing has each race's current edition only, and `last_modified`, which has the resolution of a minute and does not move
+with every change. So the detail, one call per race, is read
 
-- when the race is new, or its record changed;
+- when the race is new, or its record changed,
 - once more when the record changed in the minute in which the detail was read, or shortly before: what happened later in
-  that minute left the same stamp;
-- when it is older than a maximum age. A race whose listing shows a past edition only has its next one in its detail, or
-  none yet: such a race is read more rarely, and only so many of them with one listing.
+  that minute left the same stamp,
+- when it is older than a maximum age. A race whose listing shows only a past edition has its next one in its detail, or
+  none yet: such a race is read less often, and only some of them with one listing.
 """
 
 import datetime as dt
@@ -19,20 +19,24 @@ from rsu_pipeline.runsignup.payloads import Event, Race
 from rsu_pipeline.warehouse.events import StoredDetail
 
 STAMP_RESOLUTION = dt.timedelta(minutes=1)
-"""`last_modified` of a race names the minute."""
+"""`last_modified` of a race has the resolution of a minute."""
 MAX_STAMP_AHEAD = dt.timedelta(days=1)
-"""How far ahead of the answer's clock a stamp may be and still mean something."""
+"""How far ahead of the response's clock a stamp may be and still be credible."""
 PAST_AGE_FACTOR = 7
-"""How many times the maximum age the detail of a race may have whose listing shows past editions only: weekly by default.
-Nearly always the record changes with a new edition, so that this is for the few where it does not."""
+"""Factor of the maximum age for races whose listing shows only past editions: weekly by default.
+
+Nearly always the record changes with a new edition, so this is for the few cases in which it does not.
+"""
 MAX_PAST_PER_LISTING = 50
-"""Details of races with past editions only that are read with one listing: 70 s at RunSignup's pace. A partner with more of
-them has all within days, as listings come every 4 h."""
+"""Details of races with only past editions that are read with one listing: 70 s at RunSignup's pace.
+
+A partner with more of them has all within days, because listings are read every 4 h.
+"""
 
 
 @dataclass(frozen=True)
 class Wanted:
-    """The races whose detail is to be read: `upcoming` may have an edition ahead, `past` show past ones only."""
+    """The races whose detail is to be read: `upcoming` may have an upcoming edition, `past` show only past ones."""
 
     upcoming: list[Race]
     past: list[Race]
@@ -69,23 +73,24 @@ def choose_details(
 
 
 def is_changed(race: Race, detail: StoredDetail | None) -> bool:
-    """Return whether the race is new, or its record is another than when its detail was read."""
+    """Return whether the race is new, or its record has changed since its detail was read."""
     return detail is None or _stamp(race) is None or _stamp(race) != detail.as_of
 
 
 def is_ambiguous(detail: StoredDetail | None, overlap: dt.timedelta) -> bool:
-    """Return whether the detail was read before the minute of its stamp was over for certain, so that a later change of that
-    minute has the same stamp. A stamp in the future says nothing."""
+    """Return whether the detail may have been read before the minute of its stamp was over.
+
+    Then a later change of that minute has the same stamp. A stamp in the future shows nothing.
+    """
     if detail is None or detail.as_of is None or detail.read_at is None:
         return False
-    # Of an hour that comes twice it is the later one: the detail is then read once more for nothing.
+    # In an hour that occurs twice, it is the later one: the detail is then read once more unnecessarily.
     changed_at = detail.as_of.replace(tzinfo=values.EASTERN, fold=1)
     return -MAX_STAMP_AHEAD <= detail.read_at - changed_at < STAMP_RESOLUTION + overlap
 
 
 def is_too_old(detail: StoredDetail | None, now: dt.datetime, max_age: dt.timedelta) -> bool:
-    """Return whether the detail was never read, or too long ago. One that was read in the future was not: a clock was
-    wrong."""
+    """Return whether the detail was never read, or too long ago. A read in the future does not count: a clock was wrong."""
     if detail is None or detail.read_at is None:
         return True
     return not -STAMP_RESOLUTION < now - detail.read_at < max_age
@@ -102,8 +107,10 @@ def may_lie_ahead(race: Race, now: dt.datetime) -> bool:
 
 
 def _urgency(race: Race, detail: StoredDetail | None) -> tuple[bool, float, float]:
-    """Changed races first, then those read longest ago. Of those never read the one that changed last: it is the likeliest to
-    have a next edition."""
+    """Return the sort key: changed races first, then those read longest ago.
+
+    Of those never read, the one that changed last comes first: it is most likely to have a next edition.
+    """
     stamp = _stamp(race)
     read_at = detail.read_at.timestamp() if detail and detail.read_at else 0.0
     return detail is None or not is_changed(race, detail), read_at, -(stamp or dt.datetime.min).toordinal()

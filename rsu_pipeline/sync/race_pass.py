@@ -1,6 +1,6 @@
-"""One pass over a race's registrations: page by page, rows and position committed together, resumed where it stopped.
+"""One pass over a race's registrations: page by page, rows and checkpoint committed together, resumed where it stopped.
 
-A full pass reads every active registration of its events and may then mark what it did not see as gone; an incremental
+A full pass reads every active registration of its events and may then mark what it did not see as gone. An incremental
 one reads what changed since the cursor, then what was removed. Cursors move only when a pass is complete.
 """
 
@@ -27,10 +27,12 @@ from rsu_pipeline.warehouse.staging import Counts, RejectedRow, Source, StagedLi
 
 @dataclass
 class ReadOutcome:
-    """What one pass did. `refused` names events whose removals were held back because they were too many, `unequal`
-    those whose stored rows are not what a full pass was sent. Where the pass was resumed such events are `unsettled`
-    instead: they are to be read again, from their first page. `newly_quarantined` counts rows that were not in quarantine
-    before."""
+    """The result of one pass.
+
+    `refused` names events whose removals are pending confirmation because they were too many, `unequal` those whose stored rows
+    differ from what a full pass received. If the pass was resumed, such events are `unsettled` instead: they are read again, from
+    their first page. `newly_quarantined` counts rows that were not quarantined before.
+    """
 
     read: PlannedRead
     counts: Counts = field(default_factory=Counts)
@@ -53,8 +55,13 @@ def read_race(
     confirm_removals: bool = False,
     with_removed: bool = True,
 ) -> None:
-    """Runs the pass, filling `outcome` as it goes. `with_removed` false has an incremental pass leave the removed
-    registrations for a later one. Raises ApiError; what was read before stays stored."""
+    """Make the pass, filling `outcome` as it goes. What was read before an error stays stored.
+
+    `with_removed` false makes an incremental pass leave the removed registrations for a later one.
+
+    Raises:
+        ApiError: a call failed.
+    """
     started = time.monotonic()
     calls = session.ledger.calls
     position = cursors.open_pass(
@@ -83,7 +90,7 @@ def _read_active(
         if position.reads_all
         else {}
     )
-    # No transaction waits for RunSignup: it would hold back vacuum, and a limit could end the session.
+    # No transaction waits for RunSignup: it would delay vacuum, and a limit could end the session.
     session.conn.rollback()
     # No later visit would find what the last read of an event misses.
     settles = outcome.read.closes_at is not None or position.mode == "history"
@@ -92,17 +99,17 @@ def _read_active(
             page = pages.take(position.after)
             is_first_load = position.reads_all and len(loaded) < len(position.event_ids)
             if is_first_load and not (position.pages or page.rows or page.unreadable):
-                # One answer without rows is no evidence that an event has none. Nothing else would show it: no row is missed.
+                # One response without rows is no evidence that an event has none. Nothing else would show it: no row is missed.
                 page = pages.take(position.after)
             source = _source(session, position, page)
             is_shown = page.next.is_last or (not settles and _is_end_shown(session, position, page, loaded))
-            # Only by a visit that may be as short: whoever asks for a full read, or reads an event for the last time, wants all.
+            # Only for a visit that may be as short: a requested full read, or the last read of an event, must be complete.
             may_infer = outcome.read.reason == SMALL_RACE
             is_last = is_shown or (may_infer and _is_end_inferred(session, position, page, loaded))
             is_full, upto = position.reads_all, None if is_last else page.next.covered_to
             if upto is not None:
                 pages.request_ahead(upto)
-            # Before anything was loaded no row can be held already.
+            # Before anything was loaded no row can be stored already.
             held = _find_unchanged(session, source, page, position.event_ids, upto) if loaded else {}
             merge = partial(
                 participants.merge_active, full=is_full, upto=upto, is_first_load=position.reads_all and not loaded
@@ -119,7 +126,7 @@ def _read_active(
                     after=position.after,
                     upto=upto,
                     seen=[row.registration_id for row in page.rows] + taken.held_back,
-                    # A row that cannot even be named may be any of those held: such a page shows nothing to be gone.
+                    # A row without an id could be any stored row, so nothing on such a page is marked missing.
                     is_certain=not taken.has_unidentified_row,
                 )
             else:
@@ -140,7 +147,7 @@ def _read_active(
 
 
 def _request(session: PartnerSession, position: Position, after: int) -> Page:
-    """Request the pass's page after a registration id."""
+    """Request the pass's page after the last one of a pass."""
     return session.client.participants_page(
         position.race_id,
         position.event_ids,
@@ -153,10 +160,10 @@ def _request(session: PartnerSession, position: Position, after: int) -> Page:
 def _is_end_shown(session: PartnerSession, position: Position, page: Page, loaded: Mapping[int, bool]) -> bool:
     """Return whether a short page of a full pass is the last though it is not empty.
 
-    RunSignup may answer with fewer rows than it has. The page ends the feed when every event was loaded before, nothing
-    stored lies above the page, and the server gave out more rows than this page has a few pages ago. It may have come to give
-    out fewer since, which a later pass finds. Anything else, such as a first load, a changed row of an incremental pass or the
-    last read of an event, takes one call more, whose answer is empty.
+    RunSignup may return fewer rows than it has. The page ends the feed if every event was loaded before, nothing stored is above
+    the page, and the server returned more rows than this page has a few pages ago. It may have begun to return fewer since, which
+    a later pass finds. Anything else, such as a first load, a changed row of an incremental pass or the last read of an event,
+    takes one call more, whose response is empty.
     """
     return (
         page.next.is_short
@@ -170,8 +177,8 @@ def _is_end_shown(session: PartnerSession, position: Position, page: Page, loade
 def _is_end_inferred(session: PartnerSession, position: Position, page: Page, loaded: Mapping[int, bool]) -> bool:
     """Return whether a full read that fits one page ends with it, though nothing shows that.
 
-    A partner's largest race has no longer page to go by. If its page has the very registrations that are stored, only a
-    server that gives out just as many rows at a time could hide more. So this is done once after a pass that ended with an
+    A partner's largest race has no longer page for comparison. If its page has exactly the registrations that are stored, only a
+    server that returns exactly that many rows at a time could hide more. So this is done once after a pass that ended with an
     empty page, and leaves the cursor where that pass set it: the next pass shows the end, and finds whatever is behind it.
     """
     if not page.next.is_short or position.pages or page.unreadable or not page.rows:
@@ -190,8 +197,10 @@ def _is_end_inferred(session: PartnerSession, position: Position, page: Page, lo
 def _find_unchanged(
     session: PartnerSession, source: Source, page: Page, event_ids: Sequence[int], upto: int | None
 ) -> dict[int, bool]:
-    """Return the registrations of a page that are stored as they were sent, with whether they have field errors. Of one that was
-    sent twice that is not known."""
+    """Return the registrations of a page that are stored unchanged, with whether they have field errors.
+
+    One that is on the page twice is left out.
+    """
     times_sent, wanted = Counter(row.registration_id for row in page.rows), set(event_ids)
     sent = [
         (row.registration_id, row.event_id, digest(row.raw))
@@ -202,9 +211,12 @@ def _find_unchanged(
 
 
 def _needs_removed(session: PartnerSession, position: Position, since: int | None, outcome: ReadOutcome) -> bool:
-    """Whether a full pass has to ask for the removed registrations: to learn why what it misses is gone, what an earlier
-    one missed `since` then that RunSignup did not name yet, or whether what it brought back is removed after all. One that
-    misses nothing does without."""
+    """Return whether a full pass has to request the removed registrations.
+
+    It has to, to learn why the registrations that it misses are gone, including those that an earlier pass missed and
+    RunSignup had not named by `since`, and whether what it reactivated is removed after all. A pass that misses nothing does
+    not need them.
+    """
     if outcome.counts.reactivated or participants.missing(
         session.conn, session.partner_id, position.race_id, position.mode
     ):
@@ -243,7 +255,7 @@ def _finish(
     with_removed: bool,
     is_end_shown: bool = True,
 ) -> None:
-    """Every page is in: marks what a full pass did not see and nothing explains, moves the cursors, ends the pass."""
+    """Complete a pass: mark what a full pass did not see and nothing explains, move the cursors, end the pass."""
     refused: list[Missing] = []
     if position.reads_all:
         gone = participants.missing(session.conn, session.partner_id, position.race_id, position.mode)
@@ -276,21 +288,23 @@ def _finish(
 
 
 def _removed_cursor(session: PartnerSession, position: Position) -> int | None:
-    """Since when removals are asked for: the oldest cursor of the pass's events, None (for ever) if one has none."""
+    """Return the cursor of the removed feed: the oldest of the pass's events, or None (no limit) if one has none."""
     held = cursors.event_cursors(session.conn, session.partner_id)
     latest = max((present := session.clock.present()).also, default=present.now)
     known = [
         held[event_id].removed_after
         for event_id in position.event_ids
-        # What was removed before a cursor that is in the future would never be asked for.
+        # What was removed before a cursor that is in the future would never be requested.
         if event_id in held and not cadence.is_ahead(held[event_id].furthest, latest)
     ]
     return min(known) if len(known) == len(position.event_ids) else None
 
 
 def _implausible(session: PartnerSession, position: Position, gone: Sequence[Missing]) -> list[Missing]:
-    """Return the events whose removals wait for a person: too many of the event, of the whole pass, or of the whole partner
-    within a day. One empty answer takes a little from each of many small events, which only their sum shows."""
+    """Return the events whose removals are pending confirmation: too many of the event, of the pass, or of the partner in a day.
+
+    One empty response takes a few from each of many small events, which only their sum shows.
+    """
     if not gone:
         return []
     total = sum(item.missing for item in gone)
@@ -310,9 +324,13 @@ _Merged = tuple[Counts, list[RejectedRow]]
 
 @dataclass
 class _IngestedPage:
-    """A page brought in. `seen` are the (registration, event) ids stored, `held_back` registration ids that were not,
-    `has_unidentified_row` tells that a row without readable id was among them, `events_of_held_back` has an event id for each
-    row not stored: its own, or every event of the pass when it cannot be told."""
+    """A page that was stored.
+
+    `seen` are the (registration, event) ids stored, `held_back` the registration ids that were not. `has_unidentified_row` means that a row
+    without readable id was among them. `events_of_held_back` has an event id for each
+    row not stored: its own, or every event of
+    the pass if it is unknown.
+    """
 
     counts: Counts
     seen: list[tuple[int, int]]
@@ -330,8 +348,7 @@ def _ingest_page(
     merge: Callable[[Connection, Sequence[StagedLine], Source], _Merged],
     held: Mapping[int, bool] = MappingProxyType({}),
 ) -> _IngestedPage:
-    """Stages and merges a page, but for the registrations held as they were sent; what cannot be taken over goes to
-    quarantine with its reason."""
+    """Stage and merge a page, except registrations stored unchanged. What cannot be stored is quarantined with its reason."""
     quarantined = [QuarantinedRow(row.raw, row.reason, row.registration_id, is_stored=False) for row in page.unreadable]
     has_unidentified_row = any(row.registration_id is None for row in quarantined)
     events_of_held_back = list(event_ids) if quarantined else []
@@ -342,7 +359,7 @@ def _ingest_page(
     for row in page.rows:
         if row.event_id not in wanted:
             quarantined.append(
-                QuarantinedRow(row.raw, f"event {row.event_id} was not asked for", row.registration_id, is_stored=False)
+                QuarantinedRow(row.raw, f"event {row.event_id} was not requested", row.registration_id, is_stored=False)
             )
             events_of_held_back += event_ids
             continue
@@ -394,8 +411,10 @@ def _source(session: PartnerSession, position: Position, page: Page) -> Source:
 
 
 def _newest_stamp(session: PartnerSession, position: Position, page: Page) -> int:
-    """Return RunSignup's latest stamp on the pass's rows as its first page shows them. No change that is still to come has an
-    earlier one, whatever the clocks show."""
+    """Return RunSignup's latest stamp on the pass's rows as its first page shows them.
+
+    No future change has an earlier stamp, regardless of the clocks.
+    """
     sent = [int(row.last_modified) for row in page.rows if isinstance(row.last_modified, int)]
     return max([cursors.newest_stamp(session.conn, session.partner_id, position.event_ids), *sent])
 

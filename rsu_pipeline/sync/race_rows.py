@@ -1,7 +1,7 @@
-"""From RunSignup's races and events to the warehouse's rows.
+"""Convert RunSignup's races and events to the warehouse's rows.
 
-A member that does not fit its column becomes NULL and is named in the faults; the payload kept beside it still has
-what was sent.
+A field that does not fit its column becomes NULL and is named in the faults. The payload stored beside it still has what
+was received.
 """
 
 import datetime as dt
@@ -24,7 +24,7 @@ MAX_NAMED_CHARS = 60
 
 
 def race_row(race: Race) -> tuple[dict[str, object], list[str]]:
-    """A race as a row of `runsignup_races`, and what of it did not fit."""
+    """Return a race as a row of `runsignup_races`, and its field errors."""
     faults = list(race.faults)
     payload = _payload(race.raw, faults, without="events")
     if race.timezone and values.zone(race.timezone) is None:
@@ -50,9 +50,9 @@ def race_row(race: Race) -> tuple[dict[str, object], list[str]]:
 
 
 def event_row(event: Event, race: Race, *, assumed_hours: float) -> tuple[dict[str, object], list[str]]:
-    """Return an event as a row of `runsignup_events`, its times also as instants, and what of it did not fit.
+    """Return an event as a row of `runsignup_events`, with its times also as instants, and its field errors.
 
-    `ends_at` is RunSignup's end. Where there is none, as nearly always, or where it lies before the start, it is assumed:
+    `ends_at` is RunSignup's end. If there is none, as nearly always, or if it is before the start, it is assumed:
     `assumed_hours` after the start, and a day after a start at 00:00, which names the day and not the hour.
     """
     faults = list(event.faults)
@@ -74,7 +74,7 @@ def event_row(event: Event, race: Race, *, assumed_hours: float) -> tuple[dict[s
         row[name] = _optional(name, getattr(event, name), values.flag, faults)
     for name, derived in (("start_time", "starts_at"), ("end_time", "ends_at"), ("registration_opens", None)):
         sent = getattr(event, name)
-        # Where the zone is not known, a time with an offset stays as written: its instant is known all the same.
+        # If the zone is not known, a time with an offset stays as written: its instant is known all the same.
         row[name] = _time(name, sent, partial(values.wall_time, zone=zone), faults)
         if derived:
             instant = partial(values.instant_in, zone=zone or values.EASTERN)
@@ -95,7 +95,7 @@ def _optional(name: str, value: object, parse: Callable[[str], T], faults: list[
 
 
 def _time(name: str, value: object, parse: Callable[[str], dt.date], faults: list[str]) -> str | None:
-    """Return a date or time in ISO form; None, with the reason, for one that cannot be read."""
+    """Return a date or time in ISO form, or None and a field error for an unreadable one."""
     if value is not None and values.is_blank_date(str(value)):
         return None
     time = _optional(name, value, parse, faults)
@@ -103,7 +103,7 @@ def _time(name: str, value: object, parse: Callable[[str], dt.date], faults: lis
 
 
 def _ends_at(starts_at: object, ends_at: object, start_time: str, assumed_hours: float) -> object:
-    """Return the end as an ISO instant: the one sent, or the assumed one where that is missing or before the start."""
+    """Return the end as an ISO instant: the one received, or the assumed one if that is missing or before the start."""
     if starts_at is None:
         return ends_at
     start = dt.datetime.fromisoformat(str(starts_at))
@@ -134,7 +134,7 @@ def _fitting(name: str, value: int | None, faults: list[str]) -> int | None:
 
 
 def _payload(raw: bytes, faults: list[str], *, without: str = "") -> dict[str, object]:
-    """What was sent, but for one member and for numbers that no computer holds."""
+    """Return what was received, except one field and numbers that no computer can store."""
     kept: dict[str, object] = {}
     for name, member in members_of(raw).items():
         if name == without:
@@ -156,7 +156,7 @@ def _distance(text: object) -> str | None:
 
 
 def _without_nul(row: dict[str, object]) -> dict[str, object]:
-    """PostgreSQL's text has no NUL character; U+FFFD stands in."""
+    """Return a row with U+FFFD for NUL characters, which PostgreSQL's text cannot store."""
     encoded = msgspec.json.encode(row)
     if (whole := without_nul(encoded)) == encoded:
         return row

@@ -1,7 +1,7 @@
-"""Full or incremental, and why: a pure function of what is stored, the settings and the present.
+"""Decide between full and incremental reads: a pure function of what is stored, the settings and the present.
 
-Both kinds of read cost a call per page; an incremental visit adds one for the removed registrations, a full one shows
-by itself what is gone and heals whatever an incremental read cannot see.
+Both kinds of read cost a call per page. An incremental visit adds one for the removed registrations. A full one shows by
+itself what is gone and repairs what an incremental read cannot see.
 """
 
 import datetime as dt
@@ -21,8 +21,7 @@ SMALL_RACE = "small enough for one call"
 
 @dataclass(frozen=True)
 class PlannedEvent:
-    """A future event, its tier, and what its next read will be. `closes_at` is when it was over, None but for a closing
-    read."""
+    """An upcoming event, its tier, and its next read. `closes_at` is when it was over, None except for a closing read."""
 
     event: StoredEvent
     tier: cadence.Tier
@@ -31,7 +30,7 @@ class PlannedEvent:
     closes_at: dt.datetime | None = None
 
     def row(self) -> dict[str, object]:
-        """As a row of `future_events`."""
+        """Return it as a row of `future_events`."""
         return {
             "event_id": self.event.event_id,
             "race_id": self.event.race_id,
@@ -45,8 +44,11 @@ class PlannedEvent:
 
 @dataclass(frozen=True)
 class PlannedRead:
-    """One pass over some events of a race. `modified_after` is the cursor of an incremental one. `closes_at` is when the last
-    of its events was over that are owed a closing read: the race's events are looked up first, since a start may have moved."""
+    """One pass over some events of a race.
+
+    `modified_after` is the cursor of an incremental one. `closes_at` is when the last of its events that need a closing read was
+    over: the race's events are requested first, because a start may have moved.
+    """
 
     race_id: int
     race_name: str
@@ -59,14 +61,14 @@ class PlannedRead:
 
 @dataclass(frozen=True)
 class Plan:
-    """What a sync of a partner will do; `is_partial`: for some races only."""
+    """What a sync of a partner will do. `is_partial` means for some races only."""
 
     events: list[PlannedEvent] = field(default_factory=list)
     reads: list[PlannedRead] = field(default_factory=list)
     is_partial: bool = False
 
     def only(self, race_ids: Container[int]) -> "Plan":
-        """The part of the plan that is about these races."""
+        """Return the part of the plan that is about these races."""
         return Plan(
             [item for item in self.events if item.event.race_id in race_ids],
             [read for read in self.reads if read.race_id in race_ids],
@@ -84,10 +86,10 @@ def plan_reads(
     force_full: bool = False,
     also: Sequence[dt.datetime] = (),
 ) -> Plan:
-    """Return the events that are upcoming or owed a closing read, each with its next read, and the reads that brings.
+    """Return the events that are upcoming or need a closing read, each with its next read, and the resulting reads.
 
-    The nearest race is read first. Of one race, what is read in full comes first. `also` are later moments that may be the
-    present as well, while clocks disagree: each event is judged at the one that makes it most urgent.
+    The nearest race is read first. Of one race, full reads come first. `also` are later moments that may be the
+    present as well, while clocks disagree: each event is planned for the one that makes it most urgent.
     """
     latest = max((now, *also))
     planned: list[PlannedEvent] = []
@@ -129,7 +131,7 @@ def _closing_read(event: StoredEvent, cursor: EventCursor | None, now: dt.dateti
 
 
 def is_small(registrations: int, full_read_up_to_rows: int) -> bool:
-    """Return whether a race is read in full at every visit; never where that is turned off by 0."""
+    """Return whether a race is read in full at every visit, never if that is turned off by 0."""
     return 0 < full_read_up_to_rows >= registrations
 
 
@@ -144,11 +146,11 @@ def decide_read(
     small: bool = False,
     latest: dt.datetime | None = None,
 ) -> tuple[Mode, str]:
-    """The next read of one event, by the first rule that applies. `latest` is the latest moment that may be the present."""
+    """Return the next read of one event, by the first rule that applies. `latest` is the latest moment that may be the present."""
     if cursor is None:
         return "full", FIRST_READ
     if force:
-        return "full", "asked for"
+        return "full", "requested"
     if cursor.needs_full:
         return "full", cursor.needs_full
     if cadence.is_ahead(cursor.furthest, latest or now):
@@ -169,7 +171,7 @@ def decide_read(
 
 
 def postpone_full(plan: Plan, cursors: Mapping[int, EventCursor]) -> Plan:
-    """Return the plan with incremental reads of what was ever loaded instead of full ones."""
+    """Return the plan with incremental reads of loaded events instead of full ones."""
     events = [
         replace(item, mode="incremental", reason="full read postponed")
         for item in plan.events
@@ -185,14 +187,14 @@ def _reads(planned: Sequence[PlannedEvent], cursors: Mapping[int, EventCursor]) 
     reads = []
     modes: tuple[Mode, ...] = ("full", "incremental")
     for race_id, items in by_race.items():
-        # One refused event would refuse the whole request, so each is requested apart, after the others.
+        # One refused event would refuse the whole request, so each is requested separately, after the others.
         groups = [[item for item in items if item.event.refused_at is None]]
         groups += [[item] for item in items if item.event.refused_at is not None]
         for of_group, mode in itertools.product(groups, modes):
             group = [item for item in of_group if item.mode == mode]
             if not group:
                 continue
-            # A pass of more events than one address holds would request its parts again for every page of one of them.
+            # A pass of more events than fit one address would request its parts again for every page of one of them.
             for ids in split_by_address(sorted(item.event.event_id for item in group)):
                 since = min(cursors[event_id].modified_after for event_id in ids) if mode == "incremental" else None
                 closes_at = max((item.closes_at for item in group if item.closes_at), default=None)

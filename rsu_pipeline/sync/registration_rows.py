@@ -1,7 +1,7 @@
-"""From RunSignup's registrations to the warehouse's rows.
+"""Convert RunSignup's registrations to the warehouse's rows.
 
-A member that does not fit its column becomes NULL and is named in the faults; the payload kept beside it still has
-what was sent.
+A field that does not fit its column becomes NULL and is named in the faults. The payload stored beside it still has what
+was received.
 """
 
 import datetime as dt
@@ -28,15 +28,18 @@ T = TypeVar("T")
 NULL = r"\N"
 NULL_BYTES = NULL.encode()
 RULES = b"3"
-"""Goes into every digest, and is changed whenever `stage_registration` makes something else of the same row, or the way from a line
-to the table changes: so that rows read by other rules are staged again. Since 3 the session's client encoding is certain:
-rows of before may have been stored with each character as several others, under a digest that is right."""
+"""Version of the rules, part of every digest.
+
+It is changed whenever `stage_registration` makes something else of the same row, or the way from a line to the table changes, so that rows
+read by other rules are staged again. Since 3 the session's client encoding is certain: earlier rows may have been stored with
+each character as several others, under a digest that is right.
+"""
 MAX_INDEXED_BYTES = 1000
-"""Bytes that a member with an index of its own may have; PostgreSQL refuses entries of some 2,700 bytes."""
+"""Bytes that a field with an index of its own may have. PostgreSQL refuses entries of about 2,700 bytes."""
 MAX_REMEMBERED_BYTES = 4096
-"""Bytes of a row whose parts are remembered lest the next row's be worked out again; few rows have 3,000."""
+"""Bytes of a row whose parts are cached, so that equal parts of the next row are not computed again. Few rows have 3,000."""
 MAX_EPOCH = 253_402_300_799
-"""The end of the year 9999, Unix seconds."""
+"""The end of the year 9999, in Unix seconds."""
 
 TEAM = ("team_id", "team_name", "team_type_id", "team_type", "team_gender", "team_bib_num")
 MONEY = (
@@ -63,7 +66,7 @@ ADDITIONAL = (
 )
 
 _CLOCK = re.compile(r"(?:[01]?\d|2[0-3]):[0-5]\d(?::[0-5]\d)?", re.ASCII)
-"""The time of a day, of a wall time whose parts can be looked up apart."""
+"""The time of day of a wall time whose parts can be cached separately."""
 _ESCAPES = (("\\", r"\\"), ("\t", r"\t"), ("\n", r"\n"), ("\r", r"\r"), ("\x00", "\ufffd"))
 _SPACES = ((b"\t", rb"\t"), (b"\n", rb"\n"), (b"\r", rb"\r"))
 _ACTIVE = rb"\N" + b"\t" + rb"\N" + b"\t" + rb"\N"
@@ -80,7 +83,7 @@ _encode = msgspec.json.Encoder().encode
 
 
 def stage_registration(row: Registration, race_id: int) -> tuple[StagedLine, list[str]]:
-    """A registration as a line for staging, and what of it did not fit."""
+    """Return a registration as a line for staging, and its field errors."""
     faults = list(row.faults)
     user = row.user or _NOBODY
     payload = without_nul(row.raw)
@@ -125,14 +128,14 @@ def stage_registration(row: Registration, race_id: int) -> tuple[StagedLine, lis
 
 
 def digest(raw: bytes) -> int:
-    """64 bits of a row as it was sent, and of the rules by which it is read."""
+    """Return 64 bits that identify a row as received, and the rules by which it is read."""
     return int.from_bytes(hashlib.blake2b(raw, digest_size=8, person=RULES).digest(), "big", signed=True)
 
 
 def _joined(cells: tuple[object, ...]) -> bytes:
-    """Cells of a COPY line that are no JSON."""
+    """Return cells of a COPY line that are no JSON."""
     joined = "\t".join([NULL if cell is None else cell if type(cell) is str else str(cell) for cell in cells])
-    # Looked at as a whole: hardly any line has a character that COPY reads otherwise.
+    # Checked as a whole: hardly any line has a character that COPY interprets.
     if (
         joined.count("\\") != cells.count(None)
         or joined.count("\t") != len(cells) - 1
@@ -152,11 +155,11 @@ def _escaped(text: str) -> str:
 
 
 def _json(texts: tuple[bytes, ...], has_nul: bool) -> bytes:
-    """JSON texts as cells; a NUL character, which PostgreSQL's JSON cannot hold, becomes U+FFFD."""
+    """Return JSON texts as cells. A NUL character, which PostgreSQL's JSON cannot store, becomes U+FFFD."""
     if has_nul:
         texts = tuple(map(without_nul, texts))
     joined = b"\t".join(texts)
-    # Looked at as a whole, as above. Outside its strings JSON may have these, between one member and the next.
+    # Checked as a whole, as above. Outside its strings JSON may have these, between one field and the next.
     if joined.count(b"\t") != len(texts) - 1 or b"\n" in joined or b"\r" in joined:
         return b"\t".join([_spaced(text.replace(b"\\", rb"\\")) for text in texts])
     return joined.replace(b"\\", rb"\\")
@@ -176,7 +179,7 @@ def _number(name: str, value: int | None, faults: list[str], *, low: int = -(2**
 
 
 def _indexed(name: str, value: object, faults: list[str]) -> object:
-    """Text of a column with an index of its own; blank is none."""
+    """Return the text of a column with an index of its own. A blank one is none."""
     if value is None or value == "":
         return value if name == "email" else None
     text = _bib(str(value)) if name == "bib_num" else str(value)
@@ -187,8 +190,10 @@ def _indexed(name: str, value: object, faults: list[str]) -> object:
 
 
 def _bib(text: str) -> str:
-    """Return a bib that is a number as its digits, whatever its script, the white space around it or a fraction of zeros; any
-    other as sent, but for a blank one."""
+    """Return a bib that is a number as its digits, and any other as received, except a blank one.
+
+    The number may be in any script, with white space around it or a fraction of zeros.
+    """
     if text.isascii() and text.isdigit():
         return text
     number = values.plain(text).removesuffix(".0").removesuffix(".00")
@@ -205,7 +210,7 @@ def _epoch(name: str, value: int | str | None, faults: list[str]) -> int | None:
 
 
 def _seconds(text: str) -> int | None:
-    """Return Unix seconds that came as text, digits or Eastern wall time; None for nothing, -1 for what is none."""
+    """Return Unix seconds that arrived as text, digits or Eastern wall time. None for nothing, -1 for an invalid one."""
     if text.isdigit():
         return int(text) if len(text) <= len(str(MAX_EPOCH)) else -1
     if values.is_blank_date(text):
@@ -232,10 +237,10 @@ def _iso_date(text: str) -> str:
 
 
 def _iso_time(text: str) -> str:
-    """Eastern wall time; as for the instant that PostgreSQL makes of it, the years 1 and 9999 are refused."""
+    """Return Eastern wall time. As for the instant that PostgreSQL computes from it, the years 1 and 9999 are refused."""
     day, _, clock = text.partition(" ")
     if "/" in day and _CLOCK.fullmatch(clock):
-        # Hardly two registrations share a minute of all years; days and minutes of a day come again and again.
+        # Hardly two registrations share a minute of all years. Days and minutes of a day are repeated often.
         return f"{_iso_wall(day)[:10]} {_iso_wall(f'1/1/2000 {clock}')[11:]}"
     return _iso_wall(text)
 
@@ -249,7 +254,7 @@ def _iso_wall(text: str) -> str:
 
 
 def _removed_epoch(row: Registration, faults: list[str]) -> int | None:
-    """When the registration went away: the epoch field, else the Eastern text beside it."""
+    """Return when the registration was removed: the epoch field, else the Eastern text beside it."""
     if row.last_modified_ts is not None:
         return row.last_modified_ts
     if isinstance(row.last_modified, str):
@@ -262,7 +267,7 @@ def _removed_epoch(row: Registration, faults: list[str]) -> int | None:
 
 
 def _payment(row: Registration, payload: bytes, faults: list[str]) -> bytes:
-    """JSON members with amounts as exact numbers; null stays null and absent stays absent."""
+    """Return JSON fields with amounts as exact numbers. Null stays null and absent stays absent."""
     members, wrong = _remembered(_priced, payload)("payment", _money_of(row))
     if wrong:
         faults += wrong
@@ -274,7 +279,7 @@ def _payment(row: Registration, payload: bytes, faults: list[str]) -> bytes:
 
 
 def _additional(row: Registration, payload: bytes, faults: list[str]) -> bytes:
-    # Dollars, in spite of its name.
+    # In dollars, in spite of its name.
     members, wrong = _remembered(_priced, payload)("discount", (row.usatf_discount_amount_in_cents,))
     if wrong:
         faults += wrong
@@ -287,14 +292,14 @@ def _additional(row: Registration, payload: bytes, faults: list[str]) -> bytes:
 
 
 def _remembered(work: "_lru_cache_wrapper[T]", payload: bytes) -> Callable[..., T]:
-    """`work` with its memory, but for a row so large that thousands of its like would fill the machine's."""
+    """Return `work` with its cache, or without it for a row so large that thousands of its kind would fill the memory."""
     return work if len(payload) <= MAX_REMEMBERED_BYTES else work.__wrapped__
 
 
 # Many rows have the same fees, teams and options.
 @lru_cache(maxsize=8192)
 def _priced(kind: str, amounts: tuple[Any, ...]) -> tuple[bytes, list[str]]:
-    """JSON members of amounts, a comma before each, and what of them did not fit."""
+    """Return JSON fields of amounts, a comma before each, and their field errors."""
     faults: list[str] = []
     members = [
         f',"{name}":{_amount(name, amount, faults)}'
@@ -306,7 +311,7 @@ def _priced(kind: str, amounts: tuple[Any, ...]) -> tuple[bytes, list[str]]:
 
 @lru_cache(maxsize=8192)
 def _texts(kind: str, members: tuple[Any, ...]) -> bytes:
-    """JSON members, a comma before each; those absent are left out."""
+    """Return JSON fields, a comma before each. Absent ones are left out."""
     return b"".join(
         b',"%b":%b' % (name.encode(), _encode(value))
         for name, value in zip(_MEMBERS[kind], members, strict=True)

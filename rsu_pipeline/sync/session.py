@@ -1,4 +1,4 @@
-"""What a sync of one partner works with: its connection, its client, its settings, its clock."""
+"""A partner's session: the connection, client, settings and clock with which a sync of one partner works."""
 
 import datetime as dt
 from collections.abc import Callable, Collection, Iterator
@@ -19,11 +19,11 @@ from rsu_pipeline.warehouse.secret_box import SecretBox
 
 
 class CredentialRejected(RsuError):
-    """RunSignup refuses the partner's credential; the text says since when and what to do."""
+    """RunSignup rejects the partner's credential. The text gives the time and the next step."""
 
 
 class LedgerAdapter:
-    """The warehouse's ledger in the shape the client asks for."""
+    """The warehouse's ledger with the interface that the client expects."""
 
     def __init__(self, ledger: call_ledger.Ledger) -> None:
         self._ledger = ledger
@@ -40,11 +40,13 @@ class LedgerAdapter:
 
 @dataclass
 class PartnerSession:
-    """One partner's sync at work. `conn` writes and has the lock of the race that is read; `key` is the partition key;
-    `run_id` names the run in every row it leaves; `log` takes a line for people; `clock` is what tiers are judged by.
+    """The session of one partner's sync.
+
+    `conn` writes and has the lock of the race that is being read. `key` is the partition key. `run_id` is the run's id in every row
+    that it writes. `log` logs a line for people. `clock` decides the tiers.
 
     `requested` is the number of the request: what others began to read after it counts as read. `own_reads` are the numbers
-    of what was read here, which does not count for that.
+    of the reads of this session, which do not count for that.
     """
 
     conn: Connection
@@ -72,12 +74,12 @@ class PartnerSession:
         return self.partner.credential_id or 0
 
     def renew_request(self) -> None:
-        """Have what is read with this session from now on be a request of its own. Commits."""
+        """Make what is read with this session from now on a request of its own. Commits."""
         self.requested = cursors.next_read_number(self.conn)
         self.conn.commit()
 
     def is_read_elsewhere(self, numbers: Collection[int]) -> bool:
-        """Return whether reads of these numbers are all others' that began after the request."""
+        """Return whether all reads with these numbers are those of others that began after the request."""
         return all(number > self.requested and number not in self.own_reads for number in numbers)
 
 
@@ -95,11 +97,16 @@ def open_partner_session(
     database_now: Callable[[], dt.datetime] | None = None,
     retry_rejected: bool = False,
 ) -> Iterator[PartnerSession]:
-    """A session for the partner with this partition key or number. Any number may be open at once: see `sharing`.
+    """Open a session for the partner with this partition key or id. Several may be open at once: see `sharing`.
 
-    Raises PartnerError, CredentialRejected (at once, when rejected within REJECTED_RETRY_AFTER and not changed since;
-    `retry_rejected` asks anyway), SecretKeyError, DatabaseError. `now` and `database_now` stand in for the clocks, see
-    `clocks.Clock`.
+    `now` and `database_now` replace the clocks, see `clocks.Clock`.
+
+    Raises:
+        PartnerError: there is no such partner, or it is disabled.
+        CredentialRejected: the credential was rejected within REJECTED_RETRY_AFTER and has not changed since, unless
+            `retry_rejected`.
+        SecretKeyError: the credential cannot be decrypted.
+        DatabaseError: the database cannot be used.
     """
     short = run_id[:8]
     clock = Clock(settings.sync.max_clock_skew, hub=now, database=database_now)
@@ -123,8 +130,10 @@ def open_partner_session(
 
 
 class Clients:
-    """Clients of several partners over one ledger session, each kept for as long as its credential stays the same, so
-    that connections to RunSignup are kept alive between visits."""
+    """Clients of several partners over one ledger session.
+
+    Each is kept as long as its credential stays the same, so that connections to RunSignup are reused.
+    """
 
     def __init__(
         self,
@@ -133,7 +142,7 @@ class Clients:
         lane: call_ledger.Lane,
         hear: Callable[[int | None, float], None] = lambda date, elapsed: None,
     ) -> None:
-        """`hear` as in Client."""
+        """Make the set of clients. `hear` is as in Client."""
         self._settings = settings
         self._hear = hear
         self._ledger_conn = ledger_conn
@@ -141,7 +150,7 @@ class Clients:
         self._kept: dict[int, tuple[credentials.OpenCredential, call_ledger.Ledger, Client]] = {}
 
     def of(self, credential: credentials.OpenCredential) -> tuple[call_ledger.Ledger, Client]:
-        """The ledger and the client of a credential."""
+        """Return the ledger and the client of a credential."""
         kept = self._kept.get(credential.credential_id)
         if kept is None or kept[0] != credential:
             if kept is not None:
@@ -175,11 +184,11 @@ def partner_session_on(
     clock: Clock,
     retry_rejected: bool = False,
 ) -> Iterator[PartnerSession]:
-    """The same on sessions that are open already."""
+    """Open the same on existing database sessions."""
     partner = credentials.partner(conn, name)
     if partner.disabled_at is not None:
         raise credentials.PartnerError(
-            f"Partner {partner.key or partner.partner_id} is switched off: `rsu partners enable` switches it on."
+            f"Partner {partner.key or partner.partner_id} is disabled. Enable it with `rsu partners enable`."
         )
     clock.compare(conn)
     if not retry_rejected:
@@ -198,7 +207,7 @@ def partner_session_on(
 
 
 def build_limits(settings: Settings) -> call_ledger.Limits:
-    """The ledger's limits, from the settings."""
+    """Return the ledger's limits from the settings."""
     return call_ledger.Limits(
         settings.budget.calls_per_hour,
         settings.budget.max_in_flight,
@@ -214,7 +223,7 @@ def build_client(
     ledger: call_ledger.Ledger,
     hear: Callable[[int | None, float], None] = lambda date, elapsed: None,
 ) -> Client:
-    """A client for one credential whose calls go through the ledger. `hear` as in Client."""
+    """Return a client for one credential whose calls go through the ledger. `hear` as in Client."""
     api = settings.api
     return Client(
         Credential(credential.principal, credential.secret, credential.scheme),
@@ -236,7 +245,7 @@ def _refuse_rejected(partner: credentials.Partner, now: dt.datetime) -> None:
     age = cadence.age(partner.rejected_at, now)
     if partner.rejected_at is not None and age is not None and age < REJECTED_RETRY_AFTER:
         raise CredentialRejected(
-            f"RunSignup refused the credential of partner {partner.key or partner.partner_id} at"
-            f" {partner.rejected_at:%Y-%m-%d %H:%M} UTC ({partner.rejected_reason}); it is tried again at the next"
+            f"RunSignup rejected the credential of partner {partner.key or partner.partner_id} at"
+            f" {partner.rejected_at:%Y-%m-%d %H:%M} UTC ({partner.rejected_reason}). It is tried again at the next"
             " visit, or at once when it changes: `rsu partners add` or `rsu partners check`."
         )

@@ -1,8 +1,8 @@
 """Several syncs of one partner share its races: what one reads, the others need not read again.
 
-Each race is read under its own lock, so a race whose calls hang or fail keeps no other waiting. A race that is being read
-elsewhere is put behind those that are free. When only such races are left, the sync waits for them, for as long as their
-readers make progress. A read that began after the sync was requested then counts as read.
+Each race is read under its own lock, so a race whose calls hang or fail keeps no other waiting. A race that another session is
+reading is put behind those that are free. When only such races are left, the sync waits for them, as long as their readers
+make progress. A read that began after the sync was requested then counts as read.
 """
 
 import time
@@ -22,13 +22,13 @@ TURN_SECONDS = 2.0
 
 @dataclass
 class Stalls:
-    """For how long the readers of races have not stored anything."""
+    """How long the readers of races have not stored anything."""
 
     max_seconds: float
     _seen: dict[int, tuple[object, float]] = field(default_factory=dict)
 
     def is_over(self, race_id: int, progress: object, now: float) -> bool:
-        """Return whether the race's reader has made no progress for `max_seconds`, judged from one observation to the next.
+        """Return whether the race's reader has made no progress for `max_seconds`, from one observation to the next.
 
         Args:
             race_id: the race.
@@ -44,12 +44,12 @@ class Stalls:
 def read_in_turn(
     session: PartnerSession, race_ids: Collection[int], read: Callable[[int], bool], *, max_stall: float | None = None
 ) -> dict[int, str]:
-    """Have each race read under its lock, those that are free first. What `read` raises ends the work.
+    """Read each race under its lock, free ones first. An error of `read` ends the work.
 
     Args:
         session: the partner's session.
         race_ids: the races in their order, or the LISTING alone.
-        read: reads the race with this number, and returns whether to go on with the others.
+        read: reads the race with this id, and returns whether to continue with the others.
         max_stall: seconds to wait for a reader that makes no progress, by default MAX_STALL_SECONDS. 0: only try.
 
     Returns:

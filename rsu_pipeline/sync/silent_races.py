@@ -1,11 +1,11 @@
-"""Races that do not answer, kept from holding up the polls of those that do.
+"""Races that do not answer, kept from delaying the polls of those that do.
 
-A call takes some 0.7 s, and a time-out of 15 s takes a worker for as long as twenty of them. So a slow call is given up after
-4 s, and the race, now suspected, is polled again at once. When that times out too, the race is silent: its calls have the whole
+A call takes about 0.7 s, and a time-out of 15 s takes a worker for as long as twenty of them. So a slow call is abandoned after
+4 s, and the race, now suspected, is polled again at once. If that times out too, the race is silent: its calls have the whole
 time-out, and between two polls of silent races is a rest of REST times what the first took. A time-out of another race of
 its partner makes that one silent, too. One worker at a time polls suspected and silent races.
 
-When most answers are slow, RunSignup is busy, and no race is given up early or left out.
+If most responses are slow, RunSignup is busy, and no race is abandoned early or left out.
 
 With six hung races of 39, or a hung call each 15 s, or both, that keeps 95 % of the bibs of the others within 30 s with two
 calls in flight. Both are played in sync/test_silent_races.py.
@@ -16,15 +16,15 @@ from collections import deque
 from collections.abc import Collection
 
 Race = tuple[int, int]
-"""The partner's number and the race's."""
+"""The ids of the partner and of the race."""
 FIRST_TRY_SECONDS = 4.0
-"""How long a call may take of a race that answered quickly before. RunSignup's slow calls were seen to take 1.4 s."""
+"""How long a call may take for a race that answered quickly before. RunSignup's slow calls were seen to take 1.4 s."""
 SLOW_ANSWER_SECONDS = FIRST_TRY_SECONDS / 2
-"""What takes longer may well take longer than FIRST_TRY_SECONDS the next time."""
+"""A call that takes longer may well take longer than FIRST_TRY_SECONDS the next time."""
 REST = 3.0
 """Silent races take a quarter of a worker."""
 LATELY_SECONDS = 30.0
-"""Of which answers it is judged whether RunSignup is busy. Each race in its window is polled every 20 s."""
+"""The time whose responses decide whether RunSignup is busy. Each race in its window is polled every 20 s."""
 
 
 class SilentRaces:
@@ -38,9 +38,9 @@ class SilentRaces:
         self._answers: deque[tuple[float, float]] = deque()
 
     def note_answer(self, race: Race, seconds: float, now: float) -> None:
-        """Note that a race answered, and how long the slowest of the poll's calls took.
+        """Record that a race answered, and how long the slowest of the poll's calls took.
 
-        The poll itself says nothing: it may have waited for its turn to call.
+        The duration of the poll shows nothing: it may have waited for its turn to call.
         """
         self._answers.append((now, seconds))
         self._suspected.discard(race)
@@ -48,11 +48,11 @@ class SilentRaces:
             self._silent.remove(race)
             # The others of its partner may answer again too.
             self._rest_until = now
-        # A race that answers slowly is not given up early, else it would time out at every second poll.
+        # A race that answers slowly is not abandoned early, otherwise it would time out at every second poll.
         (self._slow.add if seconds > SLOW_ANSWER_SECONDS else self._slow.discard)(race)
 
     def note_time_out(self, race: Race, began: float, ended: float) -> bool:
-        """Note that a race timed out, and return whether it is to be polled again at once."""
+        """Record that a race timed out, and return whether to poll it again at once."""
         if race not in self._suspected | self._silent and not self._has_silent(race[0]):
             self._suspected.add(race)
             return True
@@ -62,7 +62,7 @@ class SilentRaces:
         return False
 
     def longest_call(self, race: Race, now: float) -> float:
-        """Return how many seconds a call of the race's next poll may take, where the settings allow more."""
+        """Return how many seconds a call of the race's next poll may take, if the settings allow more."""
         # The whole time-out for the first race that is suspected: it shows whether RunSignup is silent or busy.
         is_patient = race in self._silent | self._slow or (race in self._suspected and not self._silent)
         return float("inf") if is_patient or self._is_busy(now) else FIRST_TRY_SECONDS
@@ -70,7 +70,7 @@ class SilentRaces:
     def to_leave_out(self, races: Collection[Race], polled: Collection[Race], now: float) -> set[Race]:
         """Return which of `races` no further worker is to poll now, while `polled` are being polled.
 
-        A suspected race goes before the silent ones, so that one call that hung is made good at once.
+        A suspected race comes before the silent ones, so that one call that hung is repeated at once.
         """
         if self._is_busy(now):
             return set()

@@ -1,6 +1,6 @@
-"""Bring a partner's start lists up to date with what a sync stored, also where the sync ended early.
+"""Update a partner's start lists with what a sync stored, even if the sync ended early.
 
-However a sync was started, scoring reads its lists. Each shell wraps its reads in `start_lists_rebuilt_on_failure` and calls
+Scoring reads the start lists, however a sync was started. Each caller wraps its reads in `start_lists_rebuilt_on_failure` and calls
 `rebuild_start_lists` after them, so a race that fails does not keep the others' changes from the lists.
 """
 
@@ -15,10 +15,10 @@ from rsu_pipeline.sync.session import PartnerSession
 
 
 def rebuild_start_lists(session: PartnerSession, *, anyway: bool = False) -> RebuildResult | RebuildFailed | None:
-    """Rebuild the lists where a registration or an event of theirs has changed since they were built, or `anyway`.
+    """Rebuild the lists if a registration or an event of theirs has changed since they were built, or `anyway`.
 
     Returns:
-        What was written, why it could not be, or None where the lists are as they should be.
+        What was written, why it could not be, or None if the lists are current.
     """
     built = None
     if anyway or not start_list_store.is_current(session.conn, session.partner_id, session.now()):
@@ -39,7 +39,7 @@ def start_lists_rebuilt_on_failure(session: PartnerSession) -> Iterator[None]:
 
 
 def _rebuild_after_failure(session: PartnerSession) -> None:
-    """Rebuild the lists; what fails here is logged, since another failure is on its way."""
+    """Rebuild the lists. A failure here is logged, because another failure is being raised."""
     try:
         session.conn.rollback()
         built = rebuild_start_lists(session)

@@ -1,9 +1,9 @@
 """Decide which events of a race are gone when its detail no longer has them.
 
 One answer is never enough. Each event that a detail lacks is requested alone from the participants feed: RunSignup answers 301
-for an event that it does not have, before it looks at permissions (seen in recorded exchanges). So 301 beside a detail
-without the event are two independent answers. Where the feed tells nothing, a later detail has to lack the event too, and
-many events at once wait for a person.
+for an event that it does not have, before it checks permissions (seen in recorded exchanges). So 301 beside a detail
+without the event are two independent answers. If the feed is inconclusive, a later detail has to lack the event too, and
+many events at once are pending confirmation by an operator.
 """
 
 import datetime as dt
@@ -18,23 +18,26 @@ from rsu_pipeline.warehouse.events import VanishedEvent
 MAX_REQUESTS = 50
 """Events requested alone after one detail. The rest waits for the next detail, which is read at the next listing."""
 CONFIRM_AFTER = dt.timedelta(minutes=10)
-"""How much later a second detail has to be, so that both do not come from one passing fault."""
+"""How much later a second detail has to be, so that both do not come from one transient fault."""
 MASS_EVENTS = 2
-"""Events that may be gone by two details alone, whatever share of the race they are."""
+"""Events that may be gone by two details alone, regardless of their share of the race."""
 
 
 class EventAnswer(enum.Enum):
-    """What the participants feed says of one event."""
+    """The participants feed's answer for one event."""
 
     UNKNOWN_EVENT = "RunSignup has no such event"
     HAS_ENTRANTS = "RunSignup has entrants of it"
-    TELLS_NOTHING = "no telling answer"
+    TELLS_NOTHING = "no conclusive answer"
 
 
 @dataclass
 class Findings:
-    """What became of events that a detail lacks. `gone` are gone for certain, `answering` have entrants at RunSignup all the
-    same, `pending` wait for a second answer, `mass` of them for a person."""
+    """The state of events that a detail lacks.
+
+    `gone` are gone for certain, `answering` still have entrants at RunSignup, `pending` wait for a second answer, `mass` means that
+    they wait for an operator.
+    """
 
     gone: list[int] = field(default_factory=list)
     answering: list[int] = field(default_factory=list)
@@ -43,7 +46,7 @@ class Findings:
 
     @property
     def unsettled(self) -> list[int]:
-        """Events that the next detail has to tell of."""
+        """Events that the next detail has to settle."""
         return self.answering + self.pending
 
 
@@ -55,18 +58,18 @@ def classify_vanished_events(
     now: dt.datetime,
     is_confirmed: bool,
 ) -> Findings:
-    """Return what became of the events.
+    """Return the state of the events.
 
     Args:
         answers: The events that the detail lacks, each with the answer of the participants feed.
         stored: How many events of the race are stored and not gone.
         share: The share of them that may go by two details alone.
         now: The present.
-        is_confirmed: Whether a person confirmed removals.
+        is_confirmed: Whether an operator confirmed removals.
     """
     found = Findings()
     untold = [event for event, answer in answers if answer is EventAnswer.TELLS_NOTHING]
-    # All events of a race at once by details alone may as well be a detail that came without them.
+    # All events of a race missing at once may just as well be a detail that arrived without them.
     found.mass = len(untold) == stored or len(untold) > max(MASS_EVENTS, share * stored)
     for event, answer in answers:
         is_second = event.vanished_at is not None and now - event.vanished_at >= CONFIRM_AFTER
@@ -84,10 +87,10 @@ def classify_vanished_events(
 def request_each_event(
     session: PartnerSession, race_id: int, events: Sequence[VanishedEvent]
 ) -> list[tuple[VanishedEvent, EventAnswer]]:
-    """Request each event alone, as far as MAX_REQUESTS allows. The answers are not stored.
+    """Request each event alone, as far as MAX_REQUESTS allows. The responses are not stored.
 
     Raises:
-        ApiError: when the call budget is used up, or the installation itself is refused.
+        ApiError: the call budget is used up, or the installation itself is rejected.
     """
     asked = [(event, _request_event(session, race_id, event.event_id)) for event in events[:MAX_REQUESTS]]
     return asked + [(event, EventAnswer.TELLS_NOTHING) for event in events[MAX_REQUESTS:]]

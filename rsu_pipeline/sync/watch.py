@@ -1,7 +1,7 @@
-"""The race-day watch: races in their window are looked at in turn, at the shortest interval that budget and calls in
-flight allow, and what is found is stored at once by the same engine as every sync.
+"""The race-day watch: polls races in their window in turn, at the shortest interval that budget and calls in flight allow.
 
-How often is decided in `watch_pace`, what to look at next by a pure function; `Watch` is the thin shell around them.
+What it finds is stored at once by the same engine as every sync. `watch_pace` decides how often to poll, a pure function what
+to poll next, and `Watch` is the thin shell around them.
 """
 
 import datetime as dt
@@ -35,7 +35,7 @@ from rsu_pipeline.warehouse.staging import Counts
 LISTS_EVERY = 60.0
 """Seconds between two rebuilds of a partner's start lists by its polls."""
 FIND_RACES_SECONDS = 15.0
-"""Seconds between two looks at which races are in their window."""
+"""Seconds between two queries for the races in their window."""
 READ_ELSEWHERE_RETRY_SECONDS = 5.0
 """How soon a race that another sync is reading is polled again. That read may have begun before a bib was set."""
 
@@ -46,10 +46,10 @@ def next_poll(
     busy: Collection[tuple[int, int]],
     now: float,
 ) -> tuple[WatchedRace, float] | None:
-    """Return which race is to be polled next, and when; None when there is none.
+    """Return which race is polled next, and when, or None.
 
-    It is the one due first of those that nobody polls now. One that was never polled is due at once. Of those that are due,
-    races of partners that nobody polls come first: what hangs is mostly all of a partner's races.
+    It is the one due first of those that no worker polls now. One that was never polled is due at once. Of those that are due,
+    races of partners that no worker polls come first: usually all of a partner's races hang.
     """
     free = [race for race in races if race.number not in busy]
     if not free:
@@ -66,8 +66,11 @@ def next_poll(
 
 @dataclass
 class PartnerWatched:
-    """What a slice did for one partner. `busy` counts looks put off because another sync was reading the race, `trouble` has
-    a sentence for each race whose last look failed, `lists_rebuilt` tells that start lists were rebuilt."""
+    """The result of a slice for one partner.
+
+    `busy` counts polls that were postponed because another sync was reading the race, `trouble` has a sentence for each race whose
+    last poll failed, `lists_rebuilt` means that start lists were rebuilt.
+    """
 
     counts: Counts = field(default_factory=Counts)
     looks: int = 0
@@ -78,7 +81,7 @@ class PartnerWatched:
 
 
 class Watch:
-    """One slice of watching; `run` returns what it did, by partition key."""
+    """One slice of watching. `run` returns its result, by partition key."""
 
     def __init__(
         self,
@@ -123,10 +126,14 @@ class Watch:
         self._interval = settings.watch.interval
 
     def run(self, seconds: float) -> dict[str, PartnerWatched]:
-        """Looks at races for so many seconds, or until none is in its window. Raises DatabaseError; and a bug that met
-        one race, once the slice is over, since the other races are watched on."""
+        """Poll races for `seconds`, or until none is in its window.
+
+        Raises:
+            DatabaseError: the database cannot be used.
+            Exception: a bug that affected one race, once the slice is over, because the other races are still watched.
+        """
         until = self._clock() + seconds
-        # One more than calls in flight: a poll that waits for a race that does not answer, or stores what it got, calls nothing.
+        # One more than calls in flight: a poll that waits for a race that does not answer, or stores its result, makes no call.
         workers = self._settings.budget.max_in_flight + 1
         with ThreadPoolExecutor(max_workers=workers) as pool:
             for ended in [pool.submit(self._work, until) for _ in range(workers)]:
@@ -138,7 +145,7 @@ class Watch:
 
     @property
     def done(self) -> dict[str, PartnerWatched]:
-        """Return what was done so far, by partition key; also once `run` raised."""
+        """The result so far, by partition key, also after `run` raised."""
         return self._done
 
     def _work(self, until: float) -> None:
@@ -162,7 +169,7 @@ class Watch:
                         self._busy.discard(race.number)
 
     def _take(self, conn: Connection) -> tuple[WatchedRace | None, float | None]:
-        """A race to look at now, or else how many seconds to wait; neither when no race is in its window."""
+        """Return a race to poll now, or else how many seconds to wait, or neither if no race is in its window."""
         with self._guard:
             now = self._clock()
             if now - self._races_at >= FIND_RACES_SECONDS:
@@ -180,7 +187,7 @@ class Watch:
                 ]
                 self._races_at = now
             if self._call_seconds is None:
-                # A slice goes on with the calls of the one before.
+                # A slice continues with the calls of the one before.
                 self._call_seconds = call_ledger.usual_call_seconds(conn) or CALL_SECONDS
             if not self._races:
                 return None, None
@@ -226,12 +233,12 @@ class Watch:
                 session.client.slowest_answer = 0.0
                 outcome = self._poll(session, race, reads_removed=reads_removed)
                 slowest_answer, polled_at = session.client.slowest_answer, self._clock()
-                # Only a poll that timed out earns the next one more time, and the detail of many events may take it.
+                # Only a poll that timed out gives the next one more time, and the detail of many events may need it.
                 session.client.longest_call = float("inf")
                 timed_out = any(
                     isinstance(read.error, ApiError) and read.error.cause is Cause.TIMEOUT for read in outcome.reads
                 )
-                # What hangs would hang a second time, and the refresh is due again at the next look.
+                # What hangs would hang a second time, and the refresh is due again at the next poll.
                 not_refreshed = None if timed_out else self._refresh_events(session, race)
                 seconds, calls = self._clock() - began, session.ledger.calls - calls
                 if outcome.counts.has_changes:
@@ -248,7 +255,7 @@ class Watch:
             self._trouble(done, race, f"{type(error).__name__}, raised when this slice ends")
             return
         if outcome.elsewhere or outcome.shared:
-            # What another sync reads it stores.
+            # The other sync stores what it reads.
             done.busy += 1
             if outcome.elsewhere:
                 self._due_at[key] = self._clock() + min(self._interval, READ_ELSEWHERE_RETRY_SECONDS)
@@ -261,7 +268,7 @@ class Watch:
                 self._silent.note_answer(key, slowest_answer, polled_at)
             elif self._silent.note_time_out(key, began, polled_at):
                 self._due_at[key] = polled_at
-        # What a poll that timed out took says nothing of the races that answer.
+        # The time of a poll that timed out shows nothing about the races that answer.
         if calls and self._call_seconds is not None and not timed_out:
             self._call_seconds += (seconds / calls - self._call_seconds) / 10
         with self._guard:
@@ -301,8 +308,10 @@ class Watch:
                 self._large_read.release()
 
     def _refresh_events(self, session: PartnerSession, race: WatchedRace) -> str | None:
-        """Look the race's events up where that is due, and return why that failed, else None. The poll goes on either way. A
-        slice goes on with what was looked up before it, by whomever. Where polls are rarer than wanted, so are refreshes."""
+        """Request the race's events if that is due, and return why that failed, else None. The poll continues either way.
+
+        A slice continues with what was requested before it by any process. If polls are rarer than wanted, so are refreshes.
+        """
         stored = events.stored_details(session.conn, [race.race_id]).get(race.race_id)
         session.conn.rollback()
         now = session.now()
@@ -315,8 +324,10 @@ class Watch:
         return event_refresh.refresh_race_events(session, race.race_id)
 
     def _rebuild_lists(self, session: PartnerSession, done: PartnerWatched) -> None:
-        """Rebuild the partner's start lists for what its polls brought, once in LISTS_EVERY. New bibs do not wait for it: the
-        sensor bib_changes takes them over."""
+        """Rebuild the partner's start lists for what its polls brought, once in LISTS_EVERY.
+
+        New bibs do not wait for it: the sensor bib_changes handles them.
+        """
         partner_id, now = session.partner_id, self._clock()
         last = self._lists_at.get(partner_id, float("-inf"))
         if partner_id not in self._lists_behind or now - last < LISTS_EVERY:
@@ -330,7 +341,7 @@ class Watch:
             done.lists_rebuilt = True
 
     def _trouble(self, done: PartnerWatched, race: WatchedRace, problem: str) -> None:
-        """Notes what is wrong with a race, and says it when it is new; the race is tried again at its next turn."""
+        """Record a problem of a race, and log it if it is new. The race is tried again at its next turn."""
         if race.race_id not in done.trouble:
             self._log(f"{race.key}, race {race.race_id}: {problem}")
         done.trouble[race.race_id] = problem

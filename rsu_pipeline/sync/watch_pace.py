@@ -1,5 +1,7 @@
-"""Which races the watch polls, and how often. Pure functions, without what a poll itself needs: the board, the alerts and
-the checks go by them too."""
+"""Which races the watch polls, and how often.
+
+These are pure functions, without what a poll itself needs: the board, the alerts and the checks use them too.
+"""
 
 import datetime as dt
 from collections.abc import Sequence
@@ -10,16 +12,18 @@ from rsu_pipeline.sync import cadence, read_plan
 from rsu_pipeline.warehouse import fleet
 
 CALL_SECONDS = 1.4
-"""How long a call is taken to last where none has been measured: the slow end of what was seen at RunSignup."""
+"""How long a call is assumed to take if none has been measured: the slow end of what was seen at RunSignup."""
 BUDGET_SHARE = 0.9
-"""The share of an API key's hour that the watch plans with; the rest is for full reads, retries and others."""
+"""The share of an API key's hour that the watch plans with. The rest is for full reads, retries and others."""
 
 
 @dataclass(frozen=True)
 class WatchedRace:
-    """A race in its window. Races with the same `call_budget_id` are polled with one API key. `is_small` says that a full
-    read is one call, `calls_per_poll` is what a poll is expected to take on average, `next_over_at` is when the next of its
-    events will be over."""
+    """A race in its window.
+
+    Races with the same `call_budget_id` are polled with one API key. `is_small` means that a full read is one call,
+    `calls_per_poll` is the expected average of a poll, `next_over_at` is when the next of its events will be over.
+    """
 
     partner_id: int
     key: str
@@ -31,7 +35,7 @@ class WatchedRace:
 
     @property
     def number(self) -> tuple[int, int]:
-        """Return the numbers of the partner and of the race."""
+        """The ids of the partner and of the race."""
         return self.partner_id, self.race_id
 
 
@@ -44,8 +48,10 @@ def select_watched_races(
     shards: int = 1,
     also: Sequence[dt.datetime] = (),
 ) -> list[WatchedRace]:
-    """The races in their window at `now`, or at a later moment that may be the present `also`, of the API keys that fall to
-    this shard: who plans a key's calls sees them all."""
+    """Return the races in their window at `now`, or at a later moment in `also`, of the API keys that belong to this shard.
+
+    The shard that plans a key's calls sees all of its races.
+    """
     found = []
     for race in races:
         if race.call_budget_id % shards != shard or cadence.race_tier(race.times, now, also) != "window":
@@ -69,8 +75,11 @@ def _registrations_in_window(race: fleet.FleetRace, now: dt.datetime, also: Sequ
 
 
 def calls_per_poll(is_small: bool, removed_every: int, refreshes_per_poll: float) -> float:
-    """Return the calls that a poll takes on average where nothing changes: one, in each `removed_every`-th one more for the
-    removed registrations, for which a small race is read in full instead, and the refreshes of the race's events."""
+    """Return the calls that a poll takes on average if nothing changes.
+
+    That is one, plus one in each `removed_every`-th poll for the removed registrations, for which a small race is read in full
+    instead, plus the refreshes of the race's events.
+    """
     return (1.0 if is_small else 1 + 1 / removed_every) + refreshes_per_poll
 
 
@@ -83,8 +92,10 @@ def poll_interval(
     in_flight: int,
     call_seconds: float = CALL_SECONDS,
 ) -> float:
-    """Seconds between two looks at a race of this API key: the target, or longer where the key's calls for an hour or the
-    calls in flight would not do for it."""
+    """Return the seconds between two polls of a race of this API key: the target, or longer if its calls would not suffice.
+
+    Both the key's calls per hour and the calls in flight limit it.
+    """
     own = sum(race.calls_per_poll for race in races if race.call_budget_id == call_budget_id)
     for_budget = own * 3600 / (calls_per_hour * BUDGET_SHARE)
     for_flight = sum(race.calls_per_poll for race in races) * call_seconds / in_flight

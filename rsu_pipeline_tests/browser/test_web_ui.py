@@ -106,7 +106,7 @@ def test_a_revoked_key_is_a_failed_run_with_a_sentence_that_says_what_to_do(ui: 
     site.hub.sandbox.admin.revoke(PARTNERS)
     ui.open_partitions("participants", key)
     ui.launch(ui.materialize(), "Launch 1 run", "Launched run")
-    ui.expect_text(f"RunSignup refuses the credential of partner {key}")
+    ui.expect_text(f"RunSignup rejects the credential of partner {key}")
     ui.expect_text("enter the right key and secret with `rsu partners add`.")
     expect(ui.page.get_by_text("Failure", exact=True).first).to_be_visible()
     ui.open_partitions("participants", key)

@@ -75,4 +75,4 @@ def test_bad_input_is_one_sentence(hub: Hub, arguments: list[str], words: str) -
 def test_a_refused_key_ends_the_wait_with_a_sentence(hub: Hub) -> None:
     hub.sandbox.admin.revoke(1)
     done = rsu("backfill", "--partner", "1", "--wait", "--json", settings=hub.environment)
-    assert "refuses the credential" in refusal(done)
+    assert "rejects the credential" in refusal(done)

@@ -162,7 +162,9 @@ def test_a_partner_is_switched_off_and_on(settings: Settings, sandbox: SandboxPr
     add(settings, *access(sandbox), "--no-check")
     assert rsu("partners", "disable", "1", settings=settings).stdout == "Partner 1-juniper-timing is disabled.\n"
     assert listed(settings)[0]["state"] == "switched off"
-    assert "is switched off: `rsu partners enable`" in refusal(rsu("partners", "check", "1", settings=settings))
+    assert "is disabled. Enable it with `rsu partners enable`" in refusal(
+        rsu("partners", "check", "1", settings=settings)
+    )
     assert "There is no partner to sync" in refusal(rsu("sync", settings=settings))
     assert rsu("partners", "enable", "1-juniper-timing", settings=settings).returncode == 0
     assert listed(settings)[0]["state"] == "not tried yet"

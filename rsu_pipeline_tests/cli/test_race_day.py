@@ -88,7 +88,7 @@ def test_what_blocks_bibs_comes_first(near: Hub) -> None:
     read(near, 2)
     assert {row["urgency"] for row in board(near)} == {"well"}
     near.execute("UPDATE partner_races SET access = 'denied' WHERE timing_partner_id = 2")
-    assert "refuses this race" in board(near, "--partner", "2")[0]["problems"][0]
+    assert "denies access to this race" in board(near, "--partner", "2")[0]["problems"][0]
 
 
 def test_which_bibs_changed_and_who_has_none(near: Hub) -> None:

@@ -173,7 +173,7 @@ def test_removals_held_back_need_a_person_and_one_race_can_be_asked_for(hub: Hub
     held = rsu("sync", "--partner", "2", "--race", str(race), "--full", "--quiet", settings=hub.environment)
     assert held.returncode == 1
     assert held.stdout.startswith(f"{KEYS[1]}: ")
-    assert "FAILED" in held.stdout and "removals held back" in held.stdout
+    assert "FAILED" in held.stdout and "removals pending confirmation" in held.stdout
     assert set(gone) <= hub.stored(2).keys()
     (done,) = sync(hub, "--partner", KEYS[1], "--race", str(race), "--full", "--confirm-removals")
     assert done["rows_removed"] == len(gone)

@@ -84,7 +84,7 @@ UNREADABLE: dict[str, tuple[bytes, str]] = {
     "no number": (b'{"event_id":%d}', "registration_id is missing"),
     "a number in words": (b'{"registration_id":"x","event_id":%d}', "cannot be read"),
     "an event in words": (b'{"registration_id":91900001,"event_id":"%dx"}', "event_id cannot be read"),
-    "a negative event": (b'{"registration_id":91900001,"event_id":-%d}', "was not asked for"),
+    "a negative event": (b'{"registration_id":91900001,"event_id":-%d}', "was not requested"),
     "500 levels": (
         b'{"registration_id":91900001,"event_id":%d,"x":' + b"[" * 500 + b"]" * 500 + b"}",
         "deeper than 200",
@@ -198,7 +198,7 @@ def test_rows_of_other_events_and_of_other_races_are_held_back(quiet: Hub) -> No
     outcome = play(quiet, answer(event_id, row(other, min(before)), row(other), row(event_id, NUMBER + 2)))
     assert not outcome.failures
     assert (outcome.counts.inserted, outcome.counts.quarantined) == (1, 2)
-    assert [reason for _, reason in held_back(quiet)] == [f"event {other} was not asked for"] * 2
+    assert [reason for _, reason in held_back(quiet)] == [f"event {other} was not requested"] * 2
     assert {key: row for key, row in quiet.stored().items() if key in before} == before
 
 

@@ -160,7 +160,7 @@ def test_many_removals_at_once_wait_for_a_person_who_confirms_them(hub: Hub, ins
 
     asked = sync_partner(instance, key, force_full_sync=True)
     assert asked.failure is not None
-    assert "removals held back (" in asked.failure.description
+    assert "removals pending confirmation (" in asked.failure.description
     assert "confirm with confirm_removals" in asked.failure.description
     assert asked.failure.metadata["rows_removed"] == 0
     assert set(victims) <= hub.stored(3).keys()

@@ -235,7 +235,7 @@ def test_a_refused_key_fails_the_run_by_name_and_leaves_the_others(hub: Hub, ins
     hub.sandbox.admin.revoke(2)
     run = batch(instance, hub, relist=list(hub.partners.values()))
     assert not run.success
-    assert run.failure.startswith(f"1 of 3 partners failed: {hub.partners[2]}: RunSignup refuses the cred")
+    assert run.failure.startswith(f"1 of 3 partners failed: {hub.partners[2]}: RunSignup rejects the cred")
     assert run.metadata == {"partners": 3, "partners_failed": 1}
     assert run.told.keys() == names(hub, 1, 3)
     hub.assert_equal(1)

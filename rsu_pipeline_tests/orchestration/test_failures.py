@@ -65,13 +65,13 @@ def test_a_refused_credential_fails_at_once_the_second_time_and_works_when_enter
     try:
         failed = failure(sync_partner(instance, key), "partner_events")
         assert failed.description == (
-            f"RunSignup refuses the credential of partner {key} (no race of its listing can be read): enter the right key"
+            f"RunSignup rejects the credential of partner {key} (no race of its listing can be read): enter the right key"
             " and secret with `rsu partners add`."
         )
         calls = hub.value("SELECT count(*) FROM api_calls")
         again = failure(sync_partner(instance, key), "partner_events")
-        assert again.description.startswith(f"RunSignup refused the credential of partner {key} at ")
-        assert "it is tried again at the next visit, or at once when it changes" in again.description
+        assert again.description.startswith(f"RunSignup rejected the credential of partner {key} at ")
+        assert "It is tried again at the next visit, or at once when it changes" in again.description
         assert hub.value("SELECT count(*) FROM api_calls") == calls
         assert hub.stored(3) == {}
     finally:
@@ -93,7 +93,7 @@ def test_a_partner_switched_off_or_without_credential_is_one_sentence(hub: Hub, 
     with database.session(hub.url, purpose="tests") as conn:
         credentials.set_disabled(conn, 2, True)
     failed = failure(sync_partner(instance, hub.partners[2]), "partner_events")
-    assert "is switched off: `rsu partners enable` switches it on." in failed.description
+    assert "is disabled. Enable it with `rsu partners enable`." in failed.description
     hub.execute("DELETE FROM partner_provider_credentials WHERE timing_partner_id = 3")
     failed = failure(sync_partner(instance, hub.partners[3]), "partner_events")
     assert "has no RunSignup credential: add one with `rsu partners add`." in failed.description

@@ -110,7 +110,7 @@ def test_a_failing_race_turns_the_check_red_and_leaves_the_others(hub: Hub, inst
 def test_a_refused_key_fails_the_run_and_stops_the_sensor(hub: Hub, instance: dg.DagsterInstance) -> None:
     hub.sandbox.admin.revoke(1)
     metadata, _, failure = slice_of(instance, hub.partners[1])
-    assert metadata == {} and "refuses the credential" in failure
+    assert metadata == {} and "rejects the credential" in failure
     hub.execute("UPDATE history_requests SET not_before = now()")
     assert look(instance) == []
 

@@ -210,7 +210,7 @@ def test_runs_on_it_are_stored_and_nothing_that_is_kept_or_printed_holds_a_secre
     stored = schema_text(hub, "dagster")
     for run in (good, failed, refused):
         assert run.run_id in stored
-    for word in ("Mill Pond Half", "RunSignup refuses the credential"):
+    for word in ("Mill Pond Half", "RunSignup rejects the credential"):
         assert word in stored
     folder = Path(hub.environment["RSU_HOME"]) / "dagster"
     assert hub_instance.storage_directory() == str(folder / "storage")

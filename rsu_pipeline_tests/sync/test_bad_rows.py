@@ -31,7 +31,7 @@ STORED: dict[str, tuple[Mapping[str, Any], str, tuple[str, ...]]] = {
     "a list for a name": ({"first_name": ["Ada"]}, "user.first_name: ", ("first_name",)),
 }
 HELD_BACK: dict[str, tuple[Mapping[str, Any], str]] = {
-    "another event": ({"event_id": 4}, "event 4 was not asked for"),
+    "another event": ({"event_id": 4}, "event 4 was not requested"),
     "no event": ({"event_id": "none"}, "event_id"),
 }
 

@@ -130,7 +130,7 @@ def test_a_wrong_key_brings_nothing_of_the_public_list_in(
         partner_id = credentials.add(conn, hub.secret_box, name="Wrong Key", principal="nokey", secret="nosecret")
         hub.partners[partner_id] = credentials.ensure_key(conn, partner_id)
         conn.commit()
-    with pytest.raises(CredentialRejected, match="refuses the credential"):
+    with pytest.raises(CredentialRejected, match="rejects the credential"):
         hub.sync(partner_id)
     assert hub.value("SELECT count(*) FROM runsignup_races") == 0
     assert hub.value("SELECT count(*) FROM partner_races") == 0

@@ -225,8 +225,8 @@ def test_a_mass_removal_marks_nothing_and_asks_a_person(hub: Hub) -> None:
         admin.remove(key, silent=True)
     outcome = hub.sync(full=True)
     assert outcome.counts.removed == 0
-    assert outcome.failures == [f"race {outcome.reads[0].read.race_id}: removals held back (event {event}: 8 of 20"
-                                " registrations); confirm with confirm_removals"]  # fmt: skip
+    assert outcome.failures == [f"race {outcome.reads[0].read.race_id}: removals pending confirmation (event {event}: 8 of 20"
+                                " registrations): confirm with confirm_removals"]  # fmt: skip
     assert len(hub.stored()) == 40
     again = hub.sync()
     assert again.reads[0].read.reason == "removals held back, waiting to be confirmed", "it stays red until confirmed"
@@ -285,7 +285,7 @@ def test_an_empty_answer_to_a_full_read_of_many_small_events_removes_nobody(make
     hub.sync()
     hub.sandbox.admin.fault("raw", 1, endpoint="participants", body="W10=")  # []
     outcome = hub.sync(full=True)
-    assert outcome.counts.removed == 0 and "removals held back" in outcome.failures[0]
+    assert outcome.counts.removed == 0 and "removals pending confirmation" in outcome.failures[0]
     assert hub.value("SELECT count(*) FROM runsignup_participants WHERE removed_at IS NULL") == 200
     assert not hub.sync().failures
     hub.assert_equal()

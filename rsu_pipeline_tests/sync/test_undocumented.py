@@ -144,7 +144,7 @@ def test_an_event_that_suddenly_answers_with_nothing_is_not_emptied(make_hub: Ma
     hub.sync()
     for key in hub.stored():
         hub.sandbox.admin.remove(key, silent=True)
-    assert "removals held back" in hub.sync(full=True).failures[0]
+    assert "removals pending confirmation" in hub.sync(full=True).failures[0]
     assert len(hub.stored()) == 20
 
 
