@@ -1,4 +1,4 @@
-"""The shell around the plan: one transaction, under the lock that migrations take, verified before it is committed."""
+"""Apply a plan: one transaction, under the lock that migrations take, verified before the commit."""
 
 import time
 from collections.abc import Callable, Iterator
@@ -20,7 +20,7 @@ from rsu_pipeline.warehouse import addresses, database, waiting
 from rsu_pipeline.warehouse.secret_box import SecretBox
 
 MIGRATED = "rsu_adoption"
-"""The schema in which the migrations are run, to see what they make; gone at the end."""
+"""The schema in which the migrations run, to show what they create. It is dropped at the end."""
 DRY_RUN_LOCK_SECONDS = 5
 """How long a dry run waits for the tables."""
 _SHORT_LOCK_TIMEOUT = """
@@ -30,7 +30,7 @@ SELECT set_config('lock_timeout', least(nullif(setting::int, 0), %s)::text, true
 
 @dataclass(frozen=True)
 class Report:
-    """An adoption done, or rehearsed. Without steps there was nothing to do."""
+    """An adoption that was done or rehearsed. Without steps there was nothing to do."""
 
     steps: tuple[Step, ...]
     facts: Facts
@@ -39,18 +39,18 @@ class Report:
     """How long nobody else could use the tables."""
 
     def lines(self) -> list[str]:
-        """The plan in sentences, table by table."""
+        """Return the plan as sentences, table by table."""
         told = [step for step in self.steps if step.sentence]
         lines: list[str] = []
         for subject in dict.fromkeys(step.subject for step in told):
             lines += [subject, *(f"  {step.sentence}" for step in told if step.subject == subject)]
             if subject == "partner_provider_credentials" and self.facts.clear_secrets:
                 number = counted(self.facts.clear_secrets, "credential")
-                lines.append(f"  {number} in clear, which the program seals when it next looks")
+                lines.append(f"  {number} in clear, which the program seals at its next read")
         return lines
 
     def as_json(self) -> dict[str, object]:
-        """The same for programs."""
+        """Return the report for other programs."""
         return {
             "nothing_to_do": not self.steps,
             "steps": [
@@ -69,8 +69,11 @@ class Report:
 
 
 def server_zone(url: str) -> str:
-    """The time zone of the server's sessions by default, in which the older program's `now()` was. Raises
-    DatabaseError."""
+    """Return the default time zone of the server's sessions, in which the older program's `now()` was.
+
+    Raises:
+        DatabaseError: The server cannot be reached.
+    """
     try:
         conninfo = addresses.parse(url).for_psycopg2("rsu adopt")
         with closing(addresses.open_connection(conninfo)) as conn, conn.cursor() as cur:
@@ -85,18 +88,27 @@ def adopt(
     *,
     zone: str,
     dry_run: bool = False,
-    tell: Callable[[Report], None] = lambda report: None,
-    log: Callable[[str], None] = lambda line: None,
+    on_plan: Callable[[Report], None] = lambda report: None,
+    on_step: Callable[[str], None] = lambda line: None,
 ) -> Report:
-    """Adopts the database. `dry_run` does the same and rolls it back, so that it finds whatever PostgreSQL would refuse.
-    `zone` is server_zone's; `tell` is given the plan before anything is done, `log` a line as each step begins.
+    """Adopt the database.
 
-    All of it is one transaction: whatever goes wrong, the database is as it was. Raises Refused for what is not
-    understood, DatabaseError for what PostgreSQL refuses.
+    All of it is one transaction. Whatever fails, the database is unchanged.
+
+    Args:
+        conn: A connection to the database, with no transaction open.
+        zone: The server's time zone, as `server_zone` returns it.
+        dry_run: Do the same and roll it back, which finds whatever PostgreSQL would refuse.
+        on_plan: Called with the plan before anything is done.
+        on_step: Called with a line as each step begins.
+
+    Raises:
+        Refused: The database has something that adoption does not know.
+        DatabaseError: PostgreSQL refused a statement.
     """
     started = time.monotonic()
     with _whole(conn, dry_run=dry_run), conn.cursor() as cur:
-        report = _adopt(conn, cur, zone, tell=tell, log=log)
+        report = _adopt(conn, cur, zone, on_plan=on_plan, on_step=on_step)
     ended = time.monotonic()
     locked_at = report.seconds or ended
     return Report(report.steps, report.facts, ended - started, ended - locked_at)
@@ -105,8 +117,18 @@ def adopt(
 def undo(
     conn: Connection, secret_box: SecretBox, *, dry_run: bool = False, log: Callable[[str], None] = lambda line: None
 ) -> list[str]:
-    """Give the older program its tables back, all in one transaction, and return what could not be as it was. `dry_run` does
-    the same and rolls it back. Raises Refused, DatabaseError."""
+    """Give the older program its tables back in one transaction, and return what could not be restored.
+
+    Args:
+        conn: A connection to the database, with no transaction open.
+        sealer: Decrypts the credentials.
+        dry_run: Do the same and roll it back.
+        log: Called with a line as each step begins.
+
+    Raises:
+        Refused: Something prevents it. The message names what.
+        DatabaseError: PostgreSQL refused a statement.
+    """
     with _whole(conn, dry_run=dry_run), conn.cursor() as cur:
         cur.execute("SELECT current_schema()")
         (schema,) = cur.fetchone() or (None,)
@@ -124,11 +146,11 @@ def undo(
 
 @contextmanager
 def _whole(conn: Connection, *, dry_run: bool) -> Iterator[None]:
-    """Commit what is done in the block, or roll it back in a dry run and when it fails."""
+    """Commit what the block did. Roll it back in a dry run and after an error."""
     try:
         if dry_run:
             with conn.cursor() as cur:
-                # Whoever comes after it waits as long as it does.
+                # Statements that queue behind this lock request wait as long as it does.
                 cur.execute(_SHORT_LOCK_TIMEOUT, (DRY_RUN_LOCK_SECONDS * 1000,))
         yield
         if dry_run:
@@ -138,7 +160,7 @@ def _whole(conn: Connection, *, dry_run: bool) -> Iterator[None]:
     except psycopg2.errors.LockNotAvailable as error:
         conn.rollback()
         raise database.DatabaseError(
-            f"{waiting.describe_lock_holders(conn, ADOPTED)}, so that adoption waited in vain and nothing was changed: stop what"
+            f"{waiting.describe_lock_holders(conn, ADOPTED)}, so adoption could not lock the tables and nothing was changed: stop what"
             " uses the database, and run it again."
         ) from error
     except psycopg2.Error as error:
@@ -153,12 +175,12 @@ def _whole(conn: Connection, *, dry_run: bool) -> Iterator[None]:
 
 
 def _adopt(
-    conn: Connection, cur: Cursor, zone: str, *, tell: Callable[[Report], None], log: Callable[[str], None]
+    conn: Connection, cur: Cursor, zone: str, *, on_plan: Callable[[Report], None], on_step: Callable[[str], None]
 ) -> Report:
-    """Return the plan once it is done. Its `seconds` are the monotonic time from which the tables were locked."""
+    """Return the plan once it is applied. Its `seconds` are the monotonic time at which the tables were locked."""
     cur.execute("SELECT current_schema()")
     (schema,) = cur.fetchone() or (None,)
-    # A rewrite of the largest table may take longer than a role's statements usually may.
+    # Rewriting the largest table may take longer than the role's statement_timeout.
     cur.execute("SET LOCAL statement_timeout = 0")
     found = inspect(cur, str(schema))
     if _is_migrated(found):
@@ -170,19 +192,19 @@ def _adopt(
     if _is_migrated(found):
         return Report((), Facts(), 0.0)
     refuse_shape(found, wanted)
-    log("waiting for the tables to be free")
+    on_step("waiting for the tables to be free")
     cur.execute(f"LOCK TABLE {', '.join(map(ident, adopted_tables(found)))} IN ACCESS EXCLUSIVE MODE")
     locked_at = time.monotonic()
     found = inspect(cur, found.schema)
     refuse_shape(found, wanted)
-    log("counting rows")
+    on_step("counting rows")
     facts = count(cur, found, wanted)
     steps = plan_adoption(found, wanted, facts, zone)
     report = Report(tuple(steps), facts, locked_at)
-    tell(report)
-    _apply(cur, steps, log)
+    on_plan(report)
+    _apply(cur, steps, on_step)
     cur.execute(f"DROP SCHEMA {MIGRATED} CASCADE")
-    log("comparing with a new database")
+    on_step("comparing with a new database")
     if rest := find_lacking(inspect(cur, found.schema), wanted):
         what = f"{rest[0].subject} different from a new database's ({rest[0].sentence or 'comments'})"
         raise AdoptionRefusedError(f"Adoption would leave {what}, so nothing was changed.")
@@ -190,7 +212,11 @@ def _adopt(
 
 
 def _is_migrated(found: Shape) -> bool:
-    """Whether this program's migrations are recorded in a schema. Raises Refused when another's are."""
+    """Return whether this program's migrations are recorded in a schema.
+
+    Raises:
+        Refused: Another program's migrations are recorded there.
+    """
     if "schema_migrations" not in found.tables:
         return False
     columns = found.tables["schema_migrations"].columns
@@ -203,18 +229,18 @@ def _is_migrated(found: Shape) -> bool:
 
 
 def _wanted(conn: Connection, cur: Cursor) -> Shape:
-    """What the migrations make: their tables, recorded as applied, in a schema of their own."""
+    """Return the schema that the migrations make, run and recorded in a schema of their own."""
     cur.execute(f"CREATE SCHEMA {MIGRATED}; SET LOCAL search_path TO {MIGRATED}")
     database.apply_migrations(conn)
     return inspect(cur, MIGRATED)
 
 
-def _apply(cur: Cursor, steps: list[Step], log: Callable[[str], None]) -> None:
-    # Checks that are put off would stand in the way of changing their tables.
+def _apply(cur: Cursor, steps: list[Step], on_step: Callable[[str], None]) -> None:
+    # Deferred checks would prevent their tables from being altered.
     cur.execute("SET CONSTRAINTS ALL IMMEDIATE")
     for number, step in enumerate(steps, 1):
         if step.sentence:
-            log(shorten(f"[{number}/{len(steps)}] {step.subject}: {step.sentence}", 100, placeholder=" …"))
+            on_step(shorten(f"[{number}/{len(steps)}] {step.subject}: {step.sentence}", 100, placeholder=" …"))
         for statement in step.sql:
             try:
                 cur.execute(statement)
@@ -226,5 +252,5 @@ def _apply(cur: Cursor, steps: list[Step], log: Callable[[str], None]) -> None:
                 reason = (error.diag.message_primary or type(error).__name__).strip()
                 raise AdoptionRefusedError(
                     f"{step.subject} cannot be adopted ({step.sentence or step.phase.name}), and nothing was changed:"
-                    f" PostgreSQL says {reason!r}. Put right what it names, and adopt again."
+                    f" PostgreSQL answers {reason!r}. Correct what it names, and adopt again."
                 ) from error

@@ -1,4 +1,4 @@
-"""What the rows of the older program look like, counted: the numbers a plan tells and the refusals it rests on."""
+"""Count what the rows of the older program look like, for the plan's numbers and for refusals."""
 
 from collections import Counter
 from dataclasses import dataclass, field
@@ -29,17 +29,19 @@ ADOPTED = {
     "runsignup_participants": ("id", "race_id", "event_id", "timing_partner_id", "registration_id"),
     "sync_history": ("sync_history_id",),
 }
-"""The tables an older program made under our names, each with the columns without which it is another table."""
+"""The tables an older program made under our names, each with the columns that identify it."""
 NEEDED = ("timing_partners", "runsignup_races", "runsignup_events", "runsignup_participants")
-"""Of these those without which there is nothing to adopt; the others are made where they are missing."""
+"""Those without which there is nothing to adopt. The others are created where they are missing."""
 STAND_INS = {"providers": {"provider_id": "id", "name": "provider_name"}, "sync_history": {"sync_history_id": "id"}}
-"""Columns of ours, and the names some older installations have for them. The old column stays the one that is written;
-ours is generated from it, so that both read alike for ever."""
+"""Columns of this program, and their names in some older installations.
+
+The old column stays the one that is written. The new one is generated from it, so both always read alike.
+"""
 
 
 @dataclass(frozen=True)
 class Reference:
-    """So many `rows` of a table whose `columns` name a row of `target` that is to be moved. `sample` names some of these."""
+    """How many `rows` of a table have `columns` that name a row of `target` that is to be moved. `sample` names some of these."""
 
     table: str
     columns: tuple[str, ...]
@@ -50,8 +52,15 @@ class Reference:
 
 @dataclass
 class Facts:
-    """Counts. `rows` by table; `moving` by table and reason; `nulls` by (table, column); `repeated` by (table, columns):
-    values that more than one row has; `lost` by table: rows of a partner or provider that is not there."""
+    """Counts of the older program's rows.
+
+    Attributes:
+        rows: Rows by table.
+        moving: Rows that cannot stay, by table and reason.
+        nulls: NULLs by (table, column).
+        repeated: Values that more than one row has, by (table, columns).
+        lost: Rows by table whose partner or provider does not exist.
+    """
 
     rows: dict[str, int] = field(default_factory=dict)
     moving: dict[str, Counter[str]] = field(default_factory=dict)
@@ -63,13 +72,13 @@ class Facts:
     references: list[Reference] = field(default_factory=list)
     """Foreign keys whose rows name rows that are to be moved."""
     copies: dict[str, tuple[int, int]] = field(default_factory=dict)
-    """By column, older copies of a registration that have a value where the copy that stays has none, and another value."""
+    """By column, older copies of a registration that have a value where the kept copy has none, and those with another value."""
     links: int = 0
     """Pairs of a partner and a race it sees."""
     providers: list[str] = field(default_factory=list)
     """Names of providers that are RunSignup's, whatever their case."""
     blank_bibs: int = 0
-    """Participants whose bib is a text without a character."""
+    """Participants whose bib is an empty or blank text."""
     without_zone: int = 0
     """Dated events whose race names no zone that PostgreSQL knows."""
     clear_secrets: int = 0
@@ -85,7 +94,7 @@ class Facts:
 
 
 def column_of(shape: Shape, table: str, name: str) -> str | None:
-    """The column that holds what ours of this name does: itself, or its stand-in; None when there is neither."""
+    """Return the column that has the content of the given one: itself, its stand-in, or None."""
     columns = shape.tables[table].columns
     if name in columns:
         return name
@@ -94,12 +103,12 @@ def column_of(shape: Shape, table: str, name: str) -> str | None:
 
 
 def sequence_of(default: str) -> str:
-    """The sequence, as a regclass, of a default that takes its next number."""
+    """Return the sequence, as a regclass, of a default that takes its next number."""
     return default.removeprefix("nextval(").removesuffix(")")
 
 
 def count(cur: Cursor, found: Shape, wanted: Shape) -> Facts:
-    """Counts what a plan needs to know. The tables of NEEDED must be there with their columns."""
+    """Count what a plan needs. The tables of NEEDED must exist with their columns."""
     facts = Facts()
 
     def value(query: str) -> Any:
@@ -139,8 +148,10 @@ def count(cur: Cursor, found: Shape, wanted: Shape) -> Facts:
 
 
 def _count_references(cur: Cursor, found: Shape, wanted: Shape, facts: Facts) -> list[Reference]:
-    """Return the foreign keys that stand in the way of moving rows: a row that stays names one that goes. Keys of the older
-    program that cascade are taken away before."""
+    """Return the foreign keys that prevent rows from being moved: a row that stays names one that goes.
+
+    Foreign keys of the older program that cascade are dropped before that.
+    """
     judged = rows.build_judgements(found)
     references = []
     for key in found.referrers:
@@ -185,7 +196,7 @@ def _count_credentials(cur: Cursor, value: Any, found: Shape, facts: Facts) -> N
     key, name = column_of(found, "providers", "provider_id"), column_of(found, "providers", "name")
     cur.execute(f"SELECT {name} FROM providers WHERE lower({name}) = %s ORDER BY 1", (PROVIDER,))
     facts.providers = [row[0] for row in cur.fetchall()]
-    # Names that differ by their case alone would break the rule that a name is found whatever its case.
+    # Names that differ only in case would violate the rule that a name is found in any case.
     facts.repeated["providers", (str(name),)] = value(
         f"SELECT count(*) FROM (SELECT FROM providers GROUP BY lower({name}) HAVING count(*) > 1) r"
     )

@@ -1,8 +1,8 @@
-"""Partners' keys that the older program left in clear: which are taken away, and which are named.
+"""Partners' keys that the older program left in clear: remove some, and report the others.
 
-The older program wrote the API key that read a row into the row's `credentials_used`. Whose key it was the row's partner says,
-so the column is emptied. In its sync log and queue a key is replaced by a mark. Other tables are not ours to change: they are
-named. Credentials of other providers stay as they are, and are named too.
+The older program wrote the API key that read a row into the row's `credentials_used`. The row's partner already shows whose
+key it was, so the column is emptied. In its sync log and queue a key is replaced by a mark. Other programs' tables are not
+changed, only reported. Credentials of other providers stay unchanged and are reported too.
 """
 
 from dataclasses import dataclass
@@ -22,9 +22,9 @@ REDACTED = ("sync_history", "sync_queue")
 MARK = "[key]"
 """Shorter than every key, so that it fits wherever one was."""
 MIN_KEY_CHARS = 8
-"""Shorter values would be found in texts that have nothing to do with them."""
+"""Shorter values would match texts that have nothing to do with them."""
 MAX_SEARCHED_ROWS = 500_000
-"""Rows above which a table that is not ours is named as not searched."""
+"""Rows above which another program's table is reported as not searched."""
 MAX_NAMED = 20
 
 KEYS = f"""
@@ -45,7 +45,7 @@ class OtherCredential:
 
 
 def count_used(value: Any, found: Shape) -> dict[str, int]:
-    """By table, the rows whose credentials_used is not empty."""
+    """Count by table the rows whose credentials_used is not empty."""
     return {
         table: value(f"SELECT count(*) FROM {table} WHERE {KEY_COLUMN} IS NOT NULL")
         for table in OWNED
@@ -54,8 +54,10 @@ def count_used(value: Any, found: Shape) -> dict[str, int]:
 
 
 def find_elsewhere(cur: Cursor, found: Shape) -> tuple[dict[str, int], list[str]]:
-    """Return the rows that hold a partner's key, by table, and the tables too large to be searched. The rows of OWNED are
-    not searched, but for credentials_used."""
+    """Return the rows that contain a partner's key, by table, and the tables too large to search.
+
+    Of the tables in OWNED only credentials_used is searched.
+    """
     if "partner_provider_credentials" not in found.tables:
         return {}, []
     holding, skipped = {}, []
@@ -77,7 +79,7 @@ def find_elsewhere(cur: Cursor, found: Shape) -> tuple[dict[str, int], list[str]
 
 
 def other_credentials(cur: Cursor, key: str, name: str, runsignup: str) -> list[OtherCredential]:
-    """Credentials in clear that are not RunSignup's. `key` and `name` are the columns of table providers."""
+    """Return credentials in clear that are not RunSignup's. `key` and `name` are columns of the table providers."""
     cur.execute(
         "SELECT c.partner_provider_credential_id, c.timing_partner_id, c.provider_id, v.name"
         f" FROM partner_provider_credentials c JOIN (SELECT {key} AS id, {name}::text AS name FROM providers) v"
@@ -89,7 +91,7 @@ def other_credentials(cur: Cursor, key: str, name: str, runsignup: str) -> list[
 
 
 def key_steps(found: Shape, holding: dict[str, int], skipped: list[str], others: list[OtherCredential]) -> list[Step]:
-    """Steps that take keys away where the older program alone wrote, and name those that stay."""
+    """Return steps that remove keys where only the older program wrote, and name those that stay."""
     steps = []
     for name, number in holding.items():
         if name in REDACTED:
@@ -122,7 +124,7 @@ def _text_columns(table: Table) -> list[str]:
 
 
 def _redaction(table: Table) -> str:
-    """One statement that replaces every key in the table's texts. It names no key, so that no log can have one."""
+    """Return one statement that replaces every key in the table's texts. It contains no key, so no log can have one."""
     sets = ", ".join(
         f"{ident(name)} = replace({ident(name)}::text, key, {literal(MARK)})::{table.columns[name].type}"
         for name in _text_columns(table)

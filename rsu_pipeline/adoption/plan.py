@@ -1,4 +1,4 @@
-"""The plan of an adoption: from the shape found, the shape wanted and the counts to the steps, without a database."""
+"""Plan an adoption without a database: from the found shape, the wanted shape and the counts to the steps."""
 
 from collections import Counter
 
@@ -17,8 +17,17 @@ __all__ = ["AdoptionRefusedError", "Step", "find_lacking", "plan_adoption"]
 
 
 def plan_adoption(found: Shape, wanted: Shape, facts: Facts, zone: str) -> list[Step]:
-    """What is to be done, in order. `zone` is that of the server, in which the older program wrote its own times. Raises
-    Refused for what is not understood."""
+    """Return what is to be done, in order.
+
+    Args:
+        found: The shape of the database.
+        wanted: The shape that the migrations make.
+        facts: The counts of its rows.
+        zone: The server's time zone, in which the older program wrote its own times.
+
+    Raises:
+        Refused: The database has something that adoption does not know.
+    """
     refuse_shape(found, wanted)
     refuse_dependents(found, wanted, facts)
     refuse_rows(found, facts)
@@ -50,7 +59,7 @@ def plan_adoption(found: Shape, wanted: Shape, facts: Facts, zone: str) -> list[
 
 
 def find_lacking(found: Shape, wanted: Shape) -> list[Step]:
-    """What a schema lacks of the wanted one; nothing once it is adopted."""
+    """Return what a schema lacks of the wanted one. The list is empty after an adoption."""
     missing = [Step(name, Phase.NEW_TABLES, "made", ()) for name in wanted.tables if name not in found.tables]
     missing += [Step("", Phase.NEW_TABLES, name, ()) for name in wanted.functions if name not in found.functions]
     there = [name for name in wanted.tables if name in found.tables]
@@ -82,8 +91,10 @@ def _instants(found: Shape, facts: Facts) -> list[Step]:
 
 
 def _new_tables(found: Shape, wanted: Shape) -> list[Step]:
-    """New tables and functions come from the schema that the migrations made, with all they have; their foreign keys to
-    tables that are already here are made anew."""
+    """Return steps that move new tables and functions out of the schema that the migrations made.
+
+    Their foreign keys to tables that already exist are recreated.
+    """
     schema, here = ident(wanted.schema), ident(found.schema)
     new = [table for name, table in wanted.tables.items() if name not in found.tables]
     moves, keys = [], []
@@ -117,7 +128,7 @@ def _new_rows(found: Shape, facts: Facts) -> list[Step]:
             f"INSERT INTO providers ({name}, provider_type, api_base_url)"
             " VALUES ('RunSignup', 'registration', 'https://api.runsignup.com/rest')"
         )
-        # The number is taken from a sequence that is undone with the transaction, as nextval alone is not.
+        # A restarted sequence is rolled back with the transaction. nextval alone is not.
         key = found.tables["providers"].primary_key()
         default = found.tables["providers"].columns[key[0]].default or "" if len(key) == 1 else ""
         restart = [_restart(sequence_of(default))] if default.startswith("nextval(") else []

@@ -1,5 +1,8 @@
-"""What readers of the older tables go on finding: the older columns of the sync log, values that only an older copy of a
-registration has, and what they have to know of removed registrations."""
+"""Preserve what readers of the older tables use.
+
+These are the older columns of the sync log, values that only an older copy of a registration has, and a notice about removed
+registrations.
+"""
 
 from psycopg2.extensions import cursor as Cursor
 
@@ -18,7 +21,7 @@ OLDER_LOG_COLUMNS = {
     "completed_at": "NEW.sync_time + make_interval(secs => coalesce(NEW.duration_seconds, 0))",
     "error_message": "CASE WHEN NEW.status <> 'completed' THEN NEW.reason END",
 }
-"""Columns of the other shape of sync_history, and what a row of this program says in them."""
+"""Columns of the other shape of sync_history, and what a row of this program writes to them."""
 REMOVED_SENTENCE = (
     "from the first sync on it also holds registrations that RunSignup has removed and the older program never had, with"
     " removed_at: who counts active ones adds WHERE removed_at IS NULL, or reads unified_participants"
@@ -26,7 +29,7 @@ REMOVED_SENTENCE = (
 
 
 def count_copies(cur: Cursor, found: Shape) -> dict[str, tuple[int, int]]:
-    """Return by column how many older copies have a value where the copy that stays has none, and how many another value."""
+    """Return by column how many older copies have a value where the kept copy has none, and how many have another value."""
     names = [name for name in found.tables[PARTICIPANTS].columns if name not in ("id", "fetched_date", "created_at")]
     counts = ", ".join(
         f"count(*) FILTER (WHERE o.{ident(name)} IS NOT NULL AND k.{ident(name)} IS NULL),"
@@ -43,12 +46,12 @@ def count_copies(cur: Cursor, found: Shape) -> dict[str, tuple[int, int]]:
 
 
 def reader_steps(found: Shape, wanted: Shape, copies: dict[str, tuple[int, int]]) -> list[Step]:
-    """Steps that keep what readers know, and sentences for what they have to know."""
+    """Return steps that preserve what readers use, and sentences about what changes for them."""
     return [*_copies(found, wanted, copies), *_sync_log(found), Step(PARTICIPANTS, Phase.LAST, REMOVED_SENTENCE, ())]
 
 
 def _copies(found: Shape, wanted: Shape, copies: dict[str, tuple[int, int]]) -> list[Step]:
-    """Carry over what no sync would bring again; name the rest."""
+    """Carry over values that no sync would bring back, and name the rest."""
     ours = wanted.tables[PARTICIPANTS].columns
     theirs = found.tables[PARTICIPANTS].columns
     carried = {name: only for name, (only, _) in copies.items() if only and name not in ours and not theirs[name].made}
@@ -62,7 +65,7 @@ def _copies(found: Shape, wanted: Shape, copies: dict[str, tuple[int, int]]) -> 
     if differing:
         shown = listing([f"{name} in {number:,}" for name, number in differing.items()])
         steps.append(
-            Step(PARTICIPANTS, Phase.LAST, f"older copies say something else ({rows.MOVED} keeps it): {shown}", ())
+            Step(PARTICIPANTS, Phase.LAST, f"older copies have other values ({rows.MOVED} keeps them): {shown}", ())
         )
     lost = {name: only for name, (only, _) in copies.items() if only and name in ours and name != "credentials_used"}
     if lost:
@@ -91,7 +94,7 @@ def _carry(names: list[str]) -> str:
 
 
 def _sync_log(found: Shape) -> list[Step]:
-    """Have rows of this program fill the columns of the other shape of sync_history, which programs read."""
+    """Let rows of this program fill the columns of the other shape of sync_history, which programs read."""
     theirs = found.tables.get("sync_history")
     names = [name for name in OLDER_LOG_COLUMNS if theirs and name in theirs.columns]
     if not names:

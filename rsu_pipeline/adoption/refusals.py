@@ -1,4 +1,4 @@
-"""What adoption does not dare: each a sentence that names the table and the column."""
+"""Refuse what adoption cannot do safely, each with a sentence that names the table and the column."""
 
 from rsu_pipeline.adoption.facts import ADOPTED, NEEDED, STAND_INS, Facts, column_of
 from rsu_pipeline.adoption.keys import KEY_COLUMN
@@ -11,12 +11,12 @@ from rsu_pipeline.adoption.views import TELLTALE, refuse_unknown_columns
 SYNCED = ("runsignup_races", "runsignup_events", "runsignup_participants", "sync_history")
 """Tables that a sync writes."""
 OTHER_KEYS: dict[str, list[set[str]]] = {name: [] for name in SYNCED}
-"""Uniqueness of ours that an index keeps."""
+"""Unique keys of this program that an index enforces."""
 OTHER_KEYS["runsignup_participants"].append({"timing_partner_id", "registration_id"})
 
 
 def refuse_shape(found: Shape, wanted: Shape) -> None:
-    """Raises Refused when the schema has what is not understood."""
+    """Raise Refused when the schema has something that adoption does not know."""
     for name in NEEDED:
         if name not in found.relations:
             raise AdoptionRefusedError(
@@ -33,7 +33,7 @@ def refuse_shape(found: Shape, wanted: Shape) -> None:
 
 
 def refuse_dependents(found: Shape, wanted: Shape, facts: Facts) -> None:
-    """Raises Refused when something hangs on what changes, which PostgreSQL then refuses to change."""
+    """Raise Refused when something depends on what changes, because PostgreSQL would refuse the change."""
     changing = {(name, column) for name in adopted_tables(found) for column in _changing(found, wanted, name, facts)}
     for reader, relation, column in found.readers:
         if reader not in TELLTALE and ((relation, column) in changing or relation in TELLTALE):
@@ -48,7 +48,7 @@ def refuse_dependents(found: Shape, wanted: Shape, facts: Facts) -> None:
         if item.relation in TELLTALE or is_rule or is_held:
             place = f"{item.relation}.{item.column}" if item.column else item.relation
             raise AdoptionRefusedError(
-                f"{item.what[:1].upper()}{item.what[1:]} hangs on {place}, which adoption changes: drop it, adopt, and"
+                f"{item.what[:1].upper()}{item.what[1:]} depends on {place}, which adoption changes: drop it, adopt, and"
                 " make it again."
                 if not is_rule
                 else f"{item.what[:1].upper()}{item.what[1:]} would change what this program writes: drop it, and adopt again."
@@ -56,7 +56,7 @@ def refuse_dependents(found: Shape, wanted: Shape, facts: Facts) -> None:
 
 
 def adopted_tables(found: Shape) -> list[str]:
-    """The tables of the older program that are there."""
+    """Return the tables of the older program that exist."""
     return [name for name in ADOPTED if name in found.tables]
 
 
@@ -67,7 +67,7 @@ def _changing(found: Shape, wanted: Shape, name: str, facts: Facts) -> set[str]:
 
 
 def _refuse_heirs(found: Shape) -> None:
-    """A row of a child is read as the parent's, and no unique key spans both."""
+    """Raise Refused for a table that inherits: a child's row is read as the parent's, and no unique key spans both."""
     for child, parent in found.heirs:
         if child in ADOPTED or parent in ADOPTED:
             raise AdoptionRefusedError(
@@ -77,7 +77,7 @@ def _refuse_heirs(found: Shape) -> None:
 
 
 def refuse_rights(found: Shape) -> None:
-    """Raises Refused when the session's role may not do what adoption does."""
+    """Raise Refused when the session's role lacks a right that adoption needs."""
     for place, is_granted in found.rights.items():
         if not is_granted:
             raise AdoptionRefusedError(
@@ -133,7 +133,10 @@ def _refuse_table(found: Shape, wanted: Shape, name: str) -> None:
 
 
 def _refuse_rules(theirs: Table, ours: Table) -> None:
-    """A rule of the older program that rows of this one may break: a check, or a uniqueness that ours does not have."""
+    """Raise Refused for a rule of the older program that this program's rows may violate.
+
+    Such a rule is a check, or a uniqueness that this program does not have.
+    """
     stand_ins = STAND_INS.get(ours.name, {})
     keys = [set(key.columns) for key in ours.constraints if key.kind in ("p", "u")]
     unique = [*keys, *({name} for name in stand_ins.values()), *OTHER_KEYS[ours.name]]
@@ -157,7 +160,7 @@ def _refuse_rules(theirs: Table, ours: Table) -> None:
 
 
 def refuse_rows(found: Shape, facts: Facts) -> None:
-    """Raises Refused when there are rows that can neither stay nor be moved."""
+    """Raise Refused when there are rows that can neither stay nor be moved."""
     for (table, column), number in facts.nulls.items():
         if number and not _moves_nulls(table, column):
             raise AdoptionRefusedError(
@@ -175,7 +178,7 @@ def refuse_rows(found: Shape, facts: Facts) -> None:
             )
     for table, number in facts.lost.items():
         if number:
-            # Moved, their secrets would lie in a table in clear.
+            # If such rows were moved, their secrets would be in another table in clear.
             raise AdoptionRefusedError(
                 f"Table {table} has {counted(number, 'row')} whose timing_partner_id or provider_id names nobody: correct"
                 " or delete them, and adopt again."

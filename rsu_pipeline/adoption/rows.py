@@ -1,7 +1,8 @@
-"""Rows of the older program: which of them cannot stay, and what the new columns say of those that do.
+"""Decide which rows of the older program cannot stay, and what the new columns contain for those that do.
 
-Row by row an older table may hold what ours may not: a registration without its number, twice, or of an event that is
-gone. Such rows move whole to `adopted_rows`, each with its reason; none is deleted.
+An older table may contain rows that this program's may not: a registration without a number, a second one with the same
+number, or one of an event that no longer exists. Such rows move whole to `adopted_rows`, each with its reason. None is
+deleted.
 """
 
 from collections.abc import Mapping
@@ -54,8 +55,10 @@ def _good_events(shape: Shape) -> str:
 
 
 def build_judgements(shape: Shape) -> dict[str, str]:
-    """By table, in the order of moving, a query for the rows that cannot stay: (place, reason, kept_id), place being
-    their ctid. Of several reasons the first counts."""
+    """Return by table, in the order of moving, a query for the rows that cannot stay: (place, reason, kept_id).
+
+    `place` is the row's ctid. If a row has several reasons, the first counts.
+    """
     events, races = _good_events(shape), _good_races(shape)
     owner = {
         name: [(f"timing_partner_id NOT IN ({_PARTNERS})", "is of a partner that is not in timing_partners")]
@@ -117,7 +120,7 @@ def _judge_participants(shape: Shape, events: str, races: str) -> str:
 
 
 def move(table: str, judgement: str, emptied: str | None = None) -> str:
-    """The statement that moves the rows of a judgement, the column `emptied` left NULL."""
+    """Return the statement that moves the rows of a judgement, with the column `emptied` left NULL."""
     content = f"to_jsonb(t) || '{{\"{emptied}\": null}}'" if emptied else "to_jsonb(t)"
     return f"""
         WITH judged AS MATERIALIZED ({judgement}),
@@ -130,8 +133,10 @@ def move(table: str, judgement: str, emptied: str | None = None) -> str:
 
 
 def links(shape: Shape) -> str:
-    """A query for the (timing_partner_id, race_id) pairs of partner_races: who owns a race or one of its events, and
-    whose registrations it has."""
+    """Return a query for the (timing_partner_id, race_id) pairs of partner_races.
+
+    A partner gets a race if it owns the race or one of its events, or has registrations of it.
+    """
     sources = [
         f"SELECT timing_partner_id, race_id FROM {table}"
         for table in ("runsignup_races", "runsignup_events")
@@ -147,7 +152,7 @@ def links(shape: Shape) -> str:
     )
 
 
-# What new columns say.
+# Values of new columns.
 
 ADDRESS = ("street", "street2", "city", "state", "zipcode", "country_code")
 TEAM = ("team_id", "team_name", "team_type_id", "team_type", "team_gender", "team_bib_num")
@@ -156,7 +161,7 @@ PAYMENT = tuple(
     " affiliate_profit extra_fees amount_paid rsu_transaction_id transaction_id".split()
 )
 AMOUNTS = PAYMENT[:-2]
-"""Those of them that are amounts of money."""
+"""The payment members that are amounts of money."""
 ADDITIONAL = tuple(
     "usatf_discount_amount_in_cents usatf_discount_additional_field giveaway giveaway_option_id fundraiser_id"
     " fundraiser_charity_id fundraiser_charity_name team_fundraiser_id multi_race_bundle_id multi_race_bundle"
@@ -171,12 +176,14 @@ FLAT: Mapping[str, Mapping[str, tuple[str, ...]]] = {
     },
     "runsignup_races": {"address": ADDRESS},
 }
-"""JSONB columns of ours, and the flat columns that an older table may have in place of each."""
+"""JSONB columns of this program, and the flat columns that an older table may have in place of each."""
 
 
 def _typed(table: Table, column: str) -> str:
-    """A flat column as a member of JSON, typed as a sync types it: amounts and numbers of things are numbers. Text that is no
-    number stays text."""
+    """Return SQL for a flat column as a JSON member, typed as a sync types it.
+
+    Amounts and ids become numbers. Text that is not a number stays text.
+    """
     is_text = table.columns[column].type == "text" or "character" in table.columns[column].type
     if not is_text or not (column in AMOUNTS or column.endswith("_id")):
         return column
@@ -188,18 +195,20 @@ def _typed(table: Table, column: str) -> str:
 
 
 def _wall(table: Table, column: str, zone: str) -> str:
-    """A time column as an instant: a wall time of the zone, unless it is an instant already."""
+    """Return SQL for a time column as an instant: a wall time of the zone, unless it is an instant already."""
     has_zone = table.columns[column].type.endswith("with time zone")
     return column if has_zone else f"{column} AT TIME ZONE {zone}"
 
 
 def fills(table: Table, zone: str) -> dict[str, str]:
-    """What the columns that adoption adds to a table say of its old rows, as SQL over a row; columns not named keep
-    their default. `zone` is the server's, in which the older program's own times are."""
+    """Return SQL for the values of old rows in the columns that adoption adds. Columns not returned keep their default.
+
+    `zone` is the server's time zone, which the older program's own times have.
+    """
     here = literal(zone)
     found: dict[str, str] = {}
     if table.name == "runsignup_participants":
-        # The bib log replays from first_bib, and its first entries are what changed since the older program last read.
+        # The bib log replays from first_bib. Its first entries are the changes since the older program last read.
         found["first_bib"] = f"coalesce({NO_BLANK}, {_team_bib(table)})"
         found["registered_at"] = f"registration_date AT TIME ZONE {EASTERN}"
         found["first_seen_at"] = "created_at"
@@ -221,7 +230,7 @@ def fills(table: Table, zone: str) -> dict[str, str]:
 
 
 def _team_bib(table: Table) -> str:
-    """A row's bib of its team as rsu_bib has it, which counts where the row has none of its own."""
+    """Return SQL for a row's team bib as rsu_bib computes it, which counts if the row has no bib of its own."""
     if "team_info" in table.columns and table.columns["team_info"].type in ("json", "jsonb"):
         source = "team_info ->> 'team_bib_num'"
     elif "team_bib_num" in table.columns:
@@ -232,8 +241,11 @@ def _team_bib(table: Table) -> str:
 
 
 def _history_fills(table: Table, zone: str) -> dict[str, str]:
-    """Old history ended before now, whatever its clock said: an end at or after the credential's entry would pass for
-    the first sync. The other shape's words are carried over to ours."""
+    """Return SQL for the values of old rows in the columns that adoption adds to the sync log.
+
+    Every old run gets an end before now, whatever its clock showed. An end at or after the credential's entry would count as the
+    first sync. The texts of the other shape are copied to this program's columns.
+    """
     ends = [
         f"{_wall(table, source, zone)} {more}".strip()
         for source, more in (
@@ -260,4 +272,4 @@ ZONED = """
     SET starts_at = e.start_time AT TIME ZONE z.name, ends_at = e.end_time AT TIME ZONE z.name
     FROM runsignup_races r JOIN pg_timezone_names z ON lower(z.name) = lower(r.timezone)
     WHERE r.race_id = e.race_id AND num_nonnulls(e.start_time, e.end_time) > 0"""
-"""Fills the instants of events; where a race names no zone that PostgreSQL knows they stay NULL."""
+"""Fills the instants of events. They stay NULL where a race names no zone that PostgreSQL knows."""

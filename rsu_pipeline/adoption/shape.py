@@ -13,8 +13,7 @@ from psycopg2.extensions import cursor as Cursor
 
 @dataclass(frozen=True)
 class Column:
-    """A column. `type` is as format_type writes it; `made` tells how its value comes about: `identity`, `generated` or
-    neither (empty)."""
+    """A column. `type` is as format_type writes it. `made` is how its value is made: `identity`, `generated` or empty."""
 
     name: str
     type: str
@@ -26,8 +25,13 @@ class Column:
 
 @dataclass(frozen=True)
 class Constraint:
-    """A constraint. `kind` is p (primary key), u (unique), f (foreign key) or another letter of pg_constraint; of a
-    foreign key `target` is the table it names, and `on_delete` the letter of what a delete there does: a and r refuse."""
+    """A constraint.
+
+    Attributes:
+        kind: p (primary key), u (unique), f (foreign key) or another letter of pg_constraint.
+        target: For a foreign key, the table it names.
+        on_delete: For a foreign key, the letter of its action on delete. a and r refuse.
+    """
 
     name: str
     kind: str
@@ -47,8 +51,13 @@ class Named:
 
 @dataclass
 class Table:
-    """A table, or what stands under its name: `kind` is pg_class.relkind, r for a plain table. `is_owned` says whether the
-    session's role may act as the owner, `has_row_security` whether policies decide which rows are seen."""
+    """A table, or another relation that has its name.
+
+    Attributes:
+        kind: pg_class.relkind, r for a plain table.
+        is_owned: Whether the session's role may act as the owner.
+        has_row_security: Whether policies decide which rows are visible.
+    """
 
     name: str
     kind: str
@@ -67,8 +76,15 @@ class Table:
 
 @dataclass
 class View:
-    """A view. `columns` are names with types, in order; `grants` are GRANT statements; `options` those of CREATE VIEW;
-    `reads` the (table, column) pairs of the same schema that it reads, `relations` all tables and views it reads."""
+    """A view.
+
+    Attributes:
+        options: Those of CREATE VIEW.
+        relations: All tables and views that it reads.
+        columns: Names with types, in order.
+        grants: GRANT statements.
+        reads: The (table, column) pairs of the same schema that it reads.
+    """
 
     name: str
     definition: str
@@ -85,8 +101,7 @@ class View:
 
 @dataclass(frozen=True)
 class Referrer:
-    """A foreign key of any table on one here: `columns` of `table` name `target_columns` of `target`. `action` is the letter
-    of what a delete does."""
+    """A foreign key of any table that references this schema. `action` is the letter of its action on delete."""
 
     table: str
     columns: tuple[str, ...]
@@ -97,8 +112,12 @@ class Referrer:
 
 @dataclass(frozen=True)
 class Dependent:
-    """What hangs on a relation here, or on one `column` of it: `what` as PostgreSQL describes it. `catalog` is that of the
-    dependent object."""
+    """An object that depends on a relation of this schema, or on one `column` of it.
+
+    Attributes:
+        catalog: The catalog of the dependent object.
+        what: The object as PostgreSQL describes it.
+    """
 
     catalog: str
     what: str
@@ -108,8 +127,14 @@ class Dependent:
 
 @dataclass
 class Shape:
-    """A schema. `functions` are signatures; `readers` tells which views of any schema read which (relation, column) of
-    this one; `heirs` are (child, parent) pairs of inheriting tables; `rights` says what the role may create."""
+    """A schema.
+
+    Attributes:
+        functions: Signatures.
+        readers: (view, relation, column): which views of any schema read which columns of this one.
+        heirs: (child, parent) pairs of inheriting tables.
+        rights: Whether the role may create objects, by place.
+    """
 
     schema: str
     user: str
@@ -125,17 +150,17 @@ class Shape:
 
 
 def ident(name: str) -> str:
-    """A name as SQL."""
+    """Quote a name as SQL."""
     return '"' + name.replace('"', '""') + '"'
 
 
 def literal(text: str) -> str:
-    """A text as SQL."""
+    """Quote a text as SQL."""
     return "'" + text.replace("'", "''") + "'"
 
 
 def inspect(cur: Cursor, schema: str) -> Shape:
-    """The shape of a schema. Leaves the transaction's search path at it."""
+    """Read the shape of a schema. The transaction's search path is that schema afterwards."""
     cur.execute(f"SET LOCAL search_path TO {ident(schema)}")
     parameters = {"schema": schema}
 
@@ -290,8 +315,8 @@ _RIGHTS = """
 SELECT current_database()::text, has_database_privilege(current_database(), 'CREATE'),
     has_schema_privilege(to_regnamespace(quote_ident(%(schema)s)), 'CREATE')
 """
-# What PostgreSQL will not change a column's type under, or drop a view under. A generated column hangs on its source by
-# itself up to PostgreSQL 14, and by its expression since. A row type hangs on what it is the type of.
+# Objects that PostgreSQL refuses to change a column's type under, or to drop a view under. A generated column depends on
+# its source directly up to PostgreSQL 14, and through its expression since. A row type depends on its relation.
 _DEPENDENTS = """
 SELECT d.classid::regclass::text, pg_describe_object(d.classid, d.objid, d.objsubid), c.relname::text,
     coalesce(a.attname::text, '')

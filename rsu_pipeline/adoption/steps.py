@@ -1,4 +1,4 @@
-"""What a plan is made of."""
+"""The parts of a plan."""
 
 from dataclasses import dataclass
 from enum import IntEnum
@@ -7,11 +7,14 @@ from rsu_pipeline.warehouse.database import DatabaseError
 
 
 class AdoptionRefusedError(DatabaseError):
-    """The database is not understood well enough to adopt it; one sentence: which table and column, and what to do."""
+    """A database that adoption does not know well enough. One sentence names the table, the column and what to do."""
 
 
 class Phase(IntEnum):
-    """The order of the work. Keys go before rows move, so that nothing cascades; views go before their columns change."""
+    """The order of the work.
+
+    Keys are dropped before rows move, so that nothing cascades. Views are dropped before their columns change.
+    """
 
     VIEWS_DOWN = 1
     KEYS_DOWN = 2
@@ -31,8 +34,12 @@ class Phase(IntEnum):
 
 @dataclass(frozen=True)
 class Step:
-    """One thing adoption does. `subject` is the table or view, `sentence` what happens to it, in plain words; `rows` how
-    many rows that concerns, where rows are concerned at all."""
+    """One thing that adoption does. `sentence` describes it in plain words.
+
+    Attributes:
+        subject: The table or view.
+        rows: How many rows it concerns, or None if it is not about rows.
+    """
 
     subject: str
     phase: Phase
@@ -42,10 +49,10 @@ class Step:
 
 
 def listing(names: list[str]) -> str:
-    """`a`, `a and b`, `a, b and c`."""
+    """Join names as `a`, `a and b` or `a, b and c`."""
     return " and ".join([", ".join(names[:-1]), names[-1]] if len(names) > 1 else names)
 
 
 def counted(number: int, one: str, many: str = "") -> str:
-    """`1 row`, `1,203 rows`."""
+    """Format a number with its noun: `1 row`, `1,203 rows`."""
     return f"{number:,} {one if number == 1 else many or one + 's'}"

@@ -1,7 +1,7 @@
-"""What one table of the older program lacks: columns, widths, keys, indexes, triggers and comments, as steps.
+"""Steps for what one table of the older program lacks: columns, widths, keys, indexes, triggers and comments.
 
-A table loses no column and no value. A type that holds every value ours may have stays; one too narrow for what RunSignup
-sends is widened: `varchar(n)` to `text`, `integer` to `bigint`. Both read as before in SQL.
+A table loses no column and no value. A type that has room for every value of this program stays. One that is too narrow for
+what RunSignup sends is widened: `varchar(n)` to `text`, `integer` to `bigint`. Both read as before in SQL.
 """
 
 import re
@@ -17,13 +17,16 @@ _NUMERIC = re.compile(r"numeric(?:\((\d+),(\d+)\))?")
 _INTEGERS = ("smallint", "integer", "bigint")
 _CASCADES = ("c", "n", "d")
 
-# What these said, the key (timing_partner_id, race_id) to partner_races says too.
+# The key (timing_partner_id, race_id) to partner_races enforces what these did.
 _COVERED = {("runsignup_participants", ("race_id",)), ("runsignup_participants", ("timing_partner_id",))}
 
 
 def widening(table: str, theirs: Column, ours: Column) -> str | None:
-    """The type that a column must be widened to; None when it holds all that ours does. Raises Refused when it is of
-    another kind."""
+    """Return the type that a column must be widened to, or None if it has room for all values.
+
+    Raises:
+        Refused: The column has another kind of type.
+    """
     found, wanted = theirs.type, ours.type
     if found == wanted:
         return None
@@ -52,7 +55,11 @@ def _holds(found: re.Match[str], wanted: re.Match[str]) -> bool:
 
 
 def widened(theirs: Table, ours: Table) -> dict[str, str]:
-    """The columns that are widened, with their new types. Raises Refused."""
+    """Return the columns that are widened, with their new types.
+
+    Raises:
+        Refused: A column has another kind of type.
+    """
     types = {
         name: widening(ours.name, theirs.columns[name], column)
         for name, column in ours.columns.items()
@@ -62,8 +69,7 @@ def widened(theirs: Table, ours: Table) -> dict[str, str]:
 
 
 def idle_columns(theirs: Table, ours: Table) -> list[str]:
-    """Columns that demand a value where this program may have none: those it knows nothing of, and those it may leave
-    NULL."""
+    """Return columns that require a value where this program may have none: unknown ones, and those it may leave NULL."""
     unknown = [
         name
         for name, column in theirs.columns.items()
@@ -88,9 +94,18 @@ def table_steps(
     blank_bibs: int = 0,
     keys_used: int = 0,
 ) -> list[Step]:
-    """Everything a table lacks; nothing for one that is as it should be. `lagging` tells that the sequence of its
-    numbers is behind the highest, `blank_bibs` how many of its rows have a bib without a character, `keys_used` how many
-    have an API key in credentials_used."""
+    """Return everything that a table lacks. A table that lacks nothing gets no step.
+
+    Args:
+        found: The shape of the database.
+        wanted: The shape that the migrations make.
+        name: The table.
+        zone: The server's time zone.
+        rows: How many rows stay in it.
+        lagging: Whether the sequence of its numbers is behind the highest.
+        blank_bibs: How many of its rows have a blank bib.
+        keys_used: How many of its rows have an API key in credentials_used.
+    """
     theirs, ours = found.tables[name], wanted.tables[name]
     return [
         *_foreign_keys_down(theirs, ours, wanted),
@@ -137,11 +152,13 @@ def _columns(theirs: Table, ours: Table) -> list[Step]:
 
 
 def _rewrite(theirs: Table, ours: Table, zone: str, rows: int, blank_bibs: int, keys_used: int) -> list[Step]:
-    """Wider types and new columns' values in one statement, so that a table is rewritten at most once. A rewrite fires
-    no trigger of the older program and leaves no dead row, as an UPDATE of every row would."""
+    """Return one statement for wider types and new columns' values, so that a table is rewritten at most once.
+
+    A rewrite fires no trigger of the older program and leaves no dead rows, as an UPDATE of every row would.
+    """
     wider = widened(theirs, ours)
     filled = {name: sql for name, sql in fills(theirs, zone).items() if name in ours.columns} if rows else {}
-    # A blank would pass for a bib, and the first sync would log that it was cleared.
+    # A blank would count as a bib, and the first sync would log that it was cleared.
     using = {BIB: f" USING {NO_BLANK}"} if blank_bibs else {}
     using |= {KEY_COLUMN: " USING NULL"} if keys_used else {}
     if not wider and not filled and not using:
@@ -158,7 +175,7 @@ def _rewrite(theirs: Table, ours: Table, zone: str, rows: int, blank_bibs: int, 
     sentences += [f"{listing(list(filled))} filled for its {counted(rows, 'row')}"] if filled else []
     sentences += [f"{BIB} NULL instead of blank in {counted(blank_bibs, 'row')}"] if blank_bibs else []
     sentences += (
-        [f"{KEY_COLUMN} emptied in {counted(keys_used, 'row')}: it held an API key in clear"] if keys_used else []
+        [f"{KEY_COLUMN} emptied in {counted(keys_used, 'row')}: it contained an API key in clear"] if keys_used else []
     )
     step = _alter(ours.name, Phase.FILLING, "; ".join(sentences), clauses)
     numbered = [theirs.columns[name].default or "" for name in wider]
@@ -213,9 +230,9 @@ def _sequence(found: Shape, table: str, column: str) -> list[str]:
 
 
 def _catch_up(theirs: Table) -> Step:
-    """Sets the sequence of a table's numbers past the highest, those of rows that are about to move included."""
+    """Set the sequence of a table's numbers past the highest, including rows that are about to move."""
     column = theirs.columns[theirs.primary_key()[0]]
-    # Unlike setval, ALTER SEQUENCE is undone with the transaction.
+    # Unlike setval, ALTER SEQUENCE is rolled back with the transaction.
     sql = (
         f"DO $$ BEGIN EXECUTE format('ALTER SEQUENCE %s RESTART WITH %s', {sequence_of(column.default or '')},"
         f" (SELECT max({ident(column.name)}) + 1 FROM {ident(theirs.name)})); END $$"
@@ -242,14 +259,14 @@ def _indexes(found: Shape, theirs: Table, ours: Table) -> list[Step]:
 
 
 def _foreign_keys_down(theirs: Table, ours: Table, wanted: Shape) -> list[Step]:
-    """Keys that cascade, and keys that ours replaces, go before a row moves."""
+    """Drop foreign keys that cascade and those that are replaced, before a row moves."""
     gone = [key for key in theirs.constraints if key.kind == "f" and _goes(key, ours, wanted)]
     if not gone:
         return []
     cascading = [key for key in gone if key.on_delete in _CASCADES]
     replaced = [key for key in gone if key not in cascading]
-    sentences = [f"cascading foreign keys taken away: {listing([_named(key) for key in cascading])}"] * bool(cascading)
-    sentences += [f"foreign keys made anew: {listing([_named(key) for key in replaced])}"] * bool(replaced)
+    sentences = [f"cascading foreign keys dropped: {listing([_named(key) for key in cascading])}"] * bool(cascading)
+    sentences += [f"foreign keys recreated: {listing([_named(key) for key in replaced])}"] * bool(replaced)
     clauses = [f"DROP CONSTRAINT {ident(key.name)}" for key in gone]
     return [_alter(ours.name, Phase.KEYS_DOWN, "; ".join(sentences), clauses)]
 

@@ -1,8 +1,9 @@
-"""The way back: the older program's tables get their old shape again, and what is ours goes.
+"""Undo an adoption: the older program's tables get their old shape back, and this program's objects go.
 
-Adoption records the shape that it found. Going back compares three shapes: the old one, the present one, and what the migrations
-make. Only what is in the last and not in the first is dropped, and nothing is dropped with what hangs on it, so that tables, views,
-functions, columns and rows of other programs stay. Rows that adoption moved come back. Rows keep what was read since.
+Adoption records the shape that it found. The way back compares three shapes: the old one, the present one, and what the
+migrations make. Only what is in the last and not in the first is dropped. Nothing is dropped with dependent objects, so that
+tables, views, functions, columns and rows of other programs stay. Rows that adoption moved come back. Rows keep what was
+read since.
 """
 
 import json
@@ -58,12 +59,16 @@ def record_statements(found: Shape) -> tuple[str, ...]:
 
 
 def load_record(cur: Cursor) -> Record:
-    """Return what adoption recorded. Raises Refused when it recorded nothing."""
+    """Return what adoption recorded.
+
+    Raises:
+        Refused: It recorded nothing.
+    """
     cur.execute("SELECT to_regclass(%s) IS NOT NULL", (RECORD,))
     if cur.fetchone() != (True,):
         raise AdoptionRefusedError(
-            "There is no record of an adoption in this database, which was not adopted, or by a version that kept none:"
-            " docs/adopting.md says how to go back with the backup."
+            "There is no record of an adoption in this database. It was not adopted, or by a version that kept none:"
+            " docs/adopting.md has the steps to go back with the backup."
         )
     cur.execute(f"SELECT shape::text, highest_id FROM {RECORD}")
     text, highest = cur.fetchone() or ("{}", 0)
@@ -89,7 +94,7 @@ def read_shape(data: dict[str, Any]) -> Shape:
 
 
 class Undo:
-    """One way back, in the caller's transaction. `notes` says what could not be as it was."""
+    """One way back, in the caller's transaction. `notes` lists what could not be restored."""
 
     def __init__(
         self, conn: Connection, cur: Cursor, wanted: Shape, secret_box: SecretBox, log: Callable[[str], None]
@@ -100,7 +105,11 @@ class Undo:
         self.notes: list[str] = []
 
     def run(self) -> None:
-        """Do all of it. Raises Refused, naming what stands in the way."""
+        """Do all of it.
+
+        Raises:
+            Refused: Something prevents it. The message names what.
+        """
         cur, old = self._cur, self._old
         cur.execute(f"LOCK TABLE {', '.join(map(ident, old.tables))} IN ACCESS EXCLUSIVE MODE")
         cur.execute("SET CONSTRAINTS ALL IMMEDIATE")
@@ -140,7 +149,7 @@ class Undo:
             detail = " ".join((error.diag.message_detail or "").split())
             raise AdoptionRefusedError(
                 f"There is no way back yet, and nothing was changed: {error.diag.message_primary}"
-                f"{f' ({detail})' if detail else ''}. Put right what it names, and run it again."
+                f"{f' ({detail})' if detail else ''}. Correct what it names, and run it again."
             ) from error
         return int(self._cur.rowcount)
 
@@ -157,7 +166,7 @@ class Undo:
             self.notes.append(sentence)
 
     def _foreign_keys_down(self, name: str) -> Iterator[str]:
-        """Drop the triggers that the migrations made on a table, and foreign keys that are not as they were."""
+        """Drop the triggers that the migrations made on a table, and foreign keys that were changed."""
         old, now = self._old.tables[name], self._now.tables[name]
         definitions = {item.definition for item in self._wanted.tables[name].triggers}
         for trigger in now.triggers:
@@ -166,7 +175,7 @@ class Undo:
         yield from self._constraints_down(name, foreign=True)
 
     def _keys_down(self, name: str) -> Iterator[str]:
-        """Drop the other keys and the indexes that the migrations made on a table and the older program had not."""
+        """Drop the other keys and the indexes that the migrations made on a table and the older program did not have."""
         yield from self._constraints_down(name, foreign=False)
         before = {index.definition for index in self._old.tables[name].indexes}
         made = {index.definition for index in self._wanted.tables[name].indexes}
@@ -189,7 +198,7 @@ class Undo:
                 yield f"ALTER TABLE {ident(name)} DROP CONSTRAINT {ident(key.name)}"
 
     def _decrypt(self) -> None:
-        """Put keys and secrets back in clear, as the older program reads them."""
+        """Decrypt keys and secrets, because the older program reads them in clear."""
         if "partner_provider_credentials" not in self._old.tables:
             return
         self._log("partner_provider_credentials: keys and secrets in clear again")
@@ -283,7 +292,7 @@ class Undo:
                 yield f"ALTER TABLE {ident(old.name)} ALTER COLUMN {ident(column.name)} SET NOT NULL"
 
     def _verify(self) -> None:
-        """Raise Refused when a table is not as it was, but for what `notes` says."""
+        """Raise Refused when a table lacks something that it had, except what `notes` lists."""
         found = inspect(self._cur, self._old.schema)
         for name, old in self._old.tables.items():
             now = found.tables[name]
@@ -316,7 +325,7 @@ def _text(comment: str | None) -> str:
 
 
 def _fits(column: Column) -> str:
-    """Return SQL that says whether a value fits the column's old type."""
+    """Return SQL for whether a value fits the column's old type."""
     name, kind = ident(column.name), column.type
     if kind == "integer":
         return f"{name} BETWEEN -2147483648 AND 2147483647"
@@ -329,7 +338,7 @@ def _fits(column: Column) -> str:
 
 
 def _view_back(view: View, user: str) -> list[str]:
-    """Return the statements that make a view as it was, readable by who read it."""
+    """Return the statements that recreate a view with its readers' rights."""
     options = f" WITH ({view.options})" if view.options else ""
     return [
         f"CREATE VIEW {ident(view.name)}{options} AS {view.definition}",

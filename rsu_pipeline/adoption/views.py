@@ -1,8 +1,8 @@
-"""The views that displays and scoring read: taken down while their columns change, and put back with the same columns, in the same
-order, readable by the same roles.
+"""The views that displays and scoring read: dropped while their columns change, and recreated.
 
-Our part of a view is what the migrations make it: active registrations, indexed columns. What an older view has of other
-providers stays, read from its own definition.
+They get the same columns in the same order, readable by the same roles. This program's part of a view is what the migrations
+make: active registrations and indexed columns. The rows of other providers in an older view stay, read from its own
+definition.
 """
 
 import re
@@ -21,7 +21,7 @@ TELLTALE = {
     "reader_events": ("runsignup_events", "gone_at"),
     "reader_participants": ("runsignup_participants", "removed_at"),
 }
-"""By view, a column that it reads only when it is ours."""
+"""By view, a column that only this program's version reads."""
 
 
 def is_ours(view: View) -> bool:
@@ -29,7 +29,7 @@ def is_ours(view: View) -> bool:
 
 
 def refuse_unknown_columns(theirs: View, ours: View) -> None:
-    """Raises Refused for a view with other columns than displays are known to read."""
+    """Raise Refused for a view with other columns than displays are known to read."""
     if odd := [*sorted(theirs.columns.keys() - ours.columns), *sorted(ours.columns.keys() - theirs.columns)]:
         word = "has a column" if odd[0] in theirs.columns else "lacks the column"
         raise AdoptionRefusedError(
@@ -38,7 +38,7 @@ def refuse_unknown_columns(theirs: View, ours: View) -> None:
 
 
 def view_steps(found: Shape, wanted: Shape) -> list[Step]:
-    """Steps for each of the two views that is not ours yet."""
+    """Return steps for each view that is not this program's yet."""
     steps = []
     for name, ours in wanted.views.items():
         theirs = found.views.get(name)
@@ -75,7 +75,7 @@ def _comment(view: View) -> str:
 
 
 def _definition(theirs: View, ours: View, *, keep_others: bool) -> str:
-    """Ours with the older view's order and types, and its rows of other providers if any."""
+    """Return this program's definition with the older view's order and types, and its rows of other providers if any."""
     if theirs.columns == ours.columns and list(theirs.columns) == list(ours.columns) and not keep_others:
         return ours.definition
     columns = ", ".join(f"u.{ident(name)}{_cast(name, theirs, ours)} AS {ident(name)}" for name in theirs.columns)
@@ -90,6 +90,6 @@ def _definition(theirs: View, ours: View, *, keep_others: bool) -> str:
 
 
 def _cast(name: str, theirs: View, ours: View) -> str:
-    """A cast to the older view's type. A `varchar` loses its limit, since a longer value would be cut."""
+    """Return a cast to the older view's type. A `varchar` loses its limit, because a longer value would be cut."""
     kind = re.sub(r"^character varying\(\d+\)$", "character varying", theirs.columns[name])
     return "" if kind == ours.columns[name] else f"::{kind}"

@@ -63,7 +63,7 @@ def adopt(dry_run: bool, as_json: bool, undo: bool) -> None:
         _undo(url, here.secret_box, dry_run=dry_run)
         return
 
-    def tell(report: adoption.Report) -> None:
+    def show(report: adoption.Report) -> None:
         click.echo(f"{'Would do' if dry_run else 'Doing'} at {place}:")
         for line in report.lines():
             click.echo(f"  {line}")
@@ -73,8 +73,8 @@ def adopt(dry_run: bool, as_json: bool, undo: bool) -> None:
             conn,
             zone=adoption.server_zone(url),
             dry_run=dry_run,
-            tell=(lambda report: None) if as_json else tell,
-            log=lambda line: click.echo(line, err=True),
+            on_plan=(lambda report: None) if as_json else show,
+            on_step=lambda line: click.echo(line, err=True),
         )
         writers = read_only.list_writers(conn)
     if as_json:

@@ -1,4 +1,4 @@
-"""Registrations: what a staged page does to the rows held, and what a pass may conclude of those it did not show.
+"""Merge a staged page of registrations into the stored rows, and find what a pass did not show.
 
 Every function works inside the caller's transaction, so that rows and position commit together.
 """
@@ -22,12 +22,19 @@ def merge_active(
     upto: int | None = None,
     is_first_load: bool = False,
 ) -> tuple[Counts, list[RejectedRow]]:
-    """Bring active registrations in: new ones inserted, changed ones updated, unchanged ones not touched, and every
-    bib that changed after its event's first load logged by the same statement. A full pass counts what it was sent, up
-    to registration id `upto`, for its proof. `is_first_load` says that none of its events was ever loaded.
+    """Merge active registrations: insert new ones, update changed ones, leave unchanged ones alone.
 
-    An incremental pass ignores a row older than its removal. A full pass does not: RunSignup has just listed the
-    registration as active, and a reactivation may leave the stamp as it was.
+    Every bib that changed after its event's first load is logged by the same statement. An incremental pass ignores a row that
+    is older than its removal. A full pass does not: RunSignup has just listed the registration as active, and a reactivation may
+    leave the timestamp unchanged.
+
+    Args:
+        conn: In the page's transaction.
+        lines: The page.
+        source: Where the page came from.
+        full: Whether the pass counts what it was sent, for its proof.
+        upto: The registration id up to which rows are counted for the proof, or None for all.
+        is_first_load: Whether none of its events was ever loaded.
     """
     params = params_of(source) | {"full": full, "upto": upto}
 
@@ -42,7 +49,10 @@ def merge_active(
 
 
 def _insert_new(cur: Cursor, params: dict[str, object]) -> tuple[Counts, bool]:
-    """Insert the staged registrations that are not stored, and return whether these were all. The others stay in the stage."""
+    """Insert the staged registrations that are not stored, and return whether these were all.
+
+    The others stay in the staging table.
+    """
     cur.execute(_INSERT_NEW, params)
     ((staged, inserted),) = cur.fetchall()
     if len(inserted) < staged:
@@ -58,11 +68,11 @@ def _counted(cur: Cursor, merge: str, params: dict[str, object]) -> Counts:
 def merge_removed(
     conn: Connection, lines: Sequence[StagedLine], source: Source, *, overlap: int = 0
 ) -> tuple[Counts, list[RejectedRow]]:
-    """Marks removed registrations with their reason.
+    """Mark removed registrations with their reason.
 
-    A removal older than the active row held is ignored. One of the same second wins unless the pass saw the registration
-    active, a full pass after that second. A removal that is older than a full pass by more than `overlap` seconds is
-    ignored where the pass saw the registration active: RunSignup had time enough to show it everywhere.
+    A removal that is older than the stored active row is ignored. A removal of the same second wins unless the pass saw the
+    registration active, for a full pass after that second. A removal that is older than a full pass by more than `overlap`
+    seconds is ignored if the pass saw the registration active: RunSignup had enough time to show it everywhere.
     """
     params = params_of(source) | {"full": source.mode != "incremental", "overlap": overlap}
     return stage_and(
@@ -77,7 +87,7 @@ def merge_removed(
 def held_as_sent(
     conn: Connection, source: Source, sent: Sequence[tuple[int, int | None, int]], *, upto: int | None
 ) -> dict[int, bool]:
-    """Return which registrations are stored as a full pass was sent them, each with whether it has field errors.
+    """Return which registrations are stored exactly as a full pass received them, each with whether it has field errors.
 
     These are active and have the content that was made of that digest. They need not be staged. They are counted for the proof
     as `merge_active` counts, and their field errors are noted as seen again.
@@ -86,7 +96,7 @@ def held_as_sent(
         conn: In the page's transaction.
         source: Where the page came from.
         sent: Registration id, event id and digest of each row.
-        upto: The registration id up to which the page is complete; None for all.
+        upto: The registration id up to which the page is complete, or None for all.
     """
     with conn.cursor() as cur:
         columns = map(_array, zip(*sent, strict=True)) if sent else [_array([])] * len(_SENT)
@@ -95,7 +105,7 @@ def held_as_sent(
 
 
 def digest_of(sent: int, *, has_field_errors: bool) -> int:
-    """Return the digest of a staged line from that of the row as it was sent."""
+    """Return the digest of a staged line from that of the row as RunSignup sent it."""
     return sent ^ _FIELD_ERRORS_MARK if has_field_errors else sent
 
 
@@ -109,9 +119,19 @@ def note_missing(
     seen: Sequence[int],
     is_certain: bool = True,
 ) -> None:
-    """After a page of a full pass: notes which active registrations of its id range the page did not have. Since pages
-    follow each other by id, the notes of all pages together are what the pass did not see. They count as missing only
-    where that `is_certain`."""
+    """Note after a page of a full pass which active registrations of its id range the page did not have.
+
+    Since pages follow each other by id, the notes of all pages together are what the pass did not see.
+
+    Args:
+        conn: In the page's transaction.
+        source: Where the page came from.
+        event_ids: The events that the pass reads.
+        after: The id after which the page begins.
+        upto: The id up to which the page is complete, or None for all.
+        seen: The registrations of the page.
+        is_certain: Whether what the page did not have counts as missing.
+    """
     with conn.cursor() as cur:
         cur.execute(
             """
@@ -134,7 +154,7 @@ def note_missing(
 
 
 def note_seen(conn: Connection, source: Source, seen: Sequence[tuple[int, int]]) -> None:
-    """After a page of an incremental pass: notes the (registration, event) ids it showed as active."""
+    """Note after an incremental page the (registration, event) ids it showed as active."""
     with conn.cursor() as cur:
         cur.execute(
             "INSERT INTO pass_registrations (timing_partner_id, race_id, mode, registration_id, event_id, missing)"
@@ -146,7 +166,7 @@ def note_seen(conn: Connection, source: Source, seen: Sequence[tuple[int, int]])
 
 @dataclass(frozen=True)
 class Missing:
-    """What a complete full pass did not see of one event: so many of the `held` active registrations."""
+    """What a complete full pass did not see of one event: `missing` of the `held` active registrations."""
 
     event_id: int
     missing: int
@@ -154,7 +174,7 @@ class Missing:
 
 
 def missing(conn: Connection, partner_id: int, race_id: int, mode: str) -> list[Missing]:
-    """Per event, the active registrations a pass under way that reads all did not see, beside those held."""
+    """Return per event the active registrations that a current full pass did not see, with the number stored."""
     with conn.cursor() as cur:
         cur.execute(
             """
@@ -173,7 +193,7 @@ def missing(conn: Connection, partner_id: int, race_id: int, mode: str) -> list[
 
 
 def has_unexplained(conn: Connection, partner_id: int, event_ids: Sequence[int], since: int) -> bool:
-    """Whether one of these events has a registration that went missing without a reason since then, Unix seconds."""
+    """Return whether one of these events has a registration that went missing without a reason since then, Unix seconds."""
     with conn.cursor() as cur:
         cur.execute(
             """
@@ -190,7 +210,7 @@ def has_unexplained(conn: Connection, partner_id: int, event_ids: Sequence[int],
 
 
 def remove_missing(conn: Connection, source: Source, event_ids: Sequence[int]) -> int:
-    """Marks what a complete full pass did not see of these events as `missing_upstream`, and returns how many."""
+    """Mark what a complete full pass did not see of these events as `missing_upstream`, and return how many."""
     with conn.cursor() as cur:
         cur.execute(
             """
@@ -251,7 +271,7 @@ def active_ids(conn: Connection, partner_id: int, event_ids: Sequence[int]) -> s
 
 
 def active_count(conn: Connection, partner_id: int, event_ids: Sequence[int]) -> int:
-    """Active registrations of these events."""
+    """Count the active registrations of these events."""
     with conn.cursor() as cur:
         cur.execute(
             "SELECT count(*) FROM runsignup_participants"
@@ -263,8 +283,10 @@ def active_count(conn: Connection, partner_id: int, event_ids: Sequence[int]) ->
 
 
 def _array(numbers: Iterable[int]) -> str:
-    """A bigint[] as text: psycopg2 writes a list as an expression for each member, which for a page costs more than to look its
-    rows up."""
+    """Format numbers as the text of a bigint[].
+
+    psycopg2 writes a list as an expression for each member. For a page that costs more than the lookup of its rows.
+    """
     return f"{{{','.join(map(str, numbers))}}}"
 
 
@@ -274,8 +296,9 @@ _FIELD_ERRORS_MARK = 1
 _UPTO = "(%(upto)s IS NULL OR registration_id <= %(upto)s)"
 """SQL: rows above `upto` come again with the next page."""
 
-# Its content is hashed anew, so that a row altered here is not taken for what was sent. One with field errors has them noted; one
-# of which another version is quarantined goes through the merge, which settles that; one of an erased person is blanked there.
+# Its content is hashed again, so that a row altered here does not count as unchanged. A row with field errors has them noted.
+# A row of which another version is quarantined goes through the merge, which resolves that. A row of an erased person is blanked
+# there.
 _HELD_AS_SENT = f"""
 WITH same AS MATERIALIZED (
     SELECT s.registration_id, s.event_id, t.hash, t.seal <> s.digest # t.hash AS has_field_errors
@@ -313,7 +336,7 @@ _TEXT_DIFFERS = "i.payload::text IS DISTINCT FROM t.payload::text"
 """SQL: whether the payloads of a staged row i and its stored row t differ as text. Then they are compared as values."""
 _CHANGES = ", ".join(f"{name} = excluded.{name}" for name in COLUMNS if name != "registration_id")
 _BIB = "rsu_bib({0}.bib_num, {0}.team_info)"
-"""SQL for the bib that counts for a registration, which the bib log is of."""
+"""SQL for the bib that counts for a registration. The bib log records its changes."""
 _DERIVED = "registered_at, last_modified"
 _DERIVATION = (
     "i.registration_date AT TIME ZONE 'America/New_York',"
@@ -321,12 +344,12 @@ _DERIVATION = (
 )
 
 _IS_STALE = "(NOT %(full)s AND coalesce(t.removed_at IS NOT NULL AND i.last_modified_epoch < t.removed_epoch, false))"
-"""SQL: whether a staged row i is older than the removal held of it, t, and its pass is no evidence against that."""
+"""SQL: whether a staged row i is older than the stored removal t, and its pass is no evidence against that."""
 
-# A row is written only if it is new, differs, or comes back after a removal that is overruled. Looking up each
-# row by LATERAL keeps to the index whatever the planner believes of a table just filled; the wide columns are compared
-# and written straight from the stage, never put aside. A row that is the same but for its seal, or for how its payload is
-# written, gets these and nothing else.
+# A row is written only if it is new, differs, or returns after a removal that is overruled. Finding each row by LATERAL uses
+# the index whatever the planner estimates for a table that was just filled. The wide columns are compared and written straight
+# from the staging table, never materialized. A row that differs only in its seal, or in how its payload is written, gets these
+# and nothing else.
 _MERGE_ACTIVE = f"""
 WITH hashed AS MATERIALIZED (
     SELECT i.registration_id, i.event_id, {reconciliation.row_hash("i")} AS hash, i.digest FROM participants_stage i
@@ -394,8 +417,8 @@ FROM (SELECT count(*)::int AS n FROM participants_stage) staged,
     (SELECT count(*)::int AS n FROM compared WHERE is_stale) stale
 """
 
-# Registrations of events of which nothing is stored yet need no comparison and have no bibs to log. One that is stored all the
-# same, of another event, is left to the merge, as is one of an erased person, which has no digest.
+# Registrations of events of which nothing is stored yet need no comparison and have no bib changes to log. A registration
+# that is stored all the same, for another event, is left to the merge. So is one of an erased person, which has no digest.
 _NEW_COUNTED = f"""
 SELECT w.event_id, w.seal # i.digest AS hash FROM written w JOIN participants_stage i USING (registration_id) WHERE {_UPTO}
 """
@@ -416,7 +439,7 @@ resolved AS (
 SELECT (SELECT count(*) FROM participants_stage), ARRAY(SELECT registration_id FROM written)
 """
 
-# Of a full pass, what it did not note as unseen it saw; of an incremental one, what it noted.
+# A full pass saw what it did not note as unseen. An incremental pass saw what it noted.
 _SEEN = (
     "CASE WHEN %(full)s THEN s.registration_id IS NULL AND t.event_id = ANY (p.event_ids)"
     " ELSE s.registration_id IS NOT NULL END"

@@ -1,6 +1,6 @@
-"""Declare what of a person each column holds, and generate the SQL that blanks it.
+"""Declare what each column reveals of a person, and generate the SQL that blanks it.
 
-Every column of a table that holds registrations is declared here once. A test fails for a column that is not, so a new column
+Every column of a table with registrations is declared here once. A test fails for a column that is not, so a new column
 cannot survive an erasure unnoticed.
 """
 
@@ -12,11 +12,11 @@ class Privacy(enum.Enum):
     """Who must not be recognised by a column, and when it goes."""
 
     KEPT = "kept"
-    """Says nothing of a person: numbers of RunSignup, bibs, times, amounts."""
+    """Reveals nothing of a person: RunSignup's ids, bibs, times, amounts."""
     CONTACT = "contact"
-    """Reaches or identifies a person beyond the race: gone with a purge and with an erasure."""
+    """Reaches or identifies a person beyond the race: blanked by a purge and by an erasure."""
     PERSONAL = "personal"
-    """Says who took part: kept by a purge, since results do, and gone with an erasure."""
+    """Shows who took part: kept by a purge, since results show it too, and blanked by an erasure."""
 
 
 _MONEY = (
@@ -27,7 +27,7 @@ BARE = (
     "registration_id event_id bib_num chip_num registration_date last_modified last_modified_ts removed_reason"
     f" new_registration_id imported giveaway giveaway_option_id {_MONEY}"
 )
-"""Members of a payload that stay of an erased person's registration."""
+"""Members of a payload that stay in an erased person's registration."""
 _WITH_NAME = (
     f"{BARE} age team_id team_name team_type_id team_type team_gender team_bib_num rsu_transaction_id transaction_id"
     " fundraiser_id fundraiser_charity_id fundraiser_charity_name team_fundraiser_id multi_race_bundle_id multi_race_bundle"
@@ -36,14 +36,17 @@ _WITH_NAME = (
 
 @dataclass(frozen=True)
 class Members:
-    """The members of a JSON object that stay: those named, and of the one named `part` what stays `of_part`."""
+    """The members of a JSON object that stay: those in `names`, and of the one named `part` what `of_part` keeps."""
 
     names: str
     part: str = ""
     of_part: "Members | None" = None
 
     def kept(self, json: str, kind: str = "jsonb", alias: str = "m") -> str:
-        """Return SQL for the object without any other member; NULL for what is none. `kind` is its type, json or jsonb."""
+        """Return SQL for the object without any other member, or NULL if it is not an object.
+
+        `kind` is its type, json or jsonb.
+        """
         value = f"{alias}.value"
         if self.of_part:
             rest = self.of_part.kept(value, kind, f"{alias}m")
@@ -54,9 +57,9 @@ class Members:
         )
 
     def exceeded(self, json: str, kind: str = "jsonb", alias: str = "m") -> str:
-        """Return SQL: whether anything would go. Not true for what is NULL.
+        """Return SQL for whether anything would go. It is not true for NULL.
 
-        In json a member may be there twice: each is looked at.
+        A member may occur twice in json, so each is examined.
         """
         is_more = f"{alias}.key <> ALL ({self._listed()})"
         if self.of_part:
@@ -73,8 +76,13 @@ class Members:
 
 @dataclass(frozen=True)
 class Column:
-    """A column's class. Of JSON, `after_purge` and `after_erasure` are the members that stay where not all of it goes; of a
-    blanked column `type` is its SQL type, which NULL needs in a subquery."""
+    """A column's class.
+
+    Attributes:
+        after_purge: Of JSON that a purge does not blank whole, the members that stay.
+        after_erasure: Of JSON that an erasure does not blank whole, the members that stay.
+        type: The SQL type of a blanked column, which NULL needs in a subquery.
+    """
 
     privacy: Privacy
     after_purge: Members | None = None
@@ -94,7 +102,7 @@ REGISTRATION: dict[str, Column] = {
     "dob": Column(Privacy.CONTACT, type="date"),
     "age": Column(Privacy.PERSONAL, type="integer"),
     "address": Column(Privacy.CONTACT, after_purge=_TOWN, type="jsonb"),
-    # The bib of a relay is its members'; see _without_team.
+    # The bib of a relay team is its members' bib. See _without_team.
     "team_info": Column(Privacy.PERSONAL, type="jsonb"),
     "payment_info": Column(Privacy.PERSONAL, after_erasure=Members(_MONEY), type="jsonb"),
     "additional_data": Column(
@@ -108,18 +116,18 @@ REGISTRATION: dict[str, Column] = {
     **dict.fromkeys("removed_at removed_reason removed_epoch new_registration_id".split(), _KEPT),
     **dict.fromkeys("first_seen_at changed_at source_at credentials_used fetched_date created_at seal".split(), _KEPT),
 }
-"""Columns of `runsignup_participants`. `seal` is set to NULL with what it was made of."""
+"""Columns of `runsignup_participants`. `seal` becomes NULL together with the content it was made of."""
 
 START_LIST_ENTRY: dict[str, Column] = {
     **dict.fromkeys("timing_partner_id registration_id event_id race_id bib bib_number bib_source".split(), _KEPT),
     **dict.fromkeys("first_name last_name age gender city state team".split(), _PERSONAL),
     **dict.fromkeys("problems changed_at".split(), _KEPT),
 }
-"""Columns of `start_list_entries`, which holds nothing of an event that is long over."""
+"""Columns of `start_list_entries`, which has no rows of events that ended long ago."""
 
 QUARANTINED_ROW: dict[str, Column] = {
     **dict.fromkeys("quarantined_row_id timing_partner_id race_id registration_id is_stored row_digest".split(), _KEPT),
-    # Of a member's value only what the server says of one; a trigger replaces that.
+    # A trigger keeps only the server's description of a member's value.
     "reason": _KEPT,
     "row_text": _CONTACT,
     **dict.fromkeys("first_seen_at last_seen_at resolved_at".split(), _KEPT),
@@ -134,7 +142,10 @@ TABLES = {
 
 
 def _without_team(row: str) -> str:
-    """SQL: of a team only what its bib needs to count as its members': they would be duplicates of each other."""
+    """Return SQL for the part of a team that its bib needs, so that it counts as its members'.
+
+    Without it they would be duplicates of each other.
+    """
     team = f"{row}.team_info"
     return (
         f"CASE WHEN rsu_bib(NULL, {team}) IS NOT NULL THEN jsonb_build_object('team_id', {team} -> 'team_id',"
@@ -143,7 +154,7 @@ def _without_team(row: str) -> str:
 
 
 def without_contact(row: str) -> dict[str, str]:
-    """SQL by column: what stays of a registration that is over."""
+    """Return SQL by column for what stays of a registration whose event is over."""
     return {
         name: column.after_purge.kept(f"{row}.{name}", column.type) if column.after_purge else "NULL"
         for name, column in REGISTRATION.items()
@@ -152,7 +163,7 @@ def without_contact(row: str) -> dict[str, str]:
 
 
 def holds_contact(row: str) -> str:
-    """SQL: whether any of these columns of a registration would be another."""
+    """Return SQL for whether a purge would change any of these columns."""
     contact = {name: column for name, column in REGISTRATION.items() if column.privacy is Privacy.CONTACT}
     whole = ", ".join(f"{row}.{name}" for name, column in contact.items() if column.after_purge is None)
     beside = [
@@ -164,7 +175,7 @@ def holds_contact(row: str) -> str:
 
 
 def without_person(row: str) -> dict[str, str]:
-    """SQL by column: what stays of an erased person's registration."""
+    """Return SQL by column for what stays of an erased person's registration."""
     blank = {
         name: column.after_erasure.kept(f"{row}.{name}", column.type) if column.after_erasure else "NULL"
         for name, column in REGISTRATION.items()
@@ -180,7 +191,7 @@ def is_blanked_whole(name: str) -> bool:
 
 
 def entry_without_person() -> dict[str, str]:
-    """SQL by column: what stays of an erased person's place in a start list."""
+    """Return SQL by column for what stays of an erased person's start list entry."""
     return {name: "NULL" for name, column in START_LIST_ENTRY.items() if column.privacy is not Privacy.KEPT}
 
 
@@ -189,10 +200,10 @@ def assignments(columns: dict[str, str]) -> str:
 
 
 def comparable(name: str, value: str) -> str:
-    """Return SQL for a value that can be compared: json has no equality of its own."""
+    """Return SQL for a value that can be compared, because json has no equality operator."""
     return f"{value}::text" if REGISTRATION[name].type == "json" else value
 
 
 def typed(name: str, value: str) -> str:
-    """SQL: a value with its column's type, which a NULL in a subquery needs."""
+    """Return SQL for a value with its column's type, which a NULL in a subquery needs."""
     return f"NULL::{REGISTRATION[name].type}" if value == "NULL" else value

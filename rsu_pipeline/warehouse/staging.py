@@ -18,13 +18,16 @@ COLUMNS = (
     "race_id event_id registration_id user_id first_name middle_name last_name email dob gender phone profile_image_url"
     " bib_num chip_num age registration_date last_modified_epoch address team_info payment_info additional_data payload"
 ).split()
-"""Content of a registration, in the order of a staged line. What is derived from it is not listed."""
+"""Content of a registration, in the order of a staged line. Derived columns are not listed."""
 JSON_COLUMNS = "address team_info payment_info additional_data".split()
 """Those of type jsonb. `payload` has type json: text that PostgreSQL checks and does not parse."""
 REMOVAL_COLUMNS = ["removed_reason", "removed_epoch", "new_registration_id"]
 LINE_COLUMNS = [*COLUMNS, *REMOVAL_COLUMNS, "digest"]
-"""Of a staged line. `digest` is that of the registration as it was sent (see participants.digest_of), NULL for one that is not
-to be recognised by it."""
+"""Columns of a staged line.
+
+`digest` is that of the registration as RunSignup sent it (see participants.digest_of). It is NULL for a registration that must
+not be recognised by it.
+"""
 
 StagedLine = bytes
 """A registration in COPY's text format: LINE_COLUMNS, without line end."""
@@ -32,8 +35,13 @@ StagedLine = bytes
 
 @dataclass(frozen=True)
 class Source:
-    """Where a page came from: whose it is, RunSignup's clock at the answer (Unix seconds), the run that asked, and the
-    mode of its pass."""
+    """Where a page came from.
+
+    Attributes:
+        server_time: RunSignup's clock at the response, Unix seconds.
+        run_id: The run that requested it.
+        mode: The mode of its pass.
+    """
 
     partner_id: int
     key: str
@@ -45,8 +53,13 @@ class Source:
 
 @dataclass
 class Counts:
-    """What happened to rows. `stale` are active rows older than the removal held for them; `quarantined` were held
-    back, `with_faults` stored with members left NULL."""
+    """What happened to rows.
+
+    Attributes:
+        stale: Active rows that are older than their stored removal.
+        quarantined: Rows that were not stored.
+        with_faults: Rows that were stored with members left NULL.
+    """
 
     read: int = 0
     inserted: int = 0
@@ -61,7 +74,7 @@ class Counts:
 
     @property
     def is_unchanged(self) -> bool:
-        """Whether nothing was stored, removed or held back."""
+        """Whether nothing was stored, removed or quarantined."""
         return self.read - self.stale == self.unchanged and not (self.removed or self.quarantined or self.with_faults)
 
     @property
@@ -76,7 +89,7 @@ class Counts:
 
 @dataclass(frozen=True)
 class RejectedRow:
-    """A staged line PostgreSQL would not take, by its place in the page, and why."""
+    """A staged line that PostgreSQL refused, by its place in the page, and why."""
 
     index: int
     reason: str
@@ -90,13 +103,13 @@ def stage_and(
     *,
     row_hash: str,
 ) -> tuple[Counts, list[RejectedRow]]:
-    """Stage lines and merge them. Should PostgreSQL refuse, the bad lines are found by halving and the rest go in.
+    """Stage lines and merge them. If PostgreSQL refuses, the bad lines are found by halving and the rest are merged.
 
     Args:
         conn: In the transaction of the page.
         lines: What is staged.
         merge: Writes what is staged to the tables.
-        params: The page's source, as `params_of` gives it.
+        params: The page's source, as `params_of` returns it.
         row_hash: SQL for the hash of a stored row `t`.
     """
     counts, refused = Counts(), []
@@ -126,7 +139,7 @@ def stage_and(
 
 
 def params_of(source: Source) -> dict[str, object]:
-    """The parameters by which statements name a page's source."""
+    """Return the parameters by which statements name a page's source."""
     return {
         "partner": source.partner_id,
         "race": source.race_id,
@@ -138,15 +151,17 @@ def params_of(source: Source) -> dict[str, object]:
 
 
 def _stage(conn: Connection, lines: Sequence[StagedLine]) -> int:
-    """Fills the staging table, one row per registration, and returns how many lines were left out for that: should a page
-    carry one twice, the newer stays, and of equals the later."""
+    """Fill the staging table with one row per registration, and return how many lines were left out.
+
+    If a page has a registration twice, the newer stays. Of two equally new ones the later stays.
+    """
     names = ", ".join(LINE_COLUMNS)
     with conn.cursor() as cur:
         cur.execute("SELECT to_regclass('pg_temp.participants_stage') IS NULL")
         if cur.fetchone() == (True,):
             cur.execute(_CREATE_STAGE)
             cur.execute(PREFER_LZ4)
-        # What an earlier part of the page left. TRUNCATE would write to the catalog for every page.
+        # Rows of an earlier part of the page. TRUNCATE would write to the catalog for every page.
         cur.execute("DELETE FROM participants_stage")
         cur.copy_expert(f"COPY participants_stage ({names}) FROM STDIN", io.BytesIO(b"\n".join((*lines, b""))))
         if len({line.split(b"\t", 3)[2] for line in lines}) == len(lines):
@@ -165,13 +180,13 @@ DELETE FROM participants_stage s USING participants_stage d
 WHERE s.registration_id = d.registration_id
     AND (coalesce(s.last_modified_epoch, -1), s.ctid) < (coalesce(d.last_modified_epoch, -1), d.ctid)
 """
-# Nothing is compressed for the moment that a page is in it; the table itself does that.
+# A page is not compressed while it is here. The table itself does that.
 _CREATE_STAGE = f"""
 CREATE TEMPORARY TABLE participants_stage WITH (toast_tuple_target = 8160) ON COMMIT DELETE ROWS AS
 SELECT {", ".join(COLUMNS + REMOVAL_COLUMNS)}, NULL::bigint AS digest FROM runsignup_participants LIMIT 0
 """
-# Smaller by as much in half the time. Not every server was built with it, and PostgreSQL 13 does not have the setting; a
-# setting of the column would stand in its dumps, which other servers then could not read.
+# Equally small in half the time. Not every server was built with it, and PostgreSQL 13 does not have the setting. As a setting
+# of the column it would be part of dumps, which other servers then could not restore.
 PREFER_LZ4 = """
 SELECT set_config('default_toast_compression', 'lz4', false) FROM pg_settings
 WHERE name = 'default_toast_compression' AND 'lz4' = ANY (enumvals)

@@ -38,7 +38,7 @@ def test_no_key_is_found_in_a_dump_of_an_adopted_database(make_old: Callable[...
     report = adopt(url)
     assert min(report.facts.keys_used.values()) > 0
     assert report.facts.keys_elsewhere == {"sync_history": 4, "sync_queue": 3}
-    assert any("held an API key in clear" in line for line in report.lines())
+    assert any("contained an API key in clear" in line for line in report.lines())
     assert rows(url, "SELECT count(*) FROM adopted_rows WHERE row ? 'credentials_used'") != [(0,)]
     with database.session(url, purpose="tests") as conn:
         assert credentials.encrypt_all(conn, SecretBox([SECRET_KEY], source="tests")) == 3

@@ -31,7 +31,7 @@ def test_a_hand_written_value_on_an_older_copy_is_carried_over_or_reported(make_
     assert found == [("late", None), ("vip", "5")]
     lines = "\n".join(report.lines())
     assert "carried over from older copies: note to 1 row and paid to 1 row" in lines
-    assert "older copies say something else (adopted_rows keeps it): note in 1" in lines
+    assert "older copies have other values (adopted_rows keeps them): note in 1" in lines
     assert "values that only an older copy has, which the first sync replaces by RunSignup's" in lines
     assert report.facts.copies["chip_num"][0] == 1
 

@@ -111,14 +111,14 @@ REFUSED = {
     ),
     "an UPDATE OF trigger": (
         (f"{TRIGGER}; CREATE TRIGGER bib BEFORE UPDATE OF bib_num ON runsignup_participants {CALL}",),
-        "Trigger bib on table runsignup_participants hangs on runsignup_participants.bib_num, which adoption changes: drop it",
+        "Trigger bib on table runsignup_participants depends on runsignup_participants.bib_num, which adoption changes: drop it",
     ),
     "a WHEN trigger": (
         (
             f"{TRIGGER}; CREATE TRIGGER bib BEFORE UPDATE ON runsignup_participants FOR EACH ROW"
             " WHEN (NEW.credentials_used = 'x') EXECUTE FUNCTION nothing()",
         ),
-        "Trigger bib on table runsignup_participants hangs on runsignup_participants.credentials_used, which adoption changes",
+        "Trigger bib on table runsignup_participants depends on runsignup_participants.credentials_used, which adoption changes",
     ),
     "row-level security": (
         (
@@ -129,11 +129,11 @@ REFUSED = {
     ),
     "a policy that is not enforced": (
         ("CREATE POLICY own ON runsignup_events USING (race_id > 1)",),
-        "Policy own on table runsignup_events hangs on runsignup_events.race_id, which adoption changes",
+        "Policy own on table runsignup_events depends on runsignup_events.race_id, which adoption changes",
     ),
     "a generated column of theirs": (
         ("ALTER TABLE runsignup_participants ADD bib_upper text GENERATED ALWAYS AS (upper(bib_num)) STORED",),
-        " hangs on runsignup_participants.bib_num, which adoption changes: drop it",
+        " depends on runsignup_participants.bib_num, which adoption changes: drop it",
     ),
     "a generated column that this program writes": (
         (
@@ -155,21 +155,21 @@ REFUSED = {
     ),
     "a rule on a view": (
         ("CREATE RULE quiet AS ON INSERT TO unified_events DO INSTEAD NOTHING",),
-        "Rule quiet on view unified_events hangs on unified_events, which adoption changes",
+        "Rule quiet on view unified_events depends on unified_events, which adoption changes",
     ),
     "a column of a row type": (
         ("CREATE TABLE archive (of_day date, whole runsignup_participants)",),
-        "Column whole of table archive hangs on runsignup_participants, which adoption changes",
+        "Column whole of table archive depends on runsignup_participants, which adoption changes",
     ),
     "a column of rows": (
         ("CREATE TABLE archive (of_day date, whole runsignup_races[])",),
-        "Column whole of table archive hangs on runsignup_races, which adoption changes",
+        "Column whole of table archive depends on runsignup_races, which adoption changes",
     ),
     "a function of a view's row type": (
         (
             "CREATE FUNCTION shown() RETURNS SETOF unified_events LANGUAGE sql STABLE AS $$SELECT * FROM unified_events$$",
         ),
-        "Function shown() hangs on unified_events, which adoption changes",
+        "Function shown() depends on unified_events, which adoption changes",
     ),
     "a child table": (
         ("CREATE TABLE participants_2024 (note text) INHERITS (runsignup_participants)",),

@@ -55,7 +55,7 @@ def test_adopting_is_told_done_and_not_repeated(old: Settings, world: World) -> 
     assert rows(old, "SELECT to_regclass('schema_migrations')") == [(None,)]
     done = rsu("db", "adopt", settings=old)
     assert done.returncode == 0, done.stderr
-    assert "  3 credentials in clear, which the program seals when it next looks\n" in done.stdout
+    assert "  3 credentials in clear, which the program seals at its next read\n" in done.stdout
     assert done.stdout.splitlines()[1:-1] == rehearsed.stdout.splitlines()[1:-1]
     assert done.stdout.splitlines()[-1].startswith("Adopted in ")
     assert "comparing with a new database" in done.stderr
