@@ -40,7 +40,7 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Builds the world and serves it until told to stop; returns the exit code."""
+    """Build the world, serve it until a signal comes, and return the exit code."""
     parser = _parser()
     options = parser.parse_args(argv)
     if options.host != "127.0.0.1" and not options.allow_remote:
@@ -52,7 +52,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     origin = Origin(options.scale, options.seed, spec)
     try:
         world, keeper = _world(origin, options.now, options.state)
-        # The world never becomes garbage, so the collector need not walk it again and again.
+        # The world never becomes garbage, so the collector need not traverse it again and again.
         gc.collect()
         gc.freeze()
         world.switches.latency_ms = options.latency_ms
@@ -66,7 +66,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _world(origin: Origin, now: float | None, path: Path | None) -> tuple[World, Keeper | None]:
-    """The world kept in the file, or else a new one, with what keeps it in the file."""
+    """Return the world of the file, or else a new one, with the keeper that saves it to the file."""
     if path is None:
         return build(origin.scale, origin.seed, now, origin.spec), None
     found = load(path)

@@ -1,4 +1,4 @@
-"""The admin side: JSON in and out below /admin, to change the world and to learn its truth."""
+"""The admin interface: JSON below /admin that changes the world and returns its truth."""
 
 from collections.abc import Callable, Iterator
 from typing import Any, Literal
@@ -21,7 +21,7 @@ from runsignup_sandbox.times import parse_minute_text
 from runsignup_sandbox.world import World, WorldError
 
 Moment = float | str | None
-"""A start or end: Unix seconds, `M/D/YYYY HH:MM` in the race's zone, or None for none."""
+"""A start or end: Unix seconds, `M/D/YYYY HH:MM` in the race's zone, or None."""
 
 
 class _Body(msgspec.Struct, forbid_unknown_fields=True):
@@ -172,7 +172,7 @@ class Admin:
         }
 
     async def handle(self, request: Request) -> Response:
-        """One admin request; whatever can't be done is HTTP 400 with one sentence."""
+        """Answer one admin request. An action that fails is HTTP 400 with one sentence."""
         name = request.path_params["name"]
         try:
             if request.method == "GET":
@@ -201,7 +201,7 @@ class Admin:
             return JSONResponse(msgspec.to_builtins(self.world.switches))
         if name == "truth":
             partner = int(request.query_params.get("partner", "1"))
-            # Gathered in one go, so that no change falls between its parts.
+            # Collected at once, so that no change comes between its parts.
             return StreamingResponse(iter(list(self._truth(partner))), media_type="application/json")
         raise WorldError(f"There is no admin page {name}.")
 
@@ -220,7 +220,7 @@ class Admin:
         return action(msgspec.convert(body, kind))
 
     def _truth(self, number: int) -> Iterator[bytes]:
-        """The JSON of all a partner's races and registrations as they hold right now."""
+        """Yield the JSON of all current races and registrations of a partner."""
         world = self.world
         partner = world.partner(number)
         races = [race for race in world.races.values() if number in race.partners]
@@ -292,7 +292,7 @@ class Admin:
     def _edit_race(self, body: EditRace) -> None:
         race = self.world.race(body.race_id)
         fields = dict(body.fields)
-        # Those the rules depend on are changed in the world; all others only in what is served.
+        # Members that the rules depend on are changed in the world. All others change only what is served.
         race.name = fields.pop("name", race.name)
         if fields.get("timezone") in available_timezones():
             race.timezone = fields.pop("timezone")
@@ -328,7 +328,7 @@ class Admin:
             partner.lost.add(self.world.race(body.race_id).id)
 
     def _grant(self, body: Access) -> None:
-        """Undoes a revocation; with a race the partner never had, gives access to it."""
+        """Undo a revocation. For a race that the partner never had, give access to it."""
         partner = self.world.partner(body.partner)
         if body.race_id is None:
             partner.revoked = False

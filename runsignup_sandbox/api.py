@@ -1,4 +1,4 @@
-"""The RunSignup endpoints: a call and the world in, an answer out; no waiting, no network."""
+"""The RunSignup endpoints: from a call and the world to an answer, without waits and without network."""
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
@@ -35,7 +35,7 @@ class Api:
     world: World
 
     def answer(self, call: Call) -> Answer:
-        """The answer to a call that is neither throttled nor struck by a fault."""
+        """Return the answer to a call that is neither throttled nor hit by a fault."""
         self.world.settle()
         try:
             self._check_caller(call)
@@ -46,7 +46,7 @@ class Api:
             return error_answer(error)
 
     def partner(self, call: Call) -> Partner | None:
-        """Whose credentials the call carries; None for none, wrong or revoked ones."""
+        """Return the partner whose credentials the call has, or None for missing, wrong or revoked ones."""
         if "api_key" in call.query:
             return self.world.partner_of(call.query["api_key"], call.query.get("api_secret", ""))
         if "rsu_api_key" in call.query:
@@ -85,7 +85,7 @@ class Api:
     # Races.
 
     def races(self, call: Call) -> Answer:
-        """The list of races; a wrong key is ignored, and then the public races come."""
+        """Answer with the list of races. A wrong key is ignored, and then the public races are listed."""
         world, now = self.world, self.world.clock.now()
         partner = self.partner(call)
         if partner:
@@ -126,14 +126,14 @@ class Api:
         return Answer(encode({"races": rows}), rows=len(rows))
 
     def race(self, call: Call) -> Answer:
-        """One race with the events of all its editions; only drafts and private ones need access."""
+        """Answer with one race and the events of all its editions. Only drafts and private races need access."""
         race = self._race(call)
         if (race.private or race.draft) and not self._reaches(call, race):
             raise self._denied()
         return Answer(encode({"race": self.race_alone(race, call)}), rows=1)
 
     def race_alone(self, race: Race, call: Call | None = None) -> Row:
-        """The race as `GET /race/:id` shows it, its events narrowed by the call's parameters."""
+        """Return the race as `GET /race/:id` shows it, its events filtered by the call's parameters."""
         now = self.world.clock.now()
         editions = self.world.editions_of(race)
         events = self.world.events_of(race)
@@ -210,7 +210,7 @@ class Api:
     # Changes.
 
     def switch_events(self, call: Call) -> Answer:
-        """Moves registrations to other events of the race; each gets a new registration id."""
+        """Move registrations to other events of the race. Each gets a new registration id."""
         race = self._reached_race(call)
         moves: list[tuple[int, int]] = []
         for entry in _entries(call, "registrations"):
@@ -223,7 +223,7 @@ class Api:
         return Answer(encode({"participants": [{"registration_id": id} for id in new_ids]}), rows=len(new_ids))
 
     def delete(self, call: Call) -> Answer:
-        """Removes registrations; without `allow_non_imports=T` only imported ones. A guessed shape."""
+        """Remove registrations, without `allow_non_imports=T` only imported ones. The shape is a guess."""
         race = self._reached_race(call)
         ids = [self._own_registration(race, entry.get("registration_id")) for entry in _entries(call, "registrations")]
         if (call.query.get("allow_non_imports") or call.form.get("allow_non_imports")) != "T":
@@ -344,7 +344,7 @@ def _matches(race: Race, call: Call) -> bool:
 
 
 def _in_window(editions: Sequence[Edition], first: date, last: date, start_only: bool) -> bool:
-    """Whether an edition's span meets the window; a race without dates is listed unless only starts count."""
+    """Return whether an edition overlaps the window. A race without dates does, unless only starts count."""
     dated = [(edition.first, edition.last) for edition in editions if edition.first and edition.last]
     if not dated:
         return not start_only

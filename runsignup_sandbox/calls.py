@@ -1,4 +1,4 @@
-"""One API call as the endpoints see it, the answer they give, and how it is spelled."""
+"""One API call as the endpoints read it, the answer they return, and its format."""
 
 import json
 from collections.abc import Iterable, Mapping
@@ -27,7 +27,7 @@ _ENDPOINTS = {
 
 
 class ApiError(Exception):
-    """An error of the API: its code, its text and the HTTP status it travels with."""
+    """An error of the API: its code, its text and its HTTP status."""
 
     def __init__(self, code: int, message: str, status: int = 200, details: str | None = None) -> None:
         super().__init__(message)
@@ -50,7 +50,7 @@ class Call:
 
     @property
     def endpoint(self) -> str:
-        """`races`, `race`, `participants`, `removed`, ...; `unknown` for a path no method has."""
+        """`races`, `race`, `participants`, `removed` and so on, or `unknown` for a path without a method."""
         pattern = tuple("*" if self.path[0] == "race" and place == 1 else part for place, part in enumerate(self.path))
         return _ENDPOINTS.get(pattern, "unknown")
 
@@ -65,14 +65,14 @@ class Call:
         return self.query.get("api_key") or self.query.get("rsu_api_key") or ""
 
     def safe_query(self) -> dict[str, str]:
-        """The parameters without credentials."""
+        """Return the parameters without credentials."""
         return {name: value for name, value in self.query.items() if name not in SECRET_PARAMETERS}
 
     def flag(self, name: str) -> bool:
         return self.query.get(name) == "T"
 
     def number(self, name: str) -> int | None:
-        """A uint parameter, None when it is not sent; error 3 for anything else."""
+        """Return a uint parameter, or None when it is not sent. Anything else is error 3."""
         text = self.query.get(name)
         if text is None or text == "":
             return None
@@ -90,7 +90,7 @@ class Call:
         return (max(self.number("page") or 1, 1) - 1) * size
 
     def request_json(self) -> dict[str, Any]:
-        """The JSON object in the form field `request`; error 11 when there is none."""
+        """Return the JSON object in the form field `request`. Without one it is error 11."""
         try:
             value = json.loads(self.form.get("request", self.query.get("request", "")))
         except ValueError:
@@ -101,7 +101,7 @@ class Call:
 
 
 def call_from(scope: Mapping[str, Any], body: bytes) -> Call:
-    """Reads an ASGI scope; the path's first segment (Rest in any case) is left out."""
+    """Read an ASGI scope. The path's first segment (Rest in any case) is left out."""
     segments = [part for part in str(scope["path"]).split("/") if part]
     query = dict(reversed(parse_qsl(scope["query_string"].decode("latin-1"), keep_blank_values=True)))
     headers = {name.decode("latin-1").lower(): value.decode("latin-1") for name, value in scope["headers"]}
@@ -113,7 +113,7 @@ def call_from(scope: Mapping[str, Any], body: bytes) -> Call:
 
 @dataclass(slots=True)
 class Answer:
-    """A finished answer; `rows` is how many registrations, races or check-ins it lists."""
+    """A finished answer. `rows` is how many registrations, races or check-ins it lists."""
 
     body: bytes
     status: int = 200
@@ -135,7 +135,7 @@ def joined(parts: Iterable[bytes]) -> bytes:
 
 
 def spelled(answer: Answer, call: Call, switches: Switches) -> Answer:
-    """The answer in the format asked for (XML unless `format=json`) and the style switched on."""
+    """Format the answer as requested (XML unless `format=json`), in the style of the switches."""
     as_json = call.query.get("format") == "json" or call.path[-1].endswith(".json")
     if as_json and not (switches.pretty or switches.ints_as_strings):
         return answer

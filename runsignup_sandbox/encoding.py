@@ -9,7 +9,7 @@ _ESCAPES = "sandbox-json-escapes"
 
 
 def _escapes(error: UnicodeError) -> tuple[str, int]:
-    """Spells what ASCII lacks as JSON does: `\\uXXXX`, two of them for what is beyond 16 bits."""
+    """Encode non-ASCII text as JSON does: `\\uXXXX`, two of them for characters beyond 16 bits."""
     if not isinstance(error, UnicodeEncodeError):
         raise error
     text = error.object[error.start : error.end].encode("utf-16-be").hex()
@@ -20,9 +20,9 @@ codecs.register_error(_ESCAPES, _escapes)
 
 
 def encode(value: object) -> bytes:
-    """Compact JSON in the service's style: `\\/` for slashes, `\\uXXXX` for non-ASCII."""
+    """Encode compact JSON in the service's style: `\\/` for slashes, `\\uXXXX` for non-ASCII."""
     body = _ENCODER.encode(value)
     if not body.isascii():
         body = body.decode().encode("ascii", _ESCAPES)
-    # A slash can only stand inside a string, so replacing bytes is safe.
+    # A slash can only occur inside a string, so replacing bytes is safe.
     return body.replace(b"/", b"\\/")

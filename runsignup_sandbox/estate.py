@@ -11,7 +11,7 @@ _YEAR = 364 * DAY
 
 
 def build_sized(world: World, partners: int, past: int, future: int, active: int, forced: tuple[int, ...]) -> None:
-    """Builds exactly `past` + `future` events holding exactly `active` registrations.
+    """Build exactly `past` + `future` events with exactly `active` registrations.
 
     `forced` are the sizes of the largest events, alternately past and future.
     """
@@ -29,7 +29,7 @@ def build_sized(world: World, partners: int, past: int, future: int, active: int
 
 
 def _calendar(world: World, partners: int, past: int, future: int) -> list[tuple[Race, list[Event]]]:
-    """Races with their events; the editions in the order of their registration ids."""
+    """Return races with their events, the editions in the order of their registration ids."""
     rng = world.rng
     editions: list[tuple[Race, list[Event]]] = []
     number = 0
@@ -65,7 +65,7 @@ def _edition(world: World, race: Race, start: float, count: int) -> list[Event]:
 
 
 def _sizes(world: World, events: list[Event], active: int, forced: tuple[int, ...]) -> dict[int, int]:
-    """How many each event holds, by event id: log-normal, with the forced ones and the exact sum."""
+    """Return the size of each event, by event id: log-normal, with the forced ones and the exact sum."""
     rng = world.rng
     now = world.clock.now()
     coming = [event for event in events if event.start is not None and event.start > now]

@@ -1,4 +1,4 @@
-"""Faults a test can order: which calls they strike and what they send instead."""
+"""Faults that a test can inject: which calls they hit and what they send instead."""
 
 import asyncio
 import binascii
@@ -40,24 +40,23 @@ Kind = Literal[
 HANGING = frozenset(("timeout", "reset", "closed"))
 """Kinds that send no answer at all."""
 ALTERING = frozenset(("slow_body", "truncated", "short_body", "date"))
-"""Kinds that spoil the sending of the true answer."""
+"""Kinds that change how the true answer is sent."""
 FLOODING = frozenset(("bomb", "endless"))
-"""Kinds whose answer is larger than anybody should hold."""
+"""Kinds whose answer is larger than any client should accept."""
 
 _HTML = b"<!DOCTYPE html><html><head><title>Connection timed out</title></head><body><h1>522</h1></body></html>"
-_XML = b'<?xml version="1.0" encoding="utf-8"?>\n<response><note>not what was asked for</note></response>'
+_XML = b'<?xml version="1.0" encoding="utf-8"?>\n<response><note>not what was requested</note></response>'
 
 
 class Fault(msgspec.Struct, forbid_unknown_fields=True):
-    """A fault that waits for the next `times` matching calls (0: for all until cleared).
+    """A fault for the next `times` matching calls, or for all until cleared if `times` is 0.
 
-    Every filter that is not None must hold. `after_page` True strikes only calls that
-    carry after_registration_id, so only pages after the first. `event_id` strikes calls that request it. `seconds` is how long
-    a hanging or dribbling fault lasts, in real time.
+    Every filter that is not None must match. `after_page` True hits only calls with after_registration_id, so only pages after the
+    first. `event_id` hits calls that request it. `seconds` is how long a hanging or dribbling fault lasts, in real time.
 
-    `raw` answers with `body` (base64), `status` and `headers`. `date` sends the true answer with `message` as its
-    Date header, none when that is empty. `redirect` leads to `message` where it is an address. `bomb` sends `size`
-    bytes of white space, compressed; `endless` the same plain, without a length, and never ends when `size` is 0.
+    `raw` answers with `body` (base64), `status` and `headers`. `date` sends the true answer with `message` as its Date header, or
+    without one if that is empty. `redirect` leads to `message` if that is an address. `bomb` sends `size` bytes of white space,
+    compressed. `endless` sends the same uncompressed, without a length, and never ends if `size` is 0.
     """
 
     kind: Kind
@@ -77,7 +76,7 @@ class Fault(msgspec.Struct, forbid_unknown_fields=True):
 
 
 class Faults:
-    """The faults in force, oldest first."""
+    """The current faults, oldest first."""
 
     def __init__(self) -> None:
         self._faults: dict[int, Fault] = {}
@@ -95,7 +94,7 @@ class Faults:
         self._left.clear()
 
     def take(self, call: Call, partner: int | None) -> Fault | None:
-        """The oldest fault that strikes this call, counted as used."""
+        """Return the oldest fault that hits this call, counted as used."""
         for id, fault in self._faults.items():
             if _strikes(fault, call, partner):
                 if fault.times:
@@ -117,7 +116,7 @@ def _strikes(fault: Fault, call: Call, partner: int | None) -> bool:
 
 
 def answer_of(fault: Fault) -> Answer:
-    """What a fault that is neither hanging nor altering sends."""
+    """Return the answer of a fault that is neither hanging nor altering."""
     kind = fault.kind
     if kind in ("http_500", "http_503"):
         status = int(kind[-3:])
@@ -150,7 +149,7 @@ def answer_of(fault: Fault) -> Answer:
 
 
 def flood(fault: Fault) -> Iterator[bytes]:
-    """The pieces of a flooding fault's body, made as they are sent."""
+    """Yield the pieces of a flooding fault's body, generated as they are sent."""
     packer = zlib.compressobj(9, zlib.DEFLATED, 31) if fault.kind == "bomb" else None
     piece, left = b" " * 65536, fault.size
     while left > 0 or (packer is None and not fault.size):
@@ -163,5 +162,5 @@ def flood(fault: Fault) -> Iterator[bytes]:
 
 
 async def hang(fault: Fault) -> None:
-    """Waits as a `timeout` does: an hour unless told, or until the client leaves."""
+    """Wait as a `timeout` does: for the fault's seconds or an hour, or until the client leaves."""
     await asyncio.sleep(3600.0 if fault.seconds is None else fault.seconds)

@@ -1,4 +1,4 @@
-"""What the worlds of all scales are made of: names, kinds of events, and registrations to fill them."""
+"""The parts of worlds of all scales: names, kinds of events, and registrations to fill them."""
 
 import math
 
@@ -34,17 +34,17 @@ def add_partners(world: World, count: int) -> None:
 
 
 def hour_from_now(world: World, hours: float) -> float:
-    """Unix seconds `hours` from now, cut to the whole minute (starts have no seconds)."""
+    """Return Unix seconds `hours` from now, cut to the whole minute, because starts have no seconds."""
     return math.floor((world.clock.now() + hours * HOUR) / 60) * 60
 
 
 def fill(
     world: World, race: Race, sizes: list[tuple[Event, int]], first_person: int, removed_share: float = 0.04
 ) -> None:
-    """Gives the events of one edition their registrations, ids interleaved between the events.
+    """Give the events of one edition their registrations, with ids interleaved between the events.
 
-    `sizes` are exact counts of active registrations. People are numbered from
-    `first_person` up. Some removed registrations are added besides.
+    `sizes` are exact counts of active registrations. People are numbered from `first_person` up. Some removed registrations are
+    added besides.
     """
     rng = world.rng
     now = world.second

@@ -1,7 +1,6 @@
-"""What stands between a connection and the endpoints: the limit, latency, faults, the log.
+"""The layer between a connection and the endpoints: the limit, latency, faults, the log.
 
-A call is in flight from its first byte here until its whole answer has been handed
-to the network or its client has gone.
+A call is in flight from its first byte here until its whole answer has been handed to the network or its client has gone.
 """
 
 import asyncio
@@ -58,9 +57,9 @@ class Traffic:
 
 
 class _Slot:
-    """A call's place among those in flight; it can be given back more than once.
+    """A call's concurrency slot, which can be released more than once.
 
-    `own` and `total` are how many were in flight, this one included, as it came.
+    `own` and `total` are how many calls were in flight when it arrived, this one included.
     """
 
     def __init__(self, traffic: Traffic, key: str) -> None:
@@ -141,13 +140,13 @@ class Gateway:
                 entry |= {"status": answer.status, "error_code": answer.error_code, "rows": answer.rows}
                 await self._send(answer, call, fault, send)
         finally:
-            # Inside the task that sent the last byte, so the client's next call finds the place free.
+            # Inside the task that sent the last byte, so that the client's next call finds the slot free.
             slot.release()
             entry["seconds"] = round(time.monotonic() - began, 4)
             log.append(entry)
 
     async def _answer(self, call: Call, fault: Fault | None, too_many: bool) -> Answer | None:
-        """The answer to send, after its latency; None when the connection is to die without one."""
+        """Return the answer after its latency, or None when the connection is to end without one."""
         switches = self.world.switches
         if too_many:
             answer = error_answer(ApiError(14, "Request throttled.", switches.http_error_status))
@@ -212,7 +211,7 @@ class Gateway:
         await send({"type": "http.response.body", "body": b"", "more_body": False})
 
     def _date(self) -> str:
-        """The `Date` header as the switch has it, empty for none."""
+        """Return the `Date` header that the switch selects, empty for none."""
         kind = self.world.switches.date_header
         return {"true": self.world.clock.header(), "absent": "", "senseless": "yesterday noon"}[kind]
 
@@ -223,7 +222,7 @@ class Gateway:
         await send({"type": "http.response.start", "status": 200, "headers": headers})
         for part in flood(fault):
             await self._part(part, send)
-            # To a client that has gone sending costs no wait, and would leave no other call its turn.
+            # Sending to a client that has gone does not wait, and would block all other calls.
             await asyncio.sleep(0)
         await send({"type": "http.response.body", "body": b"", "more_body": False})
 
@@ -239,7 +238,7 @@ class Gateway:
             await asyncio.sleep(seconds / pieces)
 
     def _cut(self, call: Call, reset: bool) -> None:
-        """Ends the connection: after what was already sent, or with a TCP reset."""
+        """End the connection, either after what was already sent or with a TCP reset."""
         transport = self.transports.get(call.client) if call.client else None
         if transport is None:
             return
@@ -261,13 +260,13 @@ async def _body(receive: Receive) -> bytes:
 
 
 async def _gone(receive: Receive) -> None:
-    """Returns when the client has left or the answer is complete."""
+    """Return when the client has left or the answer is complete."""
     while (await receive())["type"] != "http.disconnect":
         pass
 
 
 async def _gzip(body: bytes) -> bytes:
-    """Compressed body; a large one is compressed while other calls have their turn."""
+    """Compress the body. A large one is compressed in a thread, so that other calls are not blocked."""
     if len(body) < _CHUNK:
         return _packed(body)
     return await asyncio.to_thread(_packed, body)

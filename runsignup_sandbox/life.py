@@ -1,7 +1,7 @@
-"""The demo's life: people register, get bibs, are corrected, move and leave in the events to come.
+"""The life of the demo: people register, get bibs, are corrected, move and leave in upcoming events.
 
-Each partner sees a change every few seconds, never fewer nor many more, whatever
-the number of its races; most of them happen in the event that starts next.
+Each partner sees a change every few seconds, whatever the number of its races. Most of them happen in the event that starts
+next.
 """
 
 import asyncio
@@ -16,26 +16,26 @@ from runsignup_sandbox.times import HOUR
 from runsignup_sandbox.world import Partner, World
 
 INTERVAL = 15.0
-"""Mean seconds between two changes that a partner sees; the shortest time is a third of it."""
+"""Mean seconds between two changes that a partner sees. The shortest time is a third of it."""
 
 _ENOUGH = 400
-"""An event that has so many people gains no more by itself."""
+"""An event with this number of people gains no more by itself."""
 _FIRST_BIB = 5001
 _AFTER_START = 2 * HOUR
-"""So long after its start an event still counts as the next one: bibs are corrected on the spot."""
+"""Until then after its start an event still counts as the next one, because bibs are corrected on the spot."""
 _REASONS = ("removed", "cleared", "deferred")
 
 
 class Life:
-    """Makes one change after another; the same seed and the same moments give the same changes.
+    """Makes one change after another. The same seed and the same moments give the same changes.
 
-    Moments are seconds of any steady clock; how old the events are is told by the world's own.
+    Moments are seconds of any steady clock. The age of an event is measured by the world's own clock.
     """
 
     def __init__(self, world: World, seed: int, interval: float = INTERVAL) -> None:
         self._world = world
         self._shortest = interval / 3
-        # A world that goes on from a file must not repeat what happened in it.
+        # A world that continues from a file must not repeat what happened in it.
         self._rng = random.Random(seed ^ 0x51FE ^ world.next_registration_id)
         self._rested: dict[int, float] = {}
         """From when on a partner may see another change, by its number."""
@@ -43,13 +43,13 @@ class Life:
         """When a partner shall see another change."""
 
     async def run(self) -> None:
-        """Lives in real time until cancelled."""
+        """Make changes in real time until cancelled."""
         while True:
             await asyncio.sleep(min(self._shortest / 4, 0.5))
             self.step(time.monotonic())
 
     def step(self, now: float) -> list[str]:
-        """Lets each partner see a change whose time has come; names what happened."""
+        """Make a change for each partner that is due for one, and name what happened."""
         done = []
         for number in sorted(self._world.partners, key=lambda number: self._due.get(number, now)):
             partner = self._world.partners[number]
@@ -64,7 +64,7 @@ class Life:
         return done
 
     def _seen(self, event: Event, now: float, rows: int) -> None:
-        """Gives all who saw `rows` rows change their time of rest."""
+        """Set the time of rest of all partners who saw `rows` rows change."""
         race = self._world.races[event.race_id]
         for number in race.partners:
             rest = max(rows, 1) * self._shortest
@@ -74,7 +74,7 @@ class Life:
     # Where something happens.
 
     def _event_for(self, partner: Partner, now: float) -> Event | None:
-        """An event of the partner's that only rested partners see, mostly the one that starts next."""
+        """Return an event of the partner that only rested partners see, usually the one that starts next."""
         races = [race for race in self._world.races.values() if partner.reaches(race) and not race.draft]
         if races and not any(self._starts_in(event) > 0 for race in races for event in self._people_events(race)):
             self._new_edition(races)
@@ -97,7 +97,7 @@ class Life:
         return (event.start or 0.0) - self._world.clock.now()
 
     def _new_edition(self, races: Sequence[Race]) -> None:
-        """Announces the next edition of the race that was held last, so that there is always something to come."""
+        """Announce the next edition of the race that took place last, so that there is always an upcoming event."""
         world = self._world
         race = max(races, key=lambda race: max((event.start or 0.0 for event in self._people_events(race)), default=0))
         start = hour_from_now(world, 24 * self._rng.randint(5, 12))
@@ -107,7 +107,7 @@ class Life:
     # What happens.
 
     def _change(self, event: Event) -> str:
-        """Makes one change in the event and names it."""
+        """Make one change in the event and name it."""
         rng = self._rng
         records = self._world.truth.active.of_event(event.id)
         bare = [record for record in records if record.bib is None]
@@ -151,7 +151,7 @@ class Life:
         return "corrected"
 
     def _transfer(self, record: Record) -> str:
-        """Moves someone to another event of the edition; those of a bundle only get a new bib."""
+        """Move a person to another event of the edition. A person with a bundle only gets a new bib."""
         world = self._world
         event = world.events[record.event_id]
         others = [
@@ -167,7 +167,7 @@ class Life:
         return "transferred"
 
     def _twins(self, record: Record) -> list[Record]:
-        """The record with the others of the same bundle bought by the same person."""
+        """Return the record with the others of the same bundle bought by the same person."""
         world = self._world
         event = world.events[record.event_id]
         if not (record.via_bundle or event.sub_event_ids):
@@ -182,7 +182,7 @@ class Life:
         ]
 
     def _free_bib(self, record: Record) -> int:
-        """A number nobody has in the edition."""
+        """Return a number that nobody has in the edition."""
         world = self._world
         event = world.events[record.event_id]
         edition = [one.id for one in world.events_of(world.races[event.race_id]) if one.days_id == event.days_id]

@@ -1,8 +1,7 @@
 """Invented people: the same number always gives the same person.
 
-Nothing here is drawn from a random generator's state, so a person can be made at
-the moment a page asks for it. Every fortieth person has one of the oddities a
-client must survive.
+No person depends on a random generator's state, so a person can be made at the moment a page needs it. Every fortieth person
+has one of the oddities that a client must survive.
 """
 
 import re
@@ -16,7 +15,7 @@ Row = dict[str, Any]
 
 
 class Place(NamedTuple):
-    """Where a race is held: `timezone` is an IANA name, `area` a phone area code."""
+    """Where a race takes place: `timezone` is an IANA name, `area` a phone area code."""
 
     city: str
     state: str
@@ -68,7 +67,7 @@ _ODD_EVERY = 40
 
 
 def mix(number: int) -> int:
-    """64 well-scrambled bits of `number` (the splitmix64 finaliser)."""
+    """Return 64 well-scrambled bits of `number` (the splitmix64 finaliser)."""
     number = (number + 0x9E3779B97F4A7C15) & _MASK
     number = ((number ^ (number >> 30)) * 0xBF58476D1CE4E5B9) & _MASK
     number = ((number ^ (number >> 27)) * 0x94D049BB133111EB) & _MASK
@@ -77,7 +76,7 @@ def mix(number: int) -> int:
 
 @lru_cache(maxsize=4096)
 def money(cents: int) -> str:
-    """`$1,234.50` as the API writes amounts; a minus sign precedes the dollar."""
+    """Format an amount as the API does, `$1,234.50`. A minus sign precedes the dollar."""
     sign = "-" if cents < 0 else ""
     return f"{sign}${abs(cents) // 100:,}.{abs(cents) % 100:02}"
 
@@ -105,7 +104,7 @@ _ODDITIES: dict[int, Row] = {
 
 
 class User(NamedTuple):
-    """A person as the `user` member of a row, in JSON; `bits` are what it was made from."""
+    """A person as the `user` member of a row, in JSON. `bits` are what it was made from."""
 
     text: str
     dob: str
@@ -126,7 +125,7 @@ def _json(value: str | None) -> str:
     return encode(value).decode()
 
 
-# People are made by the hundred thousand, so what they share is spelled once.
+# People are made by the hundred thousand, so what they share is encoded once.
 _FIRST_F, _FIRST_M, _LAST, _MIDDLE = ([_json(name) for name in names] for names in (FIRST_F, FIRST_M, LAST, MIDDLE))
 _MAIL_F, _MAIL_M, _MAIL_LAST = ([name.lower() for name in names] for names in (FIRST_F, FIRST_M, LAST))
 _STREETS = [_json(f" {street}")[1:] for street in STREETS]
@@ -140,7 +139,7 @@ def _address(place: Place) -> tuple[str, str, str, str]:
 
 @lru_cache(maxsize=1024)
 def _oddity(number: int, place: Place) -> list[tuple[int, str]]:
-    """What is odd about every fortieth person: positions among the members, and their values in JSON."""
+    """Return the oddity of every fortieth person: positions among the members, and their values in JSON."""
     odd = _ODDITIES.get(number, {})
     return [
         (_MEMBERS.index(key), _json(value.format(city=place.city, zipcode=place.zipcode) if value else value))
@@ -149,7 +148,7 @@ def _oddity(number: int, place: Place) -> list[tuple[int, str]]:
 
 
 def user_of(person: int, seed: int, place: Place, imported: bool) -> User:
-    """The invented person of that number, living near `place`.
+    """Return the invented person of that number, living near `place`.
 
     Imported people have no account (`user_id` null) and sparse details.
     """

@@ -1,4 +1,4 @@
-"""The sandbox as a subprocess, and a typed client for its admin side."""
+"""The sandbox as a subprocess, and a typed client for its admin interface."""
 
 import json
 import os
@@ -17,11 +17,11 @@ _READY = "sandbox listening on "
 
 
 class AdminError(RuntimeError):
-    """The admin side refused an action; the text is its reason."""
+    """The admin interface refused an action. The text is its reason."""
 
 
 class AdminClient:
-    """One method per admin action. Times are Unix seconds of the simulated clock unless said."""
+    """One method per admin action. Times are Unix seconds of the simulated clock unless documented otherwise."""
 
     def __init__(self, base_url: str) -> None:
         self._base = f"{base_url}/admin"
@@ -42,17 +42,17 @@ class AdminClient:
         self._session.close()
 
     def partners(self) -> list[Json]:
-        """`[{"partner", "name", "key", "secret"}]`"""
+        """Return `[{"partner", "name", "key", "secret"}]`."""
         result: list[Json] = self._call("GET", "partners")
         return result
 
     def caller_registration(self) -> tuple[str, str]:
-        """The one valid `rsu_api_reg` value and its header's secret."""
+        """Return the one valid `rsu_api_reg` value and its header's secret."""
         answer = self._call("GET", "caller_registration")
         return answer["rsu_api_reg"], answer["secret"]
 
     def register(self, event_id: int, fields: Mapping[str, Any] | None = None, count: int = 1) -> list[int]:
-        """New registration ids, the event's own first, then a bundle's twins."""
+        """Register people and return the new registration ids, the event's own first, then a bundle's twins."""
         ids: list[int] = self._post("register", event_id=event_id, fields=dict(fields or {}), count=count)[
             "registration_ids"
         ]
@@ -91,7 +91,7 @@ class AdminClient:
         hide: str | None = None,
         hide_seconds: float = 0.0,
     ) -> int:
-        """The new registration id; `hide` is `new`, `removed` or None."""
+        """Move a registration to another event and return the new id. `hide` is `new`, `removed` or None."""
         new_id: int = self._post(
             "transfer",
             registration_id=registration_id,
@@ -106,7 +106,7 @@ class AdminClient:
         self._post("remove", registration_id=registration_id, reason=reason, silent=silent)
 
     def reactivate(self, registration_id: int, *, last_modified: int | None = None) -> None:
-        """`last_modified` is the stamp it has from now on, by default the present second."""
+        """Make a removed registration active again. `last_modified` is its new timestamp, by default the current second."""
         self._post("reactivate", registration_id=registration_id, last_modified=last_modified)
 
     def forget_removed(self, race_id: int) -> None:
@@ -125,7 +125,7 @@ class AdminClient:
         private: bool = False,
         draft: bool = False,
     ) -> tuple[int, list[int]]:
-        """Race id and event ids; an event is `{"name", "start_in_hours" | "start_time", ...}`."""
+        """Add a race and return its id and its event ids. An event is `{"name", "start_in_hours" | "start_time", ...}`."""
         answer = self._post(
             "add_race",
             partner=partner,
@@ -149,7 +149,7 @@ class AdminClient:
         volunteer: bool = False,
         sub_event_ids: Sequence[int] = (),
     ) -> int:
-        """The event's id; text times are `M/D/YYYY HH:MM` in the race's zone."""
+        """Add an event and return its id. Text times are `M/D/YYYY HH:MM` in the race's zone."""
         event_id: int = self._post(
             "add_event",
             race_id=race_id,
@@ -175,7 +175,7 @@ class AdminClient:
         self._post("move_event", event_id=event_id, start_in_hours=start_in_hours, start_time=start_time)
 
     def move_to_race(self, event_id: int, race_id: int) -> None:
-        """Makes an event with its registrations part of another race."""
+        """Make an event with its registrations part of another race."""
         self._post("move_to_race", event_id=event_id, race_id=race_id)
 
     def delete_event(self, event_id: int) -> None:
@@ -191,7 +191,7 @@ class AdminClient:
         self._post("grant", partner=partner, race_id=race_id)
 
     def new_key(self, partner: int) -> tuple[str, str]:
-        """The new key and secret; the old ones are worth nothing any more."""
+        """Replace the key and secret and return the new ones. The old ones no longer work."""
         answer = self._post("new_key", partner=partner)
         return answer["key"], answer["secret"]
 
@@ -203,12 +203,12 @@ class AdminClient:
         rate: float | None = None,
         skew: float | None = None,
     ) -> float:
-        """Simulated now after the change (without arguments: just now)."""
+        """Change the simulated clock and return its time. Without arguments only return it."""
         now: float = self._post("clock", set=set, advance=advance, rate=rate, skew=skew)["now"]
         return now
 
     def switch(self, **switches: Any) -> Json:
-        """Sets the named switches; answers all of them."""
+        """Set the given switches and return all of them."""
         answer: Json = self._post("switch", **switches)
         return answer
 
@@ -228,7 +228,7 @@ class AdminClient:
         seconds: float | None = None,
         **more: Any,
     ) -> int:
-        """The fault's id; `more` are the members of a Fault that only some kinds have, as `code` and `message`."""
+        """Add a fault and return its id. `more` are the members of a Fault that only some kinds have, as `code`."""
         id: int = self._post(
             "fault",
             kind=kind,
@@ -253,13 +253,13 @@ class AdminClient:
         self._post("reset_stats")
 
     def truth(self, partner: int = 1) -> Json:
-        """`{"partner", "now", "races", "active", "removed"}` as it really holds now."""
+        """Return the true current state as `{"partner", "now", "races", "active", "removed"}`."""
         answer: Json = self._call("GET", "truth", partner=partner)
         return answer
 
 
 class SandboxProcess:
-    """A running sandbox; `api_url` ends in /Rest."""
+    """A running sandbox. `api_url` ends in /Rest."""
 
     def __init__(self, process: "subprocess.Popen[str]", base_url: str) -> None:
         self.process = process
@@ -283,9 +283,9 @@ class SandboxProcess:
         save_every: float | None = None,
         timeout: float = 60.0,
     ) -> Self:
-        """Starts it on a free port (or `port`) and returns once it answers; it ends with this process.
+        """Start it on a free port (or `port`) and return once it answers. It ends with this process.
 
-        With `state` the world comes from that file if there is one, and is kept in it.
+        With `state` the world comes from that file if there is one, and is saved to it.
         """
         command = [sys.executable, "-m", "runsignup_sandbox", "--exit-with-parent", "--port", str(port)]
         command += ["--scale", "custom" if spec is not None else scale, "--seed", str(seed)]
@@ -306,7 +306,7 @@ class SandboxProcess:
         process = subprocess.Popen(  # noqa: S603 - our own interpreter and module
             command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, text=True, env=environment
         )
-        # Should it never print its line, ending it makes the read below return.
+        # If it never prints its line, killing it makes the read below return.
         guard = threading.Timer(timeout, process.kill)
         guard.start()
         line = process.stdout.readline() if process.stdout else ""
@@ -320,7 +320,7 @@ class SandboxProcess:
         return cls(process, line.removeprefix(_READY).strip())
 
     def stop(self) -> None:
-        """Ends the process; harmless when it has ended already."""
+        """End the process. Nothing happens when it has ended already."""
         self.admin.close()
         if self.process.poll() is None:
             self.process.terminate()

@@ -13,8 +13,8 @@ from runsignup_sandbox.times import DAY, day_of, day_text, minute_text
 class Event:
     """One event of one edition. `start`, `end` and `opens` are Unix seconds or None.
 
-    `days_id` (the API's race_event_days_id) is shared by all events of an edition.
-    `fields` are members that replace what would be served, whatever their value.
+    `days_id` (the API's race_event_days_id) is shared by all events of an edition. `fields` are members that replace what would be
+    served, whatever their value.
     """
 
     id: int
@@ -25,7 +25,7 @@ class Event:
     end: float | None = None
     opens: float | None = None
     age_base: float | None = None
-    """The start as first planned; ages are as of that day, so a move changes no row."""
+    """The start as first planned. Ages are as of that day, so a move changes no row."""
     event_type: str = "running_race"
     distance: str | None = "5K"
     volunteer: bool = False
@@ -34,7 +34,7 @@ class Event:
     fields: Row = field(default_factory=dict)
 
     def last_day(self, zone: ZoneInfo) -> date | None:
-        """The calendar day in `zone` on which the event ends (starts, if it has no end)."""
+        """Return the calendar day in `zone` on which the event ends, or starts if it has no end."""
         moment = self.end if self.end is not None else self.start
         return None if moment is None else day_of(moment, zone)
 
@@ -43,7 +43,7 @@ class Event:
 class Race:
     """A race with all its editions. `created` and `modified` are Unix seconds.
 
-    `partners` are the numbers of the partners whose keys reach it; `fields` as in Event.
+    `partners` are the numbers of the partners whose keys reach it. `fields` are as in Event.
     """
 
     id: int
@@ -78,7 +78,7 @@ class Edition:
 
 
 def editions_of(race: Race, events: Sequence[Event]) -> list[Edition]:
-    """The race's editions, undated ones last."""
+    """Return the race's editions, undated ones last."""
     zone = race.zone
     groups: dict[int, list[Event]] = {}
     for event in events:
@@ -92,7 +92,7 @@ def editions_of(race: Race, events: Sequence[Event]) -> list[Edition]:
 
 
 def next_and_last(race: Race, editions: Sequence[Edition], now: float) -> tuple[Edition | None, Edition | None]:
-    """The earliest edition that is not over (else None) and the latest that is over (else None)."""
+    """Return the earliest edition that is not over (else None) and the latest that is over (else None)."""
     today = day_of(now, race.zone)
     coming = [edition for edition in editions if edition.last and edition.last >= today]
     over = [edition for edition in editions if edition.last and edition.last < today]
@@ -100,13 +100,13 @@ def next_and_last(race: Race, editions: Sequence[Edition], now: float) -> tuple[
 
 
 def current_edition(race: Race, editions: Sequence[Edition], now: float) -> Edition | None:
-    """The edition a listing shows: the next one, or the latest when all are past."""
+    """Return the edition that a listing shows: the next one, or the latest when all are past."""
     coming, over = next_and_last(race, editions, now)
     return coming or over or (editions[-1] if editions else None)
 
 
 def race_object(race: Race, editions: Sequence[Edition], now: float) -> Row:
-    """The members a race has in the list and alone, without events."""
+    """Return the members that a race has in the list and alone, without events."""
     coming, over = next_and_last(race, editions, now)
     slug = "".join(char for char in race.name if char.isalnum() and char.isascii())
     row: Row = {
@@ -144,7 +144,7 @@ def race_object(race: Race, editions: Sequence[Edition], now: float) -> Row:
 
 
 def event_object(event: Event, zone: ZoneInfo) -> Row:
-    """An event as served: its times are wall times of the race's `zone`."""
+    """Return an event as served. Its times are wall times of the race's `zone`."""
     periods = []
     opens = None if event.opens is None else minute_text(event.opens, zone)
     if event.opens is not None and event.start is not None:

@@ -1,4 +1,4 @@
-"""Registrations, removed registrations, and the sorted shelves they stand on."""
+"""Registrations, removed registrations, and the sorted shelves that contain them."""
 
 import copy
 from bisect import bisect_left, bisect_right, insort
@@ -8,10 +8,10 @@ from runsignup_sandbox.people import Row
 
 
 class Record:
-    """One version of an active registration; a change makes a new one.
+    """One version of an active registration. A change makes a new one.
 
-    `modified` and `registered` are Unix seconds. `row` is None while the row is
-    still to be generated from `person`; it is the row as served once edited.
+    `modified` and `registered` are Unix seconds. `row` is None while the row is still to be generated from `person`. Once edited,
+    it is the row as served.
     """
 
     __slots__ = (
@@ -42,7 +42,7 @@ class Record:
         self.nonbinary = False
 
     def changed(self) -> "Record":
-        """A copy to be changed; nothing encoded is carried over."""
+        """Copy the record for a change, without its encoded form."""
         new = copy.copy(self)
         new.row = copy.deepcopy(self.row)
         new.encoded = None
@@ -50,7 +50,7 @@ class Record:
 
 
 class Removal:
-    """One version of a removed registration; `record` is what it was while active."""
+    """One version of a removed registration. `record` is what it was while active."""
 
     __slots__ = ("encoded", "event_id", "id", "modified", "new_id", "reason", "record", "row")
 
@@ -66,7 +66,7 @@ class Removal:
 
 
 class Shelved(Protocol):
-    """What a shelf holds: something with an id, an event and a time of change."""
+    """An item of a shelf: it has an id, an event and a time of change."""
 
     id: int
     event_id: int
@@ -77,7 +77,7 @@ T = TypeVar("T", bound=Shelved)
 
 
 class _EventIndex:
-    """The ids of one event in order, and its changes as sorted (modified, id) once asked for."""
+    """The ids of one event in order, and its changes as sorted (modified, id) once requested."""
 
     __slots__ = ("changes", "ids")
 
@@ -94,7 +94,7 @@ class Shelf(Generic[T]):
         self._events: dict[int, _EventIndex] = {}
 
     def put(self, item: T) -> None:
-        """Adds `item`, or replaces the one with its id."""
+        """Add `item`, or replace the one with its id."""
         old = self.items.get(item.id)
         if old is not None and old.event_id != item.event_id:
             self.drop(old.id)
@@ -110,7 +110,7 @@ class Shelf(Generic[T]):
         self.items[item.id] = item
 
     def drop(self, id: int) -> None:
-        """Takes the item away; nothing happens if it is not there."""
+        """Remove the item. Nothing happens if it is not there."""
         item = self.items.pop(id, None)
         if item is not None:
             ids = self._events[item.event_id].ids
@@ -121,14 +121,14 @@ class Shelf(Generic[T]):
         return len(index.ids) if index else 0
 
     def of_event(self, event_id: int) -> list[T]:
-        """All items of one event by ascending id."""
+        """Return all items of one event by ascending id."""
         index = self._events.get(event_id)
         return [self.items[id] for id in index.ids] if index else []
 
     def ids(
         self, event_id: int, after: int | None = None, before: int | None = None, since: int | None = None
     ) -> list[int]:
-        """Ascending ids of one event: greater than `after`, less than `before`, changed at or after `since`."""
+        """Return ascending ids of one event: greater than `after`, less than `before`, changed at or after `since`."""
         index = self._events.get(event_id)
         if index is None:
             return []

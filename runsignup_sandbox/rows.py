@@ -21,7 +21,7 @@ _REMOVED_MONEY = ("race_fee", "processing_fee", "processing_fee_paid_by_user", "
 
 @lru_cache(maxsize=4096)
 def _age_day(epoch: float) -> tuple[int, str]:
-    """The year and `-MM-DD` of the day at which ages are taken."""
+    """Return the year and `-MM-DD` of the day at which ages are taken."""
     day = day_of(epoch)
     return day.year, f"-{day.month:02}-{day.day:02}"
 
@@ -34,11 +34,11 @@ def _age(user: User, epoch: float) -> int | None:
 
 
 def _members(row: Row) -> str:
-    """The members of a JSON object without its braces."""
+    """Encode the members of a JSON object without its braces."""
     return encode(row)[1:-1].decode()
 
 
-# Rows are made by the hundred thousand, so what many of them share is spelled once.
+# Rows are made by the hundred thousand, so what many of them share is encoded once.
 
 
 @lru_cache(maxsize=64)
@@ -60,7 +60,7 @@ def _team(number: int | None) -> str:
 
 @lru_cache(maxsize=1024)
 def _amounts(fee: int, offline: int, refund: int, profit: bool) -> str:
-    """The members that are amounts; all in cents."""
+    """Encode the members that are amounts. All arguments are in cents."""
     processing = 550 if fee else 0
     return _members(
         {
@@ -87,7 +87,7 @@ def _giveaway(number: int | None) -> str:
 
 
 def _generated(record: Record, event: Event, race: Race, seed: int) -> tuple[bytes, bool]:
-    """The JSON of a row that nobody has edited, and whether its gender is X."""
+    """Return the JSON of a row that nobody has edited, and whether its gender is X."""
     user = user_of(record.person, seed, race.place, record.imported)
     more = mix(record.id ^ seed)
     volunteer, imported, bib = event.volunteer, record.imported, record.bib
@@ -114,7 +114,7 @@ def _generated(record: Record, event: Event, race: Race, seed: int) -> tuple[byt
 
 
 def active_row(record: Record, event: Event, race: Race, seed: int) -> Row:
-    """The row of `participants` (every field, `gender` may be X); the caller may change it."""
+    """Return a row of `participants` with every field, where `gender` may be X. The caller may change it."""
     if record.row is not None:
         return copy.deepcopy(record.row)
     row: Row = msgspec.json.decode(_generated(record, event, race, seed)[0])
@@ -122,7 +122,7 @@ def active_row(record: Record, event: Event, race: Race, seed: int) -> Row:
 
 
 def removed_row(removal: Removal, event: Event, race: Race, seed: int) -> Row:
-    """The row of `removed-participants`: no event_id, its own date format, both forms of the change time."""
+    """Return a row of `removed-participants`: no event_id, its own date format, both forms of the change time."""
     if removal.row is not None:
         return copy.deepcopy(removal.row)
     was = active_row(removal.record, event, race, seed)
@@ -144,7 +144,7 @@ def removed_row(removal: Removal, event: Event, race: Race, seed: int) -> Row:
 
 
 def condensed_row(removal: Removal) -> Row:
-    """The removed row with `condensed_format=T`; its exact members are a guess."""
+    """Return the removed row with `condensed_format=T`. Its exact members are a guess."""
     return {
         "registration_id": removal.id,
         "last_modified_ts": removal.modified,
@@ -154,7 +154,7 @@ def condensed_row(removal: Removal) -> Row:
 
 
 def mask_nonbinary(row: Row) -> Row:
-    """The row as a caller without `supports_nb=T` gets it: gender X becomes null."""
+    """Return the row as a caller without `supports_nb=T` gets it: gender X becomes null."""
     user = row.get("user")
     if isinstance(user, dict) and user.get("gender") == "X":
         return row | {"user": user | {"gender": None}}
@@ -162,14 +162,14 @@ def mask_nonbinary(row: Row) -> Row:
 
 
 def template_row(event_id: int) -> Row:
-    """The dummy row some answers start with; clients must drop it."""
+    """Return the dummy row that some answers start with. Clients must drop it."""
     user: Row = dict.fromkeys(("user_id", "first_name", "middle_name", "last_name", "email", "dob", "gender", "phone"))
     user |= {"first_name": "Template", "last_name": "Participant", "profile_image_url": None, "address": {}}
     return {"user": user, "registration_id": -1, "event_id": event_id, "bib_num": None, "last_modified": 0}
 
 
 def encoded_active(record: Record, event: Event, race: Race, seed: int) -> bytes:
-    """The row as JSON bytes, kept on the record until the record is superseded."""
+    """Return the row as JSON bytes, cached on the record until the record is superseded."""
     if record.encoded is None:
         if record.row is None:
             record.encoded, record.nonbinary = _generated(record, event, race, seed)

@@ -1,4 +1,4 @@
-"""Building a world from a scale's name, a seed and a moment."""
+"""Build a world from a scale's name, a seed and a moment."""
 
 import msgspec
 
@@ -13,7 +13,7 @@ SCALES = ("blank", "tiny", "small", "medium", "estate", "custom")
 
 
 class Spec(msgspec.Struct, forbid_unknown_fields=True):
-    """Exact sizes of a `custom` world; the events of a race start together."""
+    """Exact sizes of a `custom` world. The events of a race start together."""
 
     partners: int = 1
     races_per_partner: int = 1
@@ -23,7 +23,7 @@ class Spec(msgspec.Struct, forbid_unknown_fields=True):
 
 
 def build(scale: str, seed: int, now: float | None = None, spec: Spec | None = None) -> World:
-    """The world of a scale: same scale, seed and `now` (Unix seconds) give the same world."""
+    """Build the world of a scale. The same scale, seed and `now` (Unix seconds) give the same world."""
     world = World(seed, now)
     if scale == "blank":
         add_partners(world, 1)

@@ -1,4 +1,4 @@
-"""Which registrations a page holds: filters, orders, keyset and pages."""
+"""Select the registrations of a page: filters, orders, keyset and pages."""
 
 import itertools
 import random
@@ -31,7 +31,7 @@ _SEARCHES = ("search_first_name", "search_last_name", "search_email")
 
 
 def sort_of(call: Call, known: frozenset[str], switches: Switches, default: str) -> tuple[str, bool]:
-    """The order asked for as (name, descending); an unknown one is error 3 or ignored, by switch."""
+    """Return the requested order as (name, descending). An unknown one is error 3 or ignored, by switch."""
     words = call.query.get("sort", "").split()
     if not words:
         return default, False
@@ -44,7 +44,7 @@ def sort_of(call: Call, known: frozenset[str], switches: Switches, default: str)
 
 
 def since_of(call: Call) -> int | str | None:
-    """`modified_after_timestamp` as Unix seconds, None if not sent, `nothing` if it is no integer."""
+    """Return `modified_after_timestamp` as Unix seconds, None if not sent, `nothing` if it is not an integer."""
     text = call.query.get("modified_after_timestamp")
     if text is None or text == "":
         return None
@@ -53,7 +53,7 @@ def since_of(call: Call) -> int | str | None:
 
 
 def active_page(world: World, call: Call, event_ids: Sequence[int]) -> list[Record]:
-    """The records of one page of `participants`."""
+    """Return the records of one page of `participants`."""
     order, descending = sort_of(call, ACTIVE_SORTS, world.switches, "registration_id")
     keep = _active_filter(world, call)
     key = None if order == "registration_id" else _active_key(world, order)
@@ -62,7 +62,7 @@ def active_page(world: World, call: Call, event_ids: Sequence[int]) -> list[Reco
 
 
 def removed_page(world: World, call: Call, event_ids: Sequence[int]) -> list[Removal]:
-    """The records of one page of `removed-participants`."""
+    """Return the records of one page of `removed-participants`."""
     order, descending = sort_of(call, REMOVED_SORTS, world.switches, "registration_id")
     key: Callable[[Removal], Any] | None = None
     if order == "registration_date":
@@ -118,7 +118,7 @@ def _page(
             found.sort(key=key, reverse=descending)
         chosen = found[offset:need]
     if switches.duplicate_row and chosen:
-        # A full page of a keyset read stays full; the row left out comes with the next page.
+        # A full page of a keyset read stays full. The row left out comes with the next page.
         if len(chosen) == size > 1 and "page" not in call.query:
             chosen.pop()
         chosen.append(chosen[-1])
@@ -128,7 +128,7 @@ def _page(
 
 
 def _active_filter(world: World, call: Call) -> Callable[[Record], bool] | None:
-    """A predicate for the filters that no index answers, or None when none is asked for."""
+    """Return a predicate for the filters that no index answers, or None when there are none."""
     tests: list[Callable[[Record], bool]] = []
     first = call.number("registered_after_timestamp")
     last = call.number("registered_before_timestamp")
@@ -153,7 +153,7 @@ def _search(world: World, member: str, text: str) -> Callable[[Record], bool]:
 
 
 def _active_key(world: World, order: str) -> Callable[[Record], Any]:
-    """A sort key with nulls first and the registration id last."""
+    """Return a sort key with nulls first and the registration id last."""
     if order == "registration_date":
         return lambda record: (record.registered, record.id)
     if order == "bib_num":

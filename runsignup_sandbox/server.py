@@ -26,7 +26,7 @@ _PARENT_CHECK_SECONDS = 0.25
 
 @dataclass(frozen=True, slots=True)
 class Settings:
-    """How to serve: `live_interval` None means no life; the port 0 means a free one."""
+    """How to serve. `live_interval` None means no life, and port 0 means a free one."""
 
     host: str = "127.0.0.1"
     port: int = 0
@@ -44,7 +44,7 @@ class _Server(uvicorn.Server):
 
 
 def application(gateway: Gateway) -> Starlette:
-    """The API below /Rest (three spellings) and the admin side below /admin."""
+    """Return the application: the API below /Rest (three spellings) and the admin interface below /admin."""
     admin = Admin(gateway)
     return Starlette(
         routes=[
@@ -55,7 +55,7 @@ def application(gateway: Gateway) -> Starlette:
 
 
 async def serve(world: World, settings: Settings, keeper: Keeper | None = None) -> None:
-    """Serves until a signal comes or the parent is gone; prints one line once it listens.
+    """Serve until a signal comes or the parent is gone, and print one line once it listens.
 
     The `keeper` saves the world in the meantime and once more at the end.
     """
@@ -63,12 +63,12 @@ async def serve(world: World, settings: Settings, keeper: Keeper | None = None) 
     transports: dict[tuple[str, int], asyncio.Transport] = {}
 
     class Protocol(H11Protocol):
-        """Notes each connection, so that a fault can cut it."""
+        """Records each connection, so that a fault can cut it."""
 
         def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
             super().connection_made(transport)
-            # asyncio does this only for sockets made with an explicit protocol number; without it
-            # every answer of more than one packet waits 40 ms for the client's acknowledgement.
+            # asyncio does this only for sockets made with an explicit protocol number. Without it every answer of more than one
+            # packet waits 40 ms for the client's acknowledgement.
             transport.get_extra_info("socket").setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             self.peer = transport.get_extra_info("peername")
             transports[self.peer] = transport
@@ -84,7 +84,7 @@ async def serve(world: World, settings: Settings, keeper: Keeper | None = None) 
         loop="asyncio",
         ws="none",
         lifespan="off",
-        # An access log would hold the secrets that travel in query strings.
+        # An access log would contain the secrets that are in query strings.
         access_log=False,
         log_level="critical",
         date_header=False,
@@ -111,7 +111,7 @@ async def serve(world: World, settings: Settings, keeper: Keeper | None = None) 
             for task in tasks:
                 task.cancel()
             if keeper is not None:
-                # While the signals are still caught, so that a second one can't cut it short.
+                # While the signals are still caught, so that a second one cannot interrupt it.
                 keeper.save()
 
 
@@ -127,7 +127,7 @@ async def _announce(server: uvicorn.Server, listener: socket.socket) -> None:
 
 
 async def _watch_parent(parent: int, server: uvicorn.Server) -> None:
-    # Asking for a death signal would tie the life to the parent's thread instead of its process.
+    # A parent-death signal would be tied to the parent's thread instead of its process.
     while os.getppid() == parent:
         await asyncio.sleep(_PARENT_CHECK_SECONDS)
     server.should_exit = True

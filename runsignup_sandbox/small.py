@@ -1,4 +1,4 @@
-"""The `small` world: three partners and one of each thing a pipeline can meet."""
+"""The `small` world: three partners and one of each thing that a pipeline can meet."""
 
 from runsignup_sandbox.filling import add_partners, fill, hour_from_now, kind_event
 from runsignup_sandbox.people import PLACES
@@ -51,7 +51,7 @@ def _special_races(world: World) -> None:
     )
     fill(world, virtual, [(month, 40)], 120_000)
 
-    # A bundle: whoever takes it has a row in the bundle and one in each of its two events.
+    # A bundle: a person who takes it has a row in the bundle and one in each of its two events.
     double = world.add_race("Three Mills Double", PLACES[7], [3], now - 300 * DAY)
     days = world.new_edition()
     start = hour_from_now(world, 24 * 12)

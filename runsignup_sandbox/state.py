@@ -1,8 +1,7 @@
-"""Keeping a world in a file: what is saved, how it is written whole, and how it is read again.
+"""Save a world to a file, atomically, and load it again.
 
-The file is two lines of JSON, a header with a version and a checksum and then the
-world. Switches, faults and the log are not kept, and whatever the API was still
-hiding is seen after a restart.
+The file is two lines of JSON: a header with a version and a checksum, and then the world. Switches, faults and the log are not
+saved. What the API was still hiding is visible after a restart.
 """
 
 import asyncio
@@ -22,7 +21,7 @@ from runsignup_sandbox.scales import Spec
 from runsignup_sandbox.world import Partner, World
 
 VERSION = 1
-"""To be raised whenever the format changes, or the rows that are generated from what it holds."""
+"""Increment it whenever the format changes, or the rows that are generated from its content."""
 
 _COUNTERS = ("next_race_id", "next_event_id", "next_days_id", "next_registration_id", "next_person")
 
@@ -33,7 +32,7 @@ _StoredRemoval = tuple[_Stored, int, str, int | None]
 
 
 class StateError(Exception):
-    """A state file that can't be used; its text is one sentence."""
+    """A state file that cannot be used. Its text is one sentence."""
 
 
 class Origin(msgspec.Struct, frozen=True):
@@ -70,7 +69,7 @@ class _State(msgspec.Struct, kw_only=True):
 
 
 def encoded_state(world: World, origin: Origin) -> bytes:
-    """The file's content for the world as it is now."""
+    """Return the file's content for the current world."""
     state = _State(
         origin=origin,
         simulated=world.clock.now(),
@@ -92,7 +91,7 @@ def encoded_state(world: World, origin: Origin) -> bytes:
 
 
 def load(path: Path) -> tuple[World, Origin] | None:
-    """The world kept in `path`, its clock as much later as real time has passed; None if there is no file."""
+    """Return the world stored in `path`, or None if there is no file. Its clock advances by the real time that passed."""
     try:
         content = path.read_bytes()
     except FileNotFoundError:
@@ -161,25 +160,25 @@ def _world(state: _State) -> World:
 
 
 class Keeper:
-    """Keeps one world's state file up to date; what stands in the file is always a whole state."""
+    """Saves one world's state file. The file always has a whole state."""
 
     def __init__(self, world: World, origin: Origin, path: Path) -> None:
         self._world, self._origin = world, origin
-        # A link stays a link, and what it leads to is replaced.
+        # A link stays a link, and its target is replaced.
         self._path = path.resolve()
         self._lock = threading.Lock()
         self._kept: int | None = None
-        """The world's count of changes when it was last saved; None before that."""
+        """The world's count of changes when it was last saved, or None before that."""
         self._order = 0
         self._newest = 0
 
     def save(self) -> None:
-        """Saves the world unless the file holds it already; StateError if that can't be done."""
+        """Save the world unless the file has it already. Raise StateError if that fails."""
         if self._kept != self._world.changes:
             self._write(*self._next())
 
     async def run(self, interval: float) -> None:
-        """Saves every `interval` seconds what has changed, until cancelled; writes beside the requests."""
+        """Save every `interval` seconds what has changed, in a thread, until cancelled."""
         while True:
             await asyncio.sleep(interval)
             if self._kept == self._world.changes:
@@ -205,7 +204,7 @@ class Keeper:
 
 
 def _replace(path: Path, content: bytes) -> None:
-    """Puts `content` in the place of the file, for its owner's eyes only; a crash leaves the old or the new."""
+    """Replace the file with `content`, readable only by its owner. A crash leaves the old or the new one."""
     beside = path.with_name(f"{path.name}.new")
     beside.unlink(missing_ok=True)
     flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL

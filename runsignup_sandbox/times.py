@@ -1,6 +1,6 @@
 """The simulated clock and the date formats of the API.
 
-Every instant in the sandbox is Unix seconds (UTC); zones only matter for text.
+Every instant in the sandbox is Unix seconds (UTC). Zones only matter for text.
 """
 
 import time
@@ -40,35 +40,35 @@ class Clock:
         self._rate = rate
 
     def header(self) -> str:
-        """The value of the `Date` response header (RFC 1123, GMT, whole seconds)."""
+        """Return the value of the `Date` response header (RFC 1123, GMT, whole seconds)."""
         return formatdate(int(self.now() + self.skew), usegmt=True)
 
 
 def minute_text(epoch: float, zone: ZoneInfo = EASTERN) -> str:
-    """`M/D/YYYY HH:MM` in `zone`: month and day unpadded, hour padded."""
+    """Format a moment as `M/D/YYYY HH:MM` in `zone`: month and day unpadded, hour padded."""
     moment = datetime.fromtimestamp(epoch, zone)
     return f"{moment.month}/{moment.day}/{moment.year} {moment.hour:02}:{moment.minute:02}"
 
 
 @lru_cache(maxsize=1 << 17)
 def _eastern_hour(hour: int) -> str:
-    """`M/D/YYYY HH:` in US Eastern time of an hour counted from 1970."""
+    """Format an hour counted from 1970 as `M/D/YYYY HH:` in US Eastern time."""
     moment = datetime.fromtimestamp(hour * HOUR, EASTERN)
     return f"{moment.month}/{moment.day}/{moment.year} {moment.hour:02}:"
 
 
 def eastern_minute_text(epoch: int) -> str:
-    """The same as `minute_text` in US Eastern time (always whole hours from UTC), quicker for many moments."""
+    """Format a moment as `minute_text` does, in US Eastern time (always whole hours from UTC), but faster."""
     return _eastern_hour(epoch // HOUR) + TWO_DIGITS[epoch % HOUR // 60]
 
 
 def second_text(epoch: float) -> str:
-    """`YYYY-MM-DD HH:MM:SS` in US Eastern time (the removed-participants form)."""
+    """Format a moment as `YYYY-MM-DD HH:MM:SS` in US Eastern time (the removed-participants form)."""
     return datetime.fromtimestamp(int(epoch), EASTERN).isoformat(" ")[:19]
 
 
 def day_text(day: date | None) -> str | None:
-    """`MM/DD/YYYY`, zero-padded, or None."""
+    """Format a day as zero-padded `MM/DD/YYYY`, or None."""
     return None if day is None else day.strftime("%m/%d/%Y")
 
 
@@ -77,12 +77,12 @@ def day_of(epoch: float, zone: ZoneInfo = EASTERN) -> date:
 
 
 def parse_minute_text(text: str, zone: ZoneInfo) -> float:
-    """Unix seconds of `M/D/YYYY HH:MM` wall time in `zone` (the first of two in a fold)."""
+    """Parse `M/D/YYYY HH:MM` wall time in `zone` to Unix seconds, the first of two in a fold."""
     return datetime.strptime(text, "%m/%d/%Y %H:%M").replace(tzinfo=zone).timestamp()
 
 
 def parse_request_day(text: str, now: float) -> date:
-    """A request's date parameter as an Eastern calendar day; ValueError if it is none."""
+    """Parse a request's date parameter to an Eastern calendar day. Raise ValueError if it is none."""
     if text == "today":
         return day_of(now)
     if text == "tomorrow":
@@ -93,7 +93,7 @@ def parse_request_day(text: str, now: float) -> date:
 
 
 def parse_request_moment(text: str, now: float) -> float:
-    """A request's date parameter as Unix seconds: a timestamp itself, or a day's Eastern midnight."""
+    """Parse a request's date parameter to Unix seconds: a timestamp itself, or a day's Eastern midnight."""
     if text.lstrip("-").isdigit():
         return float(text)
     day = parse_request_day(text, now)

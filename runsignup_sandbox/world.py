@@ -1,9 +1,8 @@
-"""The simulated service's state and the rules by which it changes; no HTTP here.
+"""The simulated service's state and the rules by which it changes, without HTTP.
 
-The world keeps its registrations twice: `truth` is what really holds now, `feed`
-is what the API shows. They are the same unless a switch or a transfer delays the
-sight of a change. Every change sets the registration's `modified` to the whole
-second of the simulated clock.
+The world keeps its registrations twice: `truth` is the true state, `feed` is what the API shows. They are the same unless a
+switch or a transfer delays the visibility of a change. Every change sets the registration's `modified` to the whole second of
+the simulated clock.
 """
 
 import heapq
@@ -27,7 +26,7 @@ _KEY_LETTERS = string.ascii_letters + string.digits
 
 
 class WorldError(ValueError):
-    """A change that the world can't make; its text is one sentence."""
+    """A change that the world cannot make. Its text is one sentence."""
 
 
 @dataclass(slots=True)
@@ -69,7 +68,7 @@ class World:
         self.checkins: dict[int, list[tuple[int, int]]] = {}
         """By race id: (Unix second, registration id) of each check-in, ascending."""
         self.changes = 0
-        """How many changes there have been, so that a file kept of the world can tell whether it is old."""
+        """The number of changes, so that a saved file can be recognised as outdated."""
         self.next_race_id = 190_001
         self.next_event_id = 880_101
         self.next_days_id = 300_501
@@ -92,7 +91,7 @@ class World:
         return partner
 
     def new_key(self, number: int) -> Partner:
-        """Replaces the partner's key and secret; the old ones are worth nothing from now on."""
+        """Replace the partner's key and secret. The old ones no longer work."""
         partner = self.partner(number)
         partner.key, partner.secret, partner.revoked = self._letters(), self._letters(), False
         return partner
@@ -101,7 +100,7 @@ class World:
         return _found(self.partners, number, "partner")
 
     def partner_of(self, key: str, secret: str) -> Partner | None:
-        """The partner these credentials belong to; None for wrong or revoked ones."""
+        """Return the partner of these credentials, or None for wrong or revoked ones."""
         for partner in self.partners.values():
             if partner.key == key and partner.secret == secret and not partner.revoked:
                 return partner
@@ -132,14 +131,14 @@ class World:
         return race
 
     def new_edition(self) -> int:
-        """A fresh race_event_days_id."""
+        """Return a new race_event_days_id."""
         self.next_days_id += 1
         return self.next_days_id - 1
 
     def add_event(
         self, race: Race, days_id: int, name: str, start: float | None, end: float | None = None, **more: Any
     ) -> Event:
-        """Adds an event to an edition; `more` are further attributes of Event."""
+        """Add an event to an edition. `more` are further attributes of Event."""
         event = Event(self.next_event_id, race.id, days_id, name, start, end, **more)
         if start is not None and event.opens is None:
             event.opens = start - 200 * DAY
@@ -150,7 +149,7 @@ class World:
         return event
 
     def delete_event(self, event_id: int) -> None:
-        """Takes an event and all its registrations away without a trace in any feed."""
+        """Delete an event and all its registrations without a trace in any feed."""
         event = self.event(event_id)
         race = self.races[event.race_id]
         race.event_ids.remove(event_id)
@@ -163,7 +162,7 @@ class World:
         race.modified = self.second
 
     def move_to_race(self, event_id: int, race_id: int) -> None:
-        """Makes an event with all its registrations part of another race."""
+        """Make an event with all its registrations part of another race."""
         event, to = self.event(event_id), self.race(race_id)
         old = self.races[event.race_id]
         if old is to:
@@ -174,7 +173,7 @@ class World:
         old.modified = to.modified = self.second
 
     def delete_race(self, race_id: int) -> None:
-        """Takes a race with its events and registrations away without a trace in any feed."""
+        """Delete a race with its events and registrations without a trace in any feed."""
         race = self.race(race_id)
         for event_id in list(race.event_ids):
             self.delete_event(event_id)
@@ -190,9 +189,9 @@ class World:
         return active_row(record, event, self.races[event.race_id], self.seed)
 
     def register(self, event_id: int, fields: Mapping[str, Any] | None = None, count: int = 1) -> list[int]:
-        """Adds people to an event; those of a bundle get a twin row (same bib) in each sub-event.
+        """Add people to an event. People of a bundle get a twin row (same bib) in each sub-event.
 
-        The ids of the event itself come first, then the twins'.
+        The ids of the event itself come first, then the twins' ids.
         """
         event = self.event(event_id)
         own, twins = [], []
@@ -222,7 +221,7 @@ class World:
         extra: Mapping[str, Any] | None = None,
         modified: int | None = None,
     ) -> None:
-        """Sets members of a row (of its user, address or itself), drops some, adds unknown ones."""
+        """Set members of a row (of its user, address or itself), drop some, add unknown ones."""
         record = self._changed(registration_id, modified)
         self._write(record, dict(fields) | dict(extra or {}))
         row = record.row or {}
@@ -252,9 +251,9 @@ class World:
         hide: Literal["new", "removed"] | None = None,
         hide_seconds: float = 0.0,
     ) -> int:
-        """Moves someone to another event: a new registration, the old one removed as `transferred`.
+        """Move a person to another event: a new registration, and the old one removed as `transferred`.
 
-        `hide` names the half of the change that stays unseen for `hide_seconds`.
+        `hide` names the half of the change that stays invisible for `hide_seconds`.
         """
         old = self.record(registration_id)
         self.event(new_event_id)
@@ -267,27 +266,30 @@ class World:
         new.row["last_modified"] = new.modified
         self._show("active", new.id, new, hide_seconds if hide == "new" else 0.0)
         removal = Removal(old, self.second, "transferred", new.id)
-        # The old row leaves the active feed at once; only its removed row can lag behind.
+        # The old row leaves the active feed at once. Only its removed row can lag behind.
         self._show("active", old.id, None)
         self._show("removed", old.id, removal, hide_seconds if hide == "removed" else 0.0)
         return new.id
 
     def remove(self, registration_id: int, reason: str = "removed", silent: bool = False) -> None:
-        """Ends a registration; a `silent` one leaves no row among the removed."""
+        """End a registration. A `silent` one leaves no row among the removed."""
         record = self.record(registration_id)
         self._show("active", record.id, None)
         if not silent:
             self._show("removed", record.id, Removal(record, self.second, reason))
 
     def forget_removed(self, race_id: int) -> None:
-        """Empties the removed feed of a race for good."""
+        """Empty the removed feed of a race for good."""
         for event_id in self.race(race_id).event_ids:
             for book in (self.truth, self.feed):
                 for id in book.removed.ids(event_id):
                     book.removed.drop(id)
 
     def reactivate(self, registration_id: int, modified: int | None = None) -> None:
-        """Makes a removed registration active again under its id; it leaves the removed feed. `modified` is its stamp."""
+        """Make a removed registration active again under its id.
+
+        It leaves the removed feed. `modified` is its timestamp.
+        """
         removal = _found(self.truth.removed.items, registration_id, "removed registration")
         record = removal.record.changed()
         self._stamp(record, modified)
@@ -295,7 +297,7 @@ class World:
         self._show("active", record.id, record)
 
     def check_in(self, registration_id: int) -> None:
-        """Notes a check-in; by itself it changes no row."""
+        """Note a check-in. By itself it changes no row."""
         event = self.events[self.record(registration_id).event_id]
         self.checkins.setdefault(event.race_id, []).append((self.second, registration_id))
         self.checkins[event.race_id].sort()
@@ -331,13 +333,13 @@ class World:
     # What the API shows, and when.
 
     def _show(self, kind: Kind, id: int, item: Record | Removal | None, hide: float = 0.0) -> None:
-        """Puts (or with None takes away) an item in the truth now, in the feed when it may be seen."""
+        """Put an item into the truth now, or remove it if it is None, and into the feed when it becomes visible."""
         self.changes += 1
-        # What has become visible meanwhile comes first, lest it be laid over this later change when it is next read.
+        # What has become visible meanwhile is applied first, so that it does not overwrite this later change.
         self.settle()
         _apply(self.truth, kind, id, item)
         now = self.clock.now()
-        # A later change of the same item can't be seen before an earlier one.
+        # A later change of the same item cannot become visible before an earlier one.
         visible = max(now + self.switches.visibility_delay + hide, self._seen_at.get((kind, id), 0.0))
         if visible <= now:
             _apply(self.feed, kind, id, item)
@@ -346,13 +348,13 @@ class World:
             heapq.heappush(self._unseen, (visible, next(self._order), kind, id, item))
 
     def settle(self) -> None:
-        """Brings into the feed whatever has become visible by now; call before reading it."""
+        """Bring into the feed what has become visible. Call it before reading the feed."""
         while self._unseen and self._unseen[0][0] <= self.clock.now():
             _, _, kind, id, item = heapq.heappop(self._unseen)
             _apply(self.feed, kind, id, item)
 
     def publish_all(self) -> None:
-        """Makes the feed a copy of the truth; for the end of building a world."""
+        """Make the feed a copy of the truth, at the end of building a world."""
         self.feed = Book(self.truth.active.copy(), self.truth.removed.copy())
 
 

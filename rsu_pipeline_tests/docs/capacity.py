@@ -89,7 +89,7 @@ def needs() -> str:
         papers = [on_paper(partners, scope) for partners in PARTNERS]
         add(f"95 % of the bibs within, calls counted {counted}", [f"{found.p95:,.0f} s" for found in papers])
     add("– watches (`RSU_WATCH_SHARDS`)", [f"{on_paper(partners, 'credential').shards}" for partners in PARTNERS])
-    add("– cores kept busy by looks", [f"{on_paper(partners, 'credential').cores:.2f}" for partners in PARTNERS])
+    add("– cores kept busy by polls", [f"{on_paper(partners, 'credential').cores:.2f}" for partners in PARTNERS])
     head = ["partners", *(f"{partners:,}" for partners in PARTNERS)]
     return _table(head, [[what, *values] for what, values in rows])
 
@@ -122,12 +122,12 @@ def ends() -> str:
         ],
         [
             "calls in flight",
-            f"looks, 95 % of the bibs within {paper.WANTED_P95:.0f} s",
+            f"polls, 95 % of the bibs within {paper.WANTED_P95:.0f} s",
             f"{found.in_flight} partners in their window at once",
         ],
         [
             "a credential's calls an hour",
-            "looks, the same",
+            "polls, the same",
             f"{found.races_for_budget} races of one partner in their window at once",
         ],
         [
@@ -137,7 +137,7 @@ def ends() -> str:
         ],
         [
             f"{CORES} cores",
-            "looks, the same, calls counted for each credential",
+            "polls, the same, calls counted for each credential",
             f"{found.cpu} partners in their window at once",
         ],
     ]

@@ -11,7 +11,7 @@ import pytest
 from rsu_pipeline_tests.docs import language
 from rsu_pipeline_tests.docs.reading import PROJECT, files, prose
 
-UNTRANSLATED_PAGES = {path.name for path in files()} - {"glossary.md"}
+UNTRANSLATED_PAGES = {"data-model.md", "decisions.md", "guarantees.md", "performance.md"}
 """Pages with banned words. Remove a page here once it is translated."""
 GLOSSARY = PROJECT / "docs" / "glossary.md"
 TRANSLATED = [path for path in language.python_files() if not language.is_untranslated(path, language.untranslated())]

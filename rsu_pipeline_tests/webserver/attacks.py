@@ -165,7 +165,7 @@ ATTACKS = (
     get("our name before a stranger's", READS, f"/graphql?query={quote(READ)}", host="$HOST@evil.test"),
     get("an address of the network", READS, f"/graphql?query={quote(READ)}", host="10.9.8.7"),
     get(
-        "a stranger's name that says it is forwarded from ours",
+        "a stranger's name that claims to be forwarded from the hub's",
         READS,
         f"/graphql?query={quote(READ)}",
         host="evil.test",
