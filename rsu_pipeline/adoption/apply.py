@@ -160,8 +160,8 @@ def _whole(conn: Connection, *, dry_run: bool) -> Iterator[None]:
     except psycopg2.errors.LockNotAvailable as error:
         conn.rollback()
         raise database.DatabaseError(
-            f"{waiting.describe_lock_holders(conn, ADOPTED)}, so adoption could not lock the tables and nothing was changed: stop what"
-            " uses the database, and run it again."
+            f"{waiting.describe_lock_holders(conn, ADOPTED)}, so adoption could not lock the tables and nothing was changed: stop"
+            " what uses the database, and run it again."
         ) from error
     except psycopg2.Error as error:
         if conn.closed:

@@ -23,7 +23,10 @@ class PageRequests:
     """The pages of one feed, one after the other. Use as a context manager."""
 
     def __init__(self, request: Callable[[int], Page]) -> None:
-        """`request` returns the page after a registration id. It may be called in another thread, never by two at a time."""
+        """Read pages with `request`, which returns the page after a registration id.
+
+        It may be called in another thread, but never by two at a time.
+        """
         self._request = request
         self._executor = ThreadPoolExecutor(max_workers=1, thread_name_prefix=THREAD_NAME)
         self._next: Future[tuple[Page, float]] | None = None

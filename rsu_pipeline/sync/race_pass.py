@@ -147,7 +147,7 @@ def _read_active(
 
 
 def _request(session: PartnerSession, position: Position, after: int) -> Page:
-    """Request the pass's page after the last one of a pass."""
+    """Request the page of the pass after a registration id."""
     return session.client.participants_page(
         position.race_id,
         position.event_ids,

@@ -30,9 +30,9 @@ NULL_BYTES = NULL.encode()
 RULES = b"3"
 """Version of the rules, part of every digest.
 
-It is changed whenever `stage_registration` makes something else of the same row, or the way from a line to the table changes, so that rows
-read by other rules are staged again. Since 3 the session's client encoding is certain: earlier rows may have been stored with
-each character as several others, under a digest that is right.
+It is changed whenever `stage_registration` makes something else of the same row, or the way from a line to the table changes,
+so that rows read by other rules are staged again. Since 3 the session's client encoding is certain: earlier rows may have been
+stored with each character as several others, under a digest that is right.
 """
 MAX_INDEXED_BYTES = 1000
 """Bytes that a field with an index of its own may have. PostgreSQL refuses entries of about 2,700 bytes."""
