@@ -89,7 +89,7 @@ def adopt(
     zone: str,
     dry_run: bool = False,
     on_plan: Callable[[Report], None] = lambda report: None,
-    on_step: Callable[[str], None] = lambda line: None,
+    log: Callable[[str], None] = lambda line: None,
 ) -> Report:
     """Adopt the database.
 
@@ -100,7 +100,7 @@ def adopt(
         zone: The server's time zone, as `server_zone` returns it.
         dry_run: Do the same and roll it back, which finds whatever PostgreSQL would refuse.
         on_plan: Called with the plan before anything is done.
-        on_step: Called with a line as each step begins.
+        log: Called with a line as each step begins.
 
     Raises:
         Refused: The database has something that adoption does not know.
@@ -108,7 +108,7 @@ def adopt(
     """
     started = time.monotonic()
     with _whole(conn, dry_run=dry_run), conn.cursor() as cur:
-        report = _adopt(conn, cur, zone, on_plan=on_plan, on_step=on_step)
+        report = _adopt(conn, cur, zone, on_plan=on_plan, log=log)
     ended = time.monotonic()
     locked_at = report.seconds or ended
     return Report(report.steps, report.facts, ended - started, ended - locked_at)
@@ -121,7 +121,7 @@ def undo(
 
     Args:
         conn: A connection to the database, with no transaction open.
-        sealer: Decrypts the credentials.
+        secret_box: Decrypts the credentials.
         dry_run: Do the same and roll it back.
         log: Called with a line as each step begins.
 
@@ -175,7 +175,7 @@ def _whole(conn: Connection, *, dry_run: bool) -> Iterator[None]:
 
 
 def _adopt(
-    conn: Connection, cur: Cursor, zone: str, *, on_plan: Callable[[Report], None], on_step: Callable[[str], None]
+    conn: Connection, cur: Cursor, zone: str, *, on_plan: Callable[[Report], None], log: Callable[[str], None]
 ) -> Report:
     """Return the plan once it is applied. Its `seconds` are the monotonic time at which the tables were locked."""
     cur.execute("SELECT current_schema()")
@@ -192,19 +192,19 @@ def _adopt(
     if _is_migrated(found):
         return Report((), Facts(), 0.0)
     refuse_shape(found, wanted)
-    on_step("waiting for the tables to be free")
+    log("waiting for the tables to be free")
     cur.execute(f"LOCK TABLE {', '.join(map(ident, adopted_tables(found)))} IN ACCESS EXCLUSIVE MODE")
     locked_at = time.monotonic()
     found = inspect(cur, found.schema)
     refuse_shape(found, wanted)
-    on_step("counting rows")
+    log("counting rows")
     facts = count(cur, found, wanted)
     steps = plan_adoption(found, wanted, facts, zone)
     report = Report(tuple(steps), facts, locked_at)
     on_plan(report)
-    _apply(cur, steps, on_step)
+    _apply(cur, steps, log)
     cur.execute(f"DROP SCHEMA {MIGRATED} CASCADE")
-    on_step("comparing with a new database")
+    log("comparing with a new database")
     if rest := find_lacking(inspect(cur, found.schema), wanted):
         what = f"{rest[0].subject} different from a new database's ({rest[0].sentence or 'comments'})"
         raise AdoptionRefusedError(f"Adoption would leave {what}, so nothing was changed.")
@@ -235,12 +235,12 @@ def _wanted(conn: Connection, cur: Cursor) -> Shape:
     return inspect(cur, MIGRATED)
 
 
-def _apply(cur: Cursor, steps: list[Step], on_step: Callable[[str], None]) -> None:
+def _apply(cur: Cursor, steps: list[Step], log: Callable[[str], None]) -> None:
     # Deferred checks would prevent their tables from being altered.
     cur.execute("SET CONSTRAINTS ALL IMMEDIATE")
     for number, step in enumerate(steps, 1):
         if step.sentence:
-            on_step(shorten(f"[{number}/{len(steps)}] {step.subject}: {step.sentence}", 100, placeholder=" …"))
+            log(shorten(f"[{number}/{len(steps)}] {step.subject}: {step.sentence}", 100, placeholder=" …"))
         for statement in step.sql:
             try:
                 cur.execute(statement)

@@ -74,7 +74,7 @@ def adopt(dry_run: bool, as_json: bool, undo: bool) -> None:
             zone=adoption.server_zone(url),
             dry_run=dry_run,
             on_plan=(lambda report: None) if as_json else show,
-            on_step=lambda line: click.echo(line, err=True),
+            log=lambda line: click.echo(line, err=True),
         )
         writers = read_only.list_writers(conn)
     if as_json:

@@ -163,9 +163,9 @@ def _calls_for_race(events: list[EventRead], now: dt.datetime, settings: Setting
 class BudgetForecast:
     """The calls of the next hour compared with the limits.
 
-    `over_limit` are partners whose API key needs more than its limit, `over_routine_limit` those of them whose visits alone do. `most` is the need
-    of the API key with the highest need. `flight_limit` is how many calls fit into the concurrency slots, None if each API key has
-    its own.
+    `over_limit` are partners whose API key needs more than its limit, `over_routine_limit` those of them whose visits alone do.
+    `most` is the need of the API key with the highest need. `flight_limit` is how many calls fit into the concurrency slots,
+    None if each API key has its own.
     """
 
     limit: int

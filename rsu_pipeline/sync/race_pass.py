@@ -326,10 +326,9 @@ _Merged = tuple[Counts, list[RejectedRow]]
 class _IngestedPage:
     """A page that was stored.
 
-    `seen` are the (registration, event) ids stored, `held_back` the registration ids that were not. `has_unidentified_row` means that a row
-    without readable id was among them. `events_of_held_back` has an event id for each
-    row not stored: its own, or every event of
-    the pass if it is unknown.
+    `seen` are the (registration, event) ids stored, `held_back` the registration ids that were not. `has_unidentified_row`
+    means that a row without readable id was among them. `events_of_held_back` has an event id for each row not stored: its own,
+    or every event of the pass if it is unknown.
     """
 
     counts: Counts
