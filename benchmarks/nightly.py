@@ -29,7 +29,7 @@ import requests
 from benchmarks.hub import Hub, end_cleanly, started
 from benchmarks.installation import Installation, installed
 from benchmarks.report import as_json, machine
-from rsu_pipeline.orchestration.batch import partners_at_once, sync_batch
+from rsu_pipeline.orchestration.batch import limit_concurrent_partners, sync_batch
 from rsu_pipeline.orchestration.lanes import LANE_TAG
 from rsu_pipeline.orchestration.schedules import ACTIVE, DISTANCE_TAG, FAR, nightly
 from rsu_pipeline.settings import project_root
@@ -154,7 +154,7 @@ def _launch(here: Installation, instance: dg.DagsterInstance) -> None:
     """Launch what the schedule `nightly` requests, as it does at two in the morning."""
     now = here.value("SELECT now()")
     here.conn.autocommit = False
-    keys = [partner.key for partner in fleet.partners_to_sync(here.conn, now, ())]
+    keys = [partner.key for partner in fleet.select_partners_to_sync(here.conn, now, ())]
     here.conn.rollback()
     here.conn.autocommit = True
     tags = {LANE_TAG: "routine", DISTANCE_TAG: FAR}
@@ -209,7 +209,7 @@ def _judge(night: Night, near: list[int]) -> None:
     here.until("the last run ends", lambda: all(run.status not in ACTIVE for run in night.runs()), or_else=False)
     found.runs = [run.status.value for run in night.runs()]
     interruptions = 2 + sum(status in ("CANCELED", "FAILURE") for status in found.runs[1:])
-    found.most_in_flight = interruptions * partners_at_once(here.settings.budget)
+    found.most_in_flight = interruptions * limit_concurrent_partners(here.settings.budget)
     found.visits_made_twice = int(here.rows(_VISITS_MADE_TWICE, night.since)[0][0])
     found.longest_wait_of_near_races = float(here.rows(_WAITS, near=near, since=night.since)[0][0])
 

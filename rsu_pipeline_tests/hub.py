@@ -122,7 +122,7 @@ class Hub:
         """How far it is."""
         now = dt.datetime.fromtimestamp(self.sandbox.admin.clock(), dt.UTC)
         with database.session(self.url, purpose="tests") as conn:
-            found = backfill_progress.progress(conn, partner, now)
+            found = backfill_progress.read_progress(conn, partner, now)
         assert found is not None
         return found
 

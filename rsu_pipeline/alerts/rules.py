@@ -243,7 +243,7 @@ def _duplicate_bibs(conn: Connection, now: dt.datetime) -> Iterator[Problem]:
 
 def find_unpolled_races(conn: Connection, settings: Settings, now: dt.datetime) -> Iterator[Problem]:
     """Yield a problem for each race in its window that nothing polls."""
-    races = fleet.races_to_read(conn, now)
+    races = fleet.select_races_to_read(conn, now)
     watched = watch_pace.select_watched_races(races, now, settings)
     in_window = {(race.partner_id, race.race_id) for race in watched}
     reads = alert_store.read_race_read_times(conn) if in_window else {}
@@ -275,7 +275,7 @@ def _history_failing(conn: Connection) -> Iterator[Problem]:
 
 
 def _api_key_shared(conn: Connection) -> Iterator[Problem]:
-    for group in duplicate_partners.shared_api_keys(conn, intended=False):
+    for group in duplicate_partners.find_shared_api_keys(conn, intended=False):
         names = " and ".join(item.label for item in group)
         yield Problem(
             "api_key_shared",
@@ -287,7 +287,7 @@ def _api_key_shared(conn: Connection) -> Iterator[Problem]:
 
 
 def _foreign_writes(conn: Connection, now: dt.datetime) -> Iterator[Problem]:
-    for item in foreign_writes.open_writes(conn, now):
+    for item in foreign_writes.read_open_writes(conn, now):
         yield Problem(
             "foreign_writes",
             f"{item.table_name}:{item.operation}:{item.login}:{item.program}:{item.address}",
@@ -297,14 +297,14 @@ def _foreign_writes(conn: Connection, now: dt.datetime) -> Iterator[Problem]:
 
 
 def _clock_skew(conn: Connection, settings: Settings) -> Iterator[Problem]:
-    for item in clocks.disagreements(conn, settings.sync.max_clock_skew):
+    for item in clocks.find_disagreements(conn, settings.sync.max_clock_skew):
         yield Problem("clock_skew", item.machine, None, item.sentence)
 
 
 def _never_synced(conn: Connection, now: dt.datetime) -> Iterator[Problem]:
     waiting = {
         partner.key or str(partner.partner_id): partner
-        for partner in credentials.awaiting_first_sync(conn)
+        for partner in credentials.list_partners_awaiting_first_sync(conn)
         if partner.entered_at is not None and now - partner.entered_at > NOT_BEGUN_FOR
     }
     for key in dagster_runs.find_partners_without_run(conn, list(waiting)) if waiting else []:
@@ -320,7 +320,7 @@ def _never_synced(conn: Connection, now: dt.datetime) -> Iterator[Problem]:
 
 
 def _backfill_stopped(conn: Connection, now: dt.datetime) -> Iterator[Problem]:
-    due = backfill_state.due_since(conn, now)
+    due = backfill_state.read_due_requests(conn, now)
     late = {key: since for key, (_, since) in due.items() if now - since > NOT_BEGUN_FOR}
     for key in dagster_runs.find_partners_without_run(conn, list(late)) if late else []:
         yield Problem(

@@ -82,7 +82,7 @@ def _cancel(chosen: Sequence[credentials.Partner], *, as_json: bool) -> None:
     now = dt.datetime.now(dt.UTC)
     with hub_connection("backfill") as conn:
         numbers = {partner.partner_id for partner in chosen}
-        cancelled = [item for item in backfill_cancellation.open_requests(conn) if item.partner_id in numbers]
+        cancelled = [item for item in backfill_cancellation.read_open_requests(conn) if item.partner_id in numbers]
         backfill_cancellation.cancel(conn, {item.partner_id: now for item in cancelled})
         conn.commit()
     set_dagster_home()
@@ -129,7 +129,7 @@ def _prepare(keys: Sequence[str]) -> bool:
 
 def _progress(chosen: Sequence[credentials.Partner]) -> list[backfill_progress.Progress]:
     with hub_connection("backfill") as conn:
-        found = backfill_progress.progress_of_all(conn, dt.datetime.now(dt.UTC))
+        found = backfill_progress.read_progress_of_all(conn, dt.datetime.now(dt.UTC))
     return [found[partner.partner_id] for partner in chosen if partner.partner_id in found]
 
 

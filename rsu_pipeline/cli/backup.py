@@ -113,7 +113,7 @@ def import_(file: Path) -> None:
     # Another session, because it finds the tables in the schema that the file has them in.
     with database.session(url, purpose="import") as conn:
         database.migrate(conn)
-        present = [partner for partner in credentials.partners(conn) if partner.credential_id]
+        present = [partner for partner in credentials.list_partners(conn) if partner.credential_id]
         closed = [str(partner.key or partner.partner_id) for partner in present if not _opens(conn, partner.partner_id)]
     if closed:
         raise database.DatabaseError(
@@ -137,7 +137,7 @@ def _refuse_what_is_no_hub_of_ours(file: Path, pg_restore: client_programs.Clien
         raise database.DatabaseError(_failure("pg_restore", done.stderr))
     # The data of a table are lines of columns separated by tabs: a number, a name, a digest and a time.
     versions = [int(number) for number in re.findall(r"^(\d+)\t.*\.sql\t", done.stdout, re.MULTILINE)]
-    known = database.migrations()[-1][0]
+    known = database.list_migrations()[-1][0]
     if not versions:
         raise click.UsageError(
             f"{file} is not a hub of this program. Restore another program's database with pg_restore, and take it over with"

@@ -36,14 +36,16 @@ def choose_partners(names: Sequence[str]) -> list[credentials.Partner]:
     """
     with hub_connection("choose partners") as conn:
         if names:
-            found = {partner.partner_id: partner for partner in (credentials.partner(conn, name) for name in names)}
+            found = {
+                partner.partner_id: partner for partner in (credentials.find_partner(conn, name) for name in names)
+            }
             chosen = list(found.values())
         else:
-            chosen = [partner for partner in credentials.partners(conn) if partner.is_active]
+            chosen = [partner for partner in credentials.list_partners(conn) if partner.is_active]
         for partner in chosen:
             credentials.ensure_key(conn, partner.partner_id)
         conn.commit()
-        chosen = [credentials.partner(conn, str(partner.partner_id)) for partner in chosen]
+        chosen = [credentials.find_partner(conn, str(partner.partner_id)) for partner in chosen]
     if not chosen:
         raise credentials.PartnerError("There is no partner to sync. Add one with `rsu partners add NAME`.")
     return chosen

@@ -130,7 +130,7 @@ def roles_(prefix: str | None, reader: str | None, dry_run: bool) -> None:
             sentences = (
                 [read_only.make_read_only(conn, reader, dry_run=dry_run)]
                 if reader
-                else [step.sentence for step in roles.grant(conn, prefix or conn.info.dbname, dry_run=dry_run)]
+                else [step.sentence for step in roles.grant_roles(conn, prefix or conn.info.dbname, dry_run=dry_run)]
             )
         except psycopg2.errors.InsufficientPrivilege as error:
             raise click.UsageError(

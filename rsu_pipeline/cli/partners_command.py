@@ -69,7 +69,7 @@ def add(name: str, key: str | None, scheme: str, shared_key: bool, no_check: boo
             shares_api_key=shared_key,
         )
         conn.commit()
-        partner = credentials.partner(conn, str(partner_id))
+        partner = credentials.find_partner(conn, str(partner_id))
     click.echo(f"Added partner {partner.key}. Its partition appears in Dagster within a minute.")
     if not no_check:
         _check(str(partner_id))
@@ -88,7 +88,7 @@ def _secret() -> str:
 def list_(as_json: bool) -> None:
     """Show every partner and the state of its credential."""
     with hub_connection("partners list") as conn:
-        found = credentials.partners(conn)
+        found = credentials.list_partners(conn)
         shared = shared_api_keys(conn)
     if as_json:
         show_json([vars(partner) | {"state": state(partner)} for partner in found])
@@ -111,7 +111,7 @@ def list_(as_json: bool) -> None:
 
 def shared_api_keys(conn: Connection) -> list[str]:
     """Return a sentence on each API key that several partners share."""
-    groups = duplicate_partners.shared_api_keys(conn, intended=True)
+    groups = duplicate_partners.find_shared_api_keys(conn, intended=True)
     return [f"{' and '.join(item.label for item in group)} share one API key and its calls." for group in groups]
 
 
@@ -184,6 +184,6 @@ def enable(partner: str) -> None:
 
 def _switch(name: str, disabled: bool) -> None:
     with hub_connection("partners") as conn:
-        partner = credentials.partner(conn, name)
+        partner = credentials.find_partner(conn, name)
         credentials.set_disabled(conn, partner.partner_id, disabled)
     click.echo(f"Partner {partner.key or partner.partner_id} is {'disabled' if disabled else 'enabled'}.")

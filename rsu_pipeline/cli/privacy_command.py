@@ -69,7 +69,7 @@ def erase(user_id: int | None, registration_id: int | None, name: str | None, dr
             conn,
             user_id=user_id,
             registration_id=registration_id,
-            partner_id=credentials.partner(conn, name).partner_id if name else None,
+            partner_id=credentials.find_partner(conn, name).partner_id if name else None,
             who=operator(),
             dry_run=dry_run,
         )

@@ -54,7 +54,7 @@ def race_day(
     if follow and as_json:
         raise click.UsageError("--watch and --json exclude each other.")
     with hub_connection("race-day") as conn:
-        partner_id = None if name is None else credentials.partner(conn, name).partner_id
+        partner_id = None if name is None else credentials.find_partner(conn, name).partner_id
         if minutes is not None:
             look = _changes(conn, partner_id, race_id, minutes, as_json)
         elif missing:

@@ -32,9 +32,9 @@ def report(names: tuple[str, ...], path: Path) -> None:
                 ask(conn, partner.partner_id)
                 for ask in (report_queries.read_registrations, report_queries.read_bib_changes)
             )
-            made.append(page.report(partner.name, rows, changes, now.date()))
+            made.append(page.build_report(partner.name, rows, changes, now.date()))
     try:
-        path.write_text(page.html(made, now), encoding="utf-8")
+        path.write_text(page.render_html(made, now), encoding="utf-8")
     except OSError as error:
         raise click.UsageError(f"Cannot write {path}: {error.strerror}.") from None
     click.echo(f"{path}: {len(made)} partners, {sum(len(item.events) for item in made)} events")

@@ -42,7 +42,7 @@ def start_list(event: int, name: str | None, problems_only: bool, as_csv: bool, 
     if as_csv and as_json:
         raise click.UsageError("--csv and --json exclude each other.")
     with hub_connection("start-list") as conn:
-        partner_id = None if name is None else credentials.partner(conn, name).partner_id
+        partner_id = None if name is None else credentials.find_partner(conn, name).partner_id
         found = start_list_store.read_start_list(conn, event, dt.datetime.now(dt.UTC), partner_id=partner_id)
         entries = start_list_store.read_entries(conn, found, problems_only=problems_only)
     if as_json:

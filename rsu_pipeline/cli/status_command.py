@@ -37,12 +37,12 @@ def status(as_json: bool, target: str | None) -> None:
         metrics.write_metrics(figures, target)
         return
     with hub_connection("status") as conn:
-        rows = sync_log.partner_status(conn)
+        rows = sync_log.read_partner_status(conn)
         settings = installation.current().settings
         now = clocks.present(conn, settings.sync.max_clock_skew)
-        histories = backfill_progress.progress_of_all(conn, now)
+        histories = backfill_progress.read_progress_of_all(conn, now)
         downtimes = downtime.find_downtimes(conn, now, settings.cadence)
-        states = {partner.partner_id: state(partner) for partner in credentials.partners(conn)}
+        states = {partner.partner_id: state(partner) for partner in credentials.list_partners(conn)}
         shared = shared_api_keys(conn)
     if as_json:
         show_json(

@@ -285,7 +285,7 @@ def _onboard(here: Installation, port: int) -> None:
     """Add the sandbox's partners that are not there yet."""
     listed = _get(f"http://127.0.0.1:{port}/admin/partners").json()
     with database.session(here.migrated_database_url, purpose="demo") as conn:
-        present = {partner.name for partner in credentials.partners(conn)}
+        present = {partner.name for partner in credentials.list_partners(conn)}
         for item in listed:
             if item["name"] not in present:
                 credentials.add(conn, here.secret_box, name=item["name"], principal=item["key"], secret=item["secret"])
@@ -297,8 +297,8 @@ def _report_first_syncs(url: str) -> None:
     with suppress(database.DatabaseError, psycopg2.Error, OSError), database.session(url, purpose="up") as conn:
         conn.autocommit = True
         while True:
-            active = {partner.partner_id for partner in credentials.partners(conn) if partner.is_active}
-            rows = [row for row in sync_log.partner_status(conn) if row.partner_id in active]
+            active = {partner.partner_id for partner in credentials.list_partners(conn) if partner.is_active}
+            rows = [row for row in sync_log.read_partner_status(conn) if row.partner_id in active]
             if rows and all(row.last_sync for row in rows):
                 total = sum(row.participants for row in rows)
                 click.echo(f"All {len(rows)} partners are synced: {total:,} participants.")

@@ -14,7 +14,7 @@ from rsu_pipeline.display import MAX_NAME_CHARS, sanitize_for_display
 from rsu_pipeline.errors import RsuError
 from rsu_pipeline.orchestration import run_metadata
 from rsu_pipeline.orchestration.assets.synced_assets import START_LISTS
-from rsu_pipeline.orchestration.lanes import lane_of
+from rsu_pipeline.orchestration.lanes import read_lane
 from rsu_pipeline.orchestration.outages import Outage
 from rsu_pipeline.orchestration.resources import RunSignupResource, WarehouseResource
 from rsu_pipeline.orchestration.run_config import Number, PartitionKey, fields_of, read_config
@@ -56,7 +56,7 @@ class PartnerSyncReport:
     not_built: str = ""
 
 
-def partners_at_once(budget: BudgetSettings) -> int:
+def limit_concurrent_partners(budget: BudgetSettings) -> int:
     """Return how many partners a run syncs side by side: one more than calls in flight, so that one writes while others call."""
     at_once = budget.max_in_flight + 1
     return at_once if budget.in_flight_scope == "all" else max(at_once, SIDE_BY_SIDE)
@@ -83,7 +83,7 @@ def sync_partners(context: dg.OpExecutionContext, warehouse: WarehouseResource, 
         with runsignup.partner_session(
             warehouse,
             key,
-            lane=lane_of(context),
+            lane=read_lane(context),
             run_id=context.run_id,
             log=lambda line: context.log.info(f"{key}: {line}"),
         ) as session:
@@ -97,7 +97,7 @@ def sync_partners(context: dg.OpExecutionContext, warehouse: WarehouseResource, 
 
     failed: list[str] = []
     bug: Exception | None = None
-    side_by_side = partners_at_once(installation.current().settings.budget)
+    side_by_side = limit_concurrent_partners(installation.current().settings.budget)
     for key, future in _visits(left, lambda key: outage.outlast(lambda: visit(key)), side_by_side):
         shown = sanitize_for_display(key, MAX_NAME_CHARS)
         try:

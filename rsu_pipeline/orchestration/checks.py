@@ -9,7 +9,7 @@ from rsu_pipeline.orchestration.assets.participant_history import participant_hi
 from rsu_pipeline.orchestration.assets.start_list_asset import start_lists
 from rsu_pipeline.orchestration.assets.synced_assets import participants
 from rsu_pipeline.orchestration.failures import expected_errors_as_failures
-from rsu_pipeline.orchestration.partitions import partition_of, timing_partner
+from rsu_pipeline.orchestration.partitions import read_partition, timing_partner
 from rsu_pipeline.orchestration.resources import WarehouseResource
 from rsu_pipeline.orchestration.run_config import NO_CONFIG
 from rsu_pipeline.start_lists import start_list_store
@@ -28,7 +28,7 @@ def equals_runsignup(context: dg.AssetCheckExecutionContext, warehouse: Warehous
     Events with quarantined rows or removals pending confirmation are left out. `no_quarantined_rows` and an alert report those.
     """
     with expected_errors_as_failures(), warehouse.connect("equals_runsignup") as conn:
-        partner = credentials.partner(conn, partition_of(context))
+        partner = credentials.find_partner(conn, read_partition(context))
         compared = reconciliation.read_reconciliations(conn, partner.partner_id)
     unequal = [item for item in compared if not item.is_equal and not item.is_explained]
     return dg.AssetCheckResult(
@@ -53,8 +53,8 @@ def equals_runsignup(context: dg.AssetCheckExecutionContext, warehouse: Warehous
 def no_quarantined_rows(context: dg.AssetCheckExecutionContext, warehouse: WarehouseResource) -> dg.AssetCheckResult:
     """Check that every registration was stored completely: none is quarantined, none has a field that did not parse."""
     with expected_errors_as_failures(), warehouse.connect("no_quarantined_rows") as conn:
-        partner = credentials.partner(conn, partition_of(context))
-        held_back, with_faults, sample = cursors.quarantine_summary(conn, partner.partner_id, SAMPLE)
+        partner = credentials.find_partner(conn, read_partition(context))
+        held_back, with_faults, sample = cursors.summarize_quarantine(conn, partner.partner_id, SAMPLE)
     return dg.AssetCheckResult(
         passed=held_back + with_faults == 0,
         severity=dg.AssetCheckSeverity.ERROR if held_back else dg.AssetCheckSeverity.WARN,
@@ -72,8 +72,8 @@ def no_quarantined_rows(context: dg.AssetCheckExecutionContext, warehouse: Wareh
 def history_complete(context: dg.AssetCheckExecutionContext, warehouse: WarehouseResource) -> dg.AssetCheckResult:
     """Check that every requested past event is stored, or that RunSignup has nothing to return for it, and that no race fails."""
     with expected_errors_as_failures(), warehouse.connect("history_complete") as conn:
-        partner = credentials.partner(conn, partition_of(context))
-        progress = backfill_progress.progress(conn, partner.partner_id, dt.datetime.now(dt.UTC))
+        partner = credentials.find_partner(conn, read_partition(context))
+        progress = backfill_progress.read_progress(conn, partner.partner_id, dt.datetime.now(dt.UTC))
         failing = backfill_state.list_failing_races(conn, partner.partner_id)
     if progress is None:
         return dg.AssetCheckResult(passed=True, metadata={"past_events": 0}, description="No backfill was requested.")
@@ -105,7 +105,7 @@ def no_duplicate_bibs(context: dg.AssetCheckExecutionContext, warehouse: Warehou
     The check is an error if one of the events starts within 24 hours.
     """
     with expected_errors_as_failures(), warehouse.connect("no_duplicate_bibs") as conn:
-        partner = credentials.partner(conn, partition_of(context))
+        partner = credentials.find_partner(conn, read_partition(context))
         found = start_list_store.read_start_lists(conn, partner.partner_id, dt.datetime.now(dt.UTC))
         wrong = start_list_store.read_problems(
             conn, partner.partner_id, SAMPLE, only=("duplicate_bib", "bib_in_other_event")
@@ -131,7 +131,7 @@ def every_entrant_has_a_bib(
 ) -> dg.AssetCheckResult:
     """Check that every entrant of the events that start within 24 hours has a bib."""
     with expected_errors_as_failures(), warehouse.connect("every_entrant_has_a_bib") as conn:
-        partner = credentials.partner(conn, partition_of(context))
+        partner = credentials.find_partner(conn, read_partition(context))
         near = [
             item
             for item in start_list_store.read_start_lists(conn, partner.partner_id, dt.datetime.now(dt.UTC))

@@ -13,7 +13,7 @@ import dagster as dg
 from rsu_pipeline import installation
 from rsu_pipeline.alerts import rules
 from rsu_pipeline.orchestration.assets.fleet_health import fleet_health
-from rsu_pipeline.orchestration.batch import partners_at_once
+from rsu_pipeline.orchestration.batch import limit_concurrent_partners
 from rsu_pipeline.orchestration.failures import expected_errors_as_failures
 from rsu_pipeline.orchestration.resources import WarehouseResource
 from rsu_pipeline.orchestration.run_config import NO_CONFIG
@@ -117,7 +117,7 @@ def budget_is_enough(warehouse: WarehouseResource) -> dg.AssetCheckResult:
         reads = freshness.read_event_reads(conn, now)
     found = forecast.forecast_budget(forecast.forecast_calls(reads, now, settings), settings)
     # If each API key has its own concurrency slots, syncs wait for each other in their runs.
-    side_by_side = ROUTINE_RUNS * partners_at_once(settings.budget)
+    side_by_side = ROUTINE_RUNS * limit_concurrent_partners(settings.budget)
     fitting = found.flight_limit or int(side_by_side * 3600 / CALL_SECONDS)
     return _result(
         not found.over_limit and found.routine <= fitting,
@@ -200,8 +200,8 @@ def no_shared_api_keys(warehouse: WarehouseResource) -> dg.AssetCheckResult:
     Such partners share the calls of the key, and registrations are stored for each of them.
     """
     with expected_errors_as_failures(), warehouse.connect("no_shared_api_keys") as conn:
-        unintended = duplicate_partners.shared_api_keys(conn, intended=False)
-        shared = duplicate_partners.shared_api_keys(conn, intended=True)
+        unintended = duplicate_partners.find_shared_api_keys(conn, intended=False)
+        shared = duplicate_partners.find_shared_api_keys(conn, intended=True)
     return _result(
         not unintended,
         WARN,
@@ -214,7 +214,7 @@ def no_shared_api_keys(warehouse: WarehouseResource) -> dg.AssetCheckResult:
 def no_similar_partner_names(warehouse: WarehouseResource) -> dg.AssetCheckResult:
     """Check that no two enabled partners have names that differ only in case, blanks or the form of their characters."""
     with expected_errors_as_failures(), warehouse.connect("no_similar_partner_names") as conn:
-        similar = duplicate_partners.similar_names(conn)
+        similar = duplicate_partners.find_similar_names(conn)
     return _result(
         not similar,
         WARN,
@@ -261,8 +261,8 @@ def clocks_agree(warehouse: WarehouseResource) -> dg.AssetCheckResult:
     """Check that the clocks of every hub, of the database and of RunSignup differ by no more than RSU_MAX_CLOCK_SKEW."""
     max_skew = installation.current().settings.sync.max_clock_skew
     with expected_errors_as_failures(), warehouse.connect("clocks_agree") as conn:
-        found = clocks.disagreements(conn, max_skew)
-        hubs = hub_clocks.recent(conn, clocks.STORED_FOR)
+        found = clocks.find_disagreements(conn, max_skew)
+        hubs = hub_clocks.read_recent_clocks(conn, clocks.STORED_FOR)
     ahead = [abs(item.database_seconds) for item in hubs]
     ahead += [abs(item.runsignup_seconds) for item in hubs if item.runsignup_seconds is not None]
     return _result(

@@ -31,7 +31,7 @@ RULES: dict[Lane, LaneRules] = {
 }
 
 
-def lane_of_run(run: dg.DagsterRun) -> Lane:
+def read_lane_of_run(run: dg.DagsterRun) -> Lane:
     """Return the lane that a run is tagged with, `routine` if the tag names none, and the lane of its purpose without a tag."""
     if LANE_TAG in run.tags:
         return _named(run.tags[LANE_TAG]) or "routine"
@@ -63,9 +63,9 @@ def permitted_lane(run: dg.DagsterRun, *, is_automatic: bool) -> Lane:
     return min(purpose, named, key=lambda lane: RULES[lane].priority)
 
 
-def lane_of(context: dg.AssetExecutionContext | dg.OpExecutionContext) -> Lane:
+def read_lane(context: dg.AssetExecutionContext | dg.OpExecutionContext) -> Lane:
     """Return the lane whose share of the call budget a run may use."""
-    return lane_of_run(context.run)
+    return read_lane_of_run(context.run)
 
 
 def _named(text: str) -> Lane | None:

@@ -6,7 +6,7 @@ NAME = "timing_partner"
 timing_partner = dg.DynamicPartitionsDefinition(name=NAME)
 
 
-def partition_of(context: dg.AssetExecutionContext | dg.AssetCheckExecutionContext) -> str:
+def read_partition(context: dg.AssetExecutionContext | dg.AssetCheckExecutionContext) -> str:
     """Return the partition key of a run.
 
     Raises:

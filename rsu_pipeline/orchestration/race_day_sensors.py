@@ -113,7 +113,11 @@ def _lists_of_slice(
         key: lists
         for key, partner in done.items()
         if not partner.counts.is_unchanged
-        and (lists := _lists(conn, credentials.partner(conn, key).partner_id, warn, anyway=partner.lists_rebuilt))
+        and (
+            lists := _rebuild_lists(
+                conn, credentials.find_partner(conn, key).partner_id, warn, anyway=partner.lists_rebuilt
+            )
+        )
     }
     conn.commit()
     return found
@@ -153,7 +157,7 @@ def race_day(context: dg.SensorEvaluationContext, warehouse: WarehouseResource) 
     now = dt.datetime.now(dt.UTC)
     with expected_errors_as_failures(), warehouse.connect("race_day") as conn:
         moment, also = clocks.corrected(now, conn, settings.sync.max_clock_skew)
-        races = fleet.races_to_read(conn, moment, also)
+        races = fleet.select_races_to_read(conn, moment, also)
     shards = settings.watch.shards
     near = {
         shard: watch_pace.select_watched_races(races, moment, settings, shard=shard, shards=shards, also=also)
@@ -216,7 +220,7 @@ def bib_changes(
                 dg.AssetMaterialization("participants", partition=item.key, metadata=_bib_metadata(item))
             )
             # Lists that cannot be built do not stop the report. The partner's next sync builds them.
-            if lists := _lists(conn, item.partner_id, context.log.warning, anyway=True):
+            if lists := _rebuild_lists(conn, item.partner_id, context.log.warning, anyway=True):
                 context.instance.report_runless_asset_event(
                     dg.AssetMaterialization(START_LISTS, partition=item.key, metadata=dict(lists))
                 )
@@ -270,7 +274,7 @@ def _own_watch(url: str, settings: Settings) -> Watch:
     return Watch(url, secret_box, settings, run_id="bib_changes", log=logging.getLogger(__name__).info)
 
 
-def _lists(
+def _rebuild_lists(
     conn: Connection, partner_id: int, warn: Callable[[str], None], *, anyway: bool
 ) -> run_metadata.Metadata | None:
     """Rebuild a partner's start lists in the caller's transaction unless they are current. `anyway` rebuilds them in any case.

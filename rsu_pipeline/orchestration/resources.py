@@ -9,8 +9,8 @@ from psycopg2.extensions import connection as Connection
 
 from rsu_pipeline import cancellation, installation
 from rsu_pipeline.errors import RsuError
-from rsu_pipeline.orchestration.lanes import lane_of
-from rsu_pipeline.orchestration.partitions import partition_of
+from rsu_pipeline.orchestration.lanes import read_lane
+from rsu_pipeline.orchestration.partitions import read_partition
 from rsu_pipeline.orchestration.run_config import check_run_config
 from rsu_pipeline.settings import Settings
 from rsu_pipeline.sync.session import PartnerSession, open_partner_session
@@ -88,8 +88,8 @@ class RunSignupResource(dg.ConfigurableResource[Any]):
         """Open the session of the partner whose partition a run materializes, in the run's lane and under its id."""
         return self.partner_session(
             warehouse,
-            partition_of(context),
-            lane=lane_of(context),
+            read_partition(context),
+            lane=read_lane(context),
             run_id=context.run.run_id,
             log=context.log.info,
         )

@@ -12,7 +12,7 @@ import dagster as dg
 from rsu_pipeline import installation
 from rsu_pipeline.orchestration.batch import list_reported_partners, sync_batch
 from rsu_pipeline.orchestration.failures import expected_errors_as_failures
-from rsu_pipeline.orchestration.lanes import lane_of_run
+from rsu_pipeline.orchestration.lanes import read_lane_of_run
 from rsu_pipeline.orchestration.resources import WarehouseResource
 from rsu_pipeline.settings import BudgetSettings, load_settings
 from rsu_pipeline.sync import cadence, clocks
@@ -47,8 +47,8 @@ def race_proximity(
     tick, settings = context.scheduled_execution_time.astimezone(dt.UTC), installation.current().settings
     with expected_errors_as_failures(), warehouse.connect("race_proximity") as conn:
         now, also = clocks.corrected(tick, conn, settings.sync.max_clock_skew)
-        partners = fleet.partners_to_sync(conn, now, also)
-        races = fleet.races_to_read(conn, now, also)
+        partners = fleet.select_partners_to_sync(conn, now, also)
+        races = fleet.select_races_to_read(conn, now, also)
     visits = cadence.due(
         partners,
         races,
@@ -89,9 +89,9 @@ def nightly(context: dg.ScheduleEvaluationContext, warehouse: WarehouseResource)
     tick, settings = context.scheduled_execution_time.astimezone(dt.UTC), installation.current().settings
     with expected_errors_as_failures(), warehouse.connect("nightly") as conn:
         now, also = clocks.corrected(tick, conn, settings.sync.max_clock_skew)
-        partners = fleet.partners_to_sync(conn, now, also)
-        races = Counter(race.key for race in fleet.races_to_read(conn, now, also))
-    order = nightly_order(partners, races, tick)
+        partners = fleet.select_partners_to_sync(conn, now, also)
+        races = Counter(race.key for race in fleet.select_races_to_read(conn, now, also))
+    order = order_nightly(partners, races, tick)
     busy = read_work_in_progress(context.instance).everything
     free = [key for key in order if key not in busy]
     if not free:
@@ -105,7 +105,7 @@ def nightly(context: dg.ScheduleEvaluationContext, warehouse: WarehouseResource)
     ]
 
 
-def nightly_order(partners: Sequence[fleet.FleetPartner], races: Mapping[str, int], now: dt.datetime) -> list[str]:
+def order_nightly(partners: Sequence[fleet.FleetPartner], races: Mapping[str, int], now: dt.datetime) -> list[str]:
     """Return the partition keys of the partners in the order of a nightly sync.
 
     Partners that were listed longest ago come first, in steps of half a day, so that none is left out night after night when
@@ -177,7 +177,7 @@ def read_work_in_progress(instance: dg.DagsterInstance) -> Work:
     everything: set[str] = set()
     near: set[str] = set()
     for run in instance.get_runs(dg.RunsFilter(statuses=ACTIVE)):
-        if lane_of_run(run) == "backfill":
+        if read_lane_of_run(run) == "backfill":
             continue
         keys = {partition} if (partition := run.tags.get("dagster/partition")) else set()
         # Only in this job it is a list of texts. Other jobs ignore what is entered for it.

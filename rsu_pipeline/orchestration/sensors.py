@@ -30,11 +30,11 @@ RETRY_SECONDS = 60.0
 def new_credentials(context: dg.SensorEvaluationContext, warehouse: WarehouseResource) -> dg.SensorResult:
     with expected_errors_as_failures(), warehouse.connect("new_credentials") as conn:
         sealed = credentials.encrypt_all(conn, installation.current().secret_box)
-        active = [partner for partner in credentials.partners(conn) if partner.is_active]
+        active = [partner for partner in credentials.list_partners(conn) if partner.is_active]
         keys = {
             partner.partner_id: partner.key or credentials.ensure_key(conn, partner.partner_id) for partner in active
         }
-        waiting = credentials.awaiting_first_sync(conn)
+        waiting = credentials.list_partners_awaiting_first_sync(conn)
         conn.commit()
     known = set(context.instance.get_dynamic_partitions(partitions.NAME))
     new = [key for key in keys.values() if key not in known]
@@ -89,13 +89,13 @@ def _may_retry(ended_at: float | None, tries: int, now: float) -> bool:
 def history(context: dg.SensorEvaluationContext, warehouse: WarehouseResource) -> dg.SensorResult:
     now = dt.datetime.now(dt.UTC)
     with expected_errors_as_failures(), warehouse.connect("history") as conn:
-        open_requests = backfill_cancellation.open_requests(conn)
+        open_requests = backfill_cancellation.read_open_requests(conn)
         conn.rollback()
         found = cancelled_runs.cancelled_by_a_person(context.instance, open_requests, now)
         backfill_cancellation.cancel(conn, found)
         conn.commit()
         waiting = backfill_state.list_waiting_requests(conn, now)
-        cancelled = backfill_cancellation.cancelled_keys(conn)
+        cancelled = backfill_cancellation.read_cancelled_keys(conn)
     known = set(context.instance.get_dynamic_partitions(partitions.NAME)) if waiting else set()
     busy = _reading_history(context.instance) if waiting else set()
     free = [key for key in waiting if key in known and key not in busy]

@@ -13,7 +13,7 @@ NAMED = 25
 """At most this many partners have their names below."""
 
 
-def fleet_plots(
+def draw_fleet_plots(
     waits: Mapping[str, float], bibs: Sequence[tuple[dt.datetime, int, float | None]], now: dt.datetime
 ) -> dict[str, bytes]:
     """Return PNG plots by title. A plot that has nothing to show is left out.

@@ -14,7 +14,7 @@ COLUMNS = (
 )
 
 
-def by_event(registrations: Rows) -> "pd.DataFrame":
+def summarize_by_event(registrations: Rows) -> "pd.DataFrame":
     """Return one row per event, in their original order.
 
     The columns are race, event, entrants, with_bib, priced (entrants whose amount is known) and amount_paid. The amount is
@@ -37,7 +37,7 @@ def by_event(registrations: Rows) -> "pd.DataFrame":
     )
 
 
-def registrations_by_day(registrations: Rows) -> "pd.DataFrame":
+def count_registrations_by_day(registrations: Rows) -> "pd.DataFrame":
     """Return the registrations so far: one row per day from the first to the last, one column per event id."""
     import pandas as pd
 
@@ -49,7 +49,7 @@ def registrations_by_day(registrations: Rows) -> "pd.DataFrame":
     return counts.asfreq("D", fill_value=0).cumsum()
 
 
-def bib_coverage(registrations: Rows, changes: Rows, today: dt.date) -> "pd.DataFrame":
+def compute_bib_coverage(registrations: Rows, changes: Rows, today: dt.date) -> "pd.DataFrame":
     """Return the bib coverage: one row per day from the first stored registration until `today`.
 
     `entrants` counts the entrants stored by then, and `with_bib` those of them that had a bib. Both follow from the bib each

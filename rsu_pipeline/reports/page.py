@@ -37,7 +37,7 @@ class Report:
         return [{str(name): value for name, value in row.items()} for row in self.events.to_dict("records")]
 
 
-def report(partner: str, registrations: frames.Rows, changes: frames.Rows, today: dt.date) -> Report:
+def build_report(partner: str, registrations: frames.Rows, changes: frames.Rows, today: dt.date) -> Report:
     """Make the report from the rows.
 
     Impossible days (a typing error or a garbled clock at RunSignup) are left out. Those of a bib count as today.
@@ -46,9 +46,12 @@ def report(partner: str, registrations: frames.Rows, changes: frames.Rows, today
         row if _is_plausible(row["registered_on"], today) else {**row, "registered_on": None} for row in registrations
     ]
     changes = [row if _is_plausible(row["day"], today) else {**row, "day": today} for row in changes]
-    events = frames.by_event(registrations)
-    by_day, coverage = frames.registrations_by_day(registrations), frames.bib_coverage(registrations, changes, today)
-    return Report(partner, events, plots.all_plots(events, by_day, coverage))
+    events = frames.summarize_by_event(registrations)
+    by_day, coverage = (
+        frames.count_registrations_by_day(registrations),
+        frames.compute_bib_coverage(registrations, changes, today),
+    )
+    return Report(partner, events, plots.draw_plots(events, by_day, coverage))
 
 
 def _is_plausible(day: object, today: dt.date) -> bool:
@@ -56,13 +59,13 @@ def _is_plausible(day: object, today: dt.date) -> bool:
     return isinstance(day, dt.date) and EARLIEST_DATE <= day <= today + dt.timedelta(days=2)
 
 
-def html(reports: list[Report], made_at: dt.datetime) -> str:
+def render_html(reports: list[Report], made_at: dt.datetime) -> str:
     """Return one page with a section for each partner."""
     sections = "".join(_section(item) for item in reports)
     return f"{_HEAD}<h1>Registrations</h1><p>Upcoming events, as of {made_at:%Y-%m-%d %H:%M} UTC.</p>\n{sections}</body></html>\n"
 
 
-def amount(value: float) -> str:
+def format_amount(value: float) -> str:
     """Return an amount for people, or a dash if it is unknown."""
     return "–" if value != value else f"{value:,.2f}"
 
@@ -71,14 +74,15 @@ def _section(item: Report) -> str:
     rows = "".join(
         f"<tr><td>{_text(row['race'])}</td><td>{_text(row['event'])}</td>"
         f'<td class="number">{row["entrants"]:,}</td><td class="number">{row["with_bib"]:,}</td>'
-        f'<td class="number">{amount(row["amount_paid"])}</td></tr>\n'
+        f'<td class="number">{format_amount(row["amount_paid"])}</td></tr>\n'
         for row in item.rows()
     )
     heads = "<th>Race</th><th>Event</th>" + "".join(
         f'<th class="number">{name}</th>' for name in ("Entrants", "With bib", "Amount paid")
     )
     pictures = "".join(
-        f'<p><img alt="{escape(title)}" src="{plots.data_uri(png)}"></p>\n' for title, png in item.pictures.items()
+        f'<p><img alt="{escape(title)}" src="{plots.encode_data_uri(png)}"></p>\n'
+        for title, png in item.pictures.items()
     )
     table = f"<table><tr>{heads}</tr>\n{rows}</table>\n" if rows else "<p>No registrations of upcoming events.</p>\n"
     return f"<h2>{_text(item.partner)}</h2>\n{table}{pictures}"

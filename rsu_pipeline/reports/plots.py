@@ -18,7 +18,7 @@ MAX_LINES = len(COLOURS)
 """Events with their own line or bar. The rest share one, in grey."""
 
 
-def all_plots(events: "pd.DataFrame", by_day: "pd.DataFrame", coverage: "pd.DataFrame") -> dict[str, bytes]:
+def draw_plots(events: "pd.DataFrame", by_day: "pd.DataFrame", coverage: "pd.DataFrame") -> dict[str, bytes]:
     """Return PNG plots by title: registrations by day, bib coverage, amounts by event. Empty plots are left out."""
     plots = {}
     largest = list(events.sort_values("entrants", ascending=False, kind="stable").index[:MAX_LINES])
@@ -32,7 +32,7 @@ def all_plots(events: "pd.DataFrame", by_day: "pd.DataFrame", coverage: "pd.Data
     return plots
 
 
-def data_uri(png: bytes) -> str:
+def encode_data_uri(png: bytes) -> str:
     return f"data:image/png;base64,{base64.b64encode(png).decode()}"
 
 

@@ -82,7 +82,7 @@ def order_candidates(candidates: Collection[AccessCandidate], now: dt.datetime) 
 
 def stored_candidates(session: PartnerSession) -> list[AccessCandidate]:
     """Return the partner's listed races that have an event to request, as stored now."""
-    found = events.access_candidates(session.conn, session.partner_id, session.now())
+    found = events.read_access_candidates(session.conn, session.partner_id, session.now())
     session.conn.rollback()
     return found
 

@@ -104,7 +104,7 @@ def _believable(readings: Readings) -> float | None:
     return theirs if distance <= MAX_BELIEVED_DISTANCE else None
 
 
-def estimate(hub: float, database: float, stored: HubClock | None, max_skew: float) -> float | None:
+def estimate_present(hub: float, database: float, stored: HubClock | None, max_skew: float) -> float | None:
     """Return RunSignup's clock by a stored comparison, or None if none is known.
 
     None is also returned if hub or database stepped since, so that the comparison is no longer valid.
@@ -157,7 +157,7 @@ def _difference(seconds: float) -> str:
     return f"{amount:.0f} s {word}"
 
 
-def disagreements(conn: Connection, max_skew: float) -> list[Disagreement]:
+def find_disagreements(conn: Connection, max_skew: float) -> list[Disagreement]:
     """Return what is wrong with the clocks of this machine now, and of the other hubs as last compared.
 
     Leaves a transaction open.
@@ -171,7 +171,7 @@ def disagreements(conn: Connection, max_skew: float) -> list[Disagreement]:
         None if now.runsignup is None else now.runsignup - now.hub,
         now.database - now.hub,
     )
-    others = [item for item in hub_clocks.recent(conn, REPORTED_FOR) if item.hub != here.hub]
+    others = [item for item in hub_clocks.read_recent_clocks(conn, REPORTED_FOR) if item.hub != here.hub]
     own = disagreement(here, max_skew)
     # This machine's own, present comparison decides about the database's clock.
     theirs = [wrong for item in others if (wrong := disagreement(item, max_skew)) and wrong.machine != DATABASE]
@@ -209,12 +209,12 @@ class Clock:
     def compare(self, conn: Connection) -> None:
         """Read the database's clock, and this hub's last stored comparison of the three. Leaves a transaction open."""
         self.read_database(conn)
-        self._stored = hub_clocks.of_hub(conn, socket.gethostname(), STORED_FOR)
+        self._stored = hub_clocks.read_clock_of_hub(conn, socket.gethostname(), STORED_FOR)
 
     def read_database(self, conn: Connection) -> None:
         """Read the database's clock. Leaves a transaction open."""
         if self._database is None:
-            self._database_at = (hub_clocks.database_now(conn), self._monotonic())
+            self._database_at = (hub_clocks.read_database_time(conn), self._monotonic())
 
     def hear(self, date: int | None, elapsed: float) -> None:
         """Record RunSignup's clock from a response that has just arrived: its `Date`, and how long ago that was written."""
@@ -233,7 +233,7 @@ class Clock:
             database = self._database_at[0] + since - self._database_at[1] if self._database_at else hub
         if self._heard is not None and since - self._heard[1] <= HEARD_FOR_SECONDS:
             return Readings(hub, database, self._heard[0] + since - self._heard[1])
-        return Readings(hub, database, estimate(hub, database, self._stored, self._max_skew))
+        return Readings(hub, database, estimate_present(hub, database, self._stored, self._max_skew))
 
     def present(self) -> Present:
         """Return the present as far as the clocks show it."""
@@ -260,7 +260,7 @@ class Clock:
             found.database - found.hub,
         )
         if not item.repeats(self._stored):
-            hub_clocks.store(conn, item)
+            hub_clocks.store_clock(conn, item)
             conn.commit()
 
 

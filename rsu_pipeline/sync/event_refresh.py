@@ -53,7 +53,7 @@ def refresh_before_closing(session: PartnerSession, read: PlannedRead) -> None:
     """Request the race's events before a closing read, unless that was done since they were over."""
     if read.closes_at is None:
         return
-    detail = events.stored_details(session.conn, [read.race_id]).get(read.race_id)
+    detail = events.read_stored_details(session.conn, [read.race_id]).get(read.race_id)
     session.conn.rollback()
     if detail is not None and detail.read_at is not None and detail.read_at >= read.closes_at:
         return

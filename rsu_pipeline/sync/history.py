@@ -94,7 +94,7 @@ def run_slice(session: PartnerSession, seconds: float, *, clock: Callable[[], fl
     backfill_state.begin_slice(session.conn, session.partner_id, if_it_dies=ORPHANED_SLICE_TIMEOUT)
 
     def visit(race_id: int) -> bool:
-        if clock() - began >= seconds or backfill_cancellation.cancelled_at(session.conn, session.partner_id):
+        if clock() - began >= seconds or backfill_cancellation.read_cancelled_at(session.conn, session.partner_id):
             return False
         # Nothing is left of a race that another slice has read meanwhile.
         for race in _select_unread(session, race_id):
@@ -102,7 +102,7 @@ def run_slice(session: PartnerSession, seconds: float, *, clock: Callable[[], fl
         return True
 
     try:
-        _list(session)
+        _refresh_listing(session)
         elsewhere = sharing.read_in_turn(session, [race.race_id for race in _select_unread(session)], visit)
         for sentence in elsewhere.values():
             session.log(sentence)
@@ -116,7 +116,7 @@ def run_slice(session: PartnerSession, seconds: float, *, clock: Callable[[], fl
     return done
 
 
-def _list(session: PartnerSession) -> None:
+def _refresh_listing(session: PartnerSession) -> None:
     request = backfill_state.get_request(session.conn, session.partner_id)
     # If another session's listing hangs, the race listing is due at the next slice.
     if request is not None and request.listed_at is None and listing.refresh_events(session).is_listed:
@@ -146,9 +146,9 @@ def _visit(session: PartnerSession, race: PastRace, done: Slice, refusals: acces
 
 def _select_unread(session: PartnerSession, race_id: int | None = None) -> list[PastRace]:
     """Return the races with something left, all or this one, except those that failed and are not due yet."""
-    races = backfill_state.races_left(session.conn, session.partner_id, session.now(), race_id=race_id)
+    races = backfill_state.read_races_left(session.conn, session.partner_id, session.now(), race_id=race_id)
     # Retries are recorded by the database's clock, so they are due by it.
-    now = backfill_state.database_now(session.conn)
+    now = backfill_state.read_database_time(session.conn)
     session.conn.rollback()
     latest = now + backfill_state.MAX_WAIT + AHEAD_TOLERANCE
     return [race for race in races if race.retry_at is None or not now < race.retry_at <= latest]
@@ -168,11 +168,11 @@ def _race(session: PartnerSession, race: PastRace, done: Slice) -> None:
         backfill_state.note_detail(session.conn, session.partner_id, race.race_id)
         session.conn.commit()
         done.details += 1
-        left = backfill_state.races_left(session.conn, session.partner_id, session.now(), race_id=race.race_id)
+        left = backfill_state.read_races_left(session.conn, session.partner_id, session.now(), race_id=race.race_id)
         events = left[0].events if left else ()
     if events:
         # A pass that a slice left unfinished continues with the events it began with.
-        unfinished = backfill_state.open_pass_events(session.conn, session.partner_id, race.race_id)
+        unfinished = backfill_state.read_open_pass_events(session.conn, session.partner_id, race.race_id)
         first = [event for event in events if event.event_id in unfinished]
         for part in (first, [event for event in events if event not in first]):
             by_id = {event.event_id: event for event in part}
@@ -292,11 +292,11 @@ def _describe_race(race: PastRace) -> str:
 
 def _end(session: PartnerSession, done: Slice) -> None:
     """Record when the next slice may begin: at once, when calls are free again, or when a failed race is due."""
-    left = backfill_state.races_left(session.conn, session.partner_id, session.now())
+    left = backfill_state.read_races_left(session.conn, session.partner_id, session.now())
     backfill_state.forget_failures_of_others(session.conn, session.partner_id, [race.race_id for race in left])
     done.finished = not left
     wait = done.out_of_budget or 0.0
     if left and not wait and all(race.retry_at is not None for race in left):
         soonest = min(race.retry_at for race in left if race.retry_at is not None)
-        wait = max(0.0, (soonest - backfill_state.database_now(session.conn)).total_seconds())
+        wait = max(0.0, (soonest - backfill_state.read_database_time(session.conn)).total_seconds())
     backfill_state.end_slice(session.conn, session.partner_id, wait=wait, finished=done.finished)

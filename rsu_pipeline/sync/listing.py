@@ -93,8 +93,8 @@ def _refresh_recorded(session: PartnerSession, outcome: EventsOutcome, show_end:
 
 
 def _refresh(session: PartnerSession, outcome: EventsOutcome, show_end: bool) -> None:
-    known = events.known_races(session.conn, session.partner_id)
-    expected = set() if show_end else events.listed_races(session.conn, session.partner_id)
+    known = events.read_known_races(session.conn, session.partner_id)
+    expected = set() if show_end else events.read_listed_races(session.conn, session.partner_id)
     session.conn.rollback()
     pages = [session.client.races_page(1)]
     # With a wrong key RunSignup lists everybody's races, which is noticed before all of them are read.
@@ -122,7 +122,7 @@ def _refresh(session: PartnerSession, outcome: EventsOutcome, show_end: bool) ->
 
 def _read_details(session: PartnerSession, listed: Sequence[Race], now: dt.datetime, outcome: EventsOutcome) -> None:
     """Read the details that the listing requires."""
-    stored = events.stored_details(session.conn, [race.race_id for race in listed])
+    stored = events.read_stored_details(session.conn, [race.race_id for race in listed])
     session.conn.rollback()
     wanted = race_details.choose_details(
         listed,
@@ -175,7 +175,7 @@ def refresh_race(session: PartnerSession, race_id: int, outcome: EventsOutcome, 
     outcome.details_read += 1
     present, unreadable = _store(session, [race], outcome)
     events.note_detail_read(session.conn, race_id, _instant(answered_at))
-    missing = [] if unreadable else events.events_not_in(session.conn, race_id, present)
+    missing = [] if unreadable else events.find_events_not_in(session.conn, race_id, present)
     session.conn.commit()
     found = vanished.classify_vanished_events(
         vanished.request_each_event(session, race_id, missing),

@@ -93,7 +93,7 @@ def settle_losses(
     """
     found = Losses()
     now = session.now()
-    for race in containers.partner_races(session.conn, session.partner_id, race_ids, now):
+    for race in containers.read_partner_races(session.conn, session.partner_id, race_ids, now):
         reason = race.lost_reason
         if reason is None and (listed_too or not race.is_listed):
             reason = judge_loss(race, now, credential_works=credential_works)
@@ -117,12 +117,12 @@ def update_registrations_of_losses(session: PartnerSession, race_ids: Sequence[i
     Commits. A race that another session is reading is left to the next listing.
     """
     now, removed = session.now(), 0
-    waiting = containers.races_to_settle(session.conn, session.partner_id, now, race_ids)
+    waiting = containers.read_races_to_settle(session.conn, session.partner_id, now, race_ids)
     session.conn.rollback()
     for race_id in waiting:
         lock = race_locks.race_lock(session.conn, session.partner_id, race_id, wait=SETTLE_WAIT_SECONDS)
         with suppress(race_locks.ReadElsewhere), lock:
-            removed += containers.take_along(session.conn, session.partner_id, race_id, now)
+            removed += containers.update_registrations(session.conn, session.partner_id, race_id, now)
             containers.restore_old(session.conn, session.partner_id, race_id, now)
             session.conn.commit()
     return removed
@@ -136,7 +136,7 @@ def check_races(session: PartnerSession) -> Losses:
         CredentialRejected: the refusals are about the credential.
     """
     now = session.now()
-    due = containers.races_to_check(session.conn, session.partner_id, now)[:MAX_CHECKS]
+    due = containers.read_races_to_check(session.conn, session.partner_id, now)[:MAX_CHECKS]
     session.conn.rollback()
     asked = []
     refusals = access.Refusals(session)
@@ -169,7 +169,7 @@ def check_races(session: PartnerSession) -> Losses:
 
 def _schedule_checks(session: PartnerSession, race_ids: Sequence[int]) -> None:
     now = session.now()
-    for race in containers.partner_races(session.conn, session.partner_id, race_ids, now):
+    for race in containers.read_partner_races(session.conn, session.partner_id, race_ids, now):
         wait = next_check(race)
         containers.check_next_at(session.conn, session.partner_id, race.race_id, now + wait if wait else None)
 

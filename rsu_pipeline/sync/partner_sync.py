@@ -48,9 +48,9 @@ def make_plan(
     # A lost race is requested all the same if it is named.
     everything = [
         replace(event, lost=event.lost and event.race_id not in race_ids)
-        for event in events.events_of(session.conn, session.partner_id)
+        for event in events.read_events(session.conn, session.partner_id)
     ]
-    held = cursors.event_cursors(session.conn, session.partner_id)
+    held = cursors.read_event_cursors(session.conn, session.partner_id)
     present = session.clock.present()
     plan = read_plan.plan_reads(
         everything,
@@ -201,7 +201,7 @@ class _Reads:
         if self._options.confirm_removals:
             return False
         session, full = self._partner_session, read.mode == "full" and read.reason != read_plan.SMALL_RACE
-        numbers = cursors.read_numbers(session.conn, session.partner_id, read.event_ids, full=full)
+        numbers = cursors.read_read_numbers(session.conn, session.partner_id, read.event_ids, full=full)
         session.conn.rollback()
         return session.is_read_elsewhere(numbers)
 
@@ -284,7 +284,7 @@ def read_race_with_refresh(
         refreshed = EventsOutcome()
         refresh_race(session, result.read.race_id, refreshed)
         result.counts.removed += refreshed.registrations_removed
-        left = {event.event_id for event in events.events_of(session.conn, session.partner_id)}
+        left = {event.event_id for event in events.read_events(session.conn, session.partner_id)}
         ids = tuple(event_id for event_id in result.read.event_ids if event_id in left)
         if ids == result.read.event_ids:
             raise
@@ -298,7 +298,7 @@ def read_race_with_refresh(
 
 def catch_up(session: PartnerSession, read: PlannedRead) -> PlannedRead:
     """Return the read of what changed on the first pages of a resumed pass since they were read."""
-    held = cursors.event_cursors(session.conn, session.partner_id)
+    held = cursors.read_event_cursors(session.conn, session.partner_id)
     since = min(held[event_id].modified_after for event_id in read.event_ids)
     reason = "changes since the interrupted pass began"
     return PlannedRead(read.race_id, read.race_name, read.event_ids, "incremental", reason, since)
@@ -405,7 +405,7 @@ def _access_of(error: Exception | None) -> Access | None:
 def _confirm_vanished(session: PartnerSession, plan: Plan, outcome: SyncOutcome) -> None:
     """Read the details that lacked events again, of the plan's races or of all, and count what they lack as gone."""
     planned = {read.race_id for read in plan.reads}
-    vanished = events.races_with_vanished(session.conn, session.partner_id)
+    vanished = events.find_races_with_vanished_events(session.conn, session.partner_id)
     session.conn.rollback()
     for race_id in vanished:
         if plan.is_partial and race_id not in planned:

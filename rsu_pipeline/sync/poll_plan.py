@@ -29,13 +29,13 @@ def plan_poll(
     now = present.now
     near = [
         event
-        for event in events.events_of(session.conn, session.partner_id)
+        for event in events.read_events(session.conn, session.partner_id)
         if event.race_id == race_id
         and cadence.nearest_tier(event.starts_at, event.ends_at, now, present.also)[0] == "window"
     ]
     # An event that RunSignup refuses is left to the visits, so that the others cost one call per poll.
     near = [event for event in near if not _is_refused(event, now)] or near
-    held = cursors.event_cursors(session.conn, session.partner_id)
+    held = cursors.read_event_cursors(session.conn, session.partner_id)
     session.conn.rollback()
     plan = read_plan.plan_reads(
         near,

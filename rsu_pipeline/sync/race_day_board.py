@@ -97,7 +97,7 @@ class BoardRow:
 def read_board(conn: Connection, now: dt.datetime, settings: Settings) -> list[BoardRow]:
     """Return the board of the whole installation at `now`, worst race first."""
     races = read_near_races(conn, now)
-    return build_board(races, now, settings, call_seconds=call_ledger.usual_call_seconds(conn))
+    return build_board(races, now, settings, call_seconds=call_ledger.measure_usual_call_seconds(conn))
 
 
 def build_board(

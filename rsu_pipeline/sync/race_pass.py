@@ -17,7 +17,7 @@ from rsu_pipeline.runsignup.client import Page
 from rsu_pipeline.sync import cadence
 from rsu_pipeline.sync.page_requests import PageRequests
 from rsu_pipeline.sync.read_plan import SMALL_RACE, PlannedRead
-from rsu_pipeline.sync.registration_rows import digest, stage_registration
+from rsu_pipeline.sync.registration_rows import compute_digest, stage_registration
 from rsu_pipeline.sync.session import PartnerSession
 from rsu_pipeline.warehouse import backfill_state, cursors, participants, race_locks, reconciliation
 from rsu_pipeline.warehouse.cursors import Position, QuarantinedRow
@@ -84,7 +84,7 @@ def _read_active(
     session: PartnerSession, position: Position, outcome: ReadOutcome, confirm_removals: bool, with_removed: bool
 ) -> None:
     loaded = (
-        cursors.loaded_events(
+        cursors.read_loaded_events(
             session.conn, session.partner_id, position.event_ids, overlap=session.settings.cursor_overlap
         )
         if position.reads_all
@@ -185,7 +185,7 @@ def _is_end_inferred(session: PartnerSession, position: Position, page: Page, lo
         return False
     if len(loaded) < len(position.event_ids) or not all(loaded.values()):
         return False
-    stored = participants.active_ids(session.conn, session.partner_id, position.event_ids)
+    stored = participants.read_active_ids(session.conn, session.partner_id, position.event_ids)
     if stored != {row.registration_id for row in page.rows}:
         return False
     since = _removed_cursor(session, position)
@@ -203,7 +203,7 @@ def _find_unchanged(
     """
     times_sent, wanted = Counter(row.registration_id for row in page.rows), set(event_ids)
     sent = [
-        (row.registration_id, row.event_id, digest(row.raw))
+        (row.registration_id, row.event_id, compute_digest(row.raw))
         for row in page.rows
         if times_sent[row.registration_id] == 1 and row.event_id in wanted
     ]
@@ -217,7 +217,7 @@ def _needs_removed(session: PartnerSession, position: Position, since: int | Non
     RunSignup had not named by `since`, and whether what it reactivated is removed after all. A pass that misses nothing does
     not need them.
     """
-    if outcome.counts.reactivated or participants.missing(
+    if outcome.counts.reactivated or participants.find_missing(
         session.conn, session.partner_id, position.race_id, position.mode
     ):
         return True
@@ -258,7 +258,7 @@ def _finish(
     """Complete a pass: mark what a full pass did not see and nothing explains, move the cursors, end the pass."""
     refused: list[Missing] = []
     if position.reads_all:
-        gone = participants.missing(session.conn, session.partner_id, position.race_id, position.mode)
+        gone = participants.find_missing(session.conn, session.partner_id, position.race_id, position.mode)
         if gone:
             race_locks.wait_for_removals(session.conn, session.partner_id)
         refused = [] if confirm_removals else _implausible(session, position, gone)
@@ -289,7 +289,7 @@ def _finish(
 
 def _removed_cursor(session: PartnerSession, position: Position) -> int | None:
     """Return the cursor of the removed feed: the oldest of the pass's events, or None (no limit) if one has none."""
-    held = cursors.event_cursors(session.conn, session.partner_id)
+    held = cursors.read_event_cursors(session.conn, session.partner_id)
     latest = max((present := session.clock.present()).also, default=present.now)
     known = [
         held[event_id].removed_after
@@ -308,7 +308,7 @@ def _implausible(session: PartnerSession, position: Position, gone: Sequence[Mis
     if not gone:
         return []
     total = sum(item.missing for item in gone)
-    held = participants.active_count(session.conn, session.partner_id, position.event_ids)
+    held = participants.count_active(session.conn, session.partner_id, position.event_ids)
     of_partner, recently = participants.removal_context(session.conn, session.partner_id)
     if not _is_plausible(session, total, held) or not _is_plausible(session, total + recently, of_partner + recently):
         return list(gone)
@@ -372,7 +372,9 @@ def _ingest_page(
             )
             events_of_held_back.append(row.event_id or 0)
             continue
-        lines.append(line + b"\t%d" % participants.digest_of(digest(row.raw), has_field_errors=bool(wrong)))
+        lines.append(
+            line + b"\t%d" % participants.compute_digest(compute_digest(row.raw), has_field_errors=bool(wrong))
+        )
         rows.append(row)
         faults.append(wrong)
     counts, refused = merge(session.conn, lines, source) if lines else (Counts(), [])
@@ -415,7 +417,7 @@ def _newest_stamp(session: PartnerSession, position: Position, page: Page) -> in
     No future change has an earlier stamp, regardless of the clocks.
     """
     sent = [int(row.last_modified) for row in page.rows if isinstance(row.last_modified, int)]
-    return max([cursors.newest_stamp(session.conn, session.partner_id, position.event_ids), *sent])
+    return max([cursors.read_newest_stamp(session.conn, session.partner_id, position.event_ids), *sent])
 
 
 def _step(position: Position, page: Page, outcome: ReadOutcome) -> None:

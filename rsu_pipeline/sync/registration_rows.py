@@ -127,7 +127,7 @@ def stage_registration(row: Registration, race_id: int) -> tuple[StagedLine, lis
     return b"\t".join((_joined(cells), address, json, tail)), faults
 
 
-def digest(raw: bytes) -> int:
+def compute_digest(raw: bytes) -> int:
     """Return 64 bits that identify a row as received, and the rules by which it is read."""
     return int.from_bytes(hashlib.blake2b(raw, digest_size=8, person=RULES).digest(), "big", signed=True)
 

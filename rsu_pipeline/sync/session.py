@@ -185,7 +185,7 @@ def partner_session_on(
     retry_rejected: bool = False,
 ) -> Iterator[PartnerSession]:
     """Open the same on existing database sessions."""
-    partner = credentials.partner(conn, name)
+    partner = credentials.find_partner(conn, name)
     if partner.disabled_at is not None:
         raise credentials.PartnerError(
             f"Partner {partner.key or partner.partner_id} is disabled. Enable it with `rsu partners enable`."

@@ -175,7 +175,7 @@ class Watch:
             if now - self._races_at >= FIND_RACES_SECONDS:
                 self._clocks.compare(conn)
                 present = self._clocks.present()
-                found = fleet.races_to_read(conn, present.now, present.also)
+                found = fleet.select_races_to_read(conn, present.now, present.also)
                 conn.rollback()
                 shards = self._settings.watch.shards
                 races = select_watched_races(
@@ -188,7 +188,7 @@ class Watch:
                 self._races_at = now
             if self._call_seconds is None:
                 # A slice continues with the calls of the one before.
-                self._call_seconds = call_ledger.usual_call_seconds(conn) or CALL_SECONDS
+                self._call_seconds = call_ledger.measure_usual_call_seconds(conn) or CALL_SECONDS
             if not self._races:
                 return None, None
             left_out = self._silent.to_leave_out([race.number for race in self._races], self._busy, now)
@@ -312,7 +312,7 @@ class Watch:
 
         A slice continues with what was requested before it by any process. If polls are rarer than wanted, so are refreshes.
         """
-        stored = events.stored_details(session.conn, [race.race_id]).get(race.race_id)
+        stored = events.read_stored_details(session.conn, [race.race_id]).get(race.race_id)
         session.conn.rollback()
         now = session.now()
         tried_at = self._refreshed_at.get(race.race_id, stored.read_at if stored else None)

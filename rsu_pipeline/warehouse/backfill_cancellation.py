@@ -18,7 +18,7 @@ class OpenRequest:
     backfill_id: str | None
 
 
-def open_requests(conn: Connection) -> list[OpenRequest]:
+def read_open_requests(conn: Connection) -> list[OpenRequest]:
     """Return the requests that are neither finished nor cancelled, of partners that have a partition."""
     with conn.cursor() as cur:
         cur.execute(
@@ -44,7 +44,7 @@ def cancel(conn: Connection, cancelled: Mapping[int, dt.datetime]) -> None:
         )
 
 
-def cancelled_at(conn: Connection, partner_id: int) -> dt.datetime | None:
+def read_cancelled_at(conn: Connection, partner_id: int) -> dt.datetime | None:
     """Return when the partner's request was cancelled, or None. Ends the transaction."""
     with conn.cursor() as cur:
         cur.execute("SELECT cancelled_at FROM history_requests WHERE timing_partner_id = %s", (partner_id,))
@@ -53,7 +53,7 @@ def cancelled_at(conn: Connection, partner_id: int) -> dt.datetime | None:
     return row[0] if row else None
 
 
-def cancelled_keys(conn: Connection) -> dict[str, dt.datetime]:
+def read_cancelled_keys(conn: Connection) -> dict[str, dt.datetime]:
     """Return when each cancelled request that is still open was cancelled, by partition key."""
     with conn.cursor() as cur:
         cur.execute(

@@ -89,12 +89,12 @@ class Progress:
         return round(left * (self.calls / self.races_done if self.races_done and self.calls else 2))
 
 
-def progress(conn: Connection, partner_id: int, now: dt.datetime) -> Progress | None:
+def read_progress(conn: Connection, partner_id: int, now: dt.datetime) -> Progress | None:
     """Return the progress of the partner's backfill at `now`, or None if it was never requested."""
     return _progress(conn, partner_id, now).get(partner_id)
 
 
-def progress_of_all(conn: Connection, now: dt.datetime) -> dict[int, Progress]:
+def read_progress_of_all(conn: Connection, now: dt.datetime) -> dict[int, Progress]:
     """Return the progress of every requested backfill at `now`, by partner."""
     return _progress(conn, None, now)
 

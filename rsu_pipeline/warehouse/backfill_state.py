@@ -125,10 +125,10 @@ def list_waiting_requests(conn: Connection, now: dt.datetime) -> list[str]:
     Disabled partners and those without a working credential are left out. A wait longer than any that is set was recorded by a
     clock that was ahead.
     """
-    return list(due_since(conn, now))
+    return list(read_due_requests(conn, now))
 
 
-def due_since(conn: Connection, now: dt.datetime) -> dict[str, tuple[int, dt.datetime]]:
+def read_due_requests(conn: Connection, now: dt.datetime) -> dict[str, tuple[int, dt.datetime]]:
     """Return the partners of `list_waiting_requests`, and since when each waits.
 
     Times are of the database's clock, converted to that of `now`.
@@ -168,7 +168,7 @@ def reopen(conn: Connection, partner_id: int, now: dt.datetime) -> bool:
         return bool(cur.rowcount)
 
 
-def database_now(conn: Connection) -> dt.datetime:
+def read_database_time(conn: Connection) -> dt.datetime:
     """Return the database's clock, by which slices and retries are timed."""
     with conn.cursor() as cur:
         cur.execute("SELECT clock_timestamp()")
@@ -261,7 +261,9 @@ left_over AS (
 """SQL: races_left, of one partner or of all if `partner` is NULL, of one race or of all if `race` is NULL."""
 
 
-def races_left(conn: Connection, partner_id: int, now: dt.datetime, *, race_id: int | None = None) -> list[PastRace]:
+def read_races_left(
+    conn: Connection, partner_id: int, now: dt.datetime, *, race_id: int | None = None
+) -> list[PastRace]:
     """Return the partner's races with something left to do at `now`, the one with the newest past event first.
 
     `race_id` limits it to one race.
@@ -293,7 +295,7 @@ def _events(
     return tuple(map(PastEvent, ids or (), editions or (), starts or ()))
 
 
-def open_pass_events(conn: Connection, partner_id: int, race_id: int) -> set[int]:
+def read_open_pass_events(conn: Connection, partner_id: int, race_id: int) -> set[int]:
     """Return the events of the race's backfill pass that a slice left unfinished, or an empty set."""
     with conn.cursor() as cur:
         cur.execute(

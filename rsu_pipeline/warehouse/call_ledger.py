@@ -194,7 +194,7 @@ class Ledger:
 
     def left(self) -> int:
         """Return the calls this lane has left in the present hour."""
-        return max(0, self.lane_limit - calls_this_hour(self._conn, self._api_key_id))
+        return max(0, self.lane_limit - count_calls_this_hour(self._conn, self._api_key_id))
 
     def _pause(self) -> float:
         return RETRY_SECONDS / 2 if self.lane == "race_day" else RETRY_SECONDS
@@ -335,7 +335,7 @@ WHERE granted_at > statement_timestamp()
 """
 
 
-def calls_this_hour(conn: Connection, api_key_id: int) -> int:
+def count_calls_this_hour(conn: Connection, api_key_id: int) -> int:
     """Return the calls granted with an API key in the last 60 minutes, over all partners and lanes."""
     with conn.cursor() as cur:
         cur.execute(
@@ -347,7 +347,7 @@ def calls_this_hour(conn: Connection, api_key_id: int) -> int:
     return int(count)
 
 
-def usual_call_seconds(conn: Connection) -> float | None:
+def measure_usual_call_seconds(conn: Connection) -> float | None:
     """Return how long recent calls for registrations took on average, from grant to settlement, in seconds.
 
     None if there were none in the last 15 minutes.

@@ -49,7 +49,9 @@ class RaceToCheck:
     is_lost: bool
 
 
-def partner_races(conn: Connection, partner_id: int, race_ids: Sequence[int], now: dt.datetime) -> list[PartnerRace]:
+def read_partner_races(
+    conn: Connection, partner_id: int, race_ids: Sequence[int], now: dt.datetime
+) -> list[PartnerRace]:
     """Return the partner's access to these races."""
     with conn.cursor() as cur:
         cur.execute(
@@ -67,7 +69,7 @@ def partner_races(conn: Connection, partner_id: int, race_ids: Sequence[int], no
         return [PartnerRace(*row) for row in cur.fetchall()]
 
 
-def races_to_check(conn: Connection, partner_id: int, now: dt.datetime) -> list[RaceToCheck]:
+def read_races_to_check(conn: Connection, partner_id: int, now: dt.datetime) -> list[RaceToCheck]:
     """Return the partner's lost and unlisted races to request from RunSignup now, those with upcoming events first."""
     with conn.cursor() as cur:
         cur.execute(
@@ -112,7 +114,7 @@ def mark_lost(conn: Connection, partner_id: int, race_id: int, reason: LossReaso
         )
 
 
-def races_to_settle(
+def read_races_to_settle(
     conn: Connection, partner_id: int, now: dt.datetime, race_ids: Sequence[int] | None = None
 ) -> list[int]:
     """Return the races of the partner, of these or of all, for which take_along or restore_old has something to do."""
@@ -130,7 +132,7 @@ def races_to_settle(
         return [race_id for (race_id,) in cur.fetchall()]
 
 
-def take_along(conn: Connection, partner_id: int, race_id: int, now: dt.datetime) -> int:
+def update_registrations(conn: Connection, partner_id: int, race_id: int, now: dt.datetime) -> int:
     """Mark the partner's active registrations of the race's gone events as removed, or all of them if the race is lost.
 
     Return how many. An event of a race that the partner has no link to was moved there.

@@ -79,14 +79,14 @@ LEFT JOIN (partner_provider_credentials c JOIN providers v ON v.provider_id = c.
 """
 
 
-def partners(conn: Connection) -> list[Partner]:
+def list_partners(conn: Connection) -> list[Partner]:
     """Return every partner, in order of id."""
     with conn.cursor() as cur:
         cur.execute(_SELECT + " ORDER BY p.timing_partner_id", {"provider": PROVIDER})
         return [Partner(*row) for row in cur.fetchall()]
 
 
-def partner(conn: Connection, name: str) -> Partner:
+def find_partner(conn: Connection, name: str) -> Partner:
     """Return the partner with this partition key or id.
 
     Raises:
@@ -104,7 +104,7 @@ def partner(conn: Connection, name: str) -> Partner:
     return Partner(*row)
 
 
-def awaiting_first_sync(conn: Connection) -> list[Partner]:
+def list_partners_awaiting_first_sync(conn: Connection) -> list[Partner]:
     """Return the active partners that no run has tried to sync since their present key and secret were entered."""
     with conn.cursor() as cur:
         cur.execute(
@@ -223,7 +223,7 @@ def _stored_api_key(conn: Connection, secret_box: SecretBox, partner_id: int, pr
 
 
 def _refuse_similar_name(conn: Connection, name: str) -> None:
-    other = duplicate_partners.similar_to(conn, name)
+    other = duplicate_partners.find_similar_partner(conn, name)
     if other is not None:
         raise PartnerError(
             f"There is a partner named {_shown(other.name)!r} ({other.label}), and {_shown(name)!r} differs from it in case,"
@@ -236,7 +236,7 @@ def _shown(name: str) -> str:
 
 
 def _refuse_shared_key(conn: Connection, api_key_id: int, partner_id: int) -> None:
-    others = duplicate_partners.partners_with(conn, api_key_id, but=partner_id)
+    others = duplicate_partners.find_partners_with(conn, api_key_id, but=partner_id)
     if others:
         raise PartnerError(
             f"{others[0].label} has this API key already. RunSignup counts the calls of a key, not of a partner, and its"

@@ -75,7 +75,7 @@ class Position:
         return self.mode != "incremental"
 
 
-def event_cursors(conn: Connection, partner_id: int) -> dict[int, EventCursor]:
+def read_event_cursors(conn: Connection, partner_id: int) -> dict[int, EventCursor]:
     """Return the partner's cursors, by event."""
     with conn.cursor() as cur:
         cur.execute(
@@ -86,7 +86,7 @@ def event_cursors(conn: Connection, partner_id: int) -> dict[int, EventCursor]:
         return {row[0]: EventCursor(*row) for row in cur.fetchall()}
 
 
-def loaded_events(conn: Connection, partner_id: int, event_ids: Sequence[int], *, overlap: int) -> dict[int, bool]:
+def read_loaded_events(conn: Connection, partner_id: int, event_ids: Sequence[int], *, overlap: int) -> dict[int, bool]:
     """Return the events that were ever read in full, each with whether its last pass showed the end of the feed.
 
     A pass that did not show it left the cursor where an earlier pass set it, more than `overlap` seconds before.
@@ -163,7 +163,7 @@ def next_read_number(conn: Connection) -> int:
     return int(number)
 
 
-def read_numbers(conn: Connection, partner_id: int, event_ids: Sequence[int], *, full: bool) -> list[int]:
+def read_read_numbers(conn: Connection, partner_id: int, event_ids: Sequence[int], *, full: bool) -> list[int]:
     """Return the number of each event's last complete read, or of its last full one, 0 if there was none."""
     with conn.cursor() as cur:
         cur.execute(
@@ -250,7 +250,7 @@ def advance(
         )
 
 
-def newest_stamp(conn: Connection, partner_id: int, event_ids: Sequence[int]) -> int:
+def read_newest_stamp(conn: Connection, partner_id: int, event_ids: Sequence[int]) -> int:
     """Return RunSignup's latest stamp on what is stored of these events, in Unix seconds, or 0 if nothing is."""
     with conn.cursor() as cur:
         cur.execute(
@@ -328,7 +328,9 @@ def quarantine(conn: Connection, partner_id: int, race_id: int, rows: Sequence[Q
     return int(added)
 
 
-def quarantine_summary(conn: Connection, partner_id: int, sample: int) -> tuple[int, int, list[tuple[int | None, str]]]:
+def summarize_quarantine(
+    conn: Connection, partner_id: int, sample: int
+) -> tuple[int, int, list[tuple[int | None, str]]]:
     """Return the unresolved quarantined rows: how many are not stored, how many are stored with fields left NULL, and a sample.
 
     The sample has pairs of registration id and reason.

@@ -147,7 +147,7 @@ def _standstill(url: str) -> str:
     return "" if seconds is None else f" This process was stopped for {seconds:.0f} s, so others took over its work."
 
 
-def migrations() -> list[tuple[int, str, str]]:
+def list_migrations() -> list[tuple[int, str, str]]:
     """Return number, name and SQL of every migration of this program, in order."""
     folder = resources.files("rsu_pipeline.warehouse") / "migrations"
     files = sorted(entry.name for entry in folder.iterdir() if entry.name.endswith(".sql"))
@@ -206,7 +206,7 @@ def apply_migrations(conn: Connection) -> list[str]:
             )
         cur.execute("SELECT version, digest FROM schema_migrations ORDER BY version")
         done = dict(cur.fetchall())
-        known = migrations()
+        known = list_migrations()
         if done and max(done) > known[-1][0]:
             raise DatabaseError(
                 f"The database's schema is at version {max(done)}, this program knows {known[-1][0]}: install the newer"

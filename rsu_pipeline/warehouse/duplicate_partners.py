@@ -36,13 +36,13 @@ def _is_invisible(character: str) -> bool:
     return unicodedata.category(character) in ("Cf", "Cc") and not character.isspace()
 
 
-def similar_to(conn: Connection, name: str) -> NamedPartner | None:
+def find_similar_partner(conn: Connection, name: str) -> NamedPartner | None:
     """Return the oldest partner whose name looks like this one but differs."""
     folded = fold_name(name)
     return next((item for item in _partners(conn) if item.name != name and fold_name(item.name) == folded), None)
 
 
-def similar_names(conn: Connection) -> list[list[NamedPartner]]:
+def find_similar_names(conn: Connection) -> list[list[NamedPartner]]:
     """Return the groups of enabled partners whose names are similar or equal."""
     groups: dict[str, list[NamedPartner]] = defaultdict(list)
     for item in _partners(conn, only_enabled=True):
@@ -60,7 +60,7 @@ def _partners(conn: Connection, *, only_enabled: bool = False) -> list[NamedPart
         return [NamedPartner(*row) for row in cur.fetchall()]
 
 
-def partners_with(conn: Connection, api_key_id: int, *, but: int) -> list[NamedPartner]:
+def find_partners_with(conn: Connection, api_key_id: int, *, but: int) -> list[NamedPartner]:
     """Return the other partners that have this API key, and prevent that it is entered meanwhile."""
     with conn.cursor() as cur:
         cur.execute("SELECT FROM runsignup_api_keys WHERE api_key_id = %s FOR NO KEY UPDATE", (api_key_id,))
@@ -73,7 +73,7 @@ def partners_with(conn: Connection, api_key_id: int, *, but: int) -> list[NamedP
         return [NamedPartner(*row) for row in cur.fetchall()]
 
 
-def shared_api_keys(conn: Connection, *, intended: bool) -> list[list[NamedPartner]]:
+def find_shared_api_keys(conn: Connection, *, intended: bool) -> list[list[NamedPartner]]:
     """Return the groups of enabled partners that share one API key.
 
     With `intended` false, only groups in which more than one partner is not marked as sharing its key on purpose.

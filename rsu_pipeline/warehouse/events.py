@@ -135,14 +135,14 @@ def _upsert(
     return UpsertCounts(inserted, updated, len(by_id) - inserted - updated)
 
 
-def known_races(conn: Connection, partner_id: int) -> set[int]:
+def read_known_races(conn: Connection, partner_id: int) -> set[int]:
     """Return the races RunSignup has listed for the partner so far."""
     with conn.cursor() as cur:
         cur.execute("SELECT race_id FROM partner_races WHERE timing_partner_id = %s", (partner_id,))
         return {race_id for (race_id,) in cur.fetchall()}
 
 
-def listed_races(conn: Connection, partner_id: int) -> set[int]:
+def read_listed_races(conn: Connection, partner_id: int) -> set[int]:
     """Return the races of the partner's last listing."""
     with conn.cursor() as cur:
         cur.execute(
@@ -162,7 +162,7 @@ class StoredDetail:
     read_at: dt.datetime | None
 
 
-def stored_details(conn: Connection, race_ids: Sequence[int]) -> dict[int, StoredDetail]:
+def read_stored_details(conn: Connection, race_ids: Sequence[int]) -> dict[int, StoredDetail]:
     """Return those of these races whose full detail was read, for any partner."""
     with conn.cursor() as cur:
         cur.execute(
@@ -212,7 +212,7 @@ class VanishedEvent:
     vanished_at: dt.datetime | None
 
 
-def events_not_in(conn: Connection, race_id: int, present: Sequence[int]) -> list[VanishedEvent]:
+def find_events_not_in(conn: Connection, race_id: int, present: Sequence[int]) -> list[VanishedEvent]:
     """Return the race's stored events that are not gone and not among these."""
     with conn.cursor() as cur:
         cur.execute(
@@ -223,7 +223,7 @@ def events_not_in(conn: Connection, race_id: int, present: Sequence[int]) -> lis
         return [VanishedEvent(*row) for row in cur.fetchall()]
 
 
-def races_with_vanished(conn: Connection, partner_id: int) -> list[int]:
+def find_races_with_vanished_events(conn: Connection, partner_id: int) -> list[int]:
     """Return the partner's races with an event that their detail lacked and that no second answer has confirmed as gone."""
     with conn.cursor() as cur:
         cur.execute(
@@ -280,7 +280,7 @@ def set_access(conn: Connection, partner_id: int, race_id: int, access: Access, 
         return bool(cur.rowcount)
 
 
-def access_candidates(conn: Connection, partner_id: int, now: dt.datetime) -> list[AccessCandidate]:
+def read_access_candidates(conn: Connection, partner_id: int, now: dt.datetime) -> list[AccessCandidate]:
     """Return the partner's listed races that are not lost and have an event, each with the event that starts last."""
     with conn.cursor() as cur:
         cur.execute(
@@ -315,7 +315,7 @@ def forget_refused(conn: Connection, partner_id: int, event_ids: Sequence[int]) 
         )
 
 
-def events_of(conn: Connection, partner_id: int) -> list[StoredEvent]:
+def read_events(conn: Connection, partner_id: int) -> list[StoredEvent]:
     """Return every event of the partner's races that RunSignup still has, past ones included."""
     with conn.cursor() as cur:
         cur.execute(

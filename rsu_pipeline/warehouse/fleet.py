@@ -66,7 +66,7 @@ class FleetRace:
     registrations: tuple[int, ...] = ()
 
 
-def partners_to_sync(conn: Connection, now: dt.datetime, also: Sequence[dt.datetime] = ()) -> list[FleetPartner]:
+def select_partners_to_sync(conn: Connection, now: dt.datetime, also: Sequence[dt.datetime] = ()) -> list[FleetPartner]:
     """Return every partner to sync, in order of id.
 
     `also` are further moments that may be the present. An attempt that is dated in the future is ignored.
@@ -89,7 +89,7 @@ def partners_to_sync(conn: Connection, now: dt.datetime, also: Sequence[dt.datet
         return [FleetPartner(*row) for row in cur.fetchall()]
 
 
-def races_to_read(conn: Connection, now: dt.datetime, also: Sequence[dt.datetime] = ()) -> list[FleetRace]:
+def select_races_to_read(conn: Connection, now: dt.datetime, also: Sequence[dt.datetime] = ()) -> list[FleetRace]:
     """Return every race of those partners with an event that is upcoming at `now`, or over and due for a closing read.
 
     `also` is as in partners_to_sync.

@@ -59,7 +59,7 @@ class Findings:
     rows_of_no_partner: int
 
 
-def open_writes(conn: Connection, now: dt.datetime) -> list[ForeignWrite]:
+def read_open_writes(conn: Connection, now: dt.datetime) -> list[ForeignWrite]:
     """Return the writes of the last day, and older ones while an upcoming event waits for its full read since."""
     with conn.cursor() as cur:
         cur.execute(
@@ -79,7 +79,7 @@ def open_writes(conn: Connection, now: dt.datetime) -> list[ForeignWrite]:
 
 def find_foreign_writes(conn: Connection, now: dt.datetime) -> Findings:
     """Return the open writes and what they leave to repair. Scans the registrations."""
-    writes = open_writes(conn, now)
+    writes = read_open_writes(conn, now)
     with conn.cursor() as cur:
         cur.execute(
             """

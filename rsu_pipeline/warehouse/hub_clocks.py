@@ -37,7 +37,7 @@ class HubClock:
         )
 
 
-def database_now(conn: Connection) -> float:
+def read_database_time(conn: Connection) -> float:
     """Return the database's clock in Unix seconds."""
     with conn.cursor() as cur:
         cur.execute("SELECT extract(epoch FROM clock_timestamp())::float")
@@ -45,12 +45,12 @@ def database_now(conn: Connection) -> float:
     return float(now)
 
 
-def of_hub(conn: Connection, hub: str, within: dt.timedelta) -> HubClock | None:
+def read_clock_of_hub(conn: Connection, hub: str, within: dt.timedelta) -> HubClock | None:
     """Return this hub's recent row, or None."""
-    return next((item for item in recent(conn, within) if item.hub == hub), None)
+    return next((item for item in read_recent_clocks(conn, within) if item.hub == hub), None)
 
 
-def recent(conn: Connection, within: dt.timedelta) -> list[HubClock]:
+def read_recent_clocks(conn: Connection, within: dt.timedelta) -> list[HubClock]:
     """Return the recent rows, in order of the hubs' names."""
     with conn.cursor() as cur:
         cur.execute(
@@ -61,7 +61,7 @@ def recent(conn: Connection, within: dt.timedelta) -> list[HubClock]:
         return [HubClock(*row) for row in cur.fetchall()]
 
 
-def store(conn: Connection, item: HubClock) -> None:
+def store_clock(conn: Connection, item: HubClock) -> None:
     """Store a hub's row, and delete hubs that are gone. Runs in the caller's transaction."""
     with conn.cursor() as cur:
         cur.execute(

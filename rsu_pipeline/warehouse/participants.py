@@ -104,7 +104,7 @@ def held_as_sent(
         return dict(cur.fetchall())
 
 
-def digest_of(sent: int, *, has_field_errors: bool) -> int:
+def compute_digest(sent: int, *, has_field_errors: bool) -> int:
     """Return the digest of a staged line from that of the row as RunSignup sent it."""
     return sent ^ _FIELD_ERRORS_MARK if has_field_errors else sent
 
@@ -173,7 +173,7 @@ class Missing:
     held: int
 
 
-def missing(conn: Connection, partner_id: int, race_id: int, mode: str) -> list[Missing]:
+def find_missing(conn: Connection, partner_id: int, race_id: int, mode: str) -> list[Missing]:
     """Return per event the active registrations that a current full pass did not see, with the number stored."""
     with conn.cursor() as cur:
         cur.execute(
@@ -258,7 +258,7 @@ def is_any_above(conn: Connection, partner_id: int, event_ids: Sequence[int], re
     return bool(found)
 
 
-def active_ids(conn: Connection, partner_id: int, event_ids: Sequence[int]) -> set[int]:
+def read_active_ids(conn: Connection, partner_id: int, event_ids: Sequence[int]) -> set[int]:
     """Return the active registrations of these events."""
     with conn.cursor() as cur:
         cur.execute(
@@ -270,7 +270,7 @@ def active_ids(conn: Connection, partner_id: int, event_ids: Sequence[int]) -> s
         return {registration_id for (registration_id,) in cur.fetchall()}
 
 
-def active_count(conn: Connection, partner_id: int, event_ids: Sequence[int]) -> int:
+def count_active(conn: Connection, partner_id: int, event_ids: Sequence[int]) -> int:
     """Count the active registrations of these events."""
     with conn.cursor() as cur:
         cur.execute(

@@ -47,7 +47,7 @@ class Step:
     sql: str
 
 
-def names(prefix: str) -> dict[str, str]:
+def build_role_names(prefix: str) -> dict[str, str]:
     """Return the roles' names by kind.
 
     Raises:
@@ -62,7 +62,7 @@ def names(prefix: str) -> dict[str, str]:
     return {kind: f"{prefix}_{kind}" for kind in KINDS}
 
 
-def grant(conn: Connection, prefix: str, *, dry_run: bool = False) -> list[Step]:
+def grant_roles(conn: Connection, prefix: str, *, dry_run: bool = False) -> list[Step]:
     """Create the roles and give each its rights, all in one transaction. Return what was done, or would be.
 
     It is safe to repeat: existing rights are granted again, and rights of the roles beyond them are revoked.
@@ -71,7 +71,7 @@ def grant(conn: Connection, prefix: str, *, dry_run: bool = False) -> list[Step]
         RolesError: the present role is one of them.
         psycopg2.Error: the server refuses, for example to a role that may not create roles.
     """
-    steps = _steps(conn, names(prefix))
+    steps = _steps(conn, build_role_names(prefix))
     with conn.cursor() as cur:
         for step in steps:
             cur.execute(step.sql)
@@ -164,7 +164,7 @@ def _steps(conn: Connection, roles: dict[str, str]) -> list[Step]:
 def hub_relations(conn: Connection) -> list[tuple[str, str]]:
     """Return kind and name of everything that the migrations created, and nothing that other programs have in the schema."""
     made = [("TABLE", "schema_migrations")]
-    for _, _, sql in database.migrations():
+    for _, _, sql in database.list_migrations():
         made += _MADE.findall(sql)
     with conn.cursor() as cur:
         for name in ("adopted_rows", "adoption_record"):

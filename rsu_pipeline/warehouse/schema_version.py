@@ -71,7 +71,9 @@ def find_gap(found: SchemaVersion) -> str | None:
 
     The text follows "The database at …".
     """
-    known = {number: (name, hashlib.sha256(sql.encode()).hexdigest()) for number, name, sql in database.migrations()}
+    known = {
+        number: (name, hashlib.sha256(sql.encode()).hexdigest()) for number, name, sql in database.list_migrations()
+    }
     return describe_gap(found, known)
 
 

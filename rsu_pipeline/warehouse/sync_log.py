@@ -81,7 +81,7 @@ class PartnerStatus:
     calls_this_hour: int
 
 
-def partner_status(conn: Connection) -> list[PartnerStatus]:
+def read_partner_status(conn: Connection) -> list[PartnerStatus]:
     """Return every partner, in order of id."""
     with conn.cursor() as cur:
         cur.execute(

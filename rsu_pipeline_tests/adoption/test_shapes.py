@@ -136,7 +136,7 @@ def test_a_generated_key_is_read_by_both_names(make_old: Callable[..., str]) -> 
     assert old[0] == (1, "participants", "2026-03-01 04:00:00", 12, None, "2026-03-01 04:05:00+00")
     assert old[1] == (2, "x" * 50, "2026-03-01 05:00:00", 0, "timeout", "2026-03-01 05:00:00+00")
     with database.session(url, purpose="tests") as conn:
-        assert len(credentials.awaiting_first_sync(conn)) == 3
+        assert len(credentials.list_partners_awaiting_first_sync(conn)) == 3
         sync_log.record(
             conn,
             partner_id=1,

@@ -63,7 +63,7 @@ def test_adopting_is_told_done_and_not_repeated(old: Settings, world: World) -> 
     again = rsu("db", "adopt", settings=old)
     assert (again.returncode, again.stdout) == (0, "Nothing to do: the database is already adopted.\n")
     assert rsu("db", "migrate", settings=old).stdout == "The schema is up to date.\n"
-    names = [(name,) for _, name, _ in database.migrations()]
+    names = [(name,) for _, name, _ in database.list_migrations()]
     assert rows(old, "SELECT name FROM schema_migrations ORDER BY version") == names
     back = rsu("db", "adopt", "--undo", settings=old)
     assert back.returncode == 0, back.stderr

@@ -26,7 +26,7 @@ def fresh(empty_database: str, tmp_path: Path) -> Settings:
 
 
 def test_migrate_makes_the_schema_and_then_has_nothing_to_do(fresh: Settings) -> None:
-    names = ", ".join(name for _, name, _ in database.migrations())
+    names = ", ".join(name for _, name, _ in database.list_migrations())
     first = rsu("db", "migrate", settings=fresh)
     assert (first.returncode, first.stdout) == (0, f"Applied {names}.\n")
     assert rsu("db", "migrate", settings=fresh).stdout == "The schema is up to date.\n"

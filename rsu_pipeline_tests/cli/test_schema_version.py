@@ -16,7 +16,7 @@ from rsu_pipeline_tests.hub import SECRET_KEY
 from rsu_pipeline_tests.servers import execute
 
 Settings = dict[str, str]
-NEEDED = database.migrations()[-1][0]
+NEEDED = database.list_migrations()[-1][0]
 CATALOG = "SELECT md5(string_agg(attrelid::regclass || attname, ',' ORDER BY attrelid, attnum)) FROM pg_attribute"
 
 REFUSING = [
@@ -53,8 +53,8 @@ def older(server: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Set
     execute(server, "CREATE DATABASE rsu_older")
     url = f"{server.rsplit('/', 1)[0]}/rsu_older"
     with pytest.MonkeyPatch.context() as patch, database.session(url, purpose="tests") as conn:
-        known = database.migrations()[:-1]
-        patch.setattr(database, "migrations", lambda: known)
+        known = database.list_migrations()[:-1]
+        patch.setattr(database, "list_migrations", lambda: known)
         database.migrate(conn)
         with conn.cursor() as cur:
             cur.execute("INSERT INTO timing_partners (company_name) VALUES ('Larch Timing')")

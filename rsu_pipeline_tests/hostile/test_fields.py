@@ -194,9 +194,9 @@ def test_all_that_looks_at_the_fleet_can_reckon_with_it(taken: Taken) -> None:
     now = dt.datetime.fromtimestamp(taken.hub.sandbox.admin.clock(), dt.UTC)
     settings = taken.hub.settings
     with database.session(taken.hub.url, purpose="tests") as conn:
-        races = fleet.races_to_read(conn, now)
+        races = fleet.select_races_to_read(conn, now)
         assert len(races) >= len(RACES)
-        cadence.due(fleet.partners_to_sync(conn, now), races, now, settings.cadence)
+        cadence.due(fleet.select_partners_to_sync(conn, now), races, now, settings.cadence)
         rules.find_problems(conn, settings, now)
         watch_pace.select_watched_races(races, now, settings)
         metrics.build_registry(conn, settings, now)

@@ -171,7 +171,9 @@ def test_a_day_that_cannot_be_stretches_no_picture(year: int) -> None:
             common | {"registration_id": number, "registered_on": day, "first_seen_on": today}
             for number, day in enumerate([today, today - dt.timedelta(days=3), registered_on])
         ]
-        return page.report(PARTNER, rows, [{"registration_id": 0, "day": changed_on, "change": 1}], today).pictures
+        return page.build_report(
+            PARTNER, rows, [{"registration_id": 0, "day": changed_on, "change": 1}], today
+        ).pictures
 
     odd = dt.date(year, 1, 1)
     assert len(made(odd, odd)) == 3

@@ -119,7 +119,7 @@ def test_an_older_programs_database_is_adopted_and_synced(
     for command in (("db", "adopt", "--dry-run"), ("db", "adopt"), ("status",)):
         done = rsu(*command, settings=settings)
         assert done.returncode == 0, done.stdout + done.stderr
-    assert rows(settings, "SELECT max(version) FROM schema_migrations") == [(database.migrations()[-1][0],)]
+    assert rows(settings, "SELECT max(version) FROM schema_migrations") == [(database.list_migrations()[-1][0],)]
 
 
 def test_roles_are_made_and_a_reader_reads_what_it_may(hub: Hub, real_server: str) -> None:

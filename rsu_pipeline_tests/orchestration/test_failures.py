@@ -129,7 +129,7 @@ def test_a_database_of_another_version_is_one_sentence_and_is_left_alone(
 ) -> None:
     hub.execute("DELETE FROM schema_migrations WHERE version = (SELECT max(version) FROM schema_migrations)")
     left = hub.value("SELECT max(version) FROM schema_migrations")
-    needed = database.migrations()[-1][0]
+    needed = database.list_migrations()[-1][0]
     installation.current.cache_clear()
     sentence = f" is at version {left}, this program needs {needed}: run `rsu db migrate`."
     failed = failure(sync_partner(instance, hub.partners[1]), "partner_events")

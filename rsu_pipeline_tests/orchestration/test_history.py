@@ -8,7 +8,7 @@ import pytest
 from rsu_pipeline import installation
 from rsu_pipeline.definitions import build_definitions
 from rsu_pipeline.orchestration import partitions, sensors
-from rsu_pipeline.orchestration.lanes import lane_of_run
+from rsu_pipeline.orchestration.lanes import read_lane_of_run
 from rsu_pipeline.orchestration.resources import WarehouseResource
 from rsu_pipeline_tests.hub import Hub
 
@@ -140,6 +140,6 @@ def test_a_slice_that_left_no_word_is_followed_by_another(hub: Hub, instance: dg
 def test_history_is_in_the_lane_that_gives_way(hub: Hub, instance: dg.DagsterInstance) -> None:
     job = build_definitions().resolve_job_def("backfill_history")
     run = instance.create_run_for_job(job, asset_selection=frozenset([dg.AssetKey("participant_history")]))
-    assert lane_of_run(run) == "backfill"
+    assert read_lane_of_run(run) == "backfill"
     slice_of(instance, hub.partners[1])
     assert hub.value("SELECT count(DISTINCT lane) FROM api_calls") == 1

@@ -77,7 +77,7 @@ def _call_budget(put: Fleet, partner: int) -> int:
     """Return the number by which a partner's races are sharded: partners with one API key share it."""
     return next(
         race.call_budget_id
-        for race in fleet.races_to_read(put.conn, dt.datetime.now(dt.UTC))
+        for race in fleet.select_races_to_read(put.conn, dt.datetime.now(dt.UTC))
         if race.partner_id == partner
     )
 

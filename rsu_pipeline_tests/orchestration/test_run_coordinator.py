@@ -17,7 +17,7 @@ from dagster_graphql.test.utils import execute_dagster_graphql
 
 from rsu_pipeline.definitions import defs
 from rsu_pipeline.orchestration import partitions
-from rsu_pipeline.orchestration.lanes import RULES, lane_of_run
+from rsu_pipeline.orchestration.lanes import RULES, read_lane_of_run
 from rsu_pipeline.orchestration.run_coordinator import LaneCoordinator
 from rsu_pipeline.orchestration.run_tags import coordinator_tags
 from rsu_pipeline.settings import project_root
@@ -61,7 +61,7 @@ def given(launched: dg.DagsterRun, *, is_automatic: bool = False) -> dict[str, s
     ],
 )
 def test_without_a_tag_the_lane_follows_from_what_the_run_is_for(launched: dg.DagsterRun, lane: str) -> None:
-    assert lane_of_run(launched) == lane
+    assert read_lane_of_run(launched) == lane
     assert given(launched)["lane"] == lane
 
 
@@ -80,7 +80,7 @@ def test_only_the_daemon_gives_a_sync_the_lane_of_new_partners() -> None:
 
 @pytest.mark.parametrize("text", ["", "Race_Day", "fast", "routine ", "0"])
 def test_a_lane_that_is_none_is_corrected(text: str) -> None:
-    assert lane_of_run(run("watch", lane=text)) == "routine"
+    assert read_lane_of_run(run("watch", lane=text)) == "routine"
     assert given(run("watch", lane=text))["lane"] == "race_day"
     assert given(run(lane=text))["lane"] == "routine"
 

@@ -38,10 +38,10 @@ def test_an_amount_that_is_absent_is_missing_and_not_0() -> None:
         entrant(1, 1), entrant(2, 1),
         entrant(3, 2, amount_paid=0.0), entrant(4, 2), entrant(5, 2, amount_paid=10.1), entrant(6, 2, amount_paid=20.2),
     ]  # fmt: skip
-    events = frames.by_event(rows)
+    events = frames.summarize_by_event(rows)
     assert math.isnan(events["amount_paid"][1]) and events["amount_paid"][2] == 30.3
     assert list(events["priced"]) == [0, 3] and list(events["entrants"]) == [2, 4]
-    assert page.amount(events["amount_paid"][1]) == "–"
+    assert page.format_amount(events["amount_paid"][1]) == "–"
 
 
 def test_registrations_add_up_day_by_day_and_event_by_event() -> None:
@@ -51,7 +51,7 @@ def test_registrations_add_up_day_by_day_and_event_by_event() -> None:
         entrant(3, registered_on=TODAY - 7 * DAY),
         entrant(4, 2, registered_on=TODAY - 8 * DAY),
     ]
-    by_day = frames.registrations_by_day([*rows, entrant(5, registered_on=None)])
+    by_day = frames.count_registrations_by_day([*rows, entrant(5, registered_on=None)])
     assert list(by_day[1]) == [2, 2, 2, 3] and list(by_day[2]) == [0, 0, 1, 1]
 
 
@@ -63,21 +63,21 @@ def test_bib_coverage_comes_from_the_first_bib_and_the_log_and_ends_at_todays() 
         entrant(4, first_seen_on=TODAY - DAY, has_bib=True),
     ]
     log = [change(2, 2, -1), change(3, 0, 1), change(4, 9, 1), change(99, 2, 1)]
-    coverage = frames.bib_coverage(rows, log, TODAY)
+    coverage = frames.compute_bib_coverage(rows, log, TODAY)
     assert list(coverage["entrants"]) == [2, 2, 3, 3, 4, 4]
     assert list(coverage["with_bib"]) == [2, 2, 2, 1, 2, 3]
     assert coverage["with_bib"].iloc[-1] == sum(row["has_bib"] for row in rows)
 
 
 def test_a_clock_that_is_ahead_counts_as_today() -> None:
-    coverage = frames.bib_coverage([entrant(1, has_bib=True)], [change(1, -1, 1)], TODAY)
+    coverage = frames.compute_bib_coverage([entrant(1, has_bib=True)], [change(1, -1, 1)], TODAY)
     assert (coverage["with_bib"].iloc[-1], coverage.index[-1].date()) == (1, TODAY)
 
 
 def test_without_registrations_there_is_a_page_all_the_same() -> None:
-    made = page.report("Acme", [], [], TODAY)
+    made = page.build_report("Acme", [], [], TODAY)
     assert made.pictures == {} and made.rows() == []
-    assert "No registrations of upcoming events" in page.html([made], dt.datetime(2026, 10, 3))
+    assert "No registrations of upcoming events" in page.render_html([made], dt.datetime(2026, 10, 3))
 
 
 @pytest.mark.filterwarnings("error")
@@ -89,19 +89,21 @@ def test_pictures_are_small_whatever_events_are_called() -> None:
         for event, name in enumerate(names)
         for number in range(60)
     ]  # fmt: skip
-    made = page.report("Acme", rows, [], TODAY)
+    made = page.build_report("Acme", rows, [], TODAY)
     assert list(made.pictures) == [
         "Registrations so far, by event",
         "Entrants with a bib, over time",
         "Amount paid, by event",
     ]
     for title, png in made.pictures.items():
-        assert png.startswith(b"\x89PNG") and len(plots.data_uri(png)) < 60_000, title
+        assert png.startswith(b"\x89PNG") and len(plots.encode_data_uri(png)) < 60_000, title
 
 
 def test_the_page_escapes_every_name_and_needs_nothing_else() -> None:
-    made = page.report(SCRIPT, [entrant(1, race=SCRIPT, event='"><img src=x onerror=y>', amount_paid=5.0)], [], TODAY)
-    text = page.html([made], dt.datetime(2026, 10, 3, 12, 0))
+    made = page.build_report(
+        SCRIPT, [entrant(1, race=SCRIPT, event='"><img src=x onerror=y>', amount_paid=5.0)], [], TODAY
+    )
+    text = page.render_html([made], dt.datetime(2026, 10, 3, 12, 0))
     assert "<script" not in text and "<img src=x" not in text
     assert text.count("&lt;script&gt;") == 2
     assert not re.search(r"""(?:src|href)=["'](?!data:image/png;base64,)""", text) and "http" not in text.replace(

@@ -104,11 +104,11 @@ def test_what_the_present_may_be(readings: Readings, expected: list[float]) -> N
 
 def test_a_stored_comparison_tells_runsignups_clock_until_a_clock_steps() -> None:
     stored = HubClock("a", NOW, runsignup_seconds=3.0, database_seconds=-4.0)
-    assert clocks.estimate(TRUE, TRUE - 4, stored, SKEW) == TRUE + 3
-    assert clocks.estimate(TRUE, TRUE - 3600, stored, SKEW) is None
-    assert clocks.estimate(TRUE + 3600, TRUE - 4, stored, SKEW) is None
-    assert clocks.estimate(TRUE, TRUE, None, SKEW) is None
-    assert clocks.estimate(TRUE, TRUE, HubClock("a", NOW, None, 0.0), SKEW) is None
+    assert clocks.estimate_present(TRUE, TRUE - 4, stored, SKEW) == TRUE + 3
+    assert clocks.estimate_present(TRUE, TRUE - 3600, stored, SKEW) is None
+    assert clocks.estimate_present(TRUE + 3600, TRUE - 4, stored, SKEW) is None
+    assert clocks.estimate_present(TRUE, TRUE, None, SKEW) is None
+    assert clocks.estimate_present(TRUE, TRUE, HubClock("a", NOW, None, 0.0), SKEW) is None
 
 
 # `Date` as evidence.
@@ -300,7 +300,7 @@ def test_the_database_clock_stepping_back_loses_nothing_and_blocks_nothing(
             wall = time.time()
             fast.set_database_clock(conn, fast.FastClock(wall + step, time.monotonic(), wall, 1.0))
         with database.session(url, purpose="tests") as conn:
-            assert abs(hub_clocks.database_now(conn) - time.time() - step) < 5
+            assert abs(hub_clocks.read_database_time(conn) - time.time() - step) < 5
         sync()
         admin.bib(min(hub.stored()), int(time.time() * 1000) % 100_000)
         sync()

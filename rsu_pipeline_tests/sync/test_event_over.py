@@ -81,7 +81,7 @@ def test_an_end_that_runsignup_does_not_send_is_assumed(start: str, end: str | N
 def due_races(hub: Hub) -> list[int]:
     now = dt.datetime.fromtimestamp(hub.sandbox.admin.clock(), dt.UTC)
     with database.session(hub.url, purpose="test") as conn:
-        return [race.race_id for race in fleet.races_to_read(conn, now)]
+        return [race.race_id for race in fleet.select_races_to_read(conn, now)]
 
 
 def bibs(hub: Hub) -> dict[int, str]:

@@ -60,7 +60,7 @@ def visit(hub: Hub) -> list[str]:
 def is_watched(hub: Hub) -> bool:
     now = dt.datetime.fromtimestamp(hub.sandbox.admin.clock(), dt.UTC)
     with database.session(hub.url, purpose="test") as conn:
-        return bool(watch_pace.select_watched_races(fleet.races_to_read(conn, now), now, hub.settings))
+        return bool(watch_pace.select_watched_races(fleet.select_races_to_read(conn, now), now, hub.settings))
 
 
 def test_a_start_that_moves_in_its_window_is_seen_by_the_watch(hub: Hub) -> None:

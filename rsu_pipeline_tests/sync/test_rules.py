@@ -6,7 +6,7 @@ import json
 from typing import Any
 
 from rsu_pipeline.runsignup.payloads import decode_registration
-from rsu_pipeline.sync.registration_rows import RULES, digest, stage_registration
+from rsu_pipeline.sync.registration_rows import RULES, compute_digest, stage_registration
 
 # Each member in the forms that are read in ways of their own.
 MEMBERS: dict[str, list[Any]] = {
@@ -59,6 +59,6 @@ def test_the_name_of_the_rules_changes_with_what_they_make() -> None:
 
 
 def test_a_digest_tells_rows_and_rules_apart() -> None:
-    digests = {digest(raw) for raw in rows()}
+    digests = {compute_digest(raw) for raw in rows()}
     assert len(digests) == len(set(rows()))
     assert all(-(2**63) <= number < 2**63 for number in digests)

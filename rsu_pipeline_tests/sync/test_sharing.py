@@ -208,7 +208,7 @@ def test_two_slices_of_one_backfill_share_its_races(hub: Hub) -> None:
     with hub.partner_session() as session:
         backfill_state.request_backfill(session.conn, 1)
         session.conn.commit()
-        history._list(session)
+        history._refresh_listing(session)
     admin.switch(latency_ms=200)
     before = calls(hub)
     done: list[history.Slice] = []

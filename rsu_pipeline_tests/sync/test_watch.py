@@ -143,7 +143,7 @@ def test_calls_of_long_ago_or_that_failed_say_nothing_of_how_long_one_takes(make
 
     def usual() -> float | None:
         with database.session(hub.url, purpose="tests") as conn:
-            return call_ledger.usual_call_seconds(conn)
+            return call_ledger.measure_usual_call_seconds(conn)
 
     def call(endpoint: str, began: str, seconds: int, error: str | None = None) -> None:
         hub.execute(

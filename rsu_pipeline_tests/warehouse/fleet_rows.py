@@ -86,11 +86,11 @@ class Fleet:
 
     def partners(self) -> dict[int, tuple[dt.timedelta | None, bool]]:
         """How long ago each was listed, and whether that failed, in the order they come in."""
-        found = fleet.partners_to_sync(self.conn, NOW)
+        found = fleet.select_partners_to_sync(self.conn, NOW)
         return {one.partner_id: (None if one.listed_at is None else NOW - one.listed_at, one.failed) for one in found}
 
     def races(self) -> dict[tuple[int, int], FleetRace]:
-        return {(race.partner_id, race.race_id): race for race in fleet.races_to_read(self.conn, NOW)}
+        return {(race.partner_id, race.race_id): race for race in fleet.select_races_to_read(self.conn, NOW)}
 
     def ago(self, partner: int, race_id: int) -> tuple[dt.timedelta | None, bool]:
         """How long ago the most neglected event of the race was tried, and whether the race's last try failed."""

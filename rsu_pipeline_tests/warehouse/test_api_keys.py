@@ -131,8 +131,8 @@ def test_an_api_key_may_be_shared_on_purpose_and_entered_again(conn: Connection)
     assert len(set(numbers(conn))) == 1
     add(conn, "Acme Timing")
     add(conn, "Birch Timing")
-    assert duplicate_partners.shared_api_keys(conn, intended=False) == []
-    ((group,),) = [duplicate_partners.shared_api_keys(conn, intended=True)]
+    assert duplicate_partners.find_shared_api_keys(conn, intended=False) == []
+    ((group,),) = [duplicate_partners.find_shared_api_keys(conn, intended=True)]
     assert [item.label for item in group] == ["1-acme-timing", "2-birch-timing"]
     # A third one is not meant by that.
     with pytest.raises(PartnerError, match="has this API key already"):
@@ -143,22 +143,22 @@ def test_api_keys_that_arrive_twice_by_sql_are_reported_until_one_changes(conn: 
     by_sql(conn, "Acme Timing")
     by_sql(conn, "Birch Timing")
     seal(conn, OLD)
-    ((one, two),) = duplicate_partners.shared_api_keys(conn, intended=False)
+    ((one, two),) = duplicate_partners.find_shared_api_keys(conn, intended=False)
     assert (one.partner_id, two.partner_id) == (1, 2)
     mark = "UPDATE partner_provider_credentials SET shares_api_key = true WHERE timing_partner_id = 2"
     sql(conn, mark)
-    assert duplicate_partners.shared_api_keys(conn, intended=False) == []
+    assert duplicate_partners.find_shared_api_keys(conn, intended=False) == []
     sql(conn, "UPDATE partner_provider_credentials SET principal = 'another' WHERE timing_partner_id = 2")
     assert numbers(conn)[1] is None
     seal(conn, OLD)
     assert len(set(numbers(conn))) == 2
-    assert duplicate_partners.shared_api_keys(conn, intended=True) == []
+    assert duplicate_partners.find_shared_api_keys(conn, intended=True) == []
     # What was meant for the one key is not meant for the next.
     sql(conn, f"UPDATE partner_provider_credentials SET principal = '{KEY}' WHERE timing_partner_id = 2")
     seal(conn, OLD)
-    assert len(duplicate_partners.shared_api_keys(conn, intended=False)) == 1
+    assert len(duplicate_partners.find_shared_api_keys(conn, intended=False)) == 1
     credentials.set_disabled(conn, 2, True)
-    assert duplicate_partners.shared_api_keys(conn, intended=True) == []
+    assert duplicate_partners.find_shared_api_keys(conn, intended=True) == []
 
 
 def test_an_encrypted_value_copied_by_sql_is_known_as_the_same_api_key(conn: Connection) -> None:
@@ -185,7 +185,7 @@ def test_a_name_that_differs_in_case_blanks_or_form_is_refused(conn: Connection,
         add(conn, name, "another")
     conn.rollback()
     sql(conn, "INSERT INTO timing_partners (company_name) VALUES (%s)", name)
-    (group,) = duplicate_partners.similar_names(conn)
+    (group,) = duplicate_partners.find_similar_names(conn)
     assert group[0].partner_id == 1 and len(group) == 2
 
 
@@ -199,7 +199,9 @@ def test_a_name_in_two_unicode_forms_is_one_name(conn: Connection) -> None:
 
 
 def used(conn: Connection, partner: int, *keys: str) -> int:
-    return call_ledger.calls_this_hour(conn, credentials.open_credential(conn, secret_box(*keys), partner).api_key_id)
+    return call_ledger.count_calls_this_hour(
+        conn, credentials.open_credential(conn, secret_box(*keys), partner).api_key_id
+    )
 
 
 def call(conn: Connection, partner: int, *keys: str) -> None:

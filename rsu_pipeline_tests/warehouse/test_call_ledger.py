@@ -288,8 +288,8 @@ def test_backfill_stops_first_and_race_day_last(conn: Connection) -> None:
 def test_each_api_key_has_an_hour_of_its_own(conn: Connection) -> None:
     assert take_all(ledger_on(conn, hour=5, credential=1))[0] == 5
     assert take_all(ledger_on(conn, hour=5, credential=2))[0] == 5
-    assert call_ledger.calls_this_hour(conn, 1) == call_ledger.calls_this_hour(conn, 2) == 5
-    assert call_ledger.calls_this_hour(conn, 3) == 0
+    assert call_ledger.count_calls_this_hour(conn, 1) == call_ledger.count_calls_this_hour(conn, 2) == 5
+    assert call_ledger.count_calls_this_hour(conn, 3) == 0
     with pytest.raises(NoCallLeft):
         ledger_on(conn, hour=5, credential=3, api_key=2).take("participants", 1)
     assert ledger_on(conn, hour=5, credential=1, api_key=3).left() == 5

@@ -41,11 +41,11 @@ def test_a_race_is_shown_of_a_partner_that_can_read_it_now(put: Fleet, change: s
 def test_an_event_that_one_answer_took_for_gone_is_confirmed_after_the_upgrade(
     empty_database: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    known = database.migrations()
+    known = database.list_migrations()
     (number,) = (version for version, name, _ in known if "containers" in name)
     with database.session(empty_database, purpose="tests") as conn:
         with monkeypatch.context() as patch:
-            patch.setattr(database, "migrations", lambda: [one for one in known if one[0] < number])
+            patch.setattr(database, "list_migrations", lambda: [one for one in known if one[0] < number])
             database.migrate(conn)
         put = Fleet(conn)
         put.partner(1)

@@ -85,7 +85,7 @@ def test_a_partition_key_outlives_a_renaming(conn: Connection) -> None:
     assert credentials.ensure_key(conn, partner_id) == f"{partner_id}-juniper-timing"
     sql(conn, "UPDATE timing_partners SET company_name = 'Larch Timing'")
     assert credentials.ensure_key(conn, partner_id) == f"{partner_id}-juniper-timing"
-    assert credentials.partner(conn, str(partner_id)).name == "Larch Timing"
+    assert credentials.find_partner(conn, str(partner_id)).name == "Larch Timing"
 
 
 def test_partners_of_one_name_have_keys_of_their_own(conn: Connection) -> None:
@@ -97,7 +97,10 @@ def test_partners_of_one_name_have_keys_of_their_own(conn: Connection) -> None:
 
 def test_a_partner_is_found_by_number_and_by_key(conn: Connection) -> None:
     partner_id = added(conn)
-    by_number, by_key = credentials.partner(conn, f" {partner_id} "), credentials.partner(conn, "1-juniper-timing")
+    by_number, by_key = (
+        credentials.find_partner(conn, f" {partner_id} "),
+        credentials.find_partner(conn, "1-juniper-timing"),
+    )
     assert by_number == by_key
     assert (by_key.partner_id, by_key.name) == (partner_id, "Juniper Timing")
 
@@ -106,7 +109,7 @@ def test_a_partner_is_found_by_number_and_by_key(conn: Connection) -> None:
 def test_an_unknown_partner_is_one_sentence(conn: Connection, name: str) -> None:
     added(conn)
     with pytest.raises(PartnerError, match=r"^There is no partner .*: `rsu partners list` shows them\.$"):
-        credentials.partner(conn, name)
+        credentials.find_partner(conn, name)
 
 
 def test_a_key_for_no_partner_is_refused(conn: Connection) -> None:
@@ -125,11 +128,11 @@ def test_a_name_too_long_for_its_column_is_refused(conn: Connection) -> None:
 
 def test_a_new_secret_of_a_known_name_replaces_the_old_one(conn: Connection) -> None:
     first = added(conn, secret="old")
-    partner = credentials.partner(conn, str(first))
+    partner = credentials.find_partner(conn, str(first))
     credentials.mark_rejected(conn, partner.credential_id or 0, "no access")
     credentials.set_disabled(conn, first, True)
     assert added(conn, secret="new") == first
-    again = credentials.partner(conn, str(first))
+    again = credentials.find_partner(conn, str(first))
     assert (again.rejected_at, again.rejected_reason, again.verified_at, again.disabled_at) == (None, None, None, None)
     assert again.credential_id == partner.credential_id
     assert again.entered_at is not None and partner.entered_at is not None and again.entered_at > partner.entered_at
@@ -141,7 +144,7 @@ def test_the_provider_is_found_by_name_whatever_its_case_and_number(conn: Connec
     sql(conn, "INSERT INTO providers (provider_id, name) VALUES (1, 'Haku')")
     partner_id = added(conn)
     assert sql(conn, "SELECT provider_id FROM partner_provider_credentials") == [(2,)]
-    assert credentials.partner(conn, str(partner_id)).is_active
+    assert credentials.find_partner(conn, str(partner_id)).is_active
     assert credentials.open_credential(conn, SECRET_BOX, partner_id).principal == CLEAR_KEY
 
 
@@ -152,7 +155,7 @@ def test_another_providers_credential_does_not_make_a_partner_active(conn: Conne
         conn,
         "INSERT INTO partner_provider_credentials (timing_partner_id, provider_id, principal, secret) VALUES (1, 77, 'a', 'b')",
     )
-    assert not credentials.partner(conn, "1").is_active
+    assert not credentials.find_partner(conn, "1").is_active
     with pytest.raises(PartnerError, match="has no RunSignup credential"):
         credentials.open_credential(conn, SECRET_BOX, 1)
 
@@ -162,7 +165,7 @@ def test_without_a_provider_nothing_is_entered(conn: Connection) -> None:
     with pytest.raises(PartnerError, match="Table providers has 0 rows named RunSignup"):
         added(conn)
     conn.rollback()
-    assert credentials.partners(conn) == []
+    assert credentials.list_partners(conn) == []
 
 
 @pytest.mark.parametrize(("principal", "secret"), [(None, "s"), ("k", None), ("", "s"), ("k", " \n")])
@@ -173,9 +176,9 @@ def test_a_partner_without_key_or_secret_is_inactive(
     sql(conn, "UPDATE partner_provider_credentials SET principal = %s, secret = %s", principal, secret)
     credentials.encrypt_all(conn, SECRET_BOX)
     assert credentials.encrypt_all(conn, SECRET_BOX) == 0
-    partner = credentials.partner(conn, "1")
+    partner = credentials.find_partner(conn, "1")
     assert (partner.is_active, partner.credential_id) == (False, None)
-    assert credentials.awaiting_first_sync(conn) == []
+    assert credentials.list_partners_awaiting_first_sync(conn) == []
     with pytest.raises(PartnerError, match="has no RunSignup credential: add one with `rsu partners add`"):
         credentials.open_credential(conn, SECRET_BOX, 1)
 
@@ -183,12 +186,12 @@ def test_a_partner_without_key_or_secret_is_inactive(
 def test_switching_off_and_on_keeps_the_first_moment(conn: Connection) -> None:
     added(conn)
     credentials.set_disabled(conn, 1, True)
-    off = credentials.partner(conn, "1")
+    off = credentials.find_partner(conn, "1")
     credentials.set_disabled(conn, 1, True)
     assert off.disabled_at is not None and not off.is_active
-    assert credentials.partner(conn, "1").disabled_at == off.disabled_at
+    assert credentials.find_partner(conn, "1").disabled_at == off.disabled_at
     credentials.set_disabled(conn, 1, False)
-    assert credentials.partner(conn, "1").is_active
+    assert credentials.find_partner(conn, "1").is_active
 
 
 def test_a_scheme_nobody_knows_is_refused(conn: Connection) -> None:
@@ -281,18 +284,18 @@ def test_half_a_credential_in_clear_is_sealed_and_the_other_half_kept(conn: Conn
 @pytest.mark.parametrize("column", ["principal", "secret"])
 def test_a_new_key_by_sql_forgets_what_was_known_of_the_old_one(conn: Connection, column: str) -> None:
     added(conn)
-    number = credentials.partner(conn, "1").credential_id or 0
+    number = credentials.find_partner(conn, "1").credential_id or 0
     credentials.mark_verified(conn, number)
     credentials.mark_rejected(conn, number, "no access")
-    before = credentials.partner(conn, "1")
+    before = credentials.find_partner(conn, "1")
     assert before.verified_at is not None and before.rejected_at is not None and before.entered_at is not None
     sql(conn, f"UPDATE partner_provider_credentials SET {column} = 'renewed'")
-    after = credentials.partner(conn, "1")
+    after = credentials.find_partner(conn, "1")
     assert (after.verified_at, after.rejected_at, after.rejected_reason) == (None, None, None)
     assert after.entered_at is not None and after.entered_at > before.entered_at
     credentials.mark_verified(conn, number)
     credentials.open_credential(conn, SECRET_BOX, 1)
-    sealed = credentials.partner(conn, "1")
+    sealed = credentials.find_partner(conn, "1")
     assert sealed.verified_at is not None, "sealing is not a new key"
     assert sealed.entered_at == after.entered_at
 
@@ -318,12 +321,12 @@ def test_an_opened_credential_does_not_print_its_secret(conn: Connection) -> Non
 
 def test_a_proof_clears_a_refusal(conn: Connection) -> None:
     added(conn)
-    number = credentials.partner(conn, "1").credential_id or 0
+    number = credentials.find_partner(conn, "1").credential_id or 0
     credentials.mark_rejected(conn, number, "r" * 900)
-    refused = credentials.partner(conn, "1")
+    refused = credentials.find_partner(conn, "1")
     assert refused.rejected_at is not None and refused.rejected_reason == "r" * 500
     credentials.mark_verified(conn, number)
-    works = credentials.partner(conn, "1")
+    works = credentials.find_partner(conn, "1")
     assert (works.rejected_at, works.rejected_reason) == (None, None)
     assert works.verified_at is not None
 
@@ -335,7 +338,7 @@ def test_a_partner_awaits_its_first_sync_until_a_run_has_tried_and_again_after_a
     sql(conn, "INSERT INTO timing_partners (company_name) VALUES ('No Credential')")
 
     def waiting() -> list[int]:
-        return [partner.partner_id for partner in credentials.awaiting_first_sync(conn)]
+        return [partner.partner_id for partner in credentials.list_partners_awaiting_first_sync(conn)]
 
     assert waiting() == [1]
     sync_log.record(

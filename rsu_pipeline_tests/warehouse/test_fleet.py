@@ -18,7 +18,7 @@ from rsu_pipeline_tests.warehouse.fleet_rows import HOUR, MINUTE, NOW, Fleet
 def test_every_partner_with_a_credential_is_to_be_synced_in_order_of_number(put: Fleet) -> None:
     for number in (3, 1, 2):
         put.partner(number)
-    found = fleet.partners_to_sync(put.conn, NOW)
+    found = fleet.select_partners_to_sync(put.conn, NOW)
     assert [(one.partner_id, one.key, one.listed_at, one.failed) for one in found] == [
         (number, f"{number}-acme", None, False) for number in (1, 2, 3)
     ]
@@ -227,8 +227,8 @@ def test_an_event_that_is_over_does_not_make_its_race_look_neglected(put: Fleet)
 def test_a_thousand_partners_are_found_by_indexes(put: Fleet) -> None:
     thousand.seed(put)
     with thousand.found_by_indexes(put) as asked:
-        assert len(fleet.partners_to_sync(put.conn, NOW)) == 1000
-        races = fleet.races_to_read(put.conn, NOW)
+        assert len(fleet.select_partners_to_sync(put.conn, NOW)) == 1000
+        races = fleet.select_races_to_read(put.conn, NOW)
         fleet.has_race_in_window(put.conn, 5)
     assert len(asked) == 3
     assert len(races) == 10_000 and all(len(race.times) == 2 and all(race.tried_at) for race in races)

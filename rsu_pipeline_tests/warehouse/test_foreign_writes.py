@@ -115,8 +115,8 @@ def test_what_another_program_wrote_is_repaired_by_the_next_sync(hub: Hub) -> No
     assert found(hub.url).events_waiting == 0
     with database.session(hub.url, purpose="tests") as conn:
         now = dt.datetime.now(dt.UTC)
-        assert foreign_writes.open_writes(conn, now) != []
-        assert foreign_writes.open_writes(conn, now + dt.timedelta(days=2)) == []
+        assert foreign_writes.read_open_writes(conn, now) != []
+        assert foreign_writes.read_open_writes(conn, now + dt.timedelta(days=2)) == []
 
 
 def test_where_no_other_program_wrote_old_reads_are_not_repeated(hub: Hub) -> None:

@@ -147,7 +147,7 @@ def test_calls_are_those_with_the_partners_api_key_whoever_else_has_it(put: Flee
     now = dt.datetime.now(dt.UTC)
     one, two = freshness.read_partner_health(put.conn, now)
     assert (one.calls, two.calls) == (10, 10) and one.call_budget_id == two.call_budget_id
-    assert [row.calls_this_hour for row in sync_log.partner_status(put.conn)] == [10, 10]
+    assert [row.calls_this_hour for row in sync_log.read_partner_status(put.conn)] == [10, 10]
     assert {read.call_budget_id for read in freshness.read_event_reads(put.conn, now)} <= {one.call_budget_id}
     assert alert_store.read_calls_used(put.conn) == [([1, 2], ["1-acme", "2-acme"], 10)]
 
@@ -178,17 +178,17 @@ def test_the_progress_of_a_history_is_that_of_each_partners_own(put: Fleet) -> N
     backfill_state.request_backfill(put.conn, 1)
     backfill_state.note_read(put.conn, 1, 10, [101], needs_catch_up=False)
     backfill_state.note_failure(put.conn, 1, 10, "no", wait=HOUR)
-    own = backfill_progress.progress(put.conn, 1, NOW)
+    own = backfill_progress.read_progress(put.conn, 1, NOW)
     found = one(put, 1)
     assert own is not None and (own.events, own.empty) == (2, 1)
     assert (found.past_events, found.past_events_settled, found.history_complete, found.failures) == (2, 1, False, 1)
     assert one(put, 2).past_events is None and one(put, 2).history_complete is None
-    assert backfill_progress.progress_of_all(put.conn, NOW) == {1: own}
+    assert backfill_progress.read_progress_of_all(put.conn, NOW) == {1: own}
     backfill_state.request_backfill(put.conn, 2)
     backfill_state.note_unavailable(put.conn, 2, [101], "refused")
-    other = backfill_progress.progress(put.conn, 2, NOW)
+    other = backfill_progress.read_progress(put.conn, 2, NOW)
     assert other is not None and (other.events, other.unavailable, other.races, other.failing) == (2, 1, 1, 0)
-    assert backfill_progress.progress_of_all(put.conn, NOW) == {1: own, 2: other}
+    assert backfill_progress.read_progress_of_all(put.conn, NOW) == {1: own, 2: other}
     backfill_state.note_success(put.conn, 1, 10)
     put.sql("UPDATE history_requests SET finished_at = now()")
     assert (one(put, 1).history_complete, one(put, 1).failures) == (False, 0), "an event is not read"
@@ -306,7 +306,7 @@ def test_a_thousand_partners_are_asked_about_by_indexes(put: Fleet) -> None:
     with thousand.found_by_indexes(put) as asked:
         found = freshness.read_partner_health(put.conn, NOW)
         reads, hours = freshness.read_event_reads(put.conn, NOW), freshness.count_bibs_by_hour(put.conn, NOW)
-        histories = backfill_progress.progress_of_all(put.conn, NOW)
+        histories = backfill_progress.read_progress_of_all(put.conn, NOW)
     assert len(asked) == 4, "one statement for all partners"
     assert len(found) == 1000 and all(item.calls == 11 and item.registrations == 120 for item in found)
     assert sum(item.races_ahead for item in found) == 10_000

@@ -13,7 +13,7 @@ from rsu_pipeline.warehouse import database
 from rsu_pipeline.warehouse.database import DatabaseError
 from rsu_pipeline_tests.warehouse.sessions import line_of, rows, started
 
-NAMES = [name for _, name, _ in database.migrations()]
+NAMES = [name for _, name, _ in database.list_migrations()]
 PARTNER = "INSERT INTO timing_partners (company_name) VALUES ('Juniper Timing'), ('Larch Timing')"
 RACE = """
 INSERT INTO runsignup_races (race_id) VALUES (1);
@@ -112,7 +112,7 @@ def test_a_role_without_the_right_to_make_tables_is_told_so(server: str, empty_d
 
 
 def test_migrations_are_numbered_from_one_without_gaps() -> None:
-    assert [number for number, _, _ in database.migrations()] == list(range(1, len(NAMES) + 1))
+    assert [number for number, _, _ in database.list_migrations()] == list(range(1, len(NAMES) + 1))
 
 
 def test_migrations_read_the_same_in_every_locale() -> None:
@@ -142,7 +142,7 @@ NEWER_THAN_13 = (
 
 def test_the_sql_keeps_to_postgresql_13() -> None:
     package = resources.files("rsu_pipeline")
-    texts = {name: sql for _, name, sql in database.migrations()}
+    texts = {name: sql for _, name, sql in database.list_migrations()}
     for folder in ("warehouse", "local", "start_lists", "adoption", "alerts", "sync", "orchestration"):
         for entry in package.joinpath(folder).iterdir():
             if entry.name.endswith(".py"):

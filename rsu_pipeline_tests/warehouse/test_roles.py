@@ -67,16 +67,16 @@ def logins(hub: Hub) -> Iterator[Logins]:
     """The roles made, and a login for each as docs/security.md has it."""
     prefix = f"hub_{next(_numbers)}"
     with database.session(hub.url, purpose="tests") as conn:
-        roles.grant(conn, prefix)
+        roles.grant_roles(conn, prefix)
     found = {}
-    for kind, role in roles.names(prefix).items():
+    for kind, role in roles.build_role_names(prefix).items():
         execute(hub.url, f"CREATE ROLE {role}_login LOGIN PASSWORD '{PASSWORD}' IN ROLE {role}")
         found[kind] = re.sub(r"//[^@]*@", f"//{role}_login:{PASSWORD}@", hub.url)
-    owner = roles.names(prefix)["owner"]
+    owner = roles.build_role_names(prefix)["owner"]
     execute(hub.url, f"ALTER ROLE {owner}_login IN DATABASE {hub.url.rsplit('/', 1)[1]} SET role = '{owner}'")
     admin = hub.url
     yield found
-    drop(admin, *[name for role in roles.names(prefix).values() for name in (f"{role}_login", role)])
+    drop(admin, *[name for role in roles.build_role_names(prefix).values() for name in (f"{role}_login", role)])
 
 
 def as_writer(hub: Hub, logins: Logins) -> None:
@@ -230,7 +230,7 @@ def test_a_second_time_changes_nothing_and_takes_back_what_was_given_beyond(hub:
     assert rows(hub.url, rights) != before
     with database.session(hub.url, purpose="tests") as conn:
         assert not [
-            step for step in roles.grant(conn, reader.removesuffix("_reader")) if step.sentence.endswith(" made")
+            step for step in roles.grant_roles(conn, reader.removesuffix("_reader")) if step.sentence.endswith(" made")
         ]
     assert rows(hub.url, rights) == before
 
@@ -242,10 +242,10 @@ def test_other_programs_tables_keep_owner_and_rights(hub: Hub) -> None:
     before = rows(hub.url, owner)
     with database.session(hub.url, purpose="tests") as conn:
         try:
-            roles.grant(conn, prefix)
+            roles.grant_roles(conn, prefix)
             assert rows(hub.url, owner) == before
         finally:
-            drop(hub.url, *roles.names(prefix).values())
+            drop(hub.url, *roles.build_role_names(prefix).values())
 
 
 def test_every_table_and_view_of_the_migrations_is_known(hub: Hub) -> None:
@@ -278,13 +278,13 @@ def test_an_administrator_who_is_no_superuser_will_do(hub: Hub) -> None:
     try:
         for _ in range(2):
             with database.session(url, purpose="tests") as conn:
-                roles.grant(conn, prefix)
+                roles.grant_roles(conn, prefix)
         assert rows(hub.url, "SELECT relowner::regrole::text FROM pg_class WHERE relname = 'api_calls'") == [
             (f"{prefix}_owner",)
         ]
     finally:
         execute(hub.url, f"ALTER DATABASE {catalog} OWNER TO CURRENT_USER; ALTER SCHEMA public OWNER TO CURRENT_USER")
-        drop(hub.url, *roles.names(prefix).values(), admin)
+        drop(hub.url, *roles.build_role_names(prefix).values(), admin)
 
 
 # The command
@@ -306,7 +306,7 @@ def test_the_command_makes_the_roles(hub: Hub) -> None:
         made = rows(hub.url, "SELECT rolname::text, rolcanlogin FROM pg_roles WHERE rolname LIKE 'hub_by_command%'")
         assert sorted(made) == [(f"hub_by_command_{kind}", False) for kind in sorted(roles.KINDS)]
     finally:
-        drop(hub.url, *roles.names("hub_by_command").values())
+        drop(hub.url, *roles.build_role_names("hub_by_command").values())
 
 
 def test_a_role_without_the_right_is_told_so(hub: Hub, logins: Logins) -> None:
@@ -318,4 +318,4 @@ def test_a_role_without_the_right_is_told_so(hub: Hub, logins: Logins) -> None:
 @pytest.mark.parametrize("prefix", ["", "Hub", "hub-1", "pg_hub", "1hub", "hub;", 'hub"', "h" * 41])
 def test_a_prefix_that_is_no_name_is_refused(prefix: str) -> None:
     with pytest.raises(RolesError, match="prefix"):
-        roles.names(prefix)
+        roles.build_role_names(prefix)

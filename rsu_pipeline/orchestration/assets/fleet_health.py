@@ -54,7 +54,7 @@ def fleet_health(warehouse: WarehouseResource) -> dg.MaterializeResult[None]:
     fresh = forecast.measure_freshness(reads, now, settings.cadence)
     budget = forecast.forecast_budget(forecast.forecast_calls(reads, now, settings), settings)
     worst = forecast.find_oldest_reads(fresh)
-    pictures = fleet_plots.fleet_plots(forecast.compute_shares(fresh), bibs, now)
+    pictures = fleet_plots.draw_fleet_plots(forecast.compute_shares(fresh), bibs, now)
     return dg.MaterializeResult(
         metadata={
             **_numbers(partners, fresh, budget, settings),
@@ -66,7 +66,10 @@ def fleet_health(warehouse: WarehouseResource) -> dg.MaterializeResult[None]:
             "downtime": dg.MetadataValue.text("\n".join(downtime.describe(downtimes)) or "None within three days."),
             "seconds": dg.MetadataValue.float(round(time.monotonic() - began, 3)),
             "by_partner": _table(partners, worst),
-            **{title: dg.MetadataValue.md(f"![{title}]({plots.data_uri(png)})") for title, png in pictures.items()},
+            **{
+                title: dg.MetadataValue.md(f"![{title}]({plots.encode_data_uri(png)})")
+                for title, png in pictures.items()
+            },
         }
     )
 

@@ -56,7 +56,7 @@ def participant_history(
         _request(context, session, config)
         with start_list_rebuild.start_lists_rebuilt_on_failure(session):
             done = history.run_slice(session, installation.current().settings.history.slice_seconds)
-        progress = backfill_progress.progress(session.conn, session.partner_id, session.now())
+        progress = backfill_progress.read_progress(session.conn, session.partner_id, session.now())
         # An event that ended less than two days ago is past and has a list.
         if not_built := rebuild_lists(context, session):
             raise dg.Failure(not_built, allow_retries=False)

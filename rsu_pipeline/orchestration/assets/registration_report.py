@@ -6,7 +6,7 @@ import dagster as dg
 
 from rsu_pipeline.orchestration.assets.synced_assets import participants
 from rsu_pipeline.orchestration.failures import expected_errors_as_failures
-from rsu_pipeline.orchestration.partitions import partition_of, timing_partner
+from rsu_pipeline.orchestration.partitions import read_partition, timing_partner
 from rsu_pipeline.orchestration.resources import WarehouseResource
 from rsu_pipeline.orchestration.run_config import NO_CONFIG
 from rsu_pipeline.orchestration.run_metadata import MAX_NAME_CHARS
@@ -33,10 +33,10 @@ def registration_report(context: dg.AssetExecutionContext, warehouse: WarehouseR
     as a file: `rsu report --html FILE`.
     """
     with expected_errors_as_failures(), warehouse.connect("registration_report") as conn:
-        partner = credentials.partner(conn, partition_of(context))
+        partner = credentials.find_partner(conn, read_partition(context))
         rows = report_queries.read_registrations(conn, partner.partner_id)
         changes = report_queries.read_bib_changes(conn, partner.partner_id)
-    made = page.report(partner.name, rows, changes, dt.datetime.now(dt.UTC).date())
+    made = page.build_report(partner.name, rows, changes, dt.datetime.now(dt.UTC).date())
     return dg.MaterializeResult(metadata=_metadata(made))
 
 
@@ -45,7 +45,7 @@ def _metadata(made: page.Report) -> dict[str, dg.MetadataValue]:
     numbers = {"events": len(events)} | {name: int(events[name].sum()) for name in ("entrants", "with_bib", "priced")}
     known = events["amount_paid"].dropna()
     pictures = {
-        title: dg.MetadataValue.md(f"![{title}]({plots.data_uri(png)})") for title, png in made.pictures.items()
+        title: dg.MetadataValue.md(f"![{title}]({plots.encode_data_uri(png)})") for title, png in made.pictures.items()
     }
     return {
         **{name: dg.MetadataValue.int(number) for name, number in numbers.items()},
@@ -58,7 +58,7 @@ def _metadata(made: page.Report) -> dict[str, dg.MetadataValue]:
                         "event": row["event"][:MAX_NAME_CHARS],
                         "entrants": row["entrants"],
                         "with_bib": row["with_bib"],
-                        "amount_paid": page.amount(row["amount_paid"]),
+                        "amount_paid": page.format_amount(row["amount_paid"]),
                     }
                 )
                 for row in made.rows()[:SAMPLE]

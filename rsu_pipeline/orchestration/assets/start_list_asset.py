@@ -7,7 +7,7 @@ import dagster as dg
 from rsu_pipeline.orchestration import run_metadata
 from rsu_pipeline.orchestration.assets.synced_assets import KINDS, START_LISTS, participants
 from rsu_pipeline.orchestration.failures import expected_errors_as_failures
-from rsu_pipeline.orchestration.partitions import partition_of, timing_partner
+from rsu_pipeline.orchestration.partitions import read_partition, timing_partner
 from rsu_pipeline.orchestration.resources import WarehouseResource
 from rsu_pipeline.orchestration.run_config import NO_CONFIG
 from rsu_pipeline.orchestration.table_metadata import OPERATORS, SCORING, table_metadata
@@ -35,7 +35,7 @@ def start_lists(context: dg.AssetExecutionContext, warehouse: WarehouseResource)
     """
     now = dt.datetime.now(dt.UTC)
     with expected_errors_as_failures(), warehouse.connect(START_LISTS) as conn:
-        partner = credentials.partner(conn, partition_of(context))
+        partner = credentials.find_partner(conn, read_partition(context))
         built = start_list_store.rebuild(conn, partner.partner_id, now)
         conn.commit()
         return dg.MaterializeResult(metadata=run_metadata.start_lists_metadata(conn, partner.partner_id, built, now))

@@ -70,7 +70,7 @@ class Installation:
         """Visit every partner with its listing, as the schedule nightly does."""
         with self._control() as conn:
             present = self._present(conn)
-            keys = [partner.key for partner in fleet.partners_to_sync(conn, present.now, present.also)]
+            keys = [partner.key for partner in fleet.select_partners_to_sync(conn, present.now, present.also)]
         for key in keys:
             self._visit(key, race_ids=None, relist=True)
 
@@ -78,8 +78,8 @@ class Installation:
         """Visit what is due, as the schedule race_proximity does."""
         with self._control() as conn:
             present = self._present(conn)
-            partners = fleet.partners_to_sync(conn, present.now, present.also)
-            races = fleet.races_to_read(conn, present.now, present.also)
+            partners = fleet.select_partners_to_sync(conn, present.now, present.also)
+            races = fleet.select_races_to_read(conn, present.now, present.also)
         every = self._settings.cadence
         for visit in cadence.due(partners, races, present.now, every, early=PROXIMITY_EVERY / 2, also=present.also):
             self._visit(visit.key, race_ids=list(visit.race_ids), relist=visit.relist)
@@ -88,7 +88,7 @@ class Installation:
         """Watch the races in their window for so many seconds, as the sensor race_day has it done."""
         with self._control() as conn:
             present = self._present(conn)
-            races = fleet.races_to_read(conn, present.now, present.also)
+            races = fleet.select_races_to_read(conn, present.now, present.also)
             if not select_watched_races(races, present.now, self._settings, also=present.also):
                 return
         Watch(

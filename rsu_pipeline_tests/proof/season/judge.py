@@ -129,7 +129,7 @@ def assert_no_claim_is_ahead(world: World, partner: int) -> None:
     }
     unequal = [row["event_id"] for row in cursors if not row["is_reconciled"] and row["event_id"] in judged]
     assert not unequal, f"partner {partner}: events {unequal} equal RunSignup and are called unequal"
-    progress = backfill_progress.progress(world.conn, partner, world.clocks.true_now())
+    progress = backfill_progress.read_progress(world.conn, partner, world.clocks.true_now())
     world.conn.rollback()
     if progress is not None and not world.unreadable and not world.refused_events:
         assert progress.is_complete, f"partner {partner}: the backfill does not end: {progress}"

@@ -99,7 +99,7 @@ def a_detail_without_events_is_believed(monkeypatch: pytest.MonkeyPatch) -> None
 
 def rows_stay_when_their_race_is_gone(monkeypatch: pytest.MonkeyPatch) -> None:
     """Registrations of deleted events and lost races stay active."""
-    monkeypatch.setattr(containers, "take_along", lambda conn, partner_id, race_id, now: 0)
+    monkeypatch.setattr(containers, "update_registrations", lambda conn, partner_id, race_id, now: 0)
 
 
 def a_reactivation_has_to_move_its_stamp(monkeypatch: pytest.MonkeyPatch) -> None:
