@@ -59,7 +59,7 @@ class Alert:
         return self.kind, self.key
 
     @property
-    def owes_clear(self) -> bool:
+    def owes_resolution_notice(self) -> bool:
         """Whether its end is to be notified: it was notified, or should have been and could not."""
         return self.cleared_told_at is None and (self.told_at is not None or self.failed_sends > 0)
 

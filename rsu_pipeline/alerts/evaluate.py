@@ -65,17 +65,17 @@ def evaluate_alerts(
         sent = send(settings.urls, title, "\n".join(lines))
         failing_notifiers.record(conn, list(enumerate(sent, start=1)), now)
         for one in sent:
-            if not one.ok:
+            if not one.is_accepted:
                 done.failing.add(one.scheme)
                 log(f"the notifier of kind {one.scheme} did not accept a message")
-        taken = any(one.ok for one in sent)
+        taken = any(one.is_accepted for one in sent)
         done.sent += taken
         done.unsent += not taken
         return taken
 
     # Resolved alerts first: a problem that came back before its end was sent is then sent as new.
     for kind in TITLES:
-        gone = [alert for alert in over if alert.kind == kind and alert.owes_clear]
+        gone = [alert for alert in over if alert.kind == kind and alert.owes_resolution_notice]
         if gone and time.monotonic() < ends and deliver(f"Resolved: {TITLES[kind]}", _cleared_lines(gone)):
             alert_store.mark_resolution_notified(conn, [alert.alert_id for alert in gone], now)
             done.cleared += len(gone)

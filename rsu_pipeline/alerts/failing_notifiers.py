@@ -44,7 +44,7 @@ def record(conn: Connection, results: Sequence[tuple[int, Delivery]], now: dt.da
     """Record which notifiers accepted a message, by their position. In the caller's transaction."""
     with conn.cursor() as cur:
         for position, sent in results:
-            if sent.ok:
+            if sent.is_accepted:
                 cur.execute("DELETE FROM failing_notifiers WHERE position = %s", (position,))
                 continue
             cur.execute(

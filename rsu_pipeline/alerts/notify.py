@@ -24,7 +24,7 @@ class Delivery:
     """Whether a service accepted a message. `scheme` is its kind, as in its address before `://`."""
 
     scheme: str
-    ok: bool
+    is_accepted: bool
 
 
 def send(urls: Sequence[str], title: str, body: str, *, timeout: float = TIMEOUT) -> list[Delivery]:

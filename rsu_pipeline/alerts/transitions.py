@@ -26,7 +26,7 @@ def plan_notifications(
         for cause, alert in known.items()
         if cause not in seen and alert.looks_missed + 1 >= EVALUATIONS_UNTIL_RESOLVED
     ]
-    owed = [alert for alert in open_alerts if alert.cleared_at is not None and alert.owes_clear]
+    owed = [alert for alert in open_alerts if alert.cleared_at is not None and alert.owes_resolution_notice]
     return to_tell, [*owed, *over]
 
 

@@ -34,8 +34,8 @@ def test() -> None:
 
     sent = send(settings.urls, "RunSignup hub: a test", f"This is a test. Nothing is wrong. {settings.link}")
     for one in sent:
-        click.echo(f"{one.scheme}: {'accepted the message' if one.ok else 'failed'}")
-    if not all(one.ok for one in sent):
+        click.echo(f"{one.scheme}: {'accepted the message' if one.is_accepted else 'failed'}")
+    if not all(one.is_accepted for one in sent):
         sys.exit(1)
 
 

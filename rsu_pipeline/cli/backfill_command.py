@@ -176,5 +176,5 @@ def _read(key: str) -> None:
         launched_by="rsu backfill",
         ops={"participant_history": {"config": {"resume_only": True}}},
     )
-    if not ran.ok:
+    if not ran.is_success:
         raise credentials.PartnerError(f"{key}: {ran.error}")

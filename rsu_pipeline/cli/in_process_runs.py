@@ -13,7 +13,7 @@ class RunResult:
     Of a name that was reported twice, the last number counts. `api_calls` are added up.
     """
 
-    ok: bool
+    is_success: bool
     run_id: str
     numbers: dict[str, Any]
     error: str

@@ -90,7 +90,7 @@ def _run(partner: credentials.Partner, config: dict[str, Any]) -> dict[str, Any]
         launched_by="rsu sync",
         ops={"participants": {"config": config}},
     )
-    return {"partner": partner.key, "ok": ran.ok, "run_id": ran.run_id, "error": ran.error, **ran.numbers}
+    return {"partner": partner.key, "ok": ran.is_success, "run_id": ran.run_id, "error": ran.error, **ran.numbers}
 
 
 def _line(result: dict[str, Any]) -> str:

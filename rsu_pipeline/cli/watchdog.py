@@ -141,6 +141,6 @@ def _send(settings: Settings, title: str, text: str, log: Log) -> bool:
         return True
     results = send(settings.alerts.urls, title, text)
     for one in results:
-        if not one.ok:
+        if not one.is_accepted:
             log(f"the notifier of kind {one.scheme} did not accept a message")
-    return any(one.ok for one in results)
+    return any(one.is_accepted for one in results)

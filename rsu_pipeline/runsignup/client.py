@@ -52,7 +52,7 @@ class Credential:
 class CallLedger(Protocol):
     """The ledger that admits and counts calls."""
 
-    def take(self, *, endpoint: str, race_id: int | None) -> int:
+    def acquire(self, *, endpoint: str, race_id: int | None) -> int:
         """Wait for a concurrency slot and return the id of the grant.
 
         Raises:
@@ -322,7 +322,7 @@ class Client:
     ) -> tuple[Any, Response]:
         where = endpoint if race_id is None else f"{endpoint} of race {race_id}"
         cancellation.check()
-        grant = self._ledger.take(endpoint=endpoint, race_id=race_id)
+        grant = self._ledger.acquire(endpoint=endpoint, race_id=race_id)
         status: int | None = None
         ended: str | None = "interrupted"
         size = rows = 0

@@ -251,7 +251,7 @@ def _pass(session: PartnerSession, result: ReadOutcome, done: Slice) -> None:
         raise
     partner_sync.record_read(session, done.sync, result, None)
     done.events += len(result.read.event_ids)
-    if result.resumed:
+    if result.is_resumed:
         _catch_up(session, result.read, done)
     if result.unsettled:
         _pass(session, ReadOutcome(partner_sync.repeat_read(result)), done)

@@ -205,7 +205,9 @@ def _vanished_problems(race_id: int, found: vanished.Findings, *, has_events: bo
             f"race {race_id}: its detail lacks events {_listed(found.answering)}, which have entrants and are kept"
         )
     if found.pending:
-        remedy = "confirm with confirm_removals" if found.mass else "they are kept until a later detail lacks them too"
+        remedy = (
+            "confirm with confirm_removals" if found.is_mass else "they are kept until a later detail lacks them too"
+        )
         problems.append(f"race {race_id}: its detail lacks events {_listed(found.pending)}: {remedy}")
     return problems
 

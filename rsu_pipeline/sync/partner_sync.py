@@ -234,7 +234,7 @@ class _Reads:
             record_read(session, outcome, result, None, quiet=options.quiet)
             if result.unsettled:
                 waiting.appendleft(repeat_read(result))
-            if result.resumed:
+            if result.is_resumed:
                 waiting.appendleft(catch_up(session, result.read))
         options.on_read(len(outcome.reads), len(outcome.reads) + self._left(), result)
         return True
@@ -433,7 +433,7 @@ def _line(result: ReadOutcome) -> str:
     head = f"{_describe_race(result)} {sanitize_for_display(read.race_name, MAX_NAME_CHARS)!r}, {read.mode} ({read.reason})"
     if result.error:
         return f"{head}: FAILED: {result.error}"
-    went_on = ", resumed an earlier run" if result.resumed else ""
+    went_on = ", resumed an earlier run" if result.is_resumed else ""
     return (
         f"{head}: {counts.read} read, {counts.inserted} new, {counts.updated + counts.reactivated} changed,"
         f" {counts.unchanged} unchanged, {counts.removed} removed, {counts.quarantined} quarantined,"

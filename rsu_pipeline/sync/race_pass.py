@@ -37,7 +37,7 @@ class ReadOutcome:
     read: PlannedRead
     counts: Counts = field(default_factory=Counts)
     pages: int = 0
-    resumed: bool = False
+    is_resumed: bool = False
     seconds: float = 0.0
     calls: int = 0
     refused: list[str] = field(default_factory=list)
@@ -68,7 +68,7 @@ def read_race(
         session.conn, session.partner_id, read.race_id, read.mode, read.event_ids, read.modified_after
     )
     session.own_reads.add(position.read_number)
-    outcome.resumed = position.resumed
+    outcome.is_resumed = position.is_resumed
     try:
         if position.feed == "participants":
             _read_active(session, position, outcome, confirm_removals, with_removed)
@@ -274,14 +274,14 @@ def _finish(
         is_end_shown=is_end_shown,
     )
     if position.reads_all:
-        unequal = reconciliation.reconcile(session.conn, source, position.event_ids, is_resumed=position.resumed)
+        unequal = reconciliation.reconcile(session.conn, source, position.event_ids, is_resumed=position.is_resumed)
         cursors.request_full_read(session.conn, session.partner_id, unequal, cursors.NOT_EQUAL)
-        outcome.unequal, outcome.unsettled = ([], unequal) if position.resumed else (unequal, [])
+        outcome.unequal, outcome.unsettled = ([], unequal) if position.is_resumed else (unequal, [])
         held_back = [item.event_id for item in refused]
         cursors.request_full_read(session.conn, session.partner_id, held_back, cursors.REMOVALS_PENDING)
     if position.mode == "history":
         backfill_state.note_read(
-            session.conn, session.partner_id, position.race_id, position.event_ids, needs_catch_up=position.resumed
+            session.conn, session.partner_id, position.race_id, position.event_ids, needs_catch_up=position.is_resumed
         )
     cursors.drop_pass(session.conn, session.partner_id, position.race_id, position.mode)
     session.conn.commit()

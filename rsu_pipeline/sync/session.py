@@ -28,9 +28,9 @@ class LedgerAdapter:
     def __init__(self, ledger: call_ledger.Ledger) -> None:
         self._ledger = ledger
 
-    def take(self, *, endpoint: str, race_id: int | None) -> int:
+    def acquire(self, *, endpoint: str, race_id: int | None) -> int:
         try:
-            return self._ledger.take(endpoint, race_id)
+            return self._ledger.acquire(endpoint, race_id)
         except call_ledger.NoCallLeft as error:
             raise BudgetExhausted(error.frees_in, lane=error.lane) from None
 

@@ -42,7 +42,7 @@ class Findings:
     gone: list[int] = field(default_factory=list)
     answering: list[int] = field(default_factory=list)
     pending: list[int] = field(default_factory=list)
-    mass: bool = False
+    is_mass: bool = False
 
     @property
     def unsettled(self) -> list[int]:
@@ -70,14 +70,14 @@ def classify_vanished_events(
     found = Findings()
     untold = [event for event, answer in answers if answer is EventAnswer.TELLS_NOTHING]
     # All events of a race missing at once may just as well be a detail that arrived without them.
-    found.mass = len(untold) == stored or len(untold) > max(MASS_EVENTS, share * stored)
+    found.is_mass = len(untold) == stored or len(untold) > max(MASS_EVENTS, share * stored)
     for event, answer in answers:
         is_second = event.vanished_at is not None and now - event.vanished_at >= CONFIRM_AFTER
         if answer is EventAnswer.UNKNOWN_EVENT:
             found.gone.append(event.event_id)
         elif answer is EventAnswer.HAS_ENTRANTS:
             found.answering.append(event.event_id)
-        elif is_confirmed or (is_second and not found.mass):
+        elif is_confirmed or (is_second and not found.is_mass):
             found.gone.append(event.event_id)
         else:
             found.pending.append(event.event_id)

@@ -161,7 +161,7 @@ class Ledger:
         """
         return self.lane != "race_day" and not self._has_reserve()
 
-    def take(self, endpoint: str, race_id: int | None) -> int:
+    def acquire(self, endpoint: str, race_id: int | None) -> int:
         """Wait for a concurrency slot and return the id of the grant.
 
         While a race is in its window, one slot is race day's alone, and the others are left to race-day calls that wait, for

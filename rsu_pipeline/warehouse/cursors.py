@@ -66,7 +66,7 @@ class Position:
     changes_from: int | None
     after: int
     pages: int
-    resumed: bool
+    is_resumed: bool
     read_number: int
 
     @property
@@ -147,7 +147,7 @@ def open_pass(
         changes_from,
         after,
         pages,
-        resumed=pages > 0,
+        is_resumed=pages > 0,
         read_number=number,
     )
 

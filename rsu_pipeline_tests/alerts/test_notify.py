@@ -39,7 +39,7 @@ def test_every_address_gets_the_message_and_nothing_of_them_is_shown(
         f"mailto://user:{CANARY}@127.0.0.1:9?smtp=127.0.0.1&to={CANARY}@example.com",
     ]
     sent = send(urls, "Title", "Text")
-    assert [(one.scheme, one.ok) for one in sent] == [
+    assert [(one.scheme, one.is_accepted) for one in sent] == [
         ("json", True),
         ("json", False),
         ("unknown", False),

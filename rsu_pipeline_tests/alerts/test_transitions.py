@@ -28,7 +28,7 @@ class Book:
     said: list[tuple[str, tuple[str, str], dt.datetime]] = field(default_factory=list)
 
     def look(self, problems: list[Problem], now: dt.datetime, *, works: bool) -> None:
-        rows = [a for a in self.alerts.values() if a.cleared_at is None or a.owes_clear]
+        rows = [a for a in self.alerts.values() if a.cleared_at is None or a.owes_resolution_notice]
         to_tell, over = plan_notifications(rows, problems, now)
         seen = {one.cause for one in problems}
         is_open = {alert.cause: alert for alert in self.alerts.values() if alert.cleared_at is None}
@@ -44,7 +44,7 @@ class Book:
         for alert in over:
             row = self.alerts[alert.alert_id]
             row = replace(row, cleared_at=row.cleared_at or now)
-            if works and row.owes_clear:
+            if works and row.owes_resolution_notice:
                 self.said.append(("cleared", row.cause, now))
                 row = replace(row, cleared_told_at=now)
             self.alerts[alert.alert_id] = row

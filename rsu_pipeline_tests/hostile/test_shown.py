@@ -274,6 +274,6 @@ def test_a_message_names_numbers_only_and_no_service_is_given_markup(evil: Hub) 
             outside = re.sub(r"`rsu [^`]+`", "", text)
             assert "onerror" not in text and "script" not in text and is_inert(outside)
         # And were there any, a service that shows HTML would be given it as text.
-        assert send([f"json://127.0.0.1:{notifier.port}/?format=html"], "x", EVIL)[0].ok
+        assert send([f"json://127.0.0.1:{notifier.port}/?format=html"], "x", EVIL)[0].is_accepted
         ((_, body),) = notifier.take()
         assert "<img" not in body and "&lt;img" in body

@@ -21,8 +21,8 @@ from rsu_pipeline.warehouse.secret_box import SecretBox
 
 # Where: an object, the name of a function of it, and whether death comes before or after it.
 POINTS: dict[str, tuple[Any, str, bool]] = {
-    "before a call is granted": (call_ledger.Ledger, "take", True),
-    "after a call is granted": (call_ledger.Ledger, "take", False),
+    "before a call is granted": (call_ledger.Ledger, "acquire", True),
+    "after a call is granted": (call_ledger.Ledger, "acquire", False),
     "while the ledger is locked": (call_ledger, "has_slot", False),
     "before a call is sent": (transport, "fetch", True),
     "after an answer": (transport, "fetch", False),

@@ -224,10 +224,10 @@ class BrokenLedger(CountingLedger):
         super().__init__()
         self._door = door
 
-    def take(self, *, endpoint: str, race_id: int | None) -> int:
-        if self._door == "take":
+    def acquire(self, *, endpoint: str, race_id: int | None) -> int:
+        if self._door == "acquire":
             raise RuntimeError("unforeseen")
-        return super().take(endpoint=endpoint, race_id=race_id)
+        return super().acquire(endpoint=endpoint, race_id=race_id)
 
     def settle(self, grant: int, *, status: int | None, error: str | None, size: int, rows: int) -> None:
         if self._door == "settle":
@@ -236,7 +236,7 @@ class BrokenLedger(CountingLedger):
 
 
 @pytest.mark.parametrize("scheme", ["api_key", "rsu_api_key"])
-@pytest.mark.parametrize(("door", "answer"), [("", b"garbage\r\n\r\n"), ("take", b""), ("settle", http(b"{}"))])
+@pytest.mark.parametrize(("door", "answer"), [("", b"garbage\r\n\r\n"), ("acquire", b""), ("settle", http(b"{}"))])
 def test_a_traceback_with_its_local_variables_tells_no_secret(door: str, answer: bytes, scheme: str) -> None:
     """As reporters of errors collect them: every variable of every frame of ours and of the HTTP libraries."""
     with raw_server(lambda head: [answer]) as server:

@@ -34,7 +34,7 @@ class CountingLedger:
     settled: dict[int, Settled] = field(default_factory=dict)
     most_in_flight: int = 0
 
-    def take(self, *, endpoint: str, race_id: int | None) -> int:
+    def acquire(self, *, endpoint: str, race_id: int | None) -> int:
         if len(self.taken) >= self.limit:
             raise BudgetExhausted(12.0, lane="routine")
         self.taken.append((endpoint, race_id))

@@ -89,9 +89,9 @@ def test_an_event_is_gone_by_two_answers_only(
             assert event.event_id in found.answering
         elif answer is EventAnswer.TELLS_NOTHING and not is_confirmed:
             is_second = event.vanished_at is not None and NOW - event.vanished_at >= vanished.CONFIRM_AFTER
-            assert (event.event_id in found.gone) == (is_second and not found.mass)
+            assert (event.event_id in found.gone) == (is_second and not found.is_mass)
     untold = sum(answer is EventAnswer.TELLS_NOTHING for answer, _ in sent)
-    assert found.mass or untold <= max(vanished.MASS_EVENTS, 0.2 * (len(sent) + present))
+    assert found.is_mass or untold <= max(vanished.MASS_EVENTS, 0.2 * (len(sent) + present))
 
 
 def test_a_partner_whose_only_race_was_handed_on_loses_it(make_hub: MakeHub) -> None:

@@ -125,7 +125,7 @@ def test_a_page_requested_ahead_that_fails_costs_none_that_was_stored(make_hub: 
     assert hub.value("SELECT count(*) FROM runsignup_participants") == 10
     assert hub.value("SELECT pages FROM read_passes") == 1
     outcome = hub.sync()
-    assert outcome.reads[0].resumed and outcome.counts.inserted == 20
+    assert outcome.reads[0].is_resumed and outcome.counts.inserted == 20
     hub.assert_equal()
 
 

@@ -53,7 +53,7 @@ def test_several_pages_and_a_resumed_pass_prove_equal(make_hub: Callable[..., Hu
     assert hub.sync().failures
     assert hub.value("SELECT pages FROM read_passes") == 1
     outcome = hub.sync()
-    assert outcome.reads[0].resumed and outcome.unequal_events == []
+    assert outcome.reads[0].is_resumed and outcome.unequal_events == []
     rows = hub.rows("SELECT read_rows, stored_rows, read_hash = stored_hash AS same FROM event_cursors")
     assert [(row["read_rows"], row["stored_rows"], row["same"]) for row in rows] == [(10, 10, True)] * 2
 

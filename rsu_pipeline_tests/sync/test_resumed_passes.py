@@ -51,7 +51,7 @@ def finish(hub: Hub) -> SyncOutcome:
     """Resume the interrupted read, which must be proved equal without reading anything twice."""
     outcome = hub.sync(full=True)
     first = outcome.reads[0]
-    assert first.resumed and not outcome.failures
+    assert first.is_resumed and not outcome.failures
     assert (outcome.unequal_events, first.unsettled) == ([], [])
     assert hub.value("SELECT count(*) FROM event_cursors WHERE proved_equal_at IS DISTINCT FROM compared_at") == 0
     assert hub.value("SELECT count(*) FROM event_cursors WHERE needs_full IS NOT NULL") == 0

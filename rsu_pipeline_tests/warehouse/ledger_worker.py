@@ -38,7 +38,7 @@ def exhaust(order: dict[str, Any], ledger: call_ledger.Ledger) -> dict[str, Any]
     grants: list[int] = []
     while True:
         try:
-            grant = ledger.take("participants", 1)
+            grant = ledger.acquire("participants", 1)
         except call_ledger.NoCallLeft as error:
             return {"grants": grants, "frees_in": error.frees_in, "lane": error.lane}
         grants.append(grant)
@@ -47,7 +47,7 @@ def exhaust(order: dict[str, Any], ledger: call_ledger.Ledger) -> dict[str, Any]
 
 def hold(order: dict[str, Any], ledger: call_ledger.Ledger) -> dict[str, Any]:
     """Takes a call and never ends it."""
-    print(json.dumps({"grant": ledger.take("participants", 1)}), flush=True)
+    print(json.dumps({"grant": ledger.acquire("participants", 1)}), flush=True)
     time.sleep(600)
     return {}
 

@@ -207,7 +207,7 @@ def used(conn: Connection, partner: int, *keys: str) -> int:
 def call(conn: Connection, partner: int, *keys: str) -> None:
     found = credentials.open_credential(conn, secret_box(*keys), partner)
     ledger = call_ledger.Ledger(conn, found.credential_id, found.api_key_id, "routine", call_ledger.Limits(100, 10))
-    ledger.settle(ledger.take("races", None), status=200, error=None, size=0, rows=0)
+    ledger.settle(ledger.acquire("races", None), status=200, error=None, size=0, rows=0)
 
 
 def test_calls_made_before_the_migration_count(conn: Connection) -> None:

@@ -70,7 +70,7 @@ def take_all(ledger: Ledger) -> tuple[int, NoCallLeft]:
     taken = 0
     while True:
         try:
-            grant = ledger.take("participants", 1)
+            grant = ledger.acquire("participants", 1)
         except NoCallLeft as error:
             return taken, error
         ledger.settle(grant, status=200, error=None, size=0, rows=0)
@@ -182,16 +182,16 @@ def test_a_killed_process_gives_its_place_back_but_not_its_call(
     with monkeypatch.context() as at_once, pytest.raises(NoPlace):
         # Its process lives, and so it holds its place, however long the call takes.
         at_once.setattr(call_ledger, "ABANDONED_SECONDS", 0.0)
-        ledger_on(conn, hour=2, in_flight=1).take("participants", 1)
+        ledger_on(conn, hour=2, in_flight=1).acquire("participants", 1)
     holder.kill()
     holder.communicate(timeout=60)
     patient = ledger_on(conn, hour=2, in_flight=1, sleep=until(time.monotonic() + 30))
-    second = patient.take("participants", 1)
+    second = patient.acquire("participants", 1)
     assert second > grant
     patient.settle(second, status=200, error=None, size=0, rows=0)
     assert sql(conn, f"SELECT settled_at FROM api_calls WHERE api_call_id = {grant}") == [(None,)]
     with pytest.raises(NoCallLeft):
-        patient.take("participants", 1)
+        patient.acquire("participants", 1)
 
 
 def until(deadline: float) -> Callable[[float], None]:
@@ -204,7 +204,7 @@ def until(deadline: float) -> Callable[[float], None]:
 
 def test_an_abandoned_call_counts_as_in_flight_for_a_few_seconds_more(database_url: str, conn: Connection) -> None:
     with database.session(database_url, purpose="tests") as gone:
-        ledger_on(gone).take("participants", 1)
+        ledger_on(gone).acquire("participants", 1)
         pid = gone.info.backend_pid
     deadline = time.monotonic() + 30
     while sql(conn, f"SELECT count(*) FROM pg_stat_activity WHERE pid = {pid}") != [(0,)]:
@@ -213,32 +213,32 @@ def test_an_abandoned_call_counts_as_in_flight_for_a_few_seconds_more(database_u
     ledger = ledger_on(conn, in_flight=1)
     backdate(conn, -60)  # in the future: surely younger than the few seconds, however slow this machine is
     with pytest.raises(NoPlace):
-        ledger.take("participants", 1)
+        ledger.acquire("participants", 1)
     backdate(conn, call_ledger.ABANDONED_SECONDS + 0.1)
-    assert ledger.take("participants", 1) > 1
+    assert ledger.acquire("participants", 1) > 1
 
 
 def test_a_later_session_with_the_number_of_a_dead_one_does_not_hold_its_place(
     database_url: str, conn: Connection
 ) -> None:
-    ledger_on(conn).take("participants", 1)
+    ledger_on(conn).acquire("participants", 1)
     with database.session(database_url, purpose="tests") as later:
         sql(
             later,
             "UPDATE api_calls SET holder_pid = pid, granted_at = backend_start - interval '4 seconds'"
             " FROM pg_stat_activity WHERE pid = pg_backend_pid()",
         )
-        assert ledger_on(conn, in_flight=1).take("participants", 1) > 1
+        assert ledger_on(conn, in_flight=1).acquire("participants", 1) > 1
 
 
 def test_a_call_that_never_ends_loses_its_place_at_last(conn: Connection, monkeypatch: pytest.MonkeyPatch) -> None:
     ledger = ledger_on(conn, in_flight=1)
-    ledger.take("participants", 1)
+    ledger.acquire("participants", 1)
     monkeypatch.setattr(call_ledger, "ABANDONED_SECONDS", 0.0)
     with pytest.raises(NoPlace):
-        ledger.take("participants", 1)
+        ledger.acquire("participants", 1)
     monkeypatch.setattr(call_ledger, "STUCK_SECONDS", 0.0)
-    assert ledger.take("participants", 1) > 1
+    assert ledger.acquire("participants", 1) > 1
 
 
 # The hour
@@ -266,7 +266,7 @@ def test_a_refusal_says_when_the_lane_has_a_call_again(conn: Connection) -> None
         backdate(conn, 3600 - 100 * number, f"api_call_id = {number}")
     # 10 used; backfill may have 7: the fourth oldest must leave the hour before it has one.
     with pytest.raises(NoCallLeft) as caught:
-        ledger_on(conn, hour=10, lane="backfill").take("participants", 1)
+        ledger_on(conn, hour=10, lane="backfill").acquire("participants", 1)
     assert 300 < caught.value.frees_in <= 400
     assert str(caught.value).startswith("no call left for lane backfill for ")
 
@@ -282,7 +282,7 @@ def test_backfill_stops_first_and_race_day_last(conn: Connection) -> None:
     assert counts == [14, 4, 1, 1]
     for lane in LANE_NAMES:
         with pytest.raises(NoCallLeft):
-            ledger_on(conn, hour=20, lane=lane).take("participants", 1)
+            ledger_on(conn, hour=20, lane=lane).acquire("participants", 1)
 
 
 def test_each_api_key_has_an_hour_of_its_own(conn: Connection) -> None:
@@ -291,7 +291,7 @@ def test_each_api_key_has_an_hour_of_its_own(conn: Connection) -> None:
     assert call_ledger.count_calls_this_hour(conn, 1) == call_ledger.count_calls_this_hour(conn, 2) == 5
     assert call_ledger.count_calls_this_hour(conn, 3) == 0
     with pytest.raises(NoCallLeft):
-        ledger_on(conn, hour=5, credential=3, api_key=2).take("participants", 1)
+        ledger_on(conn, hour=5, credential=3, api_key=2).acquire("participants", 1)
     assert ledger_on(conn, hour=5, credential=1, api_key=3).left() == 5
 
 
@@ -320,7 +320,7 @@ def test_a_ledger_sees_the_grant_of_whoever_had_the_lock_before(database_url: st
 
     def second() -> None:
         with database.session(database_url, purpose="tests") as other, pytest.raises(NoCallLeft) as caught:
-            ledger_on(other, hour=1).take("participants", 1)
+            ledger_on(other, hour=1).acquire("participants", 1)
         refusals.append(caught.value)
 
     thread = threading.Thread(target=second)
@@ -344,42 +344,42 @@ def test_a_ledger_sees_the_grant_of_whoever_had_the_lock_before(database_url: st
 
 
 def test_places_in_flight_count_over_all_api_keys_or_for_each_alone(conn: Connection) -> None:
-    ledger_on(conn, in_flight=1, credential=1).take("participants", 1)
+    ledger_on(conn, in_flight=1, credential=1).acquire("participants", 1)
     with pytest.raises(NoPlace):
-        ledger_on(conn, in_flight=1, credential=2).take("participants", 1)
+        ledger_on(conn, in_flight=1, credential=2).acquire("participants", 1)
     with pytest.raises(NoPlace):
-        ledger_on(conn, in_flight=1, credential=1, all_credentials=False).take("participants", 1)
+        ledger_on(conn, in_flight=1, credential=1, all_credentials=False).acquire("participants", 1)
     with pytest.raises(NoPlace):
-        ledger_on(conn, in_flight=1, credential=2, api_key=1, all_credentials=False).take("participants", 1)
+        ledger_on(conn, in_flight=1, credential=2, api_key=1, all_credentials=False).acquire("participants", 1)
     other = ledger_on(conn, in_flight=1, credential=2, all_credentials=False)
-    other.settle(other.take("participants", 1), status=200, error=None, size=0, rows=0)
+    other.settle(other.acquire("participants", 1), status=200, error=None, size=0, rows=0)
 
 
 def test_the_last_place_is_not_for_backfill_until_it_has_waited_long(
     conn: Connection, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     backfill = ledger_on(conn, in_flight=2, lane="backfill")
-    first = backfill.take("participants", 1)
+    first = backfill.acquire("participants", 1)
     with pytest.raises(NoPlace):
-        backfill.take("participants", 1)
+        backfill.acquire("participants", 1)
     race_day = ledger_on(conn, in_flight=2)
-    race_day.settle(race_day.take("participants", 1), status=200, error=None, size=0, rows=0)
+    race_day.settle(race_day.acquire("participants", 1), status=200, error=None, size=0, rows=0)
     with monkeypatch.context() as at_once:
         at_once.setattr(call_ledger, "BACKFILL_MAX_WAIT_SECONDS", 0.0)
-        second = backfill.take("participants", 1)
+        second = backfill.acquire("participants", 1)
         with pytest.raises(NoPlace):
-            backfill.take("participants", 1)
+            backfill.acquire("participants", 1)
     for grant in (first, second):
         backfill.settle(grant, status=200, error=None, size=0, rows=0)
     # Where there is one place only, it is for everybody.
-    ledger_on(conn, in_flight=1, lane="backfill").take("participants", 1)
+    ledger_on(conn, in_flight=1, lane="backfill").acquire("participants", 1)
 
 
 def test_settling_gives_the_place_back_and_keeps_what_came_of_it(conn: Connection) -> None:
     ledger = ledger_on(conn, in_flight=1, lane="routine")
-    grant = ledger.take("removed-participants", 77)
+    grant = ledger.acquire("removed-participants", 77)
     with pytest.raises(NoPlace):
-        ledger.take("races", None)
+        ledger.acquire("races", None)
     ledger.settle(grant, status=503, error="server error", size=321, rows=5)
     columns = (
         "lane, endpoint, race_id, status, error, bytes, rows, settled_at >= granted_at, holder_pid = pg_backend_pid()"
@@ -387,11 +387,11 @@ def test_settling_gives_the_place_back_and_keeps_what_came_of_it(conn: Connectio
     assert sql(conn, f"SELECT {columns} FROM api_calls") == [
         ("routine", "removed-participants", 77, 503, "server error", 321, 5, True, True)
     ]
-    assert ledger.take("races", None) > grant
+    assert ledger.acquire("races", None) > grant
 
 
 def test_race_day_asks_more_often_than_the_others(conn: Connection) -> None:
-    ledger_on(conn, in_flight=1).take("participants", 1)
+    ledger_on(conn, in_flight=1).acquire("participants", 1)
     longest: dict[Lane, float] = {}
     for lane in LANE_NAMES:
         pauses: list[float] = []
@@ -402,7 +402,7 @@ def test_race_day_asks_more_often_than_the_others(conn: Connection) -> None:
                 raise NoPlace
 
         with pytest.raises(NoPlace):
-            ledger_on(conn, in_flight=1, lane=lane, sleep=sleep).take("participants", 1)
+            ledger_on(conn, in_flight=1, lane=lane, sleep=sleep).acquire("participants", 1)
         assert len(set(pauses)) > 10, "waiters that ask in step would block one another"
         assert min(pauses) > 0
         longest[lane] = max(pauses)
@@ -421,7 +421,7 @@ def test_a_ledger_that_others_hold_is_asked_again_after_the_lock_timeout(databas
             if len(pauses) == 2:
                 holder.rollback()
 
-        assert ledger_on(conn, sleep=sleep).take("participants", 1) == 1
+        assert ledger_on(conn, sleep=sleep).acquire("participants", 1) == 1
     assert len(pauses) == 2
 
 
@@ -429,10 +429,10 @@ def test_no_transaction_is_open_while_a_call_is_in_flight(database_url: str, con
     ledger = ledger_on(conn, hour=1)
     state = f"SELECT state FROM pg_stat_activity WHERE pid = {conn.info.backend_pid}"
     with database.session(database_url, purpose="tests") as other:
-        grant = ledger.take("participants", 1)
+        grant = ledger.acquire("participants", 1)
         assert sql(other, state) == [("idle",)]
         with pytest.raises(NoCallLeft):
-            ledger.take("participants", 1)
+            ledger.acquire("participants", 1)
         assert sql(other, state) == [("idle",)]
         ledger.settle(grant, status=200, error=None, size=0, rows=0)
         assert ledger.left() == 0
@@ -442,34 +442,34 @@ def test_no_transaction_is_open_while_a_call_is_in_flight(database_url: str, con
 def test_an_error_in_the_ledger_is_not_taken_for_a_full_one(conn: Connection) -> None:
     sql(conn, "ALTER TABLE api_calls RENAME TO api_calls_away")
     with pytest.raises(psycopg2.errors.UndefinedTable):
-        ledger_on(conn).take("participants", 1)
+        ledger_on(conn).acquire("participants", 1)
     sql(conn, "ALTER TABLE api_calls_away RENAME TO api_calls")
-    assert ledger_on(conn).take("participants", 1) == 1
+    assert ledger_on(conn).acquire("participants", 1) == 1
 
 
 def test_a_database_clock_that_is_set_back_blocks_no_call_and_frees_none_too_early(conn: Connection) -> None:
     ledger = ledger_on(conn, hour=4)
     for _ in range(3):
-        ledger.settle(ledger.take("participants", 1), status=200, error=None, size=1, rows=1)
+        ledger.settle(ledger.acquire("participants", 1), status=200, error=None, size=1, rows=1)
     # As if the clock had been a day ahead, the first of them made two hours before the last.
     sql(
         conn,
         "UPDATE api_calls SET granted_at = granted_at + interval '1 day', settled_at = settled_at + interval '1 day'",
     )
     sql(conn, "UPDATE api_calls SET granted_at = granted_at - interval '2 hours' WHERE api_call_id = 1")
-    ledger.settle(ledger.take("participants", 1), status=200, error=None, size=1, rows=1)
-    ledger.settle(ledger.take("participants", 1), status=200, error=None, size=1, rows=1)
+    ledger.settle(ledger.acquire("participants", 1), status=200, error=None, size=1, rows=1)
+    ledger.settle(ledger.acquire("participants", 1), status=200, error=None, size=1, rows=1)
     with pytest.raises(NoCallLeft) as caught:
-        ledger.take("participants", 1)
+        ledger.acquire("participants", 1)
     assert 3500 < caught.value.frees_in <= 3600
     assert sql(conn, "SELECT count(*) FROM api_calls WHERE granted_at > clock_timestamp()") == [(0,)]
     assert sql(conn, "SELECT count(*) FROM api_calls WHERE settled_at < granted_at") == [(0,)]
 
 
 def test_a_call_in_flight_when_the_database_clock_is_set_back_gives_its_place_back(conn: Connection) -> None:
-    ledger_on(conn, in_flight=1).take("participants", 1)
+    ledger_on(conn, in_flight=1).acquire("participants", 1)
     # The session that sent it is gone.
     sql(conn, "UPDATE api_calls SET granted_at = granted_at + interval '2 hours', holder_pid = 0")
     began = time.monotonic()
-    ledger_on(conn, in_flight=1, sleep=time.sleep).take("participants", 1)
+    ledger_on(conn, in_flight=1, sleep=time.sleep).acquire("participants", 1)
     assert time.monotonic() - began < 2 * call_ledger.ABANDONED_SECONDS

@@ -161,7 +161,7 @@ def test_a_ledger_that_a_standing_process_has_locked_is_free_within_seconds(make
         began = time.monotonic()
         with database.session(hub.url, purpose="tests") as conn:
             ledger = call_ledger.Ledger(conn, 1, 1, "race_day", call_ledger.Limits(1000, 2))
-            ledger.settle(ledger.take("races", None), status=200, error=None, size=0, rows=0)
+            ledger.settle(ledger.acquire("races", None), status=200, error=None, size=0, rows=0)
         assert time.monotonic() - began < 5
 
 

@@ -221,18 +221,18 @@ def in_window(conn: Connection, api_key_id: int | None = None, within: float = 0
 @pytest.mark.parametrize("lane", OTHERS)
 def test_other_lanes_leave_one_place_to_race_day(conn: Connection, lane: Lane) -> None:
     other = ledger_on(conn, in_flight=2, lane=lane)
-    first = other.take("participants", 1)
+    first = other.acquire("participants", 1)
     with pytest.raises(NoPlace):
-        ledger_on(conn, in_flight=2, lane="routine").take("participants", 1)
+        ledger_on(conn, in_flight=2, lane="routine").acquire("participants", 1)
     race_day = ledger_on(conn, in_flight=2)
-    settle(race_day, race_day.take("participants", 1))
+    settle(race_day, race_day.acquire("participants", 1))
     # Race day may have both: the others' is theirs as soon as one comes free.
     settle(other, first)
-    grants = [race_day.take("participants", 1), race_day.take("participants", 1)]
+    grants = [race_day.acquire("participants", 1), race_day.acquire("participants", 1)]
     with pytest.raises(NoPlace):
-        other.take("participants", 1)
+        other.acquire("participants", 1)
     settle(race_day, grants[0])
-    grant = ledger_on(conn, in_flight=2, lane="routine").take("participants", 1)
+    grant = ledger_on(conn, in_flight=2, lane="routine").acquire("participants", 1)
     assert grant > grants[1]
 
 
@@ -249,60 +249,60 @@ def test_a_free_place_is_left_to_a_race_day_call_that_waits(
     conn: Connection, others: Connection, lane: Lane, places: int
 ) -> None:
     first = ledger_on(conn, in_flight=places)
-    grants = [first.take("participants", 1) for _ in range(places)]
+    grants = [first.acquire("participants", 1) for _ in range(places)]
     other = ledger_on(others, in_flight=places, lane=lane)
 
     def sleep(seconds: float) -> None:
         settle(first, grants.pop())
         with pytest.raises(NoPlace):
-            other.take("participants", 1)
+            other.acquire("participants", 1)
 
     waiting = ledger_on(conn, in_flight=places, sleep=sleep)
-    grant = waiting.take("participants", 1)
+    grant = waiting.acquire("participants", 1)
     for left in grants:
         settle(first, left)
     settle(waiting, grant)
     # Nobody waits any more, nor does a call that was given up.
-    settle(other, other.take("participants", 1))
-    grants = [first.take("participants", 1) for _ in range(places)]
+    settle(other, other.acquire("participants", 1))
+    grants = [first.acquire("participants", 1) for _ in range(places)]
     with pytest.raises(NoPlace):
-        ledger_on(conn, in_flight=places).take("participants", 1)
+        ledger_on(conn, in_flight=places).acquire("participants", 1)
     settle(first, grants.pop())
     if places == 1:
-        settle(other, other.take("participants", 1))
+        settle(other, other.acquire("participants", 1))
 
 
 def test_no_lane_lets_race_day_pass_for_longer_than_ten_seconds(
     conn: Connection, others: Connection, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     first = ledger_on(conn, in_flight=1)
-    grant = first.take("participants", 1)
+    grant = first.acquire("participants", 1)
 
     def sleep(seconds: float) -> None:
         settle(first, grant)
         with monkeypatch.context() as later:
             later.setattr(call_ledger, "YIELD_SECONDS", 0.0)
-            ledger_on(others, in_flight=1, lane="routine").take("participants", 1)
+            ledger_on(others, in_flight=1, lane="routine").acquire("participants", 1)
         raise NoPlace
 
     assert call_ledger.YIELD_SECONDS == 10
     with pytest.raises(NoPlace):
-        ledger_on(conn, in_flight=1, sleep=sleep).take("participants", 1)
+        ledger_on(conn, in_flight=1, sleep=sleep).acquire("participants", 1)
 
 
 def test_a_race_day_call_whose_process_died_waits_no_more(conn: Connection, others: Connection) -> None:
     first = ledger_on(conn, in_flight=1)
-    grant = first.take("participants", 1)
+    grant = first.acquire("participants", 1)
 
     def die(seconds: float) -> None:
         others.close()
         raise NoPlace
 
     with pytest.raises(NoPlace):
-        ledger_on(others, in_flight=1, sleep=die).take("participants", 1)
+        ledger_on(others, in_flight=1, sleep=die).acquire("participants", 1)
     settle(first, grant)
     wait_until(lambda: calls_waiting(conn) == 0)
-    ledger_on(conn, in_flight=1, lane="routine").take("participants", 1)
+    ledger_on(conn, in_flight=1, lane="routine").acquire("participants", 1)
 
 
 def calls_waiting(conn: Connection) -> int:
@@ -314,36 +314,36 @@ def calls_waiting(conn: Connection) -> int:
 def test_with_places_for_each_credential_only_a_race_of_its_api_key_reserves_one(conn: Connection) -> None:
     for api_key, may_have_both in ((1, False), (2, True)):
         ledger = ledger_on(conn, in_flight=2, lane="routine", credential=api_key, all_credentials=False)
-        ledger.take("participants", 1)
+        ledger.acquire("participants", 1)
         if may_have_both:
-            ledger.take("participants", 1)
+            ledger.acquire("participants", 1)
         else:
             with pytest.raises(NoPlace):
-                ledger.take("participants", 1)
+                ledger.acquire("participants", 1)
     assert (in_window(conn), in_window(conn, 1), in_window(conn, 2)) == (True, True, False)
 
 
 def test_both_places_are_for_all_while_no_race_is_in_its_window(conn: Connection) -> None:
     Now(conn).starts(1, 5 * HOUR)
     ledger = ledger_on(conn, in_flight=2, lane="routine")
-    ledger.take("participants", 1)
-    ledger.take("participants", 1)
+    ledger.acquire("participants", 1)
+    ledger.acquire("participants", 1)
 
 
 def test_a_race_whose_last_call_was_slow_has_no_right_to_race_days_place(conn: Connection) -> None:
     ledger = ledger_on(conn, in_flight=2)
-    slow = ledger.take("participants", 11)
+    slow = ledger.acquire("participants", 11)
     backdate(conn, 14)
     settle(ledger, slow)
-    hung = ledger.take("participants", 11)
+    hung = ledger.acquire("participants", 11)
     with pytest.raises(NoPlace):
-        ledger_on(conn, in_flight=2, lane="routine").take("participants", 12)
-    healthy = ledger.take("participants", 13)
+        ledger_on(conn, in_flight=2, lane="routine").acquire("participants", 12)
+    healthy = ledger.acquire("participants", 13)
     settle(ledger, healthy)
     settle(ledger, hung)
     # It answered at once, and so is as any other.
-    grant = ledger_on(conn, in_flight=2, lane="routine").take("participants", 12)
-    settle(ledger, ledger.take("participants", 11))
+    grant = ledger_on(conn, in_flight=2, lane="routine").acquire("participants", 12)
+    settle(ledger, ledger.acquire("participants", 11))
     settle(ledger, grant)
 
 

@@ -16,15 +16,15 @@ def test_defaults_statements_and_the_ledgers_hour_follow_the_fast_clock(empty_da
         database.migrate(conn)
         limits = call_ledger.Limits(calls_per_hour=1, max_in_flight=2)
         ledger = call_ledger.Ledger(conn, 1, 1, "race_day", limits)
-        ledger.settle(ledger.take("participants", 1), status=200, error=None, size=0, rows=0)
+        ledger.settle(ledger.acquire("participants", 1), status=200, error=None, size=0, rows=0)
         with pytest.raises(call_ledger.NoCallLeft):
-            ledger.take("participants", 1)
+            ledger.acquire("participants", 1)
         clock = FastClock(time.time() + 1000, time.monotonic(), time.time(), 1800.0)
         fast.set_database_clock(conn, clock)
         deadline = time.monotonic() + 30
         while time.monotonic() < deadline:
             try:
-                ledger.take("participants", 1)
+                ledger.acquire("participants", 1)
                 break
             except call_ledger.NoCallLeft as error:
                 assert error.frees_in < 3600
