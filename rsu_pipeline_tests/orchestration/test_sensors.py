@@ -83,7 +83,7 @@ def test_every_new_partner_gets_a_partition_and_one_first_sync(hub: Hub, instanc
 
 def test_after_the_first_sync_it_skips_and_says_how_many_there_are(hub: Hub, instance: dg.DagsterInstance) -> None:
     forget_partners(hub)
-    assert skip_message(look(instance)) == "0 active partners, 0 new, 0 awaiting their first sync, 0 sealed"
+    assert skip_message(look(instance)) == "0 active partners, 0 new, 0 awaiting their first sync, 0 encrypted"
     partner = hub.sandbox.admin.partners()[2]
     enter_by_sql(hub, partner["name"], partner["key"], partner["secret"])
     result = look(instance)
@@ -93,7 +93,7 @@ def test_after_the_first_sync_it_skips_and_says_how_many_there_are(hub: Hub, ins
     assert hub.stored(4)
     after = look(instance)
     assert run_keys(after) == {}
-    assert skip_message(after) == "1 active partners, 0 new, 0 awaiting their first sync, 0 sealed"
+    assert skip_message(after) == "1 active partners, 0 new, 0 awaiting their first sync, 0 encrypted"
 
 
 def test_a_first_sync_that_failed_at_runsignup_is_not_asked_for_again_until_the_credential_changes(
@@ -141,7 +141,7 @@ def test_partners_without_credential_or_switched_off_keep_their_partition_and_ar
     hub.execute("UPDATE partner_provider_credentials SET secret = '' WHERE timing_partner_id = 3")
     result = look(instance)
     assert run_keys(result) == {}
-    assert skip_message(result) == "0 active partners, 0 new, 0 awaiting their first sync, 0 sealed"
+    assert skip_message(result) == "0 active partners, 0 new, 0 awaiting their first sync, 0 encrypted"
     assert instance.get_dynamic_partitions(partitions.NAME) == list(hub.partners.values())
 
 
