@@ -45,9 +45,9 @@ lint: setup  ## Style, types, definitions.
 	$(BIN)/mypy
 
 docs: setup  ## Draw anew what the documentation takes from the schema, the rules and the packages.
-	$(BIN)/python -m rsu_pipeline_tests.docs.drawn
-	$(BIN)/python -m rsu_pipeline_tests.docs.capacity
-	$(BIN)/python -m rsu_pipeline_tests.docs.licences
+	$(BIN)/python -m tools.schema_docs
+	$(BIN)/python -m tools.capacity
+	$(BIN)/python -m tools.licences
 	$(BIN)/python -m rsu_pipeline_tests.docs.attacks
 
 bench: setup .venv-bench/installed  ## Measure beside the floor, dlt and pandas, latency, growth, the watch; draw docs/performance.md (an hour).
@@ -93,7 +93,7 @@ DAGSTER_LIBRARIES := $(shell sed -n 's/.*"dagster-postgres==\(.*\)".*/\1/p' pypr
 update:  ## Newest versions within pyproject.toml's ranges into the locks, then every test (needs uv).
 	$(MAKE) lock UPGRADE=--upgrade
 	$(MAKE) setup
-	$(BIN)/python -m rsu_pipeline_tests.docs.licences
+	$(BIN)/python -m tools.licences
 	$(MAKE) test-all
 
 .venv-tools/installed: requirements-tools.txt

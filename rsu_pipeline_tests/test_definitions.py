@@ -247,7 +247,7 @@ def test_imports_point_one_way(part: str) -> None:
 
 def test_nothing_of_the_package_needs_benchmarks_or_tests_and_only_commands_start_the_sandbox() -> None:
     for path in PACKAGE.rglob("*.py"):
-        for other in ("benchmarks", "rsu_pipeline_tests", "runsignup_sandbox"):
+        for other in ("benchmarks", "rsu_pipeline_tests", "runsignup_sandbox", "tools"):
             wrong = {name for name in imported(path) if is_in(name, other)}
             assert not wrong or (other == "runsignup_sandbox" and path.parent.name == "cli"), path
 
@@ -257,6 +257,15 @@ def test_the_sandbox_imports_nothing_of_the_pipeline() -> None:
     assert found
     for path in found:
         assert not {name for name in imported(path) if is_in(name, "rsu_pipeline")}, path
+
+
+def test_no_module_of_the_project_is_imported_under_another_name() -> None:
+    ours = {path.stem for path in PACKAGE.rglob("*.py")}
+    for path in [*PACKAGE.rglob("*.py"), *(PROJECT / "benchmarks").rglob("*.py"), *(PROJECT / "tools").rglob("*.py")]:
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.ImportFrom) and str(node.module).startswith("rsu_pipeline"):
+                renamed = {alias.asname for alias in node.names if alias.asname not in (None, alias.name)}
+                assert not renamed or not {alias.name for alias in node.names} & ours, f"{path}:{node.lineno} {renamed}"
 
 
 def test_every_module_has_a_name_of_its_own() -> None:

@@ -6,8 +6,8 @@ table says is for webserver/test_attacks.py to find out.
 
 import re
 
-from rsu_pipeline_tests.docs.reading import PROJECT
 from rsu_pipeline_tests.webserver.attacks import ATTACKS, CHANGES, NOTHING, READS
+from tools.pages import PROJECT
 
 PAGE = PROJECT / "docs" / "security.md"
 COMMAND = "python -m rsu_pipeline_tests.docs.attacks"

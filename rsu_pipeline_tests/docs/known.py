@@ -13,7 +13,7 @@ from rsu_pipeline.cli.main import rsu as root
 from rsu_pipeline.settings import load_settings
 from rsu_pipeline_tests.cli.shell import SCRIPT, environment
 from rsu_pipeline_tests.command_tree import commands_of
-from rsu_pipeline_tests.docs.reading import PROJECT
+from tools.pages import PROJECT
 
 _CALL = re.compile(r"(?:^|(?<=[\s\"'(;&|]))(?:[\w./$~{}-]*/)?rsu +")
 _OPTION = re.compile(r"(?<![\w-])--[a-z][a-z-]*")

@@ -6,7 +6,7 @@ import pytest
 
 from benchmarks.race_morning import paper
 from rsu_pipeline.sync import forecast
-from rsu_pipeline_tests.docs import capacity
+from tools import capacity
 
 
 def test_the_reckoned_figures_of_the_page_are_those_of_the_rules() -> None:

@@ -15,7 +15,7 @@ import pytest
 
 from rsu_pipeline.settings import load_settings
 from rsu_pipeline_tests.docs.conftest import Worked
-from rsu_pipeline_tests.docs.reading import PROJECT, SHELL, SQL, Block, blocks, files
+from tools.pages import PROJECT, SHELL, SQL, Block, blocks, files
 
 NOT_RUN = {
     "git clone": "the checkout is there; .ci/run begins with one",

@@ -5,32 +5,34 @@ import re
 import pytest
 
 from rsu_pipeline.warehouse import database, roles
-from rsu_pipeline_tests.docs import drawn, shown
+from tools import schema_docs, table_columns
 
 WORDS_OF_ZONES = ("wall time", "zone", "calendar", "last_modified")
 
 
 @pytest.fixture
-def schema(empty_database: str) -> drawn.Schema:
+def schema(empty_database: str) -> schema_docs.Schema:
     """The schema as the migrations make it of an empty database."""
     with database.session(empty_database, purpose="tests") as conn:
         database.migrate(conn)
-        return drawn.read(conn)
+        return schema_docs.read(conn)
 
 
-def test_the_drawn_parts_are_up_to_date(schema: drawn.Schema) -> None:
-    text = drawn.FILE.read_text(encoding="utf-8")
-    assert text == drawn.filled(text, drawn.parts(schema)), f"{drawn.FILE.name} is out of date: `{drawn.COMMAND}`"
-
-
-def test_the_columns_that_the_web_ui_shows_are_up_to_date(schema: drawn.Schema) -> None:
-    assert shown.FILE.read_text(encoding="utf-8") == shown.text(schema), (
-        f"{shown.FILE.name} is out of date: `{drawn.COMMAND}`"
+def test_the_drawn_parts_are_up_to_date(schema: schema_docs.Schema) -> None:
+    text = schema_docs.FILE.read_text(encoding="utf-8")
+    assert text == schema_docs.filled(text, schema_docs.parts(schema)), (
+        f"{schema_docs.FILE.name} is out of date: `{schema_docs.COMMAND}`"
     )
 
 
-def test_a_change_of_the_schema_shows(empty_database: str, schema: drawn.Schema) -> None:
-    text = drawn.FILE.read_text(encoding="utf-8")
+def test_the_columns_that_the_web_ui_shows_are_up_to_date(schema: schema_docs.Schema) -> None:
+    assert table_columns.FILE.read_text(encoding="utf-8") == table_columns.text(schema), (
+        f"{table_columns.FILE.name} is out of date: `{schema_docs.COMMAND}`"
+    )
+
+
+def test_a_change_of_the_schema_shows(empty_database: str, schema: schema_docs.Schema) -> None:
+    text = schema_docs.FILE.read_text(encoding="utf-8")
     for change in (
         "ALTER TABLE start_lists ADD COLUMN extra integer",
         "COMMENT ON COLUMN start_lists.entrants IS 'Something else.'",
@@ -41,26 +43,26 @@ def test_a_change_of_the_schema_shows(empty_database: str, schema: drawn.Schema)
     ):
         with database.session(empty_database, purpose="tests") as conn, conn.cursor() as cur:
             cur.execute(change)
-            changed = drawn.filled(text, drawn.parts(drawn.read(conn)))
+            changed = schema_docs.filled(text, schema_docs.parts(schema_docs.read(conn)))
         assert changed != text, change
 
 
-def test_each_table_is_shown_once_in_a_group(schema: drawn.Schema) -> None:
-    text = drawn.FILE.read_text(encoding="utf-8")
+def test_each_table_is_shown_once_in_a_group(schema: schema_docs.Schema) -> None:
+    text = schema_docs.FILE.read_text(encoding="utf-8")
     shown = re.findall(r"^### `(\S+)`$", text, re.MULTILINE)
     assert sorted(shown) == sorted(schema)
     assert {"runsignup_participants", "start_list", "alerts"} <= set(schema)
 
 
-def test_every_table_and_column_says_what_it_is(schema: drawn.Schema) -> None:
-    assert drawn.uncommented(schema) == []
+def test_every_table_and_column_says_what_it_is(schema: schema_docs.Schema) -> None:
+    assert schema_docs.uncommented(schema) == []
 
 
 def test_what_the_role_reader_may_read_is_for_others() -> None:
-    assert set(roles.FOR_READERS) <= set(drawn.FOR_OTHERS)
+    assert set(roles.FOR_READERS) <= set(schema_docs.FOR_OTHERS)
 
 
-def test_every_time_without_a_zone_says_of_which_zone_it_is(schema: drawn.Schema) -> None:
+def test_every_time_without_a_zone_says_of_which_zone_it_is(schema: schema_docs.Schema) -> None:
     found = [
         (table.name, column)
         for table in schema.values()
@@ -76,8 +78,8 @@ def test_every_time_without_a_zone_says_of_which_zone_it_is(schema: drawn.Schema
     assert silent == []
 
 
-def test_mermaid_gets_names_that_it_can_read(schema: drawn.Schema) -> None:
-    parts = drawn.parts(schema)
+def test_mermaid_gets_names_that_it_can_read(schema: schema_docs.Schema) -> None:
+    parts = schema_docs.parts(schema)
     name, column = r"[A-Za-z]\w*", r"\w+ \w+ (?:PK|FK|UK)(?:, (?:PK|FK|UK))*"
     line = re.compile(
         rf'    (?:{name}(?: \{{)?|\}}|{name} (?:\|o|\|\|)(?:--|\.\.)(?:o\||o\{{) {name} : "[\w, ]+"|    {column})'
@@ -90,16 +92,16 @@ def test_mermaid_gets_names_that_it_can_read(schema: drawn.Schema) -> None:
                 assert line.fullmatch(one), one
 
 
-def test_a_place_that_is_missing_or_unknown_is_told(schema: drawn.Schema) -> None:
-    text = drawn.FILE.read_text(encoding="utf-8")
-    parts = drawn.parts(schema)
+def test_a_place_that_is_missing_or_unknown_is_told(schema: schema_docs.Schema) -> None:
+    text = schema_docs.FILE.read_text(encoding="utf-8")
+    parts = schema_docs.parts(schema)
     for wrong in (
         text.replace("<!-- drawn: bibs -->", ""),
         text + "\n<!-- drawn: nothing -->\n<!-- end of nothing -->\n",
         text + text,
     ):
         with pytest.raises(ValueError, match=r"data-model\.md has"):
-            drawn.filled(wrong, parts)
+            schema_docs.filled(wrong, parts)
 
 
 @pytest.mark.parametrize(
@@ -112,30 +114,30 @@ def test_a_place_that_is_missing_or_unknown_is_told(schema: drawn.Schema) -> Non
     ],
 )
 def test_what_stands_beside_the_catalogue_must_fit_it(
-    schema: drawn.Schema,
+    schema: schema_docs.Schema,
     empty_database: str,
     monkeypatch: pytest.MonkeyPatch,
     attribute: str,
     value: object,
     said: str,
 ) -> None:
-    monkeypatch.setattr(drawn, attribute, value)
+    monkeypatch.setattr(schema_docs, attribute, value)
     with database.session(empty_database, purpose="tests") as conn, pytest.raises(ValueError, match=said):
-        drawn.read(conn)
+        schema_docs.read(conn)
 
 
 def test_drawing_again_changes_nothing(
     monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPathFactory, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    copy = tmp_path_factory.mktemp("docs") / drawn.FILE.name
-    text = drawn.FILE.read_text(encoding="utf-8")
+    copy = tmp_path_factory.mktemp("docs") / schema_docs.FILE.name
+    text = schema_docs.FILE.read_text(encoding="utf-8")
     copy.write_text(text.replace("| Column | Type | |", "| Column |"), encoding="utf-8")
-    columns = copy.with_name(shown.FILE.name)
+    columns = copy.with_name(table_columns.FILE.name)
     columns.write_text("[]")
-    monkeypatch.setattr(drawn, "FILE", copy)
-    known_columns = shown.FILE.read_text(encoding="utf-8")
-    monkeypatch.setattr(shown, "FILE", columns)
-    assert drawn.main() == 0
+    monkeypatch.setattr(schema_docs, "FILE", copy)
+    known_columns = table_columns.FILE.read_text(encoding="utf-8")
+    monkeypatch.setattr(table_columns, "FILE", columns)
+    assert schema_docs.main() == 0
     assert copy.read_text(encoding="utf-8") == text
     assert columns.read_text(encoding="utf-8") == known_columns
     assert capsys.readouterr().out.count("drawn anew") == 2

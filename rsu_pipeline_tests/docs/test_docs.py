@@ -15,19 +15,7 @@ from rsu_pipeline.definitions import defs
 from rsu_pipeline.orchestration import checks, fleet_checks
 from rsu_pipeline.settings import load_settings
 from rsu_pipeline_tests.docs import known
-from rsu_pipeline_tests.docs.reading import (
-    PROJECT,
-    SHELL,
-    SQL,
-    Block,
-    anchors,
-    blocks,
-    files,
-    headings,
-    inline_code,
-    links,
-    prose,
-)
+from tools.pages import PROJECT, SHELL, SQL, Block, anchors, blocks, files, headings, inline_code, links, prose
 
 FILES = files()
 README = PROJECT / "README.md"

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from rsu_pipeline_tests.docs import language
-from rsu_pipeline_tests.docs.reading import PROJECT, files, prose
+from tools import language
+from tools.pages import PROJECT, files, prose
 
 UNTRANSLATED_PAGES = {"data-model.md", "decisions.md", "guarantees.md", "performance.md"}
 """Pages with banned words. Remove a page here once it is translated."""

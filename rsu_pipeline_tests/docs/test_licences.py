@@ -5,9 +5,9 @@ from email.message import Message
 
 import pytest
 
-from rsu_pipeline_tests.docs import licences
-from rsu_pipeline_tests.docs.licences import ELSEWHERE, Locked
-from rsu_pipeline_tests.docs.reading import PROJECT
+from tools import licences
+from tools.licences import ELSEWHERE, Locked
+from tools.pages import PROJECT
 
 LOCK = """\
 alpha==1.0 \\

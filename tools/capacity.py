@@ -1,6 +1,6 @@
 """The reckoned figures of docs/capacity.md, by the program's own rules.
 
-`python -m rsu_pipeline_tests.docs.capacity` writes them there; a test fails where the page differs.
+`python -m tools.capacity` writes them there; a test fails where the page differs.
 """
 
 import datetime as dt
@@ -18,10 +18,10 @@ from rsu_pipeline.sync.forecast import BudgetForecast
 from rsu_pipeline.sync.watch_pace import CALL_SECONDS
 from rsu_pipeline.warehouse.call_ledger import LANES
 from rsu_pipeline.warehouse.freshness import EventRead
-from rsu_pipeline_tests.docs.reading import PROJECT
+from tools.pages import PROJECT
 
 PAGE = PROJECT / "docs" / "capacity.md"
-COMMAND = "python -m rsu_pipeline_tests.docs.capacity"
+COMMAND = "python -m tools.capacity"
 PARTNERS = (13, 100, 1000)
 RACES = 3
 """Of each partner, one event each."""

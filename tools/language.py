@@ -1,6 +1,6 @@
 """Measure the language of docstrings, comments, messages and pages against the rules of docs/glossary.md.
 
-    python -m rsu_pipeline_tests.docs.language
+    python -m tools.language
 
 prints the table of all packages. A package that is not translated yet is one whose files are excepted from ruff's
 docstring rules (`D`) in pyproject.toml. test_language.py lets that list shrink only.
@@ -16,9 +16,9 @@ from dataclasses import dataclass, field
 from fnmatch import fnmatch
 from pathlib import Path
 
-from rsu_pipeline_tests.docs.reading import PROJECT, prose
+from tools.pages import PROJECT, prose
 
-ROOTS = ("rsu_pipeline", "runsignup_sandbox", "rsu_pipeline_tests", "benchmarks")
+ROOTS = ("rsu_pipeline", "runsignup_sandbox", "rsu_pipeline_tests", "benchmarks", "tools")
 VERBS = frozenset(
     """
     abort accept acquire activate add adopt advance allow alter analyse announce answer append apply approve ask

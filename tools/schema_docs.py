@@ -1,6 +1,6 @@
 """The drawn parts of docs/data-model.md: diagrams and tables of columns, from the catalogue of a migrated PostgreSQL.
 
-`make docs` (or `python -m rsu_pipeline_tests.docs.drawn`) draws them anew; a test fails where the file differs. What cannot
+`make docs` (or `python -m tools.schema_docs`) draws them anew; a test fails where the file differs. What cannot
 be read from a catalogue stands here: what belongs together, who may read it, and the joins that are no foreign key.
 """
 
@@ -16,7 +16,7 @@ from psycopg2.extensions import connection as Connection
 from rsu_pipeline.local import embedded
 from rsu_pipeline.warehouse import database, roles
 
-FILE = Path(__file__).resolve().parents[2] / "docs" / "data-model.md"
+FILE = Path(__file__).resolve().parents[1] / "docs" / "data-model.md"
 COMMAND = "make docs"
 
 GROUPS: dict[str, tuple[str, ...]] = {
@@ -350,7 +350,7 @@ def uncommented(schema: Schema) -> list[str]:
 
 def main() -> int:
     """Draws the file anew, and what the web UI shows of columns, from a PostgreSQL of its own."""
-    from rsu_pipeline_tests.docs import shown  # which knows this module
+    from tools import table_columns  # which knows this module
 
     with tempfile.TemporaryDirectory(prefix="rsu-docs-") as name:
         folder = Path(name) / "postgres"
@@ -361,7 +361,10 @@ def main() -> int:
                 schema = read(conn)
         finally:
             embedded.destroy(folder)
-    made = {FILE: filled(FILE.read_text(encoding="utf-8"), parts(schema)), shown.FILE: shown.text(schema)}
+    made = {
+        FILE: filled(FILE.read_text(encoding="utf-8"), parts(schema)),
+        table_columns.FILE: table_columns.text(schema),
+    }
     for path, text in made.items():
         same = path.read_text(encoding="utf-8") == text
         path.write_text(text, encoding="utf-8")

@@ -1,6 +1,6 @@
 """The licences of everything that runs, from the lock and from what the installed packages say of themselves.
 
-`python -m rsu_pipeline_tests.docs.licences` writes them to docs/dependencies.md; a test fails where that page differs from
+`python -m tools.licences` writes them to docs/dependencies.md; a test fails where that page differs from
 the lock, and where a licence is none that we accept.
 """
 
@@ -14,11 +14,11 @@ from importlib import metadata
 from packaging.licenses import InvalidLicenseExpression, canonicalize_license_expression
 from packaging.requirements import Requirement
 
-from rsu_pipeline_tests.docs.reading import PROJECT
+from tools.pages import PROJECT
 
 LOCK = PROJECT / "requirements.txt"
 PAGE = PROJECT / "docs" / "dependencies.md"
-COMMAND = "python -m rsu_pipeline_tests.docs.licences"
+COMMAND = "python -m tools.licences"
 BEGIN, END = "<!-- drawn: licences -->", "<!-- end of licences -->"
 
 PERMISSIVE = frozenset(

@@ -1,0 +1,1 @@
+"""Generators of documentation, and the measure of its language."""
