@@ -188,7 +188,7 @@ def watch(found: Everything) -> str:
         ]
         for item in found.watched
     ]
-    heads = "races|partners|a look every s|bibs|p50 s|p95 s|worst s|on paper p50|on paper p95|on paper worst"
+    heads = "races|partners|a poll every s|bibs|p50 s|p95 s|worst s|on paper p50|on paper p95|on paper worst"
     missing = f"{len(found.missing)} are missing" if found.missing else "not one is missing"
     return "\n".join(
         [

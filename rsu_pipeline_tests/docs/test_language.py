@@ -11,8 +11,8 @@ import pytest
 from tools import language
 from tools.pages import PROJECT, files, prose
 
-UNTRANSLATED_PAGES = {"data-model.md", "decisions.md", "guarantees.md", "performance.md"}
-"""Pages with banned words. Remove a page here once it is translated."""
+UNTRANSLATED_PAGES = {"data-model.md"}
+"""Pages with banned words. data-model.md takes them from the comments of tables, which migrations change."""
 GLOSSARY = PROJECT / "docs" / "glossary.md"
 TRANSLATED = [path for path in language.python_files() if not language.is_untranslated(path, language.untranslated())]
 

@@ -541,7 +541,7 @@ WAYS = {
         do(lambda its: its.run(*WELL, job="watch", watch_shard="1", ago=dt.timedelta(0))),
         ("job watch failed", "Open the run"),
     ),
-    "a backfill stands still": Way(
+    "a backfill has stopped": Way(
         "backfill_stopped",
         "syncs",
         wait_for_backfill,
