@@ -35,7 +35,7 @@ _names = itertools.count(1)
 sys.dont_write_bytecode = False
 os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
 
-# How fast examples come says how busy the machine is, not whether a rule holds.
+# The speed of examples shows how busy the machine is, not whether a rule holds.
 hypothesis.settings.register_profile(
     "no_timing", deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow]
 )
@@ -102,18 +102,18 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Producer) -> schedul
 
 @pytest.hookimpl(optionalhook=True)
 def pytest_testnodedown(node: WorkerController, error: object | None) -> None:
-    """Each process leaves out the same tests."""
+    """Count what a process left out. Each leaves out the same tests."""
     node.config.stash[LEFT_OUT] = Counter(getattr(node, "workeroutput", {}).get("left_out", {}))
 
 
 @pytest.fixture(scope="session")
 def server() -> Iterator[str]:
-    """libpq URL of a PostgreSQL server's maintenance database."""
+    """Provide the libpq URL of a PostgreSQL server's maintenance database."""
     folder = Path(tempfile.mkdtemp(prefix="rsu-tests-"))
     folder.chmod(0o711)  # under root the server runs as another account
     programs = real_servers.reachable_programs(int(CHOSEN), folder) if CHOSEN else pg_binaries.machine_binaries()
     url = embedded.ensure_running(folder / "postgres", programs)
-    # Spares the disk at each commit. Only a crash of the server could tell, and tests of that have servers of their own.
+    # Spares the disk at each commit. Only a crash of the server would show it, and tests of that have servers of their own.
     execute(url, "ALTER ROLE CURRENT_USER SET synchronous_commit = off")
     yield url
     embedded.release(folder / "postgres")
@@ -148,40 +148,40 @@ def databases(server: str, prefix: str, template: str) -> Iterator[Callable[[], 
 
 @pytest.fixture
 def make_empty_database(server: str) -> Iterator[Callable[[], str]]:
-    """Makes empty databases; gives the libpq URL of each."""
+    """Make empty databases, and return the libpq URL of each."""
     with databases(server, "rsu_empty", "template1") as make:
         yield make
 
 
 @pytest.fixture
 def empty_database(make_empty_database: Callable[[], str]) -> str:
-    """libpq URL of a new, empty database."""
+    """Provide the libpq URL of a new, empty database."""
     return make_empty_database()
 
 
 @pytest.fixture
 def make_database(server: str, template: str) -> Iterator[Callable[[], str]]:
-    """Makes databases with the schema in them; gives the libpq URL of each."""
+    """Make databases with the schema, and return the libpq URL of each."""
     with databases(server, "rsu_test", template) as make:
         yield make
 
 
 @pytest.fixture
 def database_url(make_database: Callable[[], str]) -> str:
-    """libpq URL of a new database with the schema in it."""
+    """Provide the libpq URL of a new database with the schema."""
     return make_database()
 
 
 @pytest.fixture(scope="session")
 def session_sandbox() -> Iterator[SandboxProcess]:
-    """One sandbox with many small invented partners' worth of room: tests add races of their own."""
+    """Provide one sandbox with room for many small invented partners. Tests add races of their own."""
     with SandboxProcess.start(scale="blank", seed=7) as sandbox:
         yield sandbox
 
 
 @pytest.fixture
 def make_sandbox() -> Iterator[Callable[..., SandboxProcess]]:
-    """Starts sandboxes of a test's own, with SandboxProcess.start's arguments."""
+    """Start sandboxes of a test's own, with SandboxProcess.start's arguments."""
     started: list[SandboxProcess] = []
 
     def make(**options: object) -> SandboxProcess:
@@ -198,7 +198,7 @@ def make_sandbox() -> Iterator[Callable[..., SandboxProcess]]:
 def make_hub(
     make_database: Callable[[], str], make_sandbox: Callable[..., SandboxProcess], tmp_path: Path
 ) -> Callable[..., Hub]:
-    """Makes a hub: a database, a sandbox (SandboxProcess.start's arguments), its partners onboarded."""
+    """Make a hub: a database, a sandbox (SandboxProcess.start's arguments), its partners onboarded."""
 
     def make(**options: object) -> Hub:
         return Hub(make_database(), make_sandbox(**options), tmp_path)
@@ -208,7 +208,7 @@ def make_hub(
 
 @pytest.fixture
 def own_server() -> Iterator[tuple[Path, str]]:
-    """A PostgreSQL that a test may stop: its folder and a database with the schema."""
+    """Provide a PostgreSQL that a test may stop: its folder and a database with the schema."""
     folder = Path(tempfile.mkdtemp(prefix="rsu-outage-")) / "postgres"
     url = embedded.ensure_running(folder)
     with database.session(url, purpose="tests") as conn:
@@ -226,7 +226,7 @@ os.umask(UMASK)
 
 @pytest.fixture(autouse=True)
 def clean_environment(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """No test sees this machine's settings, nor another test's installation, nor the umask that a command has set."""
+    """Hide this machine's settings, other tests' installations and the umask that a command has set."""
     os.umask(UMASK)
     for name in list(os.environ):
         if name.startswith(("RSU_", "DAGSTER_")):
@@ -238,5 +238,5 @@ def clean_environment(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 
 
 def at(server: str, name: str) -> str:
-    """The URL of another database of the same server."""
+    """Return the URL of another database of the same server."""
     return f"{server.rsplit('/', 1)[0]}/{name}"

@@ -53,7 +53,7 @@ class Address:
                 threading.Thread(target=_copy, args=ends, daemon=True).start()
 
     def lead_to(self, target: int | None) -> None:
-        """Lead new connections there, and cut those that are open."""
+        """Move new connections there, and cut those that are open."""
         self.target = target
         while self._open:
             _close(self._open.pop())
@@ -91,12 +91,12 @@ class Pair:
         return f"postgresql://{USER}@127.0.0.1:{self.address.port}/hub"
 
     def lose_primary(self) -> None:
-        """The primary is gone as by a power cut. Nothing answers at the address."""
+        """Stop the primary as by a power cut. Nothing answers at the address."""
         self.address.lead_to(None)
         self.run("pg_ctl", "-D", "primary", "-m", "immediate", "stop")
 
     def reach_standby(self) -> None:
-        """The address leads to the standby, which only reads."""
+        """Let the address lead to the standby, which only reads."""
         self.address.lead_to(self.ports["standby"])
 
     def promote(self) -> None:

@@ -73,7 +73,10 @@ class Hub:
         run_id: str = "test",
         retry_rejected: bool = False,
     ) -> Iterator[PartnerSession]:
-        """The session of one of the sandbox's partners, judging tiers by the sandbox's clock, or one that is `ahead` of it."""
+        """Provide the session of one of the sandbox's partners.
+
+        It decides tiers by the sandbox's clock, or by one that is `ahead` of it.
+        """
         now = dt.datetime.fromtimestamp(self.sandbox.admin.clock() + self.ahead, dt.UTC)
         database_now = None
         if self.database_ahead is not None:
@@ -96,7 +99,7 @@ class Hub:
     def sync(
         self, partner: int = 1, *, full: bool = False, confirm_removals: bool = False, retry_rejected: bool = False
     ) -> SyncOutcome:
-        """Listing, plan and registrations of one partner, as the assets do them."""
+        """Sync listing, plan and registrations of one partner, as the assets do."""
         with self.partner_session(partner, retry_rejected=retry_rejected) as session:
             listing.refresh_events(session)
             plan = partner_sync.make_plan(session, force_full=full)
@@ -111,7 +114,7 @@ class Hub:
         since_year: int | None = None,
         reload: bool = False,
     ) -> Slice:
-        """A slice of a partner's history, asked for first unless `ask` is false."""
+        """Read a slice of a partner's history, requested first unless `ask` is false."""
         with self.partner_session(partner, lane="backfill") as session:
             if ask:
                 backfill_state.request_backfill(session.conn, session.partner_id, since_year=since_year, reload=reload)
@@ -119,7 +122,7 @@ class Hub:
             return history.run_slice(session, seconds)
 
     def history_progress(self, partner: int = 1) -> Progress:
-        """How far it is."""
+        """Return how far it is."""
         now = dt.datetime.fromtimestamp(self.sandbox.admin.clock(), dt.UTC)
         with database.session(self.url, purpose="tests") as conn:
             found = backfill_progress.read_progress(conn, partner, now)
@@ -127,7 +130,7 @@ class Hub:
         return found
 
     def rows(self, query: str, *parameters: object) -> list[Row]:
-        """The rows of a query as dicts."""
+        """Return the rows of a query as dicts."""
         with (
             database.session(self.url, purpose="tests") as conn,
             conn.cursor(cursor_factory=psycopg2.extras.RealDictCursor) as cur,
@@ -136,7 +139,7 @@ class Hub:
             return [dict(row) for row in cur.fetchall()]
 
     def value(self, query: str, *parameters: object) -> Any:
-        """The one value of a query."""
+        """Return the one value of a query."""
         ((value,),) = [tuple(row.values()) for row in self.rows(query, *parameters)]
         return value
 
@@ -146,7 +149,7 @@ class Hub:
             conn.commit()
 
     def wait_for_sessions_to_end(self) -> None:
-        """Until PostgreSQL has noticed that a killed process's sessions ended."""
+        """Wait until PostgreSQL has noticed that a killed process's sessions ended."""
         deadline = time.monotonic() + 30
         while self.value(
             "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND pid <> pg_backend_pid()"
@@ -156,7 +159,7 @@ class Hub:
             time.sleep(0.01)
 
     def stored(self, partner: int = 1, *, active: bool = True) -> dict[int, Row]:
-        """The partner's rows by registration id, in the form of `expected`."""
+        """Return the partner's rows by registration id, in the form of `expected`."""
         rows = self.rows(
             "SELECT * FROM runsignup_participants WHERE timing_partner_id = %s AND (removed_at IS NULL) = %s",
             partner,
@@ -165,8 +168,10 @@ class Hub:
         return {row["registration_id"]: {name: row[name] for name in FIELDS} for row in rows}
 
     def truth(self, partner: int = 1, *, past_too: bool = False) -> dict[int, Row]:
-        """What the partner's active registrations of future events should be, by registration id; of all events
-        `past_too`."""
+        """Return what the partner's active registrations of future events should be, by registration id.
+
+        Of all events `past_too`.
+        """
         if past_too:
             return {row["registration_id"]: expected(row) for row in self.sandbox.admin.truth(partner)["active"]}
         future = {
@@ -178,7 +183,7 @@ class Hub:
         return {row["registration_id"]: expected(row) for row in rows}
 
     def assert_equal(self, partner: int = 1, *, past_too: bool = False) -> None:
-        """The table equals the sandbox's truth, field by field: of future events, or of all `past_too`."""
+        """Assert that the table equals the sandbox's truth, field by field: of future events, or of all if `past_too`."""
         truth, stored = self.truth(partner, past_too=past_too), self.stored(partner)
         future = {
             row["event_id"]
@@ -194,8 +199,10 @@ class Hub:
             assert not wrong, f"registration {key}: stored and true values differ: {wrong}"
 
     def assert_removals(self, partner: int = 1) -> None:
-        """No row is marked removed that is active at RunSignup, and each carries RunSignup's reason and pointer, or
-        `missing_upstream` where RunSignup gives none."""
+        """Assert that no row is marked removed that is active at RunSignup.
+
+        Each has RunSignup's reason and pointer, or `missing_upstream` where RunSignup gives none.
+        """
         truth = self.sandbox.admin.truth(partner)
         removed = {row["registration_id"]: row for row in truth["removed"]}
         rows = self.rows(
@@ -215,7 +222,7 @@ class Hub:
             ), row
 
     def assert_proved_equal(self, partner: int = 1) -> None:
-        """The last full read of every event was proved equal, and none waits for another."""
+        """Assert that the last full read of every event was proved equal, and none waits for another."""
         rows = self.rows(
             "SELECT event_id, needs_full, read_rows, stored_rows, read_hash = stored_hash AS is_same FROM event_cursors"
             " WHERE timing_partner_id = %s AND (needs_full IS NOT NULL"
@@ -225,7 +232,7 @@ class Hub:
         assert rows == [], "an event that equals RunSignup is not proved equal"
 
     def assert_bib_log_replays(self, partner: int = 1) -> None:
-        """Replaying the log over the first load gives today's bibs, each change starting from the bib before it."""
+        """Assert that replaying the log over the first load gives today's bibs, each change from the bib before it."""
         bibs = {
             row["registration_id"]: row["first_bib"]
             for row in self.rows(
@@ -251,7 +258,7 @@ EASTERN = ZoneInfo("America/New_York")
 
 
 def expected(row: Mapping[str, Any]) -> Row:
-    """The columns that a row of RunSignup should give, derived here anew, not by the code under test."""
+    """Return the columns that a row of RunSignup should give, derived here, not by the code under test."""
     user = row["user"]
     month, day, year, hour, minute = (int(part) for part in re.findall(r"\d+", row["registration_date"]))
     wall = dt.datetime(year, month, day, hour, minute)

@@ -9,7 +9,7 @@ Path = tuple[str, ...]
 
 
 def fields(config_type: Any, path: Path = ()) -> Iterator[Path]:
-    """The path of every value that a config type takes; `[]` and `{}` stand for an element."""
+    """Yield the path of every value that a config type takes. `[]` and `{}` stand for an element."""
     if hasattr(config_type, "fields"):
         for name, field in config_type.fields.items():
             yield from fields(field.config_type, (*path, name))
@@ -22,7 +22,7 @@ def fields(config_type: Any, path: Path = ()) -> Iterator[Path]:
 
 
 def fields_of_jobs() -> dict[str, list[Path]]:
-    """Every field by job, Dagster's own job of materializations included."""
+    """Return every field by job, Dagster's own job of materializations included."""
     return {
         job.name: list(dict.fromkeys(fields(job.run_config_schema.config_type)))
         for job in defs.get_repository_def().get_all_jobs()

@@ -47,7 +47,7 @@ LEFT_TO_CI = {
         "webserver/test_webserver",
     ),
 }
-"""Markers of the tests that `make test` leaves out, and where those are. pyproject.toml says what they are."""
+"""Markers of the tests that `make test` leaves out, and where those are. pyproject.toml describes them."""
 
 
 def name_of(nodeid: str) -> str:

@@ -8,7 +8,7 @@ import psycopg2
 
 
 def execute(url: str, statement: str) -> None:
-    """Runs a statement that can stand in no transaction."""
+    """Run a statement that cannot be part of a transaction."""
     with closing(psycopg2.connect(url)) as conn:
         conn.autocommit = True
         with conn.cursor() as cur:

@@ -1,4 +1,4 @@
-"""What Dagster loads: complete, described, and loadable anywhere; and who may import whom."""
+"""What Dagster loads: complete, described, and loadable anywhere, and who may import whom."""
 
 import ast
 import json
@@ -22,7 +22,7 @@ SYNCED = {"partner_events", "future_events", "participants", "start_lists"}
 OF_A_PARTNER = {*SYNCED, "participant_history", "registration_report"}
 ASSETS = {*OF_A_PARTNER, "fleet_health", "race_day_board"}
 
-# Loads the definitions where nothing is at hand, and tells what that took.
+# Loads the definitions where nothing is at hand, and prints what that took.
 LOAD = """
 import json, sys
 
@@ -51,13 +51,13 @@ print(json.dumps({
 
 
 def modules(part: str) -> list[Path]:
-    """The modules of a package, or a module that stands by itself."""
+    """Return the modules of a package, or a single module."""
     alone = PACKAGE / f"{part}.py"
     return [alone] if alone.exists() else sorted((PACKAGE / part).rglob("*.py"))
 
 
 def imported(path: Path) -> set[str]:
-    """Every module a file names in an import, wherever in the file it stands; relative ones are resolved."""
+    """Return every module that a file imports anywhere. Relative ones are resolved."""
     found: set[str] = set()
     own = path.relative_to(PROJECT).with_suffix("").parts
     for node in ast.walk(ast.parse(path.read_text())):
@@ -220,7 +220,7 @@ def rank(part: str) -> int:
 
 
 def parts() -> list[str]:
-    """The packages and modules right below the package."""
+    """Return the packages and modules right below the package."""
     found = {path.relative_to(PACKAGE).parts[0].removesuffix(".py") for path in PACKAGE.rglob("*.py")}
     return sorted(found - {"__init__"})
 

@@ -16,7 +16,10 @@ def below(base: type[Exception], depth: int = 0) -> Iterator[tuple[str, str, int
 
 
 def drawn() -> Iterator[tuple[str, str, int]]:
-    """The classes that the docstring has: name, module and depth. Without a module it is the base's, or this one."""
+    """Yield the classes that the docstring has: name, module and depth.
+
+    Without a module it is the base's, or this one.
+    """
     module = ["errors"]
     for line in (RsuError.__doc__ or "").splitlines():
         if found := re.fullmatch(r"        ((?:│  )*)[├└]─ (\w+)(?: +([\w.]+))?", line):

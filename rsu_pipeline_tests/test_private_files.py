@@ -77,7 +77,7 @@ def test_no_right_is_given_that_was_not_there(tmp_path: Path) -> None:
 
 
 def test_a_process_of_dagster_writes_private_files(database_url: str, tmp_path: Path) -> None:
-    """Code server, daemon, web UI and runs alike: each has Dagster's instance, whoever starts it."""
+    """Code server, daemon, web UI and runs alike: each has Dagster's instance, however it is started."""
     variables = {
         "RSU_DATABASE_URL": database_url,
         "RSU_HOME": str(tmp_path),

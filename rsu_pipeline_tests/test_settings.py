@@ -275,10 +275,10 @@ def test_whatever_a_variable_holds_it_is_taken_or_refused_by_name(name: str, tex
 
 
 def test_names_of_the_web_ui_become_origins() -> None:
-    text = "hub.example.com, Look.Example.com:8443 http://hub.internal:80,https://x:443,[::1]:8443,"
+    text = "hub.example.com, Hub.Example.org:8443 http://hub.internal:80,https://x:443,[::1]:8443,"
     assert load_settings({"RSU_UI_HOSTS": text}).ui.origins == (
         "https://hub.example.com",
-        "https://look.example.com:8443",
+        "https://hub.example.org:8443",
         "http://hub.internal",
         "https://x",
         "https://[::1]:8443",

@@ -1,4 +1,4 @@
-"""The suite itself: it does not depend on who started it, nor on a disk, and says what it left out."""
+"""The suite itself: it does not depend on who started it, nor on a disk, and lists what it left out."""
 
 import os
 import signal

@@ -1,6 +1,6 @@
-"""The reckoned figures of docs/capacity.md, by the program's own rules.
+"""The calculated figures of docs/capacity.md, by the program's own rules.
 
-`python -m tools.capacity` writes them there; a test fails where the page differs.
+`python -m tools.capacity` writes them there. A test fails where the page differs.
 """
 
 import datetime as dt
@@ -35,7 +35,7 @@ WINDOW = dt.timedelta(hours=1)
 
 
 def reads(partners: int, races: int, ahead: dt.timedelta) -> list[EventRead]:
-    """Races that start so far ahead, all of them read in full some time ago."""
+    """Return races that start that far ahead, all of them read in full some time ago."""
     ago = NOW - dt.timedelta(hours=1)
     return [
         EventRead(partner, f"{partner}-acme", partner, race, race, NOW + ahead, None, ago, ago, ENTRANTS, False)
@@ -46,19 +46,19 @@ def reads(partners: int, races: int, ahead: dt.timedelta) -> list[EventRead]:
 
 @cache
 def budget(partners: int, ahead: dt.timedelta) -> BudgetForecast:
-    """What the next hour needs and may have, as `fleet_health` judges it."""
+    """Return what the next hour needs and may have, as `fleet_health` judges it."""
     return forecast.forecast_budget(forecast.forecast_calls(reads(partners, RACES, ahead), NOW, SETTINGS), SETTINGS)
 
 
 def places(partners: int, ahead: dt.timedelta) -> float:
-    """The share of the calls in flight that visits and looks want."""
+    """Return the share of the calls in flight that visits and polls need."""
     found = budget(partners, ahead)
     assert found.flight_limit
     return sum(need.calls for need in found.needs) / found.flight_limit
 
 
 def nightly_calls(partners: int) -> int:
-    """Calls of one visit of everything: the listing up to its empty page, and a full read of each race."""
+    """Return the calls of one visit of everything: the listing up to its empty page, and a full read of each race."""
     return partners * (2 + forecast.calls_per_visit(is_small=True) * RACES)
 
 
@@ -68,12 +68,12 @@ def nightly_seconds(partners: int) -> float:
 
 @cache
 def on_paper(partners: int, scope: InFlightScope) -> Paper:
-    """What `python -m benchmarks.race_morning --paper` calculates."""
+    """Return what `python -m benchmarks.race_morning --paper` calculates."""
     return paper.calculate(partners, RACES, scope, Rules())
 
 
 def needs() -> str:
-    """What the fleet needs, for each number of partners."""
+    """Return what the fleet needs, for each number of partners."""
     rows: list[tuple[str, list[str]]] = []
 
     def add(what: str, values: Sequence[str]) -> None:
@@ -95,19 +95,19 @@ def needs() -> str:
 
 
 def carried(ahead: dt.timedelta) -> int:
-    """Partners whose visits the calls in flight carry."""
+    """Return the number of partners whose visits the calls in flight carry."""
     one = budget(1, ahead)
     assert one.flight_limit
     return int(one.flight_limit / one.routine)
 
 
 def carried_at_night() -> int:
-    """Partners that one run can visit in the time that it may last."""
+    """Return the number of partners that one run can visit in the time that it may last."""
     return int(RULES["routine"].max_runtime / nightly_seconds(1))
 
 
 def ends() -> str:
-    """How much each limit carries."""
+    """Return how much each limit carries."""
     found = paper.ends(RACES, Rules(), cores=CORES)
     limit = SETTINGS.budget.calls_per_hour
     per_race = forecast.forecast_calls(reads(1, 1, NEAR), NOW, SETTINGS)[0].routine - 3600 / SETTINGS.cadence.later
@@ -145,7 +145,7 @@ def ends() -> str:
 
 
 def said() -> list[str]:
-    """What the text around the tables says of the same figures."""
+    """Return the same figures as the text around the tables has them."""
     found = paper.ends(RACES, Rules(), cores=CORES)
     limit = budget(1, NEAR).flight_limit
     assert limit
@@ -174,12 +174,12 @@ def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
 
 
 def parts() -> dict[str, str]:
-    """The reckoned parts of the page, by the names of their markers."""
+    """Return the calculated parts of the page, by the names of their markers."""
     return {"needs": needs(), "ends": ends()}
 
 
 def filled(text: str, reckoned: Mapping[str, str]) -> str:
-    """The text with every reckoned part in its place. Raises ValueError where a part has no place."""
+    """Return the text with every calculated part in its place. Raises ValueError if a part has no place."""
     for name, part in reckoned.items():
         begin, end = f"<!-- reckoned: {name} -->", f"<!-- end of {name} -->"
         before, begun, rest = text.partition(begin)

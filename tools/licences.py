@@ -1,6 +1,6 @@
-"""The licences of everything that runs, from the lock and from what the installed packages say of themselves.
+"""The licences of everything that runs, from the lock and from the metadata of the installed packages.
 
-`python -m tools.licences` writes them to docs/dependencies.md; a test fails where that page differs from
+`python -m tools.licences` writes them to docs/dependencies.md. A test fails where that page differs from
 the lock, and where a licence is none that we accept.
 """
 
@@ -48,7 +48,7 @@ ELSEWHERE = "not read, for another system"
 
 
 class Unreadable(ValueError):
-    """A licence that cannot be told."""
+    """A licence that cannot be determined."""
 
 
 @dataclass(frozen=True)
@@ -61,7 +61,7 @@ class Locked:
 
 
 def locked(lines: Iterable[str]) -> list[Locked]:
-    """The packages of a lock, by name."""
+    """Return the packages of a lock, by name."""
     versions: dict[str, list[str]] = {}
     here: dict[str, str] = {}
     for line in lines:
@@ -76,7 +76,7 @@ def locked(lines: Iterable[str]) -> list[Locked]:
 
 
 def of_metadata(package: metadata.PackageMetadata) -> str:
-    """The licence that a package says it has, as an SPDX expression. Raises Unreadable."""
+    """Return the licence that a package declares, as an SPDX expression. Raises Unreadable."""
     classifiers = [
         line.rpartition(" :: ")[2] for line in package.get_all("Classifier") or () if line.startswith("License ::")
     ]
@@ -88,11 +88,11 @@ def of_metadata(package: metadata.PackageMetadata) -> str:
     ):
         with suppress(InvalidLicenseExpression):
             return str(canonicalize_license_expression(SPELLINGS.get(said.strip(), said)))
-    raise Unreadable(f"{package['Name']} does not say which licence it has in words that we know.")
+    raise Unreadable(f"{package['Name']} does not declare its licence in known words.")
 
 
 def of_installed(package: Locked) -> str | None:
-    """The licence of a package as it is installed; None of one that does not belong here. Raises Unreadable."""
+    """Return the licence of an installed package, or None for one that does not belong here. Raises Unreadable."""
     if package.here is None:
         return None
     try:
@@ -107,8 +107,10 @@ def of_installed(package: Locked) -> str | None:
 
 
 def is_accepted(expression: str) -> bool:
-    """Whether an SPDX expression leaves us with licences that we accept: of AND all, of OR one. What stands after WITH is an
-    exception, which only ever allows more."""
+    """Return whether an SPDX expression leaves us with licences that we accept: of AND all, of OR one.
+
+    What follows WITH is an exception, which only ever allows more.
+    """
     words = re.findall(r"[()]|[^\s()]+", expression)
 
     def either() -> bool:
@@ -139,18 +141,18 @@ def is_accepted(expression: str) -> bool:
 
 
 def row(package: Locked, licence: str | None) -> str:
-    """A package's line of the table."""
+    """Return a package's line of the table."""
     return f"| {package.name} | {', '.join(package.versions)} | {licence or ELSEWHERE} |"
 
 
 def table(packages: Iterable[Locked], licence_of: Callable[[Locked], str | None] = of_installed) -> str:
-    """The packages with their licences."""
+    """Return the packages with their licences."""
     rows = [row(package, licence_of(package)) for package in packages]
     return "\n".join(["| package | version | licence |", "|---|---|---|", *rows])
 
 
 def listed(text: str) -> dict[str, str]:
-    """The lines of the table in a page, by package."""
+    """Return the lines of the table in a page, by package."""
     _, begun, rest = text.partition(BEGIN)
     part, ended, _ = rest.partition(END)
     if not (begun and ended):
@@ -161,8 +163,11 @@ def listed(text: str) -> dict[str, str]:
 def differences(
     text: str, packages: Iterable[Locked], licence_of: Callable[[Locked], str | None] = of_installed
 ) -> list[str]:
-    """What a page says otherwise than the lock and the installed packages. Of a package that has several versions or belongs
-    to another system the page's licence stands, since the page may have been drawn there."""
+    """Return how a page differs from the lock and the installed packages.
+
+    Of a package that has several versions or belongs to another system the page's licence counts, since the page may have been
+    drawn there.
+    """
     lines = listed(text)
     lines.pop("package", None)
     found = []

@@ -24,26 +24,26 @@ class Block:
 
     @property
     def name(self) -> str:
-        """Where it stands, for people."""
+        """Its place, for people."""
         return f"{self.path.name}:{self.line}"
 
     def pieces(self) -> list[str]:
-        """The commands of a shell's block or the statements of an SQL block, one by one."""
+        """Return the commands of a shell's block or the statements of an SQL block, one by one."""
         return list(_commands(self.text) if self.language in SHELL else _statements(self.text))
 
 
 def files() -> list[Path]:
-    """Every page that people read."""
+    """Return every page that people read."""
     return [PROJECT / "README.md", PROJECT / "CONTRIBUTING.md", *sorted((PROJECT / "docs").rglob("*.md"))]
 
 
 def blocks(path: Path) -> list[Block]:
-    """The fenced blocks of a page."""
+    """Return the fenced blocks of a page."""
     return _split(path)[0]
 
 
 def prose(path: Path) -> str:
-    """A page without its fenced blocks."""
+    """Return a page without its fenced blocks."""
     return _split(path)[1]
 
 
@@ -70,8 +70,10 @@ def _split(path: Path) -> tuple[list[Block], str]:
 
 
 def _commands(text: str) -> Iterator[str]:
-    """Each command, whole: with lines that a backslash or an open quote continues, and with its here-document. Where
-    lines begin with a prompt, the others are output."""
+    """Yield each command whole, with lines that a backslash or an open quote continues, and with its here-document.
+
+    Where lines begin with a prompt, the others are output.
+    """
     lines = text.splitlines()
     prompted = any(line.startswith("$ ") for line in lines)
     rest = iter(lines)
@@ -99,7 +101,7 @@ def _is_whole(command: str) -> bool:
 
 
 def _statements(text: str) -> Iterator[str]:
-    """Each statement, which ends with a semicolon at the end of a line."""
+    """Yield each statement, which ends with a semicolon at the end of a line."""
     without_comments = "\n".join(line for line in text.splitlines() if not line.lstrip().startswith("--"))
     for statement in re.split(r";[ \t]*(?:\n|$)", without_comments):
         if statement.strip():
@@ -107,7 +109,7 @@ def _statements(text: str) -> Iterator[str]:
 
 
 def inline_code(text: str) -> list[str]:
-    """What stands between backticks, lines joined."""
+    """Return the code between backticks, lines joined."""
     found = []
     for paragraph in re.split(r"\n\s*\n", text):
         found += [
@@ -117,17 +119,17 @@ def inline_code(text: str) -> list[str]:
 
 
 def links(text: str) -> list[str]:
-    """Where links and images lead."""
+    """Return where links and images lead."""
     return _LINK.findall(text)
 
 
 def headings(path: Path) -> list[str]:
-    """The headings of a page, as written."""
+    """Return the headings of a page, as written."""
     return [match[1].strip() for match in re.finditer(r"^#{1,6} +(.+?) *#*$", prose(path), re.MULTILINE)]
 
 
 def anchors(path: Path) -> set[str]:
-    """The names by which links find the headings of a page, as GitHub makes them."""
+    """Return the names by which links find the headings of a page, as GitHub makes them."""
     found: set[str] = set()
     for heading in headings(path):
         text = re.sub(r"\[([^\]]*)\]\([^)]*\)", r"\1", heading).lower()

@@ -1,7 +1,7 @@
-"""The drawn parts of docs/data-model.md: diagrams and tables of columns, from the catalogue of a migrated PostgreSQL.
+"""The generated parts of docs/data-model.md: diagrams and tables of columns, from a migrated PostgreSQL's catalogue.
 
-`make docs` (or `python -m tools.schema_docs`) draws them anew; a test fails where the file differs. What cannot
-be read from a catalogue stands here: what belongs together, who may read it, and the joins that are no foreign key.
+`make docs` (or `python -m tools.schema_docs`) draws them. A test fails where the file differs. What cannot
+be read from a catalogue is here: what belongs together, who may read it, and the joins that are no foreign key.
 """
 
 import re
@@ -66,7 +66,7 @@ JOINS = (
     ("api_calls", ("api_key_id",), "runsignup_api_keys"),
     ("alerts", ("partner",), "timing_partners"),
 )
-"""Table, columns and the table they point into, where no foreign key says so."""
+"""Table, columns and the table they point into, where there is no foreign key."""
 
 VIEW_COLUMNS = {
     ("unified_participants", "source_provider"): "runsignup.",
@@ -110,7 +110,7 @@ class Column:
 
 @dataclass(frozen=True)
 class Reference:
-    """Columns that point into a table; `declared` when a foreign key says so."""
+    """Columns that point into a table. `declared` when there is a foreign key."""
 
     columns: tuple[str, ...]
     table: str
@@ -137,7 +137,10 @@ _NAME = "CASE n.nspname WHEN 'public' THEN c.relname ELSE n.nspname || '.' || c.
 
 
 def read(conn: Connection) -> Schema:
-    """Every table and view that the migrations made, by name. Raises ValueError where what stands here does not fit."""
+    """Return every table and view that the migrations made, by name.
+
+    Raises ValueError if what is declared here does not fit.
+    """
     schema = _tables(conn)
     for source, columns, target in JOINS:
         if source not in schema or target not in schema:
@@ -209,7 +212,7 @@ def _short(kind: str) -> str:
 
 
 def _explain_views(schema: Schema) -> None:
-    """A view's column without a comment means what VIEW_COLUMNS says, or else the column of its name below."""
+    """Fill a view's column without a comment from VIEW_COLUMNS, or else from the column of its name below."""
     used = set()
     for view in (table for table in schema.values() if table.is_view):
         names = {column.name for column in view.columns}
@@ -229,7 +232,7 @@ def _explain_views(schema: Schema) -> None:
 
 
 def parts(schema: Schema) -> dict[str, str]:
-    """The drawn parts by the name in their markers."""
+    """Return the drawn parts by the name in their markers."""
     grouped = {name for names in GROUPS.values() for name in names}
     further = [name for name in schema if name not in grouped]
     drawn = {"overview": _overview(schema)}
@@ -244,7 +247,10 @@ def _part(schema: Schema, names: Sequence[str]) -> str:
 
 
 def _overview(schema: Schema) -> str:
-    """The core without columns. The line to the partner is left out where another line leads by way of the partner."""
+    """Return the core without columns.
+
+    The line to the partner is left out where another line leads by way of the partner.
+    """
     lines = [f"    {_entity(name)}" for name in CORE]
     for name in CORE:
         within = [one for one in schema[name].references if one.table in CORE and one.table != name]
@@ -257,7 +263,7 @@ def _overview(schema: Schema) -> str:
 
 
 def _diagram(schema: Schema, names: Sequence[str]) -> str:
-    """Tables with their keys, and what they point to."""
+    """Return tables with their keys, and what they point to."""
     lines = [line for name in names for line in _box(schema[name])]
     for name in names:
         lines += [f"    {_line(schema[name], reference)}" for reference in schema[name].references]
@@ -274,12 +280,12 @@ def _mermaid(lines: Sequence[str]) -> str:
 
 
 def _entity(name: str) -> str:
-    """A table's name as mermaid takes it: a dot would end it."""
+    """Return a table's name as mermaid takes it: a dot would end it."""
     return name.replace(".", "_")
 
 
 def _box(table: Table) -> list[str]:
-    """An entity with its key columns; a view, which has none, by its name."""
+    """Return an entity with its key columns, or a view, which has none, by its name."""
     primary = set(table.keys[0]) if table.keys else set()
     pointing = {name for reference in table.references for name in reference.columns}
     unique = {name for key in table.keys[1:] for name in key}
@@ -292,8 +298,13 @@ def _box(table: Table) -> list[str]:
 
 
 def _line(table: Table, reference: Reference) -> str:
-    """A line from the table pointed into: one or none of its rows, where a column may be NULL, to any number here, or at
-    most one where the columns hold a key. Dotted where no foreign key says so."""
+    """Return a line from the table pointed into to this one.
+
+    It leads from one row, or none where a column may be NULL, to any number here, or to at most one where the columns are a
+    key.
+
+    Dotted where there is no foreign key.
+    """
     optional = any(not column.not_null for column in table.columns if column.name in reference.columns)
     single = any(set(key) <= set(reference.columns) for key in table.keys)
     stroke = "--" if reference.declared else ".."
@@ -302,7 +313,7 @@ def _line(table: Table, reference: Reference) -> str:
 
 
 def _columns(table: Table) -> str:
-    """A table in words, and its columns."""
+    """Return a table in words, and its columns."""
     for_others = "For this program only."
     if table.name in FOR_OTHERS:
         with_role = ", with the role `reader` too" if table.name in roles.FOR_READERS else ""
@@ -328,7 +339,10 @@ def _cell(text: str) -> str:
 
 
 def filled(text: str, drawn: Mapping[str, str]) -> str:
-    """The text with every drawn part in its place. Raises ValueError where a part has no markers, or markers no part."""
+    """Return the text with every drawn part in its place.
+
+    Raises ValueError where a part has no markers, or markers no part.
+    """
     for name, part in drawn.items():
         begin, end = f"<!-- drawn: {name} -->", f"<!-- end of {name} -->"
         pattern = re.compile(f"{re.escape(begin)}.*?{re.escape(end)}", re.DOTALL)
@@ -341,7 +355,7 @@ def filled(text: str, drawn: Mapping[str, str]) -> str:
 
 
 def uncommented(schema: Schema) -> list[str]:
-    """Tables and columns of which nothing says what they are."""
+    """Return tables and columns without a comment."""
     found = [table.name for table in schema.values() if not table.comment]
     return found + [
         f"{table.name}.{column.name}" for table in schema.values() for column in table.columns if not column.meaning
@@ -349,7 +363,7 @@ def uncommented(schema: Schema) -> list[str]:
 
 
 def main() -> int:
-    """Draws the file anew, and what the web UI shows of columns, from a PostgreSQL of its own."""
+    """Draw the file, and what the web UI shows of columns, from a PostgreSQL of its own."""
     from tools import table_columns  # which knows this module
 
     with tempfile.TemporaryDirectory(prefix="rsu-docs-") as name:

@@ -1,6 +1,6 @@
 """The columns that the web UI shows of the tables that assets fill, from the catalogue of a migrated PostgreSQL.
 
-`make docs` writes them to rsu_pipeline/orchestration/tables.json; a test fails where that file differs.
+`make docs` writes them to rsu_pipeline/orchestration/tables.json. A test fails where that file differs.
 """
 
 import json
@@ -15,7 +15,7 @@ TABLES = ("runsignup_events", "future_events", "runsignup_participants", "start_
 
 
 def text(schema: Schema) -> str:
-    """The file's content."""
+    """Return the file's content."""
     shown = {
         name: [
             {"name": column.name, "type": column.type, "not_null": column.not_null, "meaning": column.meaning}

@@ -29,7 +29,7 @@ class Old:
 
 @pytest.fixture(scope="session")
 def old_template(server: str) -> Old:
-    """The older program's database with the world `small` in it, to be copied."""
+    """Provide the older program's database with the world `small` in it, to be copied."""
     name, now = "rsu_old_template", time.time()
     execute(server, f"CREATE DATABASE {name}")
     world = build("small", SEED, now)
@@ -38,7 +38,7 @@ def old_template(server: str) -> Old:
 
 @pytest.fixture
 def make_old(server: str, old_template: Old) -> Iterator[Callable[..., str]]:
-    """Makes copies of it, each changed by the statements given; gives the libpq URL."""
+    """Make copies of it, each changed by the given statements, and return the libpq URL."""
     made: list[str] = []
 
     def make(*statements: str) -> str:
@@ -56,5 +56,5 @@ def make_old(server: str, old_template: Old) -> Iterator[Callable[..., str]]:
 
 @pytest.fixture
 def old_database(make_old: Callable[..., str]) -> str:
-    """libpq URL of a copy as the older program left it."""
+    """Provide the libpq URL of a copy as the older program left it."""
     return make_old()

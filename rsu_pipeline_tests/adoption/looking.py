@@ -1,4 +1,4 @@
-"""Looking at a database before and after: its catalog and its rows, told independently of the code under test."""
+"""Read a database before and after: its catalog and its rows, independently of the code under test."""
 
 import json
 from collections.abc import Iterable
@@ -57,18 +57,18 @@ CATALOG = {
 
 
 def catalog(url: str) -> dict[str, set[tuple[Any, ...]]]:
-    """What a database is made of, part by part."""
+    """Return the parts of a database."""
     return {part: set(rows(url, query)) for part, query in CATALOG.items()}
 
 
 def columns(url: str, relation: str) -> list[tuple[str, str]]:
-    """Names and types of a table's or view's columns, in order, as information_schema has them."""
+    """Return names and types of a table's or view's columns, in order, as information_schema has them."""
     query = "SELECT column_name, data_type FROM information_schema.columns WHERE table_name = '{}' ORDER BY ordinal_position"
     return [(name, kind) for name, kind in rows(url, query.format(relation))]
 
 
 def contents(url: str, tables: tuple[str, ...] = TABLES) -> dict[str, list[str]]:
-    """Every row of the tables as JSON text, sorted."""
+    """Return every row of the tables as JSON text, sorted."""
     return {
         table: sorted(json.dumps(row, sort_keys=True) for (row,) in rows(url, f"SELECT to_jsonb(t) FROM {table} t"))
         for table in tables
@@ -76,7 +76,7 @@ def contents(url: str, tables: tuple[str, ...] = TABLES) -> dict[str, list[str]]
 
 
 def assert_kept(url: str, before: dict[str, list[str]]) -> None:
-    """After adoption every row is there or moved, with the values of every column it had, but for the keys."""
+    """Assert that after adoption every row is there or moved, with the values of every column except the keys."""
     for table, old in before.items():
         names = json.loads(old[0]).keys() - {"credentials_used"} if old else ()
         now = rows(url, f"SELECT to_jsonb(t) FROM {table} t")

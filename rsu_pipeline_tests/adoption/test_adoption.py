@@ -210,7 +210,7 @@ def test_no_delete_cascades_any_more(old_database: str) -> None:
     cascading = rows(
         old_database,
         "SELECT conrelid::regclass::text FROM pg_constraint WHERE contype = 'f' AND confdeltype NOT IN ('a', 'r')"
-        # Notes of reads under way and of what RunSignup refused are read anew, and hold up nobody's delete.
+        # Notes of reads under way and of what RunSignup refused are read again, and block nobody's delete.
         " AND conrelid::regclass::text NOT LIKE 'pass_%' AND conrelid::regclass::text <> 'refused_events'",
     )
     assert cascading == []
@@ -290,7 +290,7 @@ def test_what_a_view_has_of_other_providers_stays(make_old: Callable[..., str]) 
 def test_an_events_entrants_are_found_by_an_index(made: str, database_url: str, make_old: Callable[..., str]) -> None:
     url = database_url
     if made == "adopted":
-        # The text that an older view's own types add must not stand between the index and its reader.
+        # The text that an older view's own types add must not come between the index and its reader.
         url = make_old("DROP VIEW unified_participants", OTHER_PROVIDER)
         adopt(url)
     for condition in ("event_id = '880101'", "timing_partner_id = 1 AND event_id = '880101'"):

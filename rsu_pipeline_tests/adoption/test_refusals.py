@@ -36,7 +36,7 @@ REFUSED = {
         ("ALTER TABLE sync_history RENAME TO h; CREATE VIEW sync_history AS SELECT * FROM h",),
         "sync_history is not a plain table",
     ),
-    "a table of ours that is another's": (
+    "a new table that another program has": (
         ("CREATE TABLE api_calls (id int)",),
         "There is a table api_calls that the older program did not make",
     ),
@@ -188,7 +188,7 @@ REFUSED = {
         ),
         "Table runsignup_participants has the rule runsignup_participants_registration_id_key (UNIQUE (registration_id))",
     ),
-    "an index that says a bib is worn once": (
+    "an index by which a bib is worn once": (
         ("CREATE UNIQUE INDEX one_bib ON runsignup_participants (id, bib_num)",),
         "Table runsignup_participants has the rule one_bib (CREATE UNIQUE INDEX",
     ),
@@ -207,7 +207,7 @@ REFUSED = {
 
 
 def pair(url: str) -> dict[str, int]:
-    """The older copy that check_ins names, and the one that stays."""
+    """Return the older copy that check_ins names, and the one that stays."""
     ((older, newer),) = rows(
         url,
         "SELECT p.id, q.id FROM check_ins c JOIN runsignup_participants p ON p.id = c.participant"

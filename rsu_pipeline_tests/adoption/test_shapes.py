@@ -51,7 +51,7 @@ FLAT_COLUMNS = {
 
 
 def _flat_participants() -> tuple[str, ...]:
-    """As from an SQLite import: no JSON, and numbers that no sequence gives."""
+    """Return statements for a shape as from an SQLite import: no JSON, and numbers that no sequence gives."""
     kinds = {"race_fee": "numeric(10,2)", "amount_paid": "numeric(10,2)", "team_id": "integer"}
     names = [(name, source) for source, text in FLAT_COLUMNS.items() for name in text.split()]
     adds = ", ".join(f"ADD {name} {kinds.get(name, 'text')}" for name, _ in names)
@@ -110,8 +110,10 @@ def test_a_shape_is_adopted_whole_and_keeps_what_it_had(
 
 
 def _accepted(lacking: set[tuple[object, ...]]) -> set[tuple[object, ...]]:
-    """Less what a shape has in a way of its own: a generated key needs no default and may be integer, and a name that is
-    taken gets a suffix."""
+    """Return a catalog without what a shape may have in its own way.
+
+    A generated key needs no default and may be integer, and a name that is taken gets a suffix.
+    """
     generated = {("providers", "provider_id"), ("sync_history", "sync_history_id")}
     return {item for item in lacking if item[:2] not in generated and "runsignup_events_race_id ON" not in str(item)}
 

@@ -37,7 +37,7 @@ SINCE = (
 
 
 def catalog(url: str) -> dict[str, list[tuple[object, ...]]]:
-    """What a database is made of, without migrations, which an old one does not have."""
+    """Return what a database is made of, without migrations, which an old one does not have."""
     return {part: sorted(rows(url, query), key=repr) for part, query in CATALOG.items() if part != "migrations"}
 
 
@@ -47,7 +47,7 @@ def go_back(url: str, *, dry_run: bool = False) -> list[str]:
 
 
 def without_keys(found: dict[str, list[str]]) -> dict[str, list[str]]:
-    """Rows as text without the API keys, which adoption took away for good."""
+    """Return rows as text without the API keys, which adoption removed for good."""
     return {
         table: sorted(json.dumps(json.loads(row) | {"credentials_used": None}, sort_keys=True) for row in lines)
         for table, lines in found.items()

@@ -13,7 +13,7 @@ CANARY = "canary-in-the-address-7f3a"
 
 @dataclass
 class Notifier:
-    """`messages` are those taken, as (title, text); `status` is what it answers, after `wait` seconds."""
+    """A notifier. `messages` are those accepted, as (title, text). `status` is its answer, after `wait` seconds."""
 
     port: int = 0
     status: int = 200
@@ -26,7 +26,7 @@ class Notifier:
         return f"json://user:{CANARY}@127.0.0.1:{self.port}/{CANARY}?+X-Token={CANARY}"
 
     def take(self) -> list[tuple[str, str]]:
-        """The messages since the last call."""
+        """Return the messages since the last call."""
         taken = list(self.messages)
         self.messages.clear()
         return taken

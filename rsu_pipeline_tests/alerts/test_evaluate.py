@@ -1,4 +1,4 @@
-"""A look: messages grouped by kind, notifiers that fail, reminders, and the table as it stands after."""
+"""An evaluation: messages grouped by kind, notifiers that fail, reminders, and the table afterwards."""
 
 import datetime as dt
 from collections.abc import Sequence

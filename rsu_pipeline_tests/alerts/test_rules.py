@@ -1,4 +1,4 @@
-"""Each kind, raised by a fault put into the database: told once, not again, and its end once when it is mended."""
+"""Each kind, raised by a fault in the database: sent once, not again, and resolved once when it is repaired."""
 
 import datetime as dt
 from collections.abc import Callable
@@ -75,7 +75,7 @@ def do(statement: str, *parameters: object) -> Change:
 
 
 def share_api_key(put: Fleet) -> None:
-    """A second partner, entered by SQL with the first one's API key."""
+    """Enter a second partner by SQL with the first one's API key."""
     put.sql("DELETE FROM partner_provider_credentials WHERE timing_partner_id = 2")
     put.sql("DELETE FROM timing_partners WHERE timing_partner_id = 2")
     put.partner(2)
@@ -163,7 +163,7 @@ def stage(put: Fleet, start: dt.timedelta) -> None:
 
 
 def hear(put: Fleet, notifier: Notifier, now: dt.datetime = NOW, **environment: str) -> list[tuple[str, str]]:
-    """One look, and the messages it sent."""
+    """Evaluate once and return the messages that were sent."""
     settings = load_settings({"RSU_ALERT_URLS": notifier.url, **environment})
     evaluate_alerts(put.conn, rules.find_problems(put.conn, settings, NOW), settings.alerts, now, lambda _: None)
     return notifier.take()
@@ -182,7 +182,7 @@ def test_a_fault_is_told_once_and_its_end_once(put: Fleet, notifier: Notifier, f
     assert "secret" not in text.replace("key and secret", "")
     assert hear(put, notifier) == hear(put, notifier) == []
 
-    # Gone for one look only: it flaps, and nothing is said.
+    # Gone for one evaluation only: it flaps, and nothing is sent.
     fault.mended(put)
     assert hear(put, notifier) == []
     put.sql("DELETE FROM api_calls")

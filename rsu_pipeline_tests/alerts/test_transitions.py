@@ -1,4 +1,4 @@
-"""What is told and when: each cause once until it is over, whatever comes and goes and whether a notifier works."""
+"""What is sent and when: each cause once until it is resolved, whatever comes and goes and whether a notifier works."""
 
 import datetime as dt
 import itertools
@@ -22,7 +22,7 @@ def problem(kind: str, key: str) -> Problem:
 
 @dataclass
 class Book:
-    """The table, kept in memory by the rules of alerts.alert_store, and what was said: ("told" or "cleared", cause, when)."""
+    """The table, kept in memory by the rules of alerts.alert_store, and what was sent, as (kind of message, cause, when)."""
 
     alerts: dict[int, Alert] = field(default_factory=dict)
     said: list[tuple[str, tuple[str, str], dt.datetime]] = field(default_factory=list)
@@ -74,7 +74,7 @@ def test_nothing_is_told_twice_without_a_clear_or_a_day_between_and_nothing_is_f
         book.look([problem(*cause) for cause in sorted(causes)], now, works=works)
         seen_ever |= causes
         if works:
-            for cause in causes:  # whatever is wrong while a notifier works is told, and lately
+            for cause in causes:  # whatever is wrong while a notifier works is sent, and lately
                 told = [when for what, whose, when in book.said if (what, whose) == ("told", cause)]
                 assert told
                 assert now - told[-1] < REMIND_AFTER
@@ -89,8 +89,7 @@ def told_rightly(
     alerts: Sequence[Alert],
     seen_ever: Collection[tuple[str, str]],
 ) -> None:
-    """Once nothing is wrong any more: what was seen was told, no cause twice without an end or a day between, each end
-    once."""
+    """Assert that what was seen was sent, no cause twice without an end or a day between, and each end once."""
     for cause in CAUSES:
         own = [(what, when) for what, whose, when in said if whose == cause]
         assert bool(own) == (cause in seen_ever)

@@ -1,4 +1,7 @@
-"""Every contender of the normal environment loads a small world and is judged; one that stores something else is refused."""
+"""Every contender of the normal environment loads a small world and is judged.
+
+One that stores something else is refused.
+"""
 
 from collections.abc import Iterator
 from dataclasses import replace
@@ -30,7 +33,7 @@ def everyone(hub: Hub) -> list[Contender]:
 
 @pytest.fixture(scope="module")
 def loaded(hub: Hub, everyone: list[Contender]) -> Iterator[tuple[Contender, str]]:
-    """Row by row after its first load, which is right: what is broken in it must be found."""
+    """Provide the contender "row by row" after its first load, which is right: what is broken in it must be found."""
     item = next(item for item in everyone if item.label == "row by row")
     url = hub.database()
     measured = hub.run(item.module, "load", url)

@@ -1,4 +1,4 @@
-"""Latency, measured small: the nights make exactly their calls, and the seconds beyond the least are told apart whole."""
+"""Latency, measured small: the nights make exactly their calls, and the seconds beyond the least are fully explained."""
 
 from dataclasses import replace
 

@@ -117,7 +117,7 @@ def test_the_watch_is_drawn() -> None:
 
 
 def test_each_part_is_drawn_from_its_file(results: report.Results) -> None:
-    # Once each: the machine's load stands in it.
+    # Once each: it contains the machine's load.
     file, night, size, look, race = results.as_json(), nights(), grown(), watched(), large_race()
     text, picture = performance.PARTS["compare"](file)
     assert text == performance.beside(msgspec.json.decode(file))

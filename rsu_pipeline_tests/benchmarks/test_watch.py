@@ -1,4 +1,4 @@
-"""The watch, measured small: every bib given out is found, and one that never comes is told and ends with 1."""
+"""The watch, measured small: every bib is found, and one that never comes is reported and ends with 1."""
 
 import sys
 

@@ -13,7 +13,7 @@ MISSING = "The tests of the web UI need the command chromium: `apt-get install c
 
 
 def find_chromium() -> str:
-    """Where it is. Without it the tests that ask are skipped, but fail where CI=true."""
+    """Return its path. Without it the tests that need it are skipped, or fail where CI=true."""
     if found := shutil.which("chromium"):
         return found
     if os.environ.get("CI") == "true":
@@ -23,7 +23,7 @@ def find_chromium() -> str:
 
 @contextmanager
 def started(path: str, *options: str) -> Iterator[Browser]:
-    """A browser without a window that talks to this machine, not to a proxy that the environment names."""
+    """Provide a browser without a window that talks to this machine, not to a proxy that the environment names."""
     with sync_playwright() as playwright:
         # Chromium's own sandbox does not work for root, and the pages are ours.
         browser = playwright.chromium.launch(executable_path=path, args=["--no-sandbox", "--no-proxy-server", *options])
@@ -34,7 +34,7 @@ def started(path: str, *options: str) -> Iterator[Browser]:
 
 
 def keep(page: Page, folder: Path) -> str:
-    """Saves what the page shows; the sentence says where."""
+    """Save what the page shows, and return a sentence with the place."""
     picture, text = folder / "page.png", folder / "page.txt"
     page.screenshot(path=picture)
     text.write_text(page.inner_text("body"))

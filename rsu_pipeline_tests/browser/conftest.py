@@ -51,8 +51,10 @@ def browser(chromium: str) -> Iterator[Browser]:
 
 @pytest.fixture(scope="package")
 def site(chromium: str, server: str, template: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
-    """Thirteen partners with two races each, whose past editions nobody has asked for. What is ahead is synced, and
-    Dagster has not heard of it: the hub of before."""
+    """Provide thirteen partners with two races each, whose past editions nobody has requested.
+
+    What is ahead is synced, and Dagster has not heard of it: the hub of before.
+    """
     url, folder, port = at(server, "rsu_browser"), tmp_path_factory.mktemp("site"), free_port()
     execute(server, f"CREATE DATABASE rsu_browser TEMPLATE {template}")
     with SandboxProcess.start(spec=SPEC, seed=7) as sandbox:
@@ -102,7 +104,7 @@ def ui(site: Site, page: Page) -> WebUi:
 def pytest_runtest_makereport(
     item: pytest.Function, call: "pytest.CallInfo[None]"
 ) -> Generator[None, pytest.TestReport, pytest.TestReport]:
-    """A test that fails leaves what its page showed."""
+    """Keep what its page showed when a test fails."""
     report = yield
     page, folder = item.funcargs.get("page"), item.funcargs.get("tmp_path")
     if call.when == "call" and report.failed and isinstance(page, Page) and isinstance(folder, Path):

@@ -33,7 +33,7 @@ POLICY = re.compile("Content Security Policy|Content-Security-Policy|Refused to"
 
 
 def ask(site: Site, query: str, **variables: object) -> dict[str, object]:
-    """A question of a program of this machine."""
+    """Ask as a program of this machine."""
     answer = requests.post(f"{site.url}/graphql", json={"query": query, "variables": variables}, timeout=30)
     found: dict[str, object] = answer.json()["data"]
     return found
@@ -41,7 +41,7 @@ def ask(site: Site, query: str, **variables: object) -> dict[str, object]:
 
 @pytest.fixture(params=["another site", "another port of the same name", "a name pointed at this machine"])
 def stranger(request: pytest.FixtureRequest) -> Iterator[str]:
-    """The address of a stranger's page."""
+    """Provide the address of a stranger's page."""
     with foreign.serving() as port:
         names = {"another site": "localhost", "another port of the same name": "127.0.0.1"}
         yield f"http://{names.get(request.param, 'evil.test')}:{port}"
@@ -84,7 +84,7 @@ def test_a_link_from_another_site_opens_the_page(page: Page, site: Site) -> None
 
 @pytest.fixture
 def complaints(page: Page) -> list[str]:
-    """What the browser says against a page: blocked by its content security policy, or refused by the web UI."""
+    """Provide the browser's complaints about a page: blocked by its content security policy, or refused by the web UI."""
     found: list[str] = []
     page.on("console", lambda message: found.append(message.text) if POLICY.search(message.text) else None)
     page.on("response", lambda answer: found.append(f"{answer.status} {answer.url}") if answer.status >= 400 else None)

@@ -61,7 +61,7 @@ def test_all_past_editions_are_read_by_a_backfill_of_all_partitions(ui: WebUi, s
     dialog.get_by_role("button", name="All", exact=True).click()
     expect(dialog.get_by_text(f"{PARTNERS} partitions", exact=True)).to_be_visible()
     ui.launch(dialog, "Launch backfill", "Created backfill")
-    # Dagster looks at its backfills every 30 s: before the first run, and after the last.
+    # Dagster checks its backfills every 30 s: before the first run, and after the last.
     ui.expect_backfill_ended(within=400 * SECOND)
     ui.expect_text("Status Succeeded")
     ui.expect_text(f"participant_history 100% completed {PARTNERS} 0 {PARTNERS} 0")
@@ -82,7 +82,7 @@ def test_all_past_editions_are_read_by_a_backfill_of_all_partitions(ui: WebUi, s
 
 
 def take_picture(shown: Page, path: Path) -> None:
-    """Of what a page shows, without what popped up; for the README where it is asked for."""
+    """Save a picture of what a page shows, without what popped up, for the README if that is requested."""
     with shown.context.new_page() as page:
         page.set_viewport_size({"width": 1200, "height": 300})
         page.goto(shown.url)

@@ -18,19 +18,19 @@ class WebUi:
         self._url = url
 
     def open(self, section: str) -> None:
-        """From the first page to one named at the left."""
+        """Open a page that is named at the left of the first page."""
         self.page.goto(self._url)
         self.page.get_by_role("link").get_by_text(section, exact=True).click()
 
     def open_partitions(self, asset: str, partition: str = "") -> None:
-        """The partitions of an asset, one of them chosen if it is named."""
+        """Show the partitions of an asset, and choose one of them if it is named."""
         self.page.goto(f"{self._url}/assets/{asset}?view=partitions")
         if partition:
             self.page.get_by_title(partition, exact=True).click()
             expect(self.page).to_have_url(re.compile(f"partition={re.escape(partition)}$"))
 
     def materialize(self) -> Locator:
-        """Presses the button; the dialog that asks for partitions."""
+        """Press the button, and return the dialog for partitions."""
         self.page.get_by_role("button", name="Materialize…").click()
         dialog = self.page.get_by_role("dialog").filter(has_text="Launch runs to materialize")
         # Asked when an asset that this one is made from was never materialised by Dagster.
@@ -42,36 +42,36 @@ class WebUi:
         return dialog
 
     def launch(self, dialog: Locator, button: str, answer: str) -> None:
-        """Presses the dialog's button, and at the answer goes to what was launched."""
+        """Press the dialog's button, and at the answer go to what was launched."""
         dialog.get_by_role("button", name=button, exact=True).click()
         expect(self.page.get_by_text(answer)).to_be_visible()
         view = self.page.get_by_role("button", name="View", exact=True)
         view.or_(self.page.get_by_role("link", name="View", exact=True)).click()
 
     def light(self, partition: str) -> Locator:
-        """The coloured dot beside a partition."""
+        """Return the coloured dot beside a partition."""
         return self.page.get_by_title(partition, exact=True).locator("xpath=../following-sibling::*").first
 
     def expect_light(self, partition: str, colour: str) -> None:
         expect(self.light(partition)).to_have_attribute("style", re.compile(f"accent-{colour}"), timeout=PATIENCE)
 
     def expect_metadata(self, **values: int) -> None:
-        """Of the partition that is chosen."""
+        """Expect metadata of the chosen partition."""
         for name, value in values.items():
             row = self.page.get_by_role("row").filter(has=self.page.get_by_text(name, exact=True))
             expect(row.first).to_have_text(re.compile(rf"^\s*{name}\s*{value}\s*$"))
 
     def expect_text(self, words: str, *, within: float = PATIENCE) -> None:
-        """These words one after the other, whatever white space is between."""
+        """Expect these words one after the other, whatever white space is between."""
         pattern = re.compile(r"\s+".join(re.escape(word) for word in words.split()))
         expect(self.page.locator("body")).to_contain_text(pattern, use_inner_text=True, timeout=within)
 
     def expect_backfill_ended(self, *, within: float) -> None:
-        """Well or badly, on its page."""
+        """Wait until a backfill has ended, well or badly, on its page."""
         ended = re.compile(r"Status\s+(Succeeded|Failed|Canceled)")
         expect(self.page.locator("body")).to_contain_text(ended, use_inner_text=True, timeout=within)
 
     def switch(self, name: str) -> Locator:
-        """The switch of a schedule or sensor on the page of automations."""
+        """Return the switch of a schedule or sensor on the page of automations."""
         row = self.page.locator("[data-index]").filter(has=self.page.get_by_text(name, exact=True))
         return row.get_by_role("checkbox").last

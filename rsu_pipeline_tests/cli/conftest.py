@@ -15,7 +15,10 @@ _numbers = itertools.count(1)
 
 @pytest.fixture(scope="package")
 def sandbox() -> Iterator[SandboxProcess]:
-    """A `small` sandbox for all commands' tests; none changes partner 1 or 2 but those of `rsu sync`."""
+    """Provide a `small` sandbox for all commands' tests.
+
+    Only those of `rsu sync` change partner 1 or 2.
+    """
     with SandboxProcess.start("small") as process:
         yield process
 
@@ -33,7 +36,7 @@ def _settings(url: str, sandbox: SandboxProcess, home: Path) -> dict[str, str]:
 
 @pytest.fixture
 def settings(database_url: str, sandbox: SandboxProcess, tmp_path: Path) -> dict[str, str]:
-    """The RSU_ variables of an installation without a partner."""
+    """Provide the RSU_ variables of an installation without a partner."""
     return _settings(database_url, sandbox, tmp_path / "home")
 
 
@@ -41,19 +44,19 @@ def settings(database_url: str, sandbox: SandboxProcess, tmp_path: Path) -> dict
 def untouched(
     module_database: str, sandbox: SandboxProcess, tmp_path_factory: pytest.TempPathFactory
 ) -> dict[str, str]:
-    """The same for a whole module, whose tests write nothing."""
+    """Provide the same for a whole module, whose tests write nothing."""
     return _settings(module_database, sandbox, tmp_path_factory.mktemp("untouched") / "home")
 
 
 @pytest.fixture(scope="module")
 def hub(module_database: str, sandbox: SandboxProcess, tmp_path_factory: pytest.TempPathFactory) -> Hub:
-    """The sandbox's three partners onboarded in a database of the module's own."""
+    """Provide the sandbox's three partners, onboarded in a database of the module's own."""
     return Hub(module_database, sandbox, tmp_path_factory.mktemp("home"))
 
 
 @pytest.fixture(scope="module")
 def module_database(server: str, template: str) -> Iterator[str]:
-    """libpq URL of a database with the schema in it, for a whole module."""
+    """Provide the libpq URL of a database with the schema, for a whole module."""
     name = f"rsu_commands_{next(_numbers)}"
     execute(server, f"CREATE DATABASE {name} TEMPLATE {template}")
     yield f"{server.rsplit('/', 1)[0]}/{name}"

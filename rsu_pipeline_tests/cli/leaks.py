@@ -10,7 +10,7 @@ import requests
 
 
 def ask(port: int, question: str, variables: Mapping[str, Any] | None = None) -> str:
-    """The web UI's answer to a GraphQL request, as it was sent."""
+    """Return the web UI's unchanged answer to a GraphQL request."""
     with requests.Session() as session:
         session.trust_env = False
         body = {"query": question, "variables": dict(variables or {})}
@@ -18,7 +18,7 @@ def ask(port: int, question: str, variables: Mapping[str, Any] | None = None) ->
 
 
 def captured(port: int, home: Path) -> str:
-    """What runs printed, as the web UI shows it."""
+    """Return what runs printed, as the web UI shows it."""
     texts = []
     for path in sorted((home / "dagster" / "logs").glob("*/compute_logs/*.err")):
         key = json.dumps([path.parent.parent.name, "compute_logs", path.stem])
@@ -27,7 +27,7 @@ def captured(port: int, home: Path) -> str:
 
 
 def written(folder: Path) -> dict[str, str]:
-    """Every file below a folder."""
+    """Return every file below a folder."""
     found = {}
     for path in sorted(folder.rglob("*")):
         with suppress(OSError):

@@ -18,13 +18,15 @@ TIMEOUT = 120
 
 
 def environment(**settings: str) -> dict[str, str]:
-    """This machine's environment with these settings of ours, and no others."""
+    """Return this machine's environment with these RSU_ settings, and no others."""
     kept = {name: value for name, value in os.environ.items() if not name.startswith(("RSU_", "DAGSTER_"))}
     return kept | settings
 
 
 def rsu(*arguments: str, settings: dict[str, str], stdin: str | bytes = "") -> Done:
-    """Runs a command to its end; `settings` are the RSU_ variables, `stdin` what it can read there.
+    """Run a command to its end.
+
+    `settings` are the RSU_ variables, `stdin` what it can read there.
 
     It is a process of its own that has imported its libraries already (see warm.py). `rsu_script` has the script itself.
     """
@@ -35,7 +37,7 @@ def rsu(*arguments: str, settings: dict[str, str], stdin: str | bytes = "") -> D
 
 
 def rsu_script(*arguments: str, settings: dict[str, str], stdin: str | bytes = "") -> Done:
-    """The same with the installed script, whose arguments other processes can see."""
+    """Return the same with the installed script, whose arguments other processes can see."""
     done = subprocess.run(
         [SCRIPT, *arguments],
         env=environment(**settings),
@@ -49,7 +51,7 @@ def rsu_script(*arguments: str, settings: dict[str, str], stdin: str | bytes = "
 
 @cache
 def warm() -> Warm | None:
-    """The process that commands are copies of, where the system can wait for such."""
+    """Return the process that commands are copies of, if the system can wait for one."""
     if not hasattr(os, "pidfd_open"):
         return None
     started = Warm()
@@ -62,7 +64,10 @@ def _decoded(done: "subprocess.CompletedProcess[bytes]") -> Done:
 
 
 def refusal(done: Done, code: int = 2) -> str:
-    """The one sentence with which a command refused; fails when it did not, or did so with a traceback."""
+    """Return the one sentence with which a command refused.
+
+    It fails when the command did not, or printed a traceback.
+    """
     assert done.returncode == code, f"exit code {done.returncode}\n{done.stdout}\n{done.stderr}"
     assert "Traceback" not in done.stderr, done.stderr
     *usage, last = done.stderr.strip().splitlines()
@@ -72,7 +77,7 @@ def refusal(done: Done, code: int = 2) -> str:
 
 
 def rows(settings: dict[str, str], query: str) -> list[tuple[Any, ...]]:
-    """The rows of a query at the installation's database; what it changes is committed."""
+    """Return the rows of a query at the installation's database, and commit what it changes."""
     with database.session(settings["RSU_DATABASE_URL"], purpose="tests") as conn, conn.cursor() as cur:
         cur.execute(query)
         found = cur.fetchall() if cur.description else []
@@ -81,7 +86,7 @@ def rows(settings: dict[str, str], query: str) -> list[tuple[Any, ...]]:
 
 
 def arguments_of_all() -> str:
-    """The arguments of every process of this machine, as ps shows them."""
+    """Return the arguments of every process of this machine, as ps shows them."""
     if not Path("/proc/self/cmdline").exists():
         return subprocess.run(
             ["ps", "-axww", "-o", "args="], capture_output=True, text=True, check=True, timeout=120

@@ -1,4 +1,4 @@
-"""A command of ours as a process in the foreground, and everything that it starts."""
+"""An rsu command as a process in the foreground, and everything that it starts."""
 
 import os
 import signal
@@ -43,7 +43,7 @@ class Started:
         return self._output.read_text()
 
     def until(self, what: str, ask: Callable[[], T], seconds: float = 120) -> T:
-        """Asks until the answer is true, while the process lives."""
+        """Ask until the answer is true, while the process lives."""
         deadline = time.monotonic() + seconds
         while time.monotonic() < deadline:
             with suppress(requests.RequestException, KeyError):
@@ -54,7 +54,7 @@ class Started:
         raise AssertionError(f"{what}: not within {seconds:g} s:\n{self.output}")
 
     def family(self) -> list[str]:
-        """The command lines of everything alive that carries the mark."""
+        """Return the command lines of all living processes with the mark."""
         found = []
         for entry in Path("/proc").glob("[0-9]*"):
             with suppress(OSError):
@@ -78,7 +78,7 @@ def free_port() -> int:
 
 
 def server_runs(home: Path) -> bool:
-    """Whether any process of the embedded PostgreSQL is alive: they all hold its lock."""
+    """Return whether any process of the embedded PostgreSQL is alive: they all hold its lock."""
     held = try_lock(data_lock(Cluster(home / "postgres", None).data))
     if held is None:
         return True
@@ -87,7 +87,7 @@ def server_runs(home: Path) -> bool:
 
 
 def gone(started: Started, home: Path | None, seconds: float = 60) -> list[str]:
-    """What is still alive after at most so many seconds."""
+    """Return what is still alive after at most this number of seconds."""
     deadline = time.monotonic() + seconds
     while True:
         left = started.family() + (["postgres"] if home and server_runs(home) else [])

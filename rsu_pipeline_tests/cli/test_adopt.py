@@ -27,13 +27,13 @@ def world() -> World:
 
 @pytest.fixture
 def old(empty_database: str, world: World, tmp_path: Path) -> Settings:
-    """An installation pointed at the older program's database."""
+    """Provide an installation pointed at the older program's database."""
     rehearsal.make(empty_database, world)
     return {"RSU_HOME": str(tmp_path / "home"), "RSU_DATABASE_URL": empty_database, "RSU_SECRET_KEY": SECRET_KEY}
 
 
 def without_secrets(done: Done, world: World) -> str:
-    """What a command printed, none of it a partner's key or secret."""
+    """Return what a command printed, none of it a partner's key or secret."""
     printed = done.stdout + done.stderr
     assert not [name for one in world.partners.values() for name in (one.key, one.secret) if name in printed]
     return printed

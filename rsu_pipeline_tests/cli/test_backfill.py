@@ -1,4 +1,4 @@
-"""`rsu backfill`: asked for, read here and now with --wait, told by `rsu status`."""
+"""`rsu backfill`: requested, read at once with --wait, shown by `rsu status`."""
 
 import json
 from collections.abc import Callable

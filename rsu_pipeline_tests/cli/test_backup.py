@@ -15,7 +15,7 @@ from runsignup_sandbox.process import SandboxProcess
 
 @pytest.fixture
 def hub(make_database: Callable[[], str], make_sandbox: Callable[..., SandboxProcess], tmp_path: Path) -> Hub:
-    """One partner is synced and its history half read."""
+    """Provide a hub with one synced partner whose history is half read."""
     hub = Hub(make_database(), make_sandbox(scale="small", seed=7), tmp_path / "old")
     hub.sync(1)
     races = sorted(race["race_id"] for race in hub.sandbox.admin.truth(1)["races"])
@@ -27,7 +27,7 @@ def hub(make_database: Callable[[], str], make_sandbox: Callable[..., SandboxPro
 
 
 def moved(hub: Hub, database_url: str, tmp_path: Path, **more: str) -> dict[str, str]:
-    """The settings of another machine with an empty database."""
+    """Return the settings of another machine with an empty database."""
     return hub.environment | {"RSU_DATABASE_URL": database_url, "RSU_HOME": str(tmp_path / "new"), **more}
 
 

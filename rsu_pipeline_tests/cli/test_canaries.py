@@ -1,7 +1,7 @@
-"""Nothing leaks from an installation at work: every secret it holds is looked for wherever something is written or shown.
+"""Nothing leaks from an installation at work: all its secrets are searched wherever something is written or shown.
 
 `rsu up` runs as a process with everything logged at DEBUG, partners that sync, one that RunSignup refuses, one whose run fails
-unforeseen with a traceback, and alerts that nobody takes. What the client alone may tell is in runsignup/test_secrets.py.
+unforeseen with a traceback, and alerts that nobody takes. What the client alone may reveal is in runsignup/test_secrets.py.
 """
 
 import json
@@ -66,7 +66,7 @@ class Seen:
 
 
 def statuses(port: int) -> dict[str, set[str]]:
-    """How runs ended, by partition key."""
+    """Return how runs ended, by partition key."""
     results = json.loads(ask(port, QUESTIONS["runs"]))["data"]["runsOrError"]["results"]
     found: dict[str, set[str]] = {}
     for run in results:
@@ -76,7 +76,7 @@ def statuses(port: int) -> dict[str, set[str]]:
 
 
 def environments(mark: str) -> dict[str, str]:
-    """The environment of each process of a family, by its arguments."""
+    """Return the environment of each process of a family, by its arguments."""
     found = {}
     for entry in Path("/proc").glob("[0-9]*"):
         with suppress(OSError):
@@ -87,7 +87,7 @@ def environments(mark: str) -> dict[str, str]:
 
 
 def read_only_ui(hub: Hub) -> str:
-    """What the second UI of docs/security.md says to who would delete a run."""
+    """Return the answer of docs/security.md's second UI to a request that would delete a run."""
     port = free_port()
     workspace = Path(hub.environment["RSU_HOME"]) / "workspace.yaml"
     process = subprocess.Popen(
@@ -232,7 +232,7 @@ def test_no_secret_is_found_anywhere(seen: Seen) -> None:
 
 
 def test_the_story_had_everything_in_it(seen: Seen) -> None:
-    """Otherwise nothing found would say nothing."""
+    """Otherwise finding nothing would prove nothing."""
     assert "unforeseen" in seen.texts["GraphQL runs"] and "Traceback" not in seen.texts["the terminal"]
     assert "RaiseException" in seen.texts["GraphQL runs"], "a traceback of a failure that nobody foresaw"
     assert any("FAILURE" in states for states in seen.runs.values())

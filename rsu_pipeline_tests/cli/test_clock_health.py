@@ -13,7 +13,7 @@ from rsu_pipeline_tests.hub import SECRET_KEY
 
 @pytest.fixture
 def stepping(make_empty_database: Callable[[], str], tmp_path: object) -> dict[str, str]:
-    """The settings of a hub whose database has a clock that can be set."""
+    """Provide the settings of a hub whose database has a clock that can be set."""
     url = make_empty_database()
     with database.session(url, purpose="tests") as conn:
         fast.prepare_database(conn)

@@ -21,7 +21,7 @@ Settings = dict[str, str]
 
 @pytest.fixture
 def fresh(empty_database: str, tmp_path: Path) -> Settings:
-    """An installation at its very beginning: an empty database, no home, no key."""
+    """Provide an installation at its very beginning: an empty database, no home, no key."""
     return {"RSU_HOME": str(tmp_path / "home"), "RSU_DATABASE_URL": empty_database}
 
 

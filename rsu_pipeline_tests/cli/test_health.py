@@ -35,7 +35,7 @@ NOWHERE = "postgresql://nobody@127.0.0.1:9/none"
 
 @dataclass
 class Story:
-    """What `rsu health` said: all well, the daemon killed and everything else running, the database killed."""
+    """What `rsu health` printed: all well, the daemon killed and everything else running, the database killed."""
 
     well: Done
     seconds: float
@@ -68,7 +68,7 @@ def story(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Story]:
     stopped: list[int] = []
 
     def stop(part: str) -> None:
-        """Has every process of this command stand still, as dead as a process gets that nobody starts again."""
+        """Pause every process of this command, which is as dead as a process gets that nobody restarts."""
         found = [pid for pid, command in _processes(started) if part in command and "recovery" not in command]
         assert found, f"{part} is not among {started.family()}"
         for pid in found:
@@ -89,7 +89,7 @@ def story(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Story]:
             timeout=120,
         ).stdout
         stop("dagster-daemon")
-        # As if it had stood still for a while already.
+        # As if it had been stopped for a while already.
         with closing(psycopg2.connect(embedded.ensure_running(home / "postgres"))) as conn, conn.cursor() as cur:
             cur.execute("UPDATE dagster.daemon_heartbeats SET timestamp = timestamp - interval '100 seconds'")
             conn.commit()

@@ -1,4 +1,4 @@
-"""Every command says what it is for, and the quick ones stay quick."""
+"""Every command has a description, and the quick ones stay quick."""
 
 import subprocess
 import sys

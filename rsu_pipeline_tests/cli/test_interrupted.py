@@ -1,4 +1,4 @@
-"""`rsu sync` ends within ten seconds when it is told to, whatever it waits for, and shows no traceback."""
+"""`rsu sync` ends within ten seconds after a signal, whatever it waits for, and shows no traceback."""
 
 import signal
 import subprocess

@@ -13,7 +13,7 @@ Figures = dict[str, dict[str | None, float]]
 
 
 def parsed(text: str) -> Figures:
-    """Value by name and partition key; None where a figure is of the whole fleet."""
+    """Return values by name and partition key. The key is None for a figure of the whole fleet."""
     found: Figures = {}
     for family in text_string_to_metric_families(text):
         assert family.documentation and family.type == "gauge", family.name
@@ -25,7 +25,7 @@ def parsed(text: str) -> Figures:
 
 @pytest.fixture(scope="module")
 def synced(hub: Hub) -> Hub:
-    """Its first partner up to date, with a new bib; the others never synced."""
+    """Provide a hub whose first partner is up to date, with a new bib, and whose others were never synced."""
     hub.sync(1)
     hub.execute(
         "INSERT INTO runsignup_bib_changes (timing_partner_id, race_id, event_id, registration_id, kind, new_bib,"

@@ -20,7 +20,7 @@ TODAY = dt.datetime.now(dt.UTC).date()
 
 @pytest.fixture
 def hub(make_hub: Callable[..., Hub]) -> Hub:
-    """A partner whose one event was over a week ago when its copy is looked at."""
+    """Provide a partner whose one event was over a week ago when its copy is read."""
     hub = make_hub(spec=SPEC, seed=7)
     hub.sync()
     hub.execute("UPDATE runsignup_events SET start_time = now() - interval '7 days'")

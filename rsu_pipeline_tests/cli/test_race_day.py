@@ -30,7 +30,7 @@ SESSIONS_STATE = (
 
 @pytest.fixture
 def near(database_url: str, tmp_path: Any) -> Iterator[Hub]:
-    """A hub with two partners, each with a race that starts in two hours and three entrants, read a moment ago."""
+    """Provide a hub with two partners, each with a race that starts in two hours and three entrants, read a moment ago."""
     with SandboxProcess.start(spec=SPEC, seed=7) as sandbox:
         hub = Hub(database_url, sandbox, tmp_path)
         for partner in (1, 2):
@@ -142,7 +142,7 @@ def test_watch_looks_again_until_it_is_interrupted_and_leaves_no_transaction_ope
     shown, code = on_a_terminal(near, "race-day", "--watch", columns=80, until=has_looked_twice)
     assert has_looked_twice(shown), shown
     assert code == 130 and "Traceback" not in shown
-    # A look is over in a moment, and the next is 5 s later.
+    # A poll is over in a moment, and the next is 5 s later.
     assert states[-1] == "idle", states
 
 
@@ -161,8 +161,11 @@ def test_without_a_race_near_it_says_so(settings: dict[str, str]) -> None:
 def on_a_terminal(
     hub: Hub, *arguments: str, columns: int, until: Callable[[str], bool] = lambda shown: False
 ) -> tuple[str, int]:
-    """Run a command on a terminal of so many columns; what it wrote, without escape sequences, and its exit code. It is
-    interrupted once what it wrote is enough, or after a minute."""
+    """Run a command on a terminal with this number of columns.
+
+    What it wrote, without escape sequences, and its exit code. It is interrupted once what it wrote is enough, or after a
+    minute.
+    """
     ours, theirs = pty.openpty()
     fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", 40, columns, 0, 0))
     settings = environment(**hub.environment) | {"TERM": "xterm", "COLUMNS": str(columns)}

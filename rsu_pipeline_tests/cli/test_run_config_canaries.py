@@ -105,7 +105,7 @@ ADD_PARTITION = """mutation($repo: RepositorySelector!) { addDynamicPartition(re
 
 
 def at(path: tuple[str, ...], value: Any) -> Any:
-    """A config that has a value at a path."""
+    """Return a config that has a value at a path."""
     for name in reversed(path):
         value = [value] if name == "[]" else {"1-nobody": value} if name == "{}" else {name: value}
     return value
@@ -118,8 +118,12 @@ def merged(one: Any, other: Any) -> Any:
 
 
 def attacks() -> Iterator[tuple[str, str, str, dict[str, Any]]]:
-    """Job, field, variable and run config of every attack: every variable at every field that is declared, and every
-    secret at the fields that are closed. A field that several jobs have is tried at the others with one variable."""
+    """Yield job, field, variable and run config of every attack.
+
+    Every variable is tried at every declared field, and every secret at the fields that are closed.
+
+    A field that several jobs have is tried at the others with one variable.
+    """
     tried: set[tuple[str, ...]] = set()
     for job, declared in fields_of_jobs().items():
         required = {"ops": {"sync_partners": {"config": {"partners": []}}}} if job == "sync_batch" else {}
@@ -133,7 +137,7 @@ def attacks() -> Iterator[tuple[str, str, str, dict[str, Any]]]:
 
 @dataclass
 class Attacked:
-    """What was answered, written and shown; `answers` by attack, `outcomes` of Dagster's own commands."""
+    """What was answered, written and shown: `answers` by attack, `outcomes` of Dagster's own commands."""
 
     answers: dict[tuple[str, str, str], str]
     texts: dict[str, str]
@@ -240,7 +244,7 @@ def backfills(port: int) -> list[dict[str, Any]]:
 
 
 def launch_with_tag(port: int, name: str, value: str) -> str:
-    """Launches a job that takes no config and reads nothing from RunSignup."""
+    """Launch a job that takes no config and reads nothing from RunSignup."""
     params = {
         "selector": {**REPOSITORY, "pipelineName": "retention"},
         "mode": "default",
@@ -251,14 +255,14 @@ def launch_with_tag(port: int, name: str, value: str) -> str:
 
 
 def wait_for_backfills(port: int) -> None:
-    """Waits until the daemon has decided on them. One whose runs are accepted goes on: a test says so."""
+    """Wait until the daemon has decided on them. A backfill whose runs are accepted goes on, which a test checks."""
     deadline = time.monotonic() + 120
     while time.monotonic() < deadline and any(one["status"] in PENDING for one in backfills(port)):
         time.sleep(1)
 
 
 def by_command(hub: Hub, folder: Path) -> dict[str, subprocess.CompletedProcess[str]]:
-    """Runs that pass no run coordinator, as Dagster's commands start them."""
+    """Start runs that pass no run coordinator, as Dagster's commands do, and return their outcomes."""
     (folder / "dagster.yaml").write_text((settings.project_root() / "dagster.yaml").read_text())
     batch = folder / "batch.yaml"
     batch.write_text(json.dumps({"ops": {"sync_partners": {"config": {"partners": [{"env": "RSU_SECRET_KEY"}]}}}}))

@@ -49,7 +49,7 @@ ELSEWHERE = {"alerts test", "sandbox", "secrets new-key"}
 
 @pytest.fixture(scope="module")
 def older(server: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Settings]:
-    """An installation whose database lacks the newest migration, with a partner in it."""
+    """Provide an installation whose database lacks the newest migration, with a partner in it."""
     execute(server, "CREATE DATABASE rsu_older")
     url = f"{server.rsplit('/', 1)[0]}/rsu_older"
     with pytest.MonkeyPatch.context() as patch, database.session(url, purpose="tests") as conn:
@@ -177,7 +177,7 @@ def test_the_embedded_database_that_we_made_has_its_schema_from_the_first_comman
     try:
         done = rsu("status", settings=settings)
         assert done.returncode == 0, done.stderr
-        # An older one of ours is migrated no more than another's.
+        # An older one of this program is migrated no more than another's.
         drop = "DELETE FROM schema_migrations WHERE version = (SELECT max(version) FROM schema_migrations)"
         assert rsu("db", "psql", "-c", drop, settings=settings).returncode == 0
         assert f"this program needs {NEEDED}: run `rsu db migrate`." in refusal(rsu("status", settings=settings))

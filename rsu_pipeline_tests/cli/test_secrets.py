@@ -36,7 +36,7 @@ print(opened, flush=True)
 
 @pytest.fixture
 def in_file(settings: Settings) -> Settings:
-    """An installation with seven partners and a key file."""
+    """Provide an installation with seven partners and a key file."""
     del settings["RSU_SECRET_KEY"]
     fill(settings, load_secret_box((), key_file(settings)))
     return settings
@@ -58,7 +58,7 @@ def keys(settings: Settings) -> list[str]:
 
 
 def opens(settings: Settings, key: str) -> list[bool]:
-    """Whether a key alone opens each credential."""
+    """Return for each credential whether a key alone decrypts it."""
     secret_box = SecretBox([key], source="tests")
     found = rows(settings, "SELECT principal, secret FROM partner_provider_credentials ORDER BY timing_partner_id")
     return [all(secret_box.is_newest(value) for value in pair) for pair in found]

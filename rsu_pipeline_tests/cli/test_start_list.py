@@ -29,7 +29,7 @@ NASTY = {
 
 @pytest.fixture
 def put(settings: dict[str, str], database_url: str) -> Iterator[Lists]:
-    """Event 1 with an entrant of each nasty name, bibs from 101; event 2 is for volunteers."""
+    """Provide event 1 with an entrant of each nasty name, bibs from 101, and event 2 for volunteers."""
     with database.session(database_url, purpose="tests") as conn:
         put = Lists(conn)
         put.race(name="Über Run [bold]")

@@ -17,7 +17,7 @@ Result = dict[str, Any]
 
 
 def sync(hub: Hub, *arguments: str, code: int = 0) -> list[Result]:
-    """Each partner's result of `rsu sync --json`, whose output is nothing else."""
+    """Return each partner's result of `rsu sync --json`, which prints nothing else."""
     done = rsu("sync", "--json", *arguments, settings=hub.environment)
     assert done.returncode == code, f"exit code {done.returncode}\n{done.stdout}\n{done.stderr}"
     assert "Traceback" not in done.stderr, done.stderr
@@ -28,13 +28,13 @@ def sync(hub: Hub, *arguments: str, code: int = 0) -> list[Result]:
 
 @pytest.fixture(scope="module")
 def first(hub: Hub) -> list[Result]:
-    """The first sync of all partners."""
+    """Provide the first sync of all partners."""
     return sync(hub)
 
 
 @pytest.fixture
 def instance(hub: Hub, monkeypatch: pytest.MonkeyPatch) -> dg.DagsterInstance:
-    """Dagster's instance as the web UI of this hub opens it."""
+    """Provide Dagster's instance as the web UI of this hub opens it."""
     for name, value in hub.environment.items():
         monkeypatch.setenv(name, value)
     monkeypatch.setenv("DAGSTER_HOME", str(project_root()))
@@ -42,7 +42,7 @@ def instance(hub: Hub, monkeypatch: pytest.MonkeyPatch) -> dg.DagsterInstance:
 
 
 def reads(hub: Hub, run_id: str) -> dict[int, str]:
-    """Kind of read by race, of those that a run recorded."""
+    """Return the kind of read by race, of those that a run recorded."""
     found = hub.rows(
         "SELECT race_id, operation_type FROM sync_history WHERE run_id = %s AND race_id IS NOT NULL", run_id
     )

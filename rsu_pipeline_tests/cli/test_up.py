@@ -46,7 +46,7 @@ def graphql(port: int, query: str) -> Any:
 
 
 def materialized(port: int) -> dict[str, tuple[int, int]]:
-    """Per asset that goes by itself: partitions materialised, and partitions there are, as the web UI counts them."""
+    """Return for each automatic asset how many partitions are materialized and exist, as the web UI counts them."""
     nodes = graphql(port, "{assetNodes{assetKey{path} partitionStats{numMaterialized numPartitions}}}")["assetNodes"]
     return {
         node["assetKey"]["path"][0]: (
@@ -59,7 +59,7 @@ def materialized(port: int) -> dict[str, tuple[int, int]]:
 
 
 def all_green(port: int, partners: int = 3) -> dict[str, tuple[int, int]]:
-    """The counts once every asset has all its partitions, else nothing."""
+    """Return the counts once every asset has all its partitions, else nothing."""
     counts = materialized(port)
     return counts if counts and set(counts.values()) == {(partners, partners)} else {}
 
@@ -71,7 +71,7 @@ def daemons_run(port: int) -> bool:
 
 
 def rows(home: Path, query: str) -> list[tuple[Any, ...]]:
-    """What the demo's database answers."""
+    """Return what the demo's database answers."""
     url = embedded.ensure_running(home / "postgres")
     try:
         with closing(psycopg2.connect(url)) as conn, conn.cursor() as cur:
@@ -82,12 +82,12 @@ def rows(home: Path, query: str) -> list[tuple[Any, ...]]:
 
 
 def stored(home: Path) -> set[tuple[Any, ...]]:
-    """Partner and registration of every row, removed ones included."""
+    """Return partner and registration of every row, removed ones included."""
     return set(rows(home, "SELECT timing_partner_id, registration_id FROM runsignup_participants"))
 
 
 def newcomers(port: int) -> set[int]:
-    """Numbers of the registrations that the test made at the demo's RunSignup."""
+    """Return the numbers of the registrations that the test made at the demo's RunSignup."""
     with closing(AdminClient(f"http://127.0.0.1:{port}")) as admin:
         rows = admin.truth(1)["active"]
     return {row["registration_id"] for row in rows if row["user"]["first_name"] == NEWCOMER}
@@ -243,7 +243,7 @@ def _play_up(server: str, start: Callable[[str, Mapping[str, str]], Started], fo
 
 
 def open_to_others(home: Path) -> list[str]:
-    """Files and folders that another user may do anything with."""
+    """Return files and folders that another user may do anything with."""
     modes = {path: path.lstat().st_mode for path in (home, *home.rglob("*")) if not path.is_symlink()}
     if os.geteuid() == 0:
         # The account of the embedded PostgreSQL passes through to its data.
@@ -300,7 +300,7 @@ def test_ctrl_c_stops_everything_the_demo_started(story: Story) -> None:
 
 
 def assert_whole(family: list[str]) -> None:
-    """Every part of the demo ran, and was found: else finding none of them later would prove nothing."""
+    """Assert that every part of the demo ran and was found. Otherwise finding none of them later would prove nothing."""
     for part in ("rsu demo", "runsignup_sandbox", "orchestration.webserver", "dagster-daemon", "dagster api grpc"):
         assert any(part in line for line in family), f"{part} is not among {family}"
 

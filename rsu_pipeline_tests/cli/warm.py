@@ -1,7 +1,7 @@
-"""Runs `rsu` in processes of its own that need not import anything: they are copies of a process that has.
+"""Run `rsu` in processes that need not import anything, because they are copies of a process that has.
 
 Imports are nine tenths of the time of most commands. Each command has its own environment, folder and standard streams.
-Nothing is read of the environment while the package is imported (a test says so), so that a copy is what the installed script
+Nothing is read of the environment while the package is imported (a test checks it), so that a copy is what the installed script
 would be. Only the interpreter is not taken down in the end: exit handlers run and streams are flushed.
 
     python -m rsu_pipeline_tests.cli.warm
@@ -122,7 +122,7 @@ class Warm:
 
 
 class _Stream:
-    """A pipe that is read while the command runs, to its end: whoever keeps it open is waited for."""
+    """A pipe that is read while the command runs, until every process has closed it."""
 
     def __init__(self) -> None:
         read, self.theirs = os.pipe()
@@ -151,7 +151,7 @@ def serve(listener: socket.socket) -> Command:
     """Copy this process for each command. Returns in the copies only, with what they are to become."""
     parent = os.getppid()
     running: dict[int, tuple[int, socket.socket]] = {}
-    """Process and caller by the descriptor that tells when the process ends."""
+    """Process and caller by the descriptor that shows when the process ends."""
     with selectors.DefaultSelector() as selector:
         selector.register(listener, selectors.EVENT_READ)
         while os.getppid() == parent:
@@ -178,7 +178,10 @@ def serve(listener: socket.socket) -> Command:
                     selector.unregister(key.fd)
                     os.close(key.fd)
                     _, status = os.waitpid(pid, 0)
-                    with connection, suppress(BrokenPipeError):  # whoever waited no longer than its time-out is gone
+                    with (
+                        connection,
+                        suppress(BrokenPipeError),
+                    ):  # the caller is gone if it waited no longer than its time-out
                         connection.sendall(STATUS.pack(status))
     sys.exit()
 

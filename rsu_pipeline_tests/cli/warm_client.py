@@ -30,7 +30,7 @@ def send(address: str, arguments: list[str], environment: dict[str, str], stream
 
 
 def receive(connection: socket.socket, size: int) -> bytes:
-    """Return so many bytes. Raises EOFError if the other end is gone before."""
+    """Return this number of bytes. Raises EOFError if the other end is gone before."""
     found = b""
     while len(found) < size:
         part = connection.recv(size - len(found))

@@ -16,7 +16,7 @@ INSTALLED = "/opt/rsu-pipeline"
 
 
 def document(path: str) -> Any:
-    """A YAML file of the checkout."""
+    """Read a YAML file of the checkout."""
     return yaml.safe_load((ROOT / path).read_text())
 
 
@@ -25,7 +25,7 @@ def compose() -> dict[str, Any]:
 
 
 def unit(name: str) -> dict[str, dict[str, list[str]]]:
-    """A unit's settings by section; one that is given several times has several values."""
+    """Return a unit's settings by section. A setting that occurs several times has several values."""
     found: dict[str, dict[str, list[str]]] = {}
     section = ""
     for line in (DEPLOY / "systemd" / name).read_text().splitlines():
@@ -43,7 +43,7 @@ def units(suffix: str = "") -> list[str]:
 
 
 def commands() -> Iterator[tuple[str, list[str]]]:
-    """Every command that the files have started, with where it stands: its program first, by its bare name."""
+    """Yield every command that the files start, with its place: its program first, by its bare name."""
     for name in units("service"):
         for key in ("ExecStart", "ExecStartPost"):
             for line in unit(name)["Service"].get(key, []):
@@ -59,7 +59,7 @@ def commands() -> Iterator[tuple[str, list[str]]]:
 
 
 def _executed(values: object, where: str = "") -> Iterator[tuple[str, list[str]]]:
-    """What probes execute."""
+    """Yield what probes execute."""
     if isinstance(values, Mapping):
         for key, value in values.items():
             if key == "exec":

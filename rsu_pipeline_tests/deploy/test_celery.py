@@ -56,7 +56,7 @@ RUNS = """{ runsOrError(limit: 100) { ... on Runs { results { runId status paren
 
 @dataclass
 class Story:
-    """What was seen. Runs by id: their partners and how they ended; where each was at work."""
+    """What was seen: runs by id with their partners, how they ended, and where each was at work."""
 
     first: dict[str, str] = field(default_factory=dict)
     """How the first runs ended, which the installation launched by itself."""
@@ -92,7 +92,7 @@ class Stage:
         self.port = free_port()
         self.redis_port = free_port()
         self.processes: dict[str, subprocess.Popen[bytes]] = {}
-        # As it is deployed, but for how often the monitor looks, which is waited for.
+        # As it is deployed, except for the monitor's interval, which is waited for.
         instance = (DEPLOY / "celery" / "dagster.yaml").read_text()
         assert instance.count(MONITOR_LOOKS) == 1
         instance = instance.replace(MONITOR_LOOKS, f"poll_interval_seconds: {MONITOR_SECONDS}")
@@ -202,7 +202,7 @@ class Stage:
         return status if status in ("SUCCESS", "FAILURE", "CANCELED") else ""
 
     def worker_of(self, run_id: str) -> str:
-        """Where a run is at work, by the process that has its session at the database."""
+        """Return where a run is at work, by the process that has its session at the database."""
         rows = self.hub.rows(
             "SELECT application_name FROM pg_stat_activity WHERE datname = current_database() AND application_name LIKE %s",
             f"rsu sync {run_id[:8]}%",
@@ -214,11 +214,11 @@ class Stage:
         return ""
 
     def worker_with_files_of(self, run_id: str) -> str:
-        """Where a run was at work, by what it printed there."""
+        """Return where a run was at work, by what it printed there."""
         return next((one for one in WORKERS if (self.folder / one / "home/dagster/logs" / run_id).exists()), "")
 
     def take_no_more(self, worker: str) -> None:
-        """Has a worker leave further runs to the other: which of two idle ones takes the next is anybody's guess."""
+        """Make a worker leave further runs to the other, because either of two idle ones may take the next."""
         done = subprocess.run(
             [
                 *(BIN / "celery", "-A", "dagster_celery.app", "control", "--timeout", "30"),
@@ -229,7 +229,7 @@ class Stage:
         assert done.returncode == 0 and "no longer consuming" in done.stdout, done.stdout + done.stderr
 
     def kill(self, name: str) -> None:
-        """As a machine dies: all at once, without a word."""
+        """Kill all processes of a worker at once, as a machine dies."""
         process = self.processes.pop(name)
         while left := [pid for pid, _ in members(process.pid)]:
             for pid in left:

@@ -167,7 +167,7 @@ def test_the_locks_of_deploy_differ_from_ours_only_by_what_they_add() -> None:
     ours = locked("requirements.txt")
     for folder, added in (("celery", "dagster-celery[redis]"), ("kubernetes", "dagster-k8s")):
         theirs = locked(f"deploy/{folder}/requirements.txt")
-        assert ours.items() <= theirs.items(), "make the lock anew, as docs/deploy.md says"
+        assert ours.items() <= theirs.items(), "renew the lock, see docs/deploy.md"
         assert theirs[added] == ours["dagster-postgres"]
 
 
@@ -202,7 +202,7 @@ def test_what_builds_the_package_is_pinned_and_is_all_that_the_guides_use() -> N
     build, development = ((ROOT / name).read_text() for name in ("requirements-build.txt", "requirements-dev.txt"))
     assert re.match(r"setuptools==\S+ \\\n    --hash=sha256:", build)
     assert build.count("==") == 1
-    assert build in development, "make the locks anew with `make lock`"
+    assert build in development, "renew the locks with `make lock`"
     guides = {
         path.name: path.read_text() for path in [ROOT / "README.md", ROOT / "Makefile", *(ROOT / "docs").glob("*.md")]
     }

@@ -1,8 +1,9 @@
-"""What Kubernetes is told, played through where there is none: the job that migrates, and the dagster.yaml that the chart
-makes of the values, on a real database.
+"""Kubernetes' configuration, tried without a cluster on a real database.
+
+These are the job that migrates, and the dagster.yaml that the chart makes of the values.
 
 The chart is not rendered here. Its part of dagster.yaml (templates/configmap-instance.yaml, 1.13) is written down below, and
-what it makes of a deployment for its runs (the container context). docs/deploy.md says how it was rendered by hand.
+what it makes of a deployment for its runs (the container context). docs/deploy.md has how it was rendered by hand.
 """
 
 import os
@@ -26,7 +27,7 @@ from rsu_pipeline_tests.orchestration.runs import use_environment
 
 
 def migrate(settings: dict[str, str]) -> None:
-    """The job's own command."""
+    """Run the job's own command."""
     (container,) = document("deploy/kubernetes/migrate.yaml")["spec"]["template"]["spec"]["containers"]
     path = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
     done = subprocess.run(
@@ -41,7 +42,7 @@ def migrate(settings: dict[str, str]) -> None:
 
 
 def charts_instance(values: dict[str, Any], url: str) -> dict[str, Any]:
-    """The dagster.yaml of the chart, but for the launcher, which needs a cluster. The database is this one."""
+    """Return the dagster.yaml of the chart, but for the launcher, which needs a cluster. The database is this one."""
     parts = psycopg2.extensions.parse_dsn(url)
     database = {
         "postgres_db": {

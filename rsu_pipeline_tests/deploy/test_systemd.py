@@ -1,4 +1,4 @@
-"""The units by systemd's own judgement, where it is; and what they promise each other, everywhere."""
+"""The units by systemd's own judgement, where it is installed, and what they require of each other, everywhere."""
 
 import os
 import re
@@ -12,12 +12,12 @@ from rsu_pipeline_tests.deploy.deployed import DEPLOY, INSTALLED, ROOT, unit, un
 
 ANALYZE = shutil.which("systemd-analyze")
 EXPOSURE = 2.0
-"""Of 10, by systemd-analyze security; up to 2 it says OK."""
+"""Of 10, by systemd-analyze security; up to 2 is OK."""
 
 
 @pytest.fixture
 def installed(tmp_path: Path) -> Path:
-    """The units as docs/deploy.md installs them, but for this checkout's place."""
+    """Provide the units as docs/deploy.md installs them, but for this checkout's place."""
     if ANALYZE is None:
         pytest.skip("systemd-analyze is not here: the tests that need no systemd still read the units")
     for name in units():

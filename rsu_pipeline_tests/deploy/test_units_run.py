@@ -1,6 +1,6 @@
 """The units' own commands, in their order, as processes: the database comes late, all is well, and each ends in time.
 
-What systemd adds, its sandbox and its cgroups, is not here; see test_systemd.py.
+What systemd adds, its sandbox and its cgroups, is not here. See test_systemd.py.
 """
 
 import shlex
@@ -25,7 +25,7 @@ BIN = Path(sys.executable).parent
 
 @dataclass
 class Seen:
-    """Exit code and output of what was waited for, by unit and setting; seconds each service took to end."""
+    """Exit code and output of what was waited for, by unit and setting, and the seconds each service took to end."""
 
     outcomes: dict[str, tuple[int, str]] = field(default_factory=dict)
     waited: str = ""

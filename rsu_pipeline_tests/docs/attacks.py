@@ -1,7 +1,7 @@
 """Write the table of attacks on the web UI into docs/security.md.
 
-`python -m rsu_pipeline_tests.docs.attacks` writes it, a test fails where the page differs. That each attack does what the
-table says is for webserver/test_attacks.py to find out.
+`python -m rsu_pipeline_tests.docs.attacks` writes it, a test fails where the page differs. webserver/test_attacks.py
+checks that each attack does what the table has.
 """
 
 import re
@@ -16,7 +16,7 @@ ACHIEVED = {CHANGES: "changes the hub", READS: "gets an answer", NOTHING: "nothi
 
 
 def table() -> str:
-    """What each attack achieves."""
+    """Return what each attack achieves."""
     count = {outcome: sum(attack.plain == outcome for attack in ATTACKS) for outcome in ACHIEVED}
     lines = [
         f"Of {len(ATTACKS)} requests that a test sends, {count[CHANGES]} change the hub at `dagster-webserver` as it comes, and"
@@ -30,7 +30,7 @@ def table() -> str:
 
 
 def drawn(text: str) -> str:
-    """The page with the table as it is now."""
+    """Return the page with the table as it is now."""
     between = re.compile(f"{re.escape(BEGIN)}\n.*?{re.escape(END)}", re.DOTALL)
     assert between.search(text), f"{PAGE} has no place for the attacks"
     return between.sub(lambda _: f"{BEGIN}\n{table()}\n{END}", text)

@@ -31,14 +31,14 @@ class Worked:
 
 @pytest.fixture(scope="package")
 def sandbox() -> Iterator[SandboxProcess]:
-    """A RunSignup that nothing here changes."""
+    """Provide a RunSignup that nothing here changes."""
     with SandboxProcess.start("small") as process:
         yield process
 
 
 @pytest.fixture(scope="package")
 def worked(server: str, template: str, sandbox: SandboxProcess, tmp_path_factory: pytest.TempPathFactory) -> Worked:
-    """The sandbox's partners, entered and synced by the command."""
+    """Provide the sandbox's partners, entered and synced by the command."""
     name = "rsu_docs_worked"
     execute(server, f"CREATE DATABASE {name} TEMPLATE {template}")
     hub = Hub(at(server, name), sandbox, tmp_path_factory.mktemp("worked"))
@@ -55,7 +55,7 @@ def worked(server: str, template: str, sandbox: SandboxProcess, tmp_path_factory
 
 @pytest.fixture(scope="package")
 def adopted(server: str, tmp_path_factory: pytest.TempPathFactory) -> Worked:
-    """An older program's database after `rsu db adopt`."""
+    """Provide an older program's database after `rsu db adopt`."""
     name = "rsu_docs_adopted"
     execute(server, f"CREATE DATABASE {name}")
     rehearsal.make(at(server, name), build("small", 7))
@@ -68,7 +68,7 @@ def adopted(server: str, tmp_path_factory: pytest.TempPathFactory) -> Worked:
 
 @pytest.fixture
 def copy(server: str) -> Iterator[Callable[[Worked], str]]:
-    """Copies a database; gives the libpq URL. Roles that were made meanwhile, which are the server's, go with it."""
+    """Copy a database, and return the libpq URL. Roles that were made meanwhile belong to the server and are dropped."""
     made: list[str] = []
     roles = _roles(server)
 
@@ -95,8 +95,10 @@ def notifier() -> Iterator[Notifier]:
 def terminal(
     tmp_path: Path, worked: Worked, copy: Callable[[Worked], str], sandbox: SandboxProcess, notifier: Notifier
 ) -> dict[str, str]:
-    """The environment of a shell in a checkout whose hub is a copy of the one that worked; key and secret are those that
-    the prompts would ask for."""
+    """Provide the environment of a shell in a checkout whose hub is a copy of the one that worked.
+
+    Key and secret are those that the prompts would request.
+    """
     access = sandbox.admin.partners()[2]
     url = copy(worked)
     # A partner that is entered brings a key of its own.

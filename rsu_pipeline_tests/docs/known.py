@@ -24,7 +24,7 @@ class Unknown(AssertionError):
 
 
 def leaves(group: click.Group = root, path: tuple[str, ...] = ()) -> Iterator[tuple[str, ...]]:
-    """The path of every command that does something."""
+    """Yield the path of every command that does something."""
     for name, command in commands_of(group).items():
         if isinstance(command, click.Group):
             yield from leaves(command, (*path, name))
@@ -33,8 +33,10 @@ def leaves(group: click.Group = root, path: tuple[str, ...] = ()) -> Iterator[tu
 
 
 def check_calls(code: str) -> int:
-    """Holds every call of `rsu` in a piece of code against the commands there are; returns how many it found. Raises
-    Unknown for a command or an option that is not there."""
+    """Compare every call of `rsu` in a piece of code with the existing commands.
+
+    Returns how many it found. Raises Unknown for a command or an option that is not there.
+    """
     count = 0
     for match in _CALL.finditer(code):
         words = re.sub(r"[\[\]]|\\\||\|", " ", code[match.end() :]).split()
@@ -65,7 +67,7 @@ def _check_call(words: list[str], code: str) -> None:
 
 
 def options_of(command: click.Command) -> set[str]:
-    """The options that its --help shows."""
+    """Return the options that its --help shows."""
     if command.name == "sandbox":
         return _sandbox_options()
     shown = command.get_help(click.Context(command, info_name=command.name))
@@ -81,7 +83,7 @@ def _sandbox_options() -> set[str]:
 
 
 def all_options() -> set[str]:
-    """The options of all commands."""
+    """Return the options of all commands."""
 
     def below(command: click.Command) -> Iterator[click.Command]:
         yield command
@@ -93,7 +95,7 @@ def all_options() -> set[str]:
 
 
 def settings() -> set[str]:
-    """The variables that the settings are read from, as asked for when they are."""
+    """Return the variables that the settings are read from, as they are requested then."""
     asked: set[str] = set()
 
     class Recording(Mapping[str, str]):
@@ -112,7 +114,7 @@ def settings() -> set[str]:
 
 
 def other_variables() -> set[str]:
-    """RSU_ variables that something else reads: a command, a test, a file for an installation."""
+    """Return RSU_ variables that something else reads: a command, a test, a file for an installation."""
     found: set[str] = set()
     for folder in ("rsu_pipeline", "rsu_pipeline_tests", "benchmarks"):
         for path in (PROJECT / folder).rglob("*.py"):
@@ -127,13 +129,13 @@ def _deployed() -> list[Path]:
 
 
 def targets() -> set[str]:
-    """The targets of the Makefile."""
+    """Return the targets of the Makefile."""
     return set(re.findall(r"^([a-z][\w-]*):", (PROJECT / "Makefile").read_text(), re.MULTILINE))
 
 
 @cache
 def sentences() -> tuple[str, ...]:
-    """Every text of the program's, with a NUL where a value comes in."""
+    """Return every text of the program, with a NUL for each value."""
     found: list[str] = []
     for path in (PROJECT / "rsu_pipeline").rglob("*.py"):
         for node in ast.walk(ast.parse(path.read_text())):
@@ -146,7 +148,7 @@ def sentences() -> tuple[str, ...]:
 
 
 def says(words: str) -> bool:
-    """Whether the program says these words: a piece of a sentence, or a whole one with values in their places."""
+    """Return whether the program has these words: a piece of a sentence, or a whole one with values in their places."""
     for sentence in sentences():
         fixed = sentence.split("\0")
         if words in sentence or (

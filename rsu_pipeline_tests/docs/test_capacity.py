@@ -1,4 +1,4 @@
-"""docs/capacity.md says what the program's own rules come to."""
+"""docs/capacity.md has the figures of the program's own rules."""
 
 import datetime as dt
 

@@ -1,4 +1,4 @@
-"""Every command and every SQL statement in a fenced block of README.md and docs/ does as it says.
+"""Every command and every SQL statement in a fenced block of README.md and docs/ works.
 
 Each block is run against a hub of its own, a copy of one that was onboarded from the sandbox and synced. What cannot be run
 here is in NOT_RUN, with the reason and the test that does it instead.
@@ -26,7 +26,7 @@ NOT_RUN = {
     "make test": "runs this test",
     "rsu up": "cli/test_up.py plays it",
     'eval "$(rsu demo --env)"': "cli/test_up.py does it beside a demo",
-    "export RSU_ALERT_URLS": "would tell strangers; the address is read below, and a notifier stands in for it",
+    "export RSU_ALERT_URLS": "would notify strangers; the address is read below, and a notifier replaces it",
     "pg_restore": "PostgreSQL's own; cli/test_backup.py restores",
     "createdb": "PostgreSQL's own; each test makes databases",
     "rsu db adopt --undo": "wants an adopted database; the tests of adoption go back",
@@ -59,7 +59,7 @@ PLACE = re.compile(r"(?<![\w.$-])(ID|RACE|EVENT|REGISTRATION)(?!\w)")
 
 
 def reason(piece: str) -> str | None:
-    """The entry of NOT_RUN that a command falls under."""
+    """Return the entry of NOT_RUN that a command falls under."""
     plain = re.sub(r"(?<![\w/])\.venv/bin/(?=rsu\b)", "", re.sub(r"^(?:[A-Z_]+=\S* +)+", "", piece.strip()))
     # The longest, so that a command is named as closely as can be.
     return max(
@@ -68,7 +68,7 @@ def reason(piece: str) -> str | None:
 
 
 def scripts() -> Iterator[tuple[Block, list[str]]]:
-    """The blocks with the commands of theirs that are run here, but for blocks all of whose commands ran before."""
+    """Yield the blocks with the commands of theirs that are run here, but for blocks all of whose commands ran before."""
     ran: set[str] = set()
     for block in COMMANDS:
         script = [piece for piece in block.pieces() if reason(piece) is None]
@@ -78,12 +78,12 @@ def scripts() -> Iterator[tuple[Block, list[str]]]:
 
 
 def placed(text: str, worked: Worked) -> str:
-    """The text with a partner, a race, an event and a registration where a reader puts theirs."""
+    """Return the text with a partner, a race, an event and a registration where a reader puts theirs."""
     return PLACE.sub(lambda match: worked.names[match[1]], text)
 
 
 def run(script: str, folder: Path, environment: Mapping[str, str]) -> subprocess.CompletedProcess[str]:
-    """Runs commands as a shell would that ends at the first that fails, and names it."""
+    """Run commands as a shell would that ends at the first that fails, and name it."""
     head = ["set -Eeo pipefail", "trap 'echo \"this failed: $BASH_COMMAND\" >&2' ERR"]
     return subprocess.run(
         ["bash", "-c", "\n".join([*head, script])],

@@ -1,4 +1,4 @@
-"""docs/data-model.md is what a freshly migrated PostgreSQL says of itself."""
+"""docs/data-model.md equals the catalogue of a freshly migrated PostgreSQL."""
 
 import re
 
@@ -12,7 +12,7 @@ WORDS_OF_ZONES = ("wall time", "zone", "calendar", "last_modified")
 
 @pytest.fixture
 def schema(empty_database: str) -> schema_docs.Schema:
-    """The schema as the migrations make it of an empty database."""
+    """Provide the schema as the migrations make it of an empty database."""
     with database.session(empty_database, purpose="tests") as conn:
         database.migrate(conn)
         return schema_docs.read(conn)

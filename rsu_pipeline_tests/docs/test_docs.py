@@ -1,6 +1,6 @@
 """What README.md and docs/ name is there: commands, options, settings, targets, files, links, alerts, checks, sentences.
 
-That commands and SQL do as they say is run in test_commands.py.
+test_commands.py runs the commands and the SQL.
 """
 
 import importlib.util
@@ -26,7 +26,7 @@ PROGRAMS = (
     "rsu git make cd sudo docker kubectl systemctl psql pg_dump pg_restore export eval curl apt apt-get python pip"
 )
 OTHERS_OPTIONS = {"--build-arg": "docker"}
-"""Options that stand alone, and the program they are of where it is not `rsu`."""
+"""Options that occur alone, and the program they are of where it is not `rsu`."""
 MADE = {"deploy/compose/backups"}
 """Folders that a page has the reader make."""
 FOLDERS = "rsu_pipeline rsu_pipeline_tests benchmarks docs deploy .ci".split()
@@ -37,7 +37,7 @@ def name(path: Path) -> str:
 
 
 def codes(path: Path) -> list[str]:
-    """Every piece of code of a page: between backticks, and command by command."""
+    """Return every piece of code of a page: between backticks, and command by command."""
     pieces = [piece for block in blocks(path) if block.language in SHELL for piece in block.pieces()]
     return [*inline_code(prose(path)), *(piece.replace("\\\n", " ") for piece in pieces)]
 
@@ -46,7 +46,7 @@ def codes(path: Path) -> list[str]:
 def test_a_block_of_commands_says_that_it_is_one(path: Path) -> None:
     for block in blocks(path):
         if block.language in SHELL:
-            assert block.language == "console", f"{block.name}: commands stand in ```console blocks"
+            assert block.language == "console", f"{block.name}: commands belong in ```console blocks"
             assert block.pieces(), f"{block.name}: no command in it"
         elif block.language != SQL:
             # The first word of a line, a path before it taken off.
@@ -141,7 +141,7 @@ def test_the_times_of_schedules_are_as_the_page_says() -> None:
 
 
 def broken_links(path: Path) -> list[str]:
-    """The links and images of a page that lead to no file or no heading."""
+    """Return the links and images of a page that lead to no file or no heading."""
     found = []
     for link in links(prose(path)):
         target, _, anchor = link.partition("#")
@@ -209,7 +209,7 @@ def test_the_page_names_everything_that_goes_by_itself() -> None:
 
 
 def check_names() -> set[str]:
-    """The names of all asset checks."""
+    """Return the names of all asset checks."""
     found = [
         value
         for module in (checks, fleet_checks)
@@ -237,7 +237,7 @@ def test_what_a_command_is_said_to_say_it_says() -> None:
     said = [code for cell in cells for code in inline_code(cell)]
     assert len(said) > 8
     for words in said:
-        assert known.says(words), f"nothing says {words!r}"
+        assert known.says(words), f"no text has {words!r}"
     assert not known.says("RunSignup accepts the credential")
 
 

@@ -10,7 +10,7 @@ NAMED = re.compile(r"`([\w/]+\.py)::(\w+)`")
 
 
 def missing(text: str) -> list[str]:
-    """The tests named that are not there."""
+    """Return the tests named that are not there."""
     found = []
     for file, name in NAMED.findall(text):
         path = TESTS / file

@@ -1,4 +1,4 @@
-"""docs/dependencies.md lists what is locked, under licences that we accept; the tools are those of the Makefile."""
+"""docs/dependencies.md lists what is locked, under accepted licences, and the tools of the Makefile."""
 
 import re
 from email.message import Message

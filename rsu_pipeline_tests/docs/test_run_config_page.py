@@ -18,7 +18,7 @@ def declared() -> set[str]:
 
 
 def differences(fields: set[str], page: str) -> list[str]:
-    """Fields without an answer, and answers for fields that do not exist."""
+    """Return fields without an answer, and answers for fields that do not exist."""
     answered = {name for name, question, answer in ROW.findall(page) if question.strip() and answer.strip()}
     return sorted(fields ^ answered)
 

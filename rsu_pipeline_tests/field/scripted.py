@@ -37,7 +37,7 @@ HOUR = 3600
 
 
 class RunSignup:
-    """The script: what a test says that RunSignup holds. Every change is told to the server at once."""
+    """The script: what RunSignup has in a test. Every change is sent to the server at once."""
 
     def __init__(self, url: str) -> None:
         self.url = url
@@ -62,7 +62,7 @@ class RunSignup:
         return time.time() if self.clock is None else self.clock
 
     def event(self, event_id: int, /, *, in_hours: float = 400, without: Sequence[str] = (), **members: Any) -> Row:
-        """Return an event that starts in so many hours, for `race`."""
+        """Return an event that starts in this number of hours, for `race`."""
         start = dt.datetime.fromtimestamp(self.now() + in_hours * HOUR, dt.UTC)
         event = {
             "event_id": event_id,
@@ -81,12 +81,12 @@ class RunSignup:
         self, race_id: int, /, *events: Row, key: str | None = None, without: Sequence[str] = (), listed: Row | None = None,
         **members: Any,
     ) -> None:  # fmt: skip
-        """Have RunSignup hold a race with these events.
+        """Let RunSignup have a race with these events.
 
         Args:
-            race_id: The race; one that is held already is replaced.
+            race_id: The race. An existing one is replaced.
             events: Its events, in the listing and in the detail.
-            key: API key that sees it; None: every key.
+            key: API key that sees it, or None for every key.
             without: Members to leave out.
             listed: Members that differ in the listing.
             members: Members that replace the usual ones.
@@ -110,8 +110,10 @@ class RunSignup:
     def enter(
         self, event_id: int, registration_id: int, /, *, without: Sequence[str] = (), user: Any = None, **members: Any
     ) -> None:
-        """Have RunSignup hold an active registration, or replace it. `user` replaces members of the person, or all of it
-        when it is no dict."""
+        """Let RunSignup have an active registration, or replace it.
+
+        `user` replaces members of the person, or all of it when it is no dict.
+        """
         person = {
             "user_id": registration_id * 10,
             "first_name": "Ines",
@@ -167,7 +169,7 @@ class RunSignup:
             body: Bytes or text as they are to be sent, or anything else as JSON.
             race: Only calls for this race.
             event: Only calls that name this event among others.
-            times: How many calls are answered so; None: all.
+            times: How many calls are answered so, or None for all.
             status: HTTP status.
             headers: More headers, or others.
         """
@@ -179,7 +181,7 @@ class RunSignup:
         self.tell()
 
     def refuse(self, feed: str, code: int, message: str = "refused", **where: Any) -> None:
-        """Answer with RunSignup's error object; `where` as for `answer`."""
+        """Answer with RunSignup's error object. `where` is as for `answer`."""
         self.answer(feed, {"error": {"error_code": code, "error_msg": message}}, **where)
 
     def behave(self) -> None:
@@ -188,12 +190,12 @@ class RunSignup:
         self.tell()
 
     def clamp(self, **rows: int) -> None:
-        """Send at most so many rows a page whatever is requested, by feed (`removed` for removed-participants)."""
+        """Limit the rows of a page whatever is requested, by feed (`removed` for removed-participants)."""
         self._max_rows = {"removed-participants" if name == "removed" else name: most for name, most in rows.items()}
         self.tell()
 
     def tell(self) -> None:
-        """Bring the server up to date; needed only after `clock` was set."""
+        """Bring the server up to date. Needed only after `clock` was set."""
         world = {
             "races": list(self._races.values()),
             "rows": {event: list(rows.values()) for event, rows in self._rows.items()},

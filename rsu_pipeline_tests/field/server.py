@@ -1,6 +1,6 @@
 """Answer as RunSignup, by a script: races, events and rows exactly as a test wrote them, and answers of the test's own.
 
-It runs in a process of its own. A test talks to it through `RunSignup` (see scripted.py); this module is only what answers.
+It runs in a process of its own. A test talks to it through `RunSignup` (see scripted.py). This module is only what answers.
 It adds nothing to a row and takes nothing away, so a test can send any layout.
 """
 
@@ -92,7 +92,10 @@ class Script:
 
 
 def _stamp(value: object) -> int:
-    """Return Unix seconds of a stamp; the present for one that a test wrote in words, so that it is always sent."""
+    """Return the Unix seconds of a stamp.
+
+    A stamp that a test wrote in words counts as the present, so that it is always sent.
+    """
     return value if isinstance(value, int) else int(time.time())
 
 

@@ -17,7 +17,7 @@ HOUR = 3600
 
 @pytest.fixture
 def pair(database_url: str, tmp_path: Path, scripted: RunSignup) -> Field:
-    """A hub of two partners."""
+    """Provide a hub of two partners."""
     scripted.reset()
     scripted.partners = [ACME, BOLT]
     return Field(database_url, scripted, tmp_path)
@@ -121,7 +121,7 @@ def test_a_race_handed_on_is_removed_where_it_was_lost_and_comes_back(pair: Fiel
     assert not pair.sync(1).failures
     world.calls()
     pair.sync(1)
-    assert [call["race"] for call in world.calls() if call["race"] == 1] == [], "a lost race is not asked for each time"
+    assert [call["race"] for call in world.calls() if call["race"] == 1] == [], "a lost race is not requested each time"
     world.race(1, event, key="key-1")
     world.enter(101, 11, bib_num=9)
     pair.sync(2)
@@ -234,7 +234,7 @@ def test_access_refused_for_a_time_to_a_listed_race_removes_nothing(field: Field
     wait(field, 20)
     world.refuse("participants", 7, race=1, times=1)
     field.sync()
-    assert lost(field) == {}, "each success begins the day anew"
+    assert lost(field) == {}, "each success begins the day again"
 
 
 def test_an_unlisted_race_that_can_be_read_keeps_its_rows(field: Field) -> None:
@@ -286,7 +286,7 @@ def test_a_past_race_that_is_refused_is_not_due_for_a_year(field: Field) -> None
     world.behave()
     wait(field, 24)
     field.sync()
-    assert list(field.registrations()) == [11], "asked for once a day, read when it can be"
+    assert list(field.registrations()) == [11], "requested once a day, read when it can be"
 
 
 def test_an_event_that_comes_back_is_read_in_full_again(field: Field) -> None:

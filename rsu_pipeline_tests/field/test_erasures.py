@@ -1,4 +1,7 @@
-"""An erased person stays erased, whatever number or account RunSignup sends; what was purged comes back where it is wanted."""
+"""An erased person stays erased, whatever number or account RunSignup sends.
+
+What was purged comes back where it is wanted.
+"""
 
 import datetime as dt
 from typing import Any
@@ -34,7 +37,7 @@ def assert_gone(field: Field) -> None:
 
 @pytest.fixture
 def entered(field: Field) -> Field:
-    """A person in event 101 as registration 11, somebody else beside them."""
+    """Provide a person in event 101 as registration 11, somebody else beside them."""
     field.runsignup.race(1, field.runsignup.event(101), field.runsignup.event(102), field.runsignup.event(103))
     field.runsignup.enter(101, 11, user=WHO)
     field.runsignup.enter(101, 12)

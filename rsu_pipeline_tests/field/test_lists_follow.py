@@ -21,7 +21,10 @@ PARTICIPANTS = {"participants": {"config": {}}}
 
 @pytest.fixture
 def two(field: Field, monkeypatch: pytest.MonkeyPatch) -> Iterator[Field]:
-    """A hub in step with two races, whose second one fails from now on; a bib was set in the first meanwhile."""
+    """Provide a hub in step with two races, whose second one fails from now on.
+
+    A bib was set in the first meanwhile.
+    """
     field.environment["RSU_CALL_ATTEMPTS"] = "1"
     use_environment(monkeypatch, field.environment)
     field.runsignup.race(1, field.runsignup.event(101, in_hours=2))

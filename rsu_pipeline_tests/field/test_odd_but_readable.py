@@ -1,4 +1,4 @@
-"""What is odd but can mean one thing only is read; what could mean two is kept as text or reported, never guessed."""
+"""What is odd but can mean one thing only is read. What could mean two is kept as text or reported, never guessed."""
 
 import datetime as dt
 import json

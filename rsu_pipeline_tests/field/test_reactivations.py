@@ -1,5 +1,7 @@
-"""A registration that was removed and is active again, with the stamp it had before: RunSignup's list of active registrations
-is its word, whatever the stamps say."""
+"""A registration that was removed and is active again with its earlier stamp.
+
+RunSignup's list of active registrations decides, whatever the stamps are.
+"""
 
 from rsu_pipeline_tests.field.scripted import Field
 
@@ -7,7 +9,7 @@ STAMP = 1_760_000_000
 
 
 def entered(field: Field) -> None:
-    """Two registrations, one of which is removed after the first sync."""
+    """Enter two registrations, one of which is removed after the first sync."""
     field.runsignup.race(1, field.runsignup.event(101))
     for registration_id in (2001, 2002):
         field.runsignup.enter(101, registration_id, last_modified=STAMP, bib_num=registration_id)

@@ -30,7 +30,7 @@ def hostile() -> Iterator[HostileServer]:
 
 @pytest.fixture
 def hub(database_url: str, tmp_path: Path) -> Iterator[Hub]:
-    """A partner with two races of an event each, synced."""
+    """Provide a partner with two races of an event each, synced."""
     with SandboxProcess.start(spec=SPEC, seed=7) as sandbox:
         made = Hub(database_url, sandbox, tmp_path)
         assert not made.sync().failures
@@ -39,7 +39,7 @@ def hub(database_url: str, tmp_path: Path) -> Iterator[Hub]:
 
 @pytest.fixture(scope="module")
 def shared(server: str, template: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Hub]:
-    """The same for all tests of a module, which leave it as equal to RunSignup as they found it."""
+    """Provide the same for all tests of a module, which leave it as equal to RunSignup as they found it."""
     name = f"rsu_hostile_{next(_names)}"
     conn = psycopg2.connect(server)
     conn.autocommit = True

@@ -11,7 +11,7 @@ from rsu_pipeline_tests.runsignup.tools import CountingLedger, client
 
 
 def peak() -> int:
-    """MiB; Linux counts in KiB, macOS in bytes."""
+    """Return the peak memory in MiB. Linux counts in KiB, macOS in bytes."""
     used = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return used >> (20 if sys.platform == "darwin" else 10)
 
@@ -29,7 +29,7 @@ def measure() -> None:
 
 
 def main() -> None:
-    # A new process begins with the peak of whoever started it, a fork of this small one with its own.
+    # A new process begins with the peak of its parent, a fork of this small one with its own.
     if child := os.fork():
         sys.exit(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
     measure()

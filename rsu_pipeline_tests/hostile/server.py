@@ -1,6 +1,6 @@
-"""Who answers in RunSignup's place: a server in a process of its own, below HTTP, so that it can break every rule.
+"""A server in RunSignup's place: a process of its own, below HTTP, so that it can break every rule.
 
-The first segment of the path names what it plays, so that one process serves every test. `/heads` tells what it was sent.
+The first segment of the path names what it plays, so that one process serves every test. `/heads` returns what it was sent.
 """
 
 import argparse
@@ -55,7 +55,7 @@ CHUNKED = OK + b"Transfer-Encoding: chunked\r\n\r\n"
 
 
 def slow_status(head: str) -> Iterator[bytes]:
-    """A status line of a byte at a time, without end."""
+    """Yield a status line of a byte at a time, without end."""
     return _dribble(_for_ever(b"x", b"HTTP/1.1 200 "))
 
 
@@ -80,7 +80,7 @@ def slow_trailers(head: str) -> Iterator[bytes]:
 
 
 def slow_gzip(head: str) -> Iterator[bytes]:
-    """Compressed, and nothing comes of it: one empty member after the other."""
+    """Yield compressed bytes that contain nothing: one empty member after the other."""
     return _dribble(_for_ever(gzip.compress(b""), OK + b"Content-Encoding: gzip\r\n\r\n"))
 
 
@@ -130,7 +130,7 @@ def bomb_in_bomb(head: str) -> Iterator[bytes]:
 
 
 def many_members(head: str) -> Iterator[bytes]:
-    """Small on the line, some millions of objects in memory."""
+    """Yield bytes that are few on the line and some millions of objects in memory."""
     body = b'[{"event":{"event_id":1},"participants":[' + b"1," * (25 * MIB) + b"1]}]"
     yield _whole(gzip.compress(body, 1), "Content-Encoding: gzip", "Connection: close")
 
@@ -141,7 +141,7 @@ def many_keys(head: str) -> Iterator[bytes]:
 
 
 def commas_in_strings(head: str) -> Iterator[bytes]:
-    """Three runners whose names are a megabyte of commas: no reason to refuse the page."""
+    """Yield three runners whose names are a megabyte of commas: no reason to refuse the page."""
     rows = ",".join(
         f'{{"registration_id":{number},"event_id":1,"user":{{"last_name":"{"," * MIB}"}}}}' for number in (1, 2, 3)
     )
@@ -149,7 +149,7 @@ def commas_in_strings(head: str) -> Iterator[bytes]:
 
 
 def longer(head: str) -> Iterator[bytes]:
-    """More than Content-Length says: the rest would pass for the next answer."""
+    """Yield more than Content-Length: the rest would count as the next answer."""
     yield OK + b"Content-Length: 22\r\n\r\n" + b'{"race":{"race_id":7}}' + FORGED
 
 
@@ -170,7 +170,7 @@ def page(head: str) -> Iterator[bytes]:
 
 
 def text(head: str) -> Iterator[bytes]:
-    """What was asked for, with a type of its own."""
+    """Yield what was requested, with a type of its own."""
     yield _whole(b'{"race":{"race_id":7}}', "Content-Type: text/html; charset=utf-7")
 
 
@@ -179,12 +179,12 @@ def utf16(head: str) -> Iterator[bytes]:
 
 
 def dated(head: str) -> Iterator[bytes]:
-    """The Date header that the path names."""
+    """Yield the Date header that the path names."""
     yield _whole(b"[]", f"Date: {unquote(head.split()[1].split('/')[2])}")
 
 
 def redirect(head: str) -> Iterator[bytes]:
-    """With the status and to the address that the path names."""
+    """Yield a redirect with the status and to the address that the path names."""
     _, _, status, location, *_ = head.split()[1].split("/")
     yield _whole(b"moved", f"Location: {unquote(location)}", status=f"{status} Moved")
 
@@ -235,7 +235,7 @@ class _Server(socketserver.ThreadingTCPServer):
         return link, address
 
     def handle_error(self, request: Any, client_address: Any) -> None:
-        """A client that hangs up is what is wanted here."""
+        """Ignore a client that hangs up, which is expected here."""
 
 
 def main() -> None:
@@ -258,18 +258,18 @@ class HostileServer:
     url: str
 
     def playing(self, name: str, *more: str) -> str:
-        """The base address below which it plays this."""
+        """Return the base address below which it plays this."""
         return "/".join((self.url, name, *more))
 
     def heads(self) -> list[str]:
-        """The heads of the requests that came since the last time this was asked."""
+        """Return the heads of the requests that came since the last time this was asked."""
         found: list[str] = requests.get(f"{self.url}/heads", timeout=10).json()
         return found
 
 
 @contextmanager
 def hostile_server(certificate: Path | None = None) -> Iterator[HostileServer]:
-    """A server that ends with the block."""
+    """Provide a server that ends with the block."""
     command = [sys.executable, "-m", "rsu_pipeline_tests.hostile.server"]
     command += ["--certificate", str(certificate)] if certificate else []
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:

@@ -1,4 +1,4 @@
-"""Answers that break HTTP's rules, or have another type than they say."""
+"""Answers that break HTTP's rules, or have another type than their header."""
 
 import pytest
 
@@ -29,7 +29,7 @@ def test_an_answer_is_what_it_holds_and_not_what_it_says(hostile: HostileServer,
 
 
 def test_what_comes_after_an_answer_is_never_taken_for_the_next(hostile: HostileServer) -> None:
-    """More than Content-Length says, and what is more is an answer of its own: for the call that comes next."""
+    """More than Content-Length, and the rest is an answer of its own for the next call."""
     calls = client(hostile.playing("longer"), CountingLedger(), attempts=1)
     hostile.heads()
     for _ in range(3):

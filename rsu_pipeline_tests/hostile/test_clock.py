@@ -1,4 +1,7 @@
-"""RunSignup's clock moves the cursors; a clock that makes no sense moves none, and nothing that changed is missed."""
+"""RunSignup's clock moves the cursors.
+
+A clock that makes no sense moves none, and nothing that changed is missed.
+"""
 
 import time
 

@@ -1,4 +1,4 @@
-"""A clock of RunSignup's that is ahead of ours moves no cursor beyond the present."""
+"""A clock of RunSignup's that is ahead of the hub's moves no cursor beyond the present."""
 
 import email.utils
 import time

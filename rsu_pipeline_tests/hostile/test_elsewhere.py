@@ -31,7 +31,7 @@ NOW = dt.datetime.now(dt.UTC)
 
 @pytest.fixture(scope="module")
 def stranger() -> Iterator[HostileServer]:
-    """Another server, where nothing must arrive."""
+    """Provide another server, where nothing must arrive."""
     with hostile_server() as server:
         yield server
 
@@ -72,7 +72,7 @@ def certificate(
     days: int = 1,
     is_authority: bool = False,
 ) -> tuple[Path, tuple[x509.Certificate, ec.EllipticCurvePrivateKey]]:
-    """A file with a key and its certificate, and both; of its own making unless an issuer signs."""
+    """Return a file with a key and its certificate, and both. It is self-signed unless an issuer signs."""
     key = ec.generate_private_key(ec.SECP256R1())
     name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, host)])
     try:

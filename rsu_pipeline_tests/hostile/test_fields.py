@@ -1,5 +1,7 @@
-"""Whatever a runner types or RunSignup garbles, all the way into PostgreSQL: stored as it is, or held back with a reason, and
-no other row the worse for it."""
+"""Whatever a runner types or RunSignup garbles, all the way into PostgreSQL.
+
+It is stored unchanged, or quarantined with a reason, and affects no other row.
+"""
 
 import datetime as dt
 from dataclasses import dataclass
@@ -88,8 +90,10 @@ RACES: dict[str, tuple[Row, Row]] = {
 
 @dataclass(frozen=True)
 class Taken:
-    """A hub that took all of it in with one sync. `numbers` are registration ids by what is special about each, `races`
-    race ids."""
+    """A hub that took all of it in with one sync.
+
+    `numbers` are registration ids by what is special about each, `races` race ids.
+    """
 
     hub: Hub
     numbers: dict[str, int]

@@ -1,6 +1,6 @@
-"""Whatever bytes an answer holds, decoding them gives rows or one of the errors that are foreseen, and rows can be staged.
+"""Whatever an answer's bytes, decoding gives rows or one of the foreseen errors, and rows can be staged.
 
-RSU_FUZZ_EXAMPLES is how many bodies of each kind are tried: 200 unless set; 50,000 take a quarter of an hour.
+RSU_FUZZ_EXAMPLES is how many bodies of each kind are tried: 200 unless set. 50,000 take a quarter of an hour.
 """
 
 import json
@@ -119,7 +119,7 @@ READERS: list[Callable[[bytes], None]] = [read_registrations, read_races, read_r
 
 
 def take(body: bytes, status: int) -> None:
-    """What the client does with an answer, by each of its readers. Anything raised but the two is a failure."""
+    """Read an answer with each of the client's readers. Any other exception than the two is a failure."""
     for read in READERS:
         try:
             _parse(Response(status, body, 0, None), read)
@@ -131,7 +131,7 @@ def take(body: bytes, status: int) -> None:
 
 @pytest.fixture(scope="module")
 def bodies(session_sandbox: SandboxProcess) -> list[bytes]:
-    """Answers as they are, of each endpoint."""
+    """Answer as they are, of each endpoint."""
     admin = session_sandbox.admin
     race_id, events = admin.add_race(1, [{"name": "One", "start_in_hours": 30}, {"name": "Two", "start_in_hours": 31}])
     numbers = [number for event_id in events for number in admin.register(event_id, count=2)]
@@ -157,7 +157,7 @@ def bodies(session_sandbox: SandboxProcess) -> list[bytes]:
 
 
 def replaced(value: Any, path: Sequence[int], new: Any) -> Any:
-    """`value` with one thing somewhere in it replaced; the numbers of `path` say where."""
+    """Return `value` with one thing somewhere in it replaced, at the place that the numbers of `path` give."""
     if not path or not isinstance(value, dict | list) or not value:
         return new
     place, *rest = path
@@ -213,7 +213,7 @@ def test_an_answer_with_other_bytes_in_it(bodies: list[bytes], which: int, cuts:
 
 @pytest.fixture(scope="module")
 def echo() -> Iterator[tuple[RawServer, list[bytes]]]:
-    """A server, and the answer it gives."""
+    """Provide a server, and the answers that it gives."""
     answer: list[bytes] = []
     with raw_server(lambda head: list(answer)) as server:
         yield server, answer
@@ -239,5 +239,5 @@ def test_any_headers(echo: tuple[RawServer, list[bytes]], names: list[str], valu
 
 
 def _dumped(value: Any) -> bytes:
-    """JSON of anything, with numbers of thousands of digits in place of texts that begin with @."""
+    """Return JSON of anything, with numbers of thousands of digits in place of texts that begin with @."""
     return re.sub(rb'"@(\d+)"', rb"\1", json.dumps(value).encode())

@@ -23,7 +23,7 @@ def test_a_race_of_ten_thousand_events_is_read_in_addresses_that_servers_take(hu
     assert not hub.sync().failures
     hub.assert_equal()
     # Passes of 16 parts, each closed by an empty page, and at most one page more for each event with registrations. A part
-    # that brings no row at its first read is asked for once more.
+    # that brings no row at its first read is requested once more.
     assert admin.stats()["by_endpoint"]["participants"] <= 2 * 16 + 2 * len(some) + 4
     queries = [entry["query"]["event_id"] for entry in admin.stats()["log"] if entry["endpoint"] == "participants"]
     longest = max(len(query) + 2 * query.count(",") for query in queries)

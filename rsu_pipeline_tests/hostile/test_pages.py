@@ -1,5 +1,7 @@
-"""Pages that no JSON library of RunSignup's would write, through the client into PostgreSQL: the rows that can be read are
-stored, the rest is held back with a reason, or the race fails alone."""
+"""Pages that no JSON library of RunSignup's would write, through the client into PostgreSQL.
+
+Rows that can be read are stored, the rest is quarantined with a reason, or the race fails alone.
+"""
 
 import base64
 import json
@@ -18,7 +20,7 @@ NUMBER = 91_900_000
 
 @pytest.fixture
 def quiet(shared: Hub) -> Iterator[Hub]:
-    """The module's hub; what a test put into it is taken out again."""
+    """Provide the module's hub, and remove what a test put into it."""
     before = dict(shared.environment)
     yield shared
     shared.environment = before
@@ -29,7 +31,7 @@ def quiet(shared: Hub) -> Iterator[Hub]:
 
 
 def events(hub: Hub) -> list[tuple[int, int]]:
-    """(race, event) of both races."""
+    """Return (race, event) of both races."""
     return [
         (row["race_id"], row["event_id"])
         for row in hub.rows("SELECT race_id, event_id FROM future_events ORDER BY race_id")
@@ -52,7 +54,7 @@ def answer(event_id: int, *rows: Row | bytes) -> bytes:
 
 
 def play(hub: Hub, body: bytes, **more: Any) -> SyncOutcome:
-    """A sync in which this is the answer for the changed registrations of the first race."""
+    """Sync with this as the answer for the changed registrations of the first race."""
     race_id, _ = events(hub)[0]
     hub.sandbox.admin.fault(
         "raw", 1, endpoint="participants", race_id=race_id, body=base64.b64encode(body).decode(), **more
@@ -74,7 +76,7 @@ def held_back(hub: Hub) -> list[tuple[int | None, str]]:
     return [(one["registration_id"], one["reason"]) for one in rows]
 
 
-# A row, and the reason for which it is held back. %d is its event.
+# A row, and the reason for which it is quarantined. %d is its event.
 UNREADABLE: dict[str, tuple[bytes, str]] = {
     "a number beyond int64": (b'{"registration_id":9223372036854775808,"event_id":%d}', "is out of range"),
     "a number of 5,000 digits": (b'{"registration_id":' + b"9" * 5000 + b',"event_id":%d}', "cannot be read"),
@@ -144,7 +146,7 @@ def test_what_is_odd_but_says_whose_it_is_is_stored(quiet: Hub, what: str) -> No
     assert found["payload"]["registration_id"] in (NUMBER, str(NUMBER), float(NUMBER))
 
 
-# A whole answer, and what is said of it.
+# A whole answer, and the reason.
 REFUSED: dict[str, tuple[bytes, str]] = {
     "10,000 levels in a row": (
         answer(1, b'{"registration_id":1,"x":' + b"[" * 10_000 + b"]" * 10_000 + b"}"),

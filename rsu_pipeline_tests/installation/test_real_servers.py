@@ -1,6 +1,6 @@
 """One installation on each server: every command that writes much runs once.
 
-13 and 18 are the oldest and the newest; RSU_TEST_SERVERS names others. docs/guarantees.md says which ran.
+13 and 18 are the oldest and the newest. RSU_TEST_SERVERS names others. docs/guarantees.md lists which ran.
 """
 
 import signal
@@ -37,7 +37,7 @@ def major(request: pytest.FixtureRequest) -> int:
 
 @pytest.fixture(scope="module")
 def real_server(major: int) -> Iterator[str]:
-    """libpq URL of the server's maintenance database."""
+    """Provide the libpq URL of the server's maintenance database."""
     try:
         real_servers.server_programs(major)
     except real_servers.NotAvailableError as error:
@@ -48,7 +48,7 @@ def real_server(major: int) -> Iterator[str]:
 
 @pytest.fixture(scope="module")
 def clients() -> dict[str, str]:
-    """A PATH that begins with client programs of PostgreSQL 18."""
+    """Provide a PATH that begins with client programs of PostgreSQL 18."""
     try:
         return {"PATH": f"{real_servers.client_programs()}:/usr/bin:/bin"}
     except real_servers.NotAvailableError as error:
@@ -64,7 +64,7 @@ def sandbox() -> Iterator[SandboxProcess]:
 
 @pytest.fixture(scope="module")
 def hub(real_server: str, sandbox: SandboxProcess, tmp_path_factory: pytest.TempPathFactory) -> Hub:
-    """The sandbox's partners, in a database that `rsu db migrate` made, synced and backfilled by the commands."""
+    """Provide the sandbox's partners, in a database that `rsu db migrate` made, synced and backfilled by the commands."""
     execute(real_server, "CREATE DATABASE hub")
     url = at(real_server, "hub")
     home = tmp_path_factory.mktemp("home")

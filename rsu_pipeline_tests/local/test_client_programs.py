@@ -1,5 +1,7 @@
-"""Which client program fits: by the server's version, the dump's format and encryption. Moves on real servers are in
-installation/."""
+"""Which client program fits: by the server's version, the dump's format and encryption.
+
+Moves on real servers are in installation/.
+"""
 
 from pathlib import Path
 
@@ -12,7 +14,7 @@ SETTINGS = {"statement_timeout", "lock_timeout"}
 
 
 class Program(ClientProgram):
-    """One that does not exist; those of a folder `plain` cannot encrypt."""
+    """A program that does not exist. Those of a folder `plain` cannot encrypt."""
 
     can_encrypt = property(lambda self: "plain" not in self.path.parts)  # type: ignore[assignment]
 

@@ -72,7 +72,7 @@ class User:
 
 @pytest.fixture
 def folder() -> Iterator[Path]:
-    """A new folder that only its owner can enter: under root the hard case for the server's account."""
+    """Provide a new folder that only its owner can enter: under root the hard case for the server's account."""
     path = Path(tempfile.mkdtemp(prefix="rsu-embedded-"))
     yield path
     if path.exists():
@@ -82,7 +82,7 @@ def folder() -> Iterator[Path]:
 
 @pytest.fixture
 def user(folder: Path) -> Iterator[Callable[[], User]]:
-    """Starts other processes that use the folder; they are gone when the test is."""
+    """Start other processes that use the folder. They end with the test."""
     users: list[User] = []
 
     def start() -> User:
@@ -121,7 +121,7 @@ def is_free(lock: Path) -> bool:
 
 
 def is_down(folder: Path) -> bool:
-    """Whether not one process of the server is left."""
+    """Return whether not one process of the server is left."""
     return is_free(data_lock(Cluster(folder, None).data))
 
 
@@ -136,7 +136,7 @@ def server_pid(folder: Path) -> int:
 
 
 def keeper_pid(folder: Path) -> int:
-    """The process that has the keeper's lock, as the kernel tells it."""
+    """Return the process that has the keeper's lock, as the kernel reports it."""
     inode = (folder / "keeper.lock").stat().st_ino
     for entry in Path("/proc").glob("[0-9]*/cmdline"):
         try:
@@ -434,7 +434,7 @@ def test_programs_that_the_account_cannot_reach_are_copied(folder: Path, monkeyp
 
 @pytest.fixture
 def ordinary() -> Iterator[tuple[Account, Path, str]]:
-    """An unprivileged account, a folder it owns and a Python it can run, with the project in it."""
+    """Provide an unprivileged account, a folder it owns and a Python it can run, with the project in it."""
     base = Path(tempfile.mkdtemp(prefix="rsu-ordinary-"))
     base.chmod(0o755)
     home = base / "home"

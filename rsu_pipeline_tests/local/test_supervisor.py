@@ -99,7 +99,7 @@ def has_text(file: Path) -> bool:
 
 
 def alive(file: Path) -> bool:
-    """Whether the process whose number is in the file lives; a zombie does not."""
+    """Return whether the process whose number is in the file lives. A zombie does not."""
     try:
         state = Path(f"/proc/{file.read_text()}/stat").read_text()
     except OSError:
@@ -221,7 +221,7 @@ def test_a_child_is_started_again_with_growing_delays(
 
 
 def _wait_until(supervisor: Supervisor, condition: Callable[[], bool]) -> None:
-    """Let the supervisor wait in this, the main thread, until a condition holds; then it gets a signal."""
+    """Let the supervisor wait in this, the main thread, until a condition holds, and then send it a signal."""
 
     def end() -> None:
         deadline = time.monotonic() + 20
@@ -310,7 +310,7 @@ def test_the_handlers_of_before_are_back_afterwards(lines: Lines) -> None:
     assert [signal.getsignal(number) for number in SIGNALS] == before
 
 
-@pytest.mark.skipif(sys.platform != "linux", reason="only Linux tells a child that its parent was killed")
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux informs a child that its parent was killed")
 def test_a_killed_supervisor_takes_its_children_with_it(tmp_path: Path) -> None:
     process = outer(tmp_path, SLEEPER)
     process.kill()

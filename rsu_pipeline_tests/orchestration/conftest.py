@@ -21,7 +21,7 @@ from runsignup_sandbox.process import SandboxProcess
 
 @pytest.fixture(scope="session")
 def small_sandbox() -> Iterator[SandboxProcess]:
-    """Three partners with one of each thing a pipeline can meet; a test that changes it puts it back."""
+    """Provide three partners with one of each thing a pipeline can meet. A test that changes it puts it back."""
     with SandboxProcess.start("small", seed=7) as sandbox:
         yield sandbox
 
@@ -33,7 +33,7 @@ def hub(
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> Iterator[Hub]:
-    """A hub with the sandbox's partners, as this process's installation."""
+    """Provide a hub with the sandbox's partners, as this process's installation."""
     hub = Hub(make_database(), small_sandbox, tmp_path / "home")
     use_environment(monkeypatch, hub.environment)
     yield hub
@@ -48,7 +48,7 @@ def own_hub(
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> Iterator[Hub]:
-    """The same with a sandbox of its own, and calls that are not repeated."""
+    """Provide the same with a sandbox of its own, and calls that are not repeated."""
     hub = Hub(make_database(), make_sandbox(scale="small", seed=7), tmp_path / "home", RSU_CALL_ATTEMPTS="1")
     use_environment(monkeypatch, hub.environment)
     yield hub
@@ -57,7 +57,7 @@ def own_hub(
 
 @pytest.fixture(scope="session")
 def made_instance(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The folder of an instance whose tables are made, to be copied: making them takes 0.4 s of processor time."""
+    """Provide the folder of an instance whose tables are made, to be copied: making them takes 0.4 s of processor time."""
     folder = tmp_path_factory.mktemp("instance")
     with dg.instance_for_test(temp_dir=str(folder)) as instance:
         assert instance.get_runs_count() == 0
@@ -91,7 +91,7 @@ def template(server: str, template: str, tmp_path_factory: pytest.TempPathFactor
 
 @pytest.fixture
 def dagster_home(tmp_path: Path) -> Path:
-    """A copy of the folder that Dagster finds its instance in."""
+    """Provide a copy of the folder that Dagster finds its instance in."""
     home = tmp_path / "dagster_home"
     home.mkdir()
     shutil.copy(project_root() / "dagster.yaml", home)
@@ -100,6 +100,6 @@ def dagster_home(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def hub_instance(hub: Hub, dagster_home: Path) -> Iterator[dg.DagsterInstance]:
-    """The instance that dagster.yaml describes, its storage in the hub's database."""
+    """Provide the instance that dagster.yaml describes, its storage in the hub's database."""
     with dg.DagsterInstance.from_config(str(dagster_home)) as instance:
         yield instance

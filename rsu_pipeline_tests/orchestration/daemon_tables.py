@@ -68,7 +68,7 @@ class Daemon:
         )
 
     def at_work(self, hours: float = 48) -> None:
-        """Every sensor and schedule known for so long, on, and ticking all the while."""
+        """Let every sensor and schedule be known for that long, on, and ticking all the while."""
         for name in automation_rules.LONGEST_SILENCE:
             self.know(name)
             self.tick(name, 10 * dt.timedelta(seconds=1))
@@ -85,7 +85,7 @@ class Daemon:
         self.conn.commit()
 
     def found(self) -> dict[str, str]:
-        """What stands still, by its name."""
+        """Return what has stopped, by its name."""
         problems = list(automation_rules.find_stopped_automation(self.conn, dt.datetime.now(dt.UTC)))
         self.conn.rollback()
         return {problem.key: problem.sentence for problem in problems}

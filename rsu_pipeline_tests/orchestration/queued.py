@@ -11,7 +11,7 @@ from rsu_pipeline.definitions import defs
 
 
 def make(instance: dg.DagsterInstance, job: str = "sync_partner", **tags: str) -> dg.DagsterRun:
-    """A run that is not queued yet. `partition` is short for Dagster's tag."""
+    """Make a run that is not queued yet. `partition` is short for Dagster's tag."""
     if partition := tags.pop("partition", None):
         tags["dagster/partition"] = partition
     location = RegisteredCodeLocationOrigin("rsu_pipeline")
@@ -20,17 +20,17 @@ def make(instance: dg.DagsterInstance, job: str = "sync_partner", **tags: str) -
 
 
 def submit(instance: dg.DagsterInstance, run: dg.DagsterRun) -> dg.DagsterRun:
-    """Sends a run through the coordinator, to which the workspace is of no account."""
+    """Send a run through the coordinator, which does not use the workspace."""
     return instance.run_coordinator.submit_run(SubmitRunContext(run, workspace=None))  # type: ignore[arg-type]
 
 
 def queue(instance: dg.DagsterInstance, job: str = "sync_partner", **tags: str) -> dg.DagsterRun:
-    """A run in the queue."""
+    """Queue a run."""
     return submit(instance, make(instance, job, **tags))
 
 
 def report(instance: dg.DagsterInstance, runs: Sequence[dg.DagsterRun], *kinds: str, ago: float = 0.0) -> None:
-    """Has runs be so far, in Dagster's eyes, since so many seconds."""
+    """Set the status of runs, in Dagster's eyes, for this number of seconds."""
     for run in runs:
         for kind in kinds:
             event = dg.DagsterEvent(event_type_value=kind, job_name=run.job_name)

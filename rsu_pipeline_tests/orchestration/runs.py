@@ -1,4 +1,4 @@
-"""Runs of the real job for tests, and what they told."""
+"""Runs of the real job for tests, and what they reported."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -15,7 +15,7 @@ Metadata = Mapping[str, Any]
 
 
 def use_environment(monkeypatch: pytest.MonkeyPatch, environment: Mapping[str, str]) -> None:
-    """Makes these settings this process's installation."""
+    """Make these settings this process's installation."""
     for name, value in environment.items():
         monkeypatch.setenv(name, value)
     installation.current.cache_clear()
@@ -23,7 +23,7 @@ def use_environment(monkeypatch: pytest.MonkeyPatch, environment: Mapping[str, s
 
 @dataclass
 class Run:
-    """A finished run of sync_partner. Metadata by asset; `failure` is None when the run went well."""
+    """A finished run of sync_partner, with metadata by asset. `failure` is None when the run succeeded."""
 
     success: bool
     run_id: str
@@ -33,8 +33,10 @@ class Run:
 
 @dataclass
 class Failed:
-    """How a run failed: in which step, what it says, what it measured, the whole of the error's text, the errors it
-    came from, and how often the step was tried."""
+    """How a run failed.
+
+    This is its step, its message, what it measured, the whole text of the error, its causes, and how often the step was tried.
+    """
 
     step: str
     description: str
@@ -45,7 +47,7 @@ class Failed:
 
 
 def sync_partner(instance: dg.DagsterInstance, key: str, **config: object) -> Run:
-    """Runs the job for one partition, with `config` as the launchpad's form of `participants`."""
+    """Run the job for one partition, with `config` as the launchpad's form of `participants`."""
     instance.add_dynamic_partitions(partitions.NAME, [key])
     outcome = (
         build_definitions()
@@ -61,7 +63,7 @@ def sync_partner(instance: dg.DagsterInstance, key: str, **config: object) -> Ru
 
 
 def _run(instance: dg.DagsterInstance, run_id: str) -> Run:
-    """What Dagster's storage knows of a run, as the web UI shows it."""
+    """Return what Dagster's storage knows of a run, as the web UI shows it."""
     metadata: dict[str, Metadata] = {}
     failure = None
     entries = [entry.dagster_event for entry in instance.all_logs(run_id) if entry.dagster_event]

@@ -26,7 +26,7 @@ def notifier(hub: Hub, monkeypatch: pytest.MonkeyPatch) -> Iterator[Notifier]:
 
 
 def look(instance: dg.DagsterInstance) -> str:
-    """One look as the daemon asks for it, and what it says."""
+    """Evaluate the sensor as the daemon does, and return its message."""
     with dg.build_sensor_context(instance=instance, resources={"warehouse": WarehouseResource()}) as context:
         result = alerts(context)
     assert isinstance(result, dg.SensorResult)
@@ -36,13 +36,13 @@ def look(instance: dg.DagsterInstance) -> str:
 
 
 def heard(instance: dg.DagsterInstance, notifier: Notifier) -> list[tuple[str, str]]:
-    """What a look tells of runs. Tests of other kinds are in rsu_pipeline_tests/alerts."""
+    """Return what an evaluation sends of runs. Tests of other kinds are in rsu_pipeline_tests/alerts."""
     look(instance)
     return [(title, text) for title, text in notifier.take() if "a run failed" in title]
 
 
 def ended(instance: dg.DagsterInstance, how: str, job: str = "sync_partner", **tags: str) -> dg.DagsterRun:
-    """A run that Dagster does not retry by itself."""
+    """Return a run that Dagster does not retry by itself."""
     run = make(instance, job, **{"dagster/max_retries": "0"}, **tags)
     start(instance, [run])
     report(instance, [run], how)

@@ -1,4 +1,4 @@
-"""The assets of a sync on a real instance, database and sandbox: what they store, and what they tell."""
+"""The assets of a sync on a real instance, database and sandbox: what they store, and what they report."""
 
 from typing import Any
 
@@ -46,7 +46,7 @@ def numbers(metadata: Any) -> set[str]:
 
 
 def versions(hub: Hub) -> dict[str, list[tuple[Any, ...]]]:
-    """Which version of which row every table holds: a row that was rewritten, even alike, has another."""
+    """Return which version of which row every table holds: a row that was rewritten, even alike, has another."""
     return {
         table: sorted((row["ctid"], row["xmin"]) for row in hub.rows(f"SELECT ctid::text, xmin::text FROM {table}"))
         for table in TABLES
@@ -54,7 +54,7 @@ def versions(hub: Hub) -> dict[str, list[tuple[Any, ...]]]:
 
 
 def last_reads(hub: Hub, run: Run) -> dict[int, str]:
-    """Race and kind of each read of a run."""
+    """Return the race and kind of each read of a run."""
     rows = hub.rows(
         "SELECT race_id, operation_type FROM sync_history WHERE run_id = %s AND race_id IS NOT NULL", run.run_id
     )

@@ -1,4 +1,4 @@
-"""Sensors, schedules and the queue that stand still are named, on the tables of a real Dagster instance."""
+"""Sensors, schedules and a queue that have stopped are named, on the tables of a real Dagster instance."""
 
 import datetime as dt
 from collections.abc import Iterator

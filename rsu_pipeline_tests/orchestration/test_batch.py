@@ -32,7 +32,10 @@ SPEC = {
 
 @pytest.fixture(scope="module")
 def sandbox() -> Iterator[SandboxProcess]:
-    """Three partners with two races each, tomorrow; a test that changes what it answers puts it back."""
+    """Provide three partners with two races each, tomorrow.
+
+    A test that changes what it answers restores it.
+    """
     with SandboxProcess.start(spec=SPEC, seed=7) as sandbox:
         yield sandbox
 
@@ -54,7 +57,7 @@ def hub(
 
 @dataclass
 class Batch:
-    """A finished batch: what it told by asset and partition, and how it failed."""
+    """A finished batch: what it reported by asset and partition, and how it failed."""
 
     success: bool
     told: dict[tuple[str, str], Metadata]
@@ -76,7 +79,7 @@ def batch(instance: dg.DagsterInstance, hub: Hub, *partners: int, **config: Any)
 
 
 def seen(instance: dg.DagsterInstance, run_id: str, success: bool) -> Batch:
-    """What Dagster's storage knows of the run, as the web UI shows it."""
+    """Return what Dagster's storage knows of the run, as the web UI shows it."""
     found = Batch(success, {}, "", {}, [], [])
     for entry in instance.all_logs(run_id):
         event = entry.dagster_event
@@ -97,12 +100,12 @@ def seen(instance: dg.DagsterInstance, run_id: str, success: bool) -> Batch:
 
 
 def names(hub: Hub, *partners: int) -> set[tuple[str, str]]:
-    """Every asset's partition of these partners."""
+    """Return every asset's partition of these partners."""
     return {(asset, hub.partners[partner]) for asset in NUMBERS for partner in partners}
 
 
 def without(hub: Hub, *assets: str) -> set[tuple[str, str]]:
-    """Every partner's partition of the other assets."""
+    """Return every partner's partition of the other assets."""
     return {(asset, key) for asset, key in names(hub, *hub.partners) if asset not in assets}
 
 
@@ -157,9 +160,9 @@ def test_only_the_races_that_are_due_are_called_and_any_never_read(hub: Hub, ins
     assert calls(hub) == sorted(
         (endpoint, race) for race in (due, races(hub, 3)[0]) for endpoint in ("participants", "removed")
     )
-    # The plan told is of all that lies ahead, however little of it was due.
+    # The reported plan is of all upcoming events, however little of it was due.
     assert [run.told["future_events", key]["future_events"] for key in hub.partners.values()] == [2, 2, 2]
-    # A listing that was not read is not told, nor start lists that nothing changed.
+    # A listing that was not read is not reported, nor start lists that nothing changed.
     assert run.told.keys() == without(hub, "partner_events", "start_lists")
 
     new, (event_id,) = admin.add_race(2, [{"name": "10K", "start_in_hours": 50}])
@@ -180,7 +183,7 @@ def test_only_the_races_that_are_due_are_called_and_any_never_read(hub: Hub, ins
 
 
 def lists_of(hub: Hub, partner: int) -> set[tuple[str, str]]:
-    """Which version of which row the partner's start lists have."""
+    """Return which version of which row the partner's start lists have."""
     found = hub.rows(
         "SELECT ctid::text, xmin::text FROM start_list_entries WHERE timing_partner_id = %s"
         " UNION ALL SELECT ctid::text, xmin::text FROM start_lists WHERE timing_partner_id = %s",
@@ -202,7 +205,7 @@ def test_only_the_changed_partners_start_lists_are_rebuilt(hub: Hub, instance: d
     assert (told["entries_updated"], told["entries_inserted"], told["entries_deleted"]) == (1, 0, 0)
     assert hub.value("SELECT bib FROM start_list_entries WHERE registration_id = %s", number) == "8123"
     assert [partner for partner in hub.partners if lists_of(hub, partner) == before[partner]] == [1, 3]
-    # What was never told as built is built, though nothing changed.
+    # What was never reported as built is built, though nothing changed.
     instance.wipe_assets([dg.AssetKey("start_lists")])
     again = batch(instance, hub, 3)
     assert [key for asset, key in again.told if asset == "start_lists"] == [hub.partners[3]]
@@ -250,7 +253,7 @@ def test_a_race_that_fails_fails_the_run_by_name_and_leaves_the_others(hub: Hub,
     assert not run.success
     assert run.failure.startswith(f"1 of 3 partners failed: {hub.partners[3]}: 1 reads are stored. Not up to")
     assert f"race {broken}: " in run.failure
-    # Its listing and plan are as told; of its registrations a whole sync is told, or none.
+    # Its listing and plan are as reported; of its registrations a whole sync is reported, or none.
     assert run.told.keys() == without(hub, "partner_events") - {("participants", hub.partners[3])}
     assert {row["race_id"] for row in hub.stored(3).values()} == {well}
     hub.assert_equal(1)
@@ -258,7 +261,7 @@ def test_a_race_that_fails_fails_the_run_by_name_and_leaves_the_others(hub: Hub,
 
 
 def races_listed(hub: Hub, partner: int) -> list[int]:
-    """The partner's races, once its listings are in."""
+    """Return the partner's races, once its listings are in."""
     for number in hub.partners:
         with hub.partner_session(number) as session:
             listing.refresh_events(session)
@@ -290,7 +293,7 @@ def test_what_another_sync_is_reading_is_waited_for(hub: Hub, instance: dg.Dagst
     waited: list[bool] = []
 
     def read() -> None:
-        """As the watch does at each poll; done once somebody waits."""
+        """Read as the watch does at each poll, until somebody waits."""
         with database.session(hub.url, purpose="holder") as conn, race_locks.race_lock(conn, 1, race):
             is_locked.set()
             deadline = time.monotonic() + 30
@@ -317,7 +320,7 @@ def test_a_terminated_batch_leaves_out_the_partners_whose_turn_has_not_come(
     main = threading.main_thread().ident or 0
 
     def terminate() -> None:
-        """As Dagster's launcher does it, once the first partner's calls have begun."""
+        """Terminate as Dagster's launcher does, once the first partner's calls have begun."""
         deadline = time.monotonic() + 60
         while not hub.sandbox.admin.stats()["calls"] and time.monotonic() < deadline:
             time.sleep(0.05)

@@ -68,7 +68,7 @@ def open_request(hub: Hub, instance: dg.DagsterInstance, partner: int = 1) -> st
 
 
 def terminated(instance: dg.DagsterInstance, key: str, **tags: str) -> dg.DagsterRun:
-    """A started run, terminated as Dagster's launcher does it."""
+    """Return a started run, terminated as Dagster's launcher does it."""
     run = queue(instance, JOB, partition=key, **tags)
     start(instance, [run])
     instance.report_run_canceling(run)
@@ -237,7 +237,7 @@ def test_rsu_backfill_cancel_withdraws_terminates_and_is_resumed_by_asking_again
     assert requested(hub_instance) == [hub.partners[2]]
     again = rsu("backfill", "--partner", "1", "--cancel", settings=hub.environment)
     assert again.returncode == 0 and "Nothing to cancel" in again.stdout
-    # --wait does not wait for what is cancelled, and says so.
+    # --wait does not wait for what is cancelled, and reports it.
     done = rsu("backfill", "--partner", "1", "--wait", settings=hub.environment)
     assert done.returncode == 0 and ", complete" in done.stdout
     refused = rsu("backfill", "--cancel", "--wait", settings=hub.environment)

@@ -83,14 +83,14 @@ class Shifted:
         self.up = Started("up", environment, folder)
 
     def step(self, seconds: float) -> float:
-        """Set the clock, from one moment to the next; return the real present."""
+        """Set the clock, from one moment to the next, and return the real present."""
         written = self._ahead.with_suffix(".new")
         written.write_text(str(seconds))
         written.rename(self._ahead)
         return time.time()
 
     def ticked_since(self, since: float, name: str) -> list[float]:
-        """Seconds by which the ticks are ahead that were stored since then and have ended, of a sensor or schedule."""
+        """Return by how many seconds the ended ticks of a sensor or schedule stored since then are ahead."""
         rows = self.hub.rows(
             "SELECT extract(epoch FROM timestamp - create_timestamp)::float AS ahead FROM dagster.job_ticks"
             " WHERE create_timestamp > to_timestamp(%s) AT TIME ZONE 'UTC' AND tick_body LIKE %s AND status <> 'STARTED'",
@@ -100,7 +100,7 @@ class Shifted:
         return [row["ahead"] for row in rows]
 
     def until_ticked(self, since: float, name: str, seconds: float) -> float:
-        """Wait for a tick since then; return after how many seconds it was seen."""
+        """Wait for a tick since then, and return after how many seconds it was seen."""
         self.up.until(f"{name} ticks", lambda: self.ticked_since(since, name), seconds)
         return time.time() - since
 

@@ -1,4 +1,4 @@
-"""Down for two days over a race, then started: one nightly brings everything, and `rsu status` says what was caught up."""
+"""Down for two days over a race, then started: one nightly brings everything, and `rsu status` shows what was caught up."""
 
 import datetime as dt
 import json
@@ -43,7 +43,7 @@ def hub(
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> Iterator[Hub]:
-    """A hub 60 hours ago, whose database and RunSignup have clocks that can be set."""
+    """Provide a hub 60 hours ago, whose database and RunSignup have clocks that can be set."""
     url = make_empty_database()
     with database.session(url, purpose="tests") as conn:
         fast.prepare_database(conn)

@@ -1,4 +1,4 @@
-"""What a run says when it cannot do its work: one sentence that an operator can act on, tried once."""
+"""The message of a run that cannot do its work: one sentence that an operator can act on, tried once."""
 
 import re
 import threading
@@ -23,7 +23,7 @@ MILL_POND, PORT_ELLERY, FESTIVAL = 190_001, 190_008, 190_050
 
 
 def failure(run: Run, step: str) -> Failed:
-    """How a run failed, and that it did so as every foreseen failure does."""
+    """Return how a run failed, and that it did so as every foreseen failure does."""
     assert not run.success
     failed = run.failure
     assert failed is not None

@@ -1,5 +1,7 @@
-"""Ten faults, put into a healthy fleet by what really causes them where that can be had: each turns red the check and the
-alert of its own and no other, and all is green again once it is mended."""
+"""Ten faults in a healthy fleet, injected by what really causes them where possible.
+
+Each turns its own check and alert red and no other, and all is green again once it is repaired.
+"""
 
 import datetime as dt
 from collections.abc import Callable, Iterator
@@ -22,8 +24,11 @@ from rsu_pipeline_tests.orchestration.test_assets import CHECKED
 
 @dataclass
 class Fleet:
-    """A hub with a Dagster instance. `checks` are the last evaluations of the partitions' checks, each by the partner's
-    last sync that came so far; the web UI shows the same."""
+    """A hub with a Dagster instance.
+
+    `checks` are the last evaluations of the partitions' checks, each by the partner's last sync that came so far. The web UI
+    shows the same.
+    """
 
     hub: Hub
     instance: dg.DagsterInstance
@@ -41,7 +46,7 @@ class Fleet:
         use_environment(self.monkeypatch, self.hub.environment | environment)
 
     def red(self) -> set[str]:
-        """Checks that fail, of the partitions and of the whole fleet, and kinds of alert that are open."""
+        """Return the checks that fail, of the partitions and of the whole fleet, and the kinds of open alerts."""
         job = build_definitions().resolve_job_def("check_fleet")
         looked = job.execute_in_process(instance=self.instance).get_asset_check_evaluations()
         assert len(looked) == len(FLEET_CHECKS)
@@ -56,7 +61,7 @@ class Fleet:
         return {f"check {name}" for name in failing} | {f"alert {problem.kind}" for problem in found}
 
     def first(self, partner: int, race: str, *, second: bool = False) -> int:
-        """A registration of the partner's race of this name, with a bib."""
+        """Return a registration of the partner's race of this name, with a bib."""
         rows = self.hub.rows(
             "SELECT p.registration_id FROM runsignup_participants p JOIN runsignup_races r USING (race_id)"
             " WHERE p.timing_partner_id = %s AND r.name = %s AND p.removed_at IS NULL AND p.bib_num IS NOT NULL"
@@ -69,14 +74,14 @@ class Fleet:
 
 @pytest.fixture
 def own_instance(own_hub: Hub, dagster_home: Path) -> Iterator[dg.DagsterInstance]:
-    """The instance that dagster.yaml describes, in the hub's database, where runs are judged."""
+    """Provide the instance that dagster.yaml describes, in the hub's database, where runs are judged."""
     with dg.DagsterInstance.from_config(str(dagster_home)) as instance:
         yield instance
 
 
 @pytest.fixture
 def fleet(own_hub: Hub, own_instance: dg.DagsterInstance, monkeypatch: pytest.MonkeyPatch) -> Fleet:
-    """Three partners that are up to date, everybody who starts today with a bib of their own."""
+    """Provide three partners that are up to date, where everybody who starts today has a bib of their own."""
     admin = own_hub.sandbox.admin
     for partner in own_hub.partners:
         for number, row in enumerate(admin.truth(partner)["active"]):
@@ -131,7 +136,7 @@ def bib(value: Callable[[Fleet], int | None]) -> Step:
 
 
 def lose_a_row(fleet: Fleet) -> None:
-    """Another program's trigger swallows a registration that is new to the hub."""
+    """Let another program's trigger swallow a registration that is new to the hub."""
     event_id = fleet.hub.value("SELECT min(event_id) FROM future_events WHERE timing_partner_id = 2")
     fleet.hub.execute(
         "CREATE FUNCTION swallow() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN RETURN NULL; END';"
@@ -171,7 +176,7 @@ def remove_most(fleet: Fleet) -> None:
 
 
 def hang(fleet: Fleet) -> None:
-    """A run that no process works at, silent for twenty minutes."""
+    """Make a run that no process works at, silent for twenty minutes."""
     run = make(fleet.instance, "sync_partner", partition=fleet.hub.partners[1])
     start(fleet.instance, [run], ago=1200)
 

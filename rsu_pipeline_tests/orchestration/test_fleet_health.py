@@ -1,5 +1,7 @@
-"""`fleet_health` and its checks on a real database filled from a sandbox: each check turns red for a fault of its own, the
-others stay green, and it is green again once that is mended."""
+"""`fleet_health` and its checks on a real database filled from a sandbox.
+
+Each check turns red for a fault of its own, the others stay green, and it is green again once that is repaired.
+"""
 
 import itertools
 import json
@@ -32,7 +34,7 @@ CHECKS = {
 }  # fmt: skip
 _names = itertools.count(1)
 
-# A bib given and changed, told by the log as a sync would.
+# A bib given and changed, recorded by the log as a sync would.
 WITH_LOG = """
 UPDATE runsignup_participants SET bib_num = '9002', first_bib = NULL WHERE id = (
     SELECT min(id) FROM runsignup_participants WHERE timing_partner_id = 1 AND removed_at IS NULL);
@@ -46,7 +48,7 @@ INSERT INTO runsignup_bib_changes (timing_partner_id, race_id, event_id, registr
 
 @pytest.fixture(scope="module")
 def filled(server: str, template: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Hub]:
-    """A hub whose three partners are up to date, with a bib log; every test leaves it as it was."""
+    """Provide a hub whose three partners are up to date, with a bib log. Every test leaves it unchanged."""
     name = f"rsu_fleet_health_{next(_names)}"
     with database.session(server, purpose="tests") as conn, conn.cursor() as cur:
         conn.autocommit = True
@@ -71,7 +73,7 @@ def hub(filled: Hub, monkeypatch: pytest.MonkeyPatch) -> Iterator[Hub]:
 
 @dataclass
 class Looked:
-    """What a run of check_fleet told: metadata of the asset, and each check's answer."""
+    """What a run of check_fleet reported: metadata of the asset, and each check's answer."""
 
     metadata: dict[str, Any]
     checks: dict[str, dg.AssetCheckEvaluation]
@@ -82,8 +84,10 @@ class Looked:
 
     @property
     def red_of_their_own(self) -> set[str]:
-        """Without the check that has the list of `rsu health`, which other tests hold against the alerts. Nobody watches the race
-        in its window here, which is on that list after a minute."""
+        """Failed checks without the one that has the list of `rsu health`, which other tests compare with the alerts.
+
+        Nobody watches the race in its window here, which is on that list after a minute.
+        """
         return self.red - {"nothing_stands_still"}
 
 
@@ -112,7 +116,7 @@ def test_a_healthy_fleet_shows_no_fault_and_its_figures(hub: Hub) -> None:
     assert numbers["calls_this_hour"] == hub.value("SELECT count(*) FROM api_calls") > 0
     assert numbers["calls_this_hour_max"] < numbers["calls_this_hour"]
     assert 6 <= numbers["bib_seconds_p95_max"] < 600
-    # A race in its window is looked at every 20 s.
+    # A race in its window is polled every 20 s.
     assert 210 < numbers["calls_needed_max"] < numbers["calls_limit"]
     bad = ("partners_stale", "partners_failing", "credentials_refused", "quarantined", "events_stale")
     assert {name: numbers[name] for name in bad} == dict.fromkeys(bad, 0)
@@ -315,7 +319,7 @@ LOST_ENTRY_BACK = f"""
             "ERROR",
             {"rows_held_back": 1, "rows_with_faults": 1, "partners": 1},
             {"partner": 2, "registration_id": 77},
-            id="a row is held back",
+            id="a row is quarantined",
         ),
         pytest.param(
             "no_shared_api_keys",

@@ -28,7 +28,7 @@ def hub(own_hub: Hub) -> Hub:
 def slice_of(
     instance: dg.DagsterInstance, key: str, **config: Any
 ) -> tuple[dict[str, Any], dg.AssetCheckEvaluation, str]:
-    """A run of the job for a partner: its metadata, its check, its failure ('' when it went well)."""
+    """Run the job for a partner, and return its metadata, its check and its failure ('' on success)."""
     instance.add_dynamic_partitions(partitions.NAME, [key])
     outcome = (
         build_definitions()

@@ -55,7 +55,7 @@ def test_a_batch_goes_on_though_postgresql_ends_its_sessions(
     ended = []
 
     def end_sessions(over: threading.Event) -> None:
-        """Once in each of four parts of the batch, by the calls that were made."""
+        """End the sessions once in each of four parts of the batch, by the calls that were made."""
         for calls in (4, 10, 16, 22):
             while hub.sandbox.admin.stats()["calls"] < calls:
                 if over.wait(0.05):
@@ -184,7 +184,7 @@ class Clock:
 
 
 def nowhere(**more: Any) -> tuple[Outage, Clock]:
-    """An outage of a database that never answers."""
+    """Return an outage of a database that never answers."""
     clock = Clock()
     return Outage("postgresql://hub@127.0.0.1:9/hub", clock=lambda: clock.now, pause=clock.pause, **more), clock
 

@@ -1,4 +1,4 @@
-"""A run without a partition, or of a partition that is no partner's, ends with one sentence and no traceback of ours."""
+"""A run without a partition, or of a partition that is no partner's, ends with one sentence and no traceback."""
 
 import dagster as dg
 import pytest

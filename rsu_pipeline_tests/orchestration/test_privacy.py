@@ -1,4 +1,4 @@
-"""Contact data of what is over goes at night, where that is asked for."""
+"""Contact data of what is over is purged at night, if that is set."""
 
 import datetime as dt
 
@@ -17,7 +17,7 @@ CONTACTS = (
 
 @pytest.fixture
 def old_hub(hub: Hub) -> Hub:
-    """A hub whose first partner's events were over a year ago, but for one."""
+    """Provide a hub whose first partner's events were over a year ago, but for one."""
     hub.sync(1)
     hub.execute(
         "UPDATE runsignup_events SET start_time = now() - interval '400 days', end_time = NULL"
@@ -28,7 +28,7 @@ def old_hub(hub: Hub) -> Hub:
 
 
 def night(instance: dg.DagsterInstance) -> dict[str, object]:
-    """Runs the nightly job; what it says it did."""
+    """Run the nightly job, and return what it reported."""
     installation.current.cache_clear()
     outcome = build_definitions().resolve_job_def("retention").execute_in_process(instance=instance)
     assert outcome.success

@@ -1,4 +1,4 @@
-"""The sensor that keeps the watch running, and the one that tells of new bibs, on a real instance and database."""
+"""The sensor that keeps the watch running, and the one that reports new bibs, on a real instance and database."""
 
 import datetime as dt
 from collections.abc import Iterator
@@ -23,7 +23,7 @@ PARTICIPANTS = dg.AssetKey("participants")
 
 @pytest.fixture
 def put(database_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Fleet]:
-    """A fleet in the database of this process's installation; the sensors see what is committed."""
+    """Provide a fleet in the database of this process's installation. The sensors see what is committed."""
     use_environment(monkeypatch, {"RSU_DATABASE_URL": database_url, "RSU_HOME": str(tmp_path)})
     with database.session(database_url, purpose="tests") as conn:
         yield Fleet(conn)
@@ -31,7 +31,7 @@ def put(database_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> I
 
 @pytest.fixture
 def instance(put: Fleet, dagster_home: Path) -> Iterator[dg.DagsterInstance]:
-    """The instance that dagster.yaml describes, its storage in the fleet's database."""
+    """Provide the instance that dagster.yaml describes, its storage in the fleet's database."""
     with dg.DagsterInstance.from_config(str(dagster_home)) as instance:
         yield instance
 
@@ -52,7 +52,7 @@ def skipped(result: dg.SensorResult) -> str:
 
 
 def requests(result: dg.SensorResult) -> list[dg.RunRequest]:
-    """What is asked for; each has the form the job takes."""
+    """Return what is requested, each in the form that the job takes."""
     assert result.skip_reason is None
     job = build_definitions().resolve_job_def("watch")
     for request in result.run_requests or []:
@@ -83,7 +83,7 @@ def _call_budget(put: Fleet, partner: int) -> int:
 
 
 def move_starts(put: Fleet, seconds: float) -> None:
-    """Has every run have started so much earlier."""
+    """Let every run have started that much earlier."""
     put.sql("UPDATE dagster.runs SET start_time = start_time - %s", seconds)
     put.conn.commit()
 
@@ -130,7 +130,7 @@ def test_a_watch_has_one_successor_and_only_shortly_before_it_ends(put: Fleet, i
     assert "0 watches requested" in skipped(look(race_day, instance))
     move_starts(put, 10)
     (successor,) = requests(look(race_day, instance))
-    # However often it looks: the daemon drops a run key it knows.
+    # However often it ticks: the daemon drops a run key it knows.
     assert successor.run_key == f"watch:0:after:{waits.run_id}"
     assert [request.run_key for request in requests(look(race_day, instance))] == [successor.run_key]
     queue(instance, "watch", watch_shard="0")
@@ -174,7 +174,7 @@ def test_a_database_that_is_away_is_one_sentence(
 
 
 def log_bib(put: Fleet, partner: int, old: str | None, new: str | None, *, late: int = 0) -> None:
-    """A row of the bib log, written so many seconds after RunSignup's change. Not committed."""
+    """Write a row of the bib log, that many seconds after RunSignup's change, without a commit."""
     kind = "assigned" if old is None else "cleared" if new is None else "changed"
     put.sql(
         "INSERT INTO runsignup_bib_changes (timing_partner_id, race_id, event_id, registration_id, kind, old_bib, new_bib,"
@@ -188,7 +188,7 @@ def log_bib(put: Fleet, partner: int, old: str | None, new: str | None, *, late:
 
 
 def told(instance: dg.DagsterInstance) -> list[tuple[str, dict[str, Any]]]:
-    """Partition and metadata of each materialisation of participants, the oldest first."""
+    """Return partition and metadata of each materialization of participants, the oldest first."""
     records = instance.fetch_materializations(PARTICIPANTS, limit=1000, ascending=True).records
     found = [record.asset_materialization for record in records]
     return [(str(one.partition), {name: value.value for name, value in one.metadata.items()}) for one in found if one]
@@ -262,7 +262,7 @@ def test_a_crash_between_telling_and_marking_tells_again_and_loses_nothing(
 
 
 def board_of(result: dg.SensorResult) -> dict[str, Any]:
-    """The metadata of the one materialization that a look brought."""
+    """Return the metadata of the one materialization that a tick brought."""
     (event,) = result.asset_events
     assert isinstance(event, dg.AssetMaterialization) and event.asset_key == dg.AssetKey("race_day_board")
     return {name: value.value for name, value in event.metadata.items()}

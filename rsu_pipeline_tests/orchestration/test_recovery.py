@@ -1,6 +1,6 @@
 """Killed runs, code servers, daemons, machines: no partner stays frozen.
 
-The story is one installation under `rsu up`, from which one part after the other is killed in the middle of syncs; its
+The story is one installation under `rsu up`, from which one part after the other is killed in the middle of syncs. Its
 facts are asserted one by one.
 """
 
@@ -80,7 +80,7 @@ def test_a_killed_sync_from_the_shell_is_ended_by_the_monitor_and_at_start_up_an
     )
     try:
         (run,) = until("it waits for RunSignup", lambda: sleeping(hub, hub_instance))
-        # Alive: whoever looks lets it be.
+        # Alive: the monitor leaves it alone.
         for _ in range(2):
             assert launcher.check_run_worker_health(run).status == WorkerStatus.RUNNING
             time.sleep(0.6)
@@ -91,7 +91,7 @@ def test_a_killed_sync_from_the_shell_is_ended_by_the_monitor_and_at_start_up_an
         admin.switch(latency_ms=0)
     until("its sessions end", lambda: not alive(hub))
 
-    # Gone: the monitor looks twice before it says so.
+    # Gone: the monitor checks twice before it reports it.
     assert launcher.check_run_worker_health(run).status == WorkerStatus.RUNNING
     time.sleep(0.6)
     found = launcher.check_run_worker_health(run)
@@ -103,7 +103,7 @@ def test_a_killed_sync_from_the_shell_is_ended_by_the_monitor_and_at_start_up_an
 
 
 def sleeping(hub: Hub, instance: dg.DagsterInstance) -> list[dg.DagsterRun]:
-    """The started run, once a call is in flight."""
+    """Return the started run, once a call is in flight."""
     in_flight = hub.value("SELECT count(*) FROM api_calls WHERE settled_at IS NULL")
     return list(instance.get_runs(dg.RunsFilter(statuses=[Status.STARTED]))) if in_flight else []
 
@@ -175,7 +175,7 @@ class Installation:
         return Started("up", self.settings, self.folder)
 
     def launch(self, partner: int) -> str:
-        """A run of sync_partner, as from the web UI's launchpad; its id."""
+        """Launch a run of sync_partner as the web UI's launchpad does, and return its id."""
         where = {"repositoryLocationName": "rsu_pipeline", "repositoryName": "__repository__"}
         params = {
             "selector": {**where, "pipelineName": "sync_partner"},
@@ -199,12 +199,12 @@ class Installation:
         return status_of(self.instance, run_id)
 
     def outcome(self, run_id: str, seconds: float = 240) -> dg.DagsterRunStatus:
-        """How a run ended."""
+        """Return how a run ended."""
         self.up.until(f"{run_id} ends", lambda: self.status(run_id) in ENDED, seconds)
         return self.status(run_id)
 
     def retry_of(self, run_id: str, seconds: float = 240) -> str:
-        """How the run ended that Dagster launched in place of a dead one."""
+        """Return how the run ended that Dagster launched in place of a dead one."""
 
         def ask() -> list[dg.DagsterRun]:
             return list(self.instance.get_runs(dg.RunsFilter(tags={"dagster/parent_run_id": run_id})))
@@ -213,8 +213,10 @@ class Installation:
         return str(self.outcome(retry.run_id, seconds).value)
 
     def in_the_middle(self, *partners: int) -> tuple[list[str], str]:
-        """A run of each of these partners that waits for RunSignup, and one of the first of them that waits for that in
-        the queue."""
+        """Start a run of each of these partners that waits for RunSignup.
+
+        One more run of the first partner waits for it in the queue.
+        """
         self.hub.sandbox.admin.switch(latency_ms=20_000)
         runs = [self.launch(partner) for partner in partners]
         self.up.until("they are at work", lambda: all(self.busy(run) for run in runs))
@@ -227,7 +229,7 @@ class Installation:
         return bool(self.hub.value(query, f"rsu sync {run_id[:8]}%"))
 
     def pids(self, part: str) -> list[int]:
-        """Processes of the installation whose command line has this in it."""
+        """Return the processes of the installation whose command line has this in it."""
         found = []
         for entry in Path("/proc").glob("[0-9]*"):
             with suppress(OSError):
@@ -248,17 +250,19 @@ ENDED = {Status.SUCCESS, Status.FAILURE, Status.CANCELED}
 
 
 def worker_of(instance: dg.DagsterInstance, run_id: str) -> int:
-    """The process of a run, as its log tells it."""
+    """Return the process of a run, from its log."""
     for entry in instance.all_logs(run_id):
         if entry.message.startswith("Started process for run (pid: "):
             return int(entry.message.split("pid: ")[1].split(")")[0])
-    raise AssertionError(f"the log of {run_id} tells no process")
+    raise AssertionError(f"the log of {run_id} names no process")
 
 
 @dataclass
 class After:
-    """How it went on after a kill: the run that was at work, the one launched in its place, and the one queued behind
-    it, of the same partner."""
+    """What followed a kill.
+
+    These are the run that was at work, the one launched in its place, and the one queued behind it, of the same partner.
+    """
 
     at_work: list[str]
     again: list[str]

@@ -24,7 +24,7 @@ PARTICIPANTS = dg.AssetKey("participants")
 
 
 def age(hub: Hub, days: float, *runs: str) -> None:
-    """Has runs be over for so many days, in Dagster's eyes."""
+    """Let runs be over for that many days, in Dagster's eyes."""
     hub.execute(
         "UPDATE dagster.runs SET update_timestamp = %s WHERE run_id = ANY(%s)",
         (NOW - dt.timedelta(days=days)).replace(tzinfo=None),
@@ -37,7 +37,7 @@ def run_ids(instance: dg.DagsterInstance) -> set[str]:
 
 
 def rows_of(hub: Hub, run_id: str) -> dict[str, int]:
-    """How many rows of each of Dagster's tables belong to a run."""
+    """Return how many rows of each of Dagster's tables belong to a run."""
     tables = ("runs", "run_tags", "event_logs", "asset_check_executions")
     return {table: hub.value(f"SELECT count(*) FROM dagster.{table} WHERE run_id = %s", run_id) for table in tables}
 

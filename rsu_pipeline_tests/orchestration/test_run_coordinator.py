@@ -1,4 +1,7 @@
-"""Every run has its partner, lane, priority and longest runtime, however launched; no lane takes another's places."""
+"""Every run has its partner, lane, priority and longest runtime, however launched.
+
+No lane takes another's places.
+"""
 
 import logging
 from collections.abc import Mapping, Sequence
@@ -41,7 +44,7 @@ def run(job: str = "sync_partner", *, assets: Sequence[str] = (), **tags: str) -
 
 
 def given(launched: dg.DagsterRun, *, is_automatic: bool = False) -> dict[str, str]:
-    """The tags that the coordinator gives a run."""
+    """Return the tags that the coordinator gives a run."""
     return coordinator_tags(launched, is_automatic=is_automatic)
 
 
@@ -114,7 +117,7 @@ def test_a_run_of_one_partition_is_its_partners_and_others_are_nobodys() -> None
 
 
 def next_to_start(instance: dg.DagsterInstance) -> list[dg.DagsterRun]:
-    """The runs the daemon would start now, in that order."""
+    """Return the runs the daemon would start now, in that order."""
     config = instance.get_concurrency_config()
     return QueuedRunCoordinatorDaemon(1)._get_runs_to_dequeue(instance, config, fixed_iteration_time=None)
 
@@ -128,7 +131,7 @@ def test_the_queue_is_the_one_of_the_lanes_and_stamps_before_it_queues(hub_insta
     queued = queue(hub_instance, partition="1-a", lane="fast")
     assert queued.status == Status.QUEUED
     assert queued.tags["lane"] == "routine"
-    # Found by tag too, as the sensors and the run list of the web UI look for them.
+    # Found by tag too, as the sensors and the run list of the web UI find them.
     assert hub_instance.get_runs(dg.RunsFilter(tags={"lane": "routine", "partner": "1-a"})) == [queued]
     assert hub_instance.get_runs(dg.RunsFilter(tags={"lane": "fast"})) == []
     # Submitted again, after a crash of who submitted it: nothing changes.

@@ -1,4 +1,4 @@
-"""Which tags a run may bring along: those that only say what it is about, and none that Dagster acts on."""
+"""Which tags a run may bring along: those that only describe it, and none that Dagster acts on."""
 
 from typing import Any
 

@@ -39,7 +39,7 @@ Status = dg.DagsterRunStatus
 
 @pytest.fixture
 def put(database_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Fleet]:
-    """A fleet in the database of this process's installation; the schedules see what is committed."""
+    """Provide a fleet in the database of this process's installation. The schedules see what is committed."""
     use_environment(monkeypatch, {"RSU_DATABASE_URL": database_url, "RSU_HOME": str(tmp_path)})
     with database.session(database_url, purpose="tests") as conn:
         yield Fleet(conn)
@@ -58,14 +58,14 @@ def tick(schedule: Schedule, instance: dg.DagsterInstance, now: dt.datetime = NO
 
 
 def key_of(answer: Answer) -> str | None:
-    """The run key of the one request."""
+    """Return the run key of the one request."""
     assert isinstance(answer, list), answer
     (request,) = answer
     return request.run_key
 
 
 def all_asked(answer: Answer) -> dict[str, dict[str, Any]]:
-    """What requests ask of the batch, by their distance; the form is what the job takes."""
+    """Return what requests ask of the batch, by their distance, in the form that the job takes."""
     assert isinstance(answer, list), answer
     job = build_definitions().resolve_job_def("sync_batch")
     found: dict[str, dict[str, Any]] = {}
@@ -78,7 +78,7 @@ def all_asked(answer: Answer) -> dict[str, dict[str, Any]]:
 
 
 def asked(answer: Answer) -> dict[str, Any]:
-    """What the one request asks of the batch."""
+    """Return what the one request asks of the batch."""
     (config,) = all_asked(answer).values()
     return config
 
@@ -89,7 +89,7 @@ def skipped(answer: Answer) -> str:
 
 
 def near_fleet(put: Fleet, count: int, *, tried: dt.timedelta = 20 * MINUTE) -> list[str]:
-    """So many partners with one race each that starts in ten hours and was tried a while ago."""
+    """Make partners with one race each that starts in ten hours and was tried a while ago, and return them."""
     for number in range(1, count + 1):
         put.partner(number)
         put.race(10 * number, number)
@@ -236,7 +236,7 @@ def test_a_backfill_that_lasts_for_hours_does_not_keep_its_partners_from_being_s
 
 
 def far_too(put: Fleet, number: int) -> None:
-    """A second race of a partner that starts in fifty hours and was tried six hours ago, as its listing was."""
+    """Add a second race of a partner that starts in fifty hours and was tried six hours ago, as its listing was."""
     put.race(1000 + number, number)
     put.event(10_000 + number, 1000 + number, 50 * HOUR)
     put.tried(number, 1000 + number, 6 * HOUR)
@@ -292,7 +292,7 @@ def test_what_a_nightly_that_broke_off_has_left_is_due_at_the_next_look(
 
     tried(1, asked_at - HOUR)
     tried(2, asked_at + 5 * MINUTE)
-    # The event is fifty hours off at the time of the look.
+    # The event is fifty hours off at the time of the tick.
     put.sql("UPDATE runsignup_events SET starts_at = %s", later + 50 * HOUR)
     put.conn.commit()
     found = asked(tick(race_proximity, instance, later))

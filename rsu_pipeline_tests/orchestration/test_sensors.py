@@ -15,7 +15,7 @@ SECRET = "canary-secret-entered-by-sql"
 
 
 def look(instance: dg.DagsterInstance) -> dg.SensorResult:
-    """One look, its partitions added as the daemon adds them."""
+    """Evaluate the sensor once, and add its partitions as the daemon does."""
     with dg.build_sensor_context(instance=instance, resources={"warehouse": WarehouseResource()}) as context:
         result = new_credentials(context)
     assert isinstance(result, dg.SensorResult)
@@ -34,7 +34,7 @@ def run_keys(result: dg.SensorResult) -> dict[str, str]:
 
 
 def execute(instance: dg.DagsterInstance, result: dg.SensorResult, key: str) -> bool:
-    """Does what one of a look's requests asks for; whether it went well."""
+    """Execute one of a tick's requests, and return whether it succeeded."""
     (request,) = (request for request in result.run_requests or [] if request.partition_key == key)
     job = build_definitions().resolve_job_def("sync_partner")
     outcome = job.execute_in_process(
@@ -53,7 +53,7 @@ def forget_partners(hub: Hub) -> None:
 
 
 def enter_by_sql(hub: Hub, name: str, principal: str, secret: str) -> None:
-    """A partner as operators enter it."""
+    """Enter a partner as operators do."""
     hub.execute("INSERT INTO timing_partners (company_name) VALUES (%s)", name)
     hub.execute(
         "INSERT INTO partner_provider_credentials (timing_partner_id, provider_id, principal, secret)"

@@ -29,7 +29,7 @@ SPEC = {
 
 @pytest.fixture
 def hub(make_hub: Callable[..., Hub], monkeypatch: pytest.MonkeyPatch) -> Iterator[Hub]:
-    """Each race has a past edition, and each call takes so long that runs meet."""
+    """Provide a hub whose races have a past edition, with calls so slow that runs overlap."""
     hub = make_hub(spec=SPEC, seed=7)
     admin = hub.sandbox.admin
     for partner in hub.partners:

@@ -1,5 +1,7 @@
-"""The ways in which the hub may stop unnoticed: each is named by `rsu health` and by one alert within two minutes, stays open while
-other things go well, and closes by itself. docs/guarantees.md lists them.
+"""The ways in which the hub may stop unnoticed, which docs/guarantees.md lists.
+
+Each is named by `rsu health` and by one alert within two minutes, stays open while other things succeed, and resolves by
+itself.
 
 One hub, one Dagster instance and one notifier serve all. Each way is made on the tables that Dagster's daemon writes, at RunSignup,
 at the database or at a service, and lasts for AGO when it is evaluated: with an evaluation every 30 s, two minutes at the most.
@@ -109,7 +111,7 @@ class Code:
 
 @dataclass
 class Installation:
-    """A hub with all that may stand still. `asleep` are the sensors that do not evaluate."""
+    """A hub with all that may stop. `asleep` are the sensors that do not evaluate."""
 
     hub: Hub
     instance: dg.DagsterInstance
@@ -135,13 +137,13 @@ class Installation:
         )
 
     def named(self) -> list[health_command.Reason]:
-        """What `rsu health` names."""
+        """Return what `rsu health` names."""
         return health_command.find_failing_checks(
             self.settings, health_command.CHECKS, self.target.web, self.target.code, self.free_gb
         )
 
     def evaluate(self) -> list[tuple[str, str]]:
-        """What is notified within half a minute, by the sensors that tick and by `rsu health --alert`."""
+        """Return what is notified within half a minute, by the sensors that tick and by `rsu health --alert`."""
         for sensor in (alerts, alerts_stand_in):
             if sensor.name not in self.asleep:
                 with dg.build_sensor_context(
@@ -183,13 +185,13 @@ class Installation:
             fast.set_database_clock(conn, fast.FastClock(now + seconds, 0.0, now, 1.0))
 
     def run(self, *kinds: str, job: str = "sync_partner", ago: dt.timedelta = AGO, **tags: str) -> dg.DagsterRun:
-        """A run of that job so far, which Dagster does not repeat."""
+        """Make a run of that job with this status, which Dagster does not repeat."""
         run = make(self.instance, job, **{"dagster/max_retries": "0"}, **tags)
         report(self.instance, [run], *kinds, ago=ago.total_seconds())
         return run
 
     def batch(self, *kinds: str, partners: Sequence[int], ago: dt.timedelta = AGO) -> dg.DagsterRun:
-        """A batch for these partners, as the schedules launch it."""
+        """Make a batch for these partners, as the schedules launch it."""
         job = defs.resolve_job_def("sync_batch")
         keys = [self.hub.partners[partner] for partner in partners]
         run = self.instance.create_run_for_job(
@@ -201,7 +203,7 @@ class Installation:
         return run
 
     def all_else_goes_well(self) -> None:
-        """Runs of every job end well, and assets are materialized: none of them does the work that stands still."""
+        """Let runs of every job succeed and assets be materialized, none of which does the work that has stopped."""
         for job in ("check_fleet", "retention"):
             self.run(*WELL, job=job, ago=dt.timedelta(0))
         self.run(*WELL, job="sync_partner", ago=dt.timedelta(0), partition="99-nobody")
@@ -302,7 +304,7 @@ def end_runs(its: Installation) -> None:
 
 
 def clocks(runsignup: float, database_ahead: float) -> Step:
-    """Have RunSignup's and the database's clock be ahead of this machine's by so many seconds."""
+    """Set RunSignup's and the database's clock ahead of this machine's by this number of seconds."""
 
     def do(its: Installation) -> None:
         its.step_database_clock(database_ahead)
@@ -348,7 +350,7 @@ def enter_again(its: Installation) -> None:
 
 
 def race_of(its: Installation, partner: int) -> int:
-    """A race of the partner with an upcoming event."""
+    """Return a race of the partner with an upcoming event."""
     return int(its.hub.value("SELECT min(race_id) FROM future_events WHERE timing_partner_id = %s", partner))
 
 
@@ -375,7 +377,7 @@ def use_up_calls(its: Installation) -> None:
 
 
 def fail_a_materialization(its: Installation) -> None:
-    """A materialization of start lists, as the web UI launches one, that fails."""
+    """Make a materialization of start lists fail, as the web UI launches one."""
     job = (
         build_definitions().get_implicit_global_asset_job_def().get_subset(asset_selection={dg.AssetKey("start_lists")})
     )
@@ -403,7 +405,7 @@ def slice_begins(its: Installation) -> None:
 
 
 def forget_syncs(its: Installation) -> None:
-    """As if partner 2 had been entered 90 s ago."""
+    """Forget the syncs of partner 2, as if it had been entered 90 s ago."""
     its.hub.execute("DELETE FROM sync_history WHERE timing_partner_id = 2")
     its.hub.execute(
         "UPDATE partner_provider_credentials SET entered_at = now() - interval '90 s' WHERE timing_partner_id = 2"
@@ -416,19 +418,19 @@ def do(change: Callable[[Installation], object]) -> Step:
 
 @dataclass(frozen=True)
 class Way:
-    """A way to stand still.
+    """A way to stop.
 
     Attributes:
         kind: kind of the alert.
         check: check of `rsu health` that names it.
-        says: what its sentence must say, beside since when: what it is, and what to do.
+        words: what its sentence must have, beside since when: what it is, and what to do.
     """
 
     kind: str
     check: str
     breaks: Step
     mends: Step
-    says: tuple[str, str]
+    words: tuple[str, str]
 
 
 AUTOMATION, SERVICE = automation_rules.KIND, rules.SERVICE_KIND
@@ -657,9 +659,9 @@ def test_a_standstill_is_named_alerted_once_and_closes_by_itself(its: Installati
     ((check, sentence),) = its.named()
     assert check == way.check
     assert "since " in sentence.lower()
-    assert way.says[0] in sentence and way.says[1] in sentence
+    assert way.words[0] in sentence and way.words[1] in sentence
     ((kind, stored),) = open_alerts(its)
-    assert kind == way.kind and stored in text and way.says[1] in text
+    assert kind == way.kind and stored in text and way.words[1] in text
 
     its.all_else_goes_well()
     assert [its.evaluate(), its.evaluate(), its.evaluate()] == [[], [], []]

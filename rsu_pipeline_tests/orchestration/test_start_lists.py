@@ -18,7 +18,7 @@ START_LISTS = dg.AssetKey("start_lists")
 
 @pytest.fixture
 def hub(own_hub: Hub) -> Hub:
-    """Three partners, among them one with a bundle and one with a volunteers' event."""
+    """Provide three partners, among them one with a bundle and one with a volunteers' event."""
     return own_hub
 
 
@@ -34,7 +34,7 @@ def checks(instance: dg.DagsterInstance, run: Run) -> dict[str, dg.AssetCheckEva
 
 
 def told(instance: dg.DagsterInstance) -> list[tuple[str, dict[str, Any]]]:
-    """Partition and metadata of each materialisation of start_lists, the oldest first."""
+    """Return partition and metadata of each materialization of start_lists, the oldest first."""
     records = instance.fetch_materializations(START_LISTS, limit=1000, ascending=True).records
     found = [record.asset_materialization for record in records]
     return [(str(one.partition), {name: value.value for name, value in one.metadata.items()}) for one in found if one]
@@ -144,7 +144,7 @@ def test_a_missing_bib_is_told_only_in_the_last_24_hours(hub: Hub, instance: dg.
 
 
 def new_bib(hub: Hub, partner: int, bib: int) -> int:
-    """A bib set at RunSignup and stored, as the watch does it; the registration."""
+    """Set a bib at RunSignup and store it as the watch does, and return the registration."""
     number = min(listed(hub, partner))
     hub.sandbox.admin.bib(number, bib)
     hub.sync(partner)

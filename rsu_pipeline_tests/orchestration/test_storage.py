@@ -36,7 +36,7 @@ with dg.DagsterInstance.from_config(sys.argv[1]) as instance:
 
 
 def tables(url: str) -> dict[str, set[str]]:
-    """Tables by schema."""
+    """Return tables by schema."""
     with database.session(url, purpose="tests") as conn, conn.cursor() as cur:
         cur.execute("SELECT schemaname, tablename FROM pg_tables WHERE schemaname IN ('public', 'dagster')")
         found: dict[str, set[str]] = {"public": set(), "dagster": set()}
@@ -46,7 +46,7 @@ def tables(url: str) -> dict[str, set[str]]:
 
 
 def schema_text(hub: Hub, schema: str) -> str:
-    """Every row of every table of a schema, as text."""
+    """Return every row of every table of a schema, as text."""
     names = hub.rows("SELECT tablename FROM pg_tables WHERE schemaname = %s", schema)
     assert names
     return "\n".join(
@@ -81,7 +81,7 @@ def test_a_process_looks_for_dagsters_tables_once_only(
     with database.session(empty_database, purpose="tests") as conn, conn.cursor() as cur:
         cur.execute("DROP SCHEMA dagster CASCADE")
         conn.commit()
-    # As for each tick of a sensor: no look, which would make them anew.
+    # As for each tick of a sensor: no read, which would make them again.
     with dg.DagsterInstance.from_ref(reference):
         assert tables(empty_database)["dagster"] == set()
 
@@ -194,7 +194,7 @@ def test_runs_on_it_are_stored_and_nothing_that_is_kept_or_printed_holds_a_secre
     admin = hub.sandbox.admin
     good = sync_partner(hub_instance, hub.partners[1])
     assert good.success
-    # What fails tells most: broken connections, bodies that are no JSON, a credential that is refused.
+    # What fails reveals most: broken connections, bodies that are no JSON, a credential that is refused.
     for kind in ("reset", "html_200", "truncated", "redirect"):
         admin.fault(kind, 1, endpoint="participants", partner=2)
     failed = sync_partner(hub_instance, hub.partners[2])

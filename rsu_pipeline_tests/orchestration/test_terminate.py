@@ -41,7 +41,7 @@ def sandbox() -> Iterator[SandboxProcess]:
 def hub(
     sandbox: SandboxProcess, make_database: Callable[[], str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> Iterator[Hub]:
-    """All partners synced, and calls that may take minutes."""
+    """Provide all partners synced, and calls that may take minutes."""
     patient = {f"RSU_{name}": "300" for name in ("READ_TIMEOUT", "TOTAL_TIMEOUT", "RACE_DAY_TIMEOUT")}
     hub = Hub(make_database(), sandbox, tmp_path / "home", RSU_MAX_IN_FLIGHT="8", **patient)
     use_environment(monkeypatch, hub.environment)
@@ -141,7 +141,7 @@ def until(is_so: Callable[[], object], seconds: float = 90) -> None:
 
 
 def syncs(runs: Runs) -> list[Callable[[], str]]:
-    """Launchers of a sync of one partition, a batch and a slice of past editions, each of another partner."""
+    """Return launchers of a sync of one partition, a batch and a slice of past editions, each of another partner."""
     first, second, third = runs.hub.partners.values()
     return [
         lambda: runs.launch("sync_partner", first),
@@ -165,7 +165,7 @@ def test_terminating_ends_hung_calls_within_ten_seconds_and_cancels_the_backfill
 
 @contextmanager
 def syncs_locked_out(hub: Hub) -> Iterator[None]:
-    """Each sync's first lock is taken elsewhere, which is the listing's or a race's.
+    """Take each sync's first lock elsewhere, which is the listing's or a race's.
 
     The races are locked before the watch begins: those that it polls are free whenever it gives up on a call. It has those
     of the first partner, whose sync reads the listing first.

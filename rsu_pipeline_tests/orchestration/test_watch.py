@@ -1,4 +1,4 @@
-"""The watch as a job, and the sensor that looks by itself, on a real instance, database and sandbox."""
+"""The watch as a job, and the sensor that polls by itself, on a real instance, database and sandbox."""
 
 import itertools
 import re
@@ -29,7 +29,10 @@ SPEC = {"partners": 3, "races_per_partner": 2, "events_per_race": 1, "registrati
 
 @pytest.fixture(scope="module")
 def sandbox() -> Iterator[SandboxProcess]:
-    """Three partners with two races each, two hours from now; a test that changes what it answers puts it back."""
+    """Provide three partners with two races each, two hours from now.
+
+    A test that changes what it answers puts it back.
+    """
     with SandboxProcess.start(spec=SPEC, seed=7) as sandbox:
         yield sandbox
 
@@ -38,7 +41,7 @@ def sandbox() -> Iterator[SandboxProcess]:
 def hub(
     sandbox: SandboxProcess, make_database: Callable[[], str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> Iterator[Hub]:
-    """All its partners synced."""
+    """Provide all its partners synced."""
     hub = Hub(make_database(), sandbox, tmp_path / "home", RSU_WATCH_INTERVAL="1", RSU_CALL_ATTEMPTS="1")
     use_environment(monkeypatch, hub.environment)
     for partner in hub.partners:
@@ -95,7 +98,7 @@ def test_a_bib_given_out_meanwhile_arrives_and_each_partners_partition_is_told(
     run = watch(hub_instance, 8)
     thread.join()
     assert run.success
-    # Start lists are told of the partners where something changed.
+    # Start lists are reported of the partners where something changed.
     changed = {("start_lists", hub.partners[partner]) for partner in keys}
     assert run.told.keys() == {("participants", key) for key in hub.partners.values()} | changed
     for partner in hub.partners:

@@ -1,4 +1,4 @@
-"""How many programs: RSU_PROOF_PROGRAMS (100 unless set), from RSU_PROOF_SEED (a new one unless set; printed)."""
+"""How many programs: RSU_PROOF_PROGRAMS (100 unless set), from RSU_PROOF_SEED (a new one unless set, and printed)."""
 
 import os
 import secrets
@@ -18,7 +18,7 @@ SEED = int(os.environ.get("RSU_PROOF_SEED") or secrets.randbelow(2**32))
 
 
 def parts(total: int, size: int) -> list[range]:
-    """Return numbers from 0 in parts of so many, each of them a test of its own, so that processes share them."""
+    """Return numbers from 0 in parts of this size, each of them a test of its own, so that processes share them."""
     return [range(first, min(first + size, total)) for first in range(0, total, size)]
 
 
@@ -29,7 +29,7 @@ def name_of(part: range) -> str:
 
 @pytest.fixture
 def arena(make_database: Callable[[], str], tmp_path: Path) -> Iterator[Arena]:
-    """Servers for programs."""
+    """Provide servers for programs."""
     arena = Arena(make_database, tmp_path)
     yield arena
     arena.close()
@@ -37,7 +37,7 @@ def arena(make_database: Callable[[], str], tmp_path: Path) -> Iterator[Arena]:
 
 @pytest.fixture(scope="module")
 def season(server: str, template: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[SeasonArena]:
-    """Servers for programs of the season machine."""
+    """Provide servers for programs of the season machine."""
     with databases(server, "rsu_season", template) as make_database:
         arena = SeasonArena(make_database, tmp_path_factory.mktemp("season"))
         yield arena

@@ -1,6 +1,6 @@
 """A process killed between any two statements, played inside the test's process.
 
-The session's connections count their statements and commits; when the chosen one is reached, `Killed` is raised, and
+The session's connections count their statements and commits. When the chosen one is reached, `Killed` is raised, and
 from then on every statement raises it again, as a dead process sends none. Closing lets PostgreSQL roll back, which is
 what it does when a client vanishes.
 """
@@ -23,7 +23,7 @@ KEEPER = "lease keeper"
 
 
 class Killed(BaseException):
-    """The process is dead; no handler for ordinary errors may see it."""
+    """The process is dead. No handler for ordinary errors may catch it."""
 
 
 class _Countdown:
@@ -42,7 +42,7 @@ class _Countdown:
 
 @contextmanager
 def killed_after(steps: int, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """Kills whatever opens sessions in the block at its `steps`-th statement or commit; ends quietly either way."""
+    """Kill whatever opens sessions in the block at its `steps`-th statement or commit, and end quietly either way."""
     countdown = _Countdown(steps)
 
     class Cursor(psycopg2.extensions.cursor):
@@ -56,7 +56,7 @@ def killed_after(steps: int, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 
     class Connection(psycopg2.extensions.connection):
         def commit(self) -> None:
-            # Once before it takes effect, once after: the client cannot tell a commit it did not hear of.
+            # Once before it takes effect, once after: the client cannot recognise a commit it did not hear of.
             countdown.step()
             super().commit()
             countdown.step()

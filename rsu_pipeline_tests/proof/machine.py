@@ -1,7 +1,8 @@
-"""The state machine: random programs of changes at RunSignup, faults, kills and syncs; after one quiet sync the tables
-equal the truth and the bib log replays.
+"""The state machine: random programs of changes at RunSignup, faults, kills and syncs.
 
-The sandbox's clock stands still unless a step moves it, so that edits within one second are common. A page holds four
+After one quiet sync the tables equal the truth and the bib log replays.
+
+The sandbox's clock stops unless a step moves it, so that edits within one second are common. A page holds four
 registrations, so that small races fill several.
 """
 
@@ -52,7 +53,10 @@ PICK = st.integers(min_value=0, max_value=10_000)
 
 
 class Arena:
-    """Servers for many programs: each program gets a partner of its own; when none is left, new servers."""
+    """Servers for many programs.
+
+    Each program gets a partner of its own. When none is left, new servers are started.
+    """
 
     full_read_up_to_rows: Sequence[int] = (0,)
     """What programs have in turn: small races read incrementally, or in full at every visit."""
@@ -256,8 +260,10 @@ class Convergence(RuleBasedStateMachine):
 
     @rule(page=st.integers(1, 4), pick=PICK, what=st.sampled_from(["remove", "edit", "bib", "register", "second sync"]))
     def sync_while(self, page: int, pick: int, what: str) -> None:
-        """Something happens just before the sync asks for its n-th page. A second sync shares the partner's races with it, or
-        takes them over where the first one's session was ended."""
+        """Let something happen just before the sync requests its n-th page.
+
+        A second sync shares the partner's races with it, or takes them over where the first one's session was ended.
+        """
         asked = itertools.count(1)
         ask = Client.participants_page
         taken_over: list[Any] = []
@@ -289,7 +295,7 @@ class Convergence(RuleBasedStateMachine):
             assert self._everything() == taken_over[0], "a session wrote that had lost its race"
 
     def _second_sync(self, race_id: int, *, is_read: bool) -> None:
-        """Another sync reads what the first one is not reading."""
+        """Start another sync, which reads what the first one is not reading."""
         with database.session(self.hub.url, purpose="tests") as conn:
             is_locked = race_locks.find_reader(conn, self.partner, race_id) is not None
         assert is_locked or not is_read, "registrations are read without their race's lock"
@@ -302,7 +308,7 @@ class Convergence(RuleBasedStateMachine):
                 assert all("is being read by 'rsu sync test " in text for text in outcome.elsewhere.values())
 
     def _end_session(self) -> None:
-        """PostgreSQL ends the session with which the first sync writes."""
+        """Let PostgreSQL end the session with which the first sync writes."""
         self.hub.execute(
             "SELECT pg_terminate_backend(pid) FROM pg_stat_activity"
             " WHERE datname = current_database() AND application_name LIKE 'rsu sync test %%'"
@@ -314,7 +320,7 @@ class Convergence(RuleBasedStateMachine):
             time.sleep(0.01)
 
     def _everything(self) -> list[dict[str, Any]]:
-        """What a sync of the partner may write, hashed."""
+        """Return what a sync of the partner may write, hashed."""
         tables = ("runsignup_participants", "event_cursors", "read_passes", "runsignup_bib_changes", "sync_history")
         return [
             row
@@ -332,7 +338,7 @@ class Convergence(RuleBasedStateMachine):
         again=st.booleans(),
     )
     def resume_over_newer_reads(self, pick: int, what: str, seconds: int, again: bool) -> None:
-        """A full read breaks off after its first page, other reads bring what is newer, and the full read goes on."""
+        """Interrupt a full read after its first page, let other reads bring what is newer, and let the full read go on."""
         self.admin.fault("http_500", 2, endpoint="participants", partner=self.partner, after_page=True)
         self._sync(full=True)
         self.admin.clear_faults()
@@ -356,7 +362,7 @@ class Convergence(RuleBasedStateMachine):
 
     @rule(pick=PICK, kind=st.sampled_from(FAULTS), seconds=st.sampled_from([1, 500]))
     def check_in(self, pick: int, kind: str, seconds: int) -> None:
-        """A burst of bibs at one race, more than fit a page, and RunSignup fails while they are read."""
+        """Give a burst of bibs at one race, more than fit a page, while RunSignup fails as they are read."""
         races = self._truth()["races"]
         event_ids = [event["event_id"] for event in races[pick % len(races)]["events"]]
         rows = [row for row in self._truth()["active"] if row["event_id"] in event_ids]
@@ -393,7 +399,7 @@ class Convergence(RuleBasedStateMachine):
 
 
 def _without(names: Collection[str]) -> dict[str, Any]:
-    """Return these methods of the machine, which are no rules any more; other rules may call them all the same."""
+    """Return these methods of the machine as no rules any more. Other rules may still call them."""
 
     def plain(method: Callable[..., None]) -> Callable[..., None]:
         return lambda self, *args, **kwargs: method(self, *args, **kwargs)
@@ -407,8 +413,10 @@ def rules() -> set[str]:
 
 
 def run_programs(arena: Arena, programs: int, number: int, enabled: Collection[str] | None = None) -> None:
-    """Runs so many programs from a seed; raises what the first failing one raised. `enabled` names the rules that are used,
-    None uses all."""
+    """Run this number of programs from a seed.
+
+    Raises what the first failing one raised. `enabled` names the rules that are used, None uses all.
+    """
     left_out = set() if enabled is None else rules() - set(enabled)
     machine = seed(number)(type("Machine", (Convergence,), _without(left_out)))
     machine.arena = arena

@@ -15,7 +15,7 @@ from rsu_pipeline.warehouse.staging import Source
 
 
 def cursor_from_last_stamp(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The next cursor is one more than the newest last_modified seen, not the server's clock less an overlap."""
+    """Take one more than the newest last_modified for the next cursor, not the server's clock less an overlap."""
     advance = cursors.advance
 
     def broken(conn: Any, position: Position, **how: Any) -> None:
@@ -33,7 +33,7 @@ def cursor_from_last_stamp(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def cursor_moved_early(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The cursor moves with the first page, not with the last."""
+    """Move the cursor with the first page, not with the last."""
     commit = race_pass._commit
 
     def broken(session: PartnerSession, position: Position) -> None:
@@ -42,7 +42,7 @@ def cursor_moved_early(monkeypatch: pytest.MonkeyPatch) -> None:
         commit(session, position)
 
     monkeypatch.setattr(race_pass, "_commit", broken)
-    # Its companion in the wild: a pass that broke off is begun anew, since the cursor seems to say how far it came.
+    # Its companion in the wild: a pass that broke off begins again, since the cursor seems to show how far it came.
     open_pass = cursors.open_pass
 
     def anew(conn: Any, partner_id: int, race_id: int, mode: Any, event_ids: Any, since: Any) -> Position:
@@ -53,7 +53,7 @@ def cursor_moved_early(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def page_numbers_instead_of_keyset(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Pages are asked for by number, so that a row removed meanwhile shifts the next page over another."""
+    """Request pages by number, so that a row removed meanwhile shifts the next page over another."""
 
     def broken(
         self: Client, race_id: int, event_ids: Any, *, after: int, size: int, modified_after: int | None = None
@@ -67,7 +67,7 @@ def page_numbers_instead_of_keyset(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def sweep_after_a_partial_read(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A full pass that failed marks what it did not see as gone."""
+    """Let a full pass that failed mark what it did not see as gone."""
     read_race = race_pass.read_race
 
     def broken(session: PartnerSession, read: Any, outcome: Any, **options: Any) -> None:
@@ -93,7 +93,7 @@ def sweep_after_a_partial_read(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def dedupe_by_stamp(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A row counts as unchanged when its last_modified is what it was."""
+    """Count a row as unchanged when its last_modified is unchanged."""
     sql = participants._MERGE_ACTIVE
     assert participants._DIFFERS in sql and participants._TEXT_DIFFERS in sql
     broken = sql.replace(participants._DIFFERS, "i.last_modified_epoch IS DISTINCT FROM t.last_modified_epoch")

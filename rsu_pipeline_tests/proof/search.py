@@ -17,7 +17,7 @@ SEARCHED = int(os.environ.get("RSU_PROOF_SEARCH", "0"))
 TIMEOUT = 7200 if SEARCHED else 600
 """Seconds that a test may take."""
 ENOUGH = 3
-"""Candidates of a mutant that a search looks for."""
+"""Candidates of a mutant that a search finds."""
 
 Mutant = Callable[[pytest.MonkeyPatch], None]
 Run = Callable[[int], None]
@@ -25,13 +25,13 @@ Run = Callable[[int], None]
 
 
 def find(mutant: Mutant, run: Run, pinned: Sequence[int], message: str, fresh: Iterable[int], test: str) -> None:
-    """Have a pinned candidate find what is broken, or search for new ones where RSU_PROOF_SEARCH says so.
+    """Have a pinned candidate find what is broken, or search for new ones if RSU_PROOF_SEARCH is set.
 
     Args:
         mutant: breaks a rule.
         run: runs the programs of a candidate.
         pinned: candidates that are known to find it.
-        message: what the failure must say, a regular expression.
+        message: what the failure must have, a regular expression.
         fresh: candidates for a search.
         test: the test's id, for the command in the message.
     """
@@ -64,8 +64,10 @@ def is_found(mutant: Mutant, run: Run, message: str, candidate: int) -> bool:
 
 
 def search(mutant: Mutant, run: Run, message: str, candidates: Iterable[int]) -> None:
-    """Print the candidates that find what is broken and pass where it is not, with the seconds that each took. Fail when
-    there is none."""
+    """Print the candidates that find what is broken and pass where it is not, with the seconds that each took.
+
+    Fail when there is none.
+    """
     found = 0
     for candidate in candidates:
         began = time.monotonic()

@@ -1,5 +1,8 @@
-"""Promise 1: converges. After any sequence of changes, faults, crashes and restarts, one quiet sync makes the copy equal
-to RunSignup; and the machine that says so finds each of five broken rules."""
+"""Promise 1: converges.
+
+After any sequence of changes, faults, crashes and restarts, one quiet sync makes the copy equal to RunSignup. And the
+machine that checks it finds each of five broken rules.
+"""
 
 import pytest
 

@@ -1,5 +1,8 @@
-"""Promise 3: resumes. A process killed by SIGKILL anywhere wastes at most the page that it stores and the one that it requests
-meanwhile. No stored page is requested again, and nothing is lost or doubled."""
+"""Promise 3: resumes.
+
+A process killed by SIGKILL anywhere wastes at most the page that it stores and the one that it requests meanwhile. No
+stored page is requested again, and nothing is lost or doubled.
+"""
 
 import itertools
 import os
@@ -27,26 +30,26 @@ SPEC = {
 
 
 def victim(hub: Hub, point: str, times: int, *more: str) -> int:
-    """Runs a syncing process that dies at a point; its exit code."""
+    """Run a syncing process that dies at a point, and return its exit code."""
     environment = {**os.environ, **hub.environment}
     command = [sys.executable, "-m", "rsu_pipeline_tests.proof.victim", "1", point, str(times), *more]
     return subprocess.run(command, env=environment, timeout=120, check=False).returncode
 
 
 def cursor_versions(hub: Hub) -> dict[int, list[str]]:
-    """The transactions that last wrote each race's cursors."""
+    """Return the transactions that last wrote each race's cursors."""
     rows = hub.rows("SELECT race_id, array_agg(xmin::text ORDER BY event_id) AS versions FROM event_cursors GROUP BY 1")
     return {row["race_id"]: row["versions"] for row in rows}
 
 
 def checkpoints(hub: Hub) -> dict[int, int]:
-    """The registration id up to which each race's full read is stored, of those under way."""
+    """Return the registration id up to which each race's full read is stored, of those under way."""
     rows = hub.rows("SELECT race_id, after_registration_id FROM read_passes WHERE mode <> 'incremental' AND pages > 0")
     return {row["race_id"]: row["after_registration_id"] for row in rows}
 
 
 def pages_asked(hub: Hub) -> Counter[tuple[int, int]]:
-    """How often each page of a full read was asked for, by race and registration id."""
+    """Return how often each page of a full read was requested, by race and registration id."""
     return Counter(
         (call["race_id"], int(call["query"].get("after_registration_id", 0)))
         for call in hub.sandbox.admin.stats()["log"]
@@ -130,7 +133,7 @@ def test_twenty_kills_over_one_load_of_history_waste_at_most_forty_pages(make_hu
             )
             admin.register(event_id, {"bib_num": 5}, count=30)
     hub.sync()
-    hub.history(seconds=0)  # asked for, and listed
+    hub.history(seconds=0)  # requested, and listed
     admin.reset_stats()
     chance = random.Random(SEED)
     print(f"RSU_PROOF_SEED={SEED}")

@@ -1,5 +1,8 @@
-"""Promise 1 through a season: races, events, credentials and clocks change, the hub is down for days, and after a night by
-itself the copy equals RunSignup."""
+"""Promise 1 through a season.
+
+Races, events, credentials and clocks change, the hub is down for days, and after a night by itself the copy equals
+RunSignup.
+"""
 
 import os
 

@@ -1,4 +1,4 @@
-"""The machine's programs of two syncs at once, one by one; and they fail where races are not locked."""
+"""The machine's programs of two syncs at once, one by one. They fail where races are not locked."""
 
 import pytest
 
@@ -9,7 +9,7 @@ SECOND_SYNC, LOST_SESSION = 1, 2
 
 
 def run_program(arena: Arena, pick: int, page: int) -> None:
-    """A bib is set, and while a sync reads it another comes, or its session is ended and another takes over."""
+    """Set a bib, and while a sync reads it start another, or end its session so that another takes over."""
 
     class Machine(Convergence):
         pass

@@ -2,8 +2,8 @@
 
     python -m rsu_pipeline_tests.proof.victim PARTNER POINT TIMES [full | history]
 
-`history` reads a slice of the partner's history, asked for before, instead. The environment names the hub. Exit code 0
-means that the work ended before the point was reached so many times.
+`history` reads a slice of the partner's history, requested before, instead. The environment names the hub. Exit code 0
+means that the work ended before the point was reached that many times.
 """
 
 import os
@@ -46,7 +46,7 @@ POINTS: dict[str, tuple[Any, str, bool]] = {
 
 
 def arm(point: str, times: int, fatal: signal.Signals = signal.SIGKILL) -> None:
-    """Has this process die, or get another signal, when the point is reached for the `times`-th time."""
+    """Let this process die, or get another signal, when the point is reached for the `times`-th time."""
     owner, name, before = POINTS[point]
     original: Callable[..., Any] = getattr(owner, name)
     left = times

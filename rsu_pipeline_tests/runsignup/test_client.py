@@ -34,7 +34,7 @@ RACE = b'{"race":{"race_id":7}}'
 
 
 def sent(head: str) -> tuple[str, dict[str, str], dict[str, str]]:
-    """Path, parameters and headers (lower case) of a request."""
+    """Return path, parameters and headers (lower case) of a request."""
     first, *lines = head.splitlines()
     address = urlsplit(first.split()[1])
     headers = {name.lower(): value.strip() for name, _, value in (line.partition(":") for line in lines)}

@@ -1,4 +1,7 @@
-"""Every wrapper RunSignup is known or feared to send; what is none of them is an error, never "no rows"."""
+"""Every wrapper RunSignup is known or feared to send.
+
+Anything else is an error, never "no rows".
+"""
 
 import json
 from typing import Any
@@ -14,7 +17,7 @@ A, B = {"registration_id": 1, "event_id": 10, "odd": {"kept": [1, "2"]}}, {"regi
 
 
 def read(value: Any) -> list[tuple[int | None, list[Any]]]:
-    """Event id and rows of each element, the rows parsed by another parser."""
+    """Return the event id and rows of each element, the rows parsed by another parser."""
     body = value if isinstance(value, bytes) else json.dumps(value).encode()
     return [(element.event_id, [json.loads(row) for row in element.rows]) for element in envelopes.participants(body)]
 

@@ -1,5 +1,7 @@
-"""Every fault the sandbox can play against the real client: what it is taken for, how often it is tried, and that the
-ledger hears of each attempt exactly once."""
+"""Every fault of the sandbox against the real client.
+
+It shows what each is taken for, how often it is tried, and that the ledger gets each attempt exactly once.
+"""
 
 import time
 from collections.abc import Callable

@@ -28,7 +28,7 @@ def cut_each(events: Events, after: int, size: int) -> Events:
 
 
 def read(events: Events, size: int, server: Server, *, twice: bool = False) -> tuple[list[int], int]:
-    """Every id seen, and the pages it took. `twice` sends the highest id of each page twice."""
+    """Return every id seen, and the pages it took. `twice` sends the highest id of each page twice."""
     seen: list[int] = []
     after, pages = 0, 0
     while True:
@@ -174,7 +174,10 @@ def test_a_full_page_without_a_readable_id_cannot_be_passed() -> None:
 
 
 def body_of(page: Events, layout: str) -> bytes:
-    """The page as RunSignup may lay it out; event ids count from 1, rows of one element in the order of their ids."""
+    """Return the page as RunSignup may lay it out.
+
+    Event ids count from 1, rows of one element in the order of their ids.
+    """
     rows = [(id, event) for event, ids in enumerate(page, 1) for id in ids]
     elements = []
     for event in range(1, len(page) + 1):

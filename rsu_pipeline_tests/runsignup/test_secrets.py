@@ -32,7 +32,7 @@ WITH_REGISTRATION = {"registration": REGISTRATION, "registration_secret": REGIST
 
 @pytest.fixture
 def told(caplog: pytest.LogCaptureFixture) -> Iterator[pytest.LogCaptureFixture]:
-    """Everything that is logged, the root logger and those of the HTTP libraries at DEBUG."""
+    """Provide everything that is logged, the root logger and those of the HTTP libraries at DEBUG."""
     names = ["urllib3", "urllib3.connection", "urllib3.connectionpool", "urllib3.util.retry", "requests"]
     levels = {name: logging.getLogger(name).level for name in names}
     caplog.set_level(logging.DEBUG)
@@ -44,7 +44,7 @@ def told(caplog: pytest.LogCaptureFixture) -> Iterator[pytest.LogCaptureFixture]
 
 
 def chain(error: BaseException | None) -> Iterator[BaseException]:
-    """The exception and all it hangs on, suppressed contexts too."""
+    """Yield the exception and its causes, suppressed contexts too."""
     if error is not None:
         yield error
         yield from chain(error.__cause__)
@@ -218,7 +218,7 @@ def test_neither_proxies_nor_netrc_of_the_environment_are_used(monkeypatch: pyte
 
 
 class BrokenLedger(CountingLedger):
-    """A ledger that fails as nobody foresaw, at one of its two doors."""
+    """A ledger that fails as nobody foresaw, in one of its two methods."""
 
     def __init__(self, door: str) -> None:
         super().__init__()
@@ -238,7 +238,7 @@ class BrokenLedger(CountingLedger):
 @pytest.mark.parametrize("scheme", ["api_key", "rsu_api_key"])
 @pytest.mark.parametrize(("door", "answer"), [("", b"garbage\r\n\r\n"), ("acquire", b""), ("settle", http(b"{}"))])
 def test_a_traceback_with_its_local_variables_tells_no_secret(door: str, answer: bytes, scheme: str) -> None:
-    """As reporters of errors collect them: every variable of every frame of ours and of the HTTP libraries."""
+    """As reporters of errors collect them: every variable of every frame of the project and of the HTTP libraries."""
     with raw_server(lambda head: [answer]) as server:
         calls = client(server.url, BrokenLedger(door), Credential(KEY, SECRET, scheme), attempts=1, **WITH_REGISTRATION)
         with pytest.raises((ApiError, RuntimeError)) as caught:

@@ -16,7 +16,7 @@ PIECES = st.sampled_from(
 
 @given(st.lists(PIECES, max_size=12).map("".join))
 def test_halves_are_replaced_and_nothing_else(text: str) -> None:
-    # Two halves that happen to meet are a pair: JSON cannot tell.
+    # Two halves that happen to meet are a pair: JSON cannot distinguish them.
     text = text.encode("utf-16", "surrogatepass").decode("utf-16", "surrogatepass")
     sent = json.dumps(text).encode()
     expected = "".join("\ufffd" if "\ud800" <= one <= "\udfff" else one for one in text)

@@ -48,7 +48,7 @@ class CountingLedger:
 
     @property
     def outcomes(self) -> list[Settled]:
-        """The outcomes in order; AssertionError unless every call taken is settled."""
+        """The outcomes in order. It is an AssertionError unless every call taken is settled."""
         assert sorted(self.settled) == list(range(1, len(self.taken) + 1)), "a call that was taken is not settled"
         assert self.most_in_flight <= 1
         return [self.settled[grant] for grant in sorted(self.settled)]
@@ -56,7 +56,7 @@ class CountingLedger:
 
 @dataclass
 class Sleeps:
-    """Pauses that were asked for and not made."""
+    """Pauses that were requested and not made."""
 
     seconds: list[float] = field(default_factory=list)
 
@@ -65,7 +65,7 @@ class Sleeps:
 
 
 def client(base_url: str, ledger: CountingLedger, credential: Credential = CREDENTIAL, **options: Any) -> Client:
-    """A client that does not pause between attempts."""
+    """Return a client that does not pause between attempts."""
     return Client(credential, ledger, base_url=base_url, **{"sleep": lambda seconds: None, "backoff": 0.01} | options)
 
 
@@ -84,7 +84,7 @@ class RawServer:
 
 @contextmanager
 def raw_server(answer: Callable[[str], Iterable[bytes]]) -> Iterator[RawServer]:
-    """A server on loopback that sends, for each request, the pieces `answer` gives for its head, then hangs up."""
+    """Provide a server on loopback that sends, for each request, the pieces `answer` gives for its head, then hangs up."""
     heads: list[str] = []
 
     class Handler(socketserver.StreamRequestHandler):
@@ -117,6 +117,6 @@ def raw_server(answer: Callable[[str], Iterable[bytes]]) -> Iterator[RawServer]:
 
 
 def http(body: bytes, status: str = "200 OK", *headers: str) -> bytes:
-    """A whole answer."""
+    """Build a whole HTTP answer."""
     head = [f"HTTP/1.1 {status}", f"Content-Length: {len(body)}", "Connection: close", *headers]
     return "\r\n".join(head).encode("latin-1") + b"\r\n\r\n" + body

@@ -15,7 +15,7 @@ NOW = 1_790_000_000.0
 
 @dataclass
 class Caller:
-    """Calls the API with one partner's key; `get` answers the response, `json` its body."""
+    """Calls the API with one partner's key. `get` returns the response, `json` its body."""
 
     base: str
     key: str
@@ -58,7 +58,7 @@ def shared() -> Iterator[SandboxProcess]:
 
 @pytest.fixture
 def sandbox(shared: SandboxProcess) -> SandboxProcess:
-    """The module's `small` sandbox without faults, switches or counts from earlier tests."""
+    """Provide the module's `small` sandbox without faults, switches or counts from earlier tests."""
     shared.admin.clear_faults()
     shared.admin.switch(**RESTING)
     shared.admin.reset_stats()
@@ -92,6 +92,6 @@ def api(sandbox: SandboxProcess) -> Caller:
 
 @pytest.fixture
 def fresh(sandbox: SandboxProcess) -> tuple[int, list[int]]:
-    """A new race of partner 1 with two empty events: race id, event ids."""
+    """Provide a new race of partner 1 with two empty events: race id, event ids."""
     events = [{"name": "One", "start_in_hours": 30}, {"name": "Two", "start_in_hours": 31}]
     return sandbox.admin.add_race(1, events)

@@ -30,7 +30,10 @@ def _rows(world: World) -> Rows:
 def _live(
     world: World, life: Life, seconds: int, first: int = 0
 ) -> tuple[dict[int, list[float]], Counter[int], Counter[str]]:
-    """Lives second by second: the moments of the rows each partner saw change, rows by event, names of changes."""
+    """Run the life second by second.
+
+    Return the moments of the rows each partner saw change, rows by event, and names of changes.
+    """
     seen: dict[int, list[float]] = defaultdict(list)
     events: Counter[int] = Counter()
     done: Counter[str] = Counter()

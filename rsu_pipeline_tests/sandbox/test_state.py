@@ -16,7 +16,7 @@ from runsignup_sandbox.state import VERSION, Origin, encoded_state, load
 
 
 def _truth(sandbox: SandboxProcess) -> list[Any]:
-    """All that holds, apart from the time."""
+    """Return the whole truth, apart from the time."""
     found = [sandbox.admin.truth(entry["partner"]) for entry in sandbox.admin.partners()]
     for one in found:
         del one["now"]
@@ -24,7 +24,7 @@ def _truth(sandbox: SandboxProcess) -> list[Any]:
 
 
 def _change_much(sandbox: SandboxProcess) -> int:
-    """One change of each kind; answers the race they happened in."""
+    """Make one change of each kind, and return the race they happened in."""
     admin = sandbox.admin
     events = [{"name": "One", "start_in_hours": 30}, {"name": "Two", "start_in_hours": 31}]
     race, (one, two) = admin.add_race(1, events, name="Kept Run", private=True)

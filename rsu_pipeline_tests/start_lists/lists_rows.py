@@ -1,4 +1,4 @@
-"""Races, events and entrants put into a database by hand, and their start lists read back and worked out anew."""
+"""Races, events and entrants put into a database by hand, and their start lists read back and recomputed."""
 
 import datetime as dt
 import itertools
@@ -21,7 +21,7 @@ Row = dict[str, Any]
 
 
 class Lists:
-    """One partner's races, and what becomes of them. Numbers are the callers'; nothing is committed."""
+    """One partner's races, and what becomes of them. Numbers are the callers', and nothing is committed."""
 
     def __init__(self, conn: Connection, partner: int = 1) -> None:
         self.conn = conn
@@ -59,7 +59,7 @@ class Lists:
         bundle_of: tuple[int, ...] = (),
         planned: bool = True,
     ) -> int:
-        """An event, of the plan unless `planned` is false, and read once."""
+        """Add an event, of the plan unless `planned` is false, and read once, and return its number."""
         starts_at = start and (start - dt.timedelta(hours=zone_hours)).replace(tzinfo=dt.UTC)
         self.sql(
             "INSERT INTO runsignup_events (event_id, race_id, race_event_days_id, name, start_time, starts_at, volunteer,"
@@ -83,7 +83,7 @@ class Lists:
         )  # fmt: skip
 
     def enter(self, event_id: int, bib: str | None = None, **more: Any) -> int:
-        """A registration, of a person of its own unless `more` says otherwise; its number."""
+        """Enter a registration, of a person of its own unless `more` names one, and return its number."""
         number = next(self._registrations)
         row: Row = {
             "registration_id": number,
@@ -106,7 +106,10 @@ class Lists:
         return number
 
     def change(self, number: int, **fields: Any) -> None:
-        """As a sync writes it, whose time is the transaction's: tests have one, so here it is the clock's."""
+        """Change it as a sync does.
+
+        A sync's time is the transaction's. Tests have only one transaction, so here it is the clock's.
+        """
         changes = ", ".join(f"{name} = %s" for name in fields)
         self.sql(
             f"UPDATE runsignup_participants SET {changes}, changed_at = clock_timestamp() WHERE registration_id = %s",
@@ -127,7 +130,7 @@ class Lists:
         return {row["registration_id"]: row for row in found}
 
     def problems(self) -> dict[int, list[str]]:
-        """Of the entrants that have any."""
+        """Return the problems of the entrants that have any."""
         return {number: row["problems"] for number, row in self.entries().items() if row["problems"]}
 
     def figures(self) -> dict[int, Row]:
@@ -135,7 +138,7 @@ class Lists:
         return {row["event_id"]: row for row in found}
 
     def contents(self) -> tuple[dict[int, Row], dict[int, Row]]:
-        """Both tables without the times of writing."""
+        """Return both tables without the times of writing."""
         entries, figures = self.entries(), self.figures()
         for row in entries.values():
             row.pop("changed_at")
@@ -144,7 +147,7 @@ class Lists:
         return entries, figures
 
     def versions(self) -> set[tuple[str, str]]:
-        """Which version of which row is held: a row that was rewritten, even alike, has another."""
+        """Return which version of which row is stored: a row that was rewritten, even alike, has another."""
         return {
             (row["ctid"], row["xmin"])
             for table in ("start_lists", "start_list_entries")
@@ -152,7 +155,7 @@ class Lists:
         }
 
     def expected_problems(self) -> dict[int, set[str]]:
-        """Every entrant's problems, worked out from the tables row by row and pair by pair."""
+        """Return every entrant's problems, worked out from the tables row by row and pair by pair."""
         events = {row["event_id"]: row for row in self.rows("SELECT * FROM runsignup_events")}
         listed = self.figures().keys()
         held = self.rows("SELECT * FROM runsignup_participants WHERE removed_at IS NULL")

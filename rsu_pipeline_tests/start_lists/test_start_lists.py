@@ -76,7 +76,7 @@ def test_an_event_without_entrants_or_without_a_start_has_a_list_too(put: Lists)
     assert put.figures()[2]["race_day"] is None and put.entries()[number]["age"] == 33
 
 
-# What an entrant's row says
+# An entrant's row
 
 
 def test_a_row_has_what_scoring_needs(put: Lists) -> None:
@@ -310,7 +310,7 @@ def test_a_bib_far_from_the_events_others_is_told(put: Lists) -> None:
         put.enter(1, str(bib))
     put.build()
     assert list(put.problems().values()) == [["out_of_range"]]
-    # Of few bibs nobody can say what is usual.
+    # Few bibs do not show what is usual.
     for bib in range(1, 19):
         put.enter(2, str(500 + bib))
     put.enter(2, "99999")
@@ -536,7 +536,7 @@ def test_after_any_changes_a_rebuild_equals_building_from_nothing(any_database: 
 
 
 def apply(put: Lists, held: list[int], name: str, *rest: Any) -> None:
-    """One step; a step about somebody does nothing while there is nobody."""
+    """Apply one step. A step about somebody does nothing while there is nobody."""
     somebody: Callable[[], int] = lambda: held[rest[0] % len(held)]  # noqa: E731
     if name == "enter":
         held.append(put.enter(rest[0], rest[1], user_id=rest[2]))

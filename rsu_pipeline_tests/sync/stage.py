@@ -30,7 +30,7 @@ class Stage:
         self.conn.commit()
 
     def copy(self, *rows: Registration) -> tuple[list[Row], list[list[str]]]:
-        """The rows as they come out of the table again, and the faults of each."""
+        """Return the rows as they come out of the table again, and the faults of each."""
         lines, faults = zip(*(stage_registration(row, RACE) for row in rows), strict=True)
         try:
             with self.conn.cursor(cursor_factory=psycopg2.extras.RealDictCursor) as cur:
@@ -53,7 +53,7 @@ class Stage:
 
 
 def without_nul(value: Any) -> Any:
-    """What the table can hold of a value."""
+    """Return what the table can hold of a value."""
     if isinstance(value, str):
         return value.replace("\x00", "\ufffd")
     if isinstance(value, list):

@@ -1,5 +1,7 @@
-"""What refusals mean: for a race, for an event, for a credential. Against a real PostgreSQL and a RunSignup in its own
-process."""
+"""What refusals mean: for a race, for an event, for a credential.
+
+Against a real PostgreSQL and a RunSignup in its own process.
+"""
 
 import datetime as dt
 from collections.abc import Callable

@@ -109,7 +109,7 @@ def test_a_registration_twice_in_one_page_is_stored_once(make_hub: Callable[...,
 
 
 def test_rows_that_postgresql_refuses_are_found_by_halving(make_hub: Callable[..., Hub]) -> None:
-    """A constraint of the installation's own, which no check of ours can foresee."""
+    """A constraint of the installation's own, which no check of the pipeline can foresee."""
     hub = make_hub(spec=SPEC, seed=7)
     keys = sorted(row["registration_id"] for row in hub.sandbox.admin.truth(1)["active"])
     bad = [keys[3], keys[4], keys[29]]
@@ -125,7 +125,7 @@ def test_rows_that_postgresql_refuses_are_found_by_halving(make_hub: Callable[..
 
 @pytest.fixture
 def statements(monkeypatch: pytest.MonkeyPatch) -> list[str]:
-    """What the sessions execute from now on."""
+    """Provide what the sessions execute from now on."""
     executed: list[str] = []
 
     class Cursor(psycopg2.extensions.cursor):

@@ -20,7 +20,7 @@ SPEC = {
 
 @pytest.fixture
 def hub(make_hub: MakeHub) -> Hub:
-    """A hub synced once, its clock standing still."""
+    """Provide a hub synced once, with a stopped clock."""
     hub = make_hub(spec=SPEC, seed=7)
     hub.sandbox.admin.clock(rate=0)
     hub.sync()

@@ -1,4 +1,7 @@
-"""Tiers are pure functions of instants; zones and DST were applied when wall times were read."""
+"""Tiers are pure functions of instants.
+
+Zones and DST were applied when wall times were read.
+"""
 
 import datetime as dt
 from dataclasses import replace
@@ -89,7 +92,7 @@ def partner(number: int = 1, listed: dt.timedelta | None = 5 * MINUTE, failed: b
 def race(
     start: dt.timedelta | None, tried: dt.timedelta | None, *, number: int = 1, failed: bool = False, race_id: int = 10
 ) -> FleetRace:
-    """A race that starts so long after NOW and was tried so long before."""
+    """Return a race that starts that long after NOW and was tried that long before."""
     times = ((None if start is None else NOW + start, None),)
     return FleetRace(
         number, f"{number}-acme", number, race_id, times, (None if tried is None else NOW - tried,), failed
@@ -135,7 +138,7 @@ def test_a_look_half_an_interval_early_counts_so_that_no_read_slips_to_the_next(
 
 
 def test_each_event_of_a_race_is_judged_by_its_own_tier() -> None:
-    # One event is at its start and looked at by the watch; the other, tomorrow's, was read ten minutes ago.
+    # One event is at its start and polled by the watch; the other, tomorrow's, was read ten minutes ago.
     times = ((NOW, None), (NOW + 20 * HOUR, None))
     two = FleetRace(1, "1-acme", 1, 10, times, (NOW - dt.timedelta(seconds=20), NOW - 10 * MINUTE), False)
     assert cadence.due([partner()], [two], NOW, EVERY) == []

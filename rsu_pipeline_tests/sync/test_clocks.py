@@ -352,7 +352,7 @@ def test_a_try_that_is_dated_in_the_future_is_no_try() -> None:
 
 
 def test_disagreeing_clocks_do_not_have_everything_read_at_every_tick() -> None:
-    """Stamps are by one of the clocks, and are as old as that one says."""
+    """Stamps are by one of the clocks, and have their age by that one."""
     far = race(NOW + 20 * 24 * HOUR, NOW)
     listed = FleetPartner(1, "1-acme", NOW, failed=False)
     for other in (NOW + 30 * HOUR, NOW + 15 * 24 * HOUR):
@@ -373,7 +373,7 @@ def cursor(full: dt.datetime) -> EventCursor:
     return EventCursor(1, int(full.timestamp()), int(full.timestamp()), full, full, full, None, 10)
 
 
-# What is said of clocks that differ.
+# What is reported of clocks that differ.
 
 
 @pytest.mark.parametrize(

@@ -1,5 +1,7 @@
-"""What is gone or lost beside the sandbox: visits, past editions, freshness, erased people. `field/test_containers.py` has the
-cases that need a scripted RunSignup."""
+"""What is gone or lost beside the sandbox: visits, past editions, freshness, erased people.
+
+`field/test_containers.py` has the cases that need a scripted RunSignup.
+"""
 
 import contextlib
 import datetime as dt

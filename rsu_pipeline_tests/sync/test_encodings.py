@@ -1,4 +1,4 @@
-"""Names are stored as they were sent whatever else says how a session is encoded, and rows stored otherwise are repaired."""
+"""Names are stored unchanged whatever sets a session's encoding, and rows stored otherwise are repaired."""
 
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
@@ -22,7 +22,7 @@ NAMES = {"first_name": "Zo\u00eb", "last_name": "M\u00fcller-\u0141ukasiewicz"}
 
 @pytest.fixture
 def hub(make_hub: Callable[..., Hub]) -> Hub:
-    """A hub with one registration whose name is not ASCII, that has read nothing yet."""
+    """Provide a hub with one registration whose name is not ASCII, that has read nothing yet."""
     made = make_hub(spec=SPEC, seed=7)
     made.sandbox.admin.edit(key_of(made), NAMES)
     return made
@@ -57,7 +57,7 @@ def test_names_are_stored_as_sent_whatever_encoding_is_asked_for(hub: Hub, sourc
 
 @pytest.fixture
 def as_before(monkeypatch: pytest.MonkeyPatch) -> Callable[[], AbstractContextManager[None]]:
-    """Sessions and rules as they were: the client's encoding is what somebody set, and nothing checks it."""
+    """Provide sessions and rules as they were: the client's encoding is what somebody set, and nothing checks it."""
     connect = database.connect
 
     def connect_as_before(url: str, **options: Any) -> Any:

@@ -1,4 +1,4 @@
-"""An event is over when a read that began after its end says so, not when the clock does."""
+"""An event is over when a read that began after its end confirms it, not when the clock does."""
 
 import datetime as dt
 from collections.abc import Callable

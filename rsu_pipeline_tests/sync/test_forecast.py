@@ -33,7 +33,7 @@ def event(
     rows: int = LARGE,
     full: bool = False,
 ) -> EventRead:
-    """An event that starts so long after NOW and was read, or became known, so long before."""
+    """Return an event that starts that long after NOW and was read, or became known, that long before."""
     return EventRead(
         partner,
         f"{partner}-acme",

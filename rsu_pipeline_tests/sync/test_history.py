@@ -1,4 +1,4 @@
-"""Past editions: read in slices, resumed, refused, retried; against a RunSignup in its own process."""
+"""Past editions: read in slices, resumed, refused, retried, against a RunSignup in its own process."""
 
 import datetime as dt
 from collections import Counter
@@ -45,7 +45,7 @@ def test_editions_are_the_events_of_one_weekend_and_old_when_all_of_them_are() -
 
 
 def add_past(hub: Hub, race_id: int, *, count: int = 6, days: tuple[int, ...] = PAST) -> list[int]:
-    """Past editions of a race, the newest first."""
+    """Add past editions of a race, and return them, the newest first."""
     admin = hub.sandbox.admin
     events = [
         admin.add_event(race_id, f"{-day} days ago", start_in_hours=24 * day, race_event_days_id=7000 - day)
@@ -58,7 +58,7 @@ def add_past(hub: Hub, race_id: int, *, count: int = 6, days: tuple[int, ...] = 
 
 @pytest.fixture
 def hub(make_hub: MakeHub) -> Hub:
-    """Two partners with two races each; the first partner's have three past editions."""
+    """Provide two partners with two races each. The first partner's have three past editions."""
     hub = make_hub(spec=SPEC, seed=7)
     hub.environment |= {"RSU_CALL_ATTEMPTS": "1", "RSU_CALL_BACKOFF": "0"}
     for race in hub.sandbox.admin.truth(1)["races"]:
@@ -75,7 +75,7 @@ def races(hub: Hub, partner: int = 1) -> list[int]:
 
 
 def calls(hub: Hub) -> Counter[str]:
-    """Calls by endpoint, but for the listing with which a request begins."""
+    """Return calls by endpoint, except the listing with which a request begins."""
     return Counter(call["endpoint"] for call in hub.sandbox.admin.stats()["log"] if call["endpoint"] != "races")
 
 
@@ -121,7 +121,7 @@ def test_only_the_years_asked_for(hub: Hub) -> None:
     hub.history(since_year=years[-1])
     wanted = {key for key, start in starts.items() if start.year == years[-1] and start.timestamp() < now}
     assert set(states(hub)) == wanted != set()
-    # Earlier years follow when they are asked for; what was read is not read again.
+    # Earlier years follow when they are requested; what was read is not read again.
     hub.sandbox.admin.reset_stats()
     assert hub.history().finished
     assert len(states(hub)) == 6 and hub.history_progress().is_complete
@@ -157,7 +157,7 @@ def test_editions_that_runsignup_no_longer_gives_out_are_recorded_and_the_others
     assert Counter(states(hub).values()) == {"loaded": 2, "unavailable": 4}
     reasons = hub.rows("SELECT DISTINCT reason FROM history_events WHERE state = 'unavailable'")
     assert len(reasons) == 2 and all("no longer available" in row["reason"] for row in reasons)
-    # For good: nothing is asked again, until it is asked for anew.
+    # For good: nothing is asked again, until it is requested again.
     hub.sandbox.admin.reset_stats()
     assert hub.history().finished and calls(hub) == {}
     hub.sandbox.admin.switch(old_after_days=0)
@@ -236,7 +236,7 @@ def test_a_revoked_key_is_found_out_after_a_few_races(make_hub: MakeHub) -> None
 
 def test_an_empty_budget_ends_the_slice_and_the_next_goes_on_where_it_stopped(hub: Hub) -> None:
     hub.environment |= {"RSU_PAGE_SIZE": "4"}
-    # Eleven calls a race of 18 registrations are not to be had: backfill may bring the hour to half of these.
+    # Eleven calls a race of 18 registrations are unavailable: backfill may bring the hour to half of these.
     used = hub.value("SELECT count(*) FROM api_calls")
     hub.environment["RSU_CALLS_PER_HOUR"] = str(used * 2 + 6)
     done = hub.history()

@@ -19,7 +19,7 @@ SPEC = {
 
 @pytest.fixture
 def hub(make_hub: MakeHub) -> Hub:
-    """A hub synced once, its clock standing still."""
+    """Provide a hub synced once, with a stopped clock."""
     hub = make_hub(spec=SPEC, seed=7)
     hub.sandbox.admin.clock(rate=0)
     hub.sync()
@@ -135,7 +135,7 @@ def test_a_row_that_becomes_visible_late_is_not_lost(hub: Hub) -> None:
 
 
 def test_a_row_removed_at_a_page_border_takes_no_other_with_it(hub: Hub) -> None:
-    """Numbered pages would jump over one row when one before it goes; the keyset does not."""
+    """Numbered pages would skip one row when one before it goes. The keyset does not."""
     from rsu_pipeline.runsignup.client import Client
 
     hub.environment["RSU_PAGE_SIZE"] = "4"

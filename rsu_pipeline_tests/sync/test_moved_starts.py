@@ -1,5 +1,7 @@
-"""A start that moves on its morning is seen: the events of a race in its window are looked up every few minutes, and once more
-before an event counts as over."""
+"""A start that moves on its morning is seen.
+
+The events of a race in its window are read every few minutes, and once more before an event counts as over.
+"""
 
 import datetime as dt
 from collections.abc import Callable
@@ -21,7 +23,7 @@ SPEC = {"partners": 1, "races_per_partner": 1, "events_per_race": 1, "registrati
 
 @pytest.fixture
 def hub(make_hub: MakeHub) -> Hub:
-    """A hub that was synced, with one race that starts in an hour."""
+    """Provide a hub that was synced, with one race that starts in an hour."""
     hub = make_hub(spec=SPEC, seed=3)
     hub.environment |= {"RSU_WATCH_INTERVAL": "1", "RSU_WATCH_EVENTS": "1", "RSU_CALL_ATTEMPTS": "1"}
     hub.sync()

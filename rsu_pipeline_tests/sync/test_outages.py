@@ -1,4 +1,4 @@
-"""PostgreSQL or RunSignup away during a sync: said plainly, nothing half-written, mended by the next sync alone."""
+"""PostgreSQL or RunSignup down during a sync: reported plainly, nothing half-written, repaired by the next sync alone."""
 
 from collections.abc import Callable
 from pathlib import Path

@@ -27,7 +27,7 @@ def spec(races: int = 2, events: int = 2, rows: int = 10, hours: float = 400, pa
 
 
 def row_versions(hub: Hub) -> list[dict[str, object]]:
-    """Where every row stands on disk: a row written again gets another place and another transaction."""
+    """Return the place of every row on disk: a row written again gets another place and another transaction."""
     return [
         row
         for table, key in (
@@ -40,8 +40,11 @@ def row_versions(hub: Hub) -> list[dict[str, object]]:
 
 
 def test_every_partner_equals_runsignup_field_by_field_after_one_sync(make_hub: MakeHub) -> None:
-    """The whole small sandbox: every US zone, UTC, several-day, virtual, undated and volunteers' events, bundles, a race
-    of two partners, a private race, a race without events."""
+    """The whole small sandbox.
+
+    It has every US zone, UTC, several-day, virtual, undated and volunteers' events, bundles, a race of two partners, a private
+    race and a race without events.
+    """
     hub = make_hub(scale="small", seed=11)
     for partner in hub.partners:
         assert not hub.sync(partner).failures
@@ -150,7 +153,7 @@ def test_a_refused_credential_is_not_tried_again_until_it_changes_or_its_retry_t
     with pytest.raises(CredentialRejected, match="tried again at the next visit"):
         hub.sync(1)
     assert admin.stats()["calls"] == 0
-    assert not hub.sync(2).failures  # another partner's trouble is its own
+    assert not hub.sync(2).failures  # another partner's failure does not matter
     hub.execute("UPDATE partner_provider_credentials SET rejected_at = now() - interval '6 minutes'")
     admin.grant(1)
     assert not hub.sync(1).failures
@@ -181,7 +184,7 @@ def test_an_exhausted_budget_stops_cleanly_and_the_next_sync_goes_on_there(make_
         hub.execute("UPDATE api_calls SET granted_at = granted_at - interval '1 hour'")
         outcome = hub.sync()
     hub.assert_equal()
-    # Each page of the races that were left was asked for once, over however many hours.
+    # Each page of the races that were left was requested once, over however many hours.
     log = [
         (call["race_id"], call["query"].get("after_registration_id"))
         for call in hub.sandbox.admin.stats()["log"]

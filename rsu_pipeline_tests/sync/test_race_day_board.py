@@ -15,7 +15,10 @@ SETTINGS = load_settings({})
 
 
 def race(race_id: int = 1, *, starts_in: float | None = 1.0, hours: float = 6.0, **more: Any) -> NearRace:
-    """A race that is well: read 5 s ago, every entrant with a bib. `starts_in` and `hours` of its one event, in hours."""
+    """Return a race that is well: read 5 s ago, every entrant with a bib.
+
+    `starts_in` and `hours` of its one event, in hours.
+    """
     start = None if starts_in is None else NOW + dt.timedelta(hours=starts_in)
     fields: dict[str, Any] = {
         "partner_id": 1,
@@ -58,7 +61,7 @@ def board(*races: NearRace) -> list[BoardRow]:
         ({"read_at": None}, "never read", Urgency.BLOCKED),
         ({"read_at": NOW + dt.timedelta(minutes=6)}, "clock off", Urgency.BLOCKED),
         ({"read_at": NOW - dt.timedelta(seconds=61)}, "not polled", Urgency.BLOCKED),
-        ({"held_back": 2}, "2 held back", Urgency.UNTIDY),
+        ({"held_back": 2}, "2 quarantined", Urgency.UNTIDY),
         ({"duplicate_bibs": 4}, "4 dup", Urgency.UNTIDY),
         ({"events_without_list": 1}, "1 no list", Urgency.UNTIDY),
     ],
@@ -83,7 +86,7 @@ def test_a_race_may_wait_for_two_intervals_of_what_the_calls_in_flight_allow() -
 
 
 def test_a_race_that_came_into_its_window_just_now_is_not_late() -> None:
-    """Read a quarter of an hour ago, as a visit does; the watch has a minute to begin and then two intervals."""
+    """Read a quarter of an hour ago, by a visit. The watch has a minute to begin and then two intervals."""
     read_at = NOW - dt.timedelta(minutes=14)
     assert not board(race(starts_in=4 - 1 / 60, read_at=read_at))[0].problems
     assert board(race(starts_in=4 - 3 / 60, read_at=read_at))[0].problems

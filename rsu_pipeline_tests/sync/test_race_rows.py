@@ -18,7 +18,7 @@ from rsu_pipeline_tests.sync.stage import RACE, VALUES, Row, Stage, without_nul
 
 
 def store(stage: Stage, race: Row, *, key: str = "1-test") -> tuple[Row, list[Row], list[str]]:
-    """The race and its events as the warehouse stores them, and what did not fit."""
+    """Return the race and its events as the warehouse stores them, and what did not fit."""
     decoded = decode_race(json.dumps(race).encode())
     row, faults = race_row(decoded)
     found, unreadable = decoded.decoded_events()
@@ -162,7 +162,7 @@ def test_postgresql_takes_whatever_a_race_and_its_event_are_like(stage: Stage, r
 
 
 def equal(stored: Any, sent: Any) -> bool:
-    """Equality up to what a float is once it was a decimal."""
+    """Return equality up to what a float is once it was a decimal."""
     if isinstance(sent, float):
         return math.isclose(float(stored), sent, rel_tol=1e-12)
     if isinstance(sent, list):

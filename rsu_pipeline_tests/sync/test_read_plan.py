@@ -17,7 +17,7 @@ HOUR = dt.timedelta(hours=1)
 
 
 def event(number: int = 1, race: int = 10, start: dt.timedelta | None = 60 * DAY, **more: object) -> StoredEvent:
-    """An event that starts so long after NOW; None: undated."""
+    """Return an event that starts that long after NOW. None is undated."""
     made = StoredEvent(
         event_id=number,
         race_id=race,
@@ -33,7 +33,7 @@ def event(number: int = 1, race: int = 10, start: dt.timedelta | None = 60 * DAY
 
 
 def cursor(number: int = 1, full: dt.timedelta = HOUR, **more: object) -> EventCursor:
-    """A cursor whose last full read was so long before NOW."""
+    """Return a cursor whose last full read was that long before NOW."""
     made = EventCursor(
         event_id=number,
         modified_after=1000 + number,
@@ -81,7 +81,7 @@ def test_entering_the_hours_before_the_start_has_one_full_read() -> None:
 
 
 def test_a_forced_sync_reads_in_full() -> None:
-    assert decision(event(), cursor(), force_full=True) == ("full", "asked for")
+    assert decision(event(), cursor(), force_full=True) == ("full", "requested")
 
 
 def test_what_an_earlier_sync_asked_for_is_read_in_full_and_said() -> None:

@@ -64,4 +64,4 @@ def test_a_row_held_back_keeps_its_event_from_being_proved(make_hub: Callable[..
     hub.sandbox.admin.edit(key, {"event_id": 1})
     outcome = hub.sync()
     assert outcome.counts.quarantined == 1
-    assert len(outcome.unequal_events) == 2, "which of the events it belongs to cannot be told"
+    assert len(outcome.unequal_events) == 2, "which of the events it belongs to is unknown"

@@ -95,7 +95,7 @@ def test_a_removed_row_carries_its_reason_and_the_epoch_of_its_removal(stage: St
         91000243,
     )
     assert str(got["registration_date"]) == "2026-09-20 11:30:00"
-    # Without the epoch field the Eastern text says the same.
+    # Without the epoch field the Eastern text gives the same.
     del sent["last_modified_ts"]
     got, faults = stage.one(sent)
     assert (got["removed_epoch"], got["last_modified_epoch"], faults) == (1791062411, 1791062411, [])
@@ -117,7 +117,7 @@ JSON = st.recursive(
 
 
 def encodings(sent: Row) -> list[bytes]:
-    """The same row as different servers may spell it."""
+    """Return the same row as different servers may spell it."""
     plain = json.dumps(sent).encode()
     return [
         plain,

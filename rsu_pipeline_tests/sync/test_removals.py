@@ -27,7 +27,7 @@ SPEC = {
 
 @pytest.fixture
 def hub(make_hub: MakeHub) -> Hub:
-    """A hub synced once, its clock standing still."""
+    """Provide a hub synced once, with a stopped clock."""
     hub = make_hub(spec=SPEC, seed=7)
     hub.sandbox.admin.clock(rate=0)
     hub.sync()
@@ -197,7 +197,7 @@ def test_what_a_complete_full_read_does_not_show_is_missing_upstream(hub: Hub) -
     gone = ids(hub)[:2]
     for key in gone:
         hub.sandbox.admin.remove(key, silent=True)
-    assert hub.sync().counts.removed == 0, "an incremental read cannot tell"
+    assert hub.sync().counts.removed == 0, "an incremental read cannot know"
     assert hub.sync(full=True).counts.removed == 2
     assert [row(hub, key)["removed_reason"] for key in gone] == ["missing_upstream"] * 2
     hub.assert_equal()

@@ -1,5 +1,8 @@
-"""A resumed pass is still true, and a full pass's word counts: what changed between its pages and now is no difference, what
-RunSignup lists as active is active, and what is removed behind a pass's back ends removed."""
+"""A resumed pass is still true, and a full pass decides.
+
+What changed between its pages and now is no difference, what RunSignup lists as active is active, and what is removed
+during a pass ends removed.
+"""
 
 import base64
 import json

@@ -1,5 +1,7 @@
-"""Whoever changes what is made of a row changes the name of the rules too: else rows held would stay as the old ones made
-them, since they are recognised by a digest that the name is part of."""
+"""A change of what is made of a row changes the version of the rules too.
+
+Otherwise stored rows would stay as the old rules made them, since their digest includes the version.
+"""
 
 import hashlib
 import json

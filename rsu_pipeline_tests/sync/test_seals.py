@@ -1,4 +1,4 @@
-"""A registration that is held as it was sent is not staged again; nothing else passes for one."""
+"""A registration that is stored exactly as it came is not staged again. Nothing else counts as such."""
 
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -47,7 +47,7 @@ def staged(monkeypatch: pytest.MonkeyPatch) -> Iterator[Staged]:
 
 @pytest.fixture
 def hub(make_hub: Callable[..., Hub], staged: Staged) -> Hub:
-    """A hub that has read everything once; it staged every registration."""
+    """Provide a hub that has read everything once, which staged every registration."""
     made = make_hub(spec=SPEC, seed=7)
     made.sync()
     assert staged() == 30
@@ -59,7 +59,7 @@ def keys(hub: Hub) -> list[int]:
 
 
 def read_in_full(hub: Hub) -> Any:
-    """A full read, after which copy and RunSignup are equal, and proved so."""
+    """Read in full, after which copy and RunSignup are equal, and proved so."""
     outcome = hub.sync(full=True)
     assert outcome.failures == [] and outcome.unequal_events == []
     proofs = hub.rows("SELECT read_rows, stored_rows, read_hash = stored_hash AS same FROM event_cursors")

@@ -54,7 +54,7 @@ class Sync:
 
 
 def calls(hub: Hub, race_id: int | None = None) -> int:
-    """Calls about registrations, of all races or of one."""
+    """Return calls about registrations, of all races or of one."""
     return int(
         hub.value(
             "SELECT count(*) FROM api_calls WHERE endpoint = 'participants' AND coalesce(%s, race_id) = race_id",

@@ -18,7 +18,7 @@ SPEC = {
 
 
 def changed(hub: Hub) -> None:
-    """Eight removals, eight bibs and two new registrations in every race."""
+    """Make eight removals, eight bibs and two new registrations in every race."""
     admin = hub.sandbox.admin
     by_race: dict[int, list[int]] = {}
     for key, row in sorted(hub.stored().items()):
@@ -33,7 +33,7 @@ def changed(hub: Hub) -> None:
 
 @pytest.fixture(params=["0", "500"], ids=["large", "small"])
 def limit(request: pytest.FixtureRequest) -> str:
-    """Races read incrementally between full reads, and in full at every visit."""
+    """Provide races read incrementally between full reads, and in full at every visit."""
     return str(request.param)
 
 
@@ -63,9 +63,11 @@ def test_pages_that_become_short_lose_and_remove_nothing(make_hub: MakeHub, rows
 
 
 def test_what_the_end_of_a_feed_costs(make_hub: MakeHub) -> None:
-    """A first load takes one call more, and so does a full read that somebody asked for, of a race that is the largest met so
-    far. A visit that reads it in full because it is small takes one more every second time. An incremental read without
-    changes ends with its empty page."""
+    """A first load takes one call more, and so does a requested full read of the largest race met so far.
+
+    A visit that reads it in full because it is small takes one more every second time. An incremental read without changes ends
+    with its empty page.
+    """
     hub = make_hub(spec=SPEC | {"races_per_partner": 3, "events_per_race": 1}, seed=3)
     hub.sync()
     assert hub.value("SELECT count(*) FROM api_calls WHERE endpoint = 'participants'") == 1 + 3 * 2
@@ -92,7 +94,10 @@ def test_a_listing_that_brings_what_was_expected_takes_one_call(make_hub: MakeHu
 
 
 def two_races(make_hub: MakeHub, hours: float) -> tuple[Hub, int]:
-    """A hub with a race of 9 registrations that starts after so many hours, and one of 3 an hour later; and the latter's event."""
+    """Return a hub with a race of 9 registrations that starts after that many hours, and one of 3 an hour later.
+
+    And the latter's event.
+    """
     hub = make_hub(spec=SPEC | {"races_per_partner": 1, "events_per_race": 1, "start_in_hours": hours}, seed=3)
     hub.environment["RSU_FULL_READ_UP_TO_ROWS"] = "500"
     _, (event_id,) = hub.sandbox.admin.add_race(1, [{"name": "Small", "start_in_hours": hours + 1}])
@@ -101,8 +106,10 @@ def two_races(make_hub: MakeHub, hours: float) -> tuple[Hub, int]:
 
 
 def test_what_a_longer_page_showed_is_forgotten_once_a_short_page_is_followed_by_more(make_hub: MakeHub) -> None:
-    """A process that runs for hours meets a limit that is just as long as a race: the next visit of the process finds the rows
-    behind it, however long the pages were before."""
+    """A process that runs for hours meets a limit that is exactly the length of a race.
+
+    Its next visit finds the rows behind it, however long the pages were before.
+    """
     hub, event_id = two_races(make_hub, 400)
     with hub.partner_session() as session:
         for _ in range(2):

@@ -37,7 +37,7 @@ def polls(
     """Play the watch's workers and the places in flight, and return when each race of the fleet answered.
 
     Args:
-        hangs: says whether a race that is called then does not answer.
+        hangs: whether a race that is called then does not answer.
         seconds: for how long.
         routine_hangs: whether calls of another lane hang, so that it has one of the places for 15 s of each 45.
         answer: how long a call takes that is made then.

@@ -1,4 +1,4 @@
-"""Small races are reconciled at every visit, and by every poll that would ask for removals: one call instead of two.
+"""Small races are reconciled at every visit, and by every poll that would request removals: one call instead of two.
 
 Calls are counted by RunSignup, which runs in a process of its own.
 """
@@ -60,7 +60,7 @@ def visit(hub: Hub) -> Counter[str]:
 
 
 def watched(hub: Hub, polls: int, **environment: str) -> PartnerWatched:
-    """Have a watch of its own poll each of the partner's races about so many times."""
+    """Have a watch of its own poll each of the partner's races about that many times."""
     hub.environment |= {"RSU_WATCH_INTERVAL": "1", **environment}
     hub.sandbox.admin.reset_stats()
     done = Watch(hub.url, hub.secret_box, hub.settings, run_id="watch", log=lambda line: None).run(polls - 0.5)

@@ -47,7 +47,7 @@ class Together:
         self.watched = Watch(hub.url, hub.secret_box, hub.settings, run_id="watch", log=lambda line: None).run(seconds)
 
     def _nightly(self) -> None:
-        """Over and over, as no night is: every future event of every partner in full."""
+        """Read every future event of every partner in full, over and over, as no night does."""
         while time.monotonic() < self.until:
             for partner in self.hub.partners:
                 with self.hub.partner_session(partner, run_id="nightly") as session:
@@ -57,7 +57,7 @@ class Together:
                     )
 
     def _backfill(self) -> None:
-        """Over and over as well: as soon as it is complete it is asked for anew."""
+        """Backfill over and over: as soon as one is complete the next is requested."""
         while time.monotonic() < self.until:
             for partner in self.hub.partners:
                 with self.hub.partner_session(partner, lane="backfill", run_id="backfill") as session:
@@ -94,7 +94,7 @@ def test_race_day_nightly_and_backfill_at_once_starve_nobody_and_hold_up_no_bib(
         time.sleep(1)
     together.end()
 
-    # Every bib was noticed by whoever looked first, and soon, though two others held the partners in turn.
+    # Every bib was noticed by the first to read, and soon, though two others locked the partners in turn.
     log = hub.rows("SELECT extract(epoch FROM recorded_at) - modified_epoch AS wait FROM runsignup_bib_changes")
     waits = [float(row["wait"]) for row in log]
     assert len(waits) == len(runners) and max(waits) < 12, sorted(waits)
@@ -124,7 +124,7 @@ def test_when_calls_run_short_history_stops_first_and_race_day_last(make_hub: Ca
     assert not outcome.failures and outcome.out_of_budget is None
     done = Watch(hub.url, hub.secret_box, hub.settings, run_id="watch", log=lambda line: None).run(4)
     (item,) = done.values()
-    # With so few calls an hour each race has its first look, and the next in minutes.
+    # With so few calls an hour each race has its first poll, and the next in minutes.
     assert item.looks == 3 and not item.trouble
     assert after_history < hub.value("SELECT count(*) FROM api_calls") <= used + 35
     with hub.partner_session(1, lane="backfill") as session:

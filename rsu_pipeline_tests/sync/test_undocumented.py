@@ -48,7 +48,7 @@ def test_any_error_object_fails_the_race_by_name(make_hub: MakeHub, code: int) -
 
 @pytest.mark.parametrize("layout", ["last", "first", "own"])
 def test_rows_are_read_from_every_element(make_hub: MakeHub, layout: str) -> None:
-    """Question: which element holds the rows when several events are asked for, and the exact empty shape."""
+    """Question: which element has the rows when several events are requested, and the exact empty shape."""
     hub = make_hub(spec=SPEC, seed=7)
     hub.sandbox.admin.switch(layout=layout)
     hub.sync()
@@ -105,7 +105,7 @@ def test_an_edit_that_does_not_bump_last_modified_is_found_by_the_next_full_read
 
 @pytest.mark.parametrize("reason", ["cleared", "removed", "void"])
 def test_every_reason_of_removal_means_inactive(make_hub: MakeHub, reason: str) -> None:
-    """Question: what cleared and removed mean exactly; the set is open."""
+    """Question: what cleared and removed mean exactly. The set is open."""
     hub = make_hub(spec=SPEC, seed=7)
     hub.sync()
     key = min(hub.stored())
@@ -117,7 +117,6 @@ def test_every_reason_of_removal_means_inactive(make_hub: MakeHub, reason: str) 
 
 def test_a_wrong_key_that_races_ignores_is_found_out_by_reading_a_race(make_hub: MakeHub) -> None:
     """Question: whether wrong keys are ignored on /races."""
-
     hub = make_hub(scale="small", seed=7)
     with database.session(hub.url, purpose="test") as conn:
         partner_id = credentials.add(conn, hub.secret_box, name="Wrong", principal="nobody", secret="nothing")
@@ -149,7 +148,7 @@ def test_an_event_that_suddenly_answers_with_nothing_is_not_emptied(make_hub: Ma
 
 
 def test_a_removal_seen_once_stays_after_it_is_listed_no_more(make_hub: MakeHub) -> None:
-    """Question: whether a removed row stays listed for ever."""
+    """Question: whether a removed row stays listed without limit."""
     hub = make_hub(spec=SPEC, seed=7)
     hub.sync()
     key = min(hub.stored())

@@ -1,4 +1,4 @@
-"""The race-day watch: pure choices, and real looks at a RunSignup in its own process."""
+"""The race-day watch: pure choices, and real polls of a RunSignup in its own process."""
 
 import datetime as dt
 import threading
@@ -197,7 +197,7 @@ def test_a_bib_given_out_while_watching_is_in_the_table_and_the_log_within_a_loo
     assert all(not item.trouble for item in done.values())
     assert hub.value("SELECT max(extract(epoch FROM recorded_at) - modified_epoch) FROM runsignup_bib_changes") < 8
     assert admin.stats()["violations"] == 0 and admin.stats()["max_in_flight"] <= 2
-    # Looks that find nothing leave no row in the history.
+    # Polls that find nothing leave no row in the history.
     rows = hub.value("SELECT count(*) FROM sync_history WHERE run_id = 'watch'")
     assert rows < sum(item.looks for item in done.values()) / 2
 

@@ -33,7 +33,7 @@ def person(hub: Hub) -> Person:
 
 @pytest.fixture
 def start() -> Iterator[Callable[..., Worker]]:
-    """Starts a ledger worker; what is left of them is killed after the test."""
+    """Start ledger workers. The remaining ones are killed after the test."""
     started: list[Worker] = []
 
     def make(url: str, do: str, **order: Any) -> Worker:

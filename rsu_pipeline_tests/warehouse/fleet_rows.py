@@ -13,7 +13,7 @@ HOUR = dt.timedelta(hours=1)
 
 
 class Fleet:
-    """Partners, races and events put in by hand; numbers are the callers'."""
+    """Partners, races and events put in by hand. Numbers are the callers'."""
 
     def __init__(self, conn: Connection) -> None:
         self.conn = conn
@@ -43,7 +43,7 @@ class Fleet:
     def event(
         self, event_id: int, race_id: int, start: dt.timedelta | None = None, end: dt.timedelta | None = None
     ) -> None:
-        """Starts and ends so long after NOW."""
+        """Add an event that starts and ends that long after NOW."""
         self.sql(
             "INSERT INTO runsignup_events (event_id, race_id, starts_at, ends_at) VALUES (%s, %s, %s, %s)",
             event_id,
@@ -60,7 +60,7 @@ class Fleet:
         status: str = "completed",
         events: list[int] | None = None,
     ) -> None:
-        """A read of these events of the race, or of all it has."""
+        """Note a read of these events of the race, or of all it has."""
         self.sql(
             "INSERT INTO sync_history (timing_partner_id, race_id, status, finished_at, event_ids) VALUES (%s, %s, %s, %s,"
             " coalesce(%s::bigint[], ARRAY (SELECT event_id FROM runsignup_events WHERE race_id = %s)))",
@@ -85,7 +85,7 @@ class Fleet:
         )
 
     def partners(self) -> dict[int, tuple[dt.timedelta | None, bool]]:
-        """How long ago each was listed, and whether that failed, in the order they come in."""
+        """Return how long ago each was listed, and whether that failed, in the order they come in."""
         found = fleet.select_partners_to_sync(self.conn, NOW)
         return {one.partner_id: (None if one.listed_at is None else NOW - one.listed_at, one.failed) for one in found}
 
@@ -93,7 +93,7 @@ class Fleet:
         return {(race.partner_id, race.race_id): race for race in fleet.select_races_to_read(self.conn, NOW)}
 
     def ago(self, partner: int, race_id: int) -> tuple[dt.timedelta | None, bool]:
-        """How long ago the most neglected event of the race was tried, and whether the race's last try failed."""
+        """Return how long ago the most neglected event of the race was tried, and whether the race's last try failed."""
         race = self.races()[partner, race_id]
         times = [time for time in race.tried_at if time is not None]
         return NOW - min(times) if len(times) == len(race.times) else None, race.failed

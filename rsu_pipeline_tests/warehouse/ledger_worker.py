@@ -34,7 +34,7 @@ def main(order: dict[str, Any]) -> None:
 
 
 def exhaust(order: dict[str, Any], ledger: call_ledger.Ledger) -> dict[str, Any]:
-    """Takes and settles calls until none is left."""
+    """Take and settle calls until none is left."""
     grants: list[int] = []
     while True:
         try:
@@ -46,15 +46,17 @@ def exhaust(order: dict[str, Any], ledger: call_ledger.Ledger) -> dict[str, Any]
 
 
 def hold(order: dict[str, Any], ledger: call_ledger.Ledger) -> dict[str, Any]:
-    """Takes a call and never ends it."""
+    """Take a call and never end it."""
     print(json.dumps({"grant": ledger.acquire("participants", 1)}), flush=True)
     time.sleep(600)
     return {}
 
 
 def call(order: dict[str, Any], ledger: call_ledger.Ledger) -> dict[str, Any]:
-    """Makes so many real calls, as a sync makes them. Without `reserve` the ledger makes the mistake of giving race day's
-    place to anyone."""
+    """Make this number of real calls, as a sync makes them.
+
+    Without `reserve` the ledger makes the mistake of giving race day's place to anyone.
+    """
     if not order.get("reserve", True):
         fleet.has_race_in_window = lambda *_, **__: False
     settings = load_settings(order["environment"])
@@ -68,8 +70,10 @@ def call(order: dict[str, Any], ledger: call_ledger.Ledger) -> dict[str, Any]:
 
 
 def spend(order: dict[str, Any], _ledger: call_ledger.Ledger) -> dict[str, Any]:
-    """Makes real calls with a partner's credential until its API key has none left. With `by_credential` the ledger makes the
-    mistake of counting each credential alone."""
+    """Make real calls with a partner's credential until its API key has none left.
+
+    With `by_credential` the ledger makes the mistake of counting each credential alone.
+    """
     settings = load_settings(order["environment"])
     secret_box = SecretBox(settings.secret_keys, source="RSU_SECRET_KEY")
     with database.session(order["url"], purpose="ledger worker") as conn:
@@ -91,7 +95,7 @@ Worker = subprocess.Popen[str]
 
 
 def begin(*workers: Worker) -> None:
-    """Lets workers go together, once all are ready."""
+    """Let workers go together, once all are ready."""
     for worker in workers:
         assert worker.stdout is not None and worker.stdout.readline() == "ready\n"
     for worker in workers:

@@ -50,7 +50,7 @@ def _run(folder: Path, *command: str | Path) -> None:
 
 
 def _make_certificates(folder: Path) -> None:
-    """A certificate for `localhost`, by an authority that no machine knows."""
+    """Make a certificate for `localhost`, by an authority that no machine knows."""
     new = ("openssl", "req", "-new", "-newkey", "rsa:2048", "-nodes")
     _run(folder, *new, "-x509", "-days", "2", "-subj", "/CN=tests", "-keyout", "root.key", "-out", "root.crt")
     _run(folder, *new, "-subj", "/CN=localhost", "-keyout", "server.key", "-out", "server.csr")

@@ -1,4 +1,4 @@
-"""Hubs with people in them whose data is to go, and where it is looked for."""
+"""Hubs with people whose data is to be blanked, and where it is searched."""
 
 import datetime as dt
 from collections.abc import Callable
@@ -26,7 +26,7 @@ def now() -> dt.datetime:
 
 
 def hub_with_past(make_hub: Callable[..., Hub]) -> Hub:
-    """Two partners; the first partner's race has a past edition, all of it read."""
+    """Return a hub with two partners. The first partner's race has a past edition, all of it read."""
     hub = make_hub(spec=SPEC, seed=7)
     (race,) = hub.sandbox.admin.truth(1)["races"]
     event = hub.sandbox.admin.add_event(race["race_id"], "Last year", start_in_hours=-24 * 360)
@@ -40,7 +40,7 @@ def hub_with_past(make_hub: Callable[..., Hub]) -> Hub:
 
 
 def people(hub: Hub, *, past: bool) -> list[Person]:
-    """The first partner's registrations at RunSignup, of past events or of those ahead."""
+    """Return the first partner's registrations at RunSignup, of past events or of those ahead."""
     over = {event["event_id"] for event in hub.rows("SELECT event_id FROM runsignup_events WHERE start_time < now()")}
     rows = hub.sandbox.admin.truth(1)["active"]
     if not over:
@@ -50,14 +50,17 @@ def people(hub: Hub, *, past: bool) -> list[Person]:
 
 
 def values(persons: list[Person], names: tuple[str, ...] = CONTACT) -> set[str]:
-    """What must not be found, as it was sent; what several people share, a telephone number for one, tells nothing."""
+    """Return what must not be found, unchanged.
+
+    What several people share, a telephone number for one, shows nothing.
+    """
     found = [str(row["user"][name]) for row in persons for name in names if row["user"].get(name)]
     found += [row["user"]["address"]["street"] for row in persons if row["user"]["address"].get("street")]
     return {value for value in found if len(value) > 5}
 
 
 def everything(hub: Hub) -> str:
-    """Every row of every table and view of the hub, as text."""
+    """Return every row of every table and view of the hub, as text."""
     names = hub.rows(
         "SELECT relname FROM pg_class WHERE relnamespace = 'public'::regnamespace AND relkind IN ('r', 'v')"
     )
@@ -85,7 +88,7 @@ def erase(hub: Hub, **options: Any) -> Done:
 
 
 def assert_proved(hub: Hub) -> None:
-    """Every event that was read in full, past ones too, holds what it was sent."""
+    """Assert that every event that was read in full, past ones too, has what it was sent."""
     unequal = hub.rows(
         "SELECT event_id FROM event_cursors WHERE (read_rows, read_hash) IS DISTINCT FROM (stored_rows, stored_hash)"
     )
@@ -93,7 +96,7 @@ def assert_proved(hub: Hub) -> None:
 
 
 def read_all_again(hub: Hub) -> tuple[int, int]:
-    """Reads coming and past events in full; the rows read and the rows written."""
+    """Read coming and past events in full, and return the rows read and the rows written."""
     outcome = hub.sync(1, full=True)
     assert (outcome.failures, outcome.unequal_events) == ([], [])
     before = hub.value("SELECT max(changed_at) FROM runsignup_participants")
@@ -106,7 +109,7 @@ def read_all_again(hub: Hub) -> tuple[int, int]:
 
 
 def somebody(hub: Hub) -> Person:
-    """Somebody with an account and a registration ahead and one in the past edition."""
+    """Return somebody with an account and a registration ahead and one in the past edition."""
     coming = next(row for row in people(hub, past=False) if row["user"]["user_id"] and row["user"]["email"])
     old = next(row for row in people(hub, past=True) if row["registration_id"])
     who = {name: coming["user"][name] for name in coming["user"]} | {

@@ -16,7 +16,7 @@ import psycopg2.extensions
 
 @contextmanager
 def pgbouncer(url: str, *, pool_mode: str, default_pool_size: int = 20, more: str = "") -> Iterator[str]:
-    """Run pgbouncer before a server; gives the address of the same database through it."""
+    """Run pgbouncer before a server, and provide the address of the same database through it."""
     parts = psycopg2.extensions.parse_dsn(url)
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))

@@ -134,8 +134,10 @@ ADDRESS = "street city state zipcode country_code".split()
 
 @dataclass(frozen=True)
 class Copy:
-    """What a copy holds: participants in all, of them without registration id, older copies, gone at RunSignup;
-    `left_out` registrations are not in it."""
+    """What a copy has: participants in all, of them without registration id, older copies, gone at RunSignup.
+
+    `left_out` registrations are not in it.
+    """
 
     participants: int
     ghosts: int
@@ -145,8 +147,10 @@ class Copy:
 
 
 def make(url: str, world: World, *, schema: str = SCHEMA) -> Copy:
-    """Makes the tables in an empty database and fills them from a world. Partners have the sandbox's numbers, and their
-    key and secret in clear."""
+    """Make the tables in an empty database and fill them from a world.
+
+    Partners have the sandbox's numbers, and their key and secret in clear.
+    """
     with closing(psycopg2.connect(url)) as conn, conn.cursor() as cur:
         cur.execute(schema)
         # What is made here needs no checking row by row.
@@ -215,7 +219,7 @@ def _participants(cur: Cursor, world: World) -> Copy:
             yield row
             if place < duplicates:
                 twin = list(row)
-                # Every other pair is of one age, and only the numbers of the rows tell which is the newer.
+                # Every other pair is of one age, and only the numbers of the rows show which is the newer.
                 if place % 2:
                     twin[_FETCHED] = row[_FETCHED] - dt.timedelta(days=1)
                     twin[_BIB] = "9"
@@ -237,7 +241,7 @@ _REGISTRATION, _PHONE, _BIB, _FETCHED, _PLACE_OF_TEAM = (
 
 
 def _old_row(world: World, record: Record) -> list[Any]:
-    """A registration as the older program stored it."""
+    """Return a registration as the older program stored it."""
     event = world.events[record.event_id]
     race = world.races[event.race_id]
     row = active_row(record, event, race, world.seed)

@@ -8,7 +8,7 @@ from rsu_pipeline.warehouse import database
 
 
 def rows(url: str, query: str) -> list[tuple[Any, ...]]:
-    """The rows of a query; what it changes is committed."""
+    """Return the rows of a query, and commit what it changes."""
     with database.session(url, purpose="tests") as conn, conn.cursor() as cur:
         cur.execute(query)
         found = cur.fetchall() if cur.description else []
@@ -17,13 +17,13 @@ def rows(url: str, query: str) -> list[tuple[Any, ...]]:
 
 
 def started(code: str, *arguments: str) -> subprocess.Popen[str]:
-    """A process of Python that runs this code."""
+    """Start a process of Python that runs this code."""
     return subprocess.Popen(
         [sys.executable, "-c", code, *arguments], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
     )
 
 
 def line_of(process: subprocess.Popen[str]) -> str:
-    """The next line that it says."""
+    """Return the next line that it prints."""
     assert process.stdout is not None
     return process.stdout.readline().strip()

@@ -1,4 +1,4 @@
-"""Processes that stand still by SIGSTOP, while they hold a lock or a slot in flight, and go on when woken.
+"""Processes that are paused by SIGSTOP, while they hold a lock or a slot in flight, and go on when resumed.
 
     python -m rsu_pipeline_tests.warehouse.sleeper sync PARTNER POINT TIMES
     python -m rsu_pipeline_tests.warehouse.sleeper hold partner|shard
@@ -107,7 +107,7 @@ def _state(pid: int) -> str:
 
 @contextmanager
 def asleep(environment: dict[str, str], *arguments: str) -> Iterator[Sleeper]:
-    """A process that has stopped: at once for `hold`, at its point for `sync`."""
+    """Provide a process that has stopped: at once for `hold`, at its point for `sync`."""
     sleeper = Sleeper(environment, *arguments)
     try:
         if arguments[0] == "hold":

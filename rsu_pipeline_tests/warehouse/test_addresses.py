@@ -47,7 +47,7 @@ def place() -> Iterator[OwnServer]:
 
 @pytest.fixture(scope="module")
 def words(place: OwnServer) -> dict[str, str]:
-    """What the forms are filled in with; the database is there, with a schema for Dagster and one apart."""
+    """Provide what the forms are filled in with. The database exists, with a schema for Dagster and one apart."""
     url = f"postgresql://{USER}@{quote(str(place.folder), safe='')}:{place.port}/hub"
     rows(url, "CREATE SCHEMA dagster; CREATE SCHEMA apart")
     passfile, services = place.folder / "passfile", place.folder / "services"

@@ -53,7 +53,7 @@ def by_sql(conn: Connection, name: str, key: str = KEY, scheme: str = "api_key")
 
 
 def numbers(conn: Connection) -> list[object]:
-    """The number of each credential's API key, by partner."""
+    """Return the number of each credential's API key, by partner."""
     found = sql(conn, "SELECT api_key_id FROM partner_provider_credentials ORDER BY timing_partner_id")
     return [number for (number,) in found]
 

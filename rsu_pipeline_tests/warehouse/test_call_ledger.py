@@ -66,7 +66,7 @@ def ledger_on(
 
 
 def take_all(ledger: Ledger) -> tuple[int, NoCallLeft]:
-    """Takes calls until none is left: how many there were, and how the ledger refused the next."""
+    """Take calls until none is left, and return how many there were and how the ledger refused the next."""
     taken = 0
     while True:
         try:
@@ -96,7 +96,7 @@ def test_eight_processes_together_get_exactly_the_limit(
         (200, 200, True)
     ]
     assert sql(conn, AT_ONCE)[0][0] <= 2
-    # Each was told when the oldest grant leaves the hour: no later than now, seen from the moment it was told.
+    # Each got the time when the oldest grant leaves the hour: no later than now, seen from that moment.
     ((frees_in,),) = sql(
         conn, "SELECT extract(epoch FROM min(granted_at) + interval '1 hour' - clock_timestamp()) FROM api_calls"
     )
@@ -149,8 +149,10 @@ def test_counting_by_credential_would_be_found(make_hub: Callable[..., Hub], sta
 def spend_shared_key(
     make_hub: Callable[..., Hub], start: Callable[..., Worker], *, scope: str, by_credential: bool = False
 ) -> tuple[int, int]:
-    """Four processes of two partners with one API key make calls until none is left: how many RunSignup saw, and how many at
-    once."""
+    """Let four processes of two partners with one API key make calls until none is left.
+
+    Return how many RunSignup saw, and how many at once.
+    """
     hub = make_hub(scale="small", latency_ms=5)
     environment = hub.environment | {"RSU_CALLS_PER_HOUR": "40", "RSU_IN_FLIGHT_SCOPE": scope}
     shared = hub.sandbox.admin.partners()[0]

@@ -228,7 +228,7 @@ def test_what_was_inserted_in_clear_is_sealed_at_the_next_look_and_nowhere_left(
 
 
 def clear_places(conn: Connection) -> list[str]:
-    """The tables that have the clear key or secret in any column."""
+    """Return the tables that have the clear key or secret in any column."""
     tables = sql(conn, "SELECT relname FROM pg_class WHERE relkind = 'r' AND relnamespace = 'public'::regnamespace")
     assert len(tables) > 10
     found = []

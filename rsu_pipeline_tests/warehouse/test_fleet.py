@@ -206,7 +206,7 @@ def test_a_race_was_tried_when_its_newest_row_or_its_cursors_say_whichever_is_la
     assert put.ago(1, 10) == (4 * HOUR, True)
     put.cursor(1, 101, HOUR)
     assert put.ago(1, 10) == (4 * HOUR, True)
-    # The watch looked since, and found nothing: no row, but all its events' cursors moved.
+    # The watch polled since, and found nothing: no row, but all its events' cursors moved.
     put.sql("UPDATE event_cursors SET last_read_at = %s WHERE event_id = 100", NOW - 2 * HOUR)
     assert put.ago(1, 10) == (2 * HOUR, False)
 

@@ -29,7 +29,7 @@ ROLE, PASSWORD = "rsu_test_old", "only-for-tests"
 
 
 def write(url: str, *statements: str, program: str = OLD, together: bool = True) -> None:
-    """What another program does, in one transaction or in one for each statement."""
+    """Write as another program does, in one transaction or in one for each statement."""
     with closing(psycopg2.connect(url, application_name=program)) as conn, conn.cursor() as cur:
         conn.autocommit = not together
         for statement in statements:
@@ -145,7 +145,7 @@ def test_a_program_that_writes_row_by_row_costs_one_note_in_a_transaction(hub: H
 
 @pytest.fixture
 def old_login(hub: Hub) -> Iterator[str]:
-    """The old program's own role, which may do everything with rows."""
+    """Provide the old program's own role, which may do everything with rows."""
     rows(
         hub.url,
         f"DROP ROLE IF EXISTS {ROLE}; CREATE ROLE {ROLE} LOGIN PASSWORD '{PASSWORD}';"

@@ -22,7 +22,7 @@ def reads(put: Fleet) -> dict[tuple[int, int], EventRead]:
 
 
 def standing(put: Fleet) -> None:
-    """Two partners that share a race with one event ahead and one past; the first has another race."""
+    """Enter two partners that share a race with one event ahead and one past. The first has another race."""
     put.partner(1)
     put.partner(2)
     put.race(10, 1, 2)
@@ -108,7 +108,7 @@ def test_a_failure_is_open_until_the_race_is_read_again(put: Fleet) -> None:
     assert (one(put, 1).failures, one(put, 1).last_sync, one(put, 2).failures) == (2, NOW - 5 * HOUR, 0)
     put.tried(1, None, HOUR)
     assert one(put).failures == 1
-    # Looks that find nothing leave no history; the cursor tells of them.
+    # Polls that find nothing leave no history; the cursor shows them.
     put.cursor(1, 100, MINUTE)
     assert (one(put).failures, one(put).last_sync) == (0, NOW - MINUTE)
     put.tried(1, 10, dt.timedelta(0), "failed")
@@ -207,7 +207,7 @@ def test_the_facts_of_an_empty_hub_hold(put: Fleet) -> None:
 
 
 def log(put: Fleet, number: int, *bibs: str | None) -> None:
-    """One registration that came with the first of these bibs, has the last, and a log of the way there."""
+    """Enter a registration that came with the first of these bibs, has the last, and a log of the changes between."""
     registration(put, 1, number)
     put.sql(
         "UPDATE runsignup_participants SET first_bib = %s, bib_num = %s WHERE registration_id = %s",

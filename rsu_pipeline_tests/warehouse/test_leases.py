@@ -1,5 +1,8 @@
-"""A process that stands still keeps no lock and no slot in flight, and cannot write when it wakes. Real processes, stopped by
-SIGSTOP and woken by SIGCONT; but for the durations, which are seconds here, as an installation has it."""
+"""A process that is paused keeps no lock and no slot in flight, and cannot write when it resumes.
+
+Real processes, stopped by SIGSTOP and woken by SIGCONT. But for the durations, which are seconds here, as an installation
+has it.
+"""
 
 import datetime as dt
 import re
@@ -34,16 +37,16 @@ SPEC = {
 
 @pytest.fixture
 def short(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """Leases of seconds, in this process as in the sleeper's."""
+    """Provide leases of seconds, in this process as in the sleeper's."""
     monkeypatch.setattr(leases, "BEAT_SECONDS", sleepers.BEAT_SECONDS)
     monkeypatch.setattr(leases, "SILENT_SECONDS", sleepers.SILENT_SECONDS)
     yield
 
 
 def test_a_lock_and_a_slot_are_free_again_within_a_minute() -> None:
-    # The last sign of life may be a beat old for the observer, and so may its last look.
+    # The last sign of life may be a beat old for the observer, and so may its last check.
     assert SILENT_SECONDS + 2 * BEAT_SECONDS <= 60
-    # A keeper that starts with whoever waits first looks after a beat.
+    # A keeper that starts with the first to wait checks after a beat.
     assert SILENT_SECONDS + 3 * BEAT_SECONDS < TAKE_OVER_SECONDS <= 60
 
 
@@ -102,7 +105,7 @@ def test_a_process_that_waits_for_runsignup_keeps_its_locks(database_url: str) -
     assert rows(database_url, "SELECT count(*) FROM timing_partners") == [(1,)]
 
 
-# A sync that stands still anywhere
+# A sync that is paused anywhere
 
 
 @pytest.mark.usefixtures("short")
@@ -135,14 +138,14 @@ def test_a_sync_that_stands_still_is_taken_over_and_nothing_is_written_twice(
         assert code == 1
         assert_is_sentence(said)
     assert versions(hub) == first, "the sleeper wrote after it woke"
-    # What can be: a call whose slot was granted before the process stood still may be sent as it wakes.
+    # What can be: a call whose slot was granted before the process was paused may be sent as it wakes.
     assert hub.sandbox.admin.stats()["calls"] - calls <= 1
     hub.assert_equal()
     hub.assert_bib_log_replays()
 
 
 def versions(hub: Hub) -> list[dict[str, object]]:
-    """What was written, and by which transaction."""
+    """Return what was written, and by which transaction."""
     return hub.rows(
         "SELECT 'row' AS kind, registration_id AS id, xmin::text FROM runsignup_participants"
         " UNION ALL SELECT 'cursor', event_id, xmin::text FROM event_cursors"

@@ -41,7 +41,7 @@ def tables(url: str) -> set[object]:
 
 @pytest.fixture
 def schema(server: str, template: str) -> str:
-    """A database with the schema in it, for looking only."""
+    """Provide a database with the schema, for reading only."""
     return f"{server.rsplit('/', 1)[0]}/{template}"
 
 
@@ -271,7 +271,7 @@ def test_no_table_names_a_partner_without_a_foreign_key_but_that_of_the_registra
         " WHERE c.relnamespace = 'public'::regnamespace AND c.relkind = 'r' AND c.relname <> 'timing_partners'"
         " AND NOT EXISTS (SELECT FROM pg_constraint k WHERE k.conrelid = c.oid AND k.contype = 'f' AND a.attnum = ANY (k.conkey))",
     )
-    # Of them the key is looked at once a pass, which stamps its partner on every row.
+    # Of them the key is checked once a pass, which stamps its partner on every row.
     assert loose == [("runsignup_participants",)]
 
 

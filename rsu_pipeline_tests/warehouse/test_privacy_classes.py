@@ -39,7 +39,7 @@ def test_every_column_of_a_registration_is_declared_as_kept_contact_or_personal(
     stored = columns(database_url)
     for table, declared in TABLES.items():
         missing, unknown = stored[table] - declared.keys(), declared.keys() - stored[table]
-        assert not missing, f"{table}: say in privacy_classes what of a person {sorted(missing)} hold"
+        assert not missing, f"{table}: declare in privacy_classes what of a person {sorted(missing)} hold"
         assert not unknown, f"{table} has no columns {sorted(unknown)}"
 
 

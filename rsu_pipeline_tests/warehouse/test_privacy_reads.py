@@ -38,7 +38,7 @@ def test_contact_data_of_past_events_is_gone_and_stays_gone_while_the_proof_hold
         hub.assert_equal()  # coming events are as they were
         hub.assert_bib_log_replays()
         read, written = read_all_again(hub)
-        assert (read > len(coming), written) == (True, 0), "no row is changed for ever"
+        assert (read > len(coming), written) == (True, 0), "no row is changed without end"
     assert purge(hub).rows["runsignup_participants"] == 0
 
 
@@ -118,7 +118,7 @@ def test_an_erased_person_is_gone_and_stays_gone_while_the_proof_holds(hub: Hub,
     assert done.rows["runsignup_participants"] == 2
     for _ in range(2):
         assert_gone(hub, person)
-        assert read_all_again(hub)[1] == 0, "no row is changed for ever"
+        assert read_all_again(hub)[1] == 0, "no row is changed without end"
     assert erase(hub, user_id=person["user_id"]).rows == {
         "runsignup_participants": 0,
         "start_list_entries": 0,

@@ -1,4 +1,4 @@
-"""A database that is not up yet is waited for; one that refuses for good is not."""
+"""A database that is not up yet is waited for. One that refuses permanently is not."""
 
 import math
 import time

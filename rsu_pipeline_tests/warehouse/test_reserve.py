@@ -56,7 +56,7 @@ class Morning:
         return found
 
     def seconds_until_a_bib_is_here(self, patience: float) -> float | None:
-        """How long a bib that is given out now takes, None when it is not here within `patience` seconds."""
+        """Return how long a bib that is given out now takes, or None when it is not here within `patience` seconds."""
         key = min(self.hub.truth(1))
         hub = self.hub
         watch = Watch(hub.url, hub.secret_box, hub.settings, run_id="watch", log=lambda line: None)
@@ -193,7 +193,7 @@ class Now(Fleet):
     """A fleet whose races start so long after the database's present."""
 
     def morning(self) -> None:
-        """Partner 1 has a race in two hours, partner 2 one next week."""
+        """Give partner 1 a race in two hours, and partner 2 one next week."""
         for partner, hours in ((1, 2), (2, 168)):
             self.partner(partner)
             self.race(partner, partner)
@@ -238,7 +238,7 @@ def test_other_lanes_leave_one_place_to_race_day(conn: Connection, lane: Lane) -
 
 @pytest.fixture
 def others(database_url: str) -> Iterator[Connection]:
-    """A session of another process."""
+    """Provide a session of another process."""
     with database.session(database_url, purpose="tests") as opened:
         yield opened
 

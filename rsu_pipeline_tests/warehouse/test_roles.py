@@ -42,7 +42,7 @@ def execute(url: str, statement: str) -> None:
 
 
 def drop(url: str, *names: str) -> None:
-    """One after the other: PostgreSQL stumbles over default privileges that two of them share."""
+    """Drop roles one after the other, because PostgreSQL fails at default privileges that two of them share."""
     for name in names:
         execute(url, f"DROP OWNED BY {name} CASCADE")
     execute(url, f"DROP ROLE {', '.join(names)}")
@@ -56,7 +56,7 @@ def denied(url: str, *statements: str) -> None:
 
 @pytest.fixture
 def hub(make_hub: Callable[..., Hub]) -> Hub:
-    """A hub whose partner was synced by the administrator."""
+    """Provide a hub whose partner was synced by the administrator."""
     hub = make_hub(spec=SPEC, seed=7)
     hub.sync()
     return hub
@@ -64,7 +64,7 @@ def hub(make_hub: Callable[..., Hub]) -> Hub:
 
 @pytest.fixture
 def logins(hub: Hub) -> Iterator[Logins]:
-    """The roles made, and a login for each as docs/security.md has it."""
+    """Provide the roles made, and a login for each as docs/security.md has it."""
     prefix = f"hub_{next(_numbers)}"
     with database.session(hub.url, purpose="tests") as conn:
         roles.grant_roles(conn, prefix)
@@ -93,7 +93,7 @@ def test_the_writer_syncs_reads_history_and_cleans_up(hub: Hub, logins: Logins) 
     hub.history()
     with database.session(hub.url, purpose="tests") as conn:
         schema_version.require_current(conn, hub.url)
-        assert database.migrate(conn) == [], "`rsu up` looks whether there are migrations to do"
+        assert database.migrate(conn) == [], "`rsu up` checks whether there are migrations to do"
         now = dt.datetime.now(dt.UTC)
         start_list_store.rebuild(conn, 1, now)
         conn.commit()

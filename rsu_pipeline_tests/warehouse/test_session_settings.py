@@ -1,4 +1,7 @@
-"""What a session relies on holds, whatever environment, role, database and address say; else the session is refused."""
+"""What a session relies on holds, whatever environment, role, database and address set.
+
+Else the session is refused.
+"""
 
 import itertools
 import os
@@ -127,7 +130,7 @@ def test_a_database_in_another_encoding_is_refused_with_the_statement_that_helps
 
 
 def tables(url: str) -> set[str]:
-    """The schemas that have tables."""
+    """Return the schemas that have tables."""
     with closing(psycopg2.connect(url)) as conn, conn.cursor() as cur:
         cur.execute(
             "SELECT DISTINCT schemaname FROM pg_tables WHERE schemaname NOT IN ('pg_catalog', 'information_schema')"
@@ -196,7 +199,7 @@ def test_a_copy_of_the_hub_in_another_schema_is_not_taken_for_it(with_schema: st
 
 @pytest.fixture
 def stranger(empty_database: str) -> Iterator[str]:
-    """A login without rights at a database with the schema in it."""
+    """Provide a login without rights at a database with the schema in it."""
     migrate(empty_database)
     name = f"stranger_{next(_names)}_{os.getpid()}"
     execute(empty_database, f"CREATE ROLE {name} LOGIN PASSWORD 'only-for-tests'")

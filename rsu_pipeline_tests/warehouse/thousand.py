@@ -12,8 +12,10 @@ GROWING = ("sync_history", "api_calls", "runsignup_bib_changes")
 
 
 def seed(put: Fleet, more: str = "") -> None:
-    """A thousand partners with twenty races of two events each, half of them over, and 200 rows of history; then `more`,
-    in which %(now)s is NOW."""
+    """Insert a thousand partners with twenty races of two events each, half of them over, and 200 rows of history.
+
+    Then `more`, in which %(now)s is NOW.
+    """
     put.sql(
         f"""
         SET LOCAL session_replication_role = replica;  -- spares looking up what every row refers to
@@ -50,8 +52,10 @@ class _Recording(psycopg2.extensions.cursor):
 
 @contextmanager
 def found_by_indexes(put: Fleet) -> Iterator[list[tuple[str, Any]]]:
-    """What is asked within, as it is asked; in the end none of it reads a table through more than once, nor one that grows
-    for ever at all."""
+    """Provide the statements that are executed within.
+
+    In the end none of it reads a table through more than once, nor one that grows without limit at all.
+    """
     _Recording.asked.clear()
     put.conn.cursor_factory = _Recording
     yield _Recording.asked

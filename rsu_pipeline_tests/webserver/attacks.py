@@ -35,23 +35,23 @@ JSON = "application/json"
 
 
 def launch(config: object) -> str:
-    """A launch with this run config."""
+    """Return a launch with this run config."""
     return LAUNCH.replace(f'{CONFIG}"{{}}"', CONFIG + json.dumps(json.dumps(config)))
 
 
 def body(document: str) -> str:
-    """A document as Dagster's page sends it."""
+    """Return a document as Dagster's page sends it."""
     return json.dumps({"query": document})
 
 
 def start(document: str) -> str:
-    """The same over a websocket."""
+    """Return the same over a websocket."""
     return json.dumps({"id": "1", "type": "start", "payload": {"query": document}})
 
 
 @dataclass(frozen=True)
 class Attack:
-    """A request. Host is the UI's own unless said; `messages` are sent over a websocket after its handshake."""
+    """A request. Host is the UI's own unless given. `messages` are sent over a websocket after its handshake."""
 
     name: str
     plain: Plain
@@ -68,7 +68,7 @@ class Attack:
 
 
 def post(name: str, plain: Plain, content_type: str | None, text: str, **headers: str) -> Attack:
-    """A POST to /graphql."""
+    """Return a POST to /graphql."""
     return Attack(name, plain, headers=_headers(content_type, headers), body=text)
 
 

@@ -1,6 +1,8 @@
-"""One installation for all attacks, as `rsu up` starts it. Beside its web UI: Dagster's own, and the proxy before both.
+"""One installation for all attacks, as `rsu up` starts it.
 
-The daemon stands still, so that what changes was changed by an attack.
+Beside its web UI: Dagster's own, and the proxy before both.
+
+The daemon is paused, so that what changes was changed by an attack.
 """
 
 import os
@@ -54,7 +56,7 @@ class Installation:
         return self.row(STATE)
 
     def row(self, query: str) -> tuple[object, ...]:
-        """The first row of a query."""
+        """Return the first row of a query."""
         with self.conn.cursor() as cur:
             cur.execute(query)
             found = cur.fetchone()
@@ -62,7 +64,7 @@ class Installation:
         return tuple(found)
 
     def start_sensor(self) -> None:
-        """What most attacks stop."""
+        """Start the sensor that most attacks stop."""
         self.targets["hub"].query(START, selector=SELECTOR)
 
 
@@ -133,7 +135,7 @@ def installation(server: str, template: str, tmp_path_factory: pytest.TempPathFa
 
 
 def _ids(installation: Installation, home: Path) -> dict[str, str]:
-    """A sensor that is on, and a run with something printed."""
+    """Return a sensor that is on, and a run with something printed."""
     hub = installation.targets["hub"]
     installation.start_sensor()
     sensor = hub.query(SENSOR, selector=SELECTOR)["sensorOrError"]
@@ -147,7 +149,7 @@ def _ids(installation: Installation, home: Path) -> dict[str, str]:
 
 
 def _daemons(up: Started) -> list[int]:
-    """The processes of the daemon, as soon as it is one: before that it is the module that becomes it."""
+    """Return the processes of the daemon, as soon as it is one: before that it is the module that becomes it."""
     deadline = time.monotonic() + 60
     while time.monotonic() < deadline:
         found = []

@@ -19,7 +19,7 @@ PASSWORD = "ada:enchantress"
 
 
 def find_nginx() -> str:
-    """Where it is. Without it the tests that ask are skipped, but fail where CI=true."""
+    """Return its path. Without it the tests that need it are skipped, or fail where CI=true."""
     if found := shutil.which("nginx", path=f"{os.environ['PATH']}:/usr/sbin"):
         return found
     if os.environ.get("CI") == "true":
@@ -28,7 +28,7 @@ def find_nginx() -> str:
 
 
 def configuration(folder: Path, port: int, plain_port: int, upstreams: dict[str, int]) -> str:
-    """deploy/proxy/nginx.conf, with what a machine must change changed."""
+    """Return deploy/proxy/nginx.conf, with what a machine must change changed."""
     text = (DEPLOY / "proxy" / "nginx.conf").read_text()
     changes = [
         (r"listen 80\b", f"listen 127.0.0.1:{plain_port}"),

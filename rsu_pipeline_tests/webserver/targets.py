@@ -1,4 +1,4 @@
-"""Where the attacks go: a web UI, directly or through the proxy. Every byte of a request is as the table says."""
+"""Where the attacks go: a web UI, directly or through the proxy. Every byte of a request is the table's."""
 
 import base64
 import http.client

@@ -1,4 +1,7 @@
-"""Every attack of the table against the hub's web UI, directly and through the proxy example; and against Dagster's own."""
+"""Every attack of the table against the hub's web UI, directly and through the proxy example.
+
+And against Dagster's own.
+"""
 
 import pytest
 
@@ -17,7 +20,7 @@ UNSEEN_BY_A_PROXY = (
 
 
 def play(installation: Installation, target: str, attack: Attack) -> tuple[str, Answer]:
-    """Send an attack; what it achieved, and its answer."""
+    """Send an attack, and return what it achieved and its answer."""
     before = installation.state
     answer = installation.targets[target].send(attack, **installation.ids)
     after = installation.state
@@ -29,7 +32,7 @@ def play(installation: Installation, target: str, attack: Attack) -> tuple[str, 
 
 
 def is_refused(answer: Answer) -> bool:
-    """By a status, by a websocket that was closed, or in Dagster's words."""
+    """Return whether it was refused by a status, by a closed websocket, or in Dagster's words."""
     return answer.status >= 400 or answer.status == 101 or b"RunConfigValidationInvalid" in answer.body
 
 

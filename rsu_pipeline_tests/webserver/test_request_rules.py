@@ -11,7 +11,7 @@ JSON = "application/json"
 
 
 def status(method: str, path: str, host: str = LOCAL, query: tuple[str, ...] = (), **headers: str) -> int:
-    """What a request gets; 200 where it is answered."""
+    """Return the status that a request gets, 200 if it is answered."""
     named = [("host", host), *((name.replace("_", "-").lower(), value) for name, value in headers.items())]
     refusal = refuse(Request(method, path, named, query), NAMES)
     return refusal.status if refusal else 200

@@ -35,7 +35,7 @@ def test_what_is_replaced_in_dagsters_webserver_is_there() -> None:
 
 @contextmanager
 def serving(installation: Installation, *options: str, **settings: str) -> Iterator[str]:
-    """Another web UI of the same installation, with these options; its address."""
+    """Provide the address of another web UI of the same installation, with these options."""
     port = free_port()
     up = installation.settings | {"DAGSTER_HOME": str(project_root())}
     process = subprocess.Popen(

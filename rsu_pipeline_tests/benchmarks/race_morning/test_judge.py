@@ -1,4 +1,4 @@
-"""What is told of a morning: when each change was seen, and what is missing."""
+"""What is reported of a morning: when each change was seen, and what is missing."""
 
 from collections.abc import Callable
 from dataclasses import replace

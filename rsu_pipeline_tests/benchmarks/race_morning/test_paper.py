@@ -18,7 +18,7 @@ def played(partners: int, races: int, rules: Rules, until: float) -> list[paper.
 
 def test_one_race_with_calls_of_a_second_is_looked_at_every_twenty_seconds() -> None:
     done = played(1, 1, SECOND, 100)
-    # The first look of all also asks for removals; each begins at 0, 20, 40 ... and its answer is of half a second later.
+    # The first poll of all also requests removals; each begins at 0, 20, 40 ... and its answer is of half a second later.
     assert [(look.read_at, look.done_at, look.calls) for look in done] == [
         (0.5, 1.0, 2), (20.5, 21.0, 1), (40.5, 41.0, 1), (60.5, 61.0, 1), (80.5, 81.0, 1),
     ]  # fmt: skip
@@ -50,7 +50,7 @@ def test_on_paper_no_limit_is_overstepped(partners: int, races: int, in_flight: 
     of_partner: Counter[int] = Counter()
     for look in done:
         of_partner[look.race.partner_id] += look.calls
-    # The watch plans with 90 % of the hour; each race's first look is at once.
+    # The watch plans with 90 % of the hour; each race's first poll is at once.
     assert max(of_partner.values()) <= 600 * 0.9 / 2 + 2 * races
 
 

@@ -1,6 +1,6 @@
-"""Simulated time for a hub: RunSignup's true time, the hub's clock and the database's clock, each with an error of its own.
+"""Simulated time for a hub: RunSignup's true time, the hub's clock and the database's clock, each with its own error.
 
-The sandbox's clock stands still unless a step moves it. A database gets functions `now()` and `clock_timestamp()` of its own,
+The sandbox's clock stops unless a step moves it. A database gets functions `now()` and `clock_timestamp()` of its own,
 which its search path finds before PostgreSQL's, so that stored times are simulated too. They run a thousand times slower than
 real time: what is written later has a later time, and no program depends on the speed of the machine. The call ledger keeps
 real time, since its limits are about real calls.

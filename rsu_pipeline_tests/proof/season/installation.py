@@ -1,4 +1,6 @@
-"""What an installation does by itself, in simulated time and by the product's own decisions; and what an operator may ask.
+"""What an installation does by itself, in simulated time and by the product's own decisions.
+
+And what an operator may ask.
 
 Dagster is left out: its schedules and sensors only turn these decisions into runs (see orchestration.schedules, sensors and
 batch), which tests of their own cover.
@@ -28,7 +30,7 @@ FORESEEN = (ApiError, CredentialRejected, PartnerError)
 """Failures that a run reports and the next one mends."""
 PROXIMITY_EVERY = dt.timedelta(minutes=5)
 FLOOR = 1
-"""So many removals are allowed whatever their share. In these small worlds the usual number would allow nearly all."""
+"""Removals that are allowed whatever their share. In these small worlds the usual number would allow nearly all."""
 PAUSE_SECONDS = 5.0
 """How far time goes on while the watch waits for its next poll."""
 
@@ -85,7 +87,7 @@ class Installation:
             self._visit(visit.key, race_ids=list(visit.race_ids), relist=visit.relist)
 
     def watch(self, seconds: float) -> None:
-        """Watch the races in their window for so many seconds, as the sensor race_day has it done."""
+        """Watch the races in their window for this number of seconds, as the sensor race_day does."""
         with self._control() as conn:
             present = self._present(conn)
             races = fleet.select_races_to_read(conn, present.now, present.also)
@@ -114,7 +116,7 @@ class Installation:
     # The operator.
 
     def request_backfill(self, key: str) -> None:
-        """Ask for a partner's past editions, unless that was done before."""
+        """Request a partner's past editions, unless that was done before."""
         with self._control() as conn:
             partner_id = int(key.split("-")[0])
             if backfill_state.get_request(conn, partner_id) is None:
@@ -124,7 +126,7 @@ class Installation:
     def sync(
         self, key: str, *, race_ids: Sequence[int] = (), full: bool = False, confirm_removals: bool = False
     ) -> SyncOutcome | None:
-        """Run job sync_partner, as `rsu sync` and the UI do; None when it failed."""
+        """Run job sync_partner, as `rsu sync` and the UI do. The result is None when it failed."""
         with suppress(*FORESEEN), self._partner_session(key) as session:
             listing.refresh_events(session, show_end=True)
             plan = partner_sync.make_plan(session, force_full=full, race_ids=race_ids)

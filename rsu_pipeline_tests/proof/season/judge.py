@@ -30,7 +30,7 @@ def judge(world: World, left_out: Collection[str] = ()) -> None:
 
 
 def assert_registrations_equal(world: World, partner: int) -> None:
-    """Every registration that the partner can read is stored as sent, bibs first, and no other is active."""
+    """Assert that every registration the partner can read is stored as sent, bibs first, and no other is active."""
     truth = truth_of(world, partner)
     stored = world.hub.stored(partner)
     judged = {event["event_id"] for event, race in events_of(world, partner) if is_answered_for(world, event, race)}
@@ -89,7 +89,7 @@ def _events(rows: dict[int, Row], keys: Iterable[int]) -> list[int]:
 
 
 def assert_removals_are_true(world: World, partner: int) -> None:
-    """A registration that RunSignup names as removed has its reason and pointer."""
+    """Assert that a registration that RunSignup names as removed has its reason and pointer."""
     truth = {row["registration_id"]: row for row in world.truth(partner)["removed"]}
     rows = world.hub.rows(
         "SELECT registration_id, event_id, removed_reason, new_registration_id FROM runsignup_participants"
@@ -106,8 +106,11 @@ def assert_removals_are_true(world: World, partner: int) -> None:
 
 
 def assert_no_claim_is_ahead(world: World, partner: int) -> None:
-    """No cursor is in the future, a backfill is complete only if every past event was read after its end, and a race that
-    was never readable is not called read."""
+    """Assert that nothing claims more than was read.
+
+    No cursor is in the future, a backfill is complete only if every past event was read after its end, and a race that was
+    never readable is not called read.
+    """
     cursors = world.hub.rows(
         "SELECT event_id, race_id, modified_after, removed_after, extract(epoch FROM last_full_at)::float AS last_full,"
         " read_rows IS NOT DISTINCT FROM stored_rows AND read_hash IS NOT DISTINCT FROM stored_hash AS is_reconciled"
@@ -137,7 +140,7 @@ def assert_no_claim_is_ahead(world: World, partner: int) -> None:
 
 
 def assert_views_show_each_registration_once(world: World) -> None:
-    """The unified views show what some partner can read, once, with its bib, and name a partner that can read it."""
+    """Assert that the unified views show once what some partner can read, with its bib and a partner that can read it."""
     truth: dict[int, Row] = {}
     readers: dict[int, set[int]] = {}
     for partner in world.partners:
@@ -164,7 +167,10 @@ def assert_views_show_each_registration_once(world: World) -> None:
 
 
 def assert_no_check_is_red(world: World) -> None:
-    """With everything read and equal, no check of the fleet is red; a race that cannot be read may be overdue."""
+    """Assert that no check of the fleet is red with everything read and equal.
+
+    A race that cannot be read may be overdue.
+    """
     conn, now = world.conn, world.clocks.true_now()
     equality, replay, held = (
         fleet_facts.read_equality(conn, 5),

@@ -48,7 +48,7 @@ class Season(HubSteps, RegistrationSteps, RaceSteps, AccessSteps, ClockSteps, Pe
         self.clocks.advance(self.late + 1)
 
     def _night(self) -> None:
-        """What an installation does by itself until the day after tomorrow, at the moments that matter."""
+        """Do what an installation does by itself until the day after tomorrow, at the moments that matter."""
         for key in self.keys:
             self.installation.request_backfill(key)
         for moment in (0.0, self._until_two_at_night(), 25 * 3600.0):
@@ -66,7 +66,7 @@ class Season(HubSteps, RegistrationSteps, RaceSteps, AccessSteps, ClockSteps, Pe
 
 
 def run_program(arena: Arena, seed: int, number: int, enabled: Collection[str] | None = None) -> None:
-    """Run one program; raise what failed, with the program as a note. `enabled` as for Program."""
+    """Run one program, and raise what failed with the program as a note. `enabled` is as for Program."""
     program = Program(Season, seed, number, GATED, enabled)
     season = Season(arena, program.random, SMALL_RACES[number % len(SMALL_RACES)])
     try:
@@ -80,6 +80,6 @@ def run_program(arena: Arena, seed: int, number: int, enabled: Collection[str] |
 
 
 def run_programs(arena: Arena, numbers: Iterable[int], seed: int) -> None:
-    """Run these programs of a seed; raise what the first failing one raised."""
+    """Run these programs of a seed, and raise what the first failing one raised."""
     for number in numbers:
         run_program(arena, seed, number)

@@ -31,7 +31,7 @@ Mutant = Callable[[pytest.MonkeyPatch], None]
 
 
 def one_refusal_rejects_the_credential(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Code 7 from one race stops the whole partner."""
+    """Let code 7 from one race stop the whole partner."""
     monkeypatch.setattr(
         access, "judge_credential", lambda evidence: Verdict.REJECTED if evidence.refused else Verdict.WORKS
     )
@@ -40,7 +40,7 @@ def one_refusal_rejects_the_credential(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def one_new_race_discards_the_listing(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A listing with new races is believed only if the first of them can be read."""
+    """Accept a listing with new races only if the first of them can be read."""
     find = access.find_readable_race
 
     def verify(session: PartnerSession, listed: Any, known: Any) -> bool:
@@ -60,7 +60,7 @@ def one_new_race_discards_the_listing(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def the_clock_says_when_an_event_is_over(monkeypatch: pytest.MonkeyPatch) -> None:
-    """An event whose end has passed is not read any more, and a backfill takes any earlier read of it for the last."""
+    """Stop reading an event whose end has passed, and let a backfill take any earlier read of it for the last."""
     monkeypatch.setattr(read_plan.cadence, "closing_read", lambda *times: None)
     after_its_end = f"AND k.last_full_at >= {OVER_AT}"
     queries = [
@@ -75,7 +75,7 @@ def the_clock_says_when_an_event_is_over(monkeypatch: pytest.MonkeyPatch) -> Non
 
 
 def a_short_page_is_the_last(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A page with fewer rows than requested ends its feed."""
+    """Let a page with fewer rows than requested end its feed."""
 
     def broken(session: PartnerSession, position: Any, page: Page, loaded: Any) -> bool:
         return page.next.is_short
@@ -84,12 +84,12 @@ def a_short_page_is_the_last(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def removals_are_not_guarded(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Whatever a full read does not see is marked missing, however much it is."""
+    """Mark as missing whatever a full read does not see, however much it is."""
     monkeypatch.setattr(race_pass, "_is_plausible", lambda session, missing, held: True)
 
 
 def a_detail_without_events_is_believed(monkeypatch: pytest.MonkeyPatch) -> None:
-    """An answer without the key `events` marks all events of its race gone."""
+    """Mark all events of a race gone at an answer without the key `events`."""
 
     def broken(answers: Any, **options: Any) -> Findings:
         return Findings(gone=[event.event_id for event, _ in answers])
@@ -98,45 +98,45 @@ def a_detail_without_events_is_believed(monkeypatch: pytest.MonkeyPatch) -> None
 
 
 def rows_stay_when_their_race_is_gone(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Registrations of deleted events and lost races stay active."""
+    """Keep registrations of deleted events and lost races active."""
     monkeypatch.setattr(containers, "update_registrations", lambda conn, partner_id, race_id, now: 0)
 
 
 def a_reactivation_has_to_move_its_stamp(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A full read that is sent a registration as active leaves it removed when its stamp is older than the removal."""
+    """Leave a registration removed that a full read gets as active when its stamp is older than the removal."""
     merge = participants._MERGE_ACTIVE
     assert "(NOT %(full)s AND " in merge
     monkeypatch.setattr(participants, "_MERGE_ACTIVE", merge.replace("(NOT %(full)s AND ", "(true AND "))
 
 
 def a_stamp_is_a_version(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A race's detail is read again only when `last_modified` is another."""
+    """Read a race's detail again only when `last_modified` differs."""
     monkeypatch.setattr(race_details, "is_ambiguous", lambda detail, overlap: False)
     monkeypatch.setattr(race_details, "is_too_old", lambda detail, now, age: detail is None or detail.read_at is None)
 
 
 def one_clock_is_believed(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Cursors go by the hub's own clock."""
+    """Let cursors go by the hub's own clock."""
     monkeypatch.setattr(clocks, "page_moment", lambda readings, date, *rest: PageMoment(int(readings.hub), True))
 
 
 def an_erased_person_comes_back(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Pages are stored as sent, whoever asked to be erased."""
+    """Store pages as sent, even those of erased people."""
     monkeypatch.setattr(erasures, "suppress_staged", lambda cur, params, row_hash: None)
 
 
 def one_refused_event_stops_its_race(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A request that RunSignup refuses for one of its events is not repeated without it."""
+    """Do not repeat a request without the event that RunSignup refuses."""
     monkeypatch.setattr(partner_sync, "split_read", lambda result, error: [])
 
 
 def a_moved_start_is_seen_at_the_next_listing(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The watch polls a race without looking its events up again."""
+    """Let the watch poll a race without reading its events again."""
     monkeypatch.setattr(event_refresh, "is_refresh_due", lambda *times: False)
 
 
 def small_races_are_read_incrementally(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A visit asks for what changed, however small the race is."""
+    """Let a visit request only what changed, however small the race is."""
     monkeypatch.setattr(read_plan, "is_small", lambda *rows: False)
 
 

@@ -17,7 +17,7 @@ ENABLED_SHARE = 0.5
 
 @dataclass(frozen=True)
 class Step:
-    """A step of a machine: its arguments as drawn, and whether it is possible now. `is_hub` says that the hub does it."""
+    """A step of a machine: its arguments as drawn, and whether it is possible now. `is_hub` marks steps of the hub."""
 
     name: str
     arguments: dict[str, Draw]
@@ -69,7 +69,7 @@ class Program:
         left_out: frozenset[str] = frozenset(),
         enabled: Collection[str] | None = None,
     ) -> None:
-        """`enabled` names the kinds of steps that others than the hub take, None draws them."""
+        """Draw a program. `enabled` are the kinds of steps that others than the hub take, and None draws them."""
         self.random = Random(f"{seed}:{number}")
         self.lines: list[str] = []
         """What was done so far, for people."""
@@ -82,7 +82,7 @@ class Program:
             self._other = [item for item in others if item.name in enabled]
 
     def run(self, machine: object, length: int, hub_share: float) -> None:
-        """Take so many steps."""
+        """Take this number of steps."""
         for _ in range(length):
             kind = self._hub if self.random.random() < hub_share else self._other
             possible = [item for item in kind if item.is_possible(machine)]

@@ -1,4 +1,7 @@
-"""Steps of access: races that cannot be read, are shared, handed over, withdrawn and restored; keys that change; faults."""
+"""Steps of access: races that cannot be read, are shared, handed over, withdrawn and restored.
+
+Keys that change. Faults.
+"""
 
 from typing import Any
 
@@ -33,7 +36,7 @@ class AccessSteps(World):
 
     @step(pick=pick)
     def event_refuses(self, pick: int) -> None:
-        """RunSignup refuses every request that names one event of a race, for good."""
+        """Let RunSignup refuse every request that names one event of a race, for good."""
         events = [event["event_id"] for race in self.races() if len(race["events"]) > 1 for event in race["events"]]
         if events and not self.refused_events:
             event_id = events[pick % len(events)]
@@ -89,14 +92,14 @@ class AccessSteps(World):
 
     @step(pick=pick)
     def change_secret(self, pick: int) -> None:
-        """RunSignup gives a partner a new key, which nobody has entered yet."""
+        """Give a partner a new key at RunSignup, which nobody has entered yet."""
         partner = self.partners[pick % len(self.partners)]
         if partner not in self.revoked:
             self.new_secrets[partner] = self.admin.new_key(partner)
 
     @step(is_possible=lambda self: self.new_secrets)
     def enter_secrets(self) -> None:
-        """The operator enters what RunSignup changed."""
+        """Enter what RunSignup changed, as the operator does."""
         for partner, (principal, secret) in self.new_secrets.items():
             with self.conn.cursor() as cur:
                 cur.execute("SELECT company_name FROM timing_partners WHERE timing_partner_id = %s", (partner,))
@@ -120,7 +123,7 @@ class AccessSteps(World):
 
     @step(pick=pick, times=choice(1, 3, 0))
     def race_refuses(self, pick: int, times: int) -> None:
-        """One race that could be read refuses for a while, though it stays listed."""
+        """Let one race that could be read refuse for a while, though it stays listed."""
         if race := self.race(pick):
             self.refusing_races.add(race["race_id"])
             self.admin.fault(

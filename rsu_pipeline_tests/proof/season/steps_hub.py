@@ -45,7 +45,7 @@ class HubSteps(World):
 
     @step(is_hub=True, pick=pick, steps=number(1, 150), what=choice(*WORK))
     def killed(self, pick: int, steps: int, what: str) -> None:
-        """A process of the hub dies at its n-th statement or commit."""
+        """Kill a process of the hub at its n-th statement or commit."""
 
         def die() -> None:
             with (
@@ -76,5 +76,5 @@ class HubSteps(World):
 
     @step(is_hub=True, hours=choice(0.3, 2, 5, 9, 26, 50, 100))
     def downtime(self, hours: float) -> None:
-        """The hub does nothing, whatever is due meanwhile."""
+        """Let the hub do nothing, whatever is due meanwhile."""
         self.clocks.advance(hours * HOUR)

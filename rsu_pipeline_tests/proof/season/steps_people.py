@@ -10,7 +10,7 @@ class PeopleSteps(World):
 
     @step(pick=pick)
     def erase_person(self, pick: int) -> None:
-        """A person whom the hub knows asks to be erased everywhere."""
+        """Erase a person whom the hub knows, everywhere."""
         with self.conn.cursor() as cur:
             cur.execute(
                 "SELECT DISTINCT registration_id FROM runsignup_participants WHERE timing_partner_id = ANY (%s) ORDER BY 1",

@@ -19,13 +19,13 @@ class RaceSteps(World):
 
     @step(pick=pick, hours=choice(1, 6, 30, 600))
     def move_to_another_day(self, pick: int, hours: float) -> None:
-        """To another time from now on."""
+        """Move an event to another time from now on."""
         if event := self.event(pick):
             self.admin.move_event(event["event_id"], start_in_hours=hours)
 
     @step(pick=pick, hours=choice(-3, -1, 0.5, 2, 5))
     def delay(self, pick: int, hours: float) -> None:
-        """An event near its start is delayed or brought forward."""
+        """Delay an event near its start, or bring it forward."""
         near = [
             (event, start)
             for race in self.races()
@@ -41,7 +41,7 @@ class RaceSteps(World):
 
     @step(pick=pick, hours=choice(-1, 0.5, 2))
     def start_moves_while_it_is_watched(self, pick: int, hours: float) -> None:
-        """An event near its start is delayed or brought forward while the watch polls its race, which has to see that."""
+        """Move an event near its start while the watch polls its race, which has to see that."""
         self.end_passing_faults()
         self.work(lambda: self.installation.watch(5))
         self.delay(pick, hours)
@@ -114,7 +114,7 @@ class RaceSteps(World):
 
     @step(pick=pick, is_new_edition=choice(True, False))
     def edit_race_twice_within_a_minute(self, pick: int, is_new_edition: bool) -> None:
-        """A race changes, the hub reads it, and within the same minute an event is added to it."""
+        """Change a race, let the hub read it, and add an event to it within the same minute."""
         if race := self.race(pick):
             self.admin.edit_race(race["race_id"], {"name": "Edited"})
             self.work(self.installation.nightly)
@@ -122,7 +122,7 @@ class RaceSteps(World):
 
     @step(pick=pick)
     def answer_detail_without_events(self, pick: int) -> None:
-        """A race changes, and its next detail lacks the key `events`."""
+        """Change a race, and leave the key `events` out of its next detail."""
         if race := self.race(pick):
             self.admin.edit_race(race["race_id"], {"name": "Changed"})
             detail = {key: value for key, value in race.items() if key not in ("events", "access")}

@@ -1,4 +1,4 @@
-"""Steps of people at RunSignup: they register, get bibs, are corrected, move and leave; and the feeds misbehave."""
+"""Steps of people at RunSignup: they register, get bibs, are corrected, move and leave, and the feeds misbehave."""
 
 from rsu_pipeline_tests.proof.season.programs import choice, number, pick, step
 from rsu_pipeline_tests.proof.season.world import ALL_RACES, JUST_NOW_SECONDS, World
@@ -29,7 +29,7 @@ class RegistrationSteps(World):
 
     @step(pick=pick, numbers=number(100, 900))
     def check_in(self, pick: int, numbers: int) -> None:
-        """Everybody of an event gets a bib."""
+        """Give everybody of an event a bib."""
         if event := self.event(pick):
             rows = [row for row in self.registrations() if row["event_id"] == event["event_id"]]
             for number, row in enumerate(rows):
@@ -83,7 +83,7 @@ class RegistrationSteps(World):
 
     @step(pick=pick)
     def leave_and_come_back(self, pick: int) -> None:
-        """A registration is removed, the hub reads that, and RunSignup reactivates it with the stamp it had."""
+        """Remove a registration, let the hub read that, and reactivate it at RunSignup with the stamp it had."""
         if row := self.registration(pick):
             self.admin.remove(row["registration_id"], "removed")
             self.work(self.installation.nightly)
@@ -98,7 +98,7 @@ class RegistrationSteps(World):
 
     @step(pick=pick, bib=number(1, 9))
     def visit_after_a_bib_without_a_stamp(self, pick: int, bib: int) -> None:
-        """A bib is set and moves no stamp. A visit that reads the race in full because it is small has to see that."""
+        """Set a bib that moves no stamp. A visit that reads the race in full because it is small has to see it."""
         row = self.registration(pick)
         if row is None:
             return
@@ -115,7 +115,7 @@ class RegistrationSteps(World):
 
     @step(pick=pick)
     def forget_removed(self, pick: int) -> None:
-        """The removed feed of a race forgets."""
+        """Empty the removed feed of a race."""
         if race := self.race(pick):
             self.admin.forget_removed(race["race_id"])
 
@@ -130,12 +130,12 @@ class RegistrationSteps(World):
 
     @step(feed=choice("participants", "removed", "races"), rows=choice(2, 3, 1000))
     def clamp_pages(self, feed: str, rows: int) -> None:
-        """From now on RunSignup gives out fewer rows at a time than requested."""
+        """Let RunSignup give out fewer rows at a time than requested from now on."""
         most = self._admin.switches()["most_rows"]
         self.admin.switch(most_rows=most | {feed: rows})
 
     @step(pick=pick)
     def answer_empty(self, pick: int) -> None:
-        """The next answer with registrations of a race has none."""
+        """Let the next answer with registrations of a race have none."""
         if race := self.race(pick):
             self.admin.fault("raw", 1, endpoint="participants", race_id=race["race_id"], body="W10=")

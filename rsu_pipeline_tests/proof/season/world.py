@@ -23,7 +23,7 @@ HOUR = 3600.0
 ALL_RACES = 500
 """Up to how many registrations a race is read in full at every visit where all races are to be."""
 JUST_NOW_SECONDS = 10
-"""How long ago a read may be that was made just now: longer than a poll's pause, shorter than what passes before a step looks."""
+"""How long ago a read may be that was made just now: longer than a poll's pause, shorter than what passes before a step reads."""
 REFRESH_SECONDS = 360.0
 """How long the events of a race in its window are good for, with a minute's error of a clock."""
 OVER_AFTER_HOURS = 7.0
@@ -168,7 +168,7 @@ class World:
         return self.hours_since_over(event, race) < CORRECTED_FOR_HOURS
 
     def hours_since_over(self, event: Row, race: Row) -> float:
-        """Return how many hours ago an event was over; less than nothing for one that is not."""
+        """Return how many hours ago an event was over, which is negative for one that is not."""
         start = starts_at(event, race)
         if start is None:
             return float("-inf")
@@ -187,8 +187,10 @@ class World:
     # What the hub does.
 
     def readers_of(self, event_id: int) -> list[int]:
-        """Return the partners whose registrations of an event the hub read just now, by its own account. None while a clock is
-        wrong, since that account is then of another time."""
+        """Return the partners whose registrations of an event the hub read just now, by its own account.
+
+        None while a clock is wrong, since that account is then of another time.
+        """
         if not self.has_true_date or self.clocks.hub_error or self.clocks.database_error:
             return []
         query = (
