@@ -14,6 +14,7 @@ from rsu_pipeline.orchestration.batch import list_reported_partners, sync_batch
 from rsu_pipeline.orchestration.failures import expected_errors_as_failures
 from rsu_pipeline.orchestration.lanes import read_lane_of_run
 from rsu_pipeline.orchestration.resources import WarehouseResource
+from rsu_pipeline.orchestration.run_tags import PARENT_TAG
 from rsu_pipeline.settings import BudgetSettings, load_settings
 from rsu_pipeline.sync import cadence, clocks
 from rsu_pipeline.warehouse import fleet
@@ -161,10 +162,17 @@ def split_visits(visits: Sequence[cadence.Visit], work: Work) -> tuple[list[cade
 
 
 def find_last_nightly(instance: dg.DagsterInstance) -> dt.datetime | None:
-    """Return when the last nightly sync was requested, or None if none was or its run is deleted."""
-    found = instance.get_run_records(
-        dg.RunsFilter(job_name=sync_batch.name, tags={"dagster/schedule_name": nightly.name}), limit=1
-    )
+    """Return when the last nightly sync was requested, or None if none was or its run is deleted.
+
+    A run that repeats it has its tags, and continues what was requested before.
+    """
+    nightly_runs = dg.RunsFilter(job_name=sync_batch.name, tags={"dagster/schedule_name": nightly.name})
+    found = instance.get_run_records(nightly_runs, limit=1)
+    while found and (repeated := found[0].dagster_run.tags.get(PARENT_TAG)):
+        original = instance.get_run_records(dg.RunsFilter(run_ids=[repeated]))
+        if not original:
+            break
+        found = original
     return found[0].create_timestamp.astimezone(dt.UTC) if found else None
 
 

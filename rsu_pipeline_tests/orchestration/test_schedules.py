@@ -22,6 +22,7 @@ from rsu_pipeline.definitions import build_definitions
 from rsu_pipeline.orchestration.resources import WarehouseResource
 from rsu_pipeline.orchestration.schedules import (
     build_nightly_runs,
+    find_last_nightly,
     nightly,
     race_proximity,
     read_routine_run_limit,
@@ -297,6 +298,19 @@ def test_what_a_nightly_that_broke_off_has_left_is_due_at_the_next_look(
     put.conn.commit()
     found = asked(tick(race_proximity, instance, later))
     assert (found["partners"], found["relist"], found["races"]) == (["1-acme"], ["1-acme"], {"1-acme": [10]})
+
+
+def test_a_run_that_repeats_a_nightly_does_not_make_what_that_has_read_due_again(instance: dg.DagsterInstance) -> None:
+    tags = {"dagster/schedule_name": "nightly", "distance": "far"}
+    first = active_run(instance, "sync_batch", Status.FAILURE, tags=tags)
+    requested_at = find_last_nightly(instance)
+    second = active_run(instance, "sync_batch", Status.FAILURE, tags={**tags, "dagster/parent_run_id": first})
+    active_run(instance, "sync_batch", tags={**tags, "dagster/parent_run_id": second})
+    assert requested_at is not None and find_last_nightly(instance) == requested_at
+    # Once the runs of a night are deleted, the oldest that is left counts.
+    instance.delete_run(first)
+    left = find_last_nightly(instance)
+    assert left is not None and left > requested_at
 
 
 # nightly
