@@ -51,7 +51,7 @@ def main() -> None:
 
 
 def measure(server: str, scale: str, repeat: int, *, sync: bool, home: Path) -> dict[str, Any]:
-    """Makes the older database once and adopts copies of it."""
+    """Make the older database once and adopt copies of it."""
     now, started = time.time(), time.monotonic()
     _execute(server, "CREATE DATABASE older")
     copy = rehearsal.make(_at(server, "older"), build(scale, SEED, now))

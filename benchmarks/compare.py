@@ -1,4 +1,6 @@
-"""The pipeline beside what else people would use: dlt, pandas, an upsert for each row; and beside the floor.
+"""The pipeline beside what else people would use: dlt, pandas, an upsert for each row.
+
+And beside the floor.
 
     python -m benchmarks.compare [--scale large|medium] [--repeat N] [--json FILE] [--dlt-python FILE]
 
@@ -26,7 +28,10 @@ _HELD = "SELECT registration_id, event_id, count(*)::int FROM floor_participants
 
 
 def repetition(hub: Hub, everyone: list[Contender], number: int, results: report.Results) -> None:
-    """Both steps for every contender that is still in; the order turns round with every repetition, the floor first."""
+    """Run both steps for every contender that is still in.
+
+    The order rotates with every repetition, the floor first.
+    """
     floor, *others = [item for item in everyone if item.label not in results.refused]
     order = [floor, *(others if number % 2 == 0 else others[::-1])]
     urls: dict[str, str] = {}
@@ -52,7 +57,7 @@ def repetition(hub: Hub, everyone: list[Contender], number: int, results: report
 def measure(
     hub: Hub, item: Contender, step: str, urls: dict[str, str], change: Change, results: report.Results
 ) -> None:
-    """One contender's step. Its figures go to the results, or the reason why it is refused."""
+    """Measure one contender's step. Its figures go to the results, or the reason why it is refused."""
     action = "plan" if item.action == "full" and step == FIRST else item.action
     print(f"  {step}: {item.label} …", file=sys.stderr, flush=True)
     reads = item.reads(hub)
@@ -83,7 +88,7 @@ def _reference(item: Contender, floor_url: str, change: Change, hub: Hub) -> str
 
 
 def scaled(measured: Measured, factor: float) -> Measured:
-    """The figures as they would be for `factor` times as much; memory stays."""
+    """Return the figures as they would be for `factor` times as much. Memory stays."""
     whole = measured.report.registrations
     whole.wall, whole.cpu = whole.wall * factor, whole.cpu * factor
     measured.report.rows = round(measured.report.rows * factor)
@@ -97,7 +102,7 @@ def scaled(measured: Measured, factor: float) -> Measured:
 
 
 def the_bench_python(python: Path = BENCH_PYTHON) -> Path | None:
-    """Python of the environment that has dlt; where there is none it says so."""
+    """Return the Python of the environment that has dlt. If there is none it prints that."""
     if python.exists():
         return python
     print(f"dlt is left out: there is no {python}; `make bench` makes it.", file=sys.stderr)
@@ -105,7 +110,7 @@ def the_bench_python(python: Path = BENCH_PYTHON) -> Path | None:
 
 
 def main() -> int:
-    """See the module."""
+    """Run the benchmark, as the module describes."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.compare", description=str(__doc__).split("\n")[0])
     parser.add_argument("--scale", choices=["large", "medium"], default="large")
     parser.add_argument("--repeat", type=int, default=3, metavar="N", help="repetitions, of which the median counts")

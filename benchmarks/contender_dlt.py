@@ -1,7 +1,7 @@
 """dlt as a measured process: its rest_api source over the same endpoint with keyset paging, its postgres destination.
 
 It runs in an environment of its own (`make bench` makes it), so that nothing here but `benchmarks.measure` may be imported.
-`variant` is `<merge strategy> <file format>`, as `upsert csv`; with `2 processes` after it two of them normalise the rows.
+`variant` is `<merge strategy> <file format>`, as `upsert csv`. With `2 processes` after it two of them normalise the rows.
 Objects inside a row stay JSON (`max_table_nesting` 0), which is the least work: otherwise each list in a row becomes a
 table of its own.
 """
@@ -29,7 +29,7 @@ from benchmarks.measure import Job, Meter, Report, answer, job
 
 
 class ByRegistration(BasePaginator):
-    """The next page begins after the last registration of this one; only a short page is known to be the last."""
+    """The next page begins after the last registration of this one. Only a short page is known to be the last."""
 
     def __init__(self, page_size: int) -> None:
         super().__init__()
@@ -76,7 +76,7 @@ def run(work: Job, report: Report, folder: str) -> None:
 
 
 def source(work: Job) -> Any:
-    """The reads as a resource, and for each of them its registrations."""
+    """Return the reads as a resource, and for each of them its registrations."""
     partners = {partner.number: partner for partner in work.partners}
 
     @dlt.resource(name="reads", selected=False)

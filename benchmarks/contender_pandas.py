@@ -1,8 +1,10 @@
-"""pandas as a measured process, by the recipe most people find first: each page through `json_normalize` and `to_sql` into
-a staging table, and from there an upsert. `variant` says how `to_sql` sends rows: `multi`, its own many-row INSERT, or
-`copy`, the COPY callable of its documentation.
+"""pandas as a measured process, by the recipe most people find first.
 
-Every member of a row becomes a column, as `json_normalize` names it. The table has no index but its key; nothing is
+Each page goes through `json_normalize` and `to_sql` into a staging table, and from there by an upsert.
+
+`variant` is how `to_sql` sends rows: `multi`, its own many-row INSERT, or `copy`, the COPY callable of its documentation.
+
+Every member of a row becomes a column, as `json_normalize` names it. The table has no index but its key. Nothing is
 checked.
 """
 
@@ -56,7 +58,7 @@ def main() -> None:
 
 
 def _partner(work: Job, engine: sa.Engine, partner: Partner) -> int:
-    """Reads and stores all of a partner's; the rows read."""
+    """Read and store all of a partner's, and return the number of rows read."""
     found = 0
     stage = f"pandas_stage_{partner.number}"
     with engine.begin() as conn:

@@ -1,6 +1,6 @@
 """Row by row as a measured process: what a first script does, an upsert sent for each row and a commit for each page.
 
-The table has no index but its key, no bib log, no history; nothing is checked.
+The table has no index but its key, no bib log, no history. Nothing is checked.
 """
 
 from concurrent.futures import ThreadPoolExecutor
@@ -45,7 +45,7 @@ def main() -> None:
 
 
 def _partner(work: Job, partner: Partner) -> int:
-    """Reads and stores all of a partner's; the rows read."""
+    """Read and store all of a partner's, and return the number of rows read."""
     found = 0
     conn = psycopg2.connect(work.database_url)
     with requests.Session() as session, conn.cursor() as cur:

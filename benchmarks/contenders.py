@@ -19,13 +19,16 @@ IN_FLIGHT = 2
 
 
 class Refused(Exception):
-    """What a contender stored, or how it asked, is not right; its figures do not count."""
+    """What a contender stored, or how it asked, is not right. Its figures do not count."""
 
 
 @dataclass(frozen=True)
 class Contender:
-    """What is measured. The columns are SQL over its table; `template` is the database it begins with. Of `one_partner` it
-    does one partner's part, from which its figures are scaled."""
+    """What is measured.
+
+    The columns are SQL over its table. `template` is the database it begins with. Of `one_partner` it does one partner's part,
+    from which its figures are scaled.
+    """
 
     label: str
     module: str
@@ -42,12 +45,12 @@ class Contender:
     one_partner: bool = False
 
     def reads(self, hub: Hub) -> list[Read]:
-        """What it reads: everything, or its one partner's."""
+        """Return what it reads: everything, or its one partner's."""
         return [read for read in hub.expected.reads if not self.one_partner or read.partner == hub.partners[0].number]
 
 
 def contenders(hub: Hub, dlt_python: Path | None) -> list[Contender]:
-    """Everyone, the floor first; those of dlt where its environment is."""
+    """Return all contenders, the floor first, and those of dlt if its environment exists."""
     ours = hub.database()
     hub.run("ours", "prepare", ours)
     floors = {label: floor_database(hub, table, _name(ours)) for label, table in TABLES.items()}
@@ -93,13 +96,15 @@ def floor_database(hub: Hub, table: str, template: str) -> str:
 
 
 def judge(hub: Hub, item: Contender, url: str, measured: Measured, change: Change, reference: str | None) -> str:
-    """Refuses what is not right; otherwise a digest of the rows, which must equal the `reference` if there is one.
+    """Refuse what is not right.
+
+    Otherwise a digest of the rows, which must equal the `reference` if there is one.
 
     As many rows as the world holds, each changed registration with its new value, no more calls at a time than RunSignup
     allows. Rows of registrations that were removed meanwhile do not count: only the pipeline knows of them.
     """
     if measured.report.problems:
-        raise Refused(f"it told of problems: {measured.report.problems[:3]}")
+        raise Refused(f"it reported problems: {measured.report.problems[:3]}")
     if measured.most_in_flight > IN_FLIGHT:
         raise Refused(f"it made {measured.most_in_flight} calls at a time")
     wanted = sum(hub.expected.sizes[event_id] for read in item.reads(hub) for event_id in read.event_ids)
@@ -125,7 +130,7 @@ def judge(hub: Hub, item: Contender, url: str, measured: Measured, change: Chang
 
 
 def digest_of(item: Contender, url: str, gone: Sequence[int], partners: Sequence[int] | None) -> str:
-    """One figure for what the rows hold: whose they are, event, bib, name, town, time of change."""
+    """Return one figure for the content of the rows: partner, event, bib, name, town, time of change."""
     content = (
         f"concat_ws('|', {item.partner}, registration_id, event_id, coalesce(bib_num::text, '-'), {item.first_name},"
         f" coalesce({item.city}, '-'), {item.last_modified})"

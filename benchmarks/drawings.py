@@ -22,7 +22,7 @@ SOFTWARE = {"Software": None}
 
 
 def load(whole: dict[str, Any]) -> bytes:
-    """Seconds and CPU seconds of each contender in both steps. Of dlt and of pandas the quickest way is shown."""
+    """Draw seconds and CPU seconds of each contender in both steps. Of dlt and of pandas the fastest way is shown."""
     figure = Figure(figsize=(10, 5.6), dpi=110, layout="constrained", facecolor="white")
     rows = figure.subplots(2, 2)
     for axes, step in zip(rows, STEPS, strict=True):
@@ -47,7 +47,7 @@ def load(whole: dict[str, Any]) -> bytes:
 
 
 def quickest(by_label: dict[str, Runs]) -> dict[str, Runs]:
-    """The runs by contender, and of those with several ways (`dlt, …`) the quickest."""
+    """Return the runs by contender, and of those with several ways (`dlt, …`) the quickest."""
     best: dict[str, str] = {}
     for label, runs in by_label.items():
         kind = label.partition(",")[0]
@@ -75,7 +75,7 @@ def _bars(axes: Axes, labels: Sequence[str], series: Sequence[Sequence[float]]) 
 
 
 def growth(grown: Grown) -> bytes:
-    """Loading, a visit, and partners, each against size."""
+    """Draw loading, a visit, and partners, each against size."""
     figure = Figure(figsize=(10, 3.4), dpi=110, layout="constrained", facecolor="white")
     loading, visit, partners = figure.subplots(1, 3)
     stored = [item.stored for item in grown.registrations]
@@ -101,7 +101,7 @@ def growth(grown: Grown) -> bytes:
 
 
 def watch(found: Everything) -> bytes:
-    """How soon a bib is here against the races in their window: a line for each interval, dashed as calculated."""
+    """Draw how soon a bib is here against the races in their window: a line for each interval, dashed as calculated."""
     figure = Figure(figsize=(10, 3.4), dpi=110, layout="constrained", facecolor="white")
     half, most = figure.subplots(1, 2)
     each: list[tuple[Axes, str, str, Callable[[Watched], float]]] = [
@@ -112,7 +112,7 @@ def watch(found: Everything) -> bytes:
         for place, interval in enumerate(dict.fromkeys(item.interval for item in found.watched)):
             own = [item for item in found.watched if item.interval == interval]
             races = [item.races for item in own]
-            _line(axes, races, [value(item) for item in own], place, f"a look every {interval:g} s")
+            _line(axes, races, [value(item) for item in own], place, f"a poll every {interval:g} s")
             axes.plot(races, [item.expected[name] for item in own], color=COLOURS[place], linestyle="--", linewidth=1)
         axes.set_ylim(0)
         _name(axes, title, list(dict.fromkeys(item.races for item in found.watched)), "races in their window", "s")
@@ -139,7 +139,7 @@ def _name(axes: Axes, title: str, sizes: Sequence[float], across: str, up: str) 
 
 
 def _short(value: float) -> str:
-    """A size as it stands at an axis."""
+    """Return a size as an axis shows it."""
     if value >= 1_000_000:
         return f"{value / 1_000_000:g}M"
     return f"{value / 1000:g}k" if value >= 1000 else f"{value:g}"

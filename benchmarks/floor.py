@@ -1,6 +1,6 @@
 """The floor as a measured process: the same participants calls, decoded, copied and upserted, and nothing else.
 
-No ledger, no bib log, no removals, no proof, no history, no quarantine, no foreign keys, no check of anything; but the
+No ledger, no bib log, no removals, no proof, no history, no quarantine, no foreign keys, no check of anything. But the
 same columns with the same content, the payload as well, in a table of the same shape and indexes, and a transaction a
 page. It is what remains when everything is taken away from the pipeline that can be.
 """
@@ -136,7 +136,7 @@ def main() -> None:
 
 
 def run(work: Job, report: Report) -> None:
-    """The partners side by side, each with sessions of its own."""
+    """Run the partners side by side, each with sessions of its own."""
     with ThreadPoolExecutor(work.in_flight) as pool:
         for rows, updated in pool.map(lambda partner: _partner(work, partner), work.partners):
             report.rows += rows
@@ -144,7 +144,7 @@ def run(work: Job, report: Report) -> None:
 
 
 def _partner(work: Job, partner: Partner) -> tuple[int, int]:
-    """Reads and stores all of a partner's; the rows read and the rows written."""
+    """Read and store all of a partner's, and return the rows read and the rows written."""
     rows = updated = 0
     conn = psycopg2.connect(work.database_url, options="-c work_mem=64MB -c jit=off -c timezone=UTC")
     with requests.Session() as session, conn.cursor() as cur:
@@ -162,7 +162,7 @@ def _partner(work: Job, partner: Partner) -> tuple[int, int]:
 
 
 def _store(conn: Connection, read: Read, body: bytes) -> tuple[int, int, int]:
-    """Stores a page; returns its rows, the rows written, and the highest registration id."""
+    """Store a page, and return its rows, the rows written, and the highest registration id."""
     lines = []
     last = 0
     for element in _elements.decode(body):
@@ -221,7 +221,7 @@ def _cell(value: Any) -> str:
 # Many rows have the same fees, teams and options.
 @lru_cache(maxsize=8192)
 def _amounts(kind: str, values: Sequence[Any]) -> bytes:
-    """JSON members, each with a comma before it, with numbers for amounts."""
+    """Return JSON members, each with a comma before it, with numbers for amounts."""
     names = MONEY if kind == "payment" else DISCOUNT
     pairs = [(name, value) for name, value in zip(names, values, strict=True) if value is not UNSET]
     return "".join(

@@ -2,9 +2,9 @@
 
     python -m benchmarks.full_sync [--scale estate|large|medium] [--repeat N] [--json FILE] [--beside FOLDER]
 
-Three steps each time: into an empty database, again with nothing changed, again with one row in a hundred changed. Each
-run is a process of its own, and none counts unless its rows and its calls are what the sandbox's world says they must
-be. Ratios are taken within a repetition; of repetitions the median is shown.
+Three steps each time: into an empty database, again with nothing changed, again with one row in a hundred changed. Each run is
+a process of its own, and none counts unless its rows and its calls are what they must be by the sandbox's world. Ratios are
+taken within a repetition. Of repetitions the median is shown.
 """
 
 import argparse
@@ -25,8 +25,11 @@ _HELD = "SELECT registration_id, event_id, count(*)::int FROM floor_participants
 
 @dataclass
 class Contender:
-    """What is measured, by kind: `floor`, `ours` (every row read again), `incremental` (ours, as planned after a full read) or
-    `small` (the same with small races read in full)."""
+    """What is measured, by kind.
+
+    The kinds are `floor`, `ours` (every row read again), `incremental` (as planned after a full read) and `small` (the same
+    with small races read in full).
+    """
 
     label: str
     kind: str
@@ -35,7 +38,7 @@ class Contender:
 
 
 def contenders(hub: Hub, beside: Path | None) -> list[Contender]:
-    """The floors and ours, and the package of another checkout if one is named; each with a template database."""
+    """Return the floors, the pipeline, and another checkout's package if one is named, each with a template database."""
     found = []
     for label, root in [("ours", ROOT)] + ([(beside.name, beside)] if beside else []):
         template = hub.database()
@@ -49,7 +52,7 @@ def contenders(hub: Hub, beside: Path | None) -> list[Contender]:
 
 
 def repetition(hub: Hub, everyone: list[Contender], number: int, results: report.Results) -> None:
-    """All three steps for every contender; the order turns round with every repetition."""
+    """Run all three steps for every contender. The order rotates with every repetition."""
     order = everyone if number % 2 == 0 else everyone[::-1]
     urls: dict[str, str] = {}
     hub.warm()
@@ -87,7 +90,7 @@ def _measure(hub: Hub, item: Contender, url: str, action: str, change: Change, *
 
 
 def judge(hub: Hub, item: Contender, measured: Measured, change: Change, *, first: bool) -> None:
-    """Whether the run did exactly what it had to, in exactly the calls it may take."""
+    """Refuse a run that did not do exactly what it had to, in exactly the calls it may take."""
     told, calls, expected = measured.report, measured.calls, hub.expected
     written = change.edited + change.bibs + change.added
     assert not told.problems and not told.unequal, f"{item.label}: {told.problems[:3]}, {told.unequal} events unequal"
@@ -139,7 +142,7 @@ def _held(hub: Hub, url: str) -> list[tuple[int, int, int]]:
 
 
 def main() -> None:
-    """See the module."""
+    """Run the benchmark, as the module describes."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.full_sync", description=str(__doc__).split("\n")[0])
     parser.add_argument("--scale", choices=sorted(SCALES), default="estate")
     parser.add_argument("--repeat", type=int, default=3, metavar="N", help="repetitions, of which the median counts")

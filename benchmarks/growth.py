@@ -3,12 +3,12 @@
     python -m benchmarks.growth [--race-size N] [--partners N …] [--json FILE]
 
 Registrations: one partner with 100 races of `--race-size` (10,000, so a million in the end) is loaded step by step, to 1, 3,
-10, 30 and 100 races. After each step the same 50 registrations of the first race get new bibs and that race is visited, as
-the schedules do it: what such a visit costs must not depend on what else is stored. Partners: so many of them, with one race
-of 20 registrations each, are loaded and visited again with nothing new; then sensors and schedules tick. Last, how long
+10, 30 and 100 races. After each step the same 50 registrations of the first race get new bibs and that race is visited, as the
+schedules do it: what such a visit costs must not depend on what else is stored. Partners: the given numbers of them, with one
+race of 20 registrations each, are loaded and visited again with nothing new. Then sensors and schedules tick. Last, how long
 `rsu up` takes until its web UI answers.
 
-Nothing counts unless the rows stored and the changes found are what the sandbox's world says. With the defaults it takes some
+Nothing counts unless the rows stored and the changes found are those of the sandbox's world. With the defaults it takes some
 ten minutes.
 """
 
@@ -35,8 +35,10 @@ REGISTRATIONS_OF_A_PARTNER = 20
 
 @dataclass
 class Loaded:
-    """One partner's registrations, so many stored. Seconds, calls and bytes are of everything from nothing on; a visit is of
-    one race with 50 new bibs."""
+    """One partner's registrations, of which `rows` are stored.
+
+    Seconds, calls and bytes are of everything from nothing on. A visit is of one race with 50 new bibs.
+    """
 
     stored: int
     wall: float
@@ -57,7 +59,7 @@ class Loaded:
 
 @dataclass
 class Fleet:
-    """So many partners, each with one small race."""
+    """A number of partners, each with one small race."""
 
     partners: int
     stored: int
@@ -83,7 +85,7 @@ class Grown:
 
 
 def registrations(race_size: int, steps: tuple[int, ...] = STEPS, visits: int = VISITS) -> list[Loaded]:
-    """One partner, loaded step by step."""
+    """Measure one partner, loaded step by step."""
     spec = Spec(1, steps[-1], 2, race_size // 2, start_in_hours=MONTHS_AHEAD)
     found: list[Loaded] = []
     with started(spec) as hub:
@@ -110,7 +112,7 @@ def registrations(race_size: int, steps: tuple[int, ...] = STEPS, visits: int = 
 
 
 def _visits(hub: Hub, url: str, read: Read, step: int, visits: int) -> list[Measured]:
-    """Visits of one race, each after the same registrations got new bibs."""
+    """Visit one race several times, each time after the same registrations got new bibs."""
     numbers = hub.rows(
         url,
         f"SELECT registration_id FROM runsignup_participants WHERE race_id = {read.race_id} AND removed_at IS NULL"
@@ -141,14 +143,14 @@ def _loaded(whole: list[Measured], stored: int, size: int, rows: int, visits: li
         listing_wall=whole[-1].report.listing.wall,
         visit_wall=statistics.median(visit.report.registrations.wall for visit in visits),
         visit_cpu=statistics.median(visit.report.registrations.cpu for visit in visits),
-        # It is told in hundredths of a second, so that a median would be, too.
+        # It is reported in hundredths of a second, so a median would be too.
         visit_postgres_cpu=statistics.fmean(visit.postgres_cpu for visit in visits),
         visit_calls=visits[0].calls["participants"] + visits[0].calls["removed"],
     )
 
 
 def fleet(partners: int) -> Fleet:
-    """So many partners, loaded and visited again."""
+    """Measure a number of partners, loaded and visited again."""
     print(f"  {partners:,} partners …", file=sys.stderr, flush=True)
     spec = Spec(partners, 1, 1, REGISTRATIONS_OF_A_PARTNER, start_in_hours=MONTHS_AHEAD)
     with started(spec) as hub:
@@ -166,7 +168,7 @@ def fleet(partners: int) -> Fleet:
 
 
 def _right(measured: Measured, **wanted: int) -> None:
-    """Whether the run did exactly what it had to: what is not named must be 0, but for the rows read."""
+    """Refuse a run that did not do exactly what it had to. What is not named must be 0, except the rows read."""
     told: Report = measured.report
     assert not told.problems and not told.unequal, (told.problems[:3], told.unequal)
     for name in ("inserted", "updated", "removed", "bib_changes", *(["rows"] if "rows" in wanted else [])):
@@ -187,7 +189,7 @@ def _figures(measured: Measured) -> dict[str, float]:
 
 
 def web_ui() -> float:
-    """Seconds from `rsu up`, on a database that has its tables, until the web UI answers."""
+    """Return seconds from `rsu up`, on a database that has its tables, until the web UI answers."""
     with started(Spec(start_in_hours=MONTHS_AHEAD)) as hub:
         url = hub.database()
         hub.run("ours", "prepare", url)
@@ -199,7 +201,7 @@ def web_ui() -> float:
 
 
 def show(grown: Grown) -> None:
-    """The figures, on standard output."""
+    """Print the figures."""
     print("One partner: stored | load s | CPU s | PostgreSQL CPU s | rows/s of the step | peak MiB | calls | database MiB |"
           " a visit ms")  # fmt: skip
     for item in grown.registrations:
@@ -224,7 +226,7 @@ def show(grown: Grown) -> None:
 
 
 def main() -> None:
-    """See the module."""
+    """Run the benchmark, as the module describes."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.growth", description=str(__doc__).split("\n")[0])
     parser.add_argument("--race-size", type=int, default=10_000, metavar="N", help="registrations of each of 100 races")
     parser.add_argument("--partners", type=int, nargs="*", default=[13, 100, 1000], metavar="N")

@@ -3,7 +3,7 @@
     python -m benchmarks.history [--scale estate|medium] [--repeat N] [--json FILE]
 
 From nothing, against a sandbox without latency: of scale estate 1,385 past events of 13 partners. Each run is a process of
-its own, and none counts unless its rows and its calls are what the sandbox's world says they must be: the listing, the
+its own, and none counts unless its rows and its calls are what they must be by the sandbox's world: the listing, the
 detail of every race, one call a partner that proves its access, and a call for every 2,500 registrations of a race.
 """
 
@@ -19,7 +19,7 @@ from benchmarks.hub import Hub, Measured, end_cleanly, started
 
 
 def repetition(hub: Hub, templates: dict[str, str], number: int, results: report.Results) -> None:
-    """All contenders, each from its template; the order turns round with every repetition."""
+    """Run all contenders, each from its template. The order rotates with every repetition."""
     hub.warm()
     hashes = set()
     for label in list(templates) if number % 2 == 0 else list(templates)[::-1]:
@@ -35,7 +35,7 @@ def repetition(hub: Hub, templates: dict[str, str], number: int, results: report
 
 
 def judge(hub: Hub, label: str, measured: Measured) -> None:
-    """Whether the run did exactly what it had to, in exactly the calls it may take."""
+    """Refuse a run that did not do exactly what it had to, in exactly the calls it may take."""
     told, calls, wanted = measured.report, measured.calls, hub.expected
     assert not told.problems and not told.unequal, f"{label}: {told.problems[:3]}, {told.unequal} events unequal"
     assert told.rows == wanted.rows, f"{label}: {told.rows} rows read, {wanted.rows} expected"
@@ -52,7 +52,7 @@ def judge(hub: Hub, label: str, measured: Measured) -> None:
 
 
 def main() -> None:
-    """See the module."""
+    """Run the benchmark, as the module describes."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.history", description=str(__doc__).split("\n")[0])
     parser.add_argument("--scale", choices=["estate", "medium"], default="estate")
     parser.add_argument("--repeat", type=int, default=3, metavar="N", help="repetitions, of which the median counts")

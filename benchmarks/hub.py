@@ -60,7 +60,7 @@ class Expected:
     listing_pages: int = 0
     details: int = 0
     shared: int = 0
-    """Races of two partners: side by side, both may look such a race up."""
+    """Races of two partners: side by side, both may read such a race."""
 
     def count(self) -> None:
         per_read = [sum(self.sizes[event_id] for event_id in read.event_ids) for read in self.reads]
@@ -109,7 +109,7 @@ class Hub:
         return self.rows(url, query)[0][0]
 
     def database(self, template: str = "template0") -> str:
-        """URL of a new database, a copy of the template."""
+        """Return the URL of a new database, a copy of the template."""
         name = f"benchmark_{next(self._numbers)}"
         self._wait_for_sessions_to_end(template)
         self.execute(f"CREATE DATABASE {name} TEMPLATE {template}")
@@ -137,8 +137,10 @@ class Hub:
         reads: list[Read] | None = None,
         variant: str = "",
     ) -> Measured:
-        """Runs `benchmarks.<module>` in a process of its own, with the package as the checkout `root` has it. `reads` are
-        those of the world unless given."""
+        """Run `benchmarks.<module>` in a process of its own, with the package as the checkout `root` has it.
+
+        `reads` are those of the world unless given.
+        """
         name = url.rsplit("/", 1)[1]
         job = Job(
             action,
@@ -175,13 +177,13 @@ class Hub:
         )
 
     def _postmaster(self) -> int:
-        """Process id of PostgreSQL's parent process; ended sessions count among its children."""
+        """Process id of PostgreSQL's parent process. Ended sessions count among its children."""
         with closing(psycopg2.connect(self.server_url)) as conn:
             stat = Path(f"/proc/{conn.get_backend_pid()}/stat")
             return int(stat.read_text().rpartition(")")[2].split()[1]) if stat.exists() else 0
 
     def warm(self) -> None:
-        """Has the sandbox make every row of the future events, so that nobody is measured waiting for that."""
+        """Let the sandbox make every row of the future events, so that nobody is measured waiting for that."""
         work = Job("warm", "", self.sandbox.api_url, self.now, self.partners)
         partners = {partner.number: partner for partner in self.partners}
         with requests.Session() as session:
@@ -195,14 +197,16 @@ class Hub:
 
 
 def end_cleanly() -> None:
-    """Has a benchmark that is ended from outside leave no server and no folder behind either."""
+    """Let a benchmark that is ended from outside leave no server and no folder behind either."""
     signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(128 + number))
 
 
 @contextmanager
 def started(scale: str | Spec, *, past: bool = False) -> Iterator[Hub]:
-    """The servers, for the length of a block; nothing of them is left. What is measured is the future events, or the
-    `past` ones, of a scale or of a world of exact sizes."""
+    """Provide the servers for the length of a block.
+
+    Nothing of them is left. What is measured is the future events, or the `past` ones, of a scale or of a world of exact sizes.
+    """
     folder = Path(tempfile.mkdtemp(prefix="rsu-benchmark-"))
     now = float(int(time.time()))
     try:
@@ -220,15 +224,17 @@ def started(scale: str | Spec, *, past: bool = False) -> Iterator[Hub]:
 
 
 def _world(scale: str | Spec) -> tuple[str, Spec | None]:
-    """What the sandbox calls it, and its exact sizes if it has any."""
+    """Return the sandbox's name for it, and its exact sizes if it has any."""
     if isinstance(scale, Spec):
         return "custom", scale
     return SCALES[scale], LARGE if scale == "large" else None
 
 
 def expected(scale: str | Spec, now: float, *, past: bool = False) -> Expected:
-    """What a sync, or a load of the `past`, must come to, from a world of the same seed built here, not from anything
-    that is measured."""
+    """Return what a sync, or a load of the `past`, must come to.
+
+    It is computed from a world of the same seed built here, not from anything that is measured.
+    """
     name, spec = _world(scale)
     world = build(name, SEED, now, spec)
     ids: dict[int, list[int]] = defaultdict(list)
@@ -274,8 +280,12 @@ class Change:
 
 
 def change_one_percent(hub: Hub, held: Sequence[tuple[int, int, int]], repetition: int) -> Change:
-    """Changes every hundredth registration: of ten, five get a bib, three another name and town, one goes, and one
-    more comes. `held` are (registration, event, partners that hold it)."""
+    """Change every hundredth registration.
+
+    Of ten, five get a bib, three another name and town, one goes, and one more comes.
+
+    `held` are (registration, event, partners that hold it).
+    """
     change, admin = Change(), hub.sandbox.admin
     for place, (registration_id, event_id, holders) in enumerate(held[repetition::100]):
         kind = place % 10

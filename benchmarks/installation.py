@@ -31,12 +31,15 @@ KINDS = (
     ("daemon", ("dagster-daemon",)),
     ("rsu up", ("rsu up",)),
 )
-"""What a process is, by what stands in its command line."""
+"""What a process is, by a part of its command line."""
 
 
 @dataclass
 class Installation:
-    """`rsu up` at work. `conn` is a session at its database, in autocommit; `keys` are the partners' in order of number."""
+    """`rsu up` at work.
+
+    `conn` is a session at its database, in autocommit. `keys` are the partners' in order of number.
+    """
 
     url: str
     settings: Settings
@@ -69,7 +72,7 @@ class Installation:
         return self.rows(query)[0][0]
 
     def until(self, what: str, ask: Callable[[], object], *, seconds: float = 600, or_else: bool = True) -> None:
-        """Asks until the answer is true. Past the time it raises, or with `or_else` false goes on."""
+        """Ask until the answer is true. Past the time it raises, or goes on if `or_else` is false."""
         deadline = time.monotonic() + seconds
         while not ask():
             if self.process.poll() is not None:
@@ -81,7 +84,7 @@ class Installation:
             time.sleep(0.5)
 
     def start(self, *arguments: str) -> "subprocess.Popen[bytes]":
-        """Start `rsu` with these arguments beside it, of the same installation; its output goes to the log."""
+        """Start `rsu` with these arguments beside it, of the same installation. Its output goes to the log."""
         with self.log.open("a") as stream:
             return subprocess.Popen(
                 [str(Path(sys.executable).with_name("rsu")), *arguments],
@@ -92,7 +95,7 @@ class Installation:
 
     @contextmanager
     def measuring(self) -> Iterator[dict[str, float]]:
-        """CPU seconds for the length of a block, by kind of process; filled at its end."""
+        """Provide CPU seconds for the length of a block, by kind of process. They are filled in at its end."""
         self._sample()
         before = dict(self._seen)
         ended = threading.Event()

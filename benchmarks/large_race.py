@@ -40,7 +40,7 @@ class LargeRace:
 
 
 def measure(spec: Spec, latency: float, repeat: int) -> LargeRace:
-    """Load the race into an empty database so many times."""
+    """Load the race into an empty database this number of times."""
     with started(spec) as hub:
         rows, calls = hub.expected.rows, hub.expected.closed_pages
         found = LargeRace(latency, rows, calls, calls * latency)
@@ -76,7 +76,7 @@ def show(found: LargeRace) -> None:
 
 
 def main() -> None:
-    """See the module."""
+    """Run the benchmark, as the module describes."""
     parser = argparse.ArgumentParser(
         prog="python -m benchmarks.large_race", description=str(__doc__).split("\n", maxsplit=1)[0]
     )

@@ -2,11 +2,11 @@
 
     python -m benchmarks.latency [--scale estate|medium] [--latency 0.7] [--repeat N] [--json FILE]
 
-The partners' future events are loaded, then every answer of the sandbox takes so many seconds, and three nights find nothing
+The partners' future events are loaded, then every answer of the sandbox takes `--latency` seconds, and three nights find nothing
 changed: one reads every row again, one does as planned, one as planned with the default by which small races are read in full.
 Each is a process of its own that visits the partners side by side, listing and registrations, as a batch run does. No night
 counts unless it made exactly the calls that it may, as in full_sync. Calls × latency ÷ calls in flight is the least that it can
-take; what is beyond it is told apart by the call ledger.
+take. The call ledger explains what is beyond it.
 """
 
 import argparse
@@ -27,7 +27,7 @@ NIGHTS = {
     "as planned": ("incremental", "visit"),
     "as planned, small races in full": ("small", "visit-small"),
 }
-"""Each night's kind, as full_sync judges it, and what `benchmarks.ours` is told to do."""
+"""Each night's kind, as full_sync judges it, and what `benchmarks.ours` has to do."""
 WANTED_RATIO = 1.05
 
 
@@ -42,9 +42,11 @@ class Call:
 
 @dataclass(frozen=True)
 class Waits:
-    """Where the seconds beyond the least went; together they are all of them. `longer` because calls took longer than the
-    latency, `unused` while a place in flight had no call though there were partners enough, `alone` in the end, when there
-    were not."""
+    """Where the seconds beyond the least went.
+
+    Together they are all of them. `longer` because calls took longer than the latency, `unused` while a place in flight had no
+    call though there were partners enough, `alone` in the end, when there were not.
+    """
 
     longer: float
     unused: float
@@ -79,12 +81,12 @@ class Nights:
     nights: dict[str, list[Night]] = field(default_factory=dict)
 
     def median(self, name: str) -> Night:
-        """The night with the median ratio."""
+        """Return the night with the median ratio."""
         return sorted(self.nights[name], key=lambda night: night.ratio)[(len(self.nights[name]) - 1) // 2]
 
 
 def waits(calls: Sequence[Call], wall: float, latency: float, places: int = IN_FLIGHT) -> Waits:
-    """The seconds of each place, told apart by who had a call under way when."""
+    """Return the seconds of each place, by who had a call in flight when."""
     last: dict[int, float] = defaultdict(float)
     for call in calls:
         last[call.credential] = max(last[call.credential], call.settled)
@@ -96,7 +98,7 @@ def waits(calls: Sequence[Call], wall: float, latency: float, places: int = IN_F
 
 
 def measure(scale: str | Spec, latency: float, repeat: int) -> Nights:
-    """The nights so many times, after a first load that nothing delays."""
+    """Measure the nights several times, after a first load that nothing delays."""
     with started(scale) as hub:
         found = Nights(
             "custom" if isinstance(scale, Spec) else scale, latency, hub.expected.rows, len(hub.expected.sizes)
@@ -134,7 +136,7 @@ FROM api_calls WHERE settled_at IS NOT NULL AND api_call_id > %s ORDER BY grante
 
 
 def show(found: Nights) -> None:
-    """The figures, on standard output."""
+    """Print the figures."""
     print(
         f"Future events of scale {found.scale}: {found.events:,} events, {found.rows:,} registrations, nothing changed;"
         f" {found.latency:g} s a call, {found.in_flight} in flight."
@@ -151,7 +153,7 @@ def show(found: Nights) -> None:
 
 
 def main() -> None:
-    """See the module."""
+    """Run the benchmark, as the module describes."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.latency", description=str(__doc__).split("\n")[0])
     parser.add_argument("--scale", choices=["estate", "medium"], default="estate")
     parser.add_argument("--latency", type=float, default=0.7, metavar="SECONDS", help="that each answer takes")

@@ -1,4 +1,4 @@
-"""What a measured process is told and what it answers, and how it measures itself."""
+"""What a measured process gets and what it answers, and how it measures itself."""
 
 import os
 import resource
@@ -14,7 +14,7 @@ _MAXRSS_PER_MIB = 1024 if sys.platform != "darwin" else 1024**2
 
 
 class Partner(msgspec.Struct, frozen=True):
-    """One of the sandbox's partners; `number` is its number in the database as well."""
+    """One of the sandbox's partners. `number` is its number in the database as well."""
 
     number: int
     name: str
@@ -31,7 +31,7 @@ class Read(msgspec.Struct, frozen=True):
 
 
 class Job(msgspec.Struct):
-    """What a process is to do; it comes as JSON on its standard input."""
+    """What a process is to do. It comes as JSON on its standard input."""
 
     action: str
     database_url: str
@@ -55,7 +55,7 @@ class Part(msgspec.Struct):
 
 
 class Report(msgspec.Struct):
-    """What a process did; it goes as JSON to its standard output."""
+    """What a process did. It goes as JSON to its standard output."""
 
     listing: Part = msgspec.field(default_factory=Part)
     registrations: Part = msgspec.field(default_factory=Part)
@@ -89,7 +89,7 @@ class Meter:
             part.cpu += _cpu_seconds() - cpu
 
     def close(self, report: Report, *, with_child: bool = False) -> None:
-        """Notes the memory; `with_child` adds the most that a child process of this one took, where it does the work."""
+        """Note the memory. `with_child` adds the most that a child process of this one took, if that does the work."""
         report.imports_mib = self.imports_mib
         report.peak_mib = memory()[1]
         if with_child:
@@ -102,7 +102,7 @@ def _cpu_seconds() -> float:
 
 
 def memory() -> tuple[float, float]:
-    """Resident memory of this process in MiB: now, and at most so far."""
+    """Return the resident memory of this process in MiB: now, and at most so far."""
     status = Path("/proc/self/status")
     if status.exists():
         # getrusage would give the parent's peak as well: a child begins with the memory that it was forked from.
@@ -113,7 +113,7 @@ def memory() -> tuple[float, float]:
 
 
 def cpu_of(pid: int, *, of_ended_children: bool = False) -> float:
-    """CPU seconds of another process, or of its children that have ended; 0 where the system does not say."""
+    """Return CPU seconds of another process, or of its children that have ended, or 0 if the system does not report them."""
     path = Path(f"/proc/{pid}/stat")
     if not path.exists():
         return 0.0
@@ -123,10 +123,10 @@ def cpu_of(pid: int, *, of_ended_children: bool = False) -> float:
 
 
 def answer(report: Report) -> None:
-    """Ends a measured process: its report goes out."""
+    """End a measured process: its report goes out."""
     sys.stdout.buffer.write(msgspec.json.encode(report))
 
 
 def job() -> Job:
-    """The job of this process."""
+    """Return the job of this process."""
     return msgspec.json.decode(sys.stdin.buffer.read(), type=Job)

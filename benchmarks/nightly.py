@@ -4,10 +4,10 @@
 
 One installation as `rsu up` starts it, two calls in flight, every partner with one race of 20 registrations that is read
 already. Ten races are within the day, and due every 15 minutes. A nightly of all partners is launched at the web UI. At a
-quarter of the partners its process is killed; at half of them PostgreSQL restarts after the crash of a session; and the
+quarter of the partners its process is killed. At half of them PostgreSQL restarts after the crash of a session. And the
 runs that follow the first may last half as long as the whole takes.
 
-Every partner has to be listed by the end, near races may not wait longer than 20 minutes (the schedule looks every five), and
+Every partner has to be listed by the end, near races may not wait longer than 20 minutes (the schedule ticks every five), and
 no more visits may be made twice than were in flight at the kill, the restart and the end of time. Else this ends with 1.
 With 1,000 partners and 700 ms it takes some 25 minutes.
 """
@@ -99,7 +99,7 @@ class Night:
         os.kill(pid, signal.SIGKILL)
 
     def restart_database(self) -> None:
-        """Crash one session of PostgreSQL, which then ends all of them and recovers."""
+        """Let one session of PostgreSQL crash, which then ends all of them and recovers."""
         with database.session(self.here.url, purpose="benchmark") as conn:
             os.kill(conn.get_backend_pid(), signal.SIGKILL)
 
@@ -236,7 +236,7 @@ SELECT extract(epoch FROM max(following - at)) FROM (
 
 
 def main() -> int:
-    """See the module."""
+    """Run the benchmark, as the module describes."""
     parser = argparse.ArgumentParser(
         prog="python -m benchmarks.nightly", description=str(__doc__).split("\n", maxsplit=1)[0]
     )

@@ -1,9 +1,9 @@
 """The pipeline's own engine as a measured process: partners' future events through the real sync.
 
-Actions: `prepare` makes the schema and onboards the partners, `full` reads everything again, `plan` reads what the plan
-says (full where nothing was read before, else incremental), `part` the same of the job's races alone, `history` reads
-every past event. `visit` and `visit-full` do the same as `plan` and `full` partner by partner, each with its listing, as a
-batch run does: then all of it is timed as one. `visit-small` is `visit` with the default by which small races are read in full.
+Actions: `prepare` makes the schema and onboards the partners, `full` reads everything again, `plan` follows the plan (full
+where nothing was read before, else incremental), `part` the same of the job's races alone, `history` reads every past event.
+`visit` and `visit-full` do the same as `plan` and `full` partner by partner, each with its listing, as a batch run does: then
+all of it is timed as one. `visit-small` is `visit` with the default by which small races are read in full.
 """
 
 import datetime as dt
@@ -49,7 +49,10 @@ def prepare(work: Job) -> None:
 
 
 def settings_for(work: Job, **more: str) -> Settings:
-    """The settings that a job means, with calls for an hour that never run out; `more` are variables beside them."""
+    """Return the settings that a job means, with calls for an hour that never run out.
+
+    `more` are variables beside them.
+    """
     environment = {
         "RSU_HOME": tempfile.gettempdir(),
         "RSU_DATABASE_URL": work.database_url,
@@ -65,7 +68,7 @@ def settings_for(work: Job, **more: str) -> Settings:
 
 
 def run(work: Job, report: Report, meter: Meter) -> None:
-    """The partners side by side, as a batch run has them."""
+    """Run the partners side by side, as a batch run does."""
     whole = "500" if work.action == "visit-small" else "0"
     settings = settings_for(work, RSU_FULL_READ_UP_TO_ROWS=whole)
     secret_box = SecretBox([work.secret_key], source="RSU_SECRET_KEY")
@@ -149,7 +152,7 @@ def _report(session: PartnerSession, outcome: partner_sync.SyncOutcome) -> Repor
     counts = outcome.counts
     problems = list(outcome.failures)
     if counts.quarantined or counts.with_faults:
-        problems.append(f"{session.key}: {counts.quarantined} rows held back, {counts.with_faults} with faults")
+        problems.append(f"{session.key}: {counts.quarantined} rows quarantined, {counts.with_faults} with faults")
     return Report(
         rows=counts.read,
         inserted=counts.inserted,

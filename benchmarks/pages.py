@@ -1,4 +1,4 @@
-"""Pages of registrations as everybody but the pipeline asks for them: one call with requests, one rule of paging."""
+"""Pages of registrations as everybody but the pipeline requests them: one call with requests, one rule of paging."""
 
 import json
 from collections.abc import Iterator
@@ -12,7 +12,7 @@ Row = dict[str, Any]
 
 
 def page(session: requests.Session, work: Job, partner: Partner, read: Read, after: int) -> bytes:
-    """The body of one page, with the registrations that follow the number `after`."""
+    """Return the body of one page, with the registrations that follow the number `after`."""
     params = {
         "format": "json",
         "api_key": partner.key,
@@ -29,13 +29,15 @@ def page(session: requests.Session, work: Job, partner: Partner, read: Read, aft
 
 
 def following(work: Job, rows: int, last: int) -> int | None:
-    """The number that the next page begins after, None where there is none: only a short page is known to be the last.
-    Of the page before it are how many rows it had, and the highest number."""
+    """Return the number that the next page begins after, or None if only a short page shows the end.
+
+    Of the page before it are how many rows it had, and the highest number.
+    """
     return last if rows == work.page_size else None
 
 
 def pages(session: requests.Session, work: Job, partner: Partner, read: Read) -> Iterator[list[Row]]:
-    """Each page's rows, decoded by Python's own JSON, one after the other, as a simple script reads them."""
+    """Yield each page's rows, decoded by Python's own JSON, one after the other, as a simple script reads them."""
     after: int | None = 0
     while after is not None:
         elements = json.loads(page(session, work, partner, read, after))

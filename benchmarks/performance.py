@@ -1,5 +1,6 @@
-"""The drawn parts of docs/performance.md: tables and pictures from the JSON files of compare, full_sync, history, latency,
-large_race, growth and watch.
+"""The drawn parts of docs/performance.md.
+
+They are tables and pictures from the JSON files of compare, full_sync, history, latency, large_race, growth and watch.
 
     python -m benchmarks.performance [--from FOLDER]
 
@@ -31,7 +32,7 @@ Whole = dict[str, Any]
 
 
 def beside(whole: Whole) -> str:
-    """The tables of compare, full_sync or history: medians, one table for each step."""
+    """Return the tables of compare, full_sync or history: medians, one table for each step."""
     repetitions = max(len(runs) for by_label in whole["runs"].values() for runs in by_label.values())
     lines = [
         f"{whole['what']} of scale {whole['scale']}, {whole['rows']:,} registrations; {_times(repetitions)}."
@@ -72,7 +73,7 @@ def _wall(runs: Runs) -> float:
 
 
 def growth(grown: Grown) -> str:
-    """The tables of growth."""
+    """Return the tables of growth."""
     loaded = [
         [
             f"{item.stored:,}",
@@ -127,7 +128,7 @@ def growth(grown: Grown) -> str:
 
 
 def latency(found: Nights) -> str:
-    """The table of latency: of each kind of night the one with the median ratio."""
+    """Return the table of latency: of each kind of night the one with the median ratio."""
     rows = []
     for name in found.nights:
         night = found.median(name)
@@ -156,7 +157,7 @@ def latency(found: Nights) -> str:
 
 
 def race_at_latency(found: LargeRace) -> str:
-    """The table of large_race."""
+    """Return the table of large_race."""
     cells = [found.least, statistics.median(found.wall), found.ratio]
     heads = "one race|calls|least s|wall s|× least|CPU s|PostgreSQL CPU s"
     row = [
@@ -176,7 +177,7 @@ def race_at_latency(found: LargeRace) -> str:
 
 
 def watch(found: Everything) -> str:
-    """The table of watch."""
+    """Return the table of watch."""
     rows = [
         [
             f"{item.races:,}",
@@ -248,7 +249,7 @@ PICTURES = {"compare": "load", "growth": "growth", "watch": "watch"}
 
 
 def put(page: str, name: str, text: str) -> str:
-    """The page with a part drawn anew. Raises ValueError where the page has no such part."""
+    """Return the page with a part drawn again. Raises ValueError if the page has no such part."""
     marks = re.compile(rf"(<!-- drawn: {name} -->\n).*?(\n<!-- end of {name} -->)", re.DOTALL)
     if not marks.search(page):
         raise ValueError(f"{PAGE.name} has no part <!-- drawn: {name} --> … <!-- end of {name} -->.")
@@ -256,7 +257,7 @@ def put(page: str, name: str, text: str) -> str:
 
 
 def main() -> int:
-    """See the module."""
+    """Run the benchmark, as the module describes."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.performance", description=str(__doc__).split("\n")[0])
     parser.add_argument("--from", dest="folder", type=Path, default=FOLDER, metavar="FOLDER")
     folder = parser.parse_args().folder

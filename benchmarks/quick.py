@@ -2,7 +2,7 @@
 
     python -m benchmarks.quick
 
-A first load and a full read with one row in a hundred changed, both beside the floor; one large race with RunSignup's latency,
+A first load and a full read with one row in a hundred changed, both beside the floor. One large race with RunSignup's latency,
 beside calls × latency. `make bench` measures everything.
 """
 
@@ -18,7 +18,7 @@ WANTED = {compare.FIRST: 1.45, compare.AGAIN: 1.0}
 
 
 def main() -> int:
-    """See the module."""
+    """Run the benchmark, as the module describes."""
     end_cleanly()
     results = report.Results("large")
     with started("large") as hub:

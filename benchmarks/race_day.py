@@ -3,9 +3,9 @@
     python -m benchmarks.race_day [--minutes 10] [--idle-minutes 2] [--embedded] [--json FILE]
 
 Two measurements of one installation with servers of its own, 13 partners with 3 races each. Idle: every race is far off,
-nothing is due. Race day: every race is in its window, a call takes 700 ms, 1000 calls an hour for each credential and 2
-in flight are allowed, and bibs are given out at random moments. A bib counts from the moment before RunSignup is told to
-the commit of its row in the bib log (and of the registration, which is the same transaction).
+nothing is due. Race day: every race is in its window, a call takes 700 ms, 1000 calls an hour for each credential and 2 in
+flight are allowed, and bibs are given out at random moments. A bib counts from the moment before RunSignup gets it to the
+commit of its row in the bib log (and of the registration, which is the same transaction).
 """
 
 import argparse
@@ -57,7 +57,7 @@ class Entrant(NamedTuple):
 
 
 def idle(here: Installation, minutes: float) -> Figures:
-    """Nothing is due: what daemon and UI cost, how long ticks take, which runs were started."""
+    """Measure while nothing is due: what daemon and UI cost, how long ticks take, which runs were started."""
     here.until("no run is active", lambda: not here.value(_ACTIVE))
     # The last runs' processes take some seconds to go.
     time.sleep(15)
@@ -85,7 +85,10 @@ def idle(here: Installation, minutes: float) -> Figures:
 
 
 def bring_into_window(here: Installation, sandbox: SandboxProcess) -> list[Entrant]:
-    """Move every event to start within two hours, and wait until the watch has polled each race; return who may get a bib."""
+    """Move every event to start within two hours, and wait until the watch has polled each race.
+
+    Return who may get a bib.
+    """
     admin = sandbox.admin
     entrants: list[Entrant] = []
     for number, key in enumerate(here.keys, start=1):
@@ -104,7 +107,7 @@ def bring_into_window(here: Installation, sandbox: SandboxProcess) -> list[Entra
             listing.refresh_events(session)
             partner_sync.make_plan(session)
     admin.switch(latency_ms=LATENCY_MS)
-    here.until("the watch has looked at every race", lambda: here.value(_LOOKED_AT) >= RACES)
+    here.until("the watch has polled every race", lambda: here.value(_LOOKED_AT) >= RACES)
     random.Random(7).shuffle(entrants)
     return entrants
 
@@ -116,7 +119,10 @@ def give_bibs(
     first_bib: int,
     is_left_out: Callable[[Entrant], bool],
 ) -> list[Made]:
-    """Give out bibs at random moments for so long, to entrants who are not left out at that moment; return when each was."""
+    """Give out bibs at random moments for that long, to entrants who are not left out at that moment.
+
+    Return when each was.
+    """
     rng = random.Random(7)
     made: list[Made] = []
     until, following = time.monotonic() + minutes * 60, time.monotonic()
@@ -135,7 +141,7 @@ def give_bibs(
 
 
 def race_day(here: Installation, sandbox: SandboxProcess, minutes: float) -> Figures:
-    """Every race in its window: how soon bibs are here, and what it costs."""
+    """Measure every race in its window: how soon bibs are here, and what it costs."""
     admin = sandbox.admin
     asked = time.monotonic()
     entrants = bring_into_window(here, sandbox)

@@ -3,7 +3,7 @@
     python -m benchmarks.refusing_race [--seconds 120] [--cases NAME ...] [--json FILE]
 
 One partner has three races in their window, a call takes 0.7 s, and the watch has its usual settings. One race answers as the
-case says, and bibs are given out in the other two. A partner's races are polled one after the other, so that what a failing
+case has it, and bibs are given out in the other two. A partner's races are polled one after the other, so that what a failing
 poll costs is what the others wait. The cases are measured side by side, each with servers of its own.
 
 Not one bib may be missing, and 95 % have to be here within 30 s, else this ends with 1.
@@ -69,7 +69,7 @@ class RefusingRace:
 
 
 def measure(names: list[str], seconds: float, interval: float = WatchSettings().interval) -> list[Case]:
-    """Measure the cases at the same time, with bibs for so many seconds and a poll of each race every `interval` seconds."""
+    """Measure the cases at the same time, with bibs for that many seconds and a poll of each race every `interval` seconds."""
     with ThreadPoolExecutor(len(names)) as pool, ExitStack() as stack:
         hubs = [stack.enter_context(started(SPEC)) for _ in names]
         return list(pool.map(lambda name, hub: _case(name, hub, seconds, interval), names, hubs))
@@ -114,7 +114,7 @@ _LOG = "SELECT registration_id, new_bib, extract(epoch FROM recorded_at)::float 
 
 
 def _give_out_bibs(hub: Hub, numbers: list[int], seconds: float) -> dict[tuple[int, str], float]:
-    """Give bibs at random moments; return when each was, by registration and bib."""
+    """Give bibs at random moments, and return when each was, by registration and bib."""
     rng = random.Random(7)
     rng.shuffle(numbers)
     made: dict[tuple[int, str], float] = {}
@@ -145,7 +145,7 @@ def table(found: RefusingRace) -> str:
 
 
 def main() -> int:
-    """See the module."""
+    """Run the benchmark, as the module describes."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.refusing_race", description=str(__doc__).split("\n")[0])
     parser.add_argument("--seconds", type=float, default=120.0, help="for which bibs are given out")
     parser.add_argument("--cases", nargs="+", choices=list(CASES), default=list(CASES), metavar="NAME")

@@ -34,13 +34,13 @@ class Results:
         self.runs.setdefault(step, {}).setdefault(label, []).append(measured)
 
     def refuse(self, label: str, reason: str) -> None:
-        """Takes a contender out, with what was measured of it so far."""
+        """Take a contender out, with what was measured of it so far."""
         self.refused[label] = reason
         for by_label in self.runs.values():
             by_label.pop(label, None)
 
     def show(self) -> None:
-        """The table, on standard output."""
+        """Print the table."""
         table = Table(title=f"{self.what} of scale {self.scale}: {self.rows:,} registrations")
         table.add_column("", no_wrap=True)
         for name in (
@@ -56,7 +56,7 @@ class Results:
         Console(width=None if Console().is_terminal else 180).print(table)
         print(
             "wall, CPU and rows/s are of reading and storing the registrations; the listing (races, plan), which the"
-            " floor has not, stands beside.\nrows/s are rows that the copy covers. Ratios are medians of ratios within a"
+            " floor has not, is beside.\nrows/s are rows that the copy covers. Ratios are medians of ratios within a"
             " repetition."
         )
         for label, note in self.notes.items():
@@ -86,7 +86,7 @@ class Results:
         return _ratio(self.runs[step][label], self.runs[step]["floor"], _wall)
 
     def as_json(self) -> bytes:
-        """Every run and the medians of the ratios."""
+        """Return every run and the medians of the ratios."""
         ratios = {
             step: {
                 label: {"wall": _ratio(runs, by_label["floor"], _wall), "cpu": _ratio(runs, by_label["floor"], _cpu)}
@@ -112,12 +112,12 @@ class Results:
 
 
 def as_json(whole: object) -> bytes:
-    """Figures as they are kept in a file."""
+    """Encode figures as they are stored in a file."""
     return msgspec.json.format(msgspec.json.encode(whole), indent=2) + b"\n"
 
 
 def machine() -> dict[str, object]:
-    """Where the figures come from: without it they say little."""
+    """Return where the figures come from, without which they mean little."""
     cpuinfo = Path("/proc/cpuinfo")
     models = re.findall(r"^model name\s*: (.+)$", cpuinfo.read_text(), re.MULTILINE) if cpuinfo.exists() else []
     return {

@@ -3,7 +3,7 @@
     python -m benchmarks.season [--weeks 8] [--partners 13] [--seed N] [--json FILE]
 
 Every partner has a race every other week, on a Saturday or Sunday morning. People register, change, transfer and cancel all
-the while; on the morning bibs are given out by the minute. At believable rates RunSignup fails, answers with nothing, moves
+the while. On the morning bibs are given out by the minute. At believable rates RunSignup fails, answers with nothing, moves
 starts, deletes events and takes access away, and the hub is down for nights, for a day and over a race morning. The hub works
 by the product's own decisions, as in the proof (rsu_pipeline_tests/proof/season). What is compared is the whole copy with
 RunSignup's truth, each night once the nightly sync is done. The floor is one call for each read of a race and each listing.
@@ -47,8 +47,10 @@ REMOVALS_FLOOR = 20
 
 @dataclass
 class Week:
-    """What one week showed. `wrong` and `missing` are sums over its days of registrations that differ from RunSignup's, or are
-    not here, or only here."""
+    """What one week showed.
+
+    `wrong` and `missing` are sums over its days of registrations that differ from RunSignup's, or are not here, or only here.
+    """
 
     days: int = 0
     registrations: int = 0
@@ -103,7 +105,7 @@ class Season:
         return races
 
     def _plan_downtime(self) -> None:
-        """Two nights and a day in eight weeks, and the last race morning of the middle week."""
+        """Plan to be down two nights and a day in eight weeks, and on the last race morning of the middle week."""
         for day, hour, hours in ((2, 1, 7), (16, 0, 26), (37, 2, 6)):
             self.down.append((self.began + day * DAY + hour * HOUR, self.began + day * DAY + (hour + hours) * HOUR))
         middle = [race for race in self.races if race.start < self.began + (self.weeks // 2 + 1) * 7 * DAY]
@@ -121,7 +123,7 @@ class Season:
         return any(begin <= moment < end for begin, end in self.down)
 
     def run(self) -> None:
-        """Live through all days, and through a last night."""
+        """Run all days, and a last night."""
         for day in range(7 * self.weeks):
             began = time.monotonic()
             self._day(self.began + day * DAY)
@@ -191,7 +193,7 @@ class Season:
         return [row for row in self.admin.truth(race.partner)["active"] if row["event_id"] in race.event_ids]
 
     def _happen_daily(self, midnight: float) -> None:
-        """What people and RunSignup do in a day; the hub finds it later."""
+        """Play what people and RunSignup do in a day. The hub finds it later."""
         day = int((midnight - self.began) / DAY)
         upcoming = [race for race in self.races if race.start > midnight + DAY]
         for race in upcoming:
@@ -346,7 +348,7 @@ def main() -> None:
 
 
 def measure(server: str, home: Path, weeks: int, partners: int, seed: int) -> list[Week]:
-    """Live through a season on a database of its own, and return its weeks."""
+    """Run a season on a database of its own, and return its weeks."""
     execute(server, "CREATE DATABASE season")
     url = f"{server.rsplit('/', 1)[0]}/season"
     with database.session(url, purpose="season") as conn:

@@ -3,7 +3,7 @@
     python -m benchmarks.small_races [--sizes N ...] [--visits N] [--json FILE]
 
 One race is visited again and again, in turn incrementally (what changed, then what was removed) and in full, first with nothing
-new, then with five new bibs before each visit. RunSignup answers at once. The figures to go by are the ratios: they say up to
+new, then with five new bibs before each visit. RunSignup answers at once. The figures to go by are the ratios: they show up to
 which size a full read, which reconciles the race and needs fewer calls, costs little more than it saves. That size is the
 default of `RSU_FULL_READ_UP_TO_ROWS`.
 
@@ -62,7 +62,7 @@ class Visit:
 
 @dataclass
 class Sized:
-    """A race of so many registrations: each kind of visit with nothing new and with new bibs."""
+    """A race of some size: each kind of visit with nothing new and with new bibs."""
 
     registrations: int
     quiet: dict[Mode, Visit]
@@ -79,7 +79,7 @@ class SmallRaces:
 
 
 def measure(registrations: int, visits: int) -> Sized:
-    """Visit a race of so many registrations, so many times in each way."""
+    """Visit a race of this size several times in each way."""
     with started(Spec(1, 1, 1, registrations, start_in_hours=MONTHS_AHEAD)) as hub:
         url = hub.database()
         hub.run("ours", "prepare", url)
@@ -160,7 +160,7 @@ def table(found: SmallRaces) -> str:
 
 
 def main() -> None:
-    """See the module."""
+    """Run the benchmark, as the module describes."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.small_races", description=str(__doc__).split("\n")[0])
     parser.add_argument(
         "--sizes", type=int, nargs="+", default=list(SIZES), metavar="N", help="registrations of the race"

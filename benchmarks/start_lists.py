@@ -2,8 +2,8 @@
 
     python -m benchmarks.start_lists [--entrants N] [--repeat N] [--json FILE]
 
-One partner with so many entrants in ten events of five races, and ten thousand registrations of past editions beside them, in
-a PostgreSQL of its own. Times are of the call with its commit. Beside them: the look that finds nothing to do, and a
+One partner with `--entrants` entrants in ten events of five races, and ten thousand registrations of past editions beside them, in
+a PostgreSQL of its own. Times are of the call with its commit. Beside them: the check that finds nothing to do, and a
 rebuild that finds nothing different.
 """
 
@@ -54,7 +54,7 @@ def seconds(conn: Connection, action: Callable[[], object]) -> float:
 
 
 def repetition(conn: Connection, number: int, entrants: int) -> dict[str, float]:
-    """Each thing once; no time counts unless exactly the rows it must write were written."""
+    """Do each thing once. No time counts unless exactly the rows it must write were written."""
 
     def execute(statement: str) -> None:
         with conn.cursor() as cur:
@@ -81,7 +81,7 @@ def repetition(conn: Connection, number: int, entrants: int) -> dict[str, float]
 
 
 def main() -> None:
-    """See the module."""
+    """Run the benchmark, as the module describes."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.start_lists", description=str(__doc__).split("\n")[0])
     parser.add_argument("--entrants", type=int, default=5000, metavar="N")
     parser.add_argument("--repeat", type=int, default=9, metavar="N", help="repetitions, of which the median counts")

@@ -1,7 +1,7 @@
 """What starting costs, as a measured process: ticks of sensors and schedules, and runs that have nothing to do.
 
-In this process, on the instance that dagster.yaml describes, with the partners' partitions in it; nothing of a daemon or a
-web server is in the figures. Each is done once before it is timed, and of several times the median is told.
+In this process, on the instance that dagster.yaml describes, with the partners' partitions in it. Nothing of a daemon or a
+web server is in the figures. Each is done once before it is timed, and of several times the median counts.
 """
 
 import datetime as dt
@@ -91,7 +91,7 @@ def measure(work: Job, report: Report, instance: dg.DagsterInstance) -> None:
     )
     report.seconds["import of the definitions"] = _median(lambda: _python("-c", "import rsu_pipeline.definitions"))
     report.seconds["rsu status"] = _median(lambda: _rsu("status", "--json"), times=3)
-    # No daemon and no web UI are at work here, which it then says.
+    # No daemon and no web UI are at work here, which it then reports.
     report.seconds["rsu health"] = _median(lambda: _rsu("health", ends_with=1), times=3)
     with database.session(work.database_url, purpose="benchmark") as conn, conn.cursor() as cur:
         cur.execute("UPDATE runsignup_events SET starts_at = now() + interval '2 hours', ends_at = NULL")

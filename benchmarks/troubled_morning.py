@@ -3,16 +3,16 @@
     python -m benchmarks.troubled_morning [--minutes 3] [--cases NAME ...] [--json FILE]
 
 One installation as `benchmarks.race_day` starts it: `rsu up`, 13 partners with 3 races each in their window, 0.7 s a call,
-1000 calls an hour for each key, 2 in flight. The cases follow each other, each for so many minutes:
+1000 calls an hour for each key, 2 in flight. The cases follow each other, each for `--minutes`:
 
-- all well;
-- two partners hung: no call of theirs is answered;
-- a race hung: one race of each partner in turn, 15 s each;
-- nightly and backfill: all partners are synced in full, and their past editions are read;
-- sessions cut: one session of the hub at its database is ended each minute, another one each time;
+- all well,
+- two partners hung: no call of theirs is answered,
+- a race hung: one race of each partner in turn, 15 s each,
+- nightly and backfill: all partners are synced in full, and their past editions are read,
+- sessions cut: one session of the hub at its database is ended each minute, another one each time,
 - all of it at once.
 
-Bibs are given out where RunSignup answers; those of hung partners are given too, and have to be here once they answer again.
+Bibs are given out where RunSignup answers. Those of hung partners are given too, and have to be here once they answer again.
 95 % of the others have to be here within 30 s, all within 90 s, none may be missing, else this ends with 1.
 """
 
@@ -87,7 +87,7 @@ Maker = Callable[[Installation, AdminClient, list[Entrant], Trouble], "Iterator[
 
 
 def partners_hung(here: Installation, admin: AdminClient, entrants: list[Entrant], trouble: Trouble) -> Iterator[None]:
-    """No call of two partners is answered."""
+    """Leave all calls of two partners unanswered."""
     trouble.hung_partners = HUNG_PARTNERS
     for partner in HUNG_PARTNERS:
         admin.fault("timeout", 0, partner=partner, seconds=120)
@@ -95,7 +95,7 @@ def partners_hung(here: Installation, admin: AdminClient, entrants: list[Entrant
 
 
 def race_hung(here: Installation, admin: AdminClient, entrants: list[Entrant], trouble: Trouble) -> Iterator[None]:
-    """The next call about one race of each partner in turn is not answered."""
+    """Leave the next call about one race of each partner in turn unanswered."""
     races = sorted({(entrant.partner, entrant.race_id) for entrant in entrants})
     turns = itertools.cycle(sorted({partner: race_id for partner, race_id in reversed(races)}.items()))
     ended = threading.Event()
@@ -114,14 +114,14 @@ def race_hung(here: Installation, admin: AdminClient, entrants: list[Entrant], t
 def nightly_and_backfill(
     here: Installation, admin: AdminClient, entrants: list[Entrant], trouble: Trouble
 ) -> Iterator[None]:
-    """All partners are synced in full, and their past editions are read again."""
+    """Sync all partners in full, and read their past editions again."""
     for command in (["backfill", "--restart"], ["sync", "--full"]):
         here.start(*command)
     yield
 
 
 def sessions_cut(here: Installation, admin: AdminClient, entrants: list[Entrant], trouble: Trouble) -> Iterator[None]:
-    """A session of the hub is ended each minute: the one that has been open longest and was not yet its kind's turn."""
+    """End a session of the hub each minute: the one that has been open longest and whose kind was not yet ended."""
     ended = threading.Event()
     kinds: list[str] = []
 
@@ -229,7 +229,7 @@ def _add_past_editions(admin: AdminClient, partners: int) -> None:
 
 
 def main() -> int:
-    """See the module."""
+    """Run the benchmark, as the module describes."""
     parser = argparse.ArgumentParser(
         prog="python -m benchmarks.troubled_morning", description=str(__doc__).split("\n", maxsplit=1)[0]
     )

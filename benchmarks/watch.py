@@ -1,12 +1,12 @@
-"""How soon a bib set at RunSignup is in the log of bibs, against the interval of the looks and the races in their window.
+"""How soon a bib set at RunSignup is in the log of bibs, against the interval of the polls and the races in their window.
 
     python -m benchmarks.watch [--seconds 60] [--races N …] [--intervals S …] [--json FILE]
 
-For each number of races the intervals are measured side by side, each with a PostgreSQL and a sandbox of its own: the
-partners are loaded, the watch runs in two threads as its job runs it, every answer takes 0.3 s, and once each race has been
-looked at twice bibs are given out at random moments. What counts is the time from the moment before RunSignup is told to
-`recorded_at` of the row in runsignup_bib_changes, beside what benchmarks/race_morning/paper.py expects. Not one bib may be
-missing, else this ends with 1.
+For each number of races the intervals are measured side by side, each with a PostgreSQL and a sandbox of its own: the partners
+are loaded, the watch runs in two threads as its job runs it, every answer takes 0.3 s, and once each race has been polled twice
+bibs are given out at random moments. What counts is the time from the moment before RunSignup gets it to `recorded_at` of the
+row in runsignup_bib_changes, beside what benchmarks/race_morning/paper.py expects. Not one bib may be missing, else this ends
+with 1.
 """
 
 import argparse
@@ -33,7 +33,7 @@ from runsignup_sandbox.scales import Spec
 RACES = (1, 4, 16, 48)
 INTERVALS = (5.0, 20.0)
 PARTNERS = 16
-"""No more than so many share the races: above it each has several."""
+"""At most this number of partners share the races. Above it each has several."""
 CALL_SECONDS = 0.3
 EVERY = 0.25
 """Mean seconds between two bibs given out anywhere."""
@@ -41,13 +41,16 @@ BIBS_FROM = 1_000_000
 """Above every bib that the sandbox's world has given out."""
 SLICE = 3600.0
 PATIENCE = 90.0
-"""Seconds after which the first looks are taken for failed, or a bib for missing."""
+"""Seconds after which the first polls count as failed, or a bib as missing."""
 
 
 @dataclass
 class Watched:
-    """One number of races at one interval. `expected` has p50, p95 and worst as calculated; `to_second_look` is how many
-    seconds passed until each race had been looked at twice."""
+    """One number of races at one interval.
+
+    `expected` has p50, p95 and worst as calculated. `to_second_look` is how many seconds passed until each race had been polled
+    twice.
+    """
 
     races: int
     partners: int
@@ -75,7 +78,7 @@ class Everything:
 
 
 class _Clock:
-    """The watch's clock. Told to end, it jumps ahead: the slice is over at once."""
+    """The watch's clock. When it is to end, it jumps ahead, and the slice is over at once."""
 
     def __init__(self) -> None:
         self._ahead = 0.0
@@ -88,7 +91,7 @@ class _Clock:
 
 
 def measure(races: int, intervals: list[float], seconds: float) -> list[Watched]:
-    """One number of races at each of the intervals, at the same time."""
+    """Measure one number of races at each of the intervals, at the same time."""
     partners = min(races, PARTNERS)
     size = round(2 * seconds / EVERY / races) + 50
     spec = Spec(partners, races // partners, 1, size, start_in_hours=2.0)
@@ -104,7 +107,7 @@ def measure(races: int, intervals: list[float], seconds: float) -> list[Watched]
 
 
 def _loaded(hub: Hub) -> str:
-    """A database with every partner's registrations, before anything takes its time."""
+    """Load every partner's registrations into a database before anything is timed, and return its URL."""
     url = hub.database()
     hub.run("ours", "prepare", url)
     told = hub.run("ours", "plan", url).report
@@ -128,7 +131,7 @@ def _watched(hub: Hub, url: str, interval: float, races: int, partners: int, sec
         try:
             began = time.monotonic()
             if not _until(lambda: len(hub.rows(url, _LOOKED_AT_TWICE)) == races, running):
-                raise RuntimeError(f"Within {PATIENCE:g} s not each of {races} races was looked at twice.")
+                raise RuntimeError(f"Within {PATIENCE:g} s not each of {races} races was polled twice.")
             to_second_look = time.monotonic() - began
             made = _give_out_bibs(hub, url, seconds, running)
             _until(lambda: len(_latencies(hub, url, made)) == len(made), running)
@@ -161,7 +164,7 @@ _LOG = "SELECT registration_id, new_bib, extract(epoch FROM recorded_at)::float 
 
 
 def _until(ask: Callable[[], bool], running: Future[dict[str, PartnerWatched]]) -> bool:
-    """Asks until it is so; false when PATIENCE has run out. A watch that ended meanwhile raises what ended it."""
+    """Ask until it is so, and return false when PATIENCE has run out. A watch that ended meanwhile raises what ended it."""
     deadline = time.monotonic() + PATIENCE
     while not ask():
         if running.done():
@@ -175,7 +178,7 @@ def _until(ask: Callable[[], bool], running: Future[dict[str, PartnerWatched]]) 
 def _give_out_bibs(
     hub: Hub, url: str, seconds: float, running: Future[dict[str, PartnerWatched]]
 ) -> dict[tuple[int, str], float]:
-    """Gives bibs to registrations anywhere at random moments; when each was, by registration and bib."""
+    """Give bibs to registrations anywhere at random moments, and return when each was, by registration and bib."""
     rng = random.Random(7)
     numbers = [number for (number,) in hub.rows(url, _ACTIVE)]
     rng.shuffle(numbers)
@@ -193,28 +196,28 @@ def _give_out_bibs(
 
 
 def _latencies(hub: Hub, url: str, made: dict[tuple[int, str], float]) -> dict[tuple[int, str], float]:
-    """The seconds that each bib took which is in the log."""
+    """Return the seconds that each bib in the log took."""
     log = {(number, bib): at for number, bib, at in hub.rows(url, _LOG)}
     return {key: log[key] - at for key, at in made.items() if key in log}
 
 
 def show(found: Everything) -> None:
-    """The figures, on standard output."""
+    """Print the figures."""
     print(f"{found.call_seconds:g} s a call, bibs given out for {found.seconds:g} s; on paper in brackets.")
     for item in found.watched:
         seen, paper_ = item.found, item.expected
         print(
             f"  {item.races} races of {item.partners} partners, {item.interval:g} s: {seen.changes} bibs, p50 {seen.p50:.1f}"
             f" ({paper_['p50']:.1f}), p95 {seen.p95:.1f} ({paper_['p95']:.1f}), worst {seen.worst:.1f}"
-            f" ({paper_['worst']:.1f}) s; {item.looks} looks, {item.calls} calls, {item.to_second_look:.0f} s to the second"
-            " look"
+            f" ({paper_['worst']:.1f}) s; {item.looks} polls, {item.calls} calls, {item.to_second_look:.0f} s to the second"
+            " poll"
         )
     for words in found.missing:
         print(f"MISSING: {words}")
 
 
 def main() -> int:
-    """See the module."""
+    """Run the benchmark, as the module describes."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.watch", description=str(__doc__).split("\n")[0])
     parser.add_argument(
         "--seconds", type=float, default=60.0, help="for which bibs are given out, for each number of races"

@@ -9,8 +9,11 @@ from psycopg2.extensions import connection as Connection
 
 @dataclass(frozen=True)
 class FastClock:
-    """Simulated time, the same in every process of this machine: `epoch` at the moment `mark` of time.monotonic() (and
-    `wall` of time.time()), and `speed` simulated seconds a second from then on."""
+    """Simulated time, the same in every process of this machine.
+
+    It is `epoch` at the moment `mark` of time.monotonic() (and `wall` of time.time()), and `speed` simulated seconds a second
+    from then on.
+    """
 
     epoch: float
     mark: float
@@ -18,24 +21,26 @@ class FastClock:
     speed: float
 
     def time(self) -> float:
-        """Simulated Unix seconds."""
+        """Return simulated Unix seconds."""
         return self.epoch + (time.monotonic() - self.mark) * self.speed
 
     def now(self) -> dt.datetime:
         return dt.datetime.fromtimestamp(self.time(), dt.UTC)
 
     def pause(self, seconds: float) -> None:
-        """Sleeps so many simulated seconds."""
+        """Sleep this number of simulated seconds."""
         time.sleep(max(0.0, seconds) / self.speed)
 
     def simulated(self, wall: float) -> float:
-        """The simulated time of a real one."""
+        """Return the simulated time of a real one."""
         return self.epoch + (wall - self.wall) * self.speed
 
 
 def prepare_database(conn: Connection) -> None:
-    """Gives a new, empty database clock functions that `set_database_clock` can speed up: they stand before PostgreSQL's
-    own in the search path, so that defaults, triggers and statements of the hub all use them."""
+    """Give a new, empty database clock functions that `set_database_clock` can speed up.
+
+    They come before PostgreSQL's own in the search path, so that defaults, trigger and statements of the hub all use them.
+    """
     with conn.cursor() as cur:
         cur.execute("SELECT current_database()")
         (name,) = cur.fetchone() or ("",)
@@ -44,7 +49,7 @@ def prepare_database(conn: Connection) -> None:
 
 
 def set_database_clock(conn: Connection, clock: FastClock) -> None:
-    """Has the database's clock show simulated time. So its rules, the ledger's hour for one, hold in simulated time."""
+    """Let the database's clock show simulated time, so that its rules, the ledger's hour for one, hold in simulated time."""
     start, mark = f"pg_catalog.to_timestamp({clock.epoch!r})", f"pg_catalog.to_timestamp({clock.wall!r})"
     _replace_functions(conn, f"{start} + (pg_catalog.%s() - {mark}) * {clock.speed!r}")
 

@@ -23,8 +23,10 @@ _LogRow = tuple[float, int, str | None]
 
 @dataclass(frozen=True)
 class Made:
-    """A change as it was made: a registration's bib is now `bib`, or the registration is removed. `at` is the moment
-    before RunSignup was told, Unix seconds of its clock."""
+    """A change as it was made: a registration's bib is now `bib`, or the registration is removed.
+
+    `at` is the moment before RunSignup got it, Unix seconds of its clock.
+    """
 
     at: float
     partner: int
@@ -35,8 +37,10 @@ class Made:
 
 @dataclass(frozen=True)
 class Noticed:
-    """`at` is when the row was committed, in the bib log or as removed; None when a later change of the registration was
-    made before this one could be seen."""
+    """A change with `at`, when the row was committed, in the bib log or as removed.
+
+    None when a later change of the registration was made before this one could be seen.
+    """
 
     made: Made
     at: float | None
@@ -47,7 +51,10 @@ class Noticed:
 
 
 def server_with_commit_times(folder: Path, binaries: Path | None = None) -> str:
-    """URL of an embedded server that keeps each transaction's commit time; for the caller to `release` and `destroy`."""
+    """Return the URL of an embedded server that keeps each transaction's commit time.
+
+    For the caller to `release` and `destroy`.
+    """
     url = embedded.ensure_running(folder, binaries)
     with database.session(url, purpose="simulate") as conn:
         conn.autocommit = True
@@ -66,8 +73,10 @@ def server_with_commit_times(folder: Path, binaries: Path | None = None) -> str:
 def noticed(
     conn: Connection, made: Sequence[Made], when: Callable[[float], float] = lambda wall: wall
 ) -> tuple[list[Noticed], list[Made]]:
-    """When each change was committed, and those that never were; `when` turns the server's real clock into the clock of
-    `Made`."""
+    """Return when each change was committed, and those that never were.
+
+    `when` turns the server's real clock into the clock of `Made`.
+    """
     log: dict[int, list[_LogRow]] = defaultdict(list)
     with conn.cursor() as cur:
         cur.execute(
@@ -88,8 +97,10 @@ def noticed(
 def match(
     made: Sequence[Made], log: Mapping[int, Sequence[_LogRow]], removed: Mapping[int, float]
 ) -> tuple[list[Noticed], list[Made]]:
-    """The same from the rows of the log in their order, and from when a registration was marked as removed, each by
-    registration id."""
+    """Return the same from the rows of the log and from the moments of removal.
+
+    Rows are in their order, and both are by registration id.
+    """
     times: dict[int, list[float]] = defaultdict(list)
     for change in made:
         times[change.registration_id].append(change.at)
@@ -107,16 +118,17 @@ def match(
 
 
 def _shows(row: _LogRow, change: Made) -> bool:
-    """Whether a row of the log shows this change, or a later one of the same registration. RunSignup's times are whole
-    seconds, and its clock may be a little behind ours."""
+    """Return whether a row of the log shows this change, or a later one of the same registration.
+
+    RunSignup's times are whole seconds, and its clock may be a little behind ours.
+    """
     committed, epoch, bib = row
     second = int(change.at)
     return committed >= change.at and (epoch > second + 1 or (bib == change.bib and epoch >= second - 1))
 
 
 def differences(conn: Connection, admin: AdminClient, partner: int, partner_id: int) -> list[str]:
-    """Where the copy of a partner differs from RunSignup's truth, and where the bib log does not replay: a sentence
-    each."""
+    """Return a sentence for each difference of a partner's copy from RunSignup's truth and each break of the bib log."""
     truth = admin.truth(partner)
     with conn.cursor() as cur:
         cur.execute(
@@ -158,7 +170,7 @@ def differences(conn: Connection, admin: AdminClient, partner: int, partner_id: 
 
 
 def _wrong(row: Mapping[str, Any], stored: Sequence[Any]) -> str:
-    """What of an active registration is not as RunSignup has it."""
+    """Return how an active registration differs from RunSignup's."""
     event_id, bib, payload = stored[0], stored[1], json.loads(stored[5])
     if event_id != row["event_id"]:
         return "event"
@@ -170,6 +182,6 @@ def _wrong(row: Mapping[str, Any], stored: Sequence[Any]) -> str:
 
 
 def busiest_hour(times: Sequence[float]) -> int:
-    """The most calls in any 3600 seconds; `times` in any order."""
+    """Return the most calls in any 3600 seconds. `times` may be in any order."""
     ordered = sorted(times)
     return max((place - bisect_right(ordered, time - 3600) + 1 for place, time in enumerate(ordered)), default=0)

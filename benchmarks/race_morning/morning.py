@@ -35,12 +35,12 @@ seen while it is open."""
 FIRST_BIB = 2001
 """Above the bibs of the sandbox's people; the two events of a race share their numbers."""
 SETTLING = 300.0
-"""Seconds after the last change until everything must be there: removals are asked for at every sixth look only."""
+"""Seconds after the last change until everything must be there: removals are requested at every sixth poll only."""
 
 
 @dataclass(frozen=True)
 class Race:
-    """A race of two events; `partner` counts from 1, `start` is in seconds since the morning began."""
+    """A race of two events. `partner` counts from 1, `start` is in seconds since the morning began."""
 
     partner: int
     start: float
@@ -48,7 +48,7 @@ class Race:
 
 @dataclass(frozen=True)
 class Spell:
-    """A time when RunSignup is in trouble."""
+    """A time when RunSignup fails."""
 
     trouble: Trouble
     start: float
@@ -57,9 +57,11 @@ class Spell:
 
 @dataclass(frozen=True)
 class Change:
-    """Something that happens at RunSignup, `at` seconds after the morning began. `race` and `entrant` count from 0; those
-    who register late get the next numbers of their race. `other` is the second of a swap, `event` (0 or 1) where someone
-    registers or moves to."""
+    """Something that happens at RunSignup, `at` seconds after the morning began.
+
+    `race` and `entrant` count from 0. Those who register late get the next numbers of their race. `other` is the second of a
+    swap, `event` (0 or 1) where someone registers or moves to.
+    """
 
     at: float
     race: int
@@ -82,8 +84,10 @@ class Morning:
 
 
 def write_script(*, partners: int, races: int, hours: float, entrants: int, seed: int) -> Morning:
-    """The morning of so many partners with so many races each. Starts are spread over its second part; the dead spell
-    is over before the first window closes."""
+    """Return the morning of a number of partners with a number of races each.
+
+    Starts are spread over its second part. The dead spell is over before the first window closes.
+    """
     end = hours * 3600
     rng = random.Random(seed)
     first, last = 0.4 * end, max(0.45 * end, end - 1800)
@@ -146,7 +150,7 @@ class _Script:
         return min(max(rng.gauss(centre, 150.0), self._first), self._last)
 
     def _change(self, at: float, kind: Kind, entrant: int | None) -> Change | None:
-        """What becomes of an intention; None when there is nobody left for it."""
+        """Return what becomes of an intention, or None when there is nobody left for it."""
         rng = self._rng
         if kind == "register":
             entrant, event = self._next_entrant, rng.randrange(2)

@@ -1,6 +1,6 @@
-"""The same figures on paper: looks played as events, by the watch's own pure functions, for any number of partners.
+"""The same figures on paper: polls played as events, by the watch's own pure functions, for any number of partners.
 
-No server and no clock: what 1,000 partners would see takes seconds. What is known of a machine is what a look costs it.
+No server and no clock: what 1,000 partners would see takes seconds. What is known of a machine is what a poll costs it.
 """
 
 import math
@@ -25,14 +25,17 @@ POLL = 0.25
 """The longest the watch sleeps before it asks again what is due."""
 WANTED_P95 = 30.0
 ROUNDS = (4, 12)
-"""How often each race is looked at in a calculation, at the least and at the most: after the first round little changes."""
+"""How often each race is polled in a calculation, at the least and at the most: after the first round little changes."""
 ENOUGH_LOOKS = 6000
 
 
 @dataclass(frozen=True)
 class Rules:
-    """What the watch obeys; calls take from `call_seconds[0]` to `call_seconds[1]` seconds. `is_small` says that races are
-    small enough to be read in full by one call. The events of a race are looked up with every `refresh_every`-th look."""
+    """What the watch obeys.
+
+    Calls take from `call_seconds[0]` to `call_seconds[1]` seconds. `is_small` means that races are small enough to be read in
+    full by one call. The events of a race are read with every `refresh_every`-th poll.
+    """
 
     target: float = 20.0
     removed_every: int = 6
@@ -53,7 +56,7 @@ class Rules:
 
 @dataclass(frozen=True)
 class Look:
-    """A look at a race: RunSignup's state was read at `read_at`, and what it showed was committed at `done_at`."""
+    """A poll of a race: RunSignup's state was read at `read_at`, and what it showed was committed at `done_at`."""
 
     race: WatchedRace
     read_at: float
@@ -63,8 +66,10 @@ class Look:
 
 @dataclass(frozen=True)
 class Paper:
-    """The figures of so many partners. `shards` is how many processes watch, `calls_an_hour` counts the busiest
-    API key, `cores` is what the looks need."""
+    """The figures of a number of partners.
+
+    `shards` is how many processes watch, `calls_an_hour` counts the busiest API key, `cores` is what the polls need.
+    """
 
     partners: int
     races: int
@@ -94,7 +99,7 @@ def fleet(partners: int, races: int, rules: Rules) -> list[WatchedRace]:
 
 
 def looks(races: list[WatchedRace], rules: Rules, *, until: float, call_time: Callable[[], float]) -> list[Look]:
-    """What one watch does in so many seconds, as `Watch` does it: a worker for each call in flight."""
+    """Return the polls of one watch in that many seconds, as `Watch` makes them: a worker for each call in flight."""
     free_at = [0.0] * rules.in_flight
     busy_until: dict[tuple[int, int], float] = {}
     due_at: dict[tuple[int, int], float] = {}
@@ -141,7 +146,7 @@ def looks(races: list[WatchedRace], rules: Rules, *, until: float, call_time: Ca
 
 
 def latencies(done: list[Look], *, since: float = 0.0, every: float = 0.5) -> list[float]:
-    """How long a change waits that is made at any moment (one `every` so many seconds in each race), ascending."""
+    """Return how long a change waits that is made at any moment (one in `every` seconds in each race), ascending."""
     of_race: dict[tuple[int, int], list[Look]] = defaultdict(list)
     for look in done:
         of_race[look.race.partner_id, look.race.race_id].append(look)
@@ -159,8 +164,10 @@ def latencies(done: list[Look], *, since: float = 0.0, every: float = 0.5) -> li
 def calculate(
     partners: int, races: int, scope: InFlightScope, rules: Rules, *, seed: int = 7, a_look: float = CPU_SECONDS_A_LOOK
 ) -> Paper:
-    """The figures with every race in its window. Calls in flight that count for each credential are made use of by
-    shards; with all alike, one of them is played."""
+    """Return the figures with every race in its window.
+
+    Calls in flight that count for each credential are made use of by shards. With all alike, one of them is played.
+    """
     shards = 1
     if scope == "credential":
         while shards < partners and _interval(math.ceil(partners / shards), races, rules) > _shortest(races, rules):
@@ -193,7 +200,7 @@ def calculate(
 
 
 def percentile(ascending: list[float], share: float) -> float:
-    """The smallest value that at least this share of them does not exceed."""
+    """Return the smallest value that at least this share of them does not exceed."""
     return ascending[max(0, math.ceil(share * len(ascending)) - 1)] if ascending else math.nan
 
 
@@ -209,7 +216,7 @@ class Ends:
 
 
 def ends(races: int, rules: Rules, *, cores: int | None = None, a_look: float = CPU_SECONDS_A_LOOK) -> Ends:
-    """What each limit carries, from `interval` alone. A bib waits for up to an interval and a call."""
+    """Return what each limit carries, from `interval` alone. A bib waits for up to an interval and a call."""
     longest = (WANTED_P95 - rules.mean_call) / 0.95
     partners = 1
     while _interval(partners + 1, races, rules) <= longest:
@@ -237,12 +244,12 @@ def _for_budget(races: int, rules: Rules) -> float:
 
 
 def _shortest(races: int, rules: Rules) -> float:
-    """The interval of a partner alone."""
+    """Return the interval of a partner alone."""
     return _interval(1, races, rules)
 
 
 def verdict(found: Ends, paper: Paper) -> str:
-    """In a sentence, what gives out first and where one machine ends."""
+    """Return in a sentence which limit comes first and where one machine ends."""
     if paper.races > found.races_for_budget:
         return (
             f"A partner's own {LANES['race_day']:.0%} of its calls gives out first: it carries {found.races_for_budget}"

@@ -27,7 +27,7 @@ from rsu_pipeline.warehouse import database
 
 FAULTS: dict[Trouble, str] = {"throttled": "throttle_200", "dead": "http_503"}
 LOG_SECONDS = 1000.0
-"""The sandbox keeps its last 5000 calls, and with two in flight at 0.7 s there are some three a second: after so many
+"""The sandbox keeps its last 5000 calls, and with two in flight at 0.7 s there are some three a second: after that many
 simulated seconds they are fetched."""
 
 
@@ -54,7 +54,7 @@ class Played:
 
 
 def play(stage: Stage, morning: Morning, *, speed: float, latency_ms: float, log: Log) -> Played:
-    """Plays the morning and judges what came of it. A stage is played on once."""
+    """Play the morning and judge what came of it. A stage is played on once."""
     admin = stage.sandbox.admin
     admin.reset_stats()
     admin.switch(latency_ms=latency_ms / speed)
@@ -84,7 +84,7 @@ def play(stage: Stage, morning: Morning, *, speed: float, latency_ms: float, log
 
 
 def _clock_of(stage: Stage, speed: float) -> FastClock:
-    """The sandbox's clock, read in the middle of the quickest of some questions."""
+    """Return the sandbox's clock, read in the middle of the quickest of some questions."""
     tries = []
     for _ in range(10):
         asked = time.monotonic()
@@ -147,7 +147,7 @@ class _Player:
 
 
 def _perform(player: _Player, morning: Morning, played: Played, watch: "subprocess.Popen[str]", log: Log) -> None:
-    """Does everything in the script, each thing at its time."""
+    """Do everything in the script, each thing at its time."""
     acts: list[tuple[float, Change | Trouble | None]] = [(change.at, change) for change in morning.changes]
     for spell in morning.spells:
         acts += [(spell.start, spell.trouble), (spell.end, None)]
@@ -174,7 +174,7 @@ def _perform(player: _Player, morning: Morning, played: Played, watch: "subproce
 
 @contextmanager
 def _watch(stage: Stage, clock: FastClock, morning: Morning) -> "Iterator[subprocess.Popen[str]]":
-    """The watch in a process of its own, until the morning is over and settled."""
+    """Provide the watch in a process of its own, until the morning is over and settled."""
     kept = {name: value for name, value in os.environ.items() if not name.startswith(("RSU_", "DAGSTER_"))}
     job = {"url": stage.url, "clock": asdict(clock), "until": stage.begins + morning.seconds + SETTLING}
     with subprocess.Popen(
@@ -195,7 +195,7 @@ def _watch(stage: Stage, clock: FastClock, morning: Morning) -> "Iterator[subpro
 
 
 def _end(watch: "subprocess.Popen[str]", *, deadline: float) -> Watched:
-    """Waits for the watch to end by itself; what it did."""
+    """Wait for the watch to end by itself, and return what it did."""
     guard = threading.Timer(deadline, watch.kill)
     guard.start()
     try:
@@ -204,13 +204,13 @@ def _end(watch: "subprocess.Popen[str]", *, deadline: float) -> Watched:
     finally:
         guard.cancel()
     if code != 0:
-        raise RuntimeError(f"The watch ended with exit code {code}; what it said is above.")
+        raise RuntimeError(f"The watch ended with exit code {code}; its output is above.")
     return Watched(**json.loads(told))
 
 
 @contextmanager
 def _cpu_measured(conn: Connection, stage: Stage, played: Played) -> Iterator[None]:
-    """Notes the CPU seconds of everybody for the length of a block."""
+    """Note the CPU seconds of everybody for the length of a block."""
     postmaster, sandbox = parent_of(conn.get_backend_pid()), stage.sandbox.process.pid
     measures: dict[str, Callable[[], float]] = {
         "PostgreSQL": lambda: cpu_with_children(postmaster),
@@ -224,7 +224,7 @@ def _cpu_measured(conn: Connection, stage: Stage, played: Played) -> Iterator[No
 
 
 def _fetch_calls(stage: Stage, played: Played) -> dict[str, int]:
-    """Adds the calls that the sandbox has logged since the last time; its counters."""
+    """Add the calls that the sandbox has logged since the last time, and return its counters."""
     stats = stage.sandbox.admin.stats()
     for entry in stats.pop("log"):
         played.calls[entry["n"]] = (entry["key_tail"], entry["at"])

@@ -30,7 +30,7 @@ class Latency:
 
 @dataclass(frozen=True)
 class SpellLatency:
-    """Changes that waited while RunSignup was in trouble; `after_its_end` is counted from there."""
+    """Changes that waited while RunSignup failed. `after_its_end` is counted from there."""
 
     trouble: str
     minutes: float
@@ -40,7 +40,7 @@ class SpellLatency:
 
 @dataclass(frozen=True)
 class Report:
-    """Everything `python -m benchmarks.race_morning` tells. Seconds are simulated ones, but for CPU."""
+    """Everything `python -m benchmarks.race_morning` reports. Seconds are simulated ones, except for CPU."""
 
     partners: int
     races: int
@@ -78,14 +78,14 @@ class Report:
 
 
 def latency(seconds: Sequence[float]) -> Latency:
-    """The figures of so many latencies."""
+    """Return the figures of these latencies."""
     ordered = sorted(seconds)
     p50, p95, p99, worst = (round(percentile(ordered, share), 2) for share in (0.5, 0.95, 0.99, 1.0))
     return Latency(len(ordered), p50, p95, p99, worst)
 
 
 def summarise(morning: Morning, played: Played, *, latency_ms: float) -> Report:
-    """The report of a morning that was played."""
+    """Return the report of a morning that was played."""
     calm: list[Noticed] = []
     troubled: dict[Spell, list[Noticed]] = defaultdict(list)
     overtaken = 0
@@ -149,7 +149,7 @@ def _waited_in(item: Noticed, spell: Spell, begins: float) -> bool:
 
 
 def table(report: Report) -> Table:
-    """For people."""
+    """Return the table for people."""
     made = Table(
         title=f"A race morning of {report.hours:g} h: {report.partners} partners × {report.races} races", box=None
     )
@@ -166,14 +166,14 @@ def table(report: Report) -> Table:
 
 
 def sentences(report: Report) -> list[str]:
-    """What the table does not say."""
+    """Return what the table does not show."""
     cpu = ", ".join(f"{name} {seconds:.0f} s" for name, seconds in report.cpu_seconds.items())
     said = [
         f"Calls: {report.calls:,} seen by the sandbox, {report.calls_in_ledger:,} in the ledger; at the most"
         f" {report.most_calls_in_an_hour} of one credential in any hour ({CALLS_PER_HOUR} allowed),"
         f" {report.max_in_flight} in flight, {report.violations} violations.",
-        f"Looks: {report.looks:,} ({report.looks_put_off} put off), in {report.slices} runs.",
-        f"CPU: {cpu}; {report.cpu_share:.0%} of {os.cpu_count()} cores, {report.cpu_seconds_a_look * 1000:.0f} ms a look"
+        f"Polls: {report.looks:,} ({report.looks_put_off} put off), in {report.slices} runs.",
+        f"CPU: {cpu}; {report.cpu_share:.0%} of {os.cpu_count()} cores, {report.cpu_seconds_a_look * 1000:.0f} ms a poll"
         " (watch and PostgreSQL).",
         f"{report.changes:,} changes in {report.real_minutes:g} real minutes, {report.speed:g} times as fast as life, each"
         f" call {report.latency_ms:g} ms; the worst change came {report.player_behind:g} s late. Work cannot be made fast:"
@@ -191,7 +191,7 @@ def sentences(report: Report) -> list[str]:
 
 
 def paper_table(papers: Sequence[Paper]) -> Table:
-    """The figures on paper."""
+    """Return the figures on paper."""
     made = Table(title="On paper: every race in its window at once", box=None)
     for name in (
         "partners", "races each", "in flight counts for", "watches", "p50 s", "p95 s", "p99 s", "worst s",

@@ -42,7 +42,7 @@ class Stage:
 
 @contextmanager
 def stage(morning: Morning, *, seed: int, speed: float, log: Log) -> Iterator[Stage]:
-    """Servers of its own for the length of a block, with every partner onboarded and synced."""
+    """Provide servers of its own for the length of a block, with every partner onboarded and synced."""
     partners = max(race.partner for race in morning.races)
     spec = {
         "partners": partners,
@@ -84,7 +84,7 @@ _Races = tuple[list[list[int]], list[dict[int, int | None]], list[list[int]]]
 
 
 def _place(morning: Morning, sandbox: SandboxProcess, begins: float) -> _Races:
-    """Moves the sandbox's races to their starts; registration ids, bibs and event ids by race."""
+    """Move the sandbox's races to their starts, and return registration ids, bibs and event ids by race."""
     registrations: list[list[int]] = [[] for _ in morning.races]
     bibs: list[dict[int, int | None]] = [{} for _ in morning.races]
     events: list[list[int]] = [[] for _ in morning.races]
@@ -107,7 +107,7 @@ def _place(morning: Morning, sandbox: SandboxProcess, begins: float) -> _Races:
 def _onboard(
     url: str, sandbox: SandboxProcess, settings: Settings, secret_box: SecretBox, log: Log
 ) -> dict[int, tuple[int, str]]:
-    """Enters every partner and syncs it for the first time, in real time."""
+    """Enter every partner and sync it for the first time, in real time."""
     keys = {}
     with database.session(url, purpose="simulate") as conn:
         database.migrate(conn)

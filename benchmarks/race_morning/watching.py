@@ -1,6 +1,6 @@
 """The watch in a process of its own, slice after slice with a fast clock, as the daemon would run it.
 
-It reads what to do as JSON from its standard input and ends when that is closed; its settings come from its environment.
+It reads what to do as JSON from its standard input and ends when that is closed. Its settings come from its environment.
 """
 
 import json
@@ -16,12 +16,12 @@ from rsu_pipeline.sync.watch import Watch
 from rsu_pipeline.warehouse.secret_box import SecretBox
 
 LOOK_AGAIN = 10.0
-"""Seconds until the sensor that keeps the watch running looks again whether a race is in its window."""
+"""Seconds until the sensor that keeps the watch running checks again whether a race is in its window."""
 
 
 @dataclass
 class Watched:
-    """What the watch did, over all slices. `said` are its own words on trouble, not on rows."""
+    """What the watch did, over all slices. `said` are its own messages about failures, not about rows."""
 
     slices: int = 0
     looks: int = 0
@@ -33,7 +33,7 @@ class Watched:
 
 
 def watch(url: str, clock: FastClock, until: float) -> Watched:
-    """Watches until that simulated time."""
+    """Watch until that simulated time."""
     settings = load_settings()
     secret_box = SecretBox(settings.secret_keys, source="RSU_SECRET_KEY")
     told = Watched()
