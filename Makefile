@@ -44,7 +44,7 @@ lint: setup  ## Style, types, definitions.
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
-docs: setup  ## Draw anew what the documentation takes from the schema, the rules and the packages.
+docs: setup  ## Generate what the documentation takes from the schema, the rules and the packages.
 	$(BIN)/python -m tools.schema_docs
 	$(BIN)/python -m tools.capacity
 	$(BIN)/python -m tools.licences
@@ -70,7 +70,7 @@ bench-quick: setup  ## The three ratios that matter, one repetition (5 minutes).
 	.venv-bench/bin/pip install --quiet --disable-pip-version-check --require-hashes -r benchmarks/requirements.txt
 	@touch $@
 
-lock:  ## Make every lock anew from pyproject.toml (needs uv).
+lock:  ## Renew every lock from pyproject.toml (needs uv).
 	@command -v uv >/dev/null || { echo "make $(or $(MAKECMDGOALS),lock) needs uv, which is not on the PATH: docs/dependencies.md says more."; exit 2; }
 	uv pip compile pyproject.toml $(LOCK_OPTIONS) $(UPGRADE) -o requirements.txt
 	uv pip compile pyproject.toml $(LOCK_OPTIONS) $(UPGRADE) -c requirements.txt --extra dev -o requirements-dev.txt

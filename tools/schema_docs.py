@@ -382,7 +382,7 @@ def main() -> int:
     for path, text in made.items():
         same = path.read_text(encoding="utf-8") == text
         path.write_text(text, encoding="utf-8")
-        print(f"{path.name}: {'unchanged' if same else 'drawn anew'}")
+        print(f"{path.name}: {'unchanged' if same else 'updated'}")
     return 0
 
 

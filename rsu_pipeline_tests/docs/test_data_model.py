@@ -140,4 +140,4 @@ def test_drawing_again_changes_nothing(
     assert schema_docs.main() == 0
     assert copy.read_text(encoding="utf-8") == text
     assert columns.read_text(encoding="utf-8") == known_columns
-    assert capsys.readouterr().out.count("drawn anew") == 2
+    assert capsys.readouterr().out.count("updated") == 2

@@ -1,6 +1,6 @@
 """Docstrings, comments, messages and pages keep to the language of docs/glossary.md.
 
-Packages that are not translated yet are excepted from ruff's rules `D` in pyproject.toml. That list shrinks only.
+Every package is translated. One that is not would be excepted from ruff's rules `D` in pyproject.toml.
 """
 
 import re
@@ -11,8 +11,6 @@ import pytest
 from tools import language
 from tools.pages import PROJECT, files, prose
 
-UNTRANSLATED_PAGES = {"data-model.md"}
-"""Pages with banned words. data-model.md takes them from the comments of tables, which migrations change."""
 GLOSSARY = PROJECT / "docs" / "glossary.md"
 TRANSLATED = [path for path in language.python_files() if not language.is_untranslated(path, language.untranslated())]
 
@@ -31,12 +29,8 @@ def test_a_pattern_that_is_translated_is_taken_off_the_list() -> None:
 
 
 @pytest.mark.parametrize("path", files(), ids=lambda path: path.name)
-def test_translated_pages_have_no_banned_word(path: Path) -> None:
-    banned = language.measure_page(path).banned
-    if path.name in UNTRANSLATED_PAGES:
-        assert banned, f"{path.name} is translated: take it off UNTRANSLATED_PAGES"
-    else:
-        assert banned == []
+def test_pages_have_no_banned_word(path: Path) -> None:
+    assert language.measure_page(path).banned == []
 
 
 def test_the_glossary_names_every_banned_word_with_its_replacement() -> None:

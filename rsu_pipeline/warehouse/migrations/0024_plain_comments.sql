@@ -1,0 +1,36 @@
+-- Comments in the words of docs/glossary.md. Nothing but comments changes.
+
+COMMENT ON COLUMN partner_provider_credentials.principal IS 'API key. May be inserted in clear; the hub encrypts it (sealed:...) within half a minute.';
+COMMENT ON COLUMN partner_provider_credentials.secret IS 'API secret. May be inserted in clear; the hub encrypts it (sealed:...) within half a minute.';
+COMMENT ON COLUMN partner_provider_credentials.rejected_reason IS 'RunSignup''s message when it rejected the credential.';
+COMMENT ON COLUMN runsignup_events.require_dob IS 'Whether registrants must give a birth date.';
+COMMENT ON COLUMN runsignup_events.require_phone IS 'Whether registrants must give a phone number.';
+COMMENT ON COLUMN runsignup_events.vanished_at IS 'When the race''s full detail first lacked it, while nothing else confirms that it is gone; NULL otherwise. It is still read.';
+COMMENT ON COLUMN runsignup_participants.seal IS 'Digest of the row as RunSignup sent it, XOR the hash of the content made of it. A row sent with this digest while the content has this hash is stored unchanged. NULL: not known.';
+COMMENT ON COLUMN quarantined_rows.is_stored IS 'true: stored with the members named in reason left NULL; false: not stored.';
+COMMENT ON TABLE bib_changes_handled IS 'One row: a bib change that the sensor bib_changes has reported at the partner''s partition.';
+COMMENT ON COLUMN bib_changes_handled.handled_at IS 'When it was reported.';
+COMMENT ON COLUMN event_cursors.removed_after IS 'The same for removed registrations, which are requested less often.';
+COMMENT ON COLUMN event_cursors.read_rows IS 'Active registrations that the last complete full read was sent, including those quarantined.';
+COMMENT ON COLUMN read_passes.changes_from IS 'Unix seconds from which the next incremental read requests changes, before the overlap is taken off.';
+COMMENT ON COLUMN pass_counts.hash IS 'Sum of their row hashes; a quarantined row counts as none.';
+COMMENT ON COLUMN sync_history.status IS 'completed; partial (some rows quarantined); failed.';
+COMMENT ON COLUMN sync_history.entries_failed IS 'Rows quarantined.';
+COMMENT ON COLUMN api_calls.settled_at IS 'When its outcome was reported; NULL while in flight, and permanently after a kill.';
+COMMENT ON TABLE history_requests IS 'One row: a partner whose past editions were requested.';
+COMMENT ON COLUMN history_requests.requested_at IS 'When it was requested.';
+COMMENT ON COLUMN history_requests.slices IS 'Slices begun since it was requested.';
+COMMENT ON COLUMN history_requests.last_requested_at IS 'When it was last requested. A cancellation before that is of an earlier request.';
+COMMENT ON COLUMN history_requests.run_id IS 'The run that requested it last; NULL for a request from a shell.';
+COMMENT ON COLUMN history_events.reason IS 'RunSignup''s message for one that is unavailable.';
+COMMENT ON COLUMN alerts.kind IS 'Kind of problem, as docs/alerts.md has it.';
+COMMENT ON COLUMN alerts.cause IS 'What is wrong, the same at each evaluation: numbers of the partner, race or event, or a job.';
+COMMENT ON COLUMN alerts.sentence IS 'The sentence for operators, as of the last evaluation that found the problem.';
+COMMENT ON COLUMN alerts.first_seen_at IS 'When an evaluation first found it.';
+COMMENT ON COLUMN alerts.last_seen_at IS 'When an evaluation last found it.';
+COMMENT ON COLUMN alerts.looks_missed IS 'Evaluations in a row that did not find it; at the second it is resolved.';
+COMMENT ON COLUMN alerts.told_at IS 'When operators were last notified; NULL: not notified.';
+COMMENT ON COLUMN alerts.cleared_told_at IS 'When operators were notified that it is resolved; NULL: not notified.';
+COMMENT ON COLUMN foreign_writes.program IS 'The session''s application_name; empty if it has none.';
+COMMENT ON TABLE privacy_log IS 'One row: a purge of contact data or the erasure of a person. Names nobody. Append-only.';
+COMMENT ON COLUMN erased_registrations.user_id IS 'RunSignup''s number of the account that it had, to distinguish the person from another who took over the place.';
