@@ -4,6 +4,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from importlib.metadata import version
 
 import click
 import pytest
@@ -61,7 +62,7 @@ def test_every_command_has_help_that_names_its_purpose() -> None:
 
 
 def test_the_version_is_told() -> None:
-    assert "0.1.0" in rsu("--version", settings={}).stdout
+    assert version("rsu-pipeline") in rsu("--version", settings={}).stdout
 
 
 def test_the_list_of_commands_says_what_each_is_for_in_80_columns() -> None:

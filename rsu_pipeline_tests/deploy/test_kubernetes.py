@@ -153,7 +153,7 @@ def test_a_run_pod_is_made_as_the_values_say() -> None:
         K8sContainerContext.create_from_config({"k8s": of_the_location})
     )
     config = DagsterK8sJobConfig(
-        job_image="rsu-pipeline:0.1.0",
+        job_image="rsu-pipeline:0.2.0",
         dagster_home="/opt/dagster/dagster_home",
         instance_config_map="dagster-instance",
         postgres_password_secret="dagster-postgresql-secret",
