@@ -118,7 +118,7 @@ def test_migrations_are_numbered_from_one_without_gaps() -> None:
 def test_migrations_read_the_same_in_every_locale() -> None:
     code = (
         "import warnings; from rsu_pipeline.warehouse import database;"
-        "warnings.simplefilter('error', EncodingWarning); print(len(database.migrations()))"
+        "warnings.simplefilter('error', EncodingWarning); print(len(database.list_migrations()))"
     )
     done = subprocess.run(
         [sys.executable, "-X", "warn_default_encoding", "-c", code],
