@@ -102,7 +102,7 @@ def describe_daemon_failure(silence: Mapping[str, float], now: dt.datetime) -> d
     newest = min(known.values())
     if newest > DEAD_AFTER:
         return {
-            "daemon": f"The Dagster daemon's last heartbeat was {newest:.0f} s ago, at"
+            "daemon": f"The Dagster daemon's last heartbeat was {newest:.0f} s ago. It has been silent since"
             f" {_at(now - dt.timedelta(seconds=newest))}. Sensors, schedules and queued runs are not processed. Start the"
             " daemon."
         }

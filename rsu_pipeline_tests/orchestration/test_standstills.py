@@ -335,7 +335,7 @@ def sync(partner: int) -> Step:
 
 def reject(its: Installation) -> None:
     its.hub.sandbox.admin.revoke(3)
-    with pytest.raises(Exception, match="refuse"):
+    with pytest.raises(Exception, match="rejects"):
         its.hub.sync(3)
     its.quiet()
 
