@@ -562,7 +562,7 @@ WAYS = {
         "disk",
         do(lambda its: setattr(its, "free_gb", 1e6)),
         do(lambda its: setattr(its, "free_gb", FREE_GB)),
-        ("GB are free at", "make room"),
+        ("GB are free at", "Free some space"),
     ),
     "the web UI is down": Way(
         SERVICE,
