@@ -534,7 +534,7 @@ WAYS = {
         ("job sync_batch failed", "Open the run"),
     ),
     "a materialization fails": Way(
-        "run_failed", "syncs", fail_a_materialization, materialize, ("left start_lists as it was", "Open the run")
+        "run_failed", "syncs", fail_a_materialization, materialize, ("left start_lists unchanged", "Open the run")
     ),
     "a watch fails": Way(
         "run_failed",
@@ -583,7 +583,7 @@ WAYS = {
         "location",
         do(lambda its: setattr(its.web, "location", "PythonError")),
         do(lambda its: setattr(its.web, "location", "RepositoryLocation")),
-        ("The code location rsu_pipeline cannot be loaded", "the Dagster UI shows the error"),
+        ("The code location rsu_pipeline cannot be loaded", "The Dagster UI shows the error"),
     ),
 }
 
