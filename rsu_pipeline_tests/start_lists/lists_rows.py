@@ -160,7 +160,16 @@ class Lists:
         listed = self.figures().keys()
         held = self.rows("SELECT * FROM runsignup_participants WHERE removed_at IS NULL")
         for row in held:
-            row["bib"] = (row["bib_num"] or "").strip() or (row["local_bib"] or "").strip() or None
+            row["sent"], row["local"] = ((row[name] or "").strip() or None for name in ("bib_num", "local_bib"))
+        for row in held:
+            # The bib that a person has in a bundle counts for its events, unless two bundles give different ones.
+            of_bundles = {
+                other["sent"] or other["local"]
+                for other in held
+                if other["user_id"] == row["user_id"]
+                and row["event_id"] in (events[other["event_id"]]["sub_event_ids"] or ())
+            } - {None}
+            row["bib"] = row["sent"] or (of_bundles.pop() if len(of_bundles) == 1 else None) or row["local"]
         rows = [row for row in held if row["event_id"] in listed]
         found: dict[int, set[str]] = {}
         for row in rows:

@@ -513,6 +513,7 @@ STEPS = st.one_of(
 
 
 @hypothesis.settings(max_examples=60)
+@hypothesis.example([("enter", 1, None, 3), ("enter", 4, "1", 3)])
 @hypothesis.given(st.lists(STEPS, max_size=25))
 def test_after_any_changes_a_rebuild_equals_building_from_nothing(any_database: str, steps: list[Any]) -> None:
     with database.session(any_database, purpose="tests") as conn:
