@@ -16,7 +16,7 @@ from rsu_pipeline.runsignup.api_errors import ApiError, BudgetExhausted, Cause, 
 from rsu_pipeline.runsignup.payloads import Event, Race
 from rsu_pipeline.sync import cadence
 from rsu_pipeline.sync.session import CredentialRejected, PartnerSession
-from rsu_pipeline.warehouse import credentials, event_times, events
+from rsu_pipeline.warehouse import containers, credentials, event_times, events
 from rsu_pipeline.warehouse.events import AccessCandidate
 
 MAX_REFUSALS = 6
@@ -102,10 +102,23 @@ def verify_listing(session: PartnerSession, listed: Sequence[Race], known: Colle
     evidence = find_readable_race(session, _candidates(session, listed))
     verdict = judge_credential(evidence)
     if verdict is Verdict.REJECTED:
+        if _lacks_public_race(session, listed, evidence.refused):
+            return False
         mark_credential_rejected(session, "no race of its listing can be read")
     if verdict is Verdict.UNDECIDED and evidence.failures and not evidence.is_exhausted:
         raise evidence.failures[0]
     return verdict is Verdict.WORKS
+
+
+def _lacks_public_race(session: PartnerSession, listed: Sequence[Race], refused: Sequence[AccessCandidate]) -> bool:
+    """Return whether a listing lacks a public race that exists and refuses, which the public list would have.
+
+    Such a listing was made for the partner, who lost access to that race.
+    """
+    unlisted = {race.race_id for race in refused} - {race.race_id for race in listed}
+    races = containers.read_partner_races(session.conn, session.partner_id, sorted(unlisted), session.now())
+    session.conn.rollback()
+    return any(race.is_public for race in races)
 
 
 def check_access(session: PartnerSession) -> Verdict | None:

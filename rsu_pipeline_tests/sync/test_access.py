@@ -127,6 +127,21 @@ def test_several_new_races_that_cannot_be_read_do_not_discard_the_listing(make_h
     assert race_ids(hub) == [*broken, kept]
 
 
+def test_a_listing_that_lacks_a_public_race_that_refuses_is_the_partners_own(make_hub: MakeHub) -> None:
+    """Its only race is taken away while a new one cannot be read yet. The public list, which a wrong key gets, has both."""
+    hub = make_hub(spec=SPEC | {"races_per_partner": 1}, seed=3)
+    hub.sync()
+    (lost,) = race_ids(hub)
+    hub.sandbox.admin.revoke(1, lost)
+    new, _ = hub.sandbox.admin.add_race(1, [{"name": "New", "start_in_hours": 48}])
+    hub.sandbox.admin.fault("error_code", 0, endpoint="participants", race_id=new, code=7, message="Denied")
+    hub.sync()
+    assert not is_rejected(hub)
+    assert hub.value("SELECT lost_reason FROM partner_races WHERE race_id = %s", lost) == "access_lost"
+    assert hub.value("SELECT count(*) FROM runsignup_participants WHERE removed_at IS NULL") == 0
+    assert race_ids(hub) == sorted([lost, new])
+
+
 def test_a_revoked_key_is_rejected_after_a_few_races_not_after_all(make_hub: MakeHub) -> None:
     hub = make_hub(spec=SPEC | {"races_per_partner": 9, "events_per_race": 1}, seed=3)
     hub.sync()
