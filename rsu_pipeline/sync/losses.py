@@ -30,6 +30,8 @@ REFUSED_THOUGH_LISTED = dt.timedelta(hours=24)
 CHECK_EVERY = dt.timedelta(hours=24)
 CHECK_EVERY_IF_OVER = dt.timedelta(days=7)
 """How often an unlisted, lost race without upcoming events is requested. One that is listed again is requested at once."""
+MAX_EVENTS = 3
+"""Events by which one race is requested, where RunSignup does not have the ones before."""
 MAX_CHECKS = 25
 """Lost and unlisted races requested with one listing."""
 
@@ -175,13 +177,27 @@ def _schedule_checks(session: PartnerSession, race_ids: Sequence[int]) -> None:
 
 
 def _request_race(session: PartnerSession, race: RaceToCheck) -> ApiError | None:
-    """Request one registration of the race, which is not stored. Return the error, or None if the race could be read."""
+    """Request one registration of the race, which is not stored. Return the error, or None if the race could be read.
+
+    An event that RunSignup does not have shows nothing about the race, so another one is requested.
+    """
+    error: ApiError | None = None
+    for event_id in race.event_ids[:MAX_EVENTS]:
+        error = _request_event(session, race.race_id, event_id)
+        if error is None or error.cause is not Cause.EVENT_NOT_FOUND:
+            break
+    if error is not None:
+        return error
+    events.set_access(session.conn, session.partner_id, race.race_id, "granted", session.now())
+    session.conn.commit()
+    return None
+
+
+def _request_event(session: PartnerSession, race_id: int, event_id: int) -> ApiError | None:
     try:
-        session.client.participants_page(race.race_id, [race.event_id], after=0, size=1)
+        session.client.participants_page(race_id, [event_id], after=0, size=1)
     except ApiError as error:
         if error.remedy in (Remedy.WAIT_FOR_BUDGET, Remedy.FAIL_CONFIGURATION):
             raise
         return error
-    events.set_access(session.conn, session.partner_id, race.race_id, "granted", session.now())
-    session.conn.commit()
     return None

@@ -42,10 +42,10 @@ class PartnerRace:
 
 @dataclass(frozen=True)
 class RaceToCheck:
-    """A race that is lost or unlisted, with an event by which to request it."""
+    """A race that is lost or unlisted, with its events, the latest first, by which it can be requested."""
 
     race_id: int
-    event_id: int
+    event_ids: list[int]
     is_lost: bool
 
 
@@ -74,14 +74,14 @@ def read_races_to_check(conn: Connection, partner_id: int, now: dt.datetime) -> 
     with conn.cursor() as cur:
         cur.execute(
             f"""
-            SELECT race_id, event_id, is_lost FROM (
-                SELECT DISTINCT ON (e.race_id) e.race_id, e.event_id, l.lost_at IS NOT NULL AS is_lost,
-                    {IS_UPCOMING} AS is_upcoming, l.check_at
+            SELECT race_id, event_ids, is_lost FROM (
+                SELECT e.race_id, l.lost_at IS NOT NULL AS is_lost, bool_or({IS_UPCOMING}) AS is_upcoming, l.check_at,
+                    array_agg(e.event_id ORDER BY greatest(e.starts_at, e.ends_at) DESC NULLS FIRST, e.event_id) AS event_ids
                 FROM partner_races l JOIN runsignup_events e USING (race_id)
                 WHERE l.timing_partner_id = %(partner)s AND e.gone_at IS NULL
                     AND (l.lost_at IS NOT NULL OR l.unlisted_at IS NOT NULL)
                     AND coalesce(l.check_at <= %(now)s, true)
-                ORDER BY e.race_id, greatest(e.starts_at, e.ends_at) DESC NULLS FIRST, e.event_id
+                GROUP BY e.race_id, l.lost_at, l.check_at
             ) r
             ORDER BY is_upcoming DESC, check_at NULLS FIRST, race_id
             """,

@@ -4,6 +4,7 @@ Against a real PostgreSQL and a RunSignup in its own process.
 """
 
 import datetime as dt
+import time
 from collections.abc import Callable
 
 import pytest
@@ -140,6 +141,24 @@ def test_a_listing_that_lacks_a_public_race_that_refuses_is_the_partners_own(mak
     assert hub.value("SELECT lost_reason FROM partner_races WHERE race_id = %s", lost) == "access_lost"
     assert hub.value("SELECT count(*) FROM runsignup_participants WHERE removed_at IS NULL") == 0
     assert race_ids(hub) == sorted([lost, new])
+
+
+def test_a_race_whose_upcoming_event_is_not_found_is_lost_by_another_event(make_hub: MakeHub) -> None:
+    """RunSignup answers that it lacks the upcoming event, before it looks at the partner's access to the race."""
+    hub = make_hub(spec=SPEC | {"races_per_partner": 2, "events_per_race": 2}, seed=3)
+    race_id, _ = sorted(race["race_id"] for race in hub.sandbox.admin.truth(1)["races"])
+    hub.sync()
+    upcoming, past = event_ids(hub, race_id)
+    hub.sandbox.admin.move_event(past, start_time=time.time() // 60 * 60 - 5 * 86400)
+    hub.sync()
+    hub.sandbox.admin.fault("error_code", 0, event_id=upcoming, code=301, message="Event not found.")
+    hub.sandbox.admin.revoke(1, race_id)
+    hub.sync()
+    hub.sync()
+    assert hub.value("SELECT lost_reason FROM partner_races WHERE race_id = %s", race_id) == "access_lost"
+    assert (
+        hub.value("SELECT count(*) FROM runsignup_participants WHERE removed_at IS NULL AND race_id = %s", race_id) == 0
+    )
 
 
 def test_a_revoked_key_is_rejected_after_a_few_races_not_after_all(make_hub: MakeHub) -> None:
