@@ -253,7 +253,7 @@ def story(server: str, template: str) -> Iterator[Story]:
     with SandboxProcess.start("small", seed=7) as sandbox:
         hub = Hub(
             at(server, "rsu_celery"), sandbox, folder / "head" / "home", RSU_CALLS_PER_HOUR=str(CALLS_PER_HOUR),
-            RSU_READ_TIMEOUT="120", RSU_TOTAL_TIMEOUT="120",
+            RSU_READ_TIMEOUT="120", RSU_TOTAL_TIMEOUT="120", RSU_RACE_DAY_TIMEOUT="120",
         )  # fmt: skip
         stage = Stage(hub, folder)
         try:
