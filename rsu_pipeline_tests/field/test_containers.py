@@ -354,7 +354,7 @@ def test_an_event_without_a_telling_answer_is_gone_at_a_second_later_detail(fiel
     world.race(1, one, last_modified="10/1/2026 08:05")
     world.answer("participants", [{"event": {"event_id": 102, "participants": []}}], event=102)
     field.sync()
-    assert "its detail lacks events 102; they are kept until a later detail" in field.reported()
+    assert "its detail lacks events 102: they are kept until a later detail" in field.reported()
     field.sync()
     assert field.value("SELECT gone_at FROM runsignup_events WHERE event_id = 102") is None, "too soon after the first"
     sync_after(field, 11)
