@@ -200,7 +200,7 @@ def test_a_pass_cut_off_and_resumed_counts_each_row_once(hub: Hub, staged: Stage
     hub.sandbox.admin.fault("http_500", 1, endpoint="participants", after_page=True)
     assert hub.sync(full=True).failures
     assert hub.value("SELECT pages FROM read_passes") == 1
-    assert read_in_full(hub).reads[0].resumed
+    assert read_in_full(hub).reads[0].is_resumed
     assert staged() == 0
 
 
