@@ -143,6 +143,8 @@ def test_up_serves_the_web_ui_and_stops(hub: Hub, tmp_path: Path) -> None:
 
     try:
         serving.until("the web UI answers", answers, 180)
+        # It may answer before the processes that are started after it.
+        serving.until("everything has started", lambda: "Ctrl-C stops everything" in serving.output, 180)
         assert hub.value("SELECT count(*) FROM dagster.instance_info") >= 0
     finally:
         code = serving.end(signal.SIGINT)
