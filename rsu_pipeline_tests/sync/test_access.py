@@ -144,7 +144,7 @@ def test_a_listing_that_lacks_a_public_race_that_refuses_is_the_partners_own(mak
 
 
 def test_a_race_whose_upcoming_event_is_not_found_is_lost_by_another_event(make_hub: MakeHub) -> None:
-    """RunSignup answers that it lacks the upcoming event, before it looks at the partner's access to the race."""
+    """RunSignup answers that it lacks the upcoming event, before it checks the access to the race."""
     hub = make_hub(spec=SPEC | {"races_per_partner": 2, "events_per_race": 2}, seed=3)
     race_id, _ = sorted(race["race_id"] for race in hub.sandbox.admin.truth(1)["races"])
     hub.sync()
