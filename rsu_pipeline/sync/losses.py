@@ -179,10 +179,11 @@ def _schedule_checks(session: PartnerSession, race_ids: Sequence[int]) -> None:
 def _request_race(session: PartnerSession, race: RaceToCheck) -> ApiError | None:
     """Request one registration of the race, which is not stored. Return the error, or None if the race could be read.
 
-    An event that RunSignup does not have shows nothing about the race, so another one is requested.
+    An event that RunSignup does not have shows nothing about the race, so another one is requested. Of past editions the race's
+    detail shows first whether the event is gone.
     """
     error: ApiError | None = None
-    for event_id in race.event_ids[:MAX_EVENTS]:
+    for event_id in race.event_ids[: MAX_EVENTS if race.is_upcoming else 1]:
         error = _request_event(session, race.race_id, event_id)
         if error is None or error.cause is not Cause.EVENT_NOT_FOUND:
             break

@@ -47,6 +47,7 @@ class RaceToCheck:
     race_id: int
     event_ids: list[int]
     is_lost: bool
+    is_upcoming: bool
 
 
 def read_partner_races(
@@ -74,7 +75,7 @@ def read_races_to_check(conn: Connection, partner_id: int, now: dt.datetime) -> 
     with conn.cursor() as cur:
         cur.execute(
             f"""
-            SELECT race_id, event_ids, is_lost FROM (
+            SELECT race_id, event_ids, is_lost, is_upcoming FROM (
                 SELECT e.race_id, l.lost_at IS NOT NULL AS is_lost, bool_or({IS_UPCOMING}) AS is_upcoming, l.check_at,
                     array_agg(e.event_id ORDER BY greatest(e.starts_at, e.ends_at) DESC NULLS FIRST, e.event_id) AS event_ids
                 FROM partner_races l JOIN runsignup_events e USING (race_id)
