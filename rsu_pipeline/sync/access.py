@@ -100,14 +100,20 @@ def verify_listing(session: PartnerSession, listed: Sequence[Race], known: Colle
     if all(race.race_id in known for race in listed):
         return False
     evidence = find_readable_race(session, _candidates(session, listed))
-    verdict = judge_credential(evidence)
+    verdict = _judge_listing(session, listed, evidence)
     if verdict is Verdict.REJECTED:
-        if _lacks_public_race(session, listed, evidence.refused):
-            return False
         mark_credential_rejected(session, "no race of its listing can be read")
     if verdict is Verdict.UNDECIDED and evidence.failures and not evidence.is_exhausted:
         raise evidence.failures[0]
     return verdict is Verdict.WORKS
+
+
+def _judge_listing(session: PartnerSession, listed: Sequence[Race], evidence: Evidence) -> Verdict:
+    """Return what the evidence shows about the credential, given the listing that it got."""
+    verdict = judge_credential(evidence)
+    if verdict is Verdict.REJECTED and _lacks_public_race(session, listed, evidence.refused):
+        return Verdict.UNDECIDED
+    return verdict
 
 
 def _lacks_public_race(session: PartnerSession, listed: Sequence[Race], refused: Sequence[AccessCandidate]) -> bool:
@@ -132,7 +138,7 @@ def check_access(session: PartnerSession) -> Verdict | None:
     if not candidates:
         return None
     evidence = find_readable_race(session, candidates)
-    verdict = judge_credential(evidence)
+    verdict = _judge_listing(session, listed, evidence)
     if verdict is Verdict.UNDECIDED and evidence.failures and not evidence.refused:
         raise evidence.failures[0]
     if verdict is Verdict.REJECTED:

@@ -136,6 +136,8 @@ def test_a_listing_that_lacks_a_public_race_that_refuses_is_the_partners_own(mak
     hub.sandbox.admin.revoke(1, lost)
     new, _ = hub.sandbox.admin.add_race(1, [{"name": "New", "start_in_hours": 48}])
     hub.sandbox.admin.fault("error_code", 0, endpoint="participants", race_id=new, code=7, message="Denied")
+    with hub.partner_session() as session:
+        assert access.check_access(session) is access.Verdict.UNDECIDED
     hub.sync()
     assert not is_rejected(hub)
     assert hub.value("SELECT lost_reason FROM partner_races WHERE race_id = %s", lost) == "access_lost"
