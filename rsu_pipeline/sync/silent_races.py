@@ -38,10 +38,13 @@ class SilentRaces:
         self._answers: deque[tuple[float, float]] = deque()
 
     def note_answer(self, race: Race, seconds: float, now: float) -> None:
-        """Record that a race answered, and how long the slowest of the poll's calls took.
+        """Record that a poll did not time out, and how many seconds the slowest of its answered calls took.
 
-        The duration of the poll shows nothing: it may have waited for its turn to call.
+        The duration of the poll shows nothing: it may have waited for its turn to call. `seconds` is 0 if none of the calls was
+        answered, as when the call budget is used up or RunSignup cannot be reached. That shows nothing about the race either.
         """
+        if not seconds:
+            return
         self._answers.append((now, seconds))
         self._suspected.discard(race)
         if race in self._silent:

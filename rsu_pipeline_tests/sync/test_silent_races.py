@@ -195,3 +195,20 @@ def test_a_time_out_of_a_partner_that_is_silent_is_not_tried_again_at_once() -> 
     assert not silent.note_time_out((1, 11), 19.0, 23.0) and silent.note_time_out((2, 20), 23.0, 27.0)
     silent.note_answer((1, 10), 0.7, 80.0)
     assert silent.to_leave_out([(1, 11)], [], 80.0) == set(), "it is polled as soon as another of its partner answers"
+
+
+def test_a_poll_without_an_answer_shows_nothing_about_its_race() -> None:
+    """The call budget was used up, or RunSignup refused the connection: the race stays silent."""
+    silent, race, other = SilentRaces(), (1, 10), (2, 20)
+    silent.note_time_out(race, 0, FIRST_TRY_SECONDS)
+    silent.note_time_out(race, FIRST_TRY_SECONDS, FIRST_TRY_SECONDS + TIMEOUT)
+    resting = FIRST_TRY_SECONDS + TIMEOUT + 1
+    for number in range(9):
+        silent.note_answer(race, 0.0, resting + number)
+    assert silent.to_leave_out([race, other], [], resting) == {race}, "it rests as before"
+    assert silent.longest_call(race, resting) == float("inf"), "it is as silent as before"
+    for number in range(4):
+        silent.note_answer(other, TIMEOUT / 2, resting + number)
+    assert silent.to_leave_out([race, other], [], resting + 9) == set(), (
+        "RunSignup is busy: nine polls without an answer do not hide it"
+    )
