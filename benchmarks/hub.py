@@ -61,6 +61,8 @@ class Expected:
     details: int = 0
     shared: int = 0
     """Races of two partners: side by side, both may read such a race."""
+    with_removals: int = 0
+    """Reads of events from which something was removed. What was removed of late comes once more, because cursors overlap."""
 
     def count(self) -> None:
         per_read = [sum(self.sizes[event_id] for event_id in read.event_ids) for read in self.reads]
@@ -239,17 +241,21 @@ def expected(scale: str | Spec, now: float, *, past: bool = False) -> Expected:
     world = build(name, SEED, now, spec)
     ids: dict[int, list[int]] = defaultdict(list)
     sizes = {}
+    shrunk: set[int] = set()
     for event in world.events.values():
         times = [time for time in (event.start, event.end) if time is not None]
         if (not times or max(times) + 3600 > now) != past:
             ids[event.race_id].append(event.id)
             sizes[event.id] = sum(1 for _ in world.truth.active.of_event(event.id))
+            if any(True for _ in world.truth.removed.of_event(event.id)):
+                shrunk.add(event.race_id)
     reads = [
         Read(number, race_id, sorted(event_ids))
         for race_id, event_ids in ids.items()
         for number in sorted(world.races[race_id].partners)
     ]
     found = Expected(sorted(reads, key=lambda read: (read.partner, read.race_id)), sizes)
+    found.with_removals = sum(read.race_id in shrunk for read in reads)
     for number in world.partners:
         listed = sum(number in race.partners for race in world.races.values())
         found.listing_pages += max(1, -(-listed // 1000))
