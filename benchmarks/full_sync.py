@@ -117,8 +117,8 @@ def judge(hub: Hub, item: Contender, measured: Measured, change: Change, *, firs
     if item.kind == "incremental":
         # A visit costs a call to each of the two feeds, and one more to a feed that brought rows, where these fit a page.
         reads = len(expected.reads)
-        assert reads <= calls["participants"] <= reads + min(reads, written), calls
-        assert reads <= calls["removed"] <= reads + min(reads, change.removed + expected.with_removals), calls
+        assert reads <= calls["participants"] <= reads + min(reads, written + expected.modified_lately), calls
+        assert reads <= calls["removed"] <= reads + min(reads, change.removed + expected.removed_lately), calls
         return
     if item.kind == "small":
         # A small race is one call, and one more where the visit before inferred its end. Larger ones are as above.

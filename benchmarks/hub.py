@@ -23,6 +23,7 @@ from cryptography.fernet import Fernet
 from benchmarks.measure import Job, Partner, Read, Report, cpu_of
 from benchmarks.pages import following, page
 from rsu_pipeline.local import embedded
+from rsu_pipeline.settings import SyncSettings
 from rsu_pipeline.sync.race_details import MAX_PAST_PER_LISTING
 from runsignup_sandbox.process import SandboxProcess
 from runsignup_sandbox.scales import Spec, build
@@ -32,6 +33,7 @@ PAGE_SIZE = 2500
 ROOT = Path(__file__).resolve().parent.parent
 LARGE = Spec(partners=4, races_per_partner=5, events_per_race=2, registrations_per_event=5000)
 """200,000 registrations, all of the future."""
+LATELY_SECONDS = 2 * SyncSettings.cursor_overlap
 SCALES = {"medium": "medium", "estate": "estate", "large": "custom"}
 
 
@@ -61,8 +63,10 @@ class Expected:
     details: int = 0
     shared: int = 0
     """Races of two partners: side by side, both may read such a race."""
-    with_removals: int = 0
-    """Reads of events from which something was removed. What was removed of late comes once more, because cursors overlap."""
+    removed_lately: int = 0
+    """Reads of events from which something was removed within LATELY_SECONDS: it comes once more, because cursors overlap."""
+    modified_lately: int = 0
+    """Reads of events in which something else was modified."""
 
     def count(self) -> None:
         per_read = [sum(self.sizes[event_id] for event_id in read.event_ids) for read in self.reads]
@@ -241,21 +245,26 @@ def expected(scale: str | Spec, now: float, *, past: bool = False) -> Expected:
     world = build(name, SEED, now, spec)
     ids: dict[int, list[int]] = defaultdict(list)
     sizes = {}
-    shrunk: set[int] = set()
+    modified: set[int] = set()
+    removed: set[int] = set()
     for event in world.events.values():
         times = [time for time in (event.start, event.end) if time is not None]
         if (not times or max(times) + 3600 > now) != past:
             ids[event.race_id].append(event.id)
-            sizes[event.id] = sum(1 for _ in world.truth.active.of_event(event.id))
-            if any(True for _ in world.truth.removed.of_event(event.id)):
-                shrunk.add(event.race_id)
+            active = list(world.truth.active.of_event(event.id))
+            sizes[event.id] = len(active)
+            if any(record.modified > now - LATELY_SECONDS for record in active):
+                modified.add(event.race_id)
+            if any(removal.modified > now - LATELY_SECONDS for removal in world.truth.removed.of_event(event.id)):
+                removed.add(event.race_id)
     reads = [
         Read(number, race_id, sorted(event_ids))
         for race_id, event_ids in ids.items()
         for number in sorted(world.races[race_id].partners)
     ]
     found = Expected(sorted(reads, key=lambda read: (read.partner, read.race_id)), sizes)
-    found.with_removals = sum(read.race_id in shrunk for read in reads)
+    found.modified_lately = sum(read.race_id in modified for read in reads)
+    found.removed_lately = sum(read.race_id in removed for read in reads)
     for number in world.partners:
         listed = sum(number in race.partners for race in world.races.values())
         found.listing_pages += max(1, -(-listed // 1000))
