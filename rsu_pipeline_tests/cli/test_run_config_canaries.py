@@ -55,19 +55,19 @@ CANARIES = {
     "RSU_INTERVAL_DAY": "77542.7",
     "RSU_INTERVAL_WINDOW": "77543.7",
     "RSU_INTERVAL_AFTER_FAILURE": "77544.7",
-    "RSU_WATCH_INTERVAL": "3475.7",
+    "RSU_WATCH_INTERVAL": "3475.71",
     "RSU_WATCH_REMOVED_EVERY": "757",
     "RSU_WATCH_EVENTS": "317.7",
-    "RSU_WATCH_SLICE": "5475.7",
+    "RSU_WATCH_SLICE": "5475.71",
     "RSU_WATCH_SHARDS": "2",
     "RSU_BIB_POLL": "watch",
     "RSU_IN_FLIGHT_SCOPE": "all",
-    "RSU_HISTORY_SLICE": "2475.7",
+    "RSU_HISTORY_SLICE": "2475.71",
     "RSU_CONTACT_RETENTION_DAYS": "27547",
 }
 SECRETS = ("RSU_SECRET_KEY", "RSU_DATABASE_URL", "RSU_ALERT_URLS", "RSU_API_REG", "RSU_API_REG_SECRET")
-SHORTEST_NEEDLE = 6
-"""A value such as 97 or `all` is found anywhere; that it was refused shows by the answer."""
+SHORTEST_NEEDLE = 7
+"""A value such as 97 or `all` is found anywhere, six digits among microseconds. The answer shows that such a value was refused."""
 SHOWN_ANYWAY = {"RSU_HOME", "RSU_UI_PORT", "RSU_TIMEZONE"}
 """What Dagster shows of its own: where its logs are, and when a schedule runs."""
 
