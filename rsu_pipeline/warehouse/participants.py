@@ -54,7 +54,7 @@ def _insert_new(cur: Cursor, params: dict[str, object]) -> tuple[Counts, bool]:
     The others stay in the staging table.
     """
     cur.execute(_INSERT_NEW, params)
-    ((staged, inserted),) = cur.fetchall()
+    ((staged, inserted, _),) = cur.fetchall()
     if len(inserted) < staged:
         cur.execute("DELETE FROM participants_stage WHERE registration_id = ANY (%s::bigint[])", (_array(inserted),))
     return Counts(read=len(inserted), inserted=len(inserted)), len(inserted) == staged
@@ -62,7 +62,8 @@ def _insert_new(cur: Cursor, params: dict[str, object]) -> tuple[Counts, bool]:
 
 def _counted(cur: Cursor, merge: str, params: dict[str, object]) -> Counts:
     cur.execute(merge, params)
-    return Counts(*(cur.fetchone() or ()))
+    *counts, _ = cur.fetchone() or (0,)
+    return Counts(*counts)
 
 
 def merge_removed(
@@ -343,6 +344,10 @@ _DERIVATION = (
     " to_timestamp(i.last_modified_epoch) AT TIME ZONE 'America/New_York'"
 )
 
+_NOTIFY = """
+    (SELECT count(rsu_notify_participants(%(partner)s, race_id, event_id)) FROM (SELECT DISTINCT race_id, event_id FROM {0}) e)"""
+"""SQL: notifies listeners of each event of which a CTE has registrations that were written."""
+_NOTIFY_WRITTEN = _NOTIFY.format("written")
 _IS_STALE = "(NOT %(full)s AND coalesce(t.removed_at IS NOT NULL AND i.last_modified_epoch < t.removed_epoch, false))"
 """SQL: whether a staged row i is older than the stored removal t, and its pass is no evidence against that."""
 
@@ -387,7 +392,7 @@ written AS (
         removed_at = NULL, removed_reason = NULL, removed_epoch = NULL, new_registration_id = NULL,
         changed_at = now(), fetched_date = now(), source_at = excluded.source_at,
         credentials_used = excluded.credentials_used, seal = excluded.seal
-    RETURNING registration_id
+    RETURNING registration_id, race_id, event_id
 ),
 logged AS (
     INSERT INTO runsignup_bib_changes (timing_partner_id, race_id, event_id, registration_id, kind, old_bib, new_bib,
@@ -409,7 +414,7 @@ resolved AS (
     WHERE q.timing_partner_id = %(partner)s AND q.registration_id = i.registration_id AND q.resolved_at IS NULL
 )
 SELECT staged.n, new.n, changed.n, staged.n - new.n - changed.n - back.n - stale.n, back.n, 0, stale.n,
-    (SELECT count(*) FROM logged)::int
+    (SELECT count(*) FROM logged)::int,{_NOTIFY_WRITTEN}
 FROM (SELECT count(*)::int AS n FROM participants_stage) staged,
     (SELECT count(*)::int AS n FROM compared WHERE held_id IS NULL) new,
     (SELECT count(*)::int AS n FROM compared WHERE held_id IS NOT NULL AND NOT was_removed AND NOT is_same) changed,
@@ -429,14 +434,14 @@ WITH written AS (
         {reconciliation.row_hash("i")} # i.digest
     FROM participants_stage i WHERE i.digest IS NOT NULL
     ON CONFLICT (timing_partner_id, registration_id) DO NOTHING
-    RETURNING registration_id, event_id, seal
+    RETURNING registration_id, race_id, event_id, seal
 ),
 counted AS ({reconciliation.add_to_counts(_NEW_COUNTED)}),
 resolved AS (
     UPDATE quarantined_rows q SET resolved_at = now() FROM written w
     WHERE q.timing_partner_id = %(partner)s AND q.registration_id = w.registration_id AND q.resolved_at IS NULL
 )
-SELECT (SELECT count(*) FROM participants_stage), ARRAY(SELECT registration_id FROM written)
+SELECT (SELECT count(*) FROM participants_stage), ARRAY(SELECT registration_id FROM written),{_NOTIFY_WRITTEN}
 """
 
 # A full pass saw what it did not note as unseen. An incremental pass saw what it noted.
@@ -484,7 +489,7 @@ inserted AS (
         i.new_registration_id
     FROM compared i WHERE i.held_id IS NULL
     ON CONFLICT (timing_partner_id, registration_id) DO NOTHING
-    RETURNING 1
+    RETURNING race_id, event_id
 )
-SELECT 0, 0, 0, 0, 0, (SELECT count(*) FROM marked WHERE was_active)::int, 0, 0
+SELECT 0, 0, 0, 0, 0, (SELECT count(*) FROM marked WHERE was_active)::int, 0, 0,{_NOTIFY.format("inserted")}
 """
