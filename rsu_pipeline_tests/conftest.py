@@ -24,9 +24,10 @@ from rsu_pipeline import default_signals, installation
 from rsu_pipeline.local import embedded, pg_binaries
 from rsu_pipeline.warehouse import database
 from rsu_pipeline_tests import schedule, scratch
+from rsu_pipeline_tests.cli.shell import launch_sandbox
 from rsu_pipeline_tests.hub import Hub
 from rsu_pipeline_tests.installation import real_servers
-from rsu_pipeline_tests.servers import execute
+from rsu_pipeline_tests.servers import create_database, drop_database, execute, relax
 from runsignup_sandbox.process import SandboxProcess
 
 _names = itertools.count(1)
@@ -52,6 +53,8 @@ signal.signal(signal.SIGQUIT, signal.SIG_DFL)
 if signal.getsignal(signal.SIGHUP) == signal.SIG_IGN:
     signal.signal(signal.SIGHUP, lambda number, frame: None)
 signal.pthread_sigmask(signal.SIG_UNBLOCK, signal.valid_signals())
+
+SandboxProcess.launch = staticmethod(launch_sandbox)
 
 IS_WORKER = "PYTEST_XDIST_WORKER" in os.environ
 FOLDER = pytest.StashKey[Path]()
@@ -113,8 +116,7 @@ def server() -> Iterator[str]:
     folder.chmod(0o711)  # under root the server runs as another account
     programs = real_servers.reachable_programs(int(CHOSEN), folder) if CHOSEN else pg_binaries.machine_binaries()
     url = embedded.ensure_running(folder / "postgres", programs)
-    # Spares the disk at each commit. Only a crash of the server would show it, and tests of that have servers of their own.
-    execute(url, "ALTER ROLE CURRENT_USER SET synchronous_commit = off")
+    relax(url, folder / "postgres")
     yield url
     embedded.release(folder / "postgres")
     embedded.destroy(folder / "postgres")
@@ -137,13 +139,13 @@ def databases(server: str, prefix: str, template: str) -> Iterator[Callable[[], 
 
     def make() -> str:
         name = f"{prefix}_{next(_names)}"
-        execute(server, f"CREATE DATABASE {name} TEMPLATE {template}")
+        create_database(server, name, template)
         made.append(name)
         return at(server, name)
 
     yield make
     for name in made:
-        execute(server, f"DROP DATABASE {name} WITH (FORCE)")
+        drop_database(server, name)
 
 
 @pytest.fixture

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import pytest
 
 from rsu_pipeline_tests.conftest import at
-from rsu_pipeline_tests.servers import execute
+from rsu_pipeline_tests.servers import create_database, drop_database, execute
 from rsu_pipeline_tests.warehouse import rehearsal
 from runsignup_sandbox.scales import build
 from runsignup_sandbox.world import World
@@ -43,7 +43,7 @@ def make_old(server: str, old_template: Old) -> Iterator[Callable[..., str]]:
 
     def make(*statements: str) -> str:
         name = f"rsu_old_{next(_names)}"
-        execute(server, f"CREATE DATABASE {name} TEMPLATE {old_template.name}")
+        create_database(server, name, old_template.name)
         made.append(name)
         for statement in statements:
             execute(at(server, name), statement)
@@ -51,7 +51,7 @@ def make_old(server: str, old_template: Old) -> Iterator[Callable[..., str]]:
 
     yield make
     for name in made:
-        execute(server, f"DROP DATABASE {name} WITH (FORCE)")
+        drop_database(server, name)
 
 
 @pytest.fixture

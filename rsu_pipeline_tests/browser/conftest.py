@@ -13,7 +13,7 @@ from rsu_pipeline_tests.browser.web_ui import PATIENCE, WebUi
 from rsu_pipeline_tests.cli.started import Started, free_port, gone
 from rsu_pipeline_tests.conftest import at
 from rsu_pipeline_tests.hub import Hub
-from rsu_pipeline_tests.servers import execute
+from rsu_pipeline_tests.servers import create_database, drop_database
 from runsignup_sandbox.process import SandboxProcess
 
 PARTNERS = 13
@@ -56,7 +56,7 @@ def site(chromium: str, server: str, template: str, tmp_path_factory: pytest.Tem
     What is ahead is synced, and Dagster has not heard of it: the hub of before.
     """
     url, folder, port = at(server, "rsu_browser"), tmp_path_factory.mktemp("site"), free_port()
-    execute(server, f"CREATE DATABASE rsu_browser TEMPLATE {template}")
+    create_database(server, "rsu_browser", template)
     with SandboxProcess.start(spec=SPEC, seed=7) as sandbox:
         hub = Hub(url, sandbox, folder / "home", RSU_UI_PORT=str(port))
         for partner in hub.partners:
@@ -71,7 +71,7 @@ def site(chromium: str, server: str, template: str, tmp_path_factory: pytest.Tem
             if up.process.poll() is None:
                 up.end(signal.SIGINT)
         assert gone(up, None) == []
-    execute(server, "DROP DATABASE rsu_browser WITH (FORCE)")
+    drop_database(server, "rsu_browser")
 
 
 def _add_past(sandbox: SandboxProcess, partner: int) -> None:

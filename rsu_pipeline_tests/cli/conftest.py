@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from rsu_pipeline_tests.hub import SECRET_KEY, Hub
-from rsu_pipeline_tests.servers import execute
+from rsu_pipeline_tests.servers import create_database, drop_database
 from runsignup_sandbox.process import SandboxProcess
 
 _numbers = itertools.count(1)
@@ -58,6 +58,6 @@ def hub(module_database: str, sandbox: SandboxProcess, tmp_path_factory: pytest.
 def module_database(server: str, template: str) -> Iterator[str]:
     """Provide the libpq URL of a database with the schema, for a whole module."""
     name = f"rsu_commands_{next(_numbers)}"
-    execute(server, f"CREATE DATABASE {name} TEMPLATE {template}")
+    create_database(server, name, template)
     yield f"{server.rsplit('/', 1)[0]}/{name}"
-    execute(server, f"DROP DATABASE {name} WITH (FORCE)")
+    drop_database(server, name)

@@ -4,13 +4,16 @@ import atexit
 import os
 import subprocess
 import sys
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from functools import cache
 from pathlib import Path
 from typing import Any
 
+import runsignup_sandbox
 from rsu_pipeline.warehouse import database
-from rsu_pipeline_tests.cli.warm import Warm
+from rsu_pipeline_tests.cli.warm import Copy, Warm
+from runsignup_sandbox.process import launch
 
 SCRIPT = Path(sys.executable).with_name("rsu")
 Done = subprocess.CompletedProcess[str]
@@ -49,12 +52,20 @@ def rsu_script(*arguments: str, settings: dict[str, str], stdin: str | bytes = "
     return _decoded(done)
 
 
+def launch_sandbox(command: Sequence[str], environment: Mapping[str, str]) -> "subprocess.Popen[str] | Copy":
+    """Start the process of a sandbox as a copy of one that has imported it. `command` is the interpreter's."""
+    copies = warm("sandbox")
+    module = str(Path(runsignup_sandbox.__file__).with_name("__main__.py"))
+    options = command[command.index("runsignup_sandbox") + 1 :]
+    return (copies and copies.start([module, *options], environment)) or launch(command, environment)
+
+
 @cache
-def warm() -> Warm | None:
-    """Return the process that commands are copies of, if the system can wait for one."""
+def warm(program: str = "rsu") -> Warm | None:
+    """Return the process that commands, or sandboxes, are copies of, if the system can wait for one."""
     if not hasattr(os, "pidfd_open"):
         return None
-    started = Warm()
+    started = Warm(program)
     atexit.register(started.close)
     return started
 

@@ -1,10 +1,10 @@
-"""Run `rsu` in processes that need not import anything, because they are copies of a process that has.
+"""Run `rsu` and sandboxes in processes that need not import anything, because they are copies of a process that has.
 
-Imports are nine tenths of the time of most commands. Each command has its own environment, folder and standard streams.
-Nothing is read of the environment while the package is imported (a test checks it), so that a copy is what the installed script
-would be. Only the interpreter is not taken down in the end: exit handlers run and streams are flushed.
+Imports are nine tenths of the time of most commands, and of a small sandbox's start. Each copy has its own environment, folder
+and standard streams. Nothing is read of the environment while the package is imported (a test checks it), so that a copy is what
+the installed script would be. Only the interpreter is not taken down in the end: exit handlers run and streams are flushed.
 
-    python -m rsu_pipeline_tests.cli.warm
+    python -m rsu_pipeline_tests.cli.warm rsu
 
 is the process that is copied. It listens at the socket that it has as standard input, and ends with the process that
 started it.
@@ -16,6 +16,7 @@ import importlib
 import json
 import os
 import pkgutil
+import select
 import selectors
 import shutil
 import signal
@@ -30,7 +31,7 @@ from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import BinaryIO, NoReturn
+from typing import BinaryIO, NoReturn, TextIO
 
 from rsu_pipeline import cli
 from rsu_pipeline_tests.cli.warm_client import LENGTH, STATUS, receive, send
@@ -44,6 +45,12 @@ MODULES = (
     "prometheus_client",
 )
 """What is imported before the process is copied. None reads a setting at its import."""
+SANDBOX_MODULES = ("runsignup_sandbox.__main__", "uvicorn.loops.asyncio")
+PROGRAMS = {
+    "rsu": (MODULES, "rsu_pipeline.cli.main"),
+    "sandbox": (SANDBOX_MODULES, "runsignup_sandbox.__main__"),
+}
+"""What is imported for each kind of copy, and the module whose `main` it runs."""
 READ_AT_START = ("PYTHON", "LC_", "LANG", "LD_", "MALLOC_", "OPENBLAS_", "OMP_")
 """How the names of variables begin that Python or a library reads once, at its start."""
 PIPE_BYTES = 65_536
@@ -67,14 +74,14 @@ class Command:
 class Warm:
     """The process that is copied, as the tests see it."""
 
-    def __init__(self) -> None:
+    def __init__(self, program: str = "rsu") -> None:
         self._folder = Path(tempfile.mkdtemp(prefix="warm-"))
         self.address = str(self._folder / "socket")
         with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as listener:
             listener.bind(self.address)
             listener.listen(64)
             self._process = subprocess.Popen(
-                [sys.executable, "-m", "rsu_pipeline_tests.cli.warm"],
+                [sys.executable, "-m", "rsu_pipeline_tests.cli.warm", program],
                 stdin=listener,
                 stdout=subprocess.DEVNULL,
                 stderr=subprocess.DEVNULL,
@@ -90,6 +97,19 @@ class Warm:
         """Write an executable that runs a script's commands as copies."""
         path.write_text(f'#!/bin/sh\nexec {sys.executable} -IS {CLIENT} {self.address} {script} "$@"\n')
         path.chmod(0o755)
+
+    def start(self, arguments: Sequence[str], environment: Mapping[str, str]) -> "Copy | None":
+        """Start a command whose output is read, as subprocess.Popen does. Returns None if a copy would not be the same."""
+        read, write = os.pipe()
+        with Path(os.devnull).open("rb") as nothing:
+            connection = send(self.address, list(arguments), dict(environment), [nothing.fileno(), write, 2])
+        os.close(write)
+        (pid,) = STATUS.unpack(receive(connection, STATUS.size))
+        if pid == 0:
+            connection.close()
+            os.close(read)
+            return None
+        return Copy(list(arguments), pid, connection, os.fdopen(read))
 
     def run(
         self, arguments: Sequence[str], environment: Mapping[str, str], stdin: bytes, timeout: float
@@ -119,6 +139,49 @@ class Warm:
                 os.kill(pid, signal.SIGKILL)
                 raise subprocess.TimeoutExpired(list(arguments), timeout) from None
         return subprocess.CompletedProcess(list(arguments), os.waitstatus_to_exitcode(status), *texts)
+
+
+class Copy:
+    """A running copy, with what subprocess.Popen has for one whose output alone is read."""
+
+    def __init__(self, args: list[str], pid: int, connection: socket.socket, stdout: TextIO) -> None:
+        self.args = args
+        self.pid = pid
+        self.stdout = stdout
+        self.returncode: int | None = None
+        self._connection = connection
+
+    def poll(self) -> int | None:
+        """Return the exit code, or None while it runs."""
+        with suppress(subprocess.TimeoutExpired):
+            return self.wait(0)
+        return None
+
+    def wait(self, timeout: float | None = None) -> int:
+        """Return the exit code when it has ended.
+
+        Raises:
+            TimeoutExpired: it has not, after this number of seconds.
+        """
+        if self.returncode is None:
+            if not select.select([self._connection], [], [], timeout)[0]:
+                raise subprocess.TimeoutExpired(self.args, timeout or 0)
+            (status,) = STATUS.unpack(receive(self._connection, STATUS.size))
+            self.returncode = os.waitstatus_to_exitcode(status)
+            self._connection.close()
+        return self.returncode
+
+    def send_signal(self, number: int) -> None:
+        """Send a signal, unless the process has ended."""
+        if self.poll() is None:
+            with suppress(ProcessLookupError):
+                os.kill(self.pid, number)
+
+    def terminate(self) -> None:
+        self.send_signal(signal.SIGTERM)
+
+    def kill(self) -> None:
+        self.send_signal(signal.SIGKILL)
 
 
 class _Stream:
@@ -197,8 +260,8 @@ def _take(streams: Sequence[int], connection: socket.socket, running: Mapping[in
         other.close()
 
 
-def become(command: Command) -> NoReturn:
-    """Run a command as the installed script does."""
+def become(command: Command, module: str) -> NoReturn:
+    """Run a command as the installed script does, or `python -m`."""
     os.environ.clear()
     os.environ.update(command.environment)
     time.tzset()
@@ -211,8 +274,7 @@ def become(command: Command) -> NoReturn:
     script.__package__ = script.__spec__ = None
     code = 1
     try:
-        sys.modules["rsu_pipeline.cli.main"].main()
-        code = 0
+        sys.exit(sys.modules[module].main())
     except SystemExit as end:
         code = end.code if isinstance(end.code, int) else int(end.code is not None)
         if isinstance(end.code, str):
@@ -228,10 +290,11 @@ def become(command: Command) -> NoReturn:
 
 
 if __name__ == "__main__":
-    for name in MODULES:
+    modules, main = PROGRAMS[sys.argv[1]]
+    for name in modules:
         importlib.import_module(name)
     with socket.socket(fileno=0) as listener:
         gc.freeze()
         command = serve(listener)
         listener.detach()
-    become(command)
+    become(command, main)

@@ -15,7 +15,7 @@ from rsu_pipeline_tests.alerts.notifier import Notifier, running_notifier
 from rsu_pipeline_tests.cli.shell import SCRIPT, environment, rsu, warm
 from rsu_pipeline_tests.conftest import at
 from rsu_pipeline_tests.hub import SECRET_KEY, Hub
-from rsu_pipeline_tests.servers import execute
+from rsu_pipeline_tests.servers import create_database, drop_database, execute
 from rsu_pipeline_tests.warehouse import rehearsal
 from runsignup_sandbox.process import SandboxProcess
 from runsignup_sandbox.scales import build
@@ -40,7 +40,7 @@ def sandbox() -> Iterator[SandboxProcess]:
 def worked(server: str, template: str, sandbox: SandboxProcess, tmp_path_factory: pytest.TempPathFactory) -> Worked:
     """Provide the sandbox's partners, entered and synced by the command."""
     name = "rsu_docs_worked"
-    execute(server, f"CREATE DATABASE {name} TEMPLATE {template}")
+    create_database(server, name, template)
     hub = Hub(at(server, name), sandbox, tmp_path_factory.mktemp("worked"))
     done = rsu("sync", "--quiet", settings=hub.environment)
     assert done.returncode == 0, done.stdout + done.stderr
@@ -74,13 +74,13 @@ def copy(server: str) -> Iterator[Callable[[Worked], str]]:
 
     def make(of: Worked) -> str:
         name = f"{of.database}_copy"
-        execute(server, f"CREATE DATABASE {name} TEMPLATE {of.database}")
+        create_database(server, name, of.database)
         made.append(name)
         return at(server, name)
 
     yield make
     for name in made:
-        execute(server, f"DROP DATABASE {name} WITH (FORCE)")
+        drop_database(server, name)
     if new := _roles(server) - roles:
         execute(server, f"DROP ROLE {', '.join(sorted(new))}")
 

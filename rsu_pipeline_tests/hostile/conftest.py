@@ -4,12 +4,12 @@ import itertools
 from collections.abc import Iterator
 from pathlib import Path
 
-import psycopg2
 import pytest
 
 from rsu_pipeline_tests.conftest import at
 from rsu_pipeline_tests.hostile.server import HostileServer, hostile_server
 from rsu_pipeline_tests.hub import Hub
+from rsu_pipeline_tests.servers import create_database, drop_database
 from runsignup_sandbox.process import SandboxProcess
 
 SPEC = {
@@ -41,14 +41,9 @@ def hub(database_url: str, tmp_path: Path) -> Iterator[Hub]:
 def shared(server: str, template: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Hub]:
     """Provide the same for all tests of a module, which leave it as equal to RunSignup as they found it."""
     name = f"rsu_hostile_{next(_names)}"
-    conn = psycopg2.connect(server)
-    conn.autocommit = True
-    with conn.cursor() as cur:
-        cur.execute(f"CREATE DATABASE {name} TEMPLATE {template}")
+    create_database(server, name, template)
     with SandboxProcess.start(spec=SPEC, seed=7) as sandbox:
         made = Hub(at(server, name), sandbox, tmp_path_factory.mktemp("home"))
         assert not made.sync().failures
         yield made
-    with conn.cursor() as cur:
-        cur.execute(f"DROP DATABASE {name} WITH (FORCE)")
-    conn.close()
+    drop_database(server, name)

@@ -15,7 +15,7 @@ from rsu_pipeline_tests.cli.shell import environment
 from rsu_pipeline_tests.conftest import at
 from rsu_pipeline_tests.hub import Hub
 from rsu_pipeline_tests.orchestration.runs import use_environment
-from rsu_pipeline_tests.servers import execute
+from rsu_pipeline_tests.servers import create_database
 from runsignup_sandbox.process import SandboxProcess
 
 
@@ -78,7 +78,7 @@ def template(server: str, template: str, tmp_path_factory: pytest.TempPathFactor
     Dagster's tables are made by a process of its own, which leaves no session. Tests of their making have empty databases.
     """
     name = f"{template}_with_dagster"
-    execute(server, f"CREATE DATABASE {name} TEMPLATE {template}")
+    create_database(server, name, template)
     settings = {"RSU_HOME": str(tmp_path_factory.mktemp("template")), "RSU_DATABASE_URL": at(server, name)}
     subprocess.run(
         [sys.executable, "-c", "import dagster as dg; dg.DagsterInstance.get().get_runs_count()"],

@@ -15,9 +15,9 @@ import pytest
 
 from rsu_pipeline import installation
 from rsu_pipeline.definitions import build_definitions
-from rsu_pipeline.warehouse import database
 from rsu_pipeline_tests.hub import Hub
 from rsu_pipeline_tests.orchestration.runs import use_environment
+from rsu_pipeline_tests.servers import create_database, drop_database
 from runsignup_sandbox.process import SandboxProcess
 
 NUMBERS = {
@@ -50,18 +50,14 @@ INSERT INTO runsignup_bib_changes (timing_partner_id, race_id, event_id, registr
 def filled(server: str, template: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Hub]:
     """Provide a hub whose three partners are up to date, with a bib log. Every test leaves it unchanged."""
     name = f"rsu_fleet_health_{next(_names)}"
-    with database.session(server, purpose="tests") as conn, conn.cursor() as cur:
-        conn.autocommit = True
-        cur.execute(f"CREATE DATABASE {name} TEMPLATE {template}")
+    create_database(server, name, template)
     with SandboxProcess.start("small", seed=7) as sandbox:
         hub = Hub(f"{server.rsplit('/', 1)[0]}/{name}", sandbox, tmp_path_factory.mktemp("home"))
         for partner in hub.partners:
             hub.sync(partner)
         hub.execute(WITH_LOG)
         yield hub
-    with database.session(server, purpose="tests") as conn, conn.cursor() as cur:
-        conn.autocommit = True
-        cur.execute(f"DROP DATABASE {name} WITH (FORCE)")
+    drop_database(server, name)
 
 
 @pytest.fixture

@@ -4,25 +4,20 @@ import json
 from collections.abc import Iterator
 from decimal import Decimal
 
-import psycopg2
 import psycopg2.extras
 import pytest
 
 from rsu_pipeline_tests.conftest import at
+from rsu_pipeline_tests.servers import create_database, drop_database
 from rsu_pipeline_tests.sync.stage import Stage
 
 
 @pytest.fixture(scope="module")
 def stage(server: str, template: str) -> Iterator[Stage]:
-    conn = psycopg2.connect(server)
-    conn.autocommit = True
-    with conn.cursor() as cur:
-        cur.execute(f"CREATE DATABASE rsu_rows TEMPLATE {template}")
+    create_database(server, "rsu_rows", template)
     made = Stage(at(server, "rsu_rows"))
     for register in (psycopg2.extras.register_default_json, psycopg2.extras.register_default_jsonb):
         register(made.conn, loads=lambda text: json.loads(text, parse_float=Decimal, parse_int=int))
     yield made
     made.conn.close()
-    with conn.cursor() as cur:
-        cur.execute("DROP DATABASE rsu_rows WITH (FORCE)")
-    conn.close()
+    drop_database(server, "rsu_rows")

@@ -24,7 +24,7 @@ from rsu_pipeline.settings import project_root
 from rsu_pipeline_tests.cli.started import Started, free_port, gone, without_ours
 from rsu_pipeline_tests.conftest import at
 from rsu_pipeline_tests.hub import SECRET_KEY
-from rsu_pipeline_tests.servers import execute
+from rsu_pipeline_tests.servers import create_database, drop_database
 from rsu_pipeline_tests.webserver import proxy
 from rsu_pipeline_tests.webserver.attacks import LAUNCH, PRINTED
 from rsu_pipeline_tests.webserver.targets import Target
@@ -71,7 +71,7 @@ class Installation:
 @pytest.fixture(scope="package")
 def installation(server: str, template: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Installation]:
     url, folder = at(server, "rsu_attacked"), tmp_path_factory.mktemp("attacked")
-    execute(server, f"CREATE DATABASE rsu_attacked TEMPLATE {template}")
+    create_database(server, "rsu_attacked", template)
     ports = {name: free_port() for name in ("hub", "plain", "https", "http")}
     proxied = f"{proxy.HUB}:{ports['https']}"
     settings = {
@@ -131,7 +131,7 @@ def installation(server: str, template: str, tmp_path_factory: pytest.TempPathFa
         if up.process.poll() is None:
             up.end(signal.SIGINT)
     assert gone(up, None) == []
-    execute(server, "DROP DATABASE rsu_attacked WITH (FORCE)")
+    drop_database(server, "rsu_attacked")
 
 
 def _ids(installation: Installation, home: Path) -> dict[str, str]:
