@@ -31,7 +31,7 @@ up: setup  ## Everything with real credentials.
 PYTEST := $(BIN)/pytest -n 3 --dist loadfile --no-loadscope-reorder
 
 test: setup  ## The tests that a change needs; PostgreSQL and the sandbox are started by them. At its end: what is left.
-	$(PYTEST) -m "not proof and not browser and not installation"
+	$(PYTEST) -m "not proof and not browser and not installation and not slow"
 
 test-all: setup  ## Every test.
 	$(PYTEST)

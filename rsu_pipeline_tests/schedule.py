@@ -42,9 +42,20 @@ LEFT_TO_CI = {
         "deploy/test_celery",
         "deploy/test_units_run",
         "installation/test_real_servers",
+        "orchestration/test_clock_steps.py::test_sensors_schedules_and_the_queue_go_on",
         "orchestration/test_recovery",
+        "orchestration/test_side_by_side",
+        "orchestration/test_terminate",
         "webserver/test_attacks",
         "webserver/test_webserver",
+    ),
+    "slow": (
+        "benchmarks/",
+        "docs/test_capacity",
+        "docs/test_commands.py::test_the_commands_work[capacity.md",
+        "hostile/test_many_events",
+        "orchestration/test_outages",
+        "sync/test_together",
     ),
 }
 """Markers of the tests that `make test` leaves out, and where those are. pyproject.toml describes them."""

@@ -1,11 +1,14 @@
-"""A PostgreSQL server seen from outside: what makes and drops databases and roles."""
+"""A PostgreSQL server seen from outside: what makes and drops databases and roles. Servers that end with a block."""
 
 import hashlib
 import subprocess
-from contextlib import closing
+import time
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
 from pathlib import Path
 
 import psycopg2
+from psycopg2.extensions import cursor as Cursor
 from psycopg2.extensions import parse_dsn
 
 
@@ -15,6 +18,28 @@ def execute(url: str, statement: str) -> None:
         conn.autocommit = True
         with conn.cursor() as cur:
             cur.execute(statement)
+
+
+@contextmanager
+def serving(*command: str) -> Iterator[str]:
+    """Run a server that prints one line once it listens, and ends when its input is closed. Provides that line."""
+    process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+    assert process.stdout is not None and process.stdin is not None
+    try:
+        yield process.stdout.readline().strip()
+        process.stdin.close()
+        process.wait(10)
+    finally:
+        end(process)
+
+
+def end(process: "subprocess.Popen[str]") -> None:
+    """Kill a process that still runs, and close its pipes."""
+    process.kill()
+    process.wait(30)
+    for stream in (process.stdin, process.stdout):
+        if stream is not None:
+            stream.close()
 
 
 def stop_at_once(folder: Path) -> None:
@@ -48,9 +73,24 @@ def relax(url: str, folder: Path) -> None:
     """
     parts = parse_dsn(url)
     digest = hashlib.md5(f"{parts['password']}{parts['user']}".encode(), usedforsecurity=False).hexdigest()
-    execute(url, f"ALTER ROLE CURRENT_USER PASSWORD 'md5{digest}'")
-    execute(url, "ALTER ROLE CURRENT_USER SET synchronous_commit = off")
-    execute(url, "ALTER SYSTEM SET full_page_writes = off")
     rules = folder / "data" / "pg_hba.conf"
     rules.write_text(rules.read_text().replace("scram-sha-256", "md5"))
-    execute(url, "SELECT pg_reload_conf()")
+    with closing(psycopg2.connect(url)) as conn:
+        conn.autocommit = True
+        with conn.cursor() as cur:
+            cur.execute("ALTER SYSTEM SET full_page_writes = off")
+            cur.execute("ALTER ROLE CURRENT_USER SET synchronous_commit = off")
+            cur.execute("SELECT pg_reload_conf()")
+            # The new rule takes the old password too. The old rule, which holds until the server has read the file, needs it.
+            _wait_until_off(cur, "full_page_writes")
+            cur.execute(f"ALTER ROLE CURRENT_USER PASSWORD 'md5{digest}'")
+
+
+def _wait_until_off(cur: Cursor, setting: str) -> None:
+    deadline = time.monotonic() + 30
+    while True:
+        cur.execute(f"SHOW {setting}")
+        if cur.fetchone() == ("off",):
+            return
+        assert time.monotonic() < deadline, f"{setting} is still on"
+        time.sleep(0.01)

@@ -1,5 +1,6 @@
 """The suite itself: it does not depend on who started it, nor on a disk, and lists what it left out."""
 
+import ast
 import os
 import signal
 import subprocess
@@ -38,6 +39,34 @@ def test_started_with_signals_ignored_or_blocked_what_the_tests_start_has_their_
     assert done.stdout.split("\n") == ["set()", "[False, False, False, False]", ""]
 
 
+def waits_without_end(source: str) -> list[str]:
+    """Return the waits for processes in a module that may last for ever, as its code has them."""
+    found = []
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, ast.With):
+            calls = [item.context_expr for item in node.items]
+            found += [call for call in calls if isinstance(call, ast.Call) and ast.unparse(call.func).endswith("Popen")]
+        if not isinstance(node, ast.Call) or not isinstance(node.func, ast.Attribute):
+            continue
+        has_timeout = any(keyword.arg in ("timeout", None) for keyword in node.keywords)
+        owner, name = ast.unparse(node.func.value), node.func.attr
+        runs = owner == "subprocess" and name in ("run", "call", "check_call", "check_output")
+        # A supervisor is no process: tests that wait for one have a thread or a child that ends it.
+        waits = name in ("wait", "communicate") and not node.args and owner != "supervisor"
+        if (runs or waits) and not has_timeout:
+            found.append(node)
+    return [ast.unparse(node) for node in found]
+
+
+def test_every_wait_for_a_process_has_its_own_time_out() -> None:
+    assert waits_without_end("with subprocess.Popen(c) as p:\n    p.wait(3)") == ["subprocess.Popen(c)"]
+    assert waits_without_end("subprocess.run(c, check=True)\np.wait()\np.communicate()\np.wait(timeout=3)") == [
+        "subprocess.run(c, check=True)", "p.wait()", "p.communicate()"
+    ]  # fmt: skip
+    found = {str(path): waits_without_end(path.read_text()) for path in Path(__file__).parent.rglob("*.py")}
+    assert {path: waits for path, waits in found.items() if waits} == {}
+
+
 def test_temporary_files_are_in_the_folder_of_the_run(tmp_path: Path) -> None:
     folder = Path(tempfile.gettempdir())
     assert folder.name.startswith("rsu-tests-") and folder in tmp_path.parents
@@ -46,8 +75,8 @@ def test_temporary_files_are_in_the_folder_of_the_run(tmp_path: Path) -> None:
 
 
 def test_what_a_killed_run_left_is_removed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    with subprocess.Popen(["true"]) as ended:
-        pass
+    ended = subprocess.Popen(["true"])
+    ended.wait(60)
     left, other, own = (tmp_path / f"rsu-tests-{name}" for name in (ended.pid, os.getppid(), "mine"))
     for folder in (left, other, own):
         (folder / "t").mkdir(parents=True)
@@ -82,7 +111,15 @@ def test_a_test_goes_to_the_process_of_what_it_shares() -> None:
     "name", [*schedule.LONGEST, *(name for names in schedule.LEFT_TO_CI.values() for name in names)]
 )
 def test_what_the_schedule_names_is_there(name: str) -> None:
-    assert list(Path(__file__).parent.glob(f"{name}*"))
+    path, _, test = name.partition("::")
+    (first, *_) = Path(__file__).parent.glob(f"{path}*")
+    assert not test or f"def {test.partition('[')[0]}" in first.read_text()
+
+
+def test_make_test_leaves_out_what_has_a_marker_of_the_schedule() -> None:
+    makefile = Path(__file__).parents[1] / "Makefile"
+    expression = " and ".join(f"not {marker}" for marker in schedule.LEFT_TO_CI)
+    assert f'$(PYTEST) -m "{expression}"\n' in makefile.read_text()
 
 
 def test_what_was_left_out_is_said_with_how_to_run_it() -> None:

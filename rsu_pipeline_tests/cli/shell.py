@@ -10,9 +10,8 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-import runsignup_sandbox
 from rsu_pipeline.warehouse import database
-from rsu_pipeline_tests.cli.warm import Copy, Warm
+from rsu_pipeline_tests.cli.warm import PROGRAMS, Copy, Warm
 from runsignup_sandbox.process import launch
 
 SCRIPT = Path(sys.executable).with_name("rsu")
@@ -52,12 +51,23 @@ def rsu_script(*arguments: str, settings: dict[str, str], stdin: str | bytes = "
     return _decoded(done)
 
 
+def run_module(program: str, *arguments: str, environment: Mapping[str, str]) -> int:
+    """Run one of warm.py's programs that is a module to its end, as a copy, and return its exit code."""
+    _, module = PROGRAMS[program]
+    copies = warm(program)
+    done = copies.run([module, *arguments], environment, b"", TIMEOUT) if copies else None
+    if done is None:
+        command = [sys.executable, "-m", module, *arguments]
+        done = subprocess.run(command, env=environment, capture_output=True, timeout=TIMEOUT, check=False)
+    print((done.stdout + done.stderr).decode(errors="replace"), end="")
+    return done.returncode
+
+
 def launch_sandbox(command: Sequence[str], environment: Mapping[str, str]) -> "subprocess.Popen[str] | Copy":
     """Start the process of a sandbox as a copy of one that has imported it. `command` is the interpreter's."""
     copies = warm("sandbox")
-    module = str(Path(runsignup_sandbox.__file__).with_name("__main__.py"))
-    options = command[command.index("runsignup_sandbox") + 1 :]
-    return (copies and copies.start([module, *options], environment)) or launch(command, environment)
+    options = command[command.index("runsignup_sandbox") :]
+    return (copies and copies.start(options, environment)) or launch(command, environment)
 
 
 @cache

@@ -1,15 +1,17 @@
-"""Commands run as copies of a process that has imported them behave as the installed script does (see warm.py)."""
+"""Commands and sandboxes that are copies of a process behave as the installed script and the module do (see warm.py)."""
 
 import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from rsu_pipeline_tests.cli import warm
-from rsu_pipeline_tests.cli.shell import SCRIPT, environment, rsu, rsu_script
-from rsu_pipeline_tests.cli.warm import Warm
+from rsu_pipeline_tests.cli.shell import SCRIPT, environment, launch_sandbox, rsu, rsu_script
+from rsu_pipeline_tests.cli.warm import Copy, Warm
+from runsignup_sandbox.process import SandboxProcess, launch
 
 READS = """
 import importlib, os, sys
@@ -22,9 +24,11 @@ class Watched(type(os.environ)):
 
 found = []
 os.environ.__class__ = Watched
-for name in sys.argv[1:]:
-    importlib.import_module(name)
-print(sorted(set(found)))
+for names in sys.argv[1:]:
+    for name in names.split(","):
+        importlib.import_module(name)
+    print(sorted(set(found)))
+    found.clear()
 """
 
 
@@ -36,14 +40,11 @@ def copies() -> Iterator[Warm]:
 
 
 def test_what_is_imported_beforehand_reads_no_setting() -> None:
-    def reads(*modules: str) -> str:
-        command = [sys.executable, "-c", READS, *modules]
-        return subprocess.run(
-            command, env=environment(), capture_output=True, text=True, check=True, timeout=60
-        ).stdout.strip()
-
-    assert reads(*warm.MODULES) == "[]"
-    assert "RSU_TIMEZONE" in reads("rsu_pipeline.definitions")
+    command = [sys.executable, "-c", READS, ",".join(warm.MODULES), "rsu_pipeline.definitions"]
+    done = subprocess.run(command, env=environment(), capture_output=True, text=True, check=True, timeout=60)
+    beforehand, definitions = done.stdout.splitlines()
+    assert beforehand == "[]"
+    assert "RSU_TIMEZONE" in definitions
 
 
 @pytest.mark.parametrize("arguments", [["--version"], ["status"], ["no-such"], ["partners", "add"], ["status", "--no"]])
@@ -92,3 +93,36 @@ def test_a_shell_runs_copies_by_a_script(copies: Warm, tmp_path: Path, untouched
     assert shell("RSU_PAGE_SIZE=none rsu status")[0] == 2
     assert shell("echo secret | rsu partners add Acme --key k --secret-stdin --no-check; rsu partners list")[0] == 0
     assert shell("timeout 1 rsu race-day --watch")[0] == 124
+
+
+@pytest.fixture(params=[launch_sandbox, launch], ids=["copy", "module"])
+def started_by(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> bool:
+    """Have sandboxes started as copies or by the module, and return whether they are copies."""
+    monkeypatch.setattr(SandboxProcess, "launch", staticmethod(request.param))
+    return request.param is launch_sandbox
+
+
+WORLDS: list[Any] = []
+
+
+def test_a_copy_of_the_sandbox_serves_the_world_that_the_module_does(started_by: bool) -> None:
+    with SandboxProcess.start("small", seed=7, now=1_790_000_000.0) as sandbox:
+        assert isinstance(sandbox.process, Copy) == started_by
+        sandbox.admin.clock(rate=0)
+        truth = sandbox.admin.truth(1)
+        del truth["now"]
+        WORLDS.append((sandbox.admin.partners(), sandbox.admin.switches(), truth["active"], truth["races"]))
+    assert sandbox.process.poll() is not None
+    assert len(WORLDS[-1][2]) > 10 and WORLDS[0] == WORLDS[-1]
+
+
+def test_a_sandbox_ends_by_a_signal_with_exit_code_0(started_by: bool) -> None:
+    sandbox = SandboxProcess.start("blank")
+    sandbox.process.terminate()
+    assert sandbox.process.wait(30) == sandbox.process.poll() == 0
+    sandbox.stop()
+
+
+def test_a_sandbox_that_is_asked_for_nonsense_does_not_start(started_by: bool) -> None:
+    with pytest.raises(RuntimeError, match=r"exit code 2"):
+        SandboxProcess.start("no such scale")

@@ -49,6 +49,7 @@ SANDBOX_MODULES = ("runsignup_sandbox.__main__", "uvicorn.loops.asyncio")
 PROGRAMS = {
     "rsu": (MODULES, "rsu_pipeline.cli.main"),
     "sandbox": (SANDBOX_MODULES, "runsignup_sandbox.__main__"),
+    "victim": (("rsu_pipeline_tests.proof.victim",), "rsu_pipeline_tests.proof.victim"),
 }
 """What is imported for each kind of copy, and the module whose `main` it runs."""
 READ_AT_START = ("PYTHON", "LC_", "LANG", "LD_", "MALLOC_", "OPENBLAS_", "OMP_")

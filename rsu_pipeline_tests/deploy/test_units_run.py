@@ -80,9 +80,11 @@ def seen(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Seen]:
 
     def migrate_while_the_database_comes_late() -> None:
         log = folder / "migrate.log"
-        with log.open("w") as stream, subprocess.Popen(
-            command("rsu-migrate.service", "ExecStart"), env=environment, cwd=ROOT, stdout=stream, stderr=stream
-        ) as process:  # fmt: skip
+        with log.open("w") as stream:
+            process = subprocess.Popen(
+                command("rsu-migrate.service", "ExecStart"), env=environment, cwd=ROOT, stdout=stream, stderr=stream
+            )
+        try:
             deadline = time.monotonic() + 60
             while "Waiting for the database" not in log.read_text():
                 assert process.poll() is None and time.monotonic() < deadline, log.read_text()
@@ -92,6 +94,9 @@ def seen(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Seen]:
             result.waited = log.read_text()
             assert embedded.ensure_running(postgres, pg_binaries.machine_binaries()) == server
             code = process.wait(60)
+        finally:
+            process.kill()
+            process.wait(30)
         result.outcomes["rsu-migrate.service ExecStart"] = (code, log.read_text())
 
     try:

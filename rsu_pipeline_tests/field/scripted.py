@@ -14,7 +14,6 @@ have any shape. `RunSignup.answer` replaces whole answers, once or for good.
 
 import datetime as dt
 import json
-import subprocess
 import sys
 import time
 from collections.abc import Iterator, Sequence
@@ -29,6 +28,7 @@ from rsu_pipeline.start_lists import start_list_store
 from rsu_pipeline.sync.partner_sync import SyncOutcome
 from rsu_pipeline.warehouse import database, fleet_facts
 from rsu_pipeline_tests.hub import Hub
+from rsu_pipeline_tests.servers import serving
 from runsignup_sandbox.process import SandboxProcess
 
 Row = dict[str, Any]
@@ -215,12 +215,8 @@ class RunSignup:
 @contextmanager
 def runsignup_as_scripted() -> Iterator[RunSignup]:
     """Start the server, which ends with the block."""
-    command = [sys.executable, "-m", "rsu_pipeline_tests.field.server"]
-    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
-        assert process.stdout is not None and process.stdin is not None
-        yield RunSignup(process.stdout.readline().strip())
-        process.stdin.close()
-        process.wait(10)
+    with serving(sys.executable, "-m", "rsu_pipeline_tests.field.server") as url:
+        yield RunSignup(url)
 
 
 class Field(Hub):

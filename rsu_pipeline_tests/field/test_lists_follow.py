@@ -41,7 +41,7 @@ def two(field: Field, monkeypatch: pytest.MonkeyPatch) -> Iterator[Field]:
 
 @pytest.fixture
 def instance() -> Iterator[dg.DagsterInstance]:
-    with dg.instance_for_test() as instance:
+    with dg.DagsterInstance.ephemeral() as instance:
         instance.add_dynamic_partitions(partitions.NAME, [KEY])
         yield instance
 

@@ -8,7 +8,6 @@ import gzip
 import json
 import socketserver
 import ssl
-import subprocess
 import sys
 import threading
 import time
@@ -21,6 +20,8 @@ from typing import Any
 from urllib.parse import unquote
 
 import requests
+
+from rsu_pipeline_tests.servers import serving
 
 Play = Callable[[str], Iterator[bytes]]
 MIB = 1 << 20
@@ -270,13 +271,9 @@ class HostileServer:
 @contextmanager
 def hostile_server(certificate: Path | None = None) -> Iterator[HostileServer]:
     """Provide a server that ends with the block."""
-    command = [sys.executable, "-m", "rsu_pipeline_tests.hostile.server"]
-    command += ["--certificate", str(certificate)] if certificate else []
-    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
-        assert process.stdout is not None and process.stdin is not None
-        yield HostileServer(process.stdout.readline().strip())
-        process.stdin.close()
-        process.wait(10)
+    options = ["--certificate", str(certificate)] if certificate else []
+    with serving(sys.executable, "-m", "rsu_pipeline_tests.hostile.server", *options) as url:
+        yield HostileServer(url)
 
 
 if __name__ == "__main__":

@@ -99,7 +99,7 @@ def is_inert(text: str) -> bool:
 
 def test_the_web_ui_is_given_nothing_that_it_would_run(evil: Hub, caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.DEBUG)
-    with dg.instance_for_test() as instance:
+    with dg.DagsterInstance.ephemeral() as instance:
         run = sync_partner(instance, evil.partners[1])
         entries = instance.all_logs(run.run_id)
         made = {

@@ -1,15 +1,20 @@
 """Runs of the real job for tests, and what they reported."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
 import dagster as dg
 import pytest
+from dagster._core.workspace.context import WorkspaceProcessContext
+from dagster._core.workspace.load_target import WorkspaceFileTarget
+from dagster._daemon.controller import create_daemon_grpc_server_registry
 
 from rsu_pipeline import installation
 from rsu_pipeline.definitions import build_definitions
 from rsu_pipeline.orchestration import partitions
+from rsu_pipeline.settings import project_root
 
 Metadata = Mapping[str, Any]
 
@@ -19,6 +24,22 @@ def use_environment(monkeypatch: pytest.MonkeyPatch, environment: Mapping[str, s
     for name, value in environment.items():
         monkeypatch.setenv(name, value)
     installation.current.cache_clear()
+
+
+@contextmanager
+def code_server(instance: dg.DagsterInstance) -> Iterator[WorkspaceProcessContext]:
+    """Start a code server of workspace.yaml as the daemon does. It has ended when the block has.
+
+    One that lives on would find its database gone.
+    """
+    target = WorkspaceFileTarget([str(project_root() / "workspace.yaml")])
+    with create_daemon_grpc_server_registry(instance) as registry:
+        try:
+            with WorkspaceProcessContext(instance, target, grpc_server_registry=registry) as workspace:
+                yield workspace
+        finally:
+            registry.shutdown_all_processes()
+            registry.wait_for_processes()  # it raises after 30 s
 
 
 @dataclass

@@ -4,9 +4,9 @@ Each turns its own check and alert red and no other, and all is green again once
 """
 
 import datetime as dt
+import shutil
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
-from pathlib import Path
 
 import dagster as dg
 import pytest
@@ -15,11 +15,15 @@ from rsu_pipeline import installation
 from rsu_pipeline.alerts import rules
 from rsu_pipeline.definitions import build_definitions
 from rsu_pipeline.orchestration.fleet_checks import FLEET_CHECKS
+from rsu_pipeline.settings import project_root
 from rsu_pipeline.warehouse import database
+from rsu_pipeline_tests.conftest import at
 from rsu_pipeline_tests.hub import Hub
 from rsu_pipeline_tests.orchestration.queued import make, report, start
 from rsu_pipeline_tests.orchestration.runs import sync_partner, use_environment
 from rsu_pipeline_tests.orchestration.test_assets import CHECKED
+from rsu_pipeline_tests.servers import create_database, drop_database
+from runsignup_sandbox.process import SandboxProcess
 
 
 @dataclass
@@ -72,26 +76,40 @@ class Fleet:
         return int(rows[int(second)]["registration_id"])
 
 
-@pytest.fixture
-def own_instance(own_hub: Hub, dagster_home: Path) -> Iterator[dg.DagsterInstance]:
-    """Provide the instance that dagster.yaml describes, in the hub's database, where runs are judged."""
-    with dg.DagsterInstance.from_config(str(dagster_home)) as instance:
-        yield instance
+@pytest.fixture(scope="module")
+def healthy(server: str, template: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Fleet]:
+    """Provide three partners that are up to date, where everybody who starts today has a bib of their own.
+
+    Runs are judged in the hub's database, in the instance that dagster.yaml describes.
+    """
+    create_database(server, "rsu_faults", template)
+    home = tmp_path_factory.mktemp("faults")
+    shutil.copy(project_root() / "dagster.yaml", home)
+    with pytest.MonkeyPatch.context() as monkeypatch, SandboxProcess.start("small", seed=7) as sandbox:
+        hub = Hub(at(server, "rsu_faults"), sandbox, home / "home", RSU_CALL_ATTEMPTS="1")
+        for partner in hub.partners:
+            for number, row in enumerate(sandbox.admin.truth(partner)["active"]):
+                if row["bib_num"] is None:
+                    sandbox.admin.bib(row["registration_id"], 50_000 + 1000 * partner + number)
+        use_environment(monkeypatch, hub.environment)
+        with dg.DagsterInstance.from_config(str(home)) as instance:
+            fleet = Fleet(hub, instance, monkeypatch)
+            for partner in hub.partners:
+                fleet.sync(partner)
+            assert len(fleet.checks) == len(hub.partners) * 4
+            yield fleet
+    installation.current.cache_clear()
+    drop_database(server, "rsu_faults")
 
 
 @pytest.fixture
-def fleet(own_hub: Hub, own_instance: dg.DagsterInstance, monkeypatch: pytest.MonkeyPatch) -> Fleet:
-    """Provide three partners that are up to date, where everybody who starts today has a bib of their own."""
-    admin = own_hub.sandbox.admin
-    for partner in own_hub.partners:
-        for number, row in enumerate(admin.truth(partner)["active"]):
-            if row["bib_num"] is None:
-                admin.bib(row["registration_id"], 50_000 + 1000 * partner + number)
-    fleet = Fleet(own_hub, own_instance, monkeypatch)
-    for partner in own_hub.partners:
-        fleet.sync(partner)
-    assert len(fleet.checks) == len(own_hub.partners) * 4
-    return fleet
+def fleet(healthy: Fleet, monkeypatch: pytest.MonkeyPatch) -> Iterator[Fleet]:
+    """Provide the fleet as the test before has mended it. Only its race of today has to be read again every few minutes."""
+    healthy.monkeypatch = monkeypatch
+    healthy.use()
+    healthy.sync(1)
+    yield healthy
+    installation.current.cache_clear()
 
 
 Step = Callable[[Fleet], object]

@@ -88,7 +88,7 @@ class Looked:
 
 
 def look() -> Looked:
-    with dg.instance_for_test() as instance:
+    with dg.DagsterInstance.ephemeral() as instance:
         outcome = build_definitions().resolve_job_def("check_fleet").execute_in_process(instance=instance)
     (event,) = [event for event in outcome.all_node_events if event.is_step_materialization]
     metadata = event.step_materialization_data.materialization.metadata

@@ -11,8 +11,6 @@ from typing import Any
 import dagster as dg
 import pytest
 import yaml
-from dagster._core.test_utils import create_test_daemon_workspace_context
-from dagster._core.workspace.load_target import WorkspaceFileTarget
 from dagster._daemon.auto_run_reexecution.auto_run_reexecution import consume_new_runs_for_automatic_reexecution
 from dagster._daemon.backfill import execute_backfill_iteration
 from dagster._daemon.run_coordinator.queued_run_coordinator_daemon import QueuedRunCoordinatorDaemon
@@ -27,6 +25,7 @@ from rsu_pipeline.settings import project_root
 from rsu_pipeline.warehouse.call_ledger import LANES
 from rsu_pipeline_tests.hub import Hub
 from rsu_pipeline_tests.orchestration.queued import queue, start, submit
+from rsu_pipeline_tests.orchestration.runs import code_server
 
 Status = dg.DagsterRunStatus
 BACKFILL = {"dagster/backfill": "abcdefgh"}
@@ -189,8 +188,7 @@ def test_runs_launched_from_the_web_ui_a_backfill_or_again_after_a_crash_are_sta
     monkeypatch.chdir(project_root())
     key, other = hub.partners[1], hub.partners[2]
     hub_instance.add_dynamic_partitions(partitions.NAME, [key, other])
-    target = WorkspaceFileTarget([str(project_root() / "workspace.yaml")])
-    with create_test_daemon_workspace_context(target, hub_instance) as context:
+    with code_server(hub_instance) as context:
         where = {"repositoryLocationName": "rsu_pipeline", "repositoryName": "__repository__"}
 
         def ask(query: str, params: Mapping[str, Any]) -> Any:

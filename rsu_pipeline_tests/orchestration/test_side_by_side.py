@@ -8,14 +8,12 @@ from collections.abc import Callable, Iterator
 
 import dagster as dg
 import pytest
-from dagster._core.test_utils import create_test_daemon_workspace_context
-from dagster._core.workspace.load_target import WorkspaceFileTarget
 
 from rsu_pipeline import installation
 from rsu_pipeline.orchestration import partitions
 from rsu_pipeline.settings import project_root
 from rsu_pipeline_tests.hub import Hub
-from rsu_pipeline_tests.orchestration.runs import use_environment
+from rsu_pipeline_tests.orchestration.runs import code_server, use_environment
 from rsu_pipeline_tests.orchestration.test_terminate import Runs
 
 SPEC = {
@@ -48,8 +46,7 @@ def test_launching_all_partitions_while_the_schedule_and_a_backfill_run_ends_gre
 ) -> None:
     keys = list(hub.partners.values())
     hub_instance.add_dynamic_partitions(partitions.NAME, keys)
-    target = WorkspaceFileTarget([str(project_root() / "workspace.yaml")])
-    with create_test_daemon_workspace_context(target, hub_instance) as workspace:
+    with code_server(hub_instance) as workspace:
         runs = Runs(hub, hub_instance, workspace)
         scheduled = {"ops": {"sync_partners": {"config": {"partners": keys, "relist": keys}}}}
         launched = [runs.launch("sync_batch", config=scheduled)]

@@ -39,10 +39,12 @@ from rsu_pipeline_tests.hub import Hub
 from rsu_pipeline_tests.orchestration.daemon_tables import Daemon
 from rsu_pipeline_tests.orchestration.queued import make, queue, report
 from rsu_pipeline_tests.orchestration.runs import use_environment
+from rsu_pipeline_tests.servers import create_database, drop_database
 from runsignup_sandbox.process import SandboxProcess
 
 AGO = dt.timedelta(seconds=90)
 FREE_GB = 0.001
+FEW_CALLS = {"RSU_CALL_ATTEMPTS": "1", "RSU_CALLS_PER_HOUR": "20000"}
 
 
 class Web:
@@ -105,7 +107,7 @@ class Code:
 
     def stop(self) -> None:
         if self._server:
-            self._server.stop(0).wait()
+            self._server.stop(0).wait(30)
             self._server = None
 
 
@@ -372,7 +374,7 @@ def use_up_calls(its: Installation) -> None:
     its.hub.execute(
         "INSERT INTO api_calls (credential_id, api_key_id, lane, endpoint, settled_at)"
         " SELECT c.partner_provider_credential_id, c.api_key_id, 'routine', 'races', now()"
-        " FROM partner_provider_credentials c, generate_series(1, 890000) WHERE c.timing_partner_id = 3"
+        " FROM partner_provider_credentials c, generate_series(1, 17800) WHERE c.timing_partner_id = 3"
     )
 
 
@@ -592,9 +594,7 @@ WAYS = {
 def running(server: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Installation]:
     folder = tmp_path_factory.mktemp("standstills")
     name = "rsu_standstills"
-    with database.session(server, purpose="tests") as conn, conn.cursor() as cur:
-        conn.autocommit = True
-        cur.execute(f"CREATE DATABASE {name} TEMPLATE template1")
+    create_database(server, name, "template1")
     url = f"{server.rsplit('/', 1)[0]}/{name}"
     with database.session(url, purpose="tests") as conn:
         fast.prepare_database(conn)
@@ -605,7 +605,7 @@ def running(server: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[I
         SandboxProcess.start("small", seed=7) as sandbox,
         running_notifier() as notifier,
     ):
-        hub = Hub(url, sandbox, folder / "home", RSU_ALERT_URLS=notifier.url, RSU_CALL_ATTEMPTS="1")
+        hub = Hub(url, sandbox, folder / "home", RSU_ALERT_URLS=notifier.url, **FEW_CALLS)
         (folder / "home").mkdir()
         use_environment(monkeypatch, hub.environment)
         with (
@@ -621,9 +621,7 @@ def running(server: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[I
             its.web.stop()
             its.code.stop()
         installation.current.cache_clear()
-    with database.session(server, purpose="tests") as conn, conn.cursor() as cur:
-        conn.autocommit = True
-        cur.execute(f"DROP DATABASE {name} WITH (FORCE)")
+    drop_database(server, name)
 
 
 def _dagster_home(folder: Path) -> Path:

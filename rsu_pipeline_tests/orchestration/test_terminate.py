@@ -14,8 +14,6 @@ from typing import Any
 import dagster as dg
 import pytest
 from dagster._core.remote_origin import RegisteredCodeLocationOrigin, RemoteJobOrigin, RemoteRepositoryOrigin
-from dagster._core.test_utils import create_test_daemon_workspace_context
-from dagster._core.workspace.load_target import WorkspaceFileTarget
 
 from rsu_pipeline import installation
 from rsu_pipeline.definitions import defs
@@ -23,7 +21,7 @@ from rsu_pipeline.orchestration import partitions
 from rsu_pipeline.settings import project_root
 from rsu_pipeline.warehouse import database, race_locks
 from rsu_pipeline_tests.hub import Hub
-from rsu_pipeline_tests.orchestration.runs import use_environment
+from rsu_pipeline_tests.orchestration.runs import code_server, use_environment
 from rsu_pipeline_tests.orchestration.test_cancelled_backfills import cancelled_at, requested
 from runsignup_sandbox.process import SandboxProcess
 
@@ -128,8 +126,7 @@ class Runs:
 @pytest.fixture
 def runs(hub: Hub, hub_instance: dg.DagsterInstance) -> Iterator[Runs]:
     hub_instance.add_dynamic_partitions(partitions.NAME, list(hub.partners.values()))
-    target = WorkspaceFileTarget([str(project_root() / "workspace.yaml")])
-    with create_test_daemon_workspace_context(target, hub_instance) as workspace:
+    with code_server(hub_instance) as workspace:
         yield Runs(hub, hub_instance, workspace)
 
 

@@ -8,13 +8,12 @@ import itertools
 import os
 import random
 import signal
-import subprocess
-import sys
 from collections import Counter
 from collections.abc import Callable
 
 import pytest
 
+from rsu_pipeline_tests.cli.shell import run_module
 from rsu_pipeline_tests.hub import Hub
 from rsu_pipeline_tests.proof.conftest import SEED, name_of, parts
 from rsu_pipeline_tests.proof.victim import POINTS
@@ -31,9 +30,7 @@ SPEC = {
 
 def victim(hub: Hub, point: str, times: int, *more: str) -> int:
     """Run a syncing process that dies at a point, and return its exit code."""
-    environment = {**os.environ, **hub.environment}
-    command = [sys.executable, "-m", "rsu_pipeline_tests.proof.victim", "1", point, str(times), *more]
-    return subprocess.run(command, env=environment, timeout=120, check=False).returncode
+    return run_module("victim", "1", point, str(times), *more, environment={**os.environ, **hub.environment})
 
 
 def cursor_versions(hub: Hub) -> dict[int, list[str]]:

@@ -32,7 +32,7 @@ def hub(
 
 
 def materialize(key: str) -> dict[str, Any]:
-    with dg.instance_for_test() as instance:
+    with dg.DagsterInstance.ephemeral() as instance:
         instance.add_dynamic_partitions(partitions.NAME, [key])
         job = build_definitions().resolve_implicit_global_asset_job_def()
         outcome = job.get_subset(asset_selection={dg.AssetKey("registration_report")}).execute_in_process(

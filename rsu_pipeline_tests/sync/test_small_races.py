@@ -225,7 +225,7 @@ def test_a_large_race_is_read_in_full_at_entering_its_window_and_before_its_star
 
 def test_only_one_worker_reads_a_large_race_in_full_while_the_others_poll(make_hub: MakeHub) -> None:
     hub = make_hub(spec=IN_WINDOW | {"races_per_partner": 1}, seed=3)
-    hub.environment["RSU_FULL_READ_UP_TO_ROWS"] = "5"
+    hub.environment |= {"RSU_FULL_READ_UP_TO_ROWS": "5", "RSU_WATCH_INTERVAL": "1"}
     hub.sync()
     hub.execute("UPDATE event_cursors SET last_full_at = now() - interval '5 hours'")
     busy = Watch(hub.url, hub.secret_box, hub.settings, run_id="watch", log=lambda line: None)
@@ -233,7 +233,7 @@ def test_only_one_worker_reads_a_large_race_in_full_while_the_others_poll(make_h
     with busy._large_read:
         busy.run(0.5)
     assert calls(hub) == {"changes": 1, "removed": 1}
-    busy.run(21)
+    busy.run(5)
     assert calls(hub)["full"] >= 1
 
 

@@ -66,7 +66,7 @@ def test_a_killed_process_frees_its_race(database_url: str) -> None:
     with database.session(database_url, purpose="sync next") as conn:
         assert not is_free(conn, 7, 70)
         holder.send_signal(signal.SIGKILL)
-        holder.communicate()
+        holder.communicate(timeout=60)
         deadline = time.monotonic() + 30
         while not is_free(conn, 7, 70):
             assert time.monotonic() < deadline, "the race is still locked"
