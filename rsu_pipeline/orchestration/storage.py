@@ -10,7 +10,7 @@ dagster-postgres makes, and none of them has the password.
 
 import os
 import threading
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Any, Self
 
@@ -38,6 +38,8 @@ _in_place: set[str] = set()
 
 Every tick of a sensor or schedule makes an instance of its own, and another check cost 30 ms of processor time each.
 """
+_found_columns: set[tuple[str, ...]] = set()
+"""Columns of Dagster's tables that this process has found, by SQLAlchemy's address."""
 _addresses: list[str] = []
 """RSU_DATABASE_URL by the number in SQLAlchemy's address. Only tests have more than one in a process."""
 
@@ -92,10 +94,29 @@ class HubStorage(DagsterPostgresStorage):
         parts: tuple[Any, ...] = (storage.run_storage, storage.event_log_storage, storage.schedule_storage)
         for part in parts:
             part._engine = _engine(url)  # there is no public way
+            _remember_columns(part, url)
             # Dagster's own gives the Dagster UI connections that are not tried before they are used: each that PostgreSQL has
             # ended since is a response with status 500.
             part.optimize_for_webserver = partial(_limit_statements, part, url)
         return storage
+
+
+def _remember_columns(part: Any, url: str) -> None:
+    """Have Dagster look up once whether a table has the columns that one of its migrations adds.
+
+    A sync looked them up some 20 times and a check of the fleet 40 times, a tenth of what either took.
+    """
+    for name in ("_has_asset_key_col_on_connection", "has_run_stats_index_cols"):
+        if hasattr(part, name):
+            setattr(part, name, partial(_has_columns, getattr(part, name), url, name))
+
+
+def _has_columns(look_up: Callable[..., bool], url: str, name: str, *arguments: Any) -> bool:
+    """Look columns up unless they were found before. `arguments` are a connection and a column's name, or nothing."""
+    key = (url, name, *arguments[1:])
+    if key not in _found_columns and look_up(*arguments):
+        _found_columns.add(key)
+    return key in _found_columns
 
 
 def _limit_statements(part: Any, url: str, statement_timeout: int, pool_recycle: int, max_overflow: int) -> None:

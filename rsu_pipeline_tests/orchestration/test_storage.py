@@ -10,7 +10,7 @@ from pathlib import Path
 import dagster as dg
 import pytest
 from dagster_postgres import PostgresRunStorage
-from sqlalchemy import create_engine, text
+from sqlalchemy import create_engine, event, text
 
 from rsu_pipeline.orchestration import partitions
 from rsu_pipeline.orchestration.storage import sqlalchemy_url
@@ -246,3 +246,16 @@ def test_the_web_uis_connections_are_tried_before_use_and_their_statements_limit
                 [],
             )
             assert rows(empty_database, end)
+
+
+def test_columns_of_dagsters_tables_are_looked_up_once(hub: Hub, hub_instance: dg.DagsterInstance) -> None:
+    looked_up: list[str] = []
+
+    def note(conn: object, cursor: object, statement: str, *_: object) -> None:
+        looked_up.extend([statement] if "pg_attribute" in statement else [])
+
+    assert sync_partner(hub_instance, hub.partners[1]).success
+    engine = hub_instance.event_log_storage._engine  # type: ignore[attr-defined]
+    event.listen(engine, "before_cursor_execute", note)
+    assert sync_partner(hub_instance, hub.partners[1]).success
+    assert len(looked_up) <= 1, "of a backfill's column alone"
