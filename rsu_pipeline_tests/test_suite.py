@@ -40,7 +40,7 @@ def test_started_with_signals_ignored_or_blocked_what_the_tests_start_has_their_
 
 
 def waits_without_end(source: str) -> list[str]:
-    """Return the waits for processes in a module that may last for ever, as its code has them."""
+    """Return the waits for processes in a module that have no time-out, as its code has them."""
     found = []
     for node in ast.walk(ast.parse(source)):
         if isinstance(node, ast.With):

@@ -102,19 +102,19 @@ class HubStorage(DagsterPostgresStorage):
 
 
 def _remember_columns(part: Any, url: str) -> None:
-    """Have Dagster look up once whether a table has the columns that one of its migrations adds.
+    """Have Dagster query once whether a table has the columns that one of its migrations adds.
 
-    A sync looked them up some 20 times and a check of the fleet 40 times, a tenth of what either took.
+    A sync queried them some 20 times and a check of the fleet 40 times, a tenth of what either took.
     """
     for name in ("_has_asset_key_col_on_connection", "has_run_stats_index_cols"):
         if hasattr(part, name):
             setattr(part, name, partial(_has_columns, getattr(part, name), url, name))
 
 
-def _has_columns(look_up: Callable[..., bool], url: str, name: str, *arguments: Any) -> bool:
-    """Look columns up unless they were found before. `arguments` are a connection and a column's name, or nothing."""
+def _has_columns(query: Callable[..., bool], url: str, name: str, *arguments: Any) -> bool:
+    """Query columns unless they were found before. `arguments` are a connection and a column's name, or nothing."""
     key = (url, name, *arguments[1:])
-    if key not in _found_columns and look_up(*arguments):
+    if key not in _found_columns and query(*arguments):
         _found_columns.add(key)
     return key in _found_columns
 
