@@ -67,7 +67,7 @@ def drop_database(url: str, name: str) -> None:
 
 
 def relax(url: str, folder: Path) -> None:
-    """Spare an embedded server what only a crash or an eavesdropper would show. Tests of those have servers of their own.
+    """Turn off at an embedded server what only a crash or an eavesdropper would show. Tests of those have servers of their own.
 
     Half of a connection's processor time was the thousands of hashes of SCRAM. MD5 refuses a wrong password as well.
     """
