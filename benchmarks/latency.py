@@ -6,7 +6,8 @@ The partners' future events are loaded, then every answer of the sandbox takes `
 changed: one reads every row again, one does as planned, one as planned with the default by which small races are read in full.
 Each is a process of its own that visits the partners side by side, listing and registrations, as a batch run does. No night
 counts unless it made exactly the calls that it may, as in full_sync. Calls × latency ÷ calls in flight is the least that it can
-take. The call ledger explains what is beyond it.
+take. The call ledger explains what is beyond it. While the world has a race in its window, the nights have one call in flight less:
+that is reserved for race day.
 """
 
 import argparse
@@ -20,6 +21,7 @@ from benchmarks.contenders import IN_FLIGHT
 from benchmarks.full_sync import Contender, judge
 from benchmarks.hub import ROOT, Change, Hub, end_cleanly, started
 from benchmarks.report import as_json, machine
+from rsu_pipeline.warehouse import database, fleet
 from runsignup_sandbox.scales import Spec
 
 NIGHTS = {
@@ -107,15 +109,17 @@ def measure(scale: str | Spec, latency: float, repeat: int) -> Nights:
         hub.run("ours", "prepare", url)
         hub.warm()
         judge(hub, Contender("ours", "ours", ROOT, ""), hub.run("ours", "plan", url), Change(), first=True)
+        with database.session(url, purpose="benchmark") as conn:
+            found.in_flight = IN_FLIGHT - fleet.has_race_in_window(conn, None)
         hub.sandbox.admin.switch(latency_ms=latency * 1000)
         for number in range(repeat):
             print(f"repetition {number + 1} of {repeat} …", file=sys.stderr, flush=True)
             for name in NIGHTS:
-                found.nights.setdefault(name, []).append(_night(hub, url, name, latency))
+                found.nights.setdefault(name, []).append(_night(hub, url, name, latency, found.in_flight))
     return found
 
 
-def _night(hub: Hub, url: str, name: str, latency: float) -> Night:
+def _night(hub: Hub, url: str, name: str, latency: float, in_flight: int) -> Night:
     kind, action = NIGHTS[name]
     before = hub.value(url, "SELECT max(api_call_id) FROM api_calls")
     measured = hub.run("ours", action, url)
@@ -123,9 +127,10 @@ def _night(hub: Hub, url: str, name: str, latency: float) -> Night:
     count = sum(measured.calls.values())
     calls = [Call(*row) for row in hub.rows(url, _CALLS % before)]
     assert len(calls) == count, f"{name}: {len(calls)} calls in the ledger, {count} at the sandbox"
-    assert measured.most_in_flight <= IN_FLIGHT, f"{name}: {measured.most_in_flight} calls at a time"
+    assert measured.most_in_flight <= in_flight, f"{name}: {measured.most_in_flight} calls at a time"
     took = measured.report.registrations
-    return Night(measured.calls, took.wall, took.cpu, count * latency / IN_FLIGHT, waits(calls, took.wall, latency))
+    found = waits(calls, took.wall, latency, in_flight)
+    return Night(measured.calls, took.wall, took.cpu, count * latency / in_flight, found)
 
 
 _CALLS = """
