@@ -10,7 +10,7 @@ help:  ## Show the targets.
 
 setup: .venv/installed  ## Make the environment in .venv from the lock.
 
-.venv/installed: requirements-dev.txt pyproject.toml
+.venv/installed: requirements.txt requirements-dev.txt pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] < (3, 14))' \
 		|| { echo "Python 3.11, 3.12 or 3.13 is needed; $(PYTHON) is $$($(PYTHON) -V 2>&1). Try make PYTHON=python3.11 setup."; exit 2; }
 	$(PYTHON) -m venv .venv
@@ -74,11 +74,14 @@ lock:  ## Renew every lock from pyproject.toml (needs uv).
 	@command -v uv >/dev/null || { echo "make $(or $(MAKECMDGOALS),lock) needs uv, which is not on the PATH: docs/dependencies.md says more."; exit 2; }
 	uv pip compile pyproject.toml $(LOCK_OPTIONS) $(UPGRADE) -o requirements.txt
 	uv pip compile pyproject.toml $(LOCK_OPTIONS) $(UPGRADE) -c requirements.txt --extra dev -o requirements-dev.txt
+	$(PYTHON) -m tools.lock_delta requirements-dev.txt
 	sed -n '/^setuptools==/,/[^\\]$$/p' requirements-dev.txt > requirements-build.txt
 	echo 'dagster-celery[redis]==$(DAGSTER_LIBRARIES)' \
 		| uv pip compile pyproject.toml - $(LOCK_OPTIONS) $(UPGRADE) -c requirements.txt -o deploy/celery/requirements.txt
+	$(PYTHON) -m tools.lock_delta deploy/celery/requirements.txt
 	echo 'dagster-k8s==$(DAGSTER_LIBRARIES)' \
 		| uv pip compile pyproject.toml - $(LOCK_OPTIONS) $(UPGRADE) -c requirements.txt -o deploy/kubernetes/requirements.txt
+	$(PYTHON) -m tools.lock_delta deploy/kubernetes/requirements.txt
 	uv pip compile benchmarks/requirements.in $(LOCK_OPTIONS) $(UPGRADE) -o benchmarks/requirements.txt
 	printf '%s\n' $(TOOLS) | uv pip compile - $(LOCK_OPTIONS) $(UPGRADE) -o requirements-tools.txt
 

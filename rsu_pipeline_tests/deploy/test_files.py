@@ -10,6 +10,7 @@ import pytest
 import yaml
 
 from rsu_pipeline_tests.deploy.deployed import DEPLOY, ROOT, commands, compose, document, units
+from tools import lock_delta
 
 BIN = Path(sys.executable).parent
 CELERY_ONLY = {"run_launcher"}
@@ -159,16 +160,39 @@ def test_no_secret_is_written_down() -> None:
             assert not re.search(r"(?i)password:[ \t]*[\"']?\w", text.replace("postgresql-password", "")), path
 
 
-def test_the_locks_of_deploy_differ_from_ours_only_by_what_they_add() -> None:
-    def locked(path: str) -> dict[str, str]:
-        text = (ROOT / path).read_text()
-        return dict(re.findall(r"^([a-z0-9._-]+(?:\[[a-z,]+\])?)==(\S+)", text, re.MULTILINE))
+ADDED = {
+    "requirements-dev.txt": ("requirements.txt", "dagster-celery[redis]"),
+    "deploy/celery/requirements.txt": ("../../requirements.txt", "dagster-celery[redis]"),
+    "deploy/kubernetes/requirements.txt": ("../../requirements.txt", "dagster-k8s"),
+}
 
-    ours = locked("requirements.txt")
-    for folder, added in (("celery", "dagster-celery[redis]"), ("kubernetes", "dagster-k8s")):
-        theirs = locked(f"deploy/{folder}/requirements.txt")
-        assert ours.items() <= theirs.items(), "renew the lock, see docs/deploy.md"
-        assert theirs[added] == ours["dagster-postgres"]
+
+@pytest.mark.parametrize("lock", ADDED)
+def test_a_lock_includes_what_runs_and_repeats_none_of_it(lock: str) -> None:
+    text, base = (ROOT / lock).read_text(), (ROOT / "requirements.txt").read_text()
+    include, library = ADDED[lock]
+    assert text.startswith(f"-r {include}\n") and (ROOT / lock).parent.joinpath(include).samefile(
+        ROOT / "requirements.txt"
+    )
+    pins = lock_delta.pins(text)
+    assert pins and not set(pins) & set(lock_delta.pins(base)), "renew the locks with `make lock`"
+    versions = dict(lock_delta.version_pinned(pin).split("==") for pin in pins + lock_delta.pins(base))
+    assert versions[library] == versions["dagster-postgres"]
+    for pin in pins:
+        assert "==" in pin and " \\\n    --hash=sha256:" in pin, pin
+
+
+def test_a_lock_that_contradicts_what_runs_is_no_delta() -> None:
+    base = "a==1 \\\n    --hash=sha256:1\nb==1 ; os_name == 'nt' \\\n    --hash=sha256:2\n"
+    more = base + "c==3 \\\n    --hash=sha256:3 \\\n    --hash=sha256:4\n"
+    added = "-r r.txt\nc==3 \\\n    --hash=sha256:3 \\\n    --hash=sha256:4\n"
+    assert lock_delta.delta(more, base, "r.txt") == added
+    assert lock_delta.delta(base.replace(" ; os_name == 'nt'", ""), base, "r.txt") == (
+        "-r r.txt\nb==1 \\\n    --hash=sha256:2\n"
+    ), "the wider marker counts"
+    for other in (more.replace("a==1", "a==2"), added):
+        with pytest.raises(ValueError, match="a==1"):
+            lock_delta.delta(other, base, "r.txt")
 
 
 class TestDockerfile:
@@ -181,8 +205,10 @@ class TestDockerfile:
         copied: list[str] = []
         for line in self.lines():
             if line.startswith("COPY ") and "--from=" not in line:
-                copied += line.replace("${REQUIREMENTS}", "requirements.txt").split()[1:-1]
+                copied += line.split()[1:-1]
         assert copied
+        copied.remove("${REQUIREMENTS}")
+        copied += [name for name in ADDED if name != "requirements-dev.txt"]
         for name in copied:
             assert (ROOT / name).exists(), name
             assert name in kept, f"{name} is left out by .dockerignore"
