@@ -1,10 +1,15 @@
-"""Parse values of settings from environment variables. Each function raises SettingsError, which names the variable."""
+"""Declare fields of settings, each with its environment variable, and parse their values.
+
+A function that parses raises SettingsError, which names the variable.
+"""
 
 import ipaddress
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, fields
+from functools import partial
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal, TypeVar
 from urllib.parse import urlsplit
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
@@ -16,49 +21,104 @@ LOOPBACK_HOSTS = frozenset({"127.0.0.1", "localhost", "::1"})
 USUAL_PORTS = {"http": "80", "https": "443"}
 InFlightScope = Literal["all", "credential"]
 BibPoll = Literal["watch", "sensor"]
+SETTING = "setting"
+"""The key in a field's metadata under which its Setting is."""
+T = TypeVar("T")
 
 
 def _shown(text: str) -> str:
     return sanitize_for_display(text, MAX_NAME_CHARS)
 
 
-class Reader:
-    """Typed access to environment variables. An empty variable counts as not set."""
+@dataclass(frozen=True)
+class Setting:
+    """A variable of the environment that a field of the settings is read from.
 
-    def __init__(self, env: Mapping[str, str]) -> None:
-        self._env = env
+    `allowed` are its values in words, and `default` is the default in words where that is no value that can be written.
+    """
 
-    def text(self, name: str) -> str | None:
-        return self._env.get(name, "").strip() or None
+    variable: str
+    parse: Callable[[str], object]
+    meaning: str
+    allowed: str
+    default: str | None
 
-    def number(self, name: str, default: float, *, low: float, high: float) -> float:
-        text = self.text(name)
-        if text is None:
-            return default
-        try:
-            value = float(text)
-        except ValueError:
-            raise SettingsError(f"{name} is {_shown(text)!r}, but must be a number from {low:g} to {high:g}.") from None
-        if not low <= value <= high:
-            raise SettingsError(f"{name} is {_shown(text)}, but must be from {low:g} to {high:g}.")
-        return value
 
-    def integer(self, name: str, default: int, *, low: int, high: int) -> int:
-        value = self.number(name, default, low=low, high=high)
-        if value != int(value):
-            raise SettingsError(f"{name} is {value:g}, but must be a whole number from {low} to {high}.")
-        return int(value)
+def setting(
+    variable: str,
+    default: T,
+    parse: Callable[[str], T],
+    meaning: str,
+    *,
+    allowed: str = "",
+    default_words: str | None = None,
+    is_secret: bool = False,
+) -> T:
+    """Declare a field of a dataclass that is read from a variable of the environment. A secret one has no place in its repr."""
+    declared = Setting(variable, parse, meaning, allowed, default_words)
+    return field(default=default, repr=not is_secret, metadata={SETTING: declared})
 
-    def zone(self, name: str, default: ZoneInfo) -> ZoneInfo:
-        text = self.text(name)
-        if text is None:
-            return default
-        try:
-            return ZoneInfo(text)
-        except (ZoneInfoNotFoundError, ValueError, OSError):
-            raise SettingsError(
-                f"{name} is {_shown(text)!r}, but must be a time zone such as America/New_York."
-            ) from None
+
+def number(variable: str, default: float, *, low: float, high: float, meaning: str) -> float:
+    """Declare a field that is a number within bounds."""
+    return setting(
+        variable,
+        default,
+        partial(parse_number, variable, low=low, high=high),
+        meaning,
+        allowed=f"{low:g} to {high:,.16g}",
+    )
+
+
+def integer(variable: str, default: int, *, low: int, high: int, meaning: str, default_words: str | None = None) -> int:
+    """Declare a field that is a whole number within bounds."""
+    return setting(
+        variable,
+        default,
+        partial(parse_integer, variable, low=low, high=high),
+        meaning,
+        allowed=f"{low} to {high:,}",
+        default_words=default_words,
+    )
+
+
+def declared_settings(group: type) -> dict[str, Setting]:
+    """Return the settings that a dataclass declares, by the names of its fields."""
+    return {item.name: item.metadata[SETTING] for item in fields(group) if SETTING in item.metadata}
+
+
+def read_fields(group: type, env: Mapping[str, str]) -> dict[str, Any]:
+    """Return the fields of a dataclass that are set in the environment. An empty variable counts as not set.
+
+    Raises:
+        SettingsError: a value cannot be used.
+    """
+    texts = {name: env.get(declared.variable, "").strip() for name, declared in declared_settings(group).items()}
+    return {name: declared_settings(group)[name].parse(text) for name, text in texts.items() if text}
+
+
+def parse_number(name: str, text: str, *, low: float, high: float) -> float:
+    try:
+        value = float(text)
+    except ValueError:
+        raise SettingsError(f"{name} is {_shown(text)!r}, but must be a number from {low:g} to {high:g}.") from None
+    if not low <= value <= high:
+        raise SettingsError(f"{name} is {_shown(text)}, but must be from {low:g} to {high:g}.")
+    return value
+
+
+def parse_integer(name: str, text: str, *, low: int, high: int) -> int:
+    value = parse_number(name, text, low=low, high=high)
+    if value != int(value):
+        raise SettingsError(f"{name} is {value:g}, but must be a whole number from {low} to {high}.")
+    return int(value)
+
+
+def parse_zone(name: str, text: str) -> ZoneInfo:
+    try:
+        return ZoneInfo(text)
+    except (ZoneInfoNotFoundError, ValueError, OSError):
+        raise SettingsError(f"{name} is {_shown(text)!r}, but must be a time zone such as America/New_York.") from None
 
 
 def parse_home(text: str) -> Path:
@@ -138,15 +198,17 @@ def parse_ui_origins(text: str) -> tuple[str, ...]:
     return tuple(dict.fromkeys(found))
 
 
+def parse_secret_keys(text: str) -> tuple[str, ...]:
+    return tuple(key.strip() for key in text.split(",") if key.strip())
+
+
 def parse_yes_or_no(name: str, text: str) -> bool:
     if text not in ("yes", "no"):
         raise SettingsError(f"{name} is {_shown(text)!r}, but must be 'yes' or 'no'.")
     return text == "yes"
 
 
-def parse_database_url(text: str | None) -> str | None:
-    if text is None:
-        return None
+def parse_database_url(text: str) -> str:
     if not text.startswith(("postgresql://", "postgres://")):
         raise SettingsError("RSU_DATABASE_URL must start with postgresql://, as in postgresql://user@host:5432/hub.")
     # SQLAlchemy, below dagster-postgres, knows only the long scheme name.

@@ -8,7 +8,7 @@ from typing import Any
 
 import click
 
-from rsu_pipeline.cli.common import show_json, show_table
+from rsu_pipeline.cli.common import echo_json, show_table
 
 MOST_SPEED = 20.0
 REAL_MINUTES = 5.0
@@ -57,7 +57,7 @@ def race_morning(paper: bool, as_json: bool, **options: Any) -> None:
         played = play(place, morning, speed=speed, latency_ms=latency_ms, log=log)
     made = report.summarise(morning, played, latency_ms=latency_ms)
     if as_json:
-        show_json(made.as_json())
+        echo_json(made.as_json())
     else:
         click.echo()
         show_table(report.table(made))
@@ -83,7 +83,7 @@ def _calculate(partners: int, races: int, as_json: bool) -> None:
     papers = [paper.calculate(partners, races, "all", rules), paper.calculate(partners, races, "credential", rules)]
     found = paper.ends(races, rules)
     if as_json:
-        show_json(report.paper_json(papers, found))
+        echo_json(report.paper_json(papers, found))
         return
     show_table(report.paper_table(papers))
     click.echo(f"\n{paper.verdict(found, papers[0])}")

@@ -46,8 +46,7 @@ def list_(as_json: bool) -> None:
     with hub_connection("alerts list") as conn:
         found = alert_store.read_open_alerts(conn)
     if as_json:
-        names = ("kind", "partner", "sentence", "run_id", "first_seen_at", "last_seen_at", "told_at", "failed_sends")
-        show_json([{"cause": alert.key} | {name: getattr(alert, name) for name in names} for alert in found])
+        show_json("alerts list", [vars(alert) | {"cause": alert.key} for alert in found])
         return
     if not found:
         click.echo("No open alerts.")

@@ -52,7 +52,7 @@ def backfill(names: tuple[str, ...], since: int | None, restart: bool, wait: boo
         _wait(chosen, daemon, silent=as_json)
     found = _progress(chosen)
     if as_json:
-        show_json({"partners": [vars(item) | {"is_complete": item.is_complete} for item in found]})
+        show_json("backfill", {"partners": found})
     elif wait:
         for item in found:
             click.echo(line(item))
@@ -90,7 +90,7 @@ def _cancel(chosen: Sequence[credentials.Partner], *, as_json: bool) -> None:
     if as_json:
         keys = {item.key for item in cancelled}
         found = [item for item in _progress(chosen) if item.key in keys]
-        show_json({"partners": [vars(item) | {"is_complete": item.is_complete} for item in found]})
+        show_json("backfill", {"partners": found})
         return
     if not cancelled:
         click.echo("These partners have no open backfill. Nothing to cancel.")

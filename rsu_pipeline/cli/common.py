@@ -13,6 +13,7 @@ from rich.style import StyleType
 from rich.table import Table
 
 from rsu_pipeline import installation, settings
+from rsu_pipeline.cli import json_types
 from rsu_pipeline.display import make_printable
 from rsu_pipeline.warehouse import credentials, database
 
@@ -78,6 +79,11 @@ def show_table(table: Table) -> None:
     Console(markup=False, emoji=False, highlight=False, width=measure_table_width()).print(table)
 
 
-def show_json(value: object) -> None:
-    """Print JSON, with times as ISO 8601."""
+def show_json(command: str, value: object) -> None:
+    """Print what `json_types.OUTPUTS` declares for a command of a value, as JSON, with times as ISO 8601."""
+    echo_json(json_types.select_declared(json_types.OUTPUTS[command], value))
+
+
+def echo_json(value: object) -> None:
+    """Print a value as JSON."""
     click.echo(json.dumps(value, indent=2, default=lambda item: item.isoformat()))

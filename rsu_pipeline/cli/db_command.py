@@ -78,7 +78,9 @@ def adopt(dry_run: bool, as_json: bool, undo: bool) -> None:
         )
         writers = read_only.list_writers(conn)
     if as_json:
-        show_json({"database": place, "dry_run": dry_run, "roles_that_may_write": writers} | report.as_json())
+        show_json(
+            "db adopt", {"database": place, "dry_run": dry_run, "roles_that_may_write": writers} | report.as_json()
+        )
     elif not report.steps:
         click.echo("Nothing to do: the database is already adopted.")
     elif dry_run:

@@ -121,7 +121,7 @@ def health(
     if as_json:
         failed = [{"check": check, "sentence": sentence} for check, sentence in reasons]
         seconds = round(time.monotonic() - began, 2)
-        show_json({"healthy": not reasons, "checks": chosen, "reasons": failed, "seconds": seconds})
+        show_json("health", {"healthy": not reasons, "checks": chosen, "reasons": failed, "seconds": seconds})
     elif reasons:
         for _, sentence in reasons:
             click.echo(sentence)

@@ -91,7 +91,7 @@ def list_(as_json: bool) -> None:
         found = credentials.list_partners(conn)
         shared = shared_api_keys(conn)
     if as_json:
-        show_json([vars(partner) | {"state": state(partner)} for partner in found])
+        show_json("partners list", [vars(partner) | {"state": state(partner)} for partner in found])
         return
     if not found:
         click.echo("No partner yet. Add one with `rsu partners add NAME`.")

@@ -108,7 +108,7 @@ def _board(conn: Connection, partner_id: int | None, race_id: int | None, as_jso
             if partner_id in (None, row.race.partner_id) and race_id in (None, row.race.race_id)
         ]
         if as_json:
-            show_json([row.as_object(now) for row in rows])
+            show_json("race-day", [row.as_object(now) for row in rows])
         elif not rows:
             _show(live, DisplayTable(box=None), ["No race is in its window or starts within 24 hours."], now)
         else:
@@ -197,7 +197,7 @@ def _changes(
         since = now - dt.timedelta(minutes=minutes)
         found = near_races.read_bib_changes(conn, now, since, partner_id=partner_id, race_id=race_id)
         if as_json:
-            show_json([vars(change) for change in found])
+            show_json("race-day --changes", found)
         else:
             last = f"{len(found):,} changes in {minutes:g} minutes."
             _show(live, _table_of_changes(found), [last], now)
@@ -223,7 +223,7 @@ def _missing(conn: Connection, partner_id: int | None, race_id: int | None, as_j
     def look(now: dt.datetime, live: Live | None) -> None:
         found = near_races.read_entrants_without_bib(conn, now, partner_id=partner_id, race_id=race_id)
         if as_json:
-            show_json([vars(entrant) for entrant in found])
+            show_json("race-day --missing", found)
         else:
             _show(live, _table_of_missing(found), [f"{len(found):,} entrants without a bib."], now)
 

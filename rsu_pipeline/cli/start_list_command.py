@@ -46,7 +46,7 @@ def start_list(event: int, name: str | None, problems_only: bool, as_csv: bool, 
         found = start_list_store.read_start_list(conn, event, dt.datetime.now(dt.UTC), partner_id=partner_id)
         entries = start_list_store.read_entries(conn, found, problems_only=problems_only)
     if as_json:
-        show_json(vars(found) | {"entries": [vars(entry) for entry in entries]})
+        show_json("start-list", vars(found) | {"entries": entries})
     elif as_csv:
         # Bytes, so that neither the terminal's encoding nor the platform's line ends change them.
         click.echo(format_csv(entries).encode(), nl=False)

@@ -45,18 +45,15 @@ def status(as_json: bool, target: str | None) -> None:
         states = {partner.partner_id: state(partner) for partner in credentials.list_partners(conn)}
         shared = shared_api_keys(conn)
     if as_json:
-        show_json(
-            [
-                vars(row)
-                | {"credential": states[row.partner_id]}
-                | {
-                    "history": (found := histories.get(row.partner_id))
-                    and vars(found) | {"is_complete": found.is_complete}
-                }
-                | {"downtimes": [_of_partner(item, row.partner_id) for item in downtimes]}
-                for row in rows
-            ]
+        rest = (
+            {
+                "credential": states[row.partner_id],
+                "history": histories.get(row.partner_id),
+                "downtimes": [_of_partner(item, row.partner_id) for item in downtimes],
+            }
+            for row in rows
         )
+        show_json("status", [vars(row) | more for row, more in zip(rows, rest, strict=True)])
         return
     if not rows:
         click.echo("No partner yet. Add one with `rsu partners add NAME`.")
@@ -94,9 +91,7 @@ def status(as_json: bool, target: str | None) -> None:
 
 def _of_partner(item: Downtime, partner_id: int) -> dict[str, object]:
     """Return a downtime as JSON shows it, with what was caught up of one partner."""
-    found = next((vars(one) for one in item.partners if one.partner_id == partner_id), {})
-    counts = {name: value for name, value in found.items() if name != "partner_id"}
-    return {"since": item.since, "until": item.until, "hours": item.hours} | counts
+    return vars(item) | next((vars(one) for one in item.partners if one.partner_id == partner_id), {})
 
 
 def _history(found: backfill_progress.Progress | None) -> str:

@@ -74,7 +74,7 @@ def sync(
                 bar.console.print(Text(_line(result)), soft_wrap=True)
                 bar.advance(task)
     if as_json:
-        show_json({"partners": results})
+        show_json("sync", {"partners": results})
     elif quiet:
         for result in results:
             click.echo(_line(result))

@@ -1,0 +1,315 @@
+"""What the commands print with `--json`. Other programs may rely on each field.
+
+docs/reference/json.md is generated from these types. A field that is not declared here is not printed, so a column or an
+attribute more is no promise. Times are ISO 8601 with their offset, in UTC unless the field names another zone.
+"""
+
+import datetime as dt
+from types import NoneType
+from typing import Annotated, Any, Literal, NotRequired, TypedDict, get_args, get_origin, get_type_hints, is_typeddict
+
+PartnerKey = Annotated[str, "partition key of the partner"]
+PartnerId = Annotated[int, "id of the partner"]
+RaceId = Annotated[int, "RunSignup's id of the race"]
+EventId = Annotated[int, "RunSignup's id of the event"]
+RegistrationId = Annotated[int, "RunSignup's id of the registration"]
+
+
+class OpenAlert(TypedDict):
+    """An open alert."""
+
+    kind: Annotated[str, "kind of the alert, as in docs/alerts.md"]
+    cause: Annotated[str, "what distinguishes it from other alerts of its kind"]
+    partner: Annotated[str | None, "partition key of the partner, if it concerns one"]
+    sentence: Annotated[str, "what is wrong and what to do"]
+    run_id: Annotated[str | None, "Dagster run that it concerns"]
+    first_seen_at: Annotated[dt.datetime, "when it was found first"]
+    last_seen_at: Annotated[dt.datetime, "when it was found last"]
+    told_at: Annotated[dt.datetime | None, "when a notifier accepted its message"]
+    failed_sends: Annotated[int, "notifications that failed"]
+
+
+class BackfillProgress(TypedDict):
+    """The progress of a partner's backfill. Counts are of the requested races and past events."""
+
+    key: PartnerKey
+    since_year: Annotated[int | None, "first year that was requested, null for all"]
+    requested_at: Annotated[dt.datetime, "when it was requested"]
+    finished_at: Annotated[dt.datetime | None, "when nothing was left to read"]
+    cancelled_at: Annotated[dt.datetime | None, "when it was cancelled"]
+    not_before: Annotated[dt.datetime, "when its next slice may begin"]
+    races: Annotated[int, "races"]
+    races_done: Annotated[int, "races of which nothing is left to read"]
+    failing: Annotated[int, "races whose last attempt failed"]
+    retry_at: Annotated[dt.datetime | None, "when the first of them is retried"]
+    events: Annotated[int, "past events"]
+    loaded: Annotated[int, "events with stored registrations"]
+    empty: Annotated[int, "events without a registration"]
+    unavailable: Annotated[int, "events that RunSignup no longer returns"]
+    registrations: Annotated[int, "active registrations stored of them"]
+    calls: Annotated[int, "calls since the request"]
+    is_complete: Annotated[bool, "whether nothing is left"]
+
+
+class BackfillOutput(TypedDict):
+    """The chosen partners with a backfill."""
+
+    partners: list[BackfillProgress]
+
+
+class AdoptionStep(TypedDict):
+    """A step of an adoption."""
+
+    table: Annotated[str, "table or view"]
+    what: Annotated[str, "what is done to it"]
+    rows: Annotated[int | None, "rows that it concerns"]
+
+
+class OtherCredential(TypedDict):
+    """A credential in clear text of another provider, which the program leaves alone."""
+
+    credential_id: Annotated[int, "id of the credential"]
+    partner_id: PartnerId
+    provider_id: Annotated[int, "id of the provider"]
+    provider: Annotated[str, "name of the provider"]
+
+
+class AdoptionOutput(TypedDict):
+    """An adoption that was done or rehearsed."""
+
+    database: Annotated[str, "server and database, without a password"]
+    dry_run: Annotated[bool, "whether everything was rolled back"]
+    roles_that_may_write: Annotated[list[str], "other database roles that may write to the tables"]
+    nothing_to_do: Annotated[bool, "whether the database was adopted before"]
+    steps: list[AdoptionStep]
+    rows: Annotated[dict[str, int], "rows by table"]
+    moved: Annotated[dict[str, dict[str, int]], "by table: rows that cannot stay, by reason"]
+    credentials_in_clear: Annotated[int, "credentials that are encrypted at the next read"]
+    other_credentials_in_clear: list[OtherCredential]
+    keys_in_clear_elsewhere: Annotated[dict[str, int], "by table: rows with a partner's key"]
+    seconds: Annotated[float, "duration"]
+    locked_seconds: Annotated[float, "how long nobody else could use the tables"]
+
+
+class FailedCheck(TypedDict):
+    """A check that failed."""
+
+    check: Annotated[str, "name of the check"]
+    sentence: Annotated[str, "what is wrong and what to do"]
+
+
+class HealthOutput(TypedDict):
+    """The result of the checks."""
+
+    healthy: Annotated[bool, "whether every check passed"]
+    checks: Annotated[list[str], "names of the checks that were made"]
+    reasons: list[FailedCheck]
+    seconds: Annotated[float, "duration of the last round"]
+
+
+class PartnerListing(TypedDict):
+    """A timing partner and the state of its credential."""
+
+    partner_id: PartnerId
+    name: Annotated[str, "name of the company"]
+    key: Annotated[str | None, "partition key, null until the partner is onboarded"]
+    disabled_at: Annotated[dt.datetime | None, "when the partner was disabled"]
+    credential_id: Annotated[int | None, "id of the credential, null if there is none"]
+    scheme: Annotated[str, "how the credential is sent"]
+    verified_at: Annotated[dt.datetime | None, "when the credential was last verified"]
+    rejected_at: Annotated[dt.datetime | None, "when RunSignup rejected the credential"]
+    rejected_reason: Annotated[str | None, "RunSignup's reason"]
+    entered_at: Annotated[dt.datetime | None, "when the credential was entered"]
+    state: Annotated[str, "state of the credential in words"]
+
+
+class RaceRow(TypedDict):
+    """A race in its window or within 24 hours of its start. No name of a person is in it."""
+
+    partner: PartnerKey
+    race_id: RaceId
+    race: Annotated[str, "name of the race"]
+    start: Annotated[dt.datetime, "start of its next event, or of the last one once all have started"]
+    zone: Annotated[str | None, "RunSignup's name of the race's zone"]
+    minutes_to_start: Annotated[int, "minutes until the start, negative after it"]
+    is_in_window: Annotated[bool, "whether the watch polls it"]
+    seconds_since_read: Annotated[float | None, "seconds since its stalest event was read, null if never"]
+    entrants: Annotated[int, "entrants on the start lists of its near events"]
+    with_bib: Annotated[int, "of these with a bib"]
+    without_bib: Annotated[int, "of these without a bib"]
+    duplicate_bibs: Annotated[int, "of these with a bib of another entrant"]
+    last_bib: Annotated[str | None, "bib that was set last, null if it was cleared or none changed within a day"]
+    last_bib_kind: Annotated[Literal["assigned", "changed", "cleared"] | None, "what happened to it"]
+    last_bib_modified_at: Annotated[dt.datetime | None, "when RunSignup changed it, by RunSignup's clock"]
+    last_bib_recorded_at: Annotated[dt.datetime | None, "when the change was stored"]
+    urgency: Annotated[Literal["blocked", "untidy", "well"], "urgency of its worst problem"]
+    problems: Annotated[list[str], "its problems with their next steps, worst first"]
+
+
+class BibChange(TypedDict):
+    """A row of the bib log, with the entrant's present name."""
+
+    key: PartnerKey
+    race_id: RaceId
+    event_id: EventId
+    event: Annotated[str, "name of the event"]
+    registration_id: RegistrationId
+    name: Annotated[str, "name of the entrant"]
+    kind: Annotated[Literal["assigned", "changed", "cleared"], "what happened"]
+    old_bib: Annotated[str | None, "bib before"]
+    new_bib: Annotated[str | None, "bib after"]
+    modified_at: Annotated[dt.datetime | None, "when RunSignup changed it, by RunSignup's clock"]
+    recorded_at: Annotated[dt.datetime, "when the change was stored"]
+
+
+class EntrantWithoutBib(TypedDict):
+    """An entrant of a near event without a bib."""
+
+    key: PartnerKey
+    race_id: RaceId
+    event_id: EventId
+    event: Annotated[str, "name of the event"]
+    registration_id: RegistrationId
+    name: Annotated[str, "name of the entrant"]
+
+
+class StartListEntry(TypedDict):
+    """An entrant of a start list, as a row of `start_list_entries`."""
+
+    bib: Annotated[str | None, "bib"]
+    bib_source: Annotated[str | None, "where the bib is from: the entrant's own row, its team's or its bundle's"]
+    first_name: Annotated[str | None, "first name"]
+    last_name: Annotated[str | None, "last name"]
+    age: Annotated[int | None, "age on race day"]
+    gender: Annotated[str | None, "gender"]
+    city: Annotated[str | None, "city"]
+    state: Annotated[str | None, "state"]
+    team: Annotated[str | None, "name of the team"]
+    problems: Annotated[list[str], "problems of the bib, as in docs/data-model.md"]
+    registration_id: RegistrationId
+
+
+class StartListOutput(TypedDict):
+    """The start list of an event, in order of bib."""
+
+    partner_id: PartnerId
+    event_id: EventId
+    race: Annotated[str, "name of the race"]
+    event: Annotated[str, "name of the event"]
+    start: Annotated[dt.datetime | None, "wall time in the race's zone, without an offset"]
+    near: Annotated[bool, "whether it starts within 24 hours, or started less than 24 hours ago and is not over"]
+    entrants: Annotated[int, "entrants"]
+    with_bib: Annotated[int, "of these with a bib"]
+    without_bib: Annotated[int, "of these without a bib"]
+    duplicate_bibs: Annotated[int, "of these with a bib of another entrant"]
+    bibs_in_other_events: Annotated[int, "of these with a bib of another event of the day"]
+    out_of_range: Annotated[int, "of these with a bib out of range"]
+    in_two_events: Annotated[int, "of these in two events that overlap"]
+    lowest_bib: Annotated[int | None, "lowest bib that is a number"]
+    highest_bib: Annotated[int | None, "highest bib that is a number"]
+    built_at: Annotated[dt.datetime, "when the list was built"]
+    entries: list[StartListEntry]
+
+
+class Downtime(TypedDict):
+    """A time in which nothing was synced, and what was caught up of the partner since."""
+
+    since: Annotated[dt.datetime, "when it began"]
+    until: Annotated[dt.datetime | None, "when it ended, null while it lasts"]
+    hours: Annotated[float, "duration"]
+    races_over: NotRequired[Annotated[int, "races that ended in it"]]
+    bibs: NotRequired[Annotated[int, "bibs that changed in it"]]
+    new: NotRequired[Annotated[int, "registrations that are new"]]
+    changed: NotRequired[Annotated[int, "registrations that changed"]]
+    removed: NotRequired[Annotated[int, "registrations that were removed"]]
+    reads_left: NotRequired[Annotated[int, "events that still wait for a full read after their end"]]
+
+
+class PartnerStatus(TypedDict):
+    """What is stored of a partner, and when it was last read."""
+
+    partner_id: PartnerId
+    key: Annotated[str | None, "partition key, null until the partner is onboarded"]
+    name: Annotated[str, "name of the company"]
+    races: Annotated[int, "races that it has or had access to"]
+    events: Annotated[int, "events of these races that RunSignup lists"]
+    future_events: Annotated[int, "events that are not over"]
+    participants: Annotated[int, "active registrations"]
+    quarantined: Annotated[int, "rows that could not be stored as sent"]
+    last_sync: Annotated[dt.datetime | None, "when a run last read something without failing"]
+    last_error: Annotated[str | None, "newest failure since then"]
+    last_error_at: Annotated[dt.datetime | None, "when it happened"]
+    calls_this_hour: Annotated[int, "calls with its API key within an hour, by every partner that shares it"]
+    credential: Annotated[str, "state of the credential in words"]
+    history: BackfillProgress | None
+    downtimes: list[Downtime]
+
+
+class SyncResult(TypedDict):
+    """The result of a partner's run. Counts are missing if the run failed before they were known."""
+
+    partner: PartnerKey
+    ok: Annotated[bool, "whether everything was read"]
+    run_id: Annotated[str, "Dagster run"]
+    error: Annotated[str, "what failed, empty if nothing did"]
+    races: NotRequired[Annotated[int, "races that RunSignup lists"]]
+    future_events: NotRequired[Annotated[int, "events that are not over"]]
+    full_reads: NotRequired[Annotated[int, "events to be read in full"]]
+    incremental_reads: NotRequired[Annotated[int, "events to be read by their changes"]]
+    races_read: NotRequired[Annotated[int, "races that were read"]]
+    races_failed: NotRequired[Annotated[int, "races that failed"]]
+    rows_read: NotRequired[Annotated[int, "registrations that RunSignup returned"]]
+    rows_inserted: NotRequired[Annotated[int, "of these new"]]
+    rows_updated: NotRequired[Annotated[int, "of these changed"]]
+    rows_unchanged: NotRequired[Annotated[int, "of these unchanged"]]
+    rows_removed: NotRequired[Annotated[int, "registrations that were removed"]]
+    rows_quarantined: NotRequired[Annotated[int, "rows that could not be stored"]]
+    rows_with_faults: NotRequired[Annotated[int, "rows stored without fields that could not be parsed"]]
+    bib_changes: NotRequired[Annotated[int, "rows added to the bib log"]]
+    api_calls: NotRequired[Annotated[int, "calls of the run"]]
+    budget_left: NotRequired[Annotated[int, "calls left this hour"]]
+
+
+class SyncOutput(TypedDict):
+    """The runs of the chosen partners."""
+
+    partners: list[SyncResult]
+
+
+OUTPUTS: dict[str, Any] = {
+    "alerts list": list[OpenAlert],
+    "backfill": BackfillOutput,
+    "db adopt": AdoptionOutput,
+    "health": HealthOutput,
+    "partners list": list[PartnerListing],
+    "race-day": list[RaceRow],
+    "race-day --changes": list[BibChange],
+    "race-day --missing": list[EntrantWithoutBib],
+    "start-list": StartListOutput,
+    "status": list[PartnerStatus],
+    "sync": SyncOutput,
+}
+"""The type of what each command prints with `--json`."""
+
+
+def select_declared(shape: Any, value: Any) -> Any:
+    """Return the declared fields of a value: the items of a mapping or the attributes of an object, and of what is in it.
+
+    Raises:
+        KeyError, AttributeError: a field that is required is missing.
+    """
+    if value is None:
+        return None
+    arguments = [one for one in get_args(shape) if one is not NoneType]
+    if get_origin(shape) is list:
+        return [select_declared(arguments[0], item) for item in value]
+    if NoneType in get_args(shape) and len(arguments) == 1:
+        return select_declared(arguments[0], value)
+    if not is_typeddict(shape):
+        return value
+    fields = value if isinstance(value, dict) else None
+    return {
+        name: select_declared(declared, getattr(value, name) if fields is None else fields[name])
+        for name, declared in get_type_hints(shape).items()
+        if fields is None or name in fields or name in shape.__required_keys__
+    }
