@@ -44,7 +44,8 @@ lint: setup  ## Style, types, definitions.
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
-docs: setup  ## Generate what the documentation takes from the schema, the rules and the packages.
+docs: setup  ## Generate what the documentation takes from the code, the schema and the packages.
+	$(BIN)/python -m tools.reference
 	$(BIN)/python -m tools.schema_docs
 	$(BIN)/python -m tools.capacity
 	$(BIN)/python -m tools.licences

@@ -40,7 +40,7 @@ def delta(text: str, base: str, include: str) -> str:
 
 
 def main(path: Path) -> None:
-    """Rewrite the lock at `path`."""
+    """Write the delta in place of the lock at `path`."""
     base = BASE.read_text()
     include = os.path.relpath(BASE, path.resolve().parent)
     path.write_text(delta(path.read_text(), base, include))

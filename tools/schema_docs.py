@@ -46,6 +46,18 @@ FOR_OTHERS = (
 )
 """What other programs may read: names and meaning of its columns stay."""
 
+FUNCTIONS_FOR_OTHERS = {
+    "rsu_bib(bib_num, team_info)": "the bib that counts of a registration: its own, else that of its team",
+}
+"""Functions that other programs may call, with what they return."""
+
+WRITTEN_BY_OTHERS = {
+    "timing_partners": "a new partner, `access_password`",
+    "partner_provider_credentials": "the credential of a new partner",
+    "runsignup_participants": "`local_bib`",
+}
+"""What other programs may write, by table."""
+
 CORE = (
     *("timing_partners", "partner_races", "runsignup_races", "runsignup_events", "runsignup_participants"),
     *("runsignup_bib_changes", "start_lists", "start_list_entries", "start_list"),

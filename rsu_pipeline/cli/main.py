@@ -46,7 +46,7 @@ def rsu() -> None:
       rsu backfill --wait       read past editions too
       rsu status                show what is stored, and when it was last read
 
-    Settings come from environment variables. docs/reference.md lists them.
+    Settings come from environment variables. docs/reference/settings.md lists them.
     """
 
 

@@ -17,7 +17,7 @@ from rsu_pipeline.warehouse.freshness import PartnerHealth
 if TYPE_CHECKING:
     from prometheus_client import CollectorRegistry
 
-_OF_A_PARTNER: tuple[tuple[str, str, Callable[[PartnerHealth], float | None]], ...] = (
+OF_A_PARTNER: tuple[tuple[str, str, Callable[[PartnerHealth], float | None]], ...] = (
     ("last_sync_timestamp_seconds", "When a race was last read.", lambda p: _timestamp(p.last_sync)),
     ("credential_refused", "1 if RunSignup rejects key and secret.", lambda p: p.credential == "refused"),
     ("races_ahead", "Races with upcoming events.", lambda p: p.races_ahead),
@@ -64,7 +64,7 @@ def build_registry(conn: Connection, settings: Settings, now: dt.datetime) -> "C
     of_fleet("partners", "Timing partners that are synced.", len(partners))
     of_fleet("calls_per_hour_limit", "Calls per hour that each API key may make.", budget.limit)
     of_fleet("partners_short_of_calls", "Partners whose API key needs more calls than that.", len(budget.over_limit))
-    for name, help_, value_of in _OF_A_PARTNER:
+    for name, help_, value_of in OF_A_PARTNER:
         gauge = Gauge(f"{PREFIX}{name}", help_, ["partner"], registry=found)
         for item in partners:
             if (value := value_of(item)) is not None:

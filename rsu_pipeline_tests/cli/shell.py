@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from rsu_pipeline.warehouse import database
+from rsu_pipeline_tests.cli.json_shapes import check_output
 from rsu_pipeline_tests.cli.warm import PROGRAMS, Copy, Warm
 from runsignup_sandbox.process import launch
 
@@ -30,12 +31,15 @@ def rsu(*arguments: str, settings: dict[str, str], stdin: str | bytes = "") -> D
 
     `settings` are the RSU_ variables, `stdin` what it can read there.
 
-    It is a process of its own that has imported its libraries already (see warm.py). `rsu_script` has the script itself.
+    It is a process of its own that has imported its libraries already (see warm.py). `rsu_script` has the script itself. What it
+    prints with --json has the declared shape.
     """
     given = stdin if isinstance(stdin, bytes) else stdin.encode()
     copies = warm()
     done = copies.run([str(SCRIPT), *arguments], environment(**settings), given, TIMEOUT) if copies else None
-    return _decoded(done) if done else rsu_script(*arguments, settings=settings, stdin=stdin)
+    answer = _decoded(done) if done else rsu_script(*arguments, settings=settings, stdin=stdin)
+    check_output(arguments, answer.stdout)
+    return answer
 
 
 def rsu_script(*arguments: str, settings: dict[str, str], stdin: str | bytes = "") -> Done:

@@ -77,6 +77,16 @@ def test_a_sync_from_the_shell_shows_in_dagster(first: list[Result], instance: d
             assert instance.get_materialized_partitions(dg.AssetKey(asset)) == set(KEYS)
 
 
+def test_every_number_of_a_run_is_in_its_result(first: list[Result], instance: dg.DagsterInstance) -> None:
+    with instance:
+        for asset in ASSETS:
+            event = instance.get_latest_materialization_event(dg.AssetKey(asset))
+            assert event is not None and event.asset_materialization is not None
+            metadata = event.asset_materialization.metadata
+            numbers = {name for name, value in metadata.items() if isinstance(value.value, int | float)} - {"seconds"}
+            assert numbers and numbers <= first[-1].keys()
+
+
 def test_status_shows_each_partner_with_its_last_sync(hub: Hub, first: list[Result]) -> None:
     done = rsu("status", "--json", settings=hub.environment)
     assert done.returncode == 0, done.stderr

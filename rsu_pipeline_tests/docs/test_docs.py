@@ -1,6 +1,6 @@
 """What README.md and docs/ name is there: commands, options, settings, targets, files, links, alerts, checks, sentences.
 
-test_commands.py runs the commands and the SQL.
+test_commands.py runs the commands and the SQL. test_reference.py compares docs/reference/ with the code.
 """
 
 import importlib.util
@@ -13,14 +13,12 @@ import pytest
 from rsu_pipeline.alerts import rules
 from rsu_pipeline.definitions import defs
 from rsu_pipeline.orchestration import checks, fleet_checks
-from rsu_pipeline.settings import load_settings
 from rsu_pipeline_tests.docs import known
 from tools.pages import PROJECT, SHELL, SQL, Block, anchors, blocks, files, headings, inline_code, links, prose
 
 FILES = files()
 README = PROJECT / "README.md"
 DOCS = PROJECT / "docs"
-REFERENCE = DOCS / "reference.md"
 OPERATING = DOCS / "operating.md"
 PROGRAMS = (
     "rsu git make cd sudo docker kubectl systemctl psql pg_dump pg_restore export eval curl apt apt-get python pip"
@@ -92,44 +90,11 @@ def test_every_option_named_alone_is_one_of_a_command() -> None:
     assert named - options == OTHERS_OPTIONS.keys()
 
 
-def test_the_reference_names_every_command() -> None:
-    rows = [line for line in prose(REFERENCE).splitlines() if line.startswith("| `rsu ")]
-    for path in known.leaves():
-        group = f"`rsu {' '.join(path[:-1])} " if path[:-1] else "`rsu "
-        there = [
-            row
-            for row in rows
-            if re.search(rf"`rsu {re.escape(' '.join(path))}[` ]", row)
-            or (group in row and re.search(rf"`{re.escape(path[-1])}[` ]", row))
-        ]
-        assert there, f"docs/reference.md's table of commands has no `rsu {' '.join(path)}`"
-
-
 def test_every_variable_named_is_read_somewhere() -> None:
     there = known.settings() | known.other_variables()
     for path in FILES:
         named = set(re.findall(r"\bRSU_[A-Z_]*[A-Z]\b", path.read_text(encoding="utf-8")))
         assert named - there == set(), f"{path.name} names variables that nothing reads"
-
-
-def test_the_reference_names_every_setting() -> None:
-    rows = " ".join(line.split("|")[1] for line in prose(REFERENCE).splitlines() if line.startswith("| `RSU_"))
-    settings = known.settings()
-    assert len(settings) > 25
-    assert settings - set(re.findall(r"`(RSU_\w+)`", rows)) == set()
-
-
-def test_the_defaults_in_the_reference_are_those_of_the_settings() -> None:
-    rows = [line.split("|")[1:3] for line in prose(REFERENCE).splitlines() if line.startswith("| `RSU_")]
-    compared = 0
-    for names, defaults in rows:
-        variables = re.findall(r"`(RSU_\w+)`", names)
-        # Words, as in "none" or "key file", are no value.
-        values = re.findall(r"`([^`]+)`$|(?:^|(?<=, ))(\d[\d.]*)(?= \(|,|$)", defaults.strip())
-        for variable, (literal, number) in zip(variables, values, strict=False):
-            assert load_settings({variable: literal or number}) == load_settings({}), variable
-            compared += 1
-    assert compared > 22
 
 
 def test_the_times_of_schedules_are_as_the_page_says() -> None:
