@@ -33,8 +33,8 @@ PYTEST := $(BIN)/pytest -n 3 --dist loadfile --no-loadscope-reorder
 test: setup  ## The tests that a change needs; PostgreSQL and the sandbox are started by them. At its end: what is left.
 	$(PYTEST) -m "not proof and not browser and not installation and not slow"
 
-test-all: setup  ## Every test.
-	$(PYTEST)
+test-all: setup  ## Every test. What each took is in build/tests.xml.
+	$(PYTEST) --junitxml=build/tests.xml
 
 prove: setup  ## The long proof: 10,000 random programs, 5,000 of a season, 1,000 kills (hours).
 	RSU_PROOF_PROGRAMS=10000 RSU_SEASON_PROGRAMS=5000 RSU_PROOF_KILLS=1000 $(BIN)/pytest -s rsu_pipeline_tests/proof

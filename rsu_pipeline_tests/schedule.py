@@ -2,6 +2,7 @@
 
 from collections import Counter
 from collections.abc import Iterable
+from pathlib import Path
 
 import pytest
 from xdist.scheduler import LoadScopeScheduling
@@ -27,6 +28,12 @@ LONGEST = (
     "installation/test_real_servers",
     "deploy/",
     "cli/test_up",
+    "orchestration/test_faults",
+    "orchestration/test_fleet_health",
+    "orchestration/test_standstills",
+    "orchestration/test_start_lists",
+    "orchestration/test_terminate",
+    "local/test_embedded",
     "cli/test_sync",
     "benchmarks/",
 )
@@ -59,6 +66,8 @@ LEFT_TO_CI = {
     ),
 }
 """Markers of the tests that `make test` leaves out, and where those are. pyproject.toml describes them."""
+SLOW_TESTS = Path(__file__).with_name("slow_tests.txt")
+"""Those that have the marker `slow` too, since they take seconds each, as tools/slow_tests.py has measured."""
 
 
 def name_of(nodeid: str) -> str:
@@ -88,11 +97,15 @@ def order(items: list[pytest.Item]) -> None:
 
 
 def mark(items: Iterable[pytest.Item]) -> None:
-    """Give each test of LEFT_TO_CI its marker."""
+    """Give each test of LEFT_TO_CI and SLOW_TESTS its marker."""
+    slow = set(SLOW_TESTS.read_text().split())
     for item in items:
-        for marker, names in LEFT_TO_CI.items():
-            if name_of(item.nodeid).startswith(names):
-                item.add_marker(marker)
+        name = name_of(item.nodeid)
+        markers = {marker for marker, names in LEFT_TO_CI.items() if name.startswith(names)}
+        if name.partition("[")[0] in slow:
+            markers.add("slow")
+        for marker in markers:
+            item.add_marker(marker)
 
 
 class ByGroup(LoadScopeScheduling):

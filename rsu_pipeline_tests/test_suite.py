@@ -8,10 +8,12 @@ import sys
 import tempfile
 from collections import Counter
 from pathlib import Path
+from xml.etree import ElementTree
 
 import pytest
 
 from rsu_pipeline_tests import schedule, scratch
+from tools import slow_tests
 
 IGNORED = (signal.SIGINT, signal.SIGTERM, signal.SIGQUIT, signal.SIGHUP)
 CHILD = "import signal; print([signal.getsignal(n) == signal.SIG_IGN for n in (2, 15, 3, 1)])"
@@ -114,6 +116,27 @@ def test_what_the_schedule_names_is_there(name: str) -> None:
     path, _, test = name.partition("::")
     (first, *_) = Path(__file__).parent.glob(f"{path}*")
     assert not test or f"def {test.partition('[')[0]}" in first.read_text()
+
+
+def test_each_slow_test_is_there() -> None:
+    folder = Path(__file__).parent
+    names = [name.split("::") for name in schedule.SLOW_TESTS.read_text().split()]
+    texts = {path: (folder / path).read_text() for path, _ in names if (folder / path).exists()}
+    gone = [f"{path}::{test}" for path, test in names if f"def {test}(" not in texts.get(path, "")]
+    assert names and gone == [], "remove these lines, or have tools/slow_tests.py write all of them"
+
+
+def test_what_took_seconds_is_slow_but_not_what_nearly_every_change_concerns() -> None:
+    cases = [
+        ("sync.test_a", "test_quick[1]", 5), ("sync.test_a", "test_quick[2]", 0.5), ("sync.test_a", "test_slow", 3.5),
+        ("docs.test_docs", "test_links", 9), ("proof.test_season", "test_converges[0-49]", 99),
+    ]  # fmt: skip
+    lines = [
+        f'<testcase classname="rsu_pipeline_tests.{module}" name="{name}" time="{seconds}" />'
+        for module, name, seconds in cases
+    ]
+    report = ElementTree.ElementTree(ElementTree.fromstring(f"<testsuites>{''.join(lines)}</testsuites>"))  # noqa: S314
+    assert slow_tests.select_slow(report) == ["sync/test_a.py::test_slow"]
 
 
 def test_make_test_leaves_out_what_has_a_marker_of_the_schedule() -> None:
