@@ -1,7 +1,8 @@
 """Which tests share a process, in which order they begin, and which a developer's run leaves to `.ci/run`."""
 
+import itertools
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 import pytest
@@ -18,10 +19,11 @@ LONGEST = (
     "proof/test_season.py",
     "proof/test_converges",
     "proof/test_resumes",
+    "deploy/test_celery",
+    "browser/",
+    "orchestration/test_recovery",
     "cli/test_run_config_canaries",
     "cli/test_canaries",
-    "orchestration/test_recovery",
-    "browser/",
     "cli/test_health",
     "proof/",
     "docs/test_commands",
@@ -87,13 +89,25 @@ def group(nodeid: str) -> str:
 
 
 def order(items: list[pytest.Item]) -> None:
-    """Put the longest first."""
+    """Put the longest first, alternating between proofs, which compute, and others, which mostly wait for what they started."""
+    place = {nodeid: number for number, nodeid in enumerate(ordered([item.nodeid for item in items]))}
+    items.sort(key=lambda item: place[item.nodeid])
 
-    def rank(item: pytest.Item) -> int:
-        name = name_of(item.nodeid)
+
+def ordered(nodeids: Sequence[str]) -> list[str]:
+    """Return the tests of `order` by their names."""
+
+    def rank(nodeid: str) -> int:
+        name = name_of(nodeid)
         return next((place for place, long in enumerate(LONGEST) if name.startswith(long)), len(LONGEST))
 
-    items.sort(key=rank)
+    groups: dict[str, list[str]] = {}
+    for nodeid in sorted(nodeids, key=rank):
+        groups.setdefault(group(nodeid), []).append(nodeid)
+    proofs = [tests for tests in groups.values() if name_of(tests[0]).startswith("proof/")]
+    others = [tests for tests in groups.values() if not name_of(tests[0]).startswith("proof/")]
+    pairs = itertools.zip_longest(proofs, others, fillvalue=[])
+    return [nodeid for pair in pairs for tests in pair for nodeid in tests]
 
 
 def mark(items: Iterable[pytest.Item]) -> None:

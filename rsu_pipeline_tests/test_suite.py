@@ -109,6 +109,20 @@ def test_a_test_goes_to_the_process_of_what_it_shares() -> None:
     assert schedule.group(f"{servers}::test_a[13]") != schedule.group(f"{servers}::test_a[18]")
 
 
+def test_the_longest_begin_first_and_proofs_alternate_with_what_waits() -> None:
+    tests = [
+        "sync/test_bibs.py::test_a",
+        "deploy/test_x.py::test_a",
+        "cli/test_up.py::test_a",
+        "cli/test_up.py::test_b",
+    ]
+    proofs = ["proof/test_season.py::test_a[1]", "proof/test_season.py::test_a[2]"]
+    found = schedule.ordered([schedule.ROOT + name for name in [*tests, *proofs]])
+    first, second, third, *last, end = [schedule.name_of(nodeid) for nodeid in found]
+    assert [first, second, third] == [proofs[0], "deploy/test_x.py::test_a", proofs[1]]
+    assert (last, end) == (["cli/test_up.py::test_a", "cli/test_up.py::test_b"], "sync/test_bibs.py::test_a")
+
+
 @pytest.mark.parametrize(
     "name", [*schedule.LONGEST, *(name for names in schedule.LEFT_TO_CI.values() for name in names)]
 )
@@ -121,22 +135,23 @@ def test_what_the_schedule_names_is_there(name: str) -> None:
 def test_each_slow_test_is_there() -> None:
     folder = Path(__file__).parent
     names = [name.split("::") for name in schedule.SLOW_TESTS.read_text().split()]
-    texts = {path: (folder / path).read_text() for path, _ in names if (folder / path).exists()}
-    gone = [f"{path}::{test}" for path, test in names if f"def {test}(" not in texts.get(path, "")]
+    texts = {path: (folder / path).read_text() for path, *_ in names if (folder / path).exists()}
+    gone = ["::".join([path, *test]) for path, *test in names if f"def {test[-1]}(" not in texts.get(path, "")]
     assert names and gone == [], "remove these lines, or have tools/slow_tests.py write all of them"
 
 
 def test_what_took_seconds_is_slow_but_not_what_nearly_every_change_concerns() -> None:
     cases = [
         ("sync.test_a", "test_quick[1]", 5), ("sync.test_a", "test_quick[2]", 0.5), ("sync.test_a", "test_slow", 3.5),
-        ("docs.test_docs", "test_links", 9), ("proof.test_season", "test_converges[0-49]", 99),
+        ("docs.test_docs", "test_links", 9), ("sync.test_a.TestB", "test_slow[1]", 3.5),
+        ("proof.test_season", "test_converges[0-49]", 99),
     ]  # fmt: skip
     lines = [
         f'<testcase classname="rsu_pipeline_tests.{module}" name="{name}" time="{seconds}" />'
         for module, name, seconds in cases
     ]
     report = ElementTree.ElementTree(ElementTree.fromstring(f"<testsuites>{''.join(lines)}</testsuites>"))  # noqa: S314
-    assert slow_tests.select_slow(report) == ["sync/test_a.py::test_slow"]
+    assert slow_tests.select_slow(report) == ["sync/test_a.py::TestB::test_slow", "sync/test_a.py::test_slow"]
 
 
 def test_make_test_leaves_out_what_has_a_marker_of_the_schedule() -> None:

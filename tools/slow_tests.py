@@ -21,8 +21,11 @@ def select_slow(report: Xml.ElementTree) -> list[str]:  # type: ignore[type-arg]
     """Return the slow tests of a report in JUnit's form, without parameters, those with a marker of their own left out."""
     seconds: dict[str, list[float]] = defaultdict(list)
     for case in report.iter("testcase"):
-        path = case.get("classname", "").replace(".", "/").removeprefix(schedule.ROOT)
-        seconds[f"{path}.py::{case.get('name', '').partition('[')[0]}"].append(float(case.get("time", "0")))
+        names = case.get("classname", "").split(".")
+        classes = [name for name in names if name.startswith("Test")]
+        path = "/".join(names[: len(names) - len(classes)]).removeprefix(schedule.ROOT)
+        test = "::".join([f"{path}.py", *classes, case.get("name", "").partition("[")[0]])
+        seconds[test].append(float(case.get("time", "0")))
     others = tuple(name for marker, names in schedule.LEFT_TO_CI.items() if marker != "slow" for name in names)
     return sorted(
         name
