@@ -59,6 +59,9 @@ LEFT_TO_CI = {
         "webserver/test_webserver",
     ),
     "slow": (
+        "adoption/test_adoption",
+        "adoption/test_refusals",
+        "adoption/test_undo",
         "benchmarks/",
         "docs/test_capacity",
         "docs/test_commands.py::test_the_commands_work[capacity.md",
