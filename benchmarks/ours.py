@@ -4,6 +4,8 @@ Actions: `prepare` makes the schema and onboards the partners, `full` reads ever
 where nothing was read before, else incremental), `part` the same of the job's races alone, `history` reads every past event.
 `visit` and `visit-full` do the same as `plan` and `full` partner by partner, each with its listing, as a batch run does: then
 all of it is timed as one. `visit-small` is `visit` with the default by which small races are read in full.
+
+The job's variant names the optional fields to request. Without it there are none.
 """
 
 import datetime as dt
@@ -74,7 +76,7 @@ def settings_for(work: Job, **more: str) -> Settings:
 def run(work: Job, report: Report, meter: Meter) -> None:
     """Run the partners side by side, as a batch run does."""
     whole = "500" if work.action == "visit-small" else "0"
-    settings = settings_for(work, RSU_FULL_READ_UP_TO_ROWS=whole)
+    settings = settings_for(work, RSU_FULL_READ_UP_TO_ROWS=whole, RSU_INCLUDE=work.variant or "none")
     secret_box = SecretBox([work.secret_key], source="RSU_SECRET_KEY")
     now = dt.datetime.fromtimestamp(work.now, dt.UTC)
 

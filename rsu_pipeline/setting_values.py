@@ -13,6 +13,7 @@ from typing import Any, Literal, TypeVar
 from urllib.parse import urlsplit
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
+from rsu_pipeline import included_fields
 from rsu_pipeline.display import MAX_NAME_CHARS, sanitize_for_display
 from rsu_pipeline.errors import SettingsError
 
@@ -229,3 +230,12 @@ def parse_scope(text: str) -> InFlightScope:
     if text == "credential":
         return "credential"
     raise SettingsError(f"RSU_IN_FLIGHT_SCOPE is {_shown(text)!r}, but must be 'all' or 'credential'.")
+
+
+def parse_include(text: str) -> tuple[str, ...]:
+    try:
+        return included_fields.parse_include(text)
+    except ValueError as error:
+        raise SettingsError(
+            f"RSU_INCLUDE names {_shown(str(error))!r}, but must be all, none or a list of: {', '.join(included_fields.FLAGS)}."
+        ) from None

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 from zoneinfo import ZoneInfo
 
-from rsu_pipeline import setting_values
+from rsu_pipeline import included_fields, setting_values
 from rsu_pipeline.errors import SettingsError
 from rsu_pipeline.setting_values import (
     DEFAULT_API_BASE_URL,
@@ -165,6 +165,15 @@ class SyncSettings:
         high=10_000_000,
         meaning="Races with at most this number of registrations are read in full by every sync, which is one call. 0 turns"
         " this off.",
+    )
+    include: tuple[str, ...] = setting(
+        "RSU_INCLUDE",
+        included_fields.DEFAULT,
+        setting_values.parse_include,
+        "Optional fields of registrations that are requested, unless a partner has its own: `all`, `none` or names with commas"
+        " between them.",
+        allowed=", ".join(f"`{name}`" for name in included_fields.FLAGS),
+        default_words=f"`{included_fields.format_include(included_fields.DEFAULT)}`",
     )
 
 

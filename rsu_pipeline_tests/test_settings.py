@@ -82,6 +82,13 @@ def test_a_number_is_taken_within_its_bounds_and_refused_outside(
         assert f"{low:g}" in said or str(low) in said
 
 
+def test_included_fields_are_named_and_unknown_ones_refused() -> None:
+    assert load_settings({"RSU_INCLUDE": " corrals, questions"}).sync.include == ("questions", "corrals")
+    assert load_settings({"RSU_INCLUDE": "none"}).sync.include == ()
+    assert len(load_settings({"RSU_INCLUDE": "all"}).sync.include) == 9
+    assert refusal({"RSU_INCLUDE": "corrals,shoes"}).startswith("RSU_INCLUDE names 'shoes', but must be all, none or")
+
+
 @pytest.mark.parametrize("name", ["UTC", "America/Chicago", "Europe/Paris"])
 def test_a_time_zone_is_found_by_its_name(name: str) -> None:
     assert load_settings({"RSU_TIMEZONE": name}).timezone == ZoneInfo(name)

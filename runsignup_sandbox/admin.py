@@ -13,6 +13,7 @@ from runsignup_sandbox.encoding import encode
 from runsignup_sandbox.faults import Fault
 from runsignup_sandbox.filling import hour_from_now
 from runsignup_sandbox.gateway import Gateway
+from runsignup_sandbox.included import FLAGS, included_members
 from runsignup_sandbox.people import PLACES, Row
 from runsignup_sandbox.races import Race
 from runsignup_sandbox.rows import encoded_active, encoded_removed
@@ -202,7 +203,8 @@ class Admin:
         if name == "truth":
             partner = int(request.query_params.get("partner", "1"))
             # Collected at once, so that no change comes between its parts.
-            return StreamingResponse(iter(list(self._truth(partner))), media_type="application/json")
+            optional = request.query_params.get("optional") == "T"
+            return StreamingResponse(iter(list(self._truth(partner, optional))), media_type="application/json")
         raise WorldError(f"There is no admin page {name}.")
 
     def _post(self, name: str, body: Any) -> Any:
@@ -219,18 +221,18 @@ class Admin:
         self.world.changes += 1
         return action(msgspec.convert(body, kind))
 
-    def _truth(self, number: int) -> Iterator[bytes]:
-        """Yield the JSON of all current races and registrations of a partner."""
+    def _truth(self, number: int, optional: bool) -> Iterator[bytes]:
+        """Yield the JSON of all current races and registrations of a partner, with `optional` members in `_optional`."""
         world = self.world
         partner = world.partner(number)
         races = [race for race in world.races.values() if number in race.partners]
         head = encode({"partner": number, "now": world.clock.now()})[:-1]
         own = [self.gateway.api.race_alone(race) | {"access": partner.reaches(race)} for race in races]
         yield head + b',"races":' + encode(own) + b',"active":['
-        yield self._truth_rows(races, active=True) + b'],"removed":['
+        yield self._truth_rows(races, active=True, optional=optional) + b'],"removed":['
         yield self._truth_rows(races, active=False) + b"]}"
 
-    def _truth_rows(self, races: list[Race], active: bool) -> bytes:
+    def _truth_rows(self, races: list[Race], active: bool, optional: bool = False) -> bytes:
         world, seed = self.world, self.world.seed
         rows = []
         for race in races:
@@ -238,7 +240,13 @@ class Admin:
                 mark = b',"_race_id":%d}' % race.id
                 if active:
                     for record in world.truth.active.of_event(event.id):
-                        rows.append(encoded_active(record, event, race, seed)[:-1] + mark)
+                        added = b""
+                        if optional:
+                            checked_in = world.checked_in.get(record.id)
+                            added = b',"_optional":{%b}' % included_members(
+                                record, event, seed, list(FLAGS), checked_in
+                            )
+                        rows.append(encoded_active(record, event, race, seed)[:-1] + added + mark)
                     continue
                 mark = b',"_event_id":%d' % event.id + mark
                 for removal in world.truth.removed.of_event(event.id):

@@ -6,6 +6,7 @@ from datetime import date
 
 from runsignup_sandbox.calls import Answer, ApiError, Call, error_answer, joined
 from runsignup_sandbox.encoding import encode
+from runsignup_sandbox.included import FLAGS, included_members
 from runsignup_sandbox.people import Row
 from runsignup_sandbox.races import Edition, Event, Race, current_edition, event_object, race_object
 from runsignup_sandbox.records import Record, Removal
@@ -183,6 +184,7 @@ class Api:
     def _active_rows(self, records: Sequence[Record], call: Call) -> list[bytes]:
         world = self.world
         anonymous, with_nonbinary = call.flag("include_user_anonymous_flag"), call.flag("supports_nb")
+        optional = [flag for flag in FLAGS if call.flag(flag)]
         rows = []
         for record in records:
             event = world.events[record.event_id]
@@ -194,6 +196,10 @@ class Api:
                 if anonymous and "user" in row:
                     row["user"]["is_anonymous"] = "F"
                 encoded = encode(mask_nonbinary(row) if masked else row)
+            if optional:
+                checked_in = world.checked_in.get(record.id)
+                if members := included_members(record, event, world.seed, optional, checked_in):
+                    encoded = encoded[:-1] + b"," + members + b"}"
             rows.append(encoded)
         return rows
 

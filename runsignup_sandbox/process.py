@@ -252,9 +252,12 @@ class AdminClient:
     def reset_stats(self) -> None:
         self._post("reset_stats")
 
-    def truth(self, partner: int = 1) -> Json:
-        """Return the true current state as `{"partner", "now", "races", "active", "removed"}`."""
-        answer: Json = self._call("GET", "truth", partner=partner)
+    def truth(self, partner: int = 1, *, optional: bool = False) -> Json:
+        """Return the true current state as `{"partner", "now", "races", "active", "removed"}`.
+
+        Active rows have their optional members in `_optional` if that is requested.
+        """
+        answer: Json = self._call("GET", "truth", partner=partner, optional="T" if optional else "F")
         return answer
 
 

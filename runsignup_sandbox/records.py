@@ -11,7 +11,7 @@ class Record:
     """One version of an active registration. A change makes a new one.
 
     `modified` and `registered` are Unix seconds. `row` is None while the row is still to be generated from `person`. Once edited,
-    it is the row as served.
+    it is the row as served. `included` has the optional members that were edited.
     """
 
     __slots__ = (
@@ -20,6 +20,7 @@ class Record:
         "event_id",
         "id",
         "imported",
+        "included",
         "modified",
         "nonbinary",
         "person",
@@ -38,6 +39,7 @@ class Record:
         self.imported = False
         self.via_bundle = False
         self.row: Row | None = None
+        self.included: Row | None = None
         self.encoded: bytes | None = None
         self.nonbinary = False
 

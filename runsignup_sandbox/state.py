@@ -20,13 +20,13 @@ from runsignup_sandbox.records import Record, Removal
 from runsignup_sandbox.scales import Spec
 from runsignup_sandbox.world import Partner, World
 
-VERSION = 1
+VERSION = 2
 """Increment it whenever the format changes, or the rows that are generated from its content."""
 
 _COUNTERS = ("next_race_id", "next_event_id", "next_days_id", "next_registration_id", "next_person")
 
-_Stored = tuple[int, int, int, int, int, int | None, bool, bool, Row | None]
-"""A record: id, event, person, registered, modified, bib, imported, via_bundle, row once edited."""
+_Stored = tuple[int, int, int, int, int, int | None, bool, bool, Row | None, Row | None]
+"""A record: id, event, person, registered, modified, bib, imported, via_bundle, row once edited, edited optional members."""
 _StoredRemoval = tuple[_Stored, int, str, int | None]
 """A removal: the record, modified, reason, new id."""
 
@@ -132,12 +132,13 @@ def _stored(record: Record) -> _Stored:
         record.imported,
         record.via_bundle,
         record.row,
+        record.included,
     )
 
 
 def _record(stored: _Stored) -> Record:
     record = Record(*stored[:6])
-    record.imported, record.via_bundle, record.row = stored[6:]
+    record.imported, record.via_bundle, record.row, record.included = stored[6:]
     return record
 
 
@@ -151,6 +152,7 @@ def _world(state: _State) -> World:
     world.races = {race.id: race for race in state.races}
     world.events = {event.id: event for event in state.events}
     world.checkins = state.checkins
+    world.checked_in = {id: stamp for found in state.checkins.values() for stamp, id in found}
     for stored in state.active:
         world.truth.active.put(_record(stored))
     for stored, modified, reason, new_id in state.removed:

@@ -13,6 +13,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal, TypeVar
 
+from runsignup_sandbox.included import MEMBERS
 from runsignup_sandbox.people import Place, Row
 from runsignup_sandbox.races import Edition, Event, Race, editions_of
 from runsignup_sandbox.records import Record, Removal, Shelf
@@ -67,6 +68,8 @@ class World:
         self.feed = Book()
         self.checkins: dict[int, list[tuple[int, int]]] = {}
         """By race id: (Unix second, registration id) of each check-in, ascending."""
+        self.checked_in: dict[int, int] = {}
+        """Unix second of the last check-in, by registration id."""
         self.changes = 0
         """The number of changes, so that a saved file can be recognised as outdated."""
         self.next_race_id = 190_001
@@ -221,9 +224,12 @@ class World:
         extra: Mapping[str, Any] | None = None,
         modified: int | None = None,
     ) -> None:
-        """Set members of a row (of its user, address or itself), drop some, add unknown ones."""
+        """Set members of a row (of its user, address or itself, or optional ones), drop some, add unknown ones."""
         record = self._changed(registration_id, modified)
-        self._write(record, dict(fields) | dict(extra or {}))
+        optional = {name: value for name, value in fields.items() if name in MEMBERS}
+        if optional:
+            record.included = (record.included or {}) | optional
+        self._write(record, {name: fields[name] for name in fields.keys() - optional} | dict(extra or {}))
         row = record.row or {}
         for key in drop:
             row.pop(key, None)
@@ -301,6 +307,7 @@ class World:
         event = self.events[self.record(registration_id).event_id]
         self.checkins.setdefault(event.race_id, []).append((self.second, registration_id))
         self.checkins[event.race_id].sort()
+        self.checked_in[registration_id] = self.second
         self.changes += 1
 
     def _changed(self, registration_id: int, modified: int | None = None) -> Record:

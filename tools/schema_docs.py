@@ -22,7 +22,10 @@ COMMAND = "make docs"
 GROUPS: dict[str, tuple[str, ...]] = {
     "partners": ("timing_partners", "providers", "partner_provider_credentials", "runsignup_api_keys"),
     "races": ("runsignup_races", "partner_races", "race_owners", "runsignup_events", "unified_events"),
-    "registrations": ("runsignup_participants", "unified_participants", "quarantined_rows"),
+    "registrations": (
+        *("runsignup_participants", "unified_participants", "quarantined_rows"),
+        *("participant_answers", "participant_addons", "participant_memberships"),
+    ),
     "bibs": ("runsignup_bib_changes", "bib_changes_handled"),
     "start lists": ("start_lists", "start_list_entries", "start_list"),
     "sync": (
@@ -41,7 +44,7 @@ FOR_OTHERS = (
     *("timing_partners", "providers", "runsignup_races", "partner_races", "runsignup_events", "runsignup_participants"),
     *("runsignup_bib_changes", "start_lists", "start_list_entries", "start_list"),
     *("unified_events", "unified_participants", "race_owners", "sync_history", "history_events", "alerts"),
-    *("future_events", "event_cursors"),
+    *("future_events", "event_cursors", "participant_answers", "participant_addons", "participant_memberships"),
     *("reader_partners", "reader_races", "reader_events", "reader_participants"),
 )
 """What other programs may read: names and meaning of its columns stay."""
@@ -99,6 +102,21 @@ VIEW_COLUMNS = {
     ("start_list", "event"): "Name of the event.",
     ("start_list", "start"): "Start of the event, wall time in the race's zone.",
     ("start_list", "name"): "First and last name.",
+    ("participant_answers", "position"): "Place among the registration's answers, from 1.",
+    ("participant_answers", "question_id"): "RunSignup's number of the question.",
+    ("participant_answers", "question"): "Text of the question.",
+    ("participant_answers", "answer"): "The answer as text; NULL for a question that was not answered.",
+    ("participant_addons", "position"): "Place among the registration's add-ons, from 1.",
+    ("participant_addons", "addon_id"): "RunSignup's number of the add-on.",
+    ("participant_addons", "addon"): "Name of the add-on.",
+    ("participant_addons", "quantity"): "How many were bought.",
+    ("participant_addons", "amount"): "Amount, dollars.",
+    ("participant_memberships", "position"): "Place among the registration's memberships, from 1.",
+    ("participant_memberships", "membership_id"): "RunSignup's number of the membership.",
+    ("participant_memberships", "membership"): "Name of the membership.",
+    ("participant_memberships", "member_number"): "The entrant's number as a member.",
+    ("participant_memberships", "expires_on"): "Last day of the membership.",
+    ("participant_memberships", "price_adjustment"): "What the membership changed of the price, dollars.",
     ("start_list", "problems"): "What is wrong, between commas; empty when all is well.",
 }
 """Columns of views that carry no comment and mean another thing than the column of that name below."""

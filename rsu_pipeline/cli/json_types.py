@@ -120,6 +120,7 @@ class PartnerListing(TypedDict):
     rejected_at: Annotated[dt.datetime | None, "when RunSignup rejected the credential"]
     rejected_reason: Annotated[str | None, "RunSignup's reason"]
     entered_at: Annotated[dt.datetime | None, "when the credential was entered"]
+    include: Annotated[list[str] | None, "optional fields that are requested, null for those of `RSU_INCLUDE`"]
     state: Annotated[str, "state of the credential in words"]
 
 

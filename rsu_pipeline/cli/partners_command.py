@@ -9,6 +9,7 @@ from rich.table import Column
 
 from rsu_pipeline import installation
 from rsu_pipeline.cli.common import DisplayTable, hub_connection, show_json, show_table
+from rsu_pipeline.included_fields import FLAGS, format_include, parse_include
 from rsu_pipeline.warehouse import credentials, duplicate_partners
 
 
@@ -166,6 +167,43 @@ def _check(name: str) -> None:
             "RunSignup rejects the credential. Check key and secret, and enter them with `rsu partners add`.", err=True
         )
         sys.exit(1)
+
+
+@partners.command("set")
+@click.argument("partner")
+@click.option(
+    "--include",
+    help="Optional fields to request: all, none, default (those of RSU_INCLUDE), or a list such as questions,corrals.",
+)
+def set_(partner: str, include: str | None) -> None:
+    """Change what is requested for PARTNER (id or key).
+
+    When the optional fields change, the next sync reads its upcoming races in full, once.
+    """
+    if include is None:
+        raise click.UsageError("Nothing to set. Give --include.")
+    names = _include(include)
+    with hub_connection("partners set") as conn:
+        found = credentials.find_partner(conn, partner)
+        credentials.set_include(conn, found.partner_id, names)
+    effective = installation.current().settings.sync.include if names is None else names
+    click.echo(
+        f"Partner {found.key or found.partner_id}: optional fields {format_include(effective)}"
+        f"{' (the default)' if names is None else ''}. If they change, the next sync reads upcoming races in full, once."
+    )
+
+
+def _include(text: str) -> tuple[str, ...] | None:
+    """Return the named optional fields, None for the installation's."""
+    if text.strip().lower() == "default":
+        return None
+    try:
+        return parse_include(text)
+    except ValueError as error:
+        raise click.BadParameter(
+            f"{error} is no group of optional fields. Use all, none, default or a list of: {', '.join(FLAGS)}.",
+            param_hint="--include",
+        ) from None
 
 
 @partners.command()

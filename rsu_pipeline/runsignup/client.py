@@ -14,6 +14,7 @@ import tenacity
 
 from rsu_pipeline import cancellation
 from rsu_pipeline.display import sanitize_for_display
+from rsu_pipeline.included_fields import FLAGS
 from rsu_pipeline.runsignup import envelopes, transport
 from rsu_pipeline.runsignup.api_errors import ApiError, Cause, Remedy, cause_of_code
 from rsu_pipeline.runsignup.paging import TEMPLATE_REGISTRATION_ID, NextPage, PageLengths, next_page
@@ -224,13 +225,20 @@ class Client:
         return race, answer.server_time
 
     def participants_page(
-        self, race_id: int, event_ids: Sequence[int], *, after: int, size: int, modified_after: int | None = None
+        self,
+        race_id: int,
+        event_ids: Sequence[int],
+        *,
+        after: int,
+        size: int,
+        modified_after: int | None = None,
+        include: Sequence[str] = (),
     ) -> Page:
         """Return the page of active registrations above registration id `after`, in id order.
 
-        With `modified_after` (Unix seconds, inclusive) the page has only those that changed.
+        With `modified_after` (Unix seconds, inclusive) the page has only those that changed. `include` names the optional fields.
         """
-        params = {"supports_nb": "T", "sort": "registration_id ASC"}
+        params = {"supports_nb": "T", "sort": "registration_id ASC"} | {FLAGS[name]: "T" for name in include}
         return self._registrations("participants", race_id, event_ids, params, after, size, modified_after)
 
     def removed_page(

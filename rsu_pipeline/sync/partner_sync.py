@@ -60,6 +60,7 @@ def make_plan(
         full_read_up_to_rows=session.settings.full_read_up_to_rows,
         force_full=force_full,
         also=present.also,
+        include=session.settings.include,
     )
     events.replace_plan(session.conn, session.partner_id, [item.row() for item in plan.events])
     session.conn.commit()

@@ -42,6 +42,7 @@ def plan_poll(
         {number: _without_recent_retry(cursor, now) for number, cursor in held.items()},
         now,
         also=present.also,
+        include=session.settings.include,
         incremental_days=session.settings.incremental_days,
         full_read_up_to_rows=session.settings.full_read_up_to_rows if reads_removed else 0,
     )

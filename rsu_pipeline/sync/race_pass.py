@@ -13,6 +13,7 @@ from types import MappingProxyType
 
 from psycopg2.extensions import connection as Connection
 
+from rsu_pipeline.included_fields import format_include
 from rsu_pipeline.runsignup.client import Page
 from rsu_pipeline.sync import cadence
 from rsu_pipeline.sync.page_requests import PageRequests
@@ -65,7 +66,13 @@ def read_race(
     started = time.monotonic()
     calls = session.ledger.calls
     position = cursors.open_pass(
-        session.conn, session.partner_id, read.race_id, read.mode, read.event_ids, read.modified_after
+        session.conn,
+        session.partner_id,
+        read.race_id,
+        read.mode,
+        read.event_ids,
+        read.modified_after,
+        included=format_include(session.settings.include),
     )
     session.own_reads.add(position.read_number)
     outcome.is_resumed = position.is_resumed
@@ -154,6 +161,7 @@ def _request(session: PartnerSession, position: Position, after: int) -> Page:
         after=after,
         size=session.settings.page_size,
         modified_after=position.modified_after,
+        include=session.settings.include,
     )
 
 

@@ -9,6 +9,7 @@ import itertools
 from collections.abc import Container, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
+from rsu_pipeline.included_fields import NONE, format_include
 from rsu_pipeline.runsignup.event_ids import split_by_address
 from rsu_pipeline.sync import cadence
 from rsu_pipeline.warehouse import foreign_writes
@@ -17,6 +18,7 @@ from rsu_pipeline.warehouse.events import StoredEvent
 
 FIRST_READ = "first read"
 SMALL_RACE = "small enough for one call"
+OTHER_FIELDS = "other optional fields are requested than before"
 
 
 @dataclass(frozen=True)
@@ -85,13 +87,15 @@ def plan_reads(
     full_read_up_to_rows: int = 0,
     force_full: bool = False,
     also: Sequence[dt.datetime] = (),
+    include: Sequence[str] = (),
 ) -> Plan:
     """Return the events that are upcoming or need a closing read, each with its next read, and the resulting reads.
 
     The nearest race is read first. Of one race, full reads come first. `also` are later moments that may be the
-    present as well, while clocks disagree: each event is planned for the one that makes it most urgent.
+    present as well, while clocks disagree: each event is planned for the one that makes it most urgent. `include` are the
+    optional fields that are requested.
     """
-    latest = max((now, *also))
+    latest, included = max((now, *also)), format_include(include)
     planned: list[PlannedEvent] = []
     rows_of_race: dict[int, int] = {}
     for event in events:
@@ -117,6 +121,7 @@ def plan_reads(
             force=force_full,
             small=small,
             latest=latest,
+            included=included,
         )
         planned.append(PlannedEvent(event, tier, mode, reason))
     return Plan(planned, _reads(planned, cursors))
@@ -145,6 +150,7 @@ def decide_read(
     force: bool = False,
     small: bool = False,
     latest: dt.datetime | None = None,
+    included: str = NONE,
 ) -> tuple[Mode, str]:
     """Return the next read of one event, by the first rule that applies. `latest` is the latest moment that may be the present."""
     if cursor is None:
@@ -155,6 +161,8 @@ def decide_read(
         return "full", cursor.needs_full
     if cadence.is_ahead(cursor.furthest, latest or now):
         return "full", "its checkpoint is in the future, so a clock was wrong"
+    if cursor.included != included:
+        return "full", OTHER_FIELDS
     age = now - cursor.last_full_at
     if age >= dt.timedelta(days=incremental_days):
         return "full", f"last full read {age.total_seconds() / 86400:.1f} days ago"

@@ -18,6 +18,7 @@ from msgspec import UNSET
 from rsu_pipeline.runsignup import values
 from rsu_pipeline.runsignup.payloads import Registration, User
 from rsu_pipeline.runsignup.text_repair import without_nul
+from rsu_pipeline.sync import included_rows
 from rsu_pipeline.warehouse.staging import StagedLine
 
 if TYPE_CHECKING:
@@ -71,6 +72,8 @@ _ESCAPES = (("\\", r"\\"), ("\t", r"\t"), ("\n", r"\n"), ("\r", r"\r"), ("\x00",
 _SPACES = ((b"\t", rb"\t"), (b"\n", rb"\n"), (b"\r", rb"\r"))
 _ACTIVE = rb"\N" + b"\t" + rb"\N" + b"\t" + rb"\N"
 """The removal's cells of an active registration."""
+_NOT_INCLUDED = b"\t".join([NULL_BYTES] * len(included_rows.COLUMNS))
+"""The cells of a registration without fields that are sent on request."""
 _NOBODY = User()
 _MEMBERS = {
     "team": TEAM,
@@ -119,12 +122,22 @@ def stage_registration(row: Registration, race_id: int) -> tuple[StagedLine, lis
         ),
         has_nul,
     )
+    included = _included(row, has_nul)
     address = NULL_BYTES if user.address is None else _json((_encode(user.address),), has_nul)
     tail = _ACTIVE
     if is_removed or row.last_modified_ts is not None or row.new_registration_id is not None:
         pointer = _number("new_registration_id", row.new_registration_id, faults)
         tail = _joined((row.removed_reason, _epoch("last_modified_ts", removed_epoch, faults), pointer))
-    return b"\t".join((_joined(cells), address, json, tail)), faults
+    return b"\t".join((_joined(cells), address, json, included, tail)), faults
+
+
+def _included(row: Registration, has_nul: bool) -> bytes:
+    """Return the cells of the fields that are sent on request."""
+    found = included_rows.read_included(row)
+    if found is included_rows.NOTHING:
+        return _NOT_INCLUDED
+    lists = (NULL_BYTES if cell is None else _json((cell,), has_nul) for cell in found.json)
+    return b"\t".join((_joined(found.values), *lists))
 
 
 def compute_digest(raw: bytes) -> int:

@@ -3,7 +3,7 @@
 import datetime as dt
 from collections.abc import Callable, Collection, Iterator
 from contextlib import closing, contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from psycopg2.extensions import connection as Connection
 
@@ -43,7 +43,8 @@ class PartnerSession:
     """The session of one partner's sync.
 
     `conn` writes and has the lock of the race that is being read. `key` is the partition key. `run_id` is the run's id in every row
-    that it writes. `log` logs a line for people. `clock` decides the tiers.
+    that it writes. `log` logs a line for people. `clock` decides the tiers. `settings`
+    are the installation's with the partner's own optional fields.
 
     `requested` is the number of the request: what others began to read after it counts as read. `own_reads` are the numbers
     of the reads of this session, which do not count for that.
@@ -199,7 +200,8 @@ def partner_session_on(
     conn.commit()
     ledger, client = clients.of(credential)
     try:
-        yield PartnerSession(conn, client, ledger, partner, key, settings.sync, run_id, log, clock, requested)
+        own = settings.sync if partner.include is None else replace(settings.sync, include=partner.include)
+        yield PartnerSession(conn, client, ledger, partner, key, own, run_id, log, clock, requested)
     finally:
         if not conn.closed:
             conn.rollback()

@@ -3,9 +3,10 @@
 import datetime as dt
 import re
 import unicodedata
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from typing import Any
 
 import psycopg2
 import psycopg2.errors
@@ -13,6 +14,7 @@ from psycopg2.extensions import connection as Connection
 
 from rsu_pipeline.display import MAX_NAME_CHARS, sanitize_for_display
 from rsu_pipeline.errors import RsuError
+from rsu_pipeline.included_fields import format_include, parse_include
 from rsu_pipeline.warehouse import api_keys, database, duplicate_partners
 from rsu_pipeline.warehouse.advisory_locks import Only
 from rsu_pipeline.warehouse.secret_box import PREFIX, SecretBox, SecretKeyError
@@ -32,7 +34,8 @@ class PartnerError(RsuError):
 class Partner:
     """A timing partner and the state of its credential.
 
-    `key` is the partition key, None until the partner is onboarded. `credential_id` is None if there is no credential.
+    `key` is the partition key, None until the partner is onboarded. `credential_id` is None if there is no credential. `include`
+    are the optional fields of its registrations that are requested, None for those of the installation.
     """
 
     partner_id: int
@@ -45,6 +48,7 @@ class Partner:
     rejected_at: dt.datetime | None
     rejected_reason: str | None
     entered_at: dt.datetime | None = None
+    include: tuple[str, ...] | None = None
 
     @property
     def is_active(self) -> bool:
@@ -71,7 +75,8 @@ def slug(name: str) -> str:
 
 _SELECT = r"""
 SELECT p.timing_partner_id, p.company_name, p.partition_key, p.disabled_at, c.partner_provider_credential_id,
-    coalesce(nullif(lower(c.credential_type), ''), 'api_key'), c.verified_at, c.rejected_at, c.rejected_reason, c.entered_at
+    coalesce(nullif(lower(c.credential_type), ''), 'api_key'), c.verified_at, c.rejected_at, c.rejected_reason, c.entered_at,
+    p.include
 FROM timing_partners p
 LEFT JOIN (partner_provider_credentials c JOIN providers v ON v.provider_id = c.provider_id AND lower(v.name) = %(provider)s)
     ON c.timing_partner_id = p.timing_partner_id
@@ -79,11 +84,16 @@ LEFT JOIN (partner_provider_credentials c JOIN providers v ON v.provider_id = c.
 """
 
 
+def _partner(row: Sequence[Any]) -> Partner:
+    partner, include = Partner(*row[:-1]), row[-1]
+    return partner if include is None else replace(partner, include=parse_include(include))
+
+
 def list_partners(conn: Connection) -> list[Partner]:
     """Return every partner, in order of id."""
     with conn.cursor() as cur:
         cur.execute(_SELECT + " ORDER BY p.timing_partner_id", {"provider": PROVIDER})
-        return [Partner(*row) for row in cur.fetchall()]
+        return [_partner(row) for row in cur.fetchall()]
 
 
 def find_partner(conn: Connection, name: str) -> Partner:
@@ -101,7 +111,7 @@ def find_partner(conn: Connection, name: str) -> Partner:
     if row is None:
         shown = sanitize_for_display(name, MAX_NAME_CHARS)
         raise PartnerError(f"There is no partner {shown!r}: `rsu partners list` shows them.")
-    return Partner(*row)
+    return _partner(row)
 
 
 def list_partners_awaiting_first_sync(conn: Connection) -> list[Partner]:
@@ -113,7 +123,7 @@ def list_partners_awaiting_first_sync(conn: Connection) -> list[Partner]:
             " AND h.finished_at >= c.entered_at) ORDER BY p.timing_partner_id",
             {"provider": PROVIDER},
         )
-        return [Partner(*row) for row in cur.fetchall()]
+        return [_partner(row) for row in cur.fetchall()]
 
 
 def ensure_key(conn: Connection, partner_id: int) -> str:
@@ -442,6 +452,16 @@ def mark_rejected(conn: Connection, credential_id: int, reason: str) -> None:
             "UPDATE partner_provider_credentials SET rejected_at = now(), rejected_reason = %s"
             " WHERE partner_provider_credential_id = %s",
             (reason[:500], credential_id),
+        )
+    conn.commit()
+
+
+def set_include(conn: Connection, partner_id: int, include: Sequence[str] | None) -> None:
+    """Set the optional fields that are requested for a partner, None for those of the installation. Commits."""
+    with conn.cursor() as cur:
+        cur.execute(
+            "UPDATE timing_partners SET include = %s WHERE timing_partner_id = %s",
+            (None if include is None else format_include(include), partner_id),
         )
     conn.commit()
 

@@ -8,6 +8,7 @@ from typing import Literal
 
 from psycopg2.extensions import connection as Connection
 
+from rsu_pipeline.included_fields import NONE
 from rsu_pipeline.warehouse.event_times import AHEAD_TOLERANCE
 from rsu_pipeline.warehouse.foreign_writes import NEEDS_FULL
 
@@ -38,6 +39,7 @@ class EventCursor:
     last_read_at: dt.datetime
     needs_full: str | None
     registrations: int
+    included: str = NONE
 
     @property
     def furthest(self) -> dt.datetime:
@@ -68,6 +70,7 @@ class Position:
     pages: int
     is_resumed: bool
     read_number: int
+    included: str = NONE
 
     @property
     def reads_all(self) -> bool:
@@ -80,7 +83,7 @@ def read_event_cursors(conn: Connection, partner_id: int) -> dict[int, EventCurs
     with conn.cursor() as cur:
         cur.execute(
             "SELECT event_id, modified_after, removed_after, first_loaded_at, last_full_at, last_read_at,"
-            f" coalesce(needs_full, {NEEDS_FULL}), registrations FROM event_cursors c WHERE timing_partner_id = %s",
+            f" coalesce(needs_full, {NEEDS_FULL}), registrations, included FROM event_cursors c WHERE timing_partner_id = %s",
             (partner_id,),
         )
         return {row[0]: EventCursor(*row) for row in cur.fetchall()}
@@ -101,11 +104,19 @@ def read_loaded_events(conn: Connection, partner_id: int, event_ids: Sequence[in
 
 
 def open_pass(
-    conn: Connection, partner_id: int, race_id: int, mode: Mode, event_ids: Sequence[int], modified_after: int | None
+    conn: Connection,
+    partner_id: int,
+    race_id: int,
+    mode: Mode,
+    event_ids: Sequence[int],
+    modified_after: int | None,
+    *,
+    included: str = NONE,
 ) -> Position:
     """Return the pass of this mode over these events. Commits.
 
-    It is the one that an earlier process left unfinished, if that read the same events and is not too old, else a new one.
+    It is the one that an earlier process left unfinished, if that read the same events with the same optional fields and is not
+    too old, else a new one.
     """
     wanted = sorted(event_ids)
     with conn.cursor() as cur:
@@ -113,17 +124,18 @@ def open_pass(
             "SELECT feed, modified_after, first_page_at, coalesce(changes_from, first_page_at), after_registration_id, pages,"
             " read_number"
             " FROM read_passes WHERE timing_partner_id = %s AND race_id = %s AND mode = %s AND event_ids = %s::bigint[]"
+            " AND included = %s"
             # A pass without a stored page begins now.
             " AND pages > 0 AND started_at BETWEEN now() - %s AND now() + %s",
-            (partner_id, race_id, mode, wanted, RESUME_WITHIN, AHEAD_TOLERANCE),
+            (partner_id, race_id, mode, wanted, included, RESUME_WITHIN, AHEAD_TOLERANCE),
         )
         row = cur.fetchone()
         if row is None:
             drop_pass(conn, partner_id, race_id, mode)
             cur.execute(
-                "INSERT INTO read_passes (timing_partner_id, race_id, mode, event_ids, modified_after)"
-                " VALUES (%s, %s, %s, %s::bigint[], %s) RETURNING read_number",
-                (partner_id, race_id, mode, wanted, modified_after),
+                "INSERT INTO read_passes (timing_partner_id, race_id, mode, event_ids, modified_after, included)"
+                " VALUES (%s, %s, %s, %s::bigint[], %s, %s) RETURNING read_number",
+                (partner_id, race_id, mode, wanted, modified_after, included),
             )
             ((number,),) = cur.fetchall()
             row = ("participants", modified_after, None, None, 0, 0, number)
@@ -149,6 +161,7 @@ def open_pass(
         pages,
         is_resumed=pages > 0,
         read_number=number,
+        included=included,
     )
 
 
@@ -215,10 +228,10 @@ def advance(
         cur.execute(
             """
             INSERT INTO event_cursors AS c (timing_partner_id, event_id, race_id, modified_after, removed_after,
-                first_loaded_at, last_full_at, last_read_at, read_number, full_read_number, registrations)
+                first_loaded_at, last_full_at, last_read_at, read_number, full_read_number, included, registrations)
             SELECT %(partner)s, event_id, %(race)s, %(cursor)s, %(cursor)s, now(), to_timestamp(%(first)s),
                 to_timestamp(%(first)s), CASE WHEN %(full)s OR %(removed)s THEN %(number)s ELSE 0 END,
-                CASE WHEN %(full)s AND %(shown)s THEN %(number)s ELSE 0 END, CASE WHEN %(full)s THEN (
+                CASE WHEN %(full)s AND %(shown)s THEN %(number)s ELSE 0 END, %(included)s, CASE WHEN %(full)s THEN (
                     SELECT count(*) FROM runsignup_participants p
                     -- `+ 0` as in participants.note_missing.
                     WHERE p.timing_partner_id + 0 = %(partner)s AND p.event_id = e.event_id AND p.removed_at IS NULL
@@ -234,6 +247,7 @@ def advance(
                 needs_full = CASE WHEN NOT %(full)s THEN c.needs_full END,
                 read_number = greatest(c.read_number, excluded.read_number),
                 full_read_number = greatest(c.full_read_number, excluded.full_read_number),
+                included = CASE WHEN %(full)s THEN excluded.included ELSE c.included END,
                 registrations = CASE WHEN %(full)s THEN excluded.registrations ELSE c.registrations END
             """,
             {
@@ -246,6 +260,7 @@ def advance(
                 "full": position.reads_all,
                 "removed": with_removed,
                 "shown": is_end_shown,
+                "included": position.included,
             },
         )
 

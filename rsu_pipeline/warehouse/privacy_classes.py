@@ -111,7 +111,14 @@ REGISTRATION: dict[str, Column] = {
     "payload": Column(
         Privacy.CONTACT, after_purge=Members(_WITH_NAME, "user", _USER), after_erasure=Members(BARE), type="json"
     ),
-    **dict.fromkeys("bib_num chip_num first_bib local_bib".split(), _KEPT),
+    **dict.fromkeys("bib_num chip_num first_bib local_bib corral wave coupon_discount".split(), _KEPT),
+    **dict.fromkeys("coupon_code corporate_team".split(), _PERSONAL),
+    "estimated_finish": Column(Privacy.PERSONAL, type="interval"),
+    "checked_in_at": Column(Privacy.PERSONAL, type="timestamptz"),
+    "addons": Column(Privacy.PERSONAL, type="jsonb"),
+    # Anything may be in an answer or a note: a physician, a number in an emergency.
+    "registration_notes": _CONTACT,
+    **dict.fromkeys("answers memberships".split(), Column(Privacy.CONTACT, type="jsonb")),
     **dict.fromkeys("registration_date registered_at last_modified last_modified_epoch".split(), _KEPT),
     **dict.fromkeys("removed_at removed_reason removed_epoch new_registration_id".split(), _KEPT),
     **dict.fromkeys("first_seen_at changed_at source_at credentials_used fetched_date created_at seal".split(), _KEPT),

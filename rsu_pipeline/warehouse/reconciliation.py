@@ -14,7 +14,14 @@ from dataclasses import dataclass
 from psycopg2.extensions import connection as Connection
 
 from rsu_pipeline.warehouse.cursors import REMOVALS_PENDING
-from rsu_pipeline.warehouse.staging import COLUMNS, JSON_COLUMNS, Source, params_of
+from rsu_pipeline.warehouse.staging import (
+    COLUMNS,
+    INCLUDED_COLUMNS,
+    INCLUDED_JSON_COLUMNS,
+    JSON_COLUMNS,
+    Source,
+    params_of,
+)
 
 
 def count_held_back(conn: Connection, source: Source, event_ids: Sequence[int]) -> None:
@@ -89,13 +96,31 @@ def row_hash(alias: str) -> str:
     JSON is hashed by value, so that 1.0 and 1.00 are equal. The payload is hashed as its text. The merge makes the stored text
     follow the one received.
     """
-    plain = ", ".join(f"{alias}.{name}" for name in COLUMNS if name not in (*JSON_COLUMNS, "payload"))
+    plain = ", ".join(
+        f"{alias}.{name}" for name in COLUMNS if name not in (*JSON_COLUMNS, "payload", *INCLUDED_COLUMNS)
+    )
     json = "".join(
         f" # coalesce(jsonb_hash_extended({alias}.{name}, {seed}), {seed})"
         for seed, name in enumerate(JSON_COLUMNS, start=1)
     )
     payload = f" # coalesce(hashtextextended({alias}.payload::text, 5), 5)"
-    return f"(hashtextextended(ROW({plain})::text, 0){json}{payload})"
+    return f"(hashtextextended(ROW({plain})::text, 0){json}{payload}{_included_hash(alias)})"
+
+
+def _included_hash(alias: str) -> str:
+    """Return SQL that adds the columns that are sent on request to a row's hash.
+
+    Without them a row has the hash that it had before there were any, so that its seal stays valid.
+    """
+    listed = [f"{alias}.{name}" for name in INCLUDED_JSON_COLUMNS]
+    plain = ", ".join(f"{alias}.{name}" for name in INCLUDED_COLUMNS if name not in INCLUDED_JSON_COLUMNS)
+    json = "".join(
+        f" # coalesce(jsonb_hash_extended({column}, {seed}), 0)" for seed, column in enumerate(listed, start=6)
+    )
+    return (
+        f" # CASE WHEN num_nonnulls({plain}, {', '.join(listed)}) > 0"
+        f" THEN hashtextextended(ROW({plain})::text, 9){json} ELSE 0 END"
+    )
 
 
 def add_to_counts(rows: str) -> str:

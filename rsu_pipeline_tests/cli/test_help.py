@@ -29,6 +29,7 @@ PURPOSE = {
     ("partners", "disable"): "Disable PARTNER",
     ("partners", "enable"): "Enable PARTNER",
     ("partners", "list"): "Show every partner",
+    ("partners", "set"): "Change what is requested for PARTNER",
     ("race-day",): "Show whether each race near its start is in sync, worst first.",
     ("report",): "Write a report of upcoming events",
     ("sandbox",): "RunSignup",

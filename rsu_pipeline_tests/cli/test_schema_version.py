@@ -28,6 +28,7 @@ REFUSING = [
     ("partners check", ("1",)),
     ("partners disable", ("1",)),
     ("partners enable", ("1",)),
+    ("partners set", ("1", "--include", "all")),
     ("privacy purge", ("--before", "2020-01-01")),
     ("privacy erase", ("--user", "1", "--yes")),
     ("report", ("--html", "report.html")),

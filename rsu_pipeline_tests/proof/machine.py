@@ -32,6 +32,7 @@ from rsu_pipeline.sync.session import CredentialRejected
 from rsu_pipeline.warehouse import database, race_locks
 from rsu_pipeline.warehouse.database import DatabaseError
 from rsu_pipeline_tests.hub import Hub
+from rsu_pipeline_tests.optional_fields import assert_included
 from rsu_pipeline_tests.proof.kills import killed_after
 from runsignup_sandbox.process import SandboxProcess
 
@@ -48,6 +49,8 @@ FAULTS = (
     "http_500 http_503 html_522 throttle_200 throttle_429 truncated short_body html_200 empty_200 xml_200 unknown_shape"
     " reset closed wrong_type error_code"
 ).split()
+INCLUDE = ("all", "none", "corrals,questions")
+"""Optional fields that a program requests at first, in turn, and that it may change to."""
 REASONS = ("cleared", "removed", "deferred")
 PICK = st.integers(min_value=0, max_value=10_000)
 
@@ -109,6 +112,7 @@ class Convergence(RuleBasedStateMachine):
         self.revoked = False
         self.late = 0
         self.hidden = 0
+        self.hub.environment["RSU_INCLUDE"] = INCLUDE[self.arena.programs % len(INCLUDE)]
         # Whole seconds, so that a program means the same wherever it runs.
         self.admin.clock(set=math.ceil(self.admin.clock()))
 
@@ -135,6 +139,26 @@ class Convergence(RuleBasedStateMachine):
     def edit(self, pick: int, name: str) -> None:
         if row := self._registration(pick):
             self.admin.edit(row["registration_id"], {"first_name": name})
+
+    @rule(pick=PICK, answer=st.sampled_from(["yes", "no", None]), corral=st.sampled_from(["A", "B"]))
+    def edit_optional_fields(self, pick: int, answer: str | None, corral: str) -> None:
+        if row := self._registration(pick):
+            fields = {
+                "question_responses": [{"question_id": 7, "question_text": "First time?", "response": answer}],
+                "corral": {"corral_name": corral, "wave_name": "Wave 1"},
+            }
+            self.admin.edit(row["registration_id"], fields)
+
+    @rule(pick=PICK)
+    def check_in_without_stamp(self, pick: int) -> None:
+        if row := self._registration(pick):
+            self.admin.check_in(row["registration_id"])
+            # No feed of changes shows it.
+            self.silent = True
+
+    @rule(include=st.sampled_from(INCLUDE))
+    def request_other_fields(self, include: str) -> None:
+        self.hub.environment["RSU_INCLUDE"] = include
 
     @rule(pick=PICK, bib=st.none() | st.integers(1, 9))
     def set_bib(self, pick: int, bib: int | None) -> None:
@@ -390,6 +414,8 @@ class Convergence(RuleBasedStateMachine):
             outcome = self.hub.sync(self.partner, full=self.silent, confirm_removals=True, retry_rejected=True)
             assert not outcome.failures, outcome.failures
             self.hub.assert_equal(self.partner)
+            if self.hub.environment["RSU_INCLUDE"] == "all":
+                assert_included(self.hub, self.partner)
             self.hub.assert_removals(self.partner)
             self.hub.assert_bib_log_replays(self.partner)
             self.hub.assert_proved_equal(self.partner)

@@ -1,10 +1,11 @@
 """Five rules broken one at a time, each a mistake that pipelines of this kind have made."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import pytest
 
+from rsu_pipeline.included_fields import FLAGS, format_include
 from rsu_pipeline.runsignup.api_errors import ApiError
 from rsu_pipeline.runsignup.client import Client, Page
 from rsu_pipeline.sync import partner_sync, race_pass
@@ -45,9 +46,11 @@ def cursor_moved_early(monkeypatch: pytest.MonkeyPatch) -> None:
     # Its companion in the wild: a pass that broke off begins again, since the cursor seems to show how far it came.
     open_pass = cursors.open_pass
 
-    def anew(conn: Any, partner_id: int, race_id: int, mode: Any, event_ids: Any, since: Any) -> Position:
+    def anew(
+        conn: Any, partner_id: int, race_id: int, mode: Any, event_ids: Any, since: Any, *, included: str
+    ) -> Position:
         cursors.drop_pass(conn, partner_id, race_id, mode)
-        return open_pass(conn, partner_id, race_id, mode, event_ids, since)
+        return open_pass(conn, partner_id, race_id, mode, event_ids, since, included=included)
 
     monkeypatch.setattr(cursors, "open_pass", anew)
 
@@ -56,11 +59,19 @@ def page_numbers_instead_of_keyset(monkeypatch: pytest.MonkeyPatch) -> None:
     """Request pages by number, so that a row removed meanwhile shifts the next page over another."""
 
     def broken(
-        self: Client, race_id: int, event_ids: Any, *, after: int, size: int, modified_after: int | None = None
+        self: Client,
+        race_id: int,
+        event_ids: Any,
+        *,
+        after: int,
+        size: int,
+        modified_after: int | None = None,
+        include: Sequence[str] = (),
     ) -> Page:
         number = getattr(self, "_page", 0) + 1 if after else 1
         self._page = number  # type: ignore[attr-defined]
         params = {"supports_nb": "T", "sort": "registration_id ASC", "page": str(number)}
+        params |= {FLAGS[name]: "T" for name in include}
         return self._registrations("participants", race_id, event_ids, params, 0, size, modified_after)
 
     monkeypatch.setattr(Client, "participants_page", broken)
@@ -75,7 +86,13 @@ def sweep_after_a_partial_read(monkeypatch: pytest.MonkeyPatch) -> None:
             read_race(session, read, outcome, **options)
         except ApiError:
             position = cursors.open_pass(
-                session.conn, session.partner_id, read.race_id, read.mode, read.event_ids, None
+                session.conn,
+                session.partner_id,
+                read.race_id,
+                read.mode,
+                read.event_ids,
+                None,
+                included=format_include(session.settings.include),
             )
             if read.mode == "full":
                 source = Source(

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from rsu_pipeline.runsignup.payloads import Registration, decode_registration
 from rsu_pipeline.sync.registration_rows import MAX_INDEXED_BYTES, MONEY
+from rsu_pipeline.warehouse.staging import INCLUDED_COLUMNS
 from rsu_pipeline_tests.sync.stage import RACE, TEXT, VALUES, Row, Stage, without_nul
 
 BASE: Row = {"registration_id": 91000017, "event_id": 880101, "user": {"first_name": "Ines"}}
@@ -52,6 +53,7 @@ def test_a_whole_row_comes_out_as_it_went_in(stage: Stage) -> None:
     got, faults = stage.one(sent)
     assert faults == []
     assert got == {
+        **dict.fromkeys(INCLUDED_COLUMNS),
         "race_id": RACE,
         "event_id": 880101,
         "registration_id": 91000017,
