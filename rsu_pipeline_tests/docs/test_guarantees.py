@@ -2,6 +2,7 @@
 
 import ast
 import re
+from functools import cache
 from pathlib import Path
 
 TESTS = Path(__file__).resolve().parents[1]
@@ -13,11 +14,16 @@ def missing(text: str) -> list[str]:
     """Return the tests named that are not there."""
     found = []
     for file, name in NAMED.findall(text):
-        path = TESTS / file
-        tree = ast.parse(path.read_text(encoding="utf-8")) if path.exists() else ast.Module([], [])
-        if name not in {node.name for node in ast.walk(tree) if isinstance(node, ast.FunctionDef)}:
+        if name not in functions_of(TESTS / file):
             found.append(f"{file}::{name}")
     return found
+
+
+@cache
+def functions_of(path: Path) -> set[str]:
+    """Return the names of a file's functions."""
+    tree = ast.parse(path.read_text(encoding="utf-8")) if path.exists() else ast.Module([], [])
+    return {node.name for node in ast.walk(tree) if isinstance(node, ast.FunctionDef)}
 
 
 def test_every_test_that_is_named_exists() -> None:
