@@ -12,7 +12,8 @@ from tools import language
 from tools.pages import PROJECT, files, prose
 
 GLOSSARY = PROJECT / "docs" / "glossary.md"
-TRANSLATED = [path for path in language.python_files() if not language.is_untranslated(path, language.untranslated())]
+_PATTERNS = language.untranslated()
+TRANSLATED = [path for path in language.python_files() if not language.is_untranslated(path, _PATTERNS)]
 
 
 def test_translated_modules_keep_to_the_language() -> None:
