@@ -36,7 +36,7 @@ def client(make_hub: Callable[..., Hub], tmp_path: Path) -> Iterator[tuple[Hub, 
         assert process.poll() is None
     yield hub, process
     process.kill()
-    process.communicate()
+    process.communicate(timeout=60)
 
 
 def test_the_client_of_the_page_prints_bib_changes(client: tuple[Hub, subprocess.Popen[str]]) -> None:
