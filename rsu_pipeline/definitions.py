@@ -44,6 +44,7 @@ def build_definitions(resources: Mapping[str, Any] | None = None) -> dg.Definiti
         asset_checks=[
             checks.equals_runsignup,
             checks.no_quarantined_rows,
+            checks.no_schema_drift,
             checks.no_duplicate_bibs,
             checks.every_entrant_has_a_bib,
             checks.history_complete,

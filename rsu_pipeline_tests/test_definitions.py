@@ -101,6 +101,7 @@ def test_the_repository_holds_these_assets_jobs_and_sensors() -> None:
     assert {key.to_user_string() for key in defs.resolve_asset_graph().asset_check_keys} == {
         "participants:equals_runsignup",
         "participants:no_quarantined_rows",
+        "participants:no_schema_drift",
         "start_lists:no_duplicate_bibs",
         "start_lists:every_entrant_has_a_bib",
         "participant_history:history_complete",

@@ -124,6 +124,21 @@ class PartnerListing(TypedDict):
     state: Annotated[str, "state of the credential in words"]
 
 
+class DriftingField(TypedDict):
+    """A field of registrations that this program does not know, or knows in another form."""
+
+    field: Annotated[str, "name of the field, `user.` before those of the person"]
+    kind: Annotated[
+        Literal["unknown", "form", "type"], "new, in a form that is not known, or of another type than before"
+    ]
+    occurrences: Annotated[int, "registrations that were read with it, each as often as it was read"]
+    partners: Annotated[int, "partners with it"]
+    races: Annotated[int, "races with it"]
+    first_seen_at: Annotated[dt.datetime, "when it was first read"]
+    last_seen_at: Annotated[dt.datetime, "when it was last read"]
+    is_accepted: Annotated[bool, "whether it was accepted, so that no check reports it"]
+
+
 class RaceRow(TypedDict):
     """A race in its window or within 24 hours of its start. No name of a person is in it."""
 
@@ -309,6 +324,7 @@ OUTPUTS: dict[str, Any] = {
     "race-day": list[RaceRow],
     "race-day --changes": list[BibChange],
     "race-day --missing": list[EntrantWithoutBib],
+    "schema": list[DriftingField],
     "start-list": StartListOutput,
     "status": list[PartnerStatus],
     "sync": SyncOutput,

@@ -25,6 +25,7 @@ COMMANDS = {
     ),
     "report": LazyCommand(f"{PACKAGE}.report_command:report", "Write a report of upcoming events to one HTML file."),
     "sandbox": LazyCommand(f"{PACKAGE}.sandbox_command:sandbox", "Run a local RunSignup with invented partners."),
+    "schema": LazyCommand(f"{PACKAGE}.schema_command:schema", "Show fields that RunSignup sends and nobody knows."),
     "secrets": LazyCommand(f"{PACKAGE}.secrets_command:secrets", "Manage the key that encrypts partners' secrets."),
     "start-list": LazyCommand(f"{PACKAGE}.start_list_command:start_list", "Show the start list of an event."),
     "status": LazyCommand(f"{PACKAGE}.status_command:status", "Show what is stored, and when it was last read."),

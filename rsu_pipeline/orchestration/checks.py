@@ -13,7 +13,7 @@ from rsu_pipeline.orchestration.partitions import read_partition, timing_partner
 from rsu_pipeline.orchestration.resources import WarehouseResource
 from rsu_pipeline.orchestration.run_config import NO_CONFIG
 from rsu_pipeline.start_lists import start_list_store
-from rsu_pipeline.warehouse import backfill_progress, backfill_state, credentials, cursors, reconciliation
+from rsu_pipeline.warehouse import backfill_progress, backfill_state, credentials, cursors, reconciliation, schema_drift
 
 SAMPLE = 20
 
@@ -63,6 +63,35 @@ def no_quarantined_rows(context: dg.AssetCheckExecutionContext, warehouse: Wareh
             "rows_with_faults": with_faults,
             "sample": dg.MetadataValue.json(
                 [{"registration_id": number, "reason": reason} for number, reason in sample]
+            ),
+        },
+    )
+
+
+@dg.asset_check(asset=participants, partitions_def=timing_partner, config_schema=NO_CONFIG)
+def no_schema_drift(context: dg.AssetCheckExecutionContext, warehouse: WarehouseResource) -> dg.AssetCheckResult:
+    """Check that every field that was read within a week is known. A known field that changed its type is an error."""
+    with expected_errors_as_failures(), warehouse.connect("no_schema_drift") as conn:
+        partner = credentials.find_partner(conn, read_partition(context))
+        found = schema_drift.read_drift(conn, partner.partner_id, recent=True)
+    changed = sum(one.is_error for one in found)
+    return dg.AssetCheckResult(
+        passed=not found,
+        severity=dg.AssetCheckSeverity.ERROR if changed else dg.AssetCheckSeverity.WARN,
+        metadata={
+            "fields_unknown": len(found) - changed,
+            "fields_changed": changed,
+            "sample": dg.MetadataValue.json(
+                [
+                    {
+                        "field": one.field,
+                        "kind": one.kind,
+                        "registrations": one.occurrences,
+                        "first_seen_at": one.first_seen_at.isoformat(),
+                        "last_seen_at": one.last_seen_at.isoformat(),
+                    }
+                    for one in found[:SAMPLE]
+                ]
             ),
         },
     )

@@ -9,7 +9,7 @@ empty list or text.
 
 import re
 from collections.abc import Sequence
-from typing import Any, TypeVar, cast
+from typing import Any, Literal, TypeVar, cast
 
 import msgspec
 from msgspec import UNSET, Raw, UnsetType
@@ -21,6 +21,8 @@ from rsu_pipeline.runsignup.values import plain
 MAX_NESTING = 200
 """Levels of nesting that a row may have. Decoders, encoders and PostgreSQL each give up at depths of their own."""
 
+DriftKind = Literal["unknown", "form", "type"]
+"""As in `warehouse.schema_drift`."""
 Text = str | int | float | bool | None
 """Text that some layouts send as a number."""
 Time = str | int | None
@@ -63,7 +65,7 @@ class Registration(msgspec.Struct, kw_only=True, gc=False):
     """One row of `participants` or of `removed-participants`.
 
     `event_id` is the row's own, else its envelope's. `last_modified` is Unix seconds. `registration_date` is Eastern
-    wall time.
+    wall time. `drift` has the fields that are unknown, or whose type is another than the known one.
     """
 
     registration_id: int
@@ -131,6 +133,20 @@ class Registration(msgspec.Struct, kw_only=True, gc=False):
     new_registration_id: int | None = None
     raw: bytes = b""
     faults: list[str] = msgspec.field(default_factory=list)
+    drift: tuple[tuple[DriftKind, str], ...] = ()
+
+
+class _StrictUser(User, kw_only=True, gc=False, forbid_unknown_fields=True):
+    """A person without unknown fields."""
+
+    is_anonymous: Raw | UnsetType = UNSET
+
+
+class _StrictRegistration(Registration, kw_only=True, gc=False, forbid_unknown_fields=True):
+    """A registration without unknown fields, with those that are known and not read."""
+
+    user: _StrictUser | None = None
+    corp_team_id: Raw | UnsetType = UNSET
 
 
 class Event(msgspec.Struct, kw_only=True):
@@ -203,8 +219,9 @@ def rows_of(rows: Rows | None) -> list[Raw]:
     return list(rows.values()) if isinstance(rows, dict) else rows or []
 
 
-_LOCAL_FIELDS = frozenset({"raw", "faults"})
+_LOCAL_FIELDS = frozenset({"raw", "faults", "drift"})
 _registration = msgspec.json.Decoder(Registration, strict=False)
+_strict_registration = msgspec.json.Decoder(_StrictRegistration, strict=False)
 _race = msgspec.json.Decoder(Race, strict=False)
 _event = msgspec.json.Decoder(Event, strict=False)
 _object = msgspec.json.Decoder(dict[str, Raw])
@@ -218,7 +235,9 @@ def decode_registration(raw: bytes, *, event_id: int | None = None) -> Registrat
     Raises:
         RowUnreadable: it has no identity, or its event_id is present but unreadable. The envelope's may be another event's.
     """
-    row = _decode(_registration, Registration, raw, identity="registration_id", essential="event_id")
+    row = _decode_known(raw) or _decode(
+        _registration, Registration, raw, identity="registration_id", essential="event_id"
+    )
     if row.event_id is None:
         row.event_id = event_id
     if row.event_id is None:
@@ -226,6 +245,49 @@ def decode_registration(raw: bytes, *, event_id: int | None = None) -> Registrat
     if row.user is None:
         row.faults.append("user: missing")
     return row
+
+
+def _decode_known(raw: bytes) -> Registration | None:
+    """Return a registration whose fields are all known and readable, else None.
+
+    The decoder itself notices an unknown field, so a row without one costs nothing more.
+    """
+    if _depth(raw) > MAX_NESTING:
+        return None
+    try:
+        raw.decode()
+        row = _strict_registration.decode(raw)
+    except (msgspec.DecodeError, UnicodeDecodeError):
+        return None
+    if not 0 < row.registration_id < 2**63:
+        return None
+    row.raw, row.faults, row.drift = raw, [], ()
+    return row
+
+
+def _find_drift(raw: bytes) -> tuple[tuple[DriftKind, str], ...]:
+    """Return the fields of a registration that are unknown, or a list or an object instead of a value, or the other way round."""
+    try:
+        members = members_of(raw)
+    except RowUnreadable:
+        return ()
+    found = _find_unknown(members, _KNOWN, "")
+    user = members.get("user", b"null").strip()
+    if user[:1] == b"{":
+        found += _find_unknown(members_of(user), _KNOWN_OF_USER, "user.")
+    return tuple(found)
+
+
+def _find_unknown(members: dict[str, bytes], known: frozenset[str], path: str) -> list[tuple[DriftKind, str]]:
+    found: list[tuple[DriftKind, str]] = []
+    for name, member in members.items():
+        if name not in known:
+            found.append(("unknown", path + name))
+        elif name not in _ANY_TYPE and member not in _BLANK:
+            is_container = member[:1] in (b"{", b"[")
+            if is_container != (name in _CONTAINERS):
+                found.append(("type", path + name))
+    return found
 
 
 def decode_race(raw: bytes) -> Race:
@@ -300,6 +362,8 @@ def _decode(decoder: "msgspec.json.Decoder[T]", kind: type[T], raw: bytes, *, id
     object_ = cast(Any, decoded)
     object_.raw = raw
     object_.faults = faults
+    if kind is Registration:
+        object_.drift = _find_drift(raw)
     return decoded
 
 
@@ -346,6 +410,13 @@ def _member(raw: bytes, type_: Any, blanks: Sequence[object]) -> Any:
 
 def _members(kind: type[Any]) -> Sequence[tuple[str, Any]]:
     return [(member.name, member.type) for member in msgspec.structs.fields(kind) if member.name not in _LOCAL_FIELDS]
+
+
+_KNOWN = frozenset(name for name, _ in _members(_StrictRegistration))
+_KNOWN_OF_USER = frozenset(name for name, _ in _members(_StrictUser))
+_CONTAINERS = frozenset({"user", "address"})
+_ANY_TYPE = frozenset(name for name, type_ in _members(_StrictRegistration) if Raw in getattr(type_, "__args__", ()))
+_BLANK = frozenset({b"null", b'""', b"[]", b"{}"})
 
 
 def _depth(raw: bytes) -> int:

@@ -129,6 +129,8 @@ _VALUES = {
     "registration_notes": _Value(("registration_notes", "notes"), ("registration_notes", "notes", "note"), _text),
 }
 _ONE_MEMBER = frozenset(name for value in _VALUES.values() for name in value.members)
+DOCUMENTED = frozenset({"question_responses", "participant_addons"})
+"""Members whose form is known from public clients."""
 _LISTS = ("question_responses", "participant_addons", "memberships")
 _MEMBERS = (*sorted(_ONE_MEMBER), *_LISTS)
 _members_of = attrgetter(*_MEMBERS)

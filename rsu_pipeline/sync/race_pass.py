@@ -20,7 +20,7 @@ from rsu_pipeline.sync.page_requests import PageRequests
 from rsu_pipeline.sync.read_plan import SMALL_RACE, PlannedRead
 from rsu_pipeline.sync.registration_rows import compute_digest, stage_registration
 from rsu_pipeline.sync.session import PartnerSession
-from rsu_pipeline.warehouse import backfill_state, cursors, participants, race_locks, reconciliation
+from rsu_pipeline.warehouse import backfill_state, cursors, participants, race_locks, reconciliation, schema_drift
 from rsu_pipeline.warehouse.cursors import Position, QuarantinedRow
 from rsu_pipeline.warehouse.participants import Missing
 from rsu_pipeline.warehouse.staging import Counts, RejectedRow, Source, StagedLine
@@ -396,6 +396,7 @@ def _ingest_page(
         seen.append((row.registration_id, row.event_id or 0))
         if wrong:
             quarantined.append(QuarantinedRow(row.raw, "; ".join(wrong), row.registration_id, is_stored=True))
+    _record_drift(session, source, page)
     newly_quarantined = cursors.quarantine(session.conn, source.partner_id, source.race_id, quarantined)
     held_back = [
         item.registration_id for item in quarantined if not item.is_stored and item.registration_id is not None
@@ -405,6 +406,13 @@ def _ingest_page(
     counts.with_faults = sum(item.is_stored for item in quarantined) + sum(held.values())
     counts.read += counts.quarantined
     return _IngestedPage(counts, seen, held_back, has_unidentified_row, events_of_held_back, newly_quarantined)
+
+
+def _record_drift(session: PartnerSession, source: Source, page: Page) -> None:
+    """Count the fields of a page that this program does not know."""
+    found = Counter(item for row in page.rows if row.drift for item in row.drift)
+    if found:
+        schema_drift.record(session.conn, source.partner_id, source.race_id, found)
 
 
 def _source(session: PartnerSession, position: Position, page: Page) -> Source:

@@ -136,6 +136,8 @@ def _included(row: Registration, has_nul: bool) -> bytes:
     found = included_rows.read_included(row)
     if found is included_rows.NOTHING:
         return _NOT_INCLUDED
+    if found.unread:
+        row.drift += tuple(("type" if name in included_rows.DOCUMENTED else "form", name) for name in found.unread)
     lists = (NULL_BYTES if cell is None else _json((cell,), has_nul) for cell in found.json)
     return b"\t".join((_joined(found.values), *lists))
 

@@ -33,6 +33,7 @@ PURPOSE = {
     ("race-day",): "Show whether each race near its start is in sync, worst first.",
     ("report",): "Write a report of upcoming events",
     ("sandbox",): "RunSignup",
+    ("schema",): "Show fields of registrations that RunSignup sends",
     ("secrets",): "Manage the key that encrypts partners' secrets",
     ("secrets", "new-key"): "Print a new key for RSU_SECRET_KEY.",
     ("start-list",): "Show the start list of EVENT",

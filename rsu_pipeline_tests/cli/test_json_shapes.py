@@ -24,6 +24,7 @@ CALLS = {
     "race-day": ("race-day",),
     "race-day --changes": ("race-day", "--changes", "60"),
     "race-day --missing": ("race-day", "--missing"),
+    "schema": ("schema",),
     "start-list": ("start-list",),
 }
 
@@ -43,6 +44,10 @@ def near(module_database: str, tmp_path_factory: pytest.TempPathFactory) -> Any:
         hub.execute(
             "INSERT INTO alerts (kind, cause, partner, sentence, first_seen_at, last_seen_at)"
             " VALUES ('credential', '1', NULL, 'A sentence.', now(), now())"
+        )
+        hub.execute(
+            "INSERT INTO schema_drift (timing_partner_id, race_id, field, kind, occurrences)"
+            " VALUES (1, 1, 'pronouns', 'unknown', 1)"
         )
         hub.execute("INSERT INTO history_requests (timing_partner_id, requested_at) VALUES (1, now())")
         yield hub

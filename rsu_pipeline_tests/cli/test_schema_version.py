@@ -32,6 +32,7 @@ REFUSING = [
     ("privacy purge", ("--before", "2020-01-01")),
     ("privacy erase", ("--user", "1", "--yes")),
     ("report", ("--html", "report.html")),
+    ("schema", ()),
     ("secrets rotate", ()),
     ("start-list", ("1",)),
     ("race-day", ()),

@@ -198,6 +198,7 @@ def test_checks_compare_what_was_sent_with_what_is_stored(hub: Hub, instance: dg
     assert {name: one.passed for name, one in good.items() if name not in lists} == {
         "equals_runsignup": True,
         "no_quarantined_rows": True,
+        "no_schema_drift": True,
     }
     assert lists <= good.keys()
     sent = good["equals_runsignup"].metadata["rows_sent"].value
@@ -217,10 +218,32 @@ def test_checks_compare_what_was_sent_with_what_is_stored(hub: Hub, instance: dg
     assert {name: one.passed for name, one in bad.items() if name not in lists} == {
         "equals_runsignup": False,
         "no_quarantined_rows": True,
+        "no_schema_drift": True,
     }
     told: dict[str, Any] = {name: found.value for name, found in bad["equals_runsignup"].metadata.items()}
     assert told["events_unequal"] == 1
     assert [row["event_id"] for row in told["sample"]] == [event_id]
+
+
+def test_schema_drift_is_a_warning_and_a_changed_type_an_error(hub: Hub, instance: dg.DagsterInstance) -> None:
+    key = hub.partners[2]
+
+    def drift() -> dg.AssetCheckEvaluation:
+        run = sync_partner(instance, key, force_full_sync=True)
+        found = [entry.dagster_event for entry in instance.all_logs(run.run_id) if entry.dagster_event]
+        data = [event.asset_check_evaluation_data for event in found if event.event_type_value == CHECKED]
+        return next(one for one in data if one.check_name == "no_schema_drift")
+
+    assert drift().passed
+    number = min(hub.truth(2))
+    hub.sandbox.admin.edit(number, extra={"pronouns": "they"})
+    found = drift()
+    assert (found.passed, found.severity) == (False, dg.AssetCheckSeverity.WARN)
+    told: dict[str, Any] = {name: value.value for name, value in found.metadata.items()}
+    assert (told["fields_unknown"], told["fields_changed"], told["sample"][0]["field"]) == (1, 0, "pronouns")
+    hub.sandbox.admin.edit(number, {"chip_num": [17]})
+    found = drift()
+    assert (found.passed, found.severity) == (False, dg.AssetCheckSeverity.ERROR)
 
 
 CHECKED = dg.DagsterEventType.ASSET_CHECK_EVALUATION.value
