@@ -136,11 +136,12 @@ class Installation:
 
 @contextmanager
 def installed(
-    url: str, sandbox: SandboxProcess, folder: Path, *, secret_key: str | None = None
+    url: str, sandbox: SandboxProcess, folder: Path, *, secret_key: str | None = None, is_empty: bool = False
 ) -> Iterator[Installation]:
     """Start `rsu up` with everything of its own. All of it ends with the block.
 
-    With a `secret_key` the database has the sandbox's partners already, encrypted with it. Else they are added.
+    With a `secret_key` the database has the sandbox's partners already, encrypted with it. Else they are added, unless it is to
+    be without partners (`is_empty`).
     """
     port, adds_partners = _free_port(), secret_key is None
     secret_key = secret_key or generate_secret_key()
@@ -158,7 +159,7 @@ def installed(
     with database.session(url, purpose="benchmark") as conn:
         database.migrate(conn)
         keys = []
-        for item in sandbox.admin.partners():
+        for item in [] if is_empty else sandbox.admin.partners():
             partner_id = item["partner"]
             if adds_partners:
                 partner_id = credentials.add(

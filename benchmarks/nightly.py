@@ -29,12 +29,12 @@ import requests
 from benchmarks.hub import Hub, end_cleanly, started
 from benchmarks.installation import Installation, installed
 from benchmarks.report import as_json, machine
-from rsu_pipeline.orchestration.batch import limit_concurrent_partners, sync_batch
+from rsu_pipeline.orchestration.batch import sync_batch
 from rsu_pipeline.orchestration.lanes import LANE_TAG
 from rsu_pipeline.orchestration.schedules import ACTIVE, DISTANCE_TAG, FAR, nightly
 from rsu_pipeline.settings import project_root
 from rsu_pipeline.sync import listing, partner_sync
-from rsu_pipeline.sync.session import open_partner_session
+from rsu_pipeline.sync.session import limit_concurrent_partners, open_partner_session
 from rsu_pipeline.warehouse import database, fleet
 from runsignup_sandbox.scales import Spec
 

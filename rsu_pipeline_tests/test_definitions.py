@@ -120,7 +120,7 @@ def test_the_repository_holds_these_assets_jobs_and_sensors() -> None:
     }
     sensor = repository.get_sensor_def("new_credentials")
     assert sensor.default_status is dg.DefaultSensorStatus.RUNNING
-    assert [target.job_name for target in sensor.targets] == ["sync_partner"]
+    assert [target.job_name for target in sensor.targets] == ["sync_partner", "sync_batch"]
     selected = defs.resolve_job_def("sync_partner").asset_layer.selected_asset_keys
     assert {key.to_user_string() for key in selected} == SYNCED
 

@@ -10,11 +10,11 @@ from functools import cache
 
 from benchmarks.race_morning import paper
 from benchmarks.race_morning.paper import Paper, Rules
-from rsu_pipeline.orchestration.batch import SIDE_BY_SIDE
 from rsu_pipeline.orchestration.lanes import RULES
 from rsu_pipeline.settings import InFlightScope, load_settings
 from rsu_pipeline.sync import forecast
 from rsu_pipeline.sync.forecast import BudgetForecast
+from rsu_pipeline.sync.session import SIDE_BY_SIDE
 from rsu_pipeline.sync.watch_pace import CALL_SECONDS
 from rsu_pipeline.warehouse.call_ledger import LANES
 from rsu_pipeline.warehouse.freshness import EventRead

@@ -34,7 +34,10 @@ GROUPS: dict[str, tuple[str, ...]] = {
     ),
     "past editions": ("history_requests", "history_races", "history_events"),
     "alerts": ("alerts", "failing_notifiers", "foreign_writes", "schema_drift", "accepted_schema_drift"),
-    "readers": ("reader_partners", "reader_races", "reader_events", "reader_participants"),
+    "readers": (
+        *("reader_partners", "reader_races", "reader_events", "reader_participants"),
+        *("entrants", "partner_entrants"),
+    ),
     "privacy": ("privacy_log", "contact_retention", "erased_users", "erased_registrations"),
     "schema": ("schema_migrations",),
 }
@@ -46,6 +49,7 @@ FOR_OTHERS = (
     *("unified_events", "unified_participants", "race_owners", "sync_history", "history_events", "alerts"),
     *("future_events", "event_cursors", "participant_answers", "participant_addons", "participant_memberships"),
     *("reader_partners", "reader_races", "reader_events", "reader_participants"),
+    *("entrants", "partner_entrants"),
 )
 """What other programs may read: names and meaning of its columns stay."""
 

@@ -97,6 +97,7 @@ class View:
     triggers: list[Named] = field(default_factory=list)
     reads: set[tuple[str, str]] = field(default_factory=set)
     is_owned: bool = True
+    column_comments: dict[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -187,6 +188,8 @@ def inspect(cur: Cursor, schema: str) -> Shape:
             shape.tables[table].columns[column[0]] = Column(*column)
         elif table in shape.views:
             shape.views[table].columns[column[0]] = column[1]
+            if column[-1]:
+                shape.views[table].column_comments[column[0]] = column[-1]
     for table, name, kind, definition, columns, target, on_delete in rows(_CONSTRAINTS):
         shape.tables[table].constraints.append(
             Constraint(name, kind, definition, tuple(columns or ()), target, on_delete)

@@ -6,6 +6,7 @@ definition.
 """
 
 import re
+from collections.abc import Mapping
 
 from rsu_pipeline.adoption.shape import Shape, View, ident, literal
 from rsu_pipeline.adoption.steps import AdoptionRefusedError, Phase, Step, listing
@@ -23,6 +24,8 @@ TELLTALE = {
     "reader_races": ("runsignup_races", "detail_as_of"),
     "reader_events": ("runsignup_events", "gone_at"),
     "reader_participants": ("runsignup_participants", "removed_at"),
+    "partner_entrants": ("start_list_entries", "bib_source"),
+    "entrants": ("partner_entrants", "registration_id"),
 }
 """By view, a column that only this program's version reads."""
 
@@ -43,10 +46,11 @@ def refuse_unknown_columns(theirs: View, ours: View) -> None:
 def view_steps(found: Shape, wanted: Shape) -> list[Step]:
     """Return steps for each view that is not this program's yet."""
     steps = []
-    for name, ours in wanted.views.items():
+    for ours in order_by_dependency(wanted.views):
+        name = ours.name
         theirs = found.views.get(name)
         if theirs is None:
-            steps.append(Step(name, Phase.VIEWS, "made", (_create(ours, ours.definition, ""), _comment(ours))))
+            steps.append(Step(name, Phase.VIEWS, "made", (_create(ours, ours.definition, ""), *_comments(ours))))
         elif not is_ours(theirs):
             others = sorted(set(theirs.relations) - wanted.tables.keys())
             sentence = "put back with the same columns, without registrations and events that are gone"
@@ -61,7 +65,7 @@ def view_steps(found: Shape, wanted: Shape) -> list[Step]:
                 f"ALTER VIEW {ident(name)} OWNER TO {ident(theirs.owner)}",
             ] * (theirs.owner != found.user)
             triggers = [trigger.definition for trigger in theirs.triggers]
-            sql = [_create(ours, definition, theirs.options), _comment(ours), *triggers, *theirs.grants, *owner]
+            sql = [_create(ours, definition, theirs.options), *_comments(ours), *triggers, *theirs.grants, *owner]
             steps += [
                 Step(name, Phase.VIEWS_DOWN, "", (f"DROP VIEW {ident(name)}",)),
                 Step(name, Phase.VIEWS, sentence, tuple(sql)),
@@ -73,8 +77,27 @@ def _create(view: View, definition: str, options: str) -> str:
     return f"CREATE VIEW {ident(view.name)}{f' WITH ({options})' if options else ''} AS {definition}"
 
 
-def _comment(view: View) -> str:
-    return f"COMMENT ON VIEW {ident(view.name)} IS {literal(view.comment or '')}"
+def order_by_dependency(views: Mapping[str, View]) -> list[View]:
+    """Return the views in an order in which each can be created: after the views that it reads."""
+    ordered: dict[str, View] = {}
+
+    def add(view: View) -> None:
+        for relation in view.relations:
+            if relation in views:
+                add(views[relation])
+        ordered.setdefault(view.name, view)
+
+    for view in views.values():
+        add(view)
+    return list(ordered.values())
+
+
+def _comments(view: View) -> list[str]:
+    columns = [
+        f"COMMENT ON COLUMN {ident(view.name)}.{ident(name)} IS {literal(text)}"
+        for name, text in view.column_comments.items()
+    ]
+    return [f"COMMENT ON VIEW {ident(view.name)} IS {literal(view.comment or '')}", *columns]
 
 
 def _definition(theirs: View, ours: View, *, keep_others: bool) -> str:

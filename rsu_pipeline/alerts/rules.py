@@ -307,7 +307,7 @@ def _never_synced(conn: Connection, now: dt.datetime) -> Iterator[Problem]:
         for partner in credentials.list_partners_awaiting_first_sync(conn)
         if partner.entered_at is not None and now - partner.entered_at > NOT_BEGUN_FOR
     }
-    for key in dagster_runs.find_partners_without_run(conn, list(waiting)) if waiting else []:
+    for key in dagster_runs.find_partners_without_run(conn, list(waiting), in_batches=True) if waiting else []:
         partner = waiting[key]
         if partner.is_active and partner.entered_at is not None:
             yield Problem(
@@ -322,7 +322,7 @@ def _never_synced(conn: Connection, now: dt.datetime) -> Iterator[Problem]:
 def _backfill_stopped(conn: Connection, now: dt.datetime) -> Iterator[Problem]:
     due = backfill_state.read_due_requests(conn, now)
     late = {key: since for key, (_, since) in due.items() if now - since > NOT_BEGUN_FOR}
-    for key in dagster_runs.find_partners_without_run(conn, list(late)) if late else []:
+    for key in dagster_runs.find_partners_without_run(conn, list(late), in_batches=False) if late else []:
         yield Problem(
             "backfill_stopped",
             str(due[key][0]),

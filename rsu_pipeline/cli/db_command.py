@@ -8,7 +8,7 @@ import click
 import psycopg2.errors
 
 from rsu_pipeline import adoption, installation
-from rsu_pipeline.cli import backup
+from rsu_pipeline.cli import backup, db_access
 from rsu_pipeline.cli.common import hub_connection, show_json
 from rsu_pipeline.local import client_programs
 from rsu_pipeline.warehouse import addresses, database, reachability, read_only, roles
@@ -187,3 +187,5 @@ def psql(arguments: tuple[str, ...]) -> None:
 
 db.add_command(backup.export_)
 db.add_command(backup.import_)
+db.add_command(db_access.url_)
+db.add_command(db_access.grant_reader)

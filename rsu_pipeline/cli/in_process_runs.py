@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from rsu_pipeline import cancellation
+from rsu_pipeline.cli.common import set_dagster_home
 
 
 @dataclass(frozen=True)
@@ -58,3 +59,15 @@ def run_in_process(job: str, key: str, *, lane: str, launched_by: str, ops: dict
             if isinstance(value.value, int | float) and name != "seconds":
                 numbers[name] = numbers.get(name, 0) + value.value if name == "api_calls" else value.value
     return RunResult(outcome.success, outcome.run_id, numbers, error)
+
+
+def delete_partition(key: str) -> None:
+    """Delete a partner's partition. Its runs and materializations stay."""
+    import dagster as dg
+
+    from rsu_pipeline.orchestration import partitions
+
+    set_dagster_home()
+    with dg.DagsterInstance.get() as instance:
+        if key in instance.get_dynamic_partitions(partitions.NAME):
+            instance.delete_dynamic_partition(partitions.NAME, key)

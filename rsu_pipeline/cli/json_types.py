@@ -315,11 +315,29 @@ class SyncOutput(TypedDict):
     partners: list[SyncResult]
 
 
+class ImportedRow(TypedDict):
+    """A row of the file."""
+
+    line: Annotated[int, "line of the file at which the row ends"]
+    name: Annotated[str, "name of the partner"]
+    outcome: Annotated[Literal["added", "changed", "unchanged", "refused"], "what the row does"]
+    partner: Annotated[str | None, "partition key of the partner, null unless it was entered"]
+    reason: Annotated[str, "why it was refused, else empty"]
+
+
+class ImportOutput(TypedDict):
+    """The rows of a file of partners."""
+
+    entered: Annotated[bool, "whether the rows were entered, which is all or none"]
+    rows: list[ImportedRow]
+
+
 OUTPUTS: dict[str, Any] = {
     "alerts list": list[OpenAlert],
     "backfill": BackfillOutput,
     "db adopt": AdoptionOutput,
     "health": HealthOutput,
+    "partners import": ImportOutput,
     "partners list": list[PartnerListing],
     "race-day": list[RaceRow],
     "race-day --changes": list[BibChange],

@@ -15,6 +15,7 @@ COMMANDS = {
     "backfill": LazyCommand(f"{PACKAGE}.backfill_command:backfill", "Read the registrations of past editions."),
     "db": LazyCommand(f"{PACKAGE}.db_command:db", "Manage the hub's database: migrate, adopt, export, import."),
     "demo": LazyCommand(f"{PACKAGE}.up_command:demo", "Start everything with a local RunSignup and invented people."),
+    "export": LazyCommand(f"{PACKAGE}.export_command:export", "Write participants, events or bibs to a file."),
     "health": LazyCommand(f"{PACKAGE}.health_command:health", "Check whether everything works."),
     "partners": LazyCommand(
         f"{PACKAGE}.partners_command:partners", "Manage timing partners and their RunSignup credentials."

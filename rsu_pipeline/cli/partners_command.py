@@ -8,8 +8,8 @@ from psycopg2.extensions import connection as Connection
 from rich.table import Column
 
 from rsu_pipeline import installation
+from rsu_pipeline.cli import partner_check, partner_edits, partner_file
 from rsu_pipeline.cli.common import DisplayTable, hub_connection, show_json, show_table
-from rsu_pipeline.included_fields import FLAGS, format_include, parse_include
 from rsu_pipeline.warehouse import credentials, duplicate_partners
 
 
@@ -73,7 +73,7 @@ def add(name: str, key: str | None, scheme: str, shared_key: bool, no_check: boo
         partner = credentials.find_partner(conn, str(partner_id))
     click.echo(f"Added partner {partner.key}. Its partition appears in Dagster within a minute.")
     if not no_check:
-        _check(str(partner_id))
+        partner_check.check_one(str(partner_id))
 
 
 def _secret() -> str:
@@ -129,85 +129,6 @@ def state(partner: credentials.Partner) -> str:
 
 @partners.command()
 @click.argument("partner")
-def check(partner: str) -> None:
-    """Verify at RunSignup that PARTNER (id or key) can read one of its races."""
-    _check(partner)
-
-
-def _check(name: str) -> None:
-    # The modules that call RunSignup take long to import, and only this function needs them.
-    from rsu_pipeline.sync import access
-    from rsu_pipeline.sync.session import open_partner_session
-
-    here = installation.current()
-    with open_partner_session(
-        here.migrated_database_url,
-        here.secret_box,
-        here.settings,
-        name,
-        lane="new_partner",
-        run_id="check",
-        log=click.echo,
-        retry_rejected=True,
-    ) as session:
-        verdict = access.check_access(session)
-    if verdict is None:
-        click.echo("RunSignup lists no race with an event for this credential, so access cannot be verified.")
-    elif verdict is access.Verdict.WORKS:
-        click.echo("The credential works: one of its races was read.")
-    elif verdict is access.Verdict.UNDECIDED:
-        click.echo(
-            "The race that was read denies access, and no other race shows whether the cause is the race or the credential."
-            " Check the key, or ask the race's director for access.",
-            err=True,
-        )
-        sys.exit(1)
-    else:
-        click.echo(
-            "RunSignup rejects the credential. Check key and secret, and enter them with `rsu partners add`.", err=True
-        )
-        sys.exit(1)
-
-
-@partners.command("set")
-@click.argument("partner")
-@click.option(
-    "--include",
-    help="Optional fields to request: all, none, default (those of RSU_INCLUDE), or a list such as questions,corrals.",
-)
-def set_(partner: str, include: str | None) -> None:
-    """Change what is requested for PARTNER (id or key).
-
-    When the optional fields change, the next sync reads its upcoming races in full, once.
-    """
-    if include is None:
-        raise click.UsageError("Nothing to set. Give --include.")
-    names = _include(include)
-    with hub_connection("partners set") as conn:
-        found = credentials.find_partner(conn, partner)
-        credentials.set_include(conn, found.partner_id, names)
-    effective = installation.current().settings.sync.include if names is None else names
-    click.echo(
-        f"Partner {found.key or found.partner_id}: optional fields {format_include(effective)}"
-        f"{' (the default)' if names is None else ''}. If they change, the next sync reads upcoming races in full, once."
-    )
-
-
-def _include(text: str) -> tuple[str, ...] | None:
-    """Return the named optional fields, None for the installation's."""
-    if text.strip().lower() == "default":
-        return None
-    try:
-        return parse_include(text)
-    except ValueError as error:
-        raise click.BadParameter(
-            f"{error} is no group of optional fields. Use all, none, default or a list of: {', '.join(FLAGS)}.",
-            param_hint="--include",
-        ) from None
-
-
-@partners.command()
-@click.argument("partner")
 def disable(partner: str) -> None:
     """Disable PARTNER (id or key). Its data is kept, and nothing more is read."""
     _switch(partner, True)
@@ -225,3 +146,14 @@ def _switch(name: str, disabled: bool) -> None:
         partner = credentials.find_partner(conn, name)
         credentials.set_disabled(conn, partner.partner_id, disabled)
     click.echo(f"Partner {partner.key or partner.partner_id} is {'disabled' if disabled else 'enabled'}.")
+
+
+for _command in (
+    partner_check.check,
+    partner_file.import_,
+    partner_edits.rename,
+    partner_edits.set_,
+    partner_edits.merge,
+    partner_edits.remove,
+):
+    partners.add_command(_command)

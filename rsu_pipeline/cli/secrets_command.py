@@ -7,7 +7,7 @@ import click
 
 from rsu_pipeline import installation
 from rsu_pipeline.cli.common import hub_connection
-from rsu_pipeline.warehouse import api_keys, credentials
+from rsu_pipeline.warehouse import api_keys, credential_encryption
 from rsu_pipeline.warehouse.secret_box import SecretKeyError, generate_secret_key, read_secret_keys, write_secret_keys
 
 VARIABLE = "RSU_SECRET_KEY"
@@ -49,8 +49,8 @@ def rotate(finish: bool) -> None:
     with hub_connection("secrets rotate") as conn:
         if finish:
             # No process may encrypt with a key that is being dropped.
-            with credentials.exclusive_key_lock(conn):
-                done = credentials.reencrypt(conn, secret_box)
+            with credential_encryption.exclusive_key_lock(conn):
+                done = credential_encryption.reencrypt(conn, secret_box)
                 minutes = api_keys.minutes_until_forgotten(conn)
                 if minutes is not None and secret_box.key_count > 1:
                     raise SecretKeyError(
@@ -70,11 +70,11 @@ def rotate(finish: bool) -> None:
                 click.echo("`rsu secrets rotate` again:\n")
                 click.echo(generate_secret_key())
                 return
-            with credentials.exclusive_key_lock(conn):
+            with credential_encryption.exclusive_key_lock(conn):
                 if secret_box.key_count == 1:
                     write_secret_keys(key_file, [generate_secret_key(), *read_secret_keys(key_file)])
                     click.echo(f"Added a new key to {key_file}. Keep a copy of the file apart.")
-            done = credentials.reencrypt(conn, secret_box)
+            done = credential_encryption.reencrypt(conn, secret_box)
     click.echo(f"Re-encrypted {done.sealed} credentials, {done.unchanged} unchanged.")
     if not finish:
         click.echo("The old keys still decrypt older data. Drop them with `rsu secrets rotate --finish`.")

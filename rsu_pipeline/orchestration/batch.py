@@ -19,15 +19,12 @@ from rsu_pipeline.orchestration.outages import Outage
 from rsu_pipeline.orchestration.resources import RunSignupResource, WarehouseResource
 from rsu_pipeline.orchestration.run_config import Number, PartitionKey, fields_of, read_config
 from rsu_pipeline.orchestration.run_tags import PARENT_TAG
-from rsu_pipeline.settings import BudgetSettings
 from rsu_pipeline.start_lists.start_list_store import RebuildFailed
 from rsu_pipeline.sync import partner_sync, start_list_rebuild
-from rsu_pipeline.sync.session import PartnerSession
+from rsu_pipeline.sync.session import PartnerSession, limit_concurrent_partners
 
 VISITED = dg.AssetKey("future_events")
 """The asset that each partner's sync materializes last."""
-SIDE_BY_SIDE = 8
-"""Partners at a time if each credential has its own concurrency slots."""
 
 
 class BatchConfig(dg.Config):
@@ -40,6 +37,10 @@ class BatchConfig(dg.Config):
     )
     relist: list[PartitionKey] = Field(
         default=[], description="Partition keys of the partners whose listing is read again."
+    )
+    first_syncs: dict[str, str] = Field(
+        default={},
+        description="When the key and secret of each partner were entered, in a run of first syncs. Set by new_credentials.",
     )
 
 
@@ -54,12 +55,6 @@ class PartnerSyncReport:
     budget_left: int
     lists: run_metadata.Metadata
     not_built: str = ""
-
-
-def limit_concurrent_partners(budget: BudgetSettings) -> int:
-    """Return how many partners a run syncs side by side: one more than calls in flight, so that one writes while others call."""
-    at_once = budget.max_in_flight + 1
-    return at_once if budget.in_flight_scope == "all" else max(at_once, SIDE_BY_SIDE)
 
 
 @dg.op(config_schema=fields_of(BatchConfig))

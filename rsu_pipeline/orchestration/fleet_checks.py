@@ -13,11 +13,11 @@ import dagster as dg
 from rsu_pipeline import installation
 from rsu_pipeline.alerts import rules
 from rsu_pipeline.orchestration.assets.fleet_health import fleet_health
-from rsu_pipeline.orchestration.batch import limit_concurrent_partners
 from rsu_pipeline.orchestration.failures import expected_errors_as_failures
 from rsu_pipeline.orchestration.resources import WarehouseResource
 from rsu_pipeline.orchestration.run_config import NO_CONFIG
 from rsu_pipeline.sync import clocks, forecast
+from rsu_pipeline.sync.session import limit_concurrent_partners
 from rsu_pipeline.sync.watch_pace import CALL_SECONDS
 from rsu_pipeline.warehouse import duplicate_partners, fleet_facts, foreign_writes, freshness, hub_clocks
 

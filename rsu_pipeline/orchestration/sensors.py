@@ -2,48 +2,45 @@
 
 import datetime as dt
 import time
+import warnings
 from collections.abc import Mapping
 
 import dagster as dg
 
 from rsu_pipeline import installation
 from rsu_pipeline.orchestration import cancelled_runs, partitions
+from rsu_pipeline.orchestration.batch import sync_batch
 from rsu_pipeline.orchestration.failures import expected_errors_as_failures
+from rsu_pipeline.orchestration.first_syncs import FirstSync, request_first_syncs
 from rsu_pipeline.orchestration.jobs import backfill_history, sync_partner
 from rsu_pipeline.orchestration.resources import WarehouseResource
-from rsu_pipeline.orchestration.run_tags import FIRST_SYNC_TAG
 from rsu_pipeline.orchestration.schedules import ACTIVE
-from rsu_pipeline.warehouse import backfill_cancellation, backfill_state, credentials
+from rsu_pipeline.warehouse import backfill_cancellation, backfill_state, credential_encryption, credentials
+
+# Dagster warns of its own argument when it gives resources to a sensor that has several jobs.
+warnings.filterwarnings("ignore", "Parameter `owners` of initializer `SensorDefinition", dg.BetaWarning)
 
 SHOWN_CANCELLED = 5
-RETRY_SECONDS = 60.0
-"""How long after a first sync that ended without a trace the next is requested. Doubles each time, up to an hour."""
 
 
 @dg.sensor(
-    job=sync_partner,
-    minimum_interval_seconds=30,
+    jobs=[sync_partner, sync_batch],
+    minimum_interval_seconds=15,
     default_status=dg.DefaultSensorStatus.RUNNING,
     description="Gives every partner with RunSignup credentials a partition and a first sync, and encrypts secrets that are"
     " stored in clear text. A partner without credentials, or one that is disabled, keeps its partition and is not synced.",
 )
 def new_credentials(context: dg.SensorEvaluationContext, warehouse: WarehouseResource) -> dg.SensorResult:
     with expected_errors_as_failures(), warehouse.connect("new_credentials") as conn:
-        sealed = credentials.encrypt_all(conn, installation.current().secret_box)
+        sealed = credential_encryption.encrypt_all(conn, installation.current().secret_box)
         active = [partner for partner in credentials.list_partners(conn) if partner.is_active]
-        keys = {
-            partner.partner_id: partner.key or credentials.ensure_key(conn, partner.partner_id) for partner in active
-        }
+        keys = credentials.ensure_keys(conn, active)
         waiting = credentials.list_partners_awaiting_first_sync(conn)
         conn.commit()
     known = set(context.instance.get_dynamic_partitions(partitions.NAME))
     new = [key for key in keys.values() if key not in known]
-    now = time.time()
-    requests = [
-        request
-        for partner in waiting
-        if (request := _first_sync(context.instance, keys[partner.partner_id], partner.entered_at, now))
-    ]
+    wanted = [FirstSync(keys[partner.partner_id], partner.entered_at) for partner in waiting]
+    requests = request_first_syncs(context.instance, wanted, time.time())
     counts = (
         f"{len(active)} active partners, {len(new)} new, {len(waiting)} awaiting their first sync, {sealed} encrypted"
     )
@@ -53,29 +50,6 @@ def new_credentials(context: dg.SensorEvaluationContext, warehouse: WarehouseRes
         dynamic_partitions_requests=[partitions.timing_partner.build_add_request(new)] if new else [],
         skip_reason=None if requests else dg.SkipReason(counts),
     )
-
-
-def _first_sync(
-    instance: dg.DagsterInstance, key: str, entered_at: dt.datetime | None, now: float
-) -> dg.RunRequest | None:
-    """Return one run per entered key and secret, however often the sensor ticks.
-
-    Another run is requested, after a delay, if that one ended before it tried anything (killed, or the secret could not be
-    decrypted).
-    """
-    name = f"first:{key}:{entered_at:%Y%m%dT%H%M%S.%f}"
-    earlier = instance.get_run_records(dg.RunsFilter(tags={FIRST_SYNC_TAG: name}))
-    if not all(_may_retry(record.end_time, len(earlier), now) for record in earlier):
-        return None
-    return dg.RunRequest(
-        run_key=f"{name}:{len(earlier) + 1}" if earlier else name,
-        partition_key=key,
-        tags={"lane": "new_partner", "partner": key, FIRST_SYNC_TAG: name},
-    )
-
-
-def _may_retry(ended_at: float | None, tries: int, now: float) -> bool:
-    return ended_at is not None and now >= ended_at + min(RETRY_SECONDS * 2 ** (tries - 1), 3600.0)
 
 
 @dg.sensor(

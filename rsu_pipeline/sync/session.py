@@ -10,12 +10,15 @@ from psycopg2.extensions import connection as Connection
 from rsu_pipeline.errors import RsuError
 from rsu_pipeline.runsignup.api_errors import BudgetExhausted
 from rsu_pipeline.runsignup.client import Client, Credential
-from rsu_pipeline.settings import Settings, SyncSettings
+from rsu_pipeline.settings import BudgetSettings, Settings, SyncSettings
 from rsu_pipeline.sync import cadence
 from rsu_pipeline.sync.clocks import Clock
 from rsu_pipeline.warehouse import call_ledger, credentials, cursors, database
 from rsu_pipeline.warehouse.fleet import REJECTED_RETRY_AFTER
 from rsu_pipeline.warehouse.secret_box import SecretBox
+
+SIDE_BY_SIDE = 8
+"""Partners at a time if each credential has its own concurrency slots."""
 
 
 class CredentialRejected(RsuError):
@@ -206,6 +209,12 @@ def partner_session_on(
         if not conn.closed:
             conn.rollback()
             clock.store(conn)
+
+
+def limit_concurrent_partners(budget: BudgetSettings) -> int:
+    """Return how many partners a process handles side by side: one more than calls in flight, so that one writes meanwhile."""
+    at_once = budget.max_in_flight + 1
+    return at_once if budget.in_flight_scope == "all" else max(at_once, SIDE_BY_SIDE)
 
 
 def build_limits(settings: Settings) -> call_ledger.Limits:

@@ -8,6 +8,8 @@ While several encryption keys are in use, a fingerprint is searched under each o
 which every process has. `refresh_fingerprint` moves it to the newest when credentials are encrypted with it.
 """
 
+from collections.abc import Iterable, Mapping
+
 from psycopg2.extensions import connection as Connection
 
 from rsu_pipeline.warehouse.secret_box import SecretBox
@@ -15,18 +17,32 @@ from rsu_pipeline.warehouse.secret_box import SecretBox
 
 def number_of(conn: Connection, secret_box: SecretBox, api_key: str) -> int:
     """Return the number under which calls with this API key are counted."""
-    found = find_number(conn, secret_box, api_key)
-    if found is not None:
-        return found
+    return numbers_of(conn, secret_box, [api_key])[api_key]
+
+
+def numbers_of(conn: Connection, secret_box: SecretBox, api_keys: Iterable[str]) -> dict[str, int]:
+    """Return the numbers of several API keys, by two statements however many they are."""
+    fingerprints = {api_key: secret_box.fingerprints(api_key) for api_key in api_keys}
     with conn.cursor() as cur:
-        # DO UPDATE, so that the row of a session that was faster is returned as well.
         cur.execute(
-            "INSERT INTO runsignup_api_keys (fingerprint) VALUES (%s)"
-            " ON CONFLICT (fingerprint) DO UPDATE SET fingerprint = excluded.fingerprint RETURNING api_key_id",
-            (secret_box.fingerprints(api_key)[-1],),
+            "SELECT fingerprint, api_key_id FROM runsignup_api_keys WHERE fingerprint = ANY (%s)",
+            ([fingerprint for each in fingerprints.values() for fingerprint in each],),
         )
-        (number,) = cur.fetchone() or (0,)
-    return int(number)
+        known: dict[str, int] = dict(cur.fetchall())
+        new = sorted({each[-1] for each in fingerprints.values() if known.keys().isdisjoint(each)})
+        if new:
+            # DO UPDATE, so that the row of a session that was faster is returned as well.
+            cur.execute(
+                "INSERT INTO runsignup_api_keys (fingerprint) SELECT unnest(%s::text[])"
+                " ON CONFLICT (fingerprint) DO UPDATE SET fingerprint = excluded.fingerprint"
+                " RETURNING fingerprint, api_key_id",
+                (new,),
+            )
+            known |= dict(cur.fetchall())
+    return {
+        api_key: min(known[fingerprint] for fingerprint in each if fingerprint in known)
+        for api_key, each in fingerprints.items()
+    }
 
 
 def find_number(conn: Connection, secret_box: SecretBox, api_key: str) -> int | None:
@@ -42,16 +58,22 @@ def find_number(conn: Connection, secret_box: SecretBox, api_key: str) -> int | 
 
 def assign(conn: Connection, credential_id: int, number: int) -> None:
     """Record that a credential has this API key, and count its calls of the last hour that name none."""
+    assign_all(conn, {credential_id: number})
+
+
+def assign_all(conn: Connection, numbers: Mapping[int, int]) -> None:
+    """Do the same for several credentials: the number of each one's API key by the credential's id."""
+    pairs = (list(numbers), list(numbers.values()))
     with conn.cursor() as cur:
         cur.execute(
-            "UPDATE partner_provider_credentials SET api_key_id = %s"
-            " WHERE partner_provider_credential_id = %s AND api_key_id IS DISTINCT FROM %s",
-            (number, credential_id, number),
+            "UPDATE partner_provider_credentials c SET api_key_id = n.number FROM unnest(%s::int[], %s::int[]) n (id, number)"
+            " WHERE c.partner_provider_credential_id = n.id AND c.api_key_id IS DISTINCT FROM n.number",
+            pairs,
         )
         cur.execute(
-            "UPDATE api_calls SET api_key_id = %s WHERE credential_id = %s AND api_key_id IS NULL"
-            " AND granted_at > clock_timestamp() - interval '1 hour'",
-            (number, credential_id),
+            "UPDATE api_calls a SET api_key_id = n.number FROM unnest(%s::int[], %s::int[]) n (id, number)"
+            " WHERE a.credential_id = n.id AND a.api_key_id IS NULL AND a.granted_at > clock_timestamp() - interval '1 hour'",
+            pairs,
         )
 
 

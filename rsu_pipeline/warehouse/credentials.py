@@ -3,24 +3,20 @@
 import datetime as dt
 import re
 import unicodedata
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-import psycopg2
-import psycopg2.errors
 from psycopg2.extensions import connection as Connection
 
 from rsu_pipeline.display import MAX_NAME_CHARS, sanitize_for_display
 from rsu_pipeline.errors import RsuError
 from rsu_pipeline.included_fields import format_include, parse_include
-from rsu_pipeline.warehouse import api_keys, database, duplicate_partners
-from rsu_pipeline.warehouse.advisory_locks import Only
-from rsu_pipeline.warehouse.secret_box import PREFIX, SecretBox, SecretKeyError
+from rsu_pipeline.warehouse import api_keys, credential_encryption, duplicate_partners
+from rsu_pipeline.warehouse.credential_encryption import OF_RUNSIGNUP
+from rsu_pipeline.warehouse.secret_box import SecretBox, SecretKeyError
 
-PROVIDER = "runsignup"
-"""Name of the provider, in lower case. Its id differs between installations."""
+PROVIDER = credential_encryption.PROVIDER
 MAX_PARTNER_NAME_CHARS = 255
 MAX_SCHEME_CHARS = 12
 """Characters of an unknown credential_type that a message repeats. It may be a secret in the wrong column."""
@@ -142,6 +138,24 @@ def ensure_key(conn: Connection, partner_id: int) -> str:
     return str(key)
 
 
+def ensure_keys(conn: Connection, partners: Sequence[Partner]) -> dict[int, str]:
+    """Return the partition keys of partners by id. Those that have none get theirs in one statement."""
+    keys = {partner.partner_id: partner.key for partner in partners}
+    new = {
+        partner.partner_id: f"{partner.partner_id}-{slug(partner.name)}" for partner in partners if partner.key is None
+    }
+    if new:
+        with conn.cursor() as cur:
+            cur.execute(
+                "UPDATE timing_partners t SET partition_key = coalesce(t.partition_key, made.key)"
+                " FROM unnest(%s::int[], %s::text[]) AS made (id, key) WHERE t.timing_partner_id = made.id"
+                " RETURNING t.timing_partner_id, t.partition_key",
+                (list(new), list(new.values())),
+            )
+            keys |= dict(cur.fetchall())
+    return {partner_id: str(key) for partner_id, key in keys.items()}
+
+
 def add(
     conn: Connection,
     secret_box: SecretBox,
@@ -162,7 +176,7 @@ def add(
         raise PartnerError(
             f"A partner's name has at most {MAX_PARTNER_NAME_CHARS} characters, this one has {len(name)}."
         )
-    encrypt_all(conn, secret_box)  # so that a key entered by SQL a moment ago is known
+    credential_encryption.encrypt_all(conn, secret_box)  # so that a key entered by SQL a moment ago is known
     with conn.cursor() as cur:
         cur.execute("SELECT timing_partner_id FROM timing_partners WHERE company_name = %s", (name,))
         found = cur.fetchall()
@@ -172,9 +186,38 @@ def add(
             partner_id = int(found[0][0])
         else:
             _refuse_similar_name(conn, name)
-            cur.execute("INSERT INTO timing_partners (company_name) VALUES (%s) RETURNING timing_partner_id", (name,))
-            (partner_id,) = cur.fetchone() or (0,)
-        _hold_keys(conn)
+            partner_id = create_partner(conn, name)
+    enter_credential(
+        conn, secret_box, partner_id, principal=principal, secret=secret, scheme=scheme, shares_api_key=shares_api_key
+    )
+    return partner_id
+
+
+def create_partner(conn: Connection, name: str) -> int:
+    """Create a partner without a credential, and return its id."""
+    with conn.cursor() as cur:
+        cur.execute("INSERT INTO timing_partners (company_name) VALUES (%s) RETURNING timing_partner_id", (name,))
+        (partner_id,) = cur.fetchone() or (0,)
+    return int(partner_id)
+
+
+def enter_credential(
+    conn: Connection,
+    secret_box: SecretBox,
+    partner_id: int,
+    *,
+    principal: str,
+    secret: str,
+    scheme: str,
+    shares_api_key: bool,
+) -> None:
+    """Give an existing partner a credential, a partition key if it has none, and enable it. A first sync follows.
+
+    Raises:
+        PartnerError: another partner has this API key and `shares_api_key` is false.
+    """
+    with conn.cursor() as cur:
+        credential_encryption.hold_keys(conn)
         present = _stored_api_key(conn, secret_box, partner_id, principal)
         api_key_id = api_keys.number_of(conn, secret_box, principal)
         if api_key_id != present and not shares_api_key:
@@ -207,7 +250,6 @@ def add(
         api_keys.assign(conn, credential_id, api_key_id)
         cur.execute("UPDATE timing_partners SET disabled_at = NULL WHERE timing_partner_id = %s", (partner_id,))
     ensure_key(conn, partner_id)
-    return partner_id
 
 
 def _stored_api_key(conn: Connection, secret_box: SecretBox, partner_id: int, principal: str) -> int | None:
@@ -218,7 +260,7 @@ def _stored_api_key(conn: Connection, secret_box: SecretBox, partner_id: int, pr
     """
     with conn.cursor() as cur:
         cur.execute(
-            f"SELECT principal, api_key_id FROM partner_provider_credentials {_RUNSIGNUP}"
+            f"SELECT principal, api_key_id FROM partner_provider_credentials {OF_RUNSIGNUP}"
             " AND timing_partner_id = %(partner)s AND api_key_id IS NOT NULL",
             {"provider": PROVIDER, "partner": partner_id},
         )
@@ -255,146 +297,6 @@ def _refuse_shared_key(conn: Connection, api_key_id: int, partner_id: int) -> No
         )
 
 
-_RUNSIGNUP = "WHERE provider_id IN (SELECT provider_id FROM providers WHERE lower(name) = %(provider)s)"
-_KEYS_LOCK = Only.API_KEYS.key
-
-
-def _hold_keys(conn: Connection) -> None:
-    """Prevent that an encryption key is dropped until the transaction ends, because values encrypted with it would be lost."""
-    database.lease(conn)
-    with conn.cursor() as cur:
-        cur.execute("SELECT pg_advisory_xact_lock_shared(%s, %s)", _KEYS_LOCK)
-
-
-@contextmanager
-def exclusive_key_lock(conn: Connection) -> Iterator[None]:
-    """Acquire the exclusive right to encrypt credentials for the block. The caller commits inside it.
-
-    Raises:
-        SecretKeyError: another session encrypts credentials for too long.
-    """
-    database.lease(conn)
-    with conn.cursor() as cur:
-        try:
-            cur.execute("SELECT pg_advisory_lock(%s, %s)", _KEYS_LOCK)
-        except psycopg2.errors.LockNotAvailable:
-            raise SecretKeyError(
-                "Another session is entering or encrypting credentials: run it again in a moment."
-            ) from None
-    conn.commit()
-    try:
-        yield
-    finally:
-        if not conn.closed:
-            conn.rollback()
-            with conn.cursor() as cur:
-                cur.execute("SELECT pg_advisory_unlock(%s, %s)", _KEYS_LOCK)
-            conn.commit()
-
-
-@dataclass(frozen=True)
-class ReencryptionResult:
-    """The result of a rotation: credentials encrypted again, unchanged ones, and partners whose credential no key decrypts."""
-
-    sealed: int
-    unchanged: int
-    closed: list[int]
-
-
-def reencrypt(conn: Connection, secret_box: SecretBox, *, batch: int = 100) -> ReencryptionResult:
-    """Encrypt every credential for RunSignup with the newest key, committing batch by batch.
-
-    Everything else about a credential is kept. One that no key decrypts is left unchanged.
-    """
-    encrypt_all(conn, secret_box)
-    conn.commit()
-    sealed, unchanged, closed, last = 0, 0, [], 0
-    while True:
-        with conn.cursor() as cur:
-            _hold_keys(conn)
-            cur.execute(
-                "SELECT partner_provider_credential_id, timing_partner_id, principal, secret, api_key_id"
-                f" FROM partner_provider_credentials {_RUNSIGNUP} AND partner_provider_credential_id > %(last)s"
-                " ORDER BY 1 LIMIT %(batch)s FOR UPDATE",
-                {"provider": PROVIDER, "last": last, "batch": batch},
-            )
-            rows = cur.fetchall()
-            for credential_id, partner_id, principal, secret, number in rows:
-                try:
-                    anew = [_reencrypted(text, secret_box) for text in (principal, secret)]
-                except SecretKeyError:
-                    closed.append(int(partner_id))
-                    continue
-                is_newest = anew == [principal, secret]
-                if not is_newest:
-                    _store(conn, credential_id, *anew)
-                if number is not None and principal:
-                    # Also for one that is encrypted with the newest key: its fingerprint may be older.
-                    number = api_keys.refresh_fingerprint(conn, secret_box, number, secret_box.decrypt(principal))
-                    api_keys.assign(conn, credential_id, number)
-                unchanged += is_newest
-                sealed += not is_newest
-        conn.commit()
-        if not rows:
-            return ReencryptionResult(sealed, unchanged, closed)
-        last = rows[-1][0]
-
-
-def _reencrypted(text: str | None, secret_box: SecretBox) -> str | None:
-    """Return a value encrypted with the newest key. A blank one stays."""
-    if not text or not text.startswith(PREFIX) or secret_box.is_newest(text):
-        return text
-    return secret_box.encrypt(secret_box.decrypt(text))
-
-
-def _store(conn: Connection, credential_id: int, principal: str | None, secret: str | None) -> None:
-    """Store a credential's encrypted values. Its API key is unknown then, until it is assigned."""
-    with conn.cursor() as cur:
-        cur.execute(
-            "UPDATE partner_provider_credentials SET principal = %s, secret = %s WHERE partner_provider_credential_id = %s",
-            (principal, secret, credential_id),
-        )
-
-
-def encrypt_all(conn: Connection, secret_box: SecretBox) -> int:
-    """Encrypt every key and secret for RunSignup that is stored in clear text, and return how many credentials had one.
-
-    Credentials of other programs for other providers are left alone. A credential whose API key has no number gets one.
-    """
-    unfinished = (
-        "SELECT partner_provider_credential_id, principal, secret, api_key_id"
-        f" FROM partner_provider_credentials {_RUNSIGNUP} AND (principal NOT LIKE %(sealed)s OR secret NOT LIKE %(sealed)s"
-        r" OR api_key_id IS NULL AND principal ~ '\S')"
-    )
-    parameters = {"sealed": PREFIX + "%", "provider": PROVIDER}
-    with conn.cursor() as cur:
-        cur.execute(unfinished, parameters)
-        if not cur.fetchall():
-            return 0
-        _hold_keys(conn)
-        cur.execute(f"{unfinished} ORDER BY 1 FOR UPDATE", parameters)
-        count = 0
-        for credential_id, principal, secret, number in cur.fetchall():
-            sealed = [
-                # A blank value is no secret, and stays blank: encrypted it would look like one.
-                text if not text or not text.strip() or text.startswith(PREFIX) else secret_box.encrypt(text.strip())
-                for text in (principal, secret)
-            ]
-            if sealed != [principal, secret]:
-                count += 1
-                _store(conn, credential_id, *sealed)
-            if sealed[0] != principal or number is None:
-                _assign_number(conn, secret_box, credential_id, sealed[0])
-    return count
-
-
-def _assign_number(conn: Connection, secret_box: SecretBox, credential_id: int, sealed: str | None) -> None:
-    """Number the API key of a credential, unless it is blank or no encryption key decrypts it."""
-    if sealed and sealed.startswith(PREFIX):
-        with suppress(SecretKeyError):
-            api_keys.assign(conn, credential_id, api_keys.number_of(conn, secret_box, secret_box.decrypt(sealed)))
-
-
 def open_credential(conn: Connection, secret_box: SecretBox, partner_id: int) -> OpenCredential:
     """Return the partner's credential in clear text, and encrypt it in the table first if it is not.
 
@@ -409,8 +311,21 @@ def open_credential(conn: Connection, secret_box: SecretBox, partner_id: int) ->
         return _open(conn, secret_box, partner_id)
 
 
-def _open(conn: Connection, secret_box: SecretBox, partner_id: int) -> OpenCredential:
-    encrypt_all(conn, secret_box)
+def is_stored(
+    conn: Connection, secret_box: SecretBox, partner_id: int, *, principal: str, secret: str, scheme: str
+) -> bool:
+    """Return whether the partner has exactly this credential."""
+    row = _read_encrypted(conn, partner_id)
+    if row is None or row[1] != scheme:
+        return False
+    try:
+        return [secret_box.decrypt(text) for text in row[2:4]] == [principal, secret]
+    except SecretKeyError:
+        return False
+
+
+def _read_encrypted(conn: Connection, partner_id: int) -> tuple[int, str, str, str, int | None] | None:
+    """Return id, scheme, key, secret and the key's number of a partner's credential, None if it has none."""
     with conn.cursor() as cur:
         cur.execute(
             "SELECT c.partner_provider_credential_id, coalesce(nullif(lower(c.credential_type), ''), 'api_key'),"
@@ -418,7 +333,12 @@ def _open(conn: Connection, secret_box: SecretBox, partner_id: int) -> OpenCrede
             r" WHERE c.timing_partner_id = %s AND lower(v.name) = %s AND c.principal ~ '\S' AND c.secret ~ '\S'",
             (partner_id, PROVIDER),
         )
-        row = cur.fetchone()
+        return cur.fetchone()
+
+
+def _open(conn: Connection, secret_box: SecretBox, partner_id: int) -> OpenCredential:
+    credential_encryption.encrypt_all(conn, secret_box)
+    row = _read_encrypted(conn, partner_id)
     conn.commit()
     if row is None:
         raise PartnerError(f"Partner {partner_id} has no RunSignup credential: add one with `rsu partners add`.")

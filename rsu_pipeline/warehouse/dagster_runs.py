@@ -123,13 +123,22 @@ def read_unfinished_runs(conn: Connection) -> list[UnfinishedRun]:
         return [UnfinishedRun(*row) for row in cur.fetchall()]
 
 
-def find_partners_without_run(conn: Connection, keys: Sequence[str]) -> list[str]:
-    """Return those of these partition keys for which no run is queued or active."""
+def find_partners_without_run(conn: Connection, keys: Sequence[str], *, in_batches: bool) -> list[str]:
+    """Return those of these partition keys for which no run is queued or active. With `in_batches` a batch counts too."""
     with conn.cursor() as cur:
         cur.execute(
-            "SELECT k.key FROM unnest(%s::text[]) WITH ORDINALITY AS k (key, place) WHERE NOT EXISTS ("
-            "SELECT FROM dagster.runs r WHERE r.partition = k.key"
-            " AND r.status IN ('QUEUED', 'NOT_STARTED', 'STARTING', 'STARTED', 'CANCELING')) ORDER BY k.place",
-            (list(keys),),
+            """
+            WITH active AS MATERIALIZED (
+                SELECT partition, CASE WHEN %(in_batches)s AND pipeline_name = 'sync_batch'
+                    THEN run_body::jsonb #> '{run_config,ops,sync_partners,config,partners}' END AS partners
+                FROM dagster.runs WHERE status IN ('QUEUED', 'NOT_STARTED', 'STARTING', 'STARTED', 'CANCELING')
+            ), busy AS (
+                SELECT partition AS key FROM active
+                UNION SELECT jsonb_array_elements_text(partners) FROM active WHERE jsonb_typeof(partners) = 'array'
+            )
+            SELECT k.key FROM unnest(%(keys)s::text[]) WITH ORDINALITY AS k (key, place)
+            WHERE NOT EXISTS (SELECT FROM busy b WHERE b.key = k.key) ORDER BY k.place
+            """,
+            {"keys": list(keys), "in_batches": in_batches},
         )
         return [key for (key,) in cur.fetchall()]

@@ -42,6 +42,12 @@ def find_similar_partner(conn: Connection, name: str) -> NamedPartner | None:
     return next((item for item in _partners(conn) if item.name != name and fold_name(item.name) == folded), None)
 
 
+def find_namesake(conn: Connection, name: str, *, but: int) -> NamedPartner | None:
+    """Return the oldest other partner whose name equals this one or looks like it."""
+    folded = fold_name(name)
+    return next((item for item in _partners(conn) if item.partner_id != but and fold_name(item.name) == folded), None)
+
+
 def find_similar_names(conn: Connection) -> list[list[NamedPartner]]:
     """Return the groups of enabled partners whose names are similar or equal."""
     groups: dict[str, list[NamedPartner]] = defaultdict(list)

@@ -5,7 +5,7 @@ from importlib import resources
 
 import pytest
 
-from rsu_pipeline.warehouse import credentials, database
+from rsu_pipeline.warehouse import credential_encryption, database
 from rsu_pipeline.warehouse.secret_box import SecretBox
 from rsu_pipeline_tests.adoption.conftest import Old
 from rsu_pipeline_tests.adoption.looking import adopt
@@ -41,7 +41,7 @@ def test_no_key_is_found_in_a_dump_of_an_adopted_database(make_old: Callable[...
     assert any("contained an API key in clear" in line for line in report.lines())
     assert rows(url, "SELECT count(*) FROM adopted_rows WHERE row ? 'credentials_used'") != [(0,)]
     with database.session(url, purpose="tests") as conn:
-        assert credentials.encrypt_all(conn, SecretBox([SECRET_KEY], source="tests")) == 3
+        assert credential_encryption.encrypt_all(conn, SecretBox([SECRET_KEY], source="tests")) == 3
         conn.commit()
     after = dump(url)
     assert [what for what, needle in needles.items() if needle in after] == []
@@ -65,7 +65,7 @@ def test_credentials_that_are_not_taken_over_are_named(make_old: Callable[..., s
         assert [(item["partner_id"], item["provider"]) for item in named] == [(2, "Haku"), (3, "Haku")]
     rows(url, "UPDATE partner_provider_credentials SET provider_id = 2 WHERE timing_partner_id = 2")
     with database.session(url, purpose="tests") as conn:
-        assert credentials.encrypt_all(conn, SecretBox([SECRET_KEY], source="tests")) == 3
+        assert credential_encryption.encrypt_all(conn, SecretBox([SECRET_KEY], source="tests")) == 3
 
 
 def test_keys_in_tables_of_others_are_named_and_stay(make_old: Callable[..., str], old_template: Old) -> None:

@@ -9,7 +9,7 @@ import pytest
 from rsu_pipeline.adoption import AdoptionRefusedError, undo
 from rsu_pipeline.adoption.shape import Shape, inspect
 from rsu_pipeline.adoption.undo import read_shape
-from rsu_pipeline.warehouse import credentials, database
+from rsu_pipeline.warehouse import credential_encryption, database
 from rsu_pipeline.warehouse.secret_box import SecretBox
 from rsu_pipeline_tests.adoption.conftest import Old
 from rsu_pipeline_tests.adoption.looking import CATALOG, TABLES, adopt, contents
@@ -74,7 +74,7 @@ def test_other_programs_lose_nothing_and_what_was_read_since_stays(
     adopt(url)
     rows(url, SINCE)
     with database.session(url, purpose="tests") as conn:
-        assert credentials.encrypt_all(conn, SECRET_BOX) == 3
+        assert credential_encryption.encrypt_all(conn, SECRET_BOX) == 3
         conn.commit()
     rows(
         url,

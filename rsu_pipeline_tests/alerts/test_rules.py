@@ -9,7 +9,7 @@ import pytest
 from rsu_pipeline.alerts import rules
 from rsu_pipeline.alerts.evaluate import evaluate_alerts
 from rsu_pipeline.settings import load_settings
-from rsu_pipeline.warehouse import credentials
+from rsu_pipeline.warehouse import credential_encryption
 from rsu_pipeline.warehouse.secret_box import SecretBox, generate_secret_key
 from rsu_pipeline_tests.alerts.notifier import CANARY, Notifier
 from rsu_pipeline_tests.warehouse.fleet_rows import HOUR, MINUTE, NOW, Fleet
@@ -80,7 +80,7 @@ def share_api_key(put: Fleet) -> None:
     put.sql("DELETE FROM timing_partners WHERE timing_partner_id = 2")
     put.partner(2)
     put.sql("UPDATE partner_provider_credentials SET shares_api_key = false")
-    credentials.encrypt_all(put.conn, SECRET_BOX)
+    credential_encryption.encrypt_all(put.conn, SECRET_BOX)
 
 
 FAULTS = [
@@ -301,7 +301,7 @@ def test_a_missing_registration_is_told_once_and_its_end_once(put: Fleet, notifi
 def test_calls_of_partners_that_share_an_api_key_are_short_together(put: Fleet) -> None:
     put.partner(1)
     put.partner(2)
-    credentials.encrypt_all(put.conn, SECRET_BOX)
+    credential_encryption.encrypt_all(put.conn, SECRET_BOX)
     put.sql(
         "INSERT INTO api_calls (credential_id, lane, endpoint) SELECT c.partner_provider_credential_id, 'routine', 'races'"
         " FROM partner_provider_credentials c, generate_series(1, 425)"

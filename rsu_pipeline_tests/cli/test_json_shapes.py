@@ -1,6 +1,7 @@
 """What `--json` prints has the declared shape, on a hub that has something of everything.
 
-`shell.rsu` checks every other call with --json in the same way: `rsu sync`, `backfill` and `db adopt` in their own modules.
+`shell.rsu` checks every other call with --json in the same way: `rsu sync`, `backfill`, `db adopt` and `partners import` in their
+own modules.
 """
 
 import json
@@ -66,7 +67,7 @@ def test_what_is_printed_has_the_declared_shape(near: Hub, name: str) -> None:
 
 
 def test_every_output_is_checked_by_a_test() -> None:
-    elsewhere = {"sync", "backfill", "db adopt"}
+    elsewhere = {"sync", "backfill", "db adopt", "partners import"}
     assert CALLS.keys() | elsewhere == json_types.OUTPUTS.keys()
 
 

@@ -37,7 +37,9 @@ def sandbox() -> Iterator[SandboxProcess]:
 
 
 @pytest.fixture(scope="package")
-def worked(server: str, template: str, sandbox: SandboxProcess, tmp_path_factory: pytest.TempPathFactory) -> Worked:
+def worked(
+    server: str, template: str, sandbox: SandboxProcess, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Worked]:
     """Provide the sandbox's partners, entered and synced by the command."""
     name = "rsu_docs_worked"
     create_database(server, name, template)
@@ -50,7 +52,8 @@ def worked(server: str, template: str, sandbox: SandboxProcess, tmp_path_factory
     )
     columns = {"ID": "timing_partner_id", "RACE": "race_id", "EVENT": "event_id", "REGISTRATION": "registration_id"}
     hub.wait_for_sessions_to_end()
-    return Worked(name, {word: str(found[column]) for word, column in columns.items()})
+    yield Worked(name, {word: str(found[column]) for word, column in columns.items()})
+    execute(server, f"DROP DATABASE {name} WITH (FORCE)")
 
 
 @pytest.fixture(scope="package")

@@ -63,7 +63,7 @@ def test_every_call_of_rsu_is_one_that_there_is() -> None:
     [
         "rsu synchronise",
         "rsu sync --everything",
-        "rsu partners remove ID",
+        "rsu partners evict ID",
         "rsu sync [--partner ID …] [--fully]",
         ".venv/bin/rsu start-list EVENT [--csv\\|--xml]",
         "RSU_HOME=/x rsu db adopt --really",

@@ -154,6 +154,8 @@ def test_partitions_outlive_their_partners(hub: Hub, instance: dg.DagsterInstanc
 
 
 def test_a_secret_entered_in_clear_is_sealed_by_the_next_look(hub: Hub, instance: dg.DagsterInstance) -> None:
+    with database.session(hub.url, purpose="tests") as conn:
+        credentials.set_disabled(conn, 1, True)  # more than three would share a run
     enter_by_sql(hub, "Quill & Ribbon Timing", "canary-key", SECRET)
     result = look(instance)
     assert added(result)[-1] == "4-quill-ribbon-timing"

@@ -7,7 +7,14 @@ from collections.abc import Iterator
 import pytest
 from psycopg2.extensions import connection as Connection
 
-from rsu_pipeline.warehouse import api_keys, call_ledger, credentials, database, duplicate_partners
+from rsu_pipeline.warehouse import (
+    api_keys,
+    call_ledger,
+    credential_encryption,
+    credentials,
+    database,
+    duplicate_partners,
+)
 from rsu_pipeline.warehouse.credentials import PartnerError
 from rsu_pipeline.warehouse.secret_box import SecretBox, generate_secret_key
 
@@ -59,7 +66,7 @@ def numbers(conn: Connection) -> list[object]:
 
 
 def seal(conn: Connection, *keys: str) -> None:
-    credentials.encrypt_all(conn, secret_box(*keys))
+    credential_encryption.encrypt_all(conn, secret_box(*keys))
     conn.commit()
 
 
@@ -258,7 +265,7 @@ def test_an_api_key_keeps_its_number_and_calls_through_a_rotation(conn: Connecti
     add(conn, "Four", "fourth", keys=(NEW, OLD))
     by_sql(conn, "Five", "fourth")
     seal_with_old = secret_box(OLD)
-    credentials.encrypt_all(conn, seal_with_old)
+    credential_encryption.encrypt_all(conn, seal_with_old)
     conn.commit()
     assert numbers(conn)[2] == numbers(conn)[3]
     # Half of the credentials are encrypted with the new one.
@@ -270,7 +277,7 @@ def test_an_api_key_keeps_its_number_and_calls_through_a_rotation(conn: Connecti
     with pytest.raises(PartnerError, match="1-one has this API key"):
         add(conn, "Three", keys=(NEW, OLD))
     conn.rollback()
-    credentials.reencrypt(conn, secret_box(NEW, OLD))
+    credential_encryption.reencrypt(conn, secret_box(NEW, OLD))
     assert numbers(conn)[:2] == before
     assert numbers(conn)[2] == numbers(conn)[3]
     with pytest.raises(PartnerError, match="1-one has this API key"):
@@ -281,8 +288,8 @@ def test_an_api_key_keeps_its_number_and_calls_through_a_rotation(conn: Connecti
         add(conn, "Three", keys=(NEW,))
     conn.rollback()
     assert used(conn, 1, NEW) == 1
-    assert credentials.reencrypt(conn, secret_box(NEW)).unchanged == 4
-    assert credentials.reencrypt(conn, secret_box(LATER, NEW)).sealed == 4
+    assert credential_encryption.reencrypt(conn, secret_box(NEW)).unchanged == 4
+    assert credential_encryption.reencrypt(conn, secret_box(LATER, NEW)).sealed == 4
     assert used(conn, 1, LATER) == 1
 
 
@@ -293,7 +300,7 @@ def test_an_api_key_stored_twice_while_secret_keys_differed_becomes_one(conn: Co
     call(conn, 2, NEW)
     call(conn, 2, NEW)
     assert len(set(numbers(conn))) == 2
-    credentials.reencrypt(conn, secret_box(NEW, OLD))
+    credential_encryption.reencrypt(conn, secret_box(NEW, OLD))
     assert len(set(numbers(conn))) == 1
     assert used(conn, 1, NEW) == used(conn, 2, NEW) == 3
     assert sql(conn, "SELECT count(*) FROM runsignup_api_keys") == [(1,)]
@@ -302,7 +309,7 @@ def test_an_api_key_stored_twice_while_secret_keys_differed_becomes_one(conn: Co
 def test_calls_still_count_when_the_secret_key_was_lost_and_the_api_key_entered_again(conn: Connection) -> None:
     add(conn, "One")
     call(conn, 1, OLD)
-    assert credentials.reencrypt(conn, secret_box(NEW)).closed == [1]
+    assert credential_encryption.reencrypt(conn, secret_box(NEW)).closed == [1]
     add(conn, "One", keys=(NEW,))
     assert used(conn, 1, NEW) == 1
 

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from psycopg2.extensions import connection as Connection
 
 from rsu_pipeline.local import pg_binaries
-from rsu_pipeline.warehouse import credentials, database, sync_log
+from rsu_pipeline.warehouse import credential_encryption, credentials, database, sync_log
 from rsu_pipeline.warehouse.credentials import PartnerError
 from rsu_pipeline.warehouse.secret_box import PREFIX, SecretBox, SecretKeyError
 
@@ -174,8 +174,8 @@ def test_a_partner_without_key_or_secret_is_inactive(
 ) -> None:
     added(conn)
     sql(conn, "UPDATE partner_provider_credentials SET principal = %s, secret = %s", principal, secret)
-    credentials.encrypt_all(conn, SECRET_BOX)
-    assert credentials.encrypt_all(conn, SECRET_BOX) == 0
+    credential_encryption.encrypt_all(conn, SECRET_BOX)
+    assert credential_encryption.encrypt_all(conn, SECRET_BOX) == 0
     partner = credentials.find_partner(conn, "1")
     assert (partner.is_active, partner.credential_id) == (False, None)
     assert credentials.list_partners_awaiting_first_sync(conn) == []
@@ -263,10 +263,10 @@ def test_spaces_around_a_key_entered_by_sql_are_not_part_of_it(conn: Connection)
 def test_sealing_is_done_once(conn: Connection) -> None:
     added(conn, "Larch Timing", key="another")
     sql(conn, BY_SQL)
-    assert credentials.encrypt_all(conn, SECRET_BOX) == 1
+    assert credential_encryption.encrypt_all(conn, SECRET_BOX) == 1
     conn.commit()
     before = sql(conn, "SELECT * FROM partner_provider_credentials ORDER BY 1")
-    assert credentials.encrypt_all(conn, SECRET_BOX) == 0
+    assert credential_encryption.encrypt_all(conn, SECRET_BOX) == 0
     conn.commit()
     assert sql(conn, "SELECT * FROM partner_provider_credentials ORDER BY 1") == before
 
@@ -275,7 +275,7 @@ def test_half_a_credential_in_clear_is_sealed_and_the_other_half_kept(conn: Conn
     added(conn)
     principal, _ = stored(conn)
     sql(conn, "UPDATE partner_provider_credentials SET secret = 'renewed'")
-    assert credentials.encrypt_all(conn, SECRET_BOX) == 1
+    assert credential_encryption.encrypt_all(conn, SECRET_BOX) == 1
     conn.commit()
     assert stored(conn)[0] == principal
     assert credentials.open_credential(conn, SECRET_BOX, 1).secret == "renewed"

@@ -6,7 +6,14 @@ import itertools
 import pytest
 
 from rsu_pipeline.alerts import alert_store
-from rsu_pipeline.warehouse import backfill_progress, backfill_state, credentials, fleet_facts, freshness, sync_log
+from rsu_pipeline.warehouse import (
+    backfill_progress,
+    backfill_state,
+    credential_encryption,
+    fleet_facts,
+    freshness,
+    sync_log,
+)
 from rsu_pipeline.warehouse.freshness import EventRead, PartnerHealth
 from rsu_pipeline.warehouse.secret_box import SecretBox, generate_secret_key
 from rsu_pipeline_tests.warehouse import thousand
@@ -138,7 +145,7 @@ def test_calls_of_the_last_hour_and_rows_are_counted_for_each_partner(put: Fleet
 
 def test_calls_are_those_with_the_partners_api_key_whoever_else_has_it(put: Fleet) -> None:
     standing(put)  # both partners with the API key `key`
-    credentials.encrypt_all(put.conn, SecretBox([generate_secret_key()], source="tests"))
+    credential_encryption.encrypt_all(put.conn, SecretBox([generate_secret_key()], source="tests"))
     put.sql(
         "INSERT INTO api_calls (credential_id, api_key_id, lane, endpoint)"
         " SELECT partner_provider_credential_id, api_key_id, 'routine', 'races'"

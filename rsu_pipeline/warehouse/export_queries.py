@@ -1,0 +1,111 @@
+"""What `rsu export` reads, as SQL: one wide row for each registration, event or bib change, without contact data."""
+
+import datetime as dt
+from dataclasses import dataclass
+from typing import Literal
+
+from psycopg2.extensions import connection as Connection
+
+Subject = Literal["participants", "events", "bibs"]
+
+# A race of two partners is exported once, unless a partner is chosen.
+_OWNED = "coalesce(o.timing_partner_id, r.timing_partner_id)"
+
+_EVENTS = f"""
+SELECT t.timing_partner_id, t.company_name AS partner, e.race_id, r.name AS race, e.event_id, e.name AS event, e.event_type,
+    e.distance_text AS distance, e.starts_at, e.start_time AS start_local, e.ends_at, e.end_time AS end_local, r.timezone,
+    r.address ->> 'city' AS city, r.address ->> 'state' AS state, r.address ->> 'country_code' AS country,
+    e.registration_opens AS registration_opens_local, e.age_calc_base_date, e.volunteer, e.is_bundle,
+    coalesce(n.active, 0) AS entrants, coalesce(n.removed, 0) AS removed, e.gone_at
+FROM runsignup_events e
+JOIN runsignup_races r ON r.race_id = e.race_id
+JOIN partner_races l ON l.race_id = e.race_id
+JOIN timing_partners t ON t.timing_partner_id = l.timing_partner_id
+LEFT JOIN race_owners o ON o.race_id = e.race_id
+LEFT JOIN (SELECT timing_partner_id, event_id, count(*) FILTER (WHERE removed_at IS NULL) AS active,
+        count(removed_at) AS removed
+    FROM runsignup_participants GROUP BY timing_partner_id, event_id) n
+    ON n.timing_partner_id = l.timing_partner_id AND n.event_id = e.event_id
+WHERE l.timing_partner_id = coalesce(%(partner)s, {_OWNED}) AND (%(race)s IS NULL OR e.race_id = %(race)s)
+    AND (%(since)s IS NULL OR e.fetched_date >= %(since)s AT TIME ZONE 'UTC')
+ORDER BY e.starts_at NULLS LAST, e.event_id
+"""
+_BIBS = f"""
+SELECT b.bib_change_id, b.timing_partner_id, t.company_name AS partner, b.race_id, r.name AS race, b.event_id, e.name AS event,
+    b.registration_id, p.first_name, p.last_name, b.kind, b.old_bib, b.new_bib, to_timestamp(b.modified_epoch) AS modified_at,
+    b.first_seen_new AS seen_at, b.recorded_at
+FROM runsignup_bib_changes b
+JOIN timing_partners t ON t.timing_partner_id = b.timing_partner_id
+LEFT JOIN runsignup_races r ON r.race_id = b.race_id
+LEFT JOIN runsignup_events e ON e.event_id = b.event_id
+LEFT JOIN runsignup_participants p ON p.timing_partner_id = b.timing_partner_id AND p.registration_id = b.registration_id
+LEFT JOIN race_owners o ON o.race_id = b.race_id
+WHERE b.timing_partner_id = coalesce(%(partner)s, {_OWNED}, b.timing_partner_id)
+    AND (%(race)s IS NULL OR b.race_id = %(race)s) AND (%(since)s IS NULL OR b.recorded_at >= %(since)s)
+ORDER BY b.bib_change_id
+"""
+_PARTICIPANTS = """
+SELECT * FROM {view} q
+WHERE (%(partner)s IS NULL OR q.timing_partner_id = %(partner)s) AND (%(race)s IS NULL OR q.race_id = %(race)s)
+    AND (%(since)s IS NULL OR q.changed_at >= %(since)s)
+"""
+
+# As in start lists: anybody can register with such a name, and a spreadsheet runs a cell that begins so.
+_NEUTRALIZED = r"""regexp_replace({0}, '(^|;)(\s*)([=+@＝＋－＠-])', '\1''\2\3', 'g') AS {0}"""
+_TEXT_TYPES = (25, 1043)
+
+
+@dataclass(frozen=True)
+class Column:
+    """A column of an export, with the number of its type in PostgreSQL."""
+
+    name: str
+    type_oid: int
+
+
+@dataclass(frozen=True)
+class Export:
+    """A query with its values in place, and its columns."""
+
+    query: str
+    columns: tuple[Column, ...]
+
+    def copy_as_csv(self, *, neutralized: bool) -> str:
+        """Return the statement that sends all rows as CSV with a line of names.
+
+        With `neutralized`, a text that a spreadsheet would treat as a formula gets an apostrophe in front. Without it, texts
+        are as stored.
+        """
+        cells = [
+            _NEUTRALIZED.format(column.name) if neutralized and column.type_oid in _TEXT_TYPES else column.name
+            for column in self.columns
+        ]
+        return f"COPY (SELECT {', '.join(cells)} FROM ({self.query}) q) TO STDOUT WITH (FORMAT csv, HEADER true)"
+
+    def copy_as_json(self) -> str:
+        """Return the statement that sends all rows as JSON objects, one a line.
+
+        JSON escapes control characters, so that neither the quotation mark nor the delimiter of this CSV occurs in it.
+        """
+        return (
+            f"COPY (SELECT row_to_json(q) FROM ({self.query}) q)"
+            " TO STDOUT WITH (FORMAT csv, QUOTE E'\\x01', DELIMITER E'\\x02')"
+        )
+
+
+def build_export(
+    conn: Connection, subject: Subject, *, partner_id: int | None, race_id: int | None, since: dt.datetime | None
+) -> Export:
+    """Return the export of a subject, of one partner or all, of one race or all, of what changed here since a moment or all."""
+    queries = {
+        "participants": _PARTICIPANTS.format(view="entrants" if partner_id is None else "partner_entrants"),
+        "events": _EVENTS,
+        "bibs": _BIBS,
+    }
+    with conn.cursor() as cur:
+        values = {"partner": partner_id, "race": race_id, "since": since}
+        typed = queries[subject].replace("%(partner)s", "%(partner)s::integer").replace("%(race)s", "%(race)s::bigint")
+        query = cur.mogrify(typed.replace("%(since)s", "%(since)s::timestamptz"), values).decode()
+        cur.execute(f"SELECT * FROM ({query}) q LIMIT 0")
+        columns = tuple(Column(item.name, item.type_code) for item in cur.description or ())
+    return Export(query, columns)
