@@ -23,6 +23,7 @@ from rsu_pipeline.sync.partner_sync import SyncOutcome
 from rsu_pipeline.sync.session import PartnerSession, open_partner_session
 from rsu_pipeline.warehouse import backfill_progress, backfill_state, call_ledger, credentials, database
 from rsu_pipeline.warehouse.backfill_progress import Progress
+from rsu_pipeline.warehouse.registration_columns import CONTENT, INCLUDED, MEMBERS
 from rsu_pipeline.warehouse.secret_box import SecretBox
 from runsignup_sandbox.process import SandboxProcess
 
@@ -255,10 +256,9 @@ class Hub:
             assert bibs[key] == (None if bib in (None, "") else str(bib)), (key, bibs[key], bib)
 
 
-FIELDS = (
-    "race_id event_id registration_id user_id first_name middle_name last_name email dob gender phone profile_image_url"
-    " bib_num chip_num age registration_date registered_at last_modified_epoch address team_info payment_info"
-).split()
+FIELDS = [
+    column.name for column in CONTENT if column not in INCLUDED and column.name not in ("additional_data", "payload")
+] + ["registered_at"]
 EASTERN = ZoneInfo("America/New_York")
 
 
@@ -289,10 +289,7 @@ def expected(row: Mapping[str, Any]) -> Row:
     }
 
 
-PAYMENT = (
-    "race_fee offline_payment_amount processing_fee processing_fee_paid_by_user processing_fee_paid_by_race partner_fee"
-    " affiliate_profit extra_fees amount_paid rsu_transaction_id transaction_id"
-).split()
+PAYMENT = [member.name for member in MEMBERS if member.column == "payment_info"]
 
 
 def _number(value: Any) -> Any:

@@ -15,6 +15,8 @@ from psycopg2.extensions import connection as Connection
 
 from rsu_pipeline.local import embedded
 from rsu_pipeline.warehouse import database, roles
+from rsu_pipeline.warehouse.privacy_classes import TABLES
+from rsu_pipeline.warehouse.registration_columns import REGISTRATION, Privacy
 
 FILE = Path(__file__).resolve().parents[1] / "docs" / "data-model.md"
 COMMAND = "make docs"
@@ -357,11 +359,29 @@ def _columns(table: Table) -> str:
         facts.append(f"A view of {_listed(table.reads)}.")
     for place, key in enumerate(table.keys):
         facts.append(f"{'Unique too' if place else 'Key'}: `{', '.join(key)}`.")
-    rows = [
-        f"| `{column.name}` | {column.type}{' NOT NULL' if column.not_null else ''} | {_cell(column.meaning)} |"
-        for column in table.columns
-    ]
-    return "\n".join([f"### `{table.name}`", "", " ".join(facts), "", "| Column | Type | |", "|---|---|---|", *rows])
+    declared = _declared(table)
+    heads = ["Column", "Type", *declared, ""]
+    rows = []
+    for column in table.columns:
+        kind = column.type + (" NOT NULL" if column.not_null else "")
+        rows.append([f"`{column.name}`", kind, *(of[column.name] for of in declared.values()), _cell(column.meaning)])
+    lines = ["|" + "|".join(f" {cell} " if cell else " " for cell in row) + "|" for row in (heads, *rows)]
+    lines.insert(1, "|" + "---|" * len(heads))
+    return "\n".join([f"### `{table.name}`", "", " ".join(facts), "", *lines])
+
+
+def _declared(table: Table) -> dict[str, dict[str, str]]:
+    """Return what the program declares of a table's columns: by head, the text of each column."""
+    heads: dict[str, dict[str, str]] = {}
+    if table.name == "runsignup_participants":
+        heads["At RunSignup"] = {
+            name: f"`{column.source}`" if column.source else "" for name, column in REGISTRATION.items()
+        }
+    if table.name in TABLES:
+        heads["A person's"] = {
+            name: "" if privacy is Privacy.KEPT else privacy.value for name, privacy in TABLES[table.name].items()
+        }
+    return heads
 
 
 def _listed(names: Iterable[str]) -> str:

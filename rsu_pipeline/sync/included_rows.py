@@ -19,11 +19,9 @@ from msgspec import UNSET, Meta, Raw
 from rsu_pipeline.runsignup import values
 from rsu_pipeline.runsignup.payloads import Registration, Text
 from rsu_pipeline.runsignup.text_repair import repair_json
+from rsu_pipeline.warehouse.registration_columns import INCLUDED
 
-COLUMNS = (
-    "corral wave estimated_finish checked_in_at coupon_code coupon_discount corporate_team registration_notes"
-    " answers addons memberships"
-).split()
+COLUMNS = [column.name for column in INCLUDED]
 """Columns in the order of a staged line. The last three are JSON."""
 MAX_EPOCH = 253_402_300_799
 

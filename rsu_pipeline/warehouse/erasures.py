@@ -9,7 +9,6 @@ from psycopg2.extensions import connection as Connection
 from psycopg2.extensions import cursor as Cursor
 
 from rsu_pipeline.warehouse.privacy_classes import (
-    REGISTRATION,
     assignments,
     comparable,
     entry_without_person,
@@ -18,6 +17,7 @@ from rsu_pipeline.warehouse.privacy_classes import (
     without_contact,
     without_person,
 )
+from rsu_pipeline.warehouse.registration_columns import REGISTRATION
 
 OVER = "greatest(e.start_time, e.end_time) <"
 """SQL, to be followed by a day: events that ended before it by the race's own calendar, never an undated one."""

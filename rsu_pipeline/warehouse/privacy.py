@@ -19,7 +19,9 @@ from psycopg2.extras import Json
 from rsu_pipeline.errors import RsuError
 from rsu_pipeline.warehouse import race_locks
 from rsu_pipeline.warehouse.erasures import OVER, blank_erased, blank_erased_entries, rewrite
-from rsu_pipeline.warehouse.privacy_classes import BARE, Members, holds_contact, without_contact
+from rsu_pipeline.warehouse.kept_members import Members
+from rsu_pipeline.warehouse.privacy_classes import holds_contact, without_contact
+from rsu_pipeline.warehouse.registration_columns import BARE
 
 
 class PrivacyError(RsuError):
@@ -263,7 +265,7 @@ WHERE q.row_text IS NOT NULL AND coalesce(%(partner)s, q.timing_partner_id) = q.
         OR substring(q.row_text FROM '"user_id"\s*:\s*"?([0-9]{1,18})')::bigint = %(user)s)
 """
 # Rows of the older program have its columns.
-_ADOPTED_BARE = Members(f"id timing_partner_id race_id {BARE}").kept('a."row"')
+_ADOPTED_BARE = Members(("id", "timing_partner_id", "race_id", *BARE)).kept('a."row"')
 _PURGE_ADOPTED = f"""
 UPDATE adopted_rows a SET "row" = {_ADOPTED_BARE}
 WHERE a.table_name = 'runsignup_participants' AND a.moved_at < %(before)s::date AND a."row" <> {_ADOPTED_BARE}

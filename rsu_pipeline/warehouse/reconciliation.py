@@ -14,14 +14,8 @@ from dataclasses import dataclass
 from psycopg2.extensions import connection as Connection
 
 from rsu_pipeline.warehouse.cursors import REMOVALS_PENDING
-from rsu_pipeline.warehouse.staging import (
-    COLUMNS,
-    INCLUDED_COLUMNS,
-    INCLUDED_JSON_COLUMNS,
-    JSON_COLUMNS,
-    Source,
-    params_of,
-)
+from rsu_pipeline.warehouse.registration_columns import CONTENT, INCLUDED, Column
+from rsu_pipeline.warehouse.staging import Source, params_of
 
 
 def count_held_back(conn: Connection, source: Source, event_ids: Sequence[int]) -> None:
@@ -96,15 +90,14 @@ def row_hash(alias: str) -> str:
     JSON is hashed by value, so that 1.0 and 1.00 are equal. The payload is hashed as its text. The merge makes the stored text
     follow the one received.
     """
-    plain = ", ".join(
-        f"{alias}.{name}" for name in COLUMNS if name not in (*JSON_COLUMNS, "payload", *INCLUDED_COLUMNS)
-    )
-    json = "".join(
-        f" # coalesce(jsonb_hash_extended({alias}.{name}, {seed}), {seed})"
-        for seed, name in enumerate(JSON_COLUMNS, start=1)
-    )
-    payload = f" # coalesce(hashtextextended({alias}.payload::text, 5), 5)"
-    return f"(hashtextextended(ROW({plain})::text, 0){json}{payload}{_included_hash(alias)})"
+    plain, documents = _split(alias, [column for column in CONTENT if column not in INCLUDED])
+    hashes = [f"hashtextextended(ROW({plain})::text, 0)"]
+    for seed, (value, kind) in enumerate(documents, start=1):
+        hashed = (
+            f"hashtextextended({value}::text, {seed})" if kind == "json" else f"jsonb_hash_extended({value}, {seed})"
+        )
+        hashes.append(f"coalesce({hashed}, {seed})")
+    return f"({' # '.join(hashes)}{_included_hash(alias)})"
 
 
 def _included_hash(alias: str) -> str:
@@ -112,15 +105,26 @@ def _included_hash(alias: str) -> str:
 
     Without them a row has the hash that it had before there were any, so that its seal stays valid.
     """
-    listed = [f"{alias}.{name}" for name in INCLUDED_JSON_COLUMNS]
-    plain = ", ".join(f"{alias}.{name}" for name in INCLUDED_COLUMNS if name not in INCLUDED_JSON_COLUMNS)
+    plain, documents = _split(alias, INCLUDED)
     json = "".join(
-        f" # coalesce(jsonb_hash_extended({column}, {seed}), 0)" for seed, column in enumerate(listed, start=6)
+        f" # coalesce(jsonb_hash_extended({value}, {seed}), 0)" for seed, (value, _) in enumerate(documents, start=6)
     )
     return (
-        f" # CASE WHEN num_nonnulls({plain}, {', '.join(listed)}) > 0"
+        f" # CASE WHEN num_nonnulls({plain}, {', '.join(value for value, _ in documents)}) > 0"
         f" THEN hashtextextended(ROW({plain})::text, 9){json} ELSE 0 END"
     )
+
+
+def _split(alias: str, columns: Sequence[Column]) -> tuple[str, list[tuple[str, str]]]:
+    """Return SQL for the columns that are no JSON, and those that are, each with its type."""
+    is_json = [column.type in ("json", "jsonb") for column in columns]
+    plain = [f"{alias}.{column.name}" for column, is_document in zip(columns, is_json, strict=True) if not is_document]
+    documents = [
+        (f"{alias}.{column.name}", column.type)
+        for column, is_document in zip(columns, is_json, strict=True)
+        if is_document
+    ]
+    return ", ".join(plain), documents
 
 
 def add_to_counts(rows: str) -> str:

@@ -13,21 +13,13 @@ from psycopg2.extensions import cursor as Cursor
 
 from rsu_pipeline.warehouse import erasures
 from rsu_pipeline.warehouse.cursors import Mode
+from rsu_pipeline.warehouse.registration_columns import CONTENT, INCLUDED, REMOVAL
 
-COLUMNS = (
-    "race_id event_id registration_id user_id first_name middle_name last_name email dob gender phone profile_image_url"
-    " bib_num chip_num age registration_date last_modified_epoch address team_info payment_info additional_data payload"
-    " corral wave estimated_finish checked_in_at coupon_code coupon_discount corporate_team registration_notes"
-    " answers addons memberships"
-).split()
+COLUMNS = [column.name for column in CONTENT]
 """Content of a registration, in the order of a staged line. Derived columns are not listed."""
-JSON_COLUMNS = "address team_info payment_info additional_data".split()
-"""Those of type jsonb. `payload` has type json: text that PostgreSQL checks and does not parse."""
-INCLUDED_COLUMNS = COLUMNS[COLUMNS.index("payload") + 1 :]
+INCLUDED_COLUMNS = [column.name for column in INCLUDED]
 """Those that are NULL unless they are requested (see `included_fields`)."""
-INCLUDED_JSON_COLUMNS = "answers addons memberships".split()
-"""Those of them of type jsonb."""
-REMOVAL_COLUMNS = ["removed_reason", "removed_epoch", "new_registration_id"]
+REMOVAL_COLUMNS = [column.name for column in REMOVAL]
 LINE_COLUMNS = [*COLUMNS, *REMOVAL_COLUMNS, "digest"]
 """Columns of a staged line.
 
