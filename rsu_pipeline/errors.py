@@ -1,4 +1,27 @@
-"""The base of every error that the operator sees as one sentence."""
+"""The errors that the operator sees as one sentence.
+
+The tree:
+
+    RsuError
+    ├─ SettingsError
+    ├─ ChildFailed                 local.supervisor
+    ├─ ApiError                    runsignup.api_errors
+    │  └─ BudgetExhausted
+    ├─ CredentialRejected          sync.session
+    ├─ DatabaseError               warehouse.addresses
+    │  ├─ ReadOnlyError            warehouse.addresses
+    │  ├─ UnreachableError         warehouse.database
+    │  ├─ SchemaVersionError       warehouse.schema_version
+    │  ├─ ClientProgramError       local.client_programs
+    │  └─ AdoptionRefusedError     adoption.steps
+    ├─ EmbeddedError               local.pg_binaries
+    ├─ NoStartList                 start_lists.start_list_store
+    ├─ PartnerError                warehouse.credentials
+    ├─ PrivacyError                warehouse.privacy
+    ├─ ReadElsewhere               warehouse.race_locks
+    ├─ RolesError                  warehouse.roles
+    └─ SecretKeyError              warehouse.secret_box
+"""
 
 
 class RsuError(Exception):
@@ -6,28 +29,6 @@ class RsuError(Exception):
 
     Commands print it and exit with code 2, and runs fail with it without a traceback. Any other exception is a bug of this
     program and keeps its traceback.
-
-    The tree:
-
-        RsuError
-        ├─ SettingsError
-        ├─ ChildFailed                 local.supervisor
-        ├─ ApiError                    runsignup.api_errors
-        │  └─ BudgetExhausted
-        ├─ CredentialRejected          sync.session
-        ├─ DatabaseError               warehouse.addresses
-        │  ├─ ReadOnlyError            warehouse.addresses
-        │  ├─ UnreachableError         warehouse.database
-        │  ├─ SchemaVersionError       warehouse.schema_version
-        │  ├─ ClientProgramError       local.client_programs
-        │  └─ AdoptionRefusedError     adoption.steps
-        ├─ EmbeddedError               local.pg_binaries
-        ├─ NoStartList                 start_lists.start_list_store
-        ├─ PartnerError                warehouse.credentials
-        ├─ PrivacyError                warehouse.privacy
-        ├─ ReadElsewhere               warehouse.race_locks
-        ├─ RolesError                  warehouse.roles
-        └─ SecretKeyError              warehouse.secret_box
     """
 
 

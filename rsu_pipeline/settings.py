@@ -16,6 +16,7 @@ from typing import Any
 from zoneinfo import ZoneInfo
 
 from rsu_pipeline import included_fields, setting_values
+from rsu_pipeline.eastern import EASTERN
 from rsu_pipeline.errors import SettingsError
 from rsu_pipeline.setting_values import (
     DEFAULT_API_BASE_URL,
@@ -375,7 +376,7 @@ class Settings:
     )
     timezone: ZoneInfo = setting(
         "RSU_TIMEZONE",
-        ZoneInfo("America/New_York"),
+        EASTERN,
         partial(setting_values.parse_zone, "RSU_TIMEZONE"),
         "Zone of schedules that have a time of day, and of the days in reports.",
         default_words="`America/New_York`",

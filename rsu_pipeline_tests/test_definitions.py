@@ -213,16 +213,15 @@ LAYERS = (
 )
 """From above to below: a module imports from lower rows, and of its own row from its own package alone."""
 SHARED = {
-    *(
-        "cancellation",
-        "default_signals",
-        "display",
-        "errors",
-        "included_fields",
-        "private_files",
-        "setting_values",
-        "settings",
-    ),
+    "cancellation",
+    "default_signals",
+    "display",
+    "eastern",
+    "errors",
+    "included_fields",
+    "private_files",
+    "setting_values",
+    "settings",
 }
 """Below all rows: they import each other and nothing else of the package."""
 

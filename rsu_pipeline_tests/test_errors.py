@@ -1,4 +1,4 @@
-"""Every foreseen failure is in the tree that the base exception's docstring draws, below its own base."""
+"""Every foreseen failure is in the tree that the docstring of errors draws, below its own base."""
 
 import pkgutil
 import re
@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from importlib import import_module
 
 import rsu_pipeline
+from rsu_pipeline import errors
 from rsu_pipeline.errors import RsuError
 
 
@@ -21,8 +22,8 @@ def drawn() -> Iterator[tuple[str, str, int]]:
     Without a module it is the base's, or this one.
     """
     module = ["errors"]
-    for line in (RsuError.__doc__ or "").splitlines():
-        if found := re.fullmatch(r"        ((?:│  )*)[├└]─ (\w+)(?: +([\w.]+))?", line):
+    for line in (errors.__doc__ or "").splitlines():
+        if found := re.fullmatch(r"    ((?:│  )*)[├└]─ (\w+)(?: +([\w.]+))?", line):
             depth = len(found[1]) // 3
             module[depth:] = [found[3] or module[-1]]
             yield found[2], module[depth], depth

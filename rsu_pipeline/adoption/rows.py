@@ -8,8 +8,9 @@ deleted.
 from collections.abc import Mapping
 
 from rsu_pipeline.adoption.shape import Shape, Table, literal
+from rsu_pipeline.eastern import EASTERN_SQL
+from rsu_pipeline.warehouse.registration_columns import MEMBERS, MONEY
 
-EASTERN = "'America/New_York'"
 MOVED = "adopted_rows"
 """Where rows that cannot stay are kept."""
 CREATE_MOVED = f"""
@@ -155,28 +156,18 @@ def links(shape: Shape) -> str:
 # Values of new columns.
 
 ADDRESS = ("street", "street2", "city", "state", "zipcode", "country_code")
-TEAM = ("team_id", "team_name", "team_type_id", "team_type", "team_gender", "team_bib_num")
-PAYMENT = tuple(
-    "race_fee offline_payment_amount processing_fee processing_fee_paid_by_user processing_fee_paid_by_race partner_fee"
-    " affiliate_profit extra_fees amount_paid rsu_transaction_id transaction_id".split()
-)
-AMOUNTS = PAYMENT[:-2]
-"""The payment members that are amounts of money."""
-ADDITIONAL = tuple(
-    "usatf_discount_amount_in_cents usatf_discount_additional_field giveaway giveaway_option_id fundraiser_id"
-    " fundraiser_charity_id fundraiser_charity_name team_fundraiser_id multi_race_bundle_id multi_race_bundle"
-    " signed_waiver_details imported".split()
-)
+_OBJECTS = ("team_info", "payment_info", "additional_data")
 FLAT: Mapping[str, Mapping[str, tuple[str, ...]]] = {
     "runsignup_participants": {
         "address": ADDRESS,
-        "team_info": TEAM,
-        "payment_info": PAYMENT,
-        "additional_data": ADDITIONAL,
+        **{column: tuple(member.name for member in MEMBERS if member.column == column) for column in _OBJECTS},
     },
     "runsignup_races": {"address": ADDRESS},
 }
 """JSONB columns of this program, and the flat columns that an older table may have in place of each."""
+
+
+_AMOUNTS = {member.name for member in MEMBERS if member.column == "payment_info" and member.name in MONEY}
 
 
 def _typed(table: Table, column: str) -> str:
@@ -185,9 +176,9 @@ def _typed(table: Table, column: str) -> str:
     Amounts and ids become numbers. Text that is not a number stays text.
     """
     is_text = table.columns[column].type == "text" or "character" in table.columns[column].type
-    if not is_text or not (column in AMOUNTS or column.endswith("_id")):
+    if not is_text or not (column in _AMOUNTS or column.endswith("_id")):
         return column
-    pattern = r"^\s*-?\$?[0-9][0-9,]*(\.[0-9]+)?\s*$" if column in AMOUNTS else r"^[0-9]{1,18}$"
+    pattern = r"^\s*-?\$?[0-9][0-9,]*(\.[0-9]+)?\s*$" if column in _AMOUNTS else r"^[0-9]{1,18}$"
     return (
         rf"CASE WHEN {column} ~ {literal(pattern)} THEN to_jsonb(regexp_replace({column}, '[$,\s]', '', 'g')::numeric)"
         f" ELSE to_jsonb({column}) END"
@@ -210,7 +201,7 @@ def fills(table: Table, zone: str) -> dict[str, str]:
     if table.name == "runsignup_participants":
         # The bib log replays from first_bib. Its first entries are the changes since the older program last read.
         found["first_bib"] = f"coalesce({NO_BLANK}, {_team_bib(table)})"
-        found["registered_at"] = f"registration_date AT TIME ZONE {EASTERN}"
+        found["registered_at"] = f"registration_date AT TIME ZONE {EASTERN_SQL}"
         found["first_seen_at"] = "created_at"
         found["changed_at"] = "fetched_date"
         for name in ("first_seen_at", "changed_at"):

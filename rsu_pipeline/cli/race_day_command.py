@@ -15,6 +15,7 @@ from rich.text import Text
 from rsu_pipeline import installation
 from rsu_pipeline.cli.common import DisplayTable, hub_connection, show_json, show_table
 from rsu_pipeline.display import make_printable
+from rsu_pipeline.eastern import EASTERN
 from rsu_pipeline.runsignup import values
 from rsu_pipeline.sync import clocks, race_day_board
 from rsu_pipeline.sync.race_day_board import BoardRow, Urgency
@@ -158,7 +159,7 @@ def _sentences(rows: Sequence[BoardRow]) -> list[str]:
 
 def _in_zone(start: dt.datetime, zone_name: str | None, now: dt.datetime) -> str:
     """Return a start as wall time in the race's zone, US Eastern if it has none, with the day if it is not today."""
-    zone = values.zone(zone_name) or values.EASTERN
+    zone = values.zone(zone_name) or EASTERN
     local = start.astimezone(zone)
     is_today = local.date() == now.astimezone(zone).date()
     return f"{local:%H:%M %Z}" if is_today else f"{local:%a %H:%M %Z}"
@@ -183,7 +184,7 @@ def _last_bib(row: BoardRow) -> str:
     if race.last_bib_kind is None or race.last_bib_recorded_at is None:
         return "-"
     bib = race.last_bib if race.last_bib is not None else "cleared"
-    zone = values.zone(race.zone) or values.EASTERN
+    zone = values.zone(race.zone) or EASTERN
     if race.last_bib_modified_at is None:
         return f"{bib} {race.last_bib_recorded_at.astimezone(zone):%H:%M:%S}"
     delay = (race.last_bib_recorded_at - race.last_bib_modified_at).total_seconds()

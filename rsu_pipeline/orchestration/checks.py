@@ -30,14 +30,14 @@ def equals_runsignup(context: dg.AssetCheckExecutionContext, warehouse: Warehous
     with expected_errors_as_failures(), warehouse.connect("equals_runsignup") as conn:
         partner = credentials.find_partner(conn, read_partition(context))
         compared = reconciliation.read_reconciliations(conn, partner.partner_id)
-    unequal = [item for item in compared if not item.is_equal and not item.is_explained]
+    unequal = [item for item in compared if item.verdict == "unequal"]
     return dg.AssetCheckResult(
         passed=not unequal,
         metadata={
             "events_compared": len(compared),
             "rows_sent": sum(item.read_rows for item in compared),
             "rows_stored": sum(item.stored_rows for item in compared),
-            "events_with_rows_held_back": sum(item.is_explained for item in compared),
+            "events_with_rows_held_back": sum(item.verdict == "explained" for item in compared),
             "events_unequal": len(unequal),
             "sample": dg.MetadataValue.json(
                 [

@@ -18,7 +18,6 @@ from rsu_pipeline.orchestration.resources import WarehouseResource
 from rsu_pipeline.orchestration.run_config import NO_CONFIG
 from rsu_pipeline.sync import clocks, forecast
 from rsu_pipeline.sync.session import limit_concurrent_partners
-from rsu_pipeline.sync.watch_pace import CALL_SECONDS
 from rsu_pipeline.warehouse import duplicate_partners, fleet_facts, foreign_writes, freshness, hub_clocks
 
 SAMPLE = 20
@@ -115,20 +114,18 @@ def budget_is_enough(warehouse: WarehouseResource) -> dg.AssetCheckResult:
     with expected_errors_as_failures(), warehouse.connect("budget_is_enough") as conn:
         now = clocks.present(conn, settings.sync.max_clock_skew)
         reads = freshness.read_event_reads(conn, now)
-    found = forecast.forecast_budget(forecast.forecast_calls(reads, now, settings), settings)
-    # If each API key has its own concurrency slots, syncs wait for each other in their runs.
-    side_by_side = ROUTINE_RUNS * limit_concurrent_partners(settings.budget)
-    fitting = found.flight_limit or int(side_by_side * 3600 / CALL_SECONDS)
+    concurrent_syncs = ROUTINE_RUNS * limit_concurrent_partners(settings.budget)
+    found = forecast.forecast_budget(forecast.forecast_calls(reads, now, settings), settings, concurrent_syncs)
     return _result(
-        not found.over_limit and found.routine <= fitting,
-        ERROR if found.over_routine_limit or found.routine > fitting else WARN,
+        found.is_enough,
+        ERROR if found.over_routine_limit or not found.is_flight_enough else WARN,
         {
             "calls_needed_max": math.ceil(found.most),
             "calls_limit": found.limit,
             "partners": len(found.needs),
             "partners_short": len(found.over_limit),
             "visits_of_fleet": math.ceil(found.routine),
-            "calls_that_fit_in_flight": fitting,
+            "calls_that_fit_in_flight": found.flight_limit or 0,
         },
         [
             {"partner": need.key, "calls_for_visits": math.ceil(need.routine), "calls_for_watch": math.ceil(need.watch)}

@@ -14,8 +14,7 @@ from decimal import Decimal
 from functools import cache, lru_cache
 from zoneinfo import ZoneInfo
 
-EASTERN = ZoneInfo("America/New_York")
-"""The zone of registration dates and of a race's `created` and `last_modified` (RunSignup's documentation)."""
+from rsu_pipeline.eastern import EASTERN
 
 MAX_AMOUNT_CHARS = 40
 """Characters of an amount. PostgreSQL's numeric has a limit."""

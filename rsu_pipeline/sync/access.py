@@ -16,7 +16,7 @@ from rsu_pipeline.runsignup.api_errors import ApiError, BudgetExhausted, Cause, 
 from rsu_pipeline.runsignup.payloads import Event, Race
 from rsu_pipeline.sync import cadence
 from rsu_pipeline.sync.session import CredentialRejected, PartnerSession
-from rsu_pipeline.warehouse import containers, credentials, event_times, events
+from rsu_pipeline.warehouse import containers, credentials, events
 from rsu_pipeline.warehouse.events import AccessCandidate
 
 MAX_REFUSALS = 6
@@ -254,7 +254,7 @@ def _candidate(race: Race, now: dt.datetime) -> AccessCandidate | None:
         return None
     event = max(decoded, key=lambda item: _starts(item) or dt.datetime.min.replace(tzinfo=dt.UTC))
     starts_at = _starts(event)
-    is_upcoming = starts_at is None or starts_at >= now - event_times.POST_EVENT_GRACE
+    is_upcoming = not cadence.is_over(starts_at, None, now)
     return AccessCandidate(race.race_id, event.event_id, False, is_upcoming, starts_at)
 
 

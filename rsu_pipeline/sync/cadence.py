@@ -37,6 +37,12 @@ def over_at(starts_at: dt.datetime | None, ends_at: dt.datetime | None) -> dt.da
     return max(times) + POST_EVENT_GRACE if times else None
 
 
+def is_over(starts_at: dt.datetime | None, ends_at: dt.datetime | None, now: dt.datetime) -> bool:
+    """Return whether an event is over at `now`."""
+    end = over_at(starts_at, ends_at)
+    return end is not None and now >= end
+
+
 def is_ahead(stamp: dt.datetime, now: dt.datetime) -> bool:
     """Return whether a stored time is in the future, so that a clock was wrong when it was written."""
     return stamp > now + AHEAD_TOLERANCE

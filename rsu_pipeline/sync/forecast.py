@@ -164,8 +164,8 @@ class BudgetForecast:
     """The calls of the next hour compared with the limits.
 
     `over_limit` are partners whose API key needs more than its limit, `over_routine_limit` those of them whose visits alone do.
-    `most` is the need of the API key with the highest need. `flight_limit` is how many calls fit into the concurrency slots,
-    None if each API key has its own.
+    `most` is the need of the API key with the highest need. `flight_limit` is how many calls fit into the concurrency slots
+    or, if each API key has its own, into the syncs that run at a time. None if these are not known.
     """
 
     limit: int
@@ -189,9 +189,15 @@ class BudgetForecast:
         return not self.over_limit and self.is_flight_enough
 
 
-def forecast_budget(needs: list[CallForecast], settings: Settings) -> BudgetForecast:
-    """Compare the forecasts with the limits of the settings."""
+def forecast_budget(
+    needs: list[CallForecast], settings: Settings, concurrent_syncs: int | None = None
+) -> BudgetForecast:
+    """Compare the forecasts with the limits of the settings.
+
+    If each API key has concurrency slots of its own, the `concurrent_syncs` limit the calls, as far as they are known.
+    """
     own = settings.budget
+    slots = own.max_in_flight if own.in_flight_scope == "all" else concurrent_syncs
     calls: dict[int, float] = defaultdict(float)
     routine: dict[int, float] = defaultdict(float)
     for need in needs:
@@ -205,7 +211,7 @@ def forecast_budget(needs: list[CallForecast], settings: Settings) -> BudgetFore
         max(calls.values(), default=0.0),
         [need for need in needs if need.call_budget_id in short],
         [need for need in needs if need.call_budget_id in starved],
-        int(own.max_in_flight * 3600 / CALL_SECONDS) if own.in_flight_scope == "all" else None,
+        None if slots is None else int(slots * 3600 / CALL_SECONDS),
     )
 
 

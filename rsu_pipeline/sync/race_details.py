@@ -14,6 +14,7 @@ import datetime as dt
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+from rsu_pipeline.eastern import EASTERN
 from rsu_pipeline.runsignup import values
 from rsu_pipeline.runsignup.payloads import Event, Race
 from rsu_pipeline.warehouse.events import StoredDetail
@@ -85,7 +86,7 @@ def is_ambiguous(detail: StoredDetail | None, overlap: dt.timedelta) -> bool:
     if detail is None or detail.as_of is None or detail.read_at is None:
         return False
     # In an hour that occurs twice, it is the later one: the detail is then read once more unnecessarily.
-    changed_at = detail.as_of.replace(tzinfo=values.EASTERN, fold=1)
+    changed_at = detail.as_of.replace(tzinfo=EASTERN, fold=1)
     return -MAX_STAMP_AHEAD <= detail.read_at - changed_at < STAMP_RESOLUTION + overlap
 
 
@@ -118,7 +119,7 @@ def _urgency(race: Race, detail: StoredDetail | None) -> tuple[bool, float, floa
 
 def _stamp(race: Race) -> dt.datetime | None:
     try:
-        return None if race.last_modified is None else values.wall_time(str(race.last_modified), values.EASTERN)
+        return None if race.last_modified is None else values.wall_time(str(race.last_modified), EASTERN)
     except ValueError:
         return None
 

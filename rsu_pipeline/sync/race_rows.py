@@ -13,6 +13,7 @@ from typing import TypeVar
 import msgspec
 
 from rsu_pipeline.display import sanitize_for_display
+from rsu_pipeline.eastern import EASTERN
 from rsu_pipeline.runsignup import values
 from rsu_pipeline.runsignup.payloads import Event, Race, members_of
 from rsu_pipeline.runsignup.text_repair import without_nul
@@ -42,7 +43,7 @@ def race_row(race: Race) -> tuple[dict[str, object], list[str]]:
     for name in "name description url external_race_url external_results_url logo_url fb_page_id fb_event_id".split():
         row[name] = _optional_text(getattr(race, name))
     for name in "last_date last_end_date next_date next_end_date created last_modified".split():
-        zone = values.EASTERN if name in ("created", "last_modified") else None
+        zone = EASTERN if name in ("created", "last_modified") else None
         row[name] = _time(name, getattr(race, name), partial(values.wall_time, zone=zone), faults)
     for name in "is_draft_race is_private_race is_registration_open real_time_notifications_enabled".split():
         row[name] = _optional(name, getattr(race, name), values.flag, faults)
@@ -77,7 +78,7 @@ def event_row(event: Event, race: Race, *, assumed_hours: float) -> tuple[dict[s
         # If the zone is not known, a time with an offset stays as written: its instant is known all the same.
         row[name] = _time(name, sent, partial(values.wall_time, zone=zone), faults)
         if derived:
-            instant = partial(values.instant_in, zone=zone or values.EASTERN)
+            instant = partial(values.instant_in, zone=zone or EASTERN)
             row[derived] = row[name] and _time(name, sent, instant, faults)
     row["ends_at"] = _ends_at(row["starts_at"], row["ends_at"], str(row["start_time"]), assumed_hours)
     row["age_calc_base_date"] = _time("age_calc_base_date", event.age_calc_base_date, values.date, faults)

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, TypeVar, cast
 import msgspec
 from msgspec import UNSET
 
+from rsu_pipeline.eastern import EASTERN
 from rsu_pipeline.runsignup import values
 from rsu_pipeline.runsignup.payloads import Registration, User
 from rsu_pipeline.runsignup.text_repair import without_nul
@@ -202,7 +203,7 @@ def _iso_time(text: str) -> str:
 
 @lru_cache(maxsize=16384)
 def _iso_wall(text: str) -> str:
-    wall = values.wall_time(text, values.EASTERN)
+    wall = values.wall_time(text, EASTERN)
     if not dt.MINYEAR < wall.year < dt.MAXYEAR:
         raise ValueError("time out of range")
     return wall.isoformat(" ")

@@ -9,7 +9,7 @@ from psycopg2.extensions import connection as Connection
 
 from rsu_pipeline.warehouse import fleet
 from rsu_pipeline.warehouse.credentials import PROVIDER
-from rsu_pipeline.warehouse.event_times import AHEAD_TOLERANCE, NEEDS_CLOSING_READ, OVER_AT
+from rsu_pipeline.warehouse.event_times import AHEAD_TOLERANCE, ENDS_AT, NEEDS_CLOSING_READ, OVER_AT
 
 MAX_WAIT = dt.timedelta(hours=24)
 """The longest time by which a slice or a failed race is delayed."""
@@ -244,7 +244,7 @@ left_over AS (
                 OR coalesce(extract(year FROM coalesce(r.last_end_date, r.last_date)) >= q.since_year, true)) AS needs_detail,
         h.retry_at, coalesce(h.failures, 0) AS failures,
         (SELECT max(e.starts_at) FROM runsignup_events e WHERE e.race_id = l.race_id
-            AND greatest(e.starts_at, e.ends_at) <= %(now)s) AS newest
+            AND {ENDS_AT} <= %(now)s) AS newest
     FROM partner_races l
     JOIN history_requests q USING (timing_partner_id)
     JOIN runsignup_races r USING (race_id)

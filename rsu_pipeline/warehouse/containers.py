@@ -13,7 +13,7 @@ from typing import Literal
 from psycopg2.extensions import connection as Connection
 
 from rsu_pipeline.warehouse import race_locks
-from rsu_pipeline.warehouse.event_times import CLOSING_READ_WITHIN, IS_UPCOMING, OVER_AT
+from rsu_pipeline.warehouse.event_times import CLOSING_READ_WITHIN, ENDS_AT, IS_UPCOMING, OVER_AT
 
 LossReason = Literal["race_deleted", "access_lost"]
 
@@ -77,7 +77,7 @@ def read_races_to_check(conn: Connection, partner_id: int, now: dt.datetime) -> 
             f"""
             SELECT race_id, event_ids, is_lost, is_upcoming FROM (
                 SELECT e.race_id, l.lost_at IS NOT NULL AS is_lost, bool_or({IS_UPCOMING}) AS is_upcoming, l.check_at,
-                    array_agg(e.event_id ORDER BY greatest(e.starts_at, e.ends_at) DESC NULLS FIRST, e.event_id) AS event_ids
+                    array_agg(e.event_id ORDER BY {ENDS_AT} DESC NULLS FIRST, e.event_id) AS event_ids
                 FROM partner_races l JOIN runsignup_events e USING (race_id)
                 WHERE l.timing_partner_id = %(partner)s AND e.gone_at IS NULL
                     AND (l.lost_at IS NOT NULL OR l.unlisted_at IS NOT NULL)

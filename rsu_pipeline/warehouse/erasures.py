@@ -8,6 +8,8 @@ may also be to another person, whose registration is kept: it counts as the same
 from psycopg2.extensions import connection as Connection
 from psycopg2.extensions import cursor as Cursor
 
+from rsu_pipeline.eastern import EASTERN_SQL
+from rsu_pipeline.warehouse.event_times import ended_before
 from rsu_pipeline.warehouse.privacy_classes import (
     assignments,
     comparable,
@@ -18,10 +20,6 @@ from rsu_pipeline.warehouse.privacy_classes import (
     without_person,
 )
 from rsu_pipeline.warehouse.registration_columns import REGISTRATION
-
-OVER = "greatest(e.start_time, e.end_time) <"
-"""SQL, to be followed by a day: events that ended before it by the race's own calendar, never an undated one."""
-
 
 _IS_HERE = "coalesce(x.timing_partner_id, %(partner)s) = %(partner)s"
 """SQL: whether an erasure is of this partner or of all."""
@@ -162,15 +160,15 @@ INSERT INTO erased_registrations ({_COLUMNS})
 SELECT s.registration_id, u.timing_partner_id, u.erased_at, u.erased_user_id, u.user_id, false
 FROM participants_stage s JOIN erased_users u ON u.user_id = s.user_id
 WHERE coalesce(u.timing_partner_id, %(partner)s) = %(partner)s
-    AND coalesce(s.registration_date AT TIME ZONE 'America/New_York' <= u.erased_at, true)
+    AND coalesce(s.registration_date AT TIME ZONE {EASTERN_SQL} <= u.erased_at, true)
 ON CONFLICT DO NOTHING
 """
-_NOTE_STORED_OF_ACCOUNTS = """
+_NOTE_STORED_OF_ACCOUNTS = f"""
 INSERT INTO erased_registrations (registration_id, timing_partner_id, erased_at, erased_user_id, user_id, via_transfer)
 SELECT p.registration_id, u.timing_partner_id, max(u.erased_at), max(u.erased_user_id), max(u.user_id), false
 FROM erased_users u JOIN runsignup_participants p ON p.user_id = u.user_id
 WHERE coalesce(u.timing_partner_id, p.timing_partner_id) = p.timing_partner_id
-    AND coalesce(p.registration_date AT TIME ZONE 'America/New_York' <= u.erased_at, true)
+    AND coalesce(p.registration_date AT TIME ZONE {EASTERN_SQL} <= u.erased_at, true)
 GROUP BY 1, 2
 ON CONFLICT DO NOTHING
 """
@@ -226,5 +224,6 @@ UPDATE participants_stage s SET digest = NULL, {assignments(without_contact("s")
 -- Where nothing was ever purged that is all; else the few events of a page are looked up, not all of the hub's read.
 WHERE (SELECT before FROM contact_retention) IS NOT NULL AND s.event_id = ANY (ARRAY(
     SELECT e.event_id FROM runsignup_events e
-    WHERE e.event_id IN (SELECT event_id FROM participants_stage) AND {OVER} (SELECT before FROM contact_retention)))
+    WHERE e.event_id IN (SELECT event_id FROM participants_stage)
+        AND {ended_before("e", "(SELECT before FROM contact_retention)")}))
 """

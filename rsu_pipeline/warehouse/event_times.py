@@ -36,7 +36,9 @@ def _interval(span: dt.timedelta) -> str:
     return f"interval '{span.total_seconds():.0f} seconds'"
 
 
-OVER_AT = f"(greatest(e.starts_at, e.ends_at) + {_interval(POST_EVENT_GRACE)})"
+ENDS_AT = "greatest(e.starts_at, e.ends_at)"
+"""SQL: when the event ends, NULL for an unscheduled one."""
+OVER_AT = f"({ENDS_AT} + {_interval(POST_EVENT_GRACE)})"
 """SQL: when the event is over, NULL for an unscheduled one."""
 IS_UPCOMING = f"coalesce({OVER_AT} > %(now)s, true)"
 """SQL: whether the event is not over."""
@@ -53,6 +55,11 @@ IS_DUE = f"({IS_UPCOMING} OR {NEEDS_CLOSING_READ})"
 """SQL: whether the event is to be read, now or later."""
 IS_DUE_AT_ANY = f"({IS_DUE} OR {IS_DUE.replace('%(now)s', '%(latest)s')})"
 """SQL: the same, at any moment from `now` to `latest` that may be the present."""
+
+
+def ended_before(event: str, day: str) -> str:
+    """Return SQL for whether an event ended before a day of the race's own calendar, NULL for an unscheduled one."""
+    return f"greatest({event}.start_time, {event}.end_time) < {day}"
 
 
 def is_in_window(at: str) -> str:

@@ -9,7 +9,7 @@ from typing import Literal
 from psycopg2.extensions import connection as Connection
 
 from rsu_pipeline.warehouse import race_locks
-from rsu_pipeline.warehouse.event_times import IS_UPCOMING
+from rsu_pipeline.warehouse.event_times import ENDS_AT, IS_UPCOMING, ended_before
 
 Access = Literal["granted", "denied", "not_found"]
 """RunSignup's answer to a partner's request for a race's participants."""
@@ -289,7 +289,7 @@ def read_access_candidates(conn: Connection, partner_id: int, now: dt.datetime) 
                 {IS_UPCOMING}, e.starts_at
             FROM partner_races l JOIN runsignup_events e USING (race_id)
             WHERE l.timing_partner_id = %(partner)s AND l.unlisted_at IS NULL AND l.lost_at IS NULL AND e.gone_at IS NULL
-            ORDER BY e.race_id, greatest(e.starts_at, e.ends_at) DESC NULLS FIRST, e.event_id
+            ORDER BY e.race_id, {ENDS_AT} DESC NULLS FIRST, e.event_id
             """,
             {"partner": partner_id, "now": now},
         )
@@ -357,10 +357,9 @@ WHERE c.event_id = i.event_id AND e.race_id <> i.race_id
 """
 
 # An incremental read would not return what did not change at RunSignup.
-_WANT_CONTACT_AGAIN = """
+_WANT_CONTACT_AGAIN = f"""
 UPDATE event_cursors c SET needs_full = 'moved ahead after its contact data was purged'
 FROM contact_retention r, jsonb_populate_recordset(NULL::runsignup_events, %(rows)s::jsonb) i
 JOIN runsignup_events e USING (event_id)
-WHERE c.event_id = i.event_id AND greatest(e.start_time, e.end_time) < r.before
-    AND coalesce(greatest(i.start_time, i.end_time) >= r.before, true)
+WHERE c.event_id = i.event_id AND {ended_before("e", "r.before")} AND coalesce(NOT ({ended_before("i", "r.before")}), true)
 """

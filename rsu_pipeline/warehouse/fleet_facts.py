@@ -9,7 +9,7 @@ from typing import Any
 
 from psycopg2.extensions import connection as Connection
 
-from rsu_pipeline.warehouse.reconciliation import IS_EQUAL, IS_EXPLAINED
+from rsu_pipeline.warehouse.reconciliation import VERDICT
 
 Sample = list[dict[str, Any]]
 
@@ -151,17 +151,16 @@ def read_equality(conn: Connection, sample: int) -> Equality:
             f"""
             WITH compared AS MATERIALIZED (
                 SELECT t.partition_key AS partner, c.event_id, c.read_rows AS sent, c.stored_rows AS stored,
-                    NOT ({IS_EQUAL}) AND {IS_EXPLAINED} AS is_explained,
-                    NOT ({IS_EQUAL}) AND NOT {IS_EXPLAINED} AS is_unequal
+                    {VERDICT} AS verdict
                 FROM event_cursors c
                 JOIN future_events f USING (timing_partner_id, event_id)
                 JOIN timing_partners t USING (timing_partner_id)
                 WHERE c.compared_at IS NOT NULL AND t.disabled_at IS NULL
             ), shown AS (
-                SELECT partner, event_id, sent, stored FROM compared WHERE is_unequal ORDER BY partner, event_id LIMIT %s
+                SELECT partner, event_id, sent, stored FROM compared WHERE verdict = 'unequal' ORDER BY partner, event_id LIMIT %s
             )
             SELECT count(*), coalesce(sum(sent), 0)::bigint, coalesce(sum(stored), 0)::bigint,
-                count(*) FILTER (WHERE is_explained), count(*) FILTER (WHERE is_unequal),
+                count(*) FILTER (WHERE verdict = 'explained'), count(*) FILTER (WHERE verdict = 'unequal'),
                 (SELECT coalesce(json_agg(shown), '[]') FROM shown)
             FROM compared
             """,

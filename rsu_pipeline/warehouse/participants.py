@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from psycopg2.extensions import connection as Connection
 from psycopg2.extensions import cursor as Cursor
 
+from rsu_pipeline.eastern import EASTERN_SQL
 from rsu_pipeline.warehouse import reconciliation
 from rsu_pipeline.warehouse.staging import COLUMNS, Counts, RejectedRow, Source, StagedLine, params_of, stage_and
 
@@ -340,8 +341,7 @@ _BIB = "rsu_bib({0}.bib_num, {0}.team_info)"
 """SQL for the bib that counts for a registration. The bib log records its changes."""
 _DERIVED = "registered_at, last_modified"
 _DERIVATION = (
-    "i.registration_date AT TIME ZONE 'America/New_York',"
-    " to_timestamp(i.last_modified_epoch) AT TIME ZONE 'America/New_York'"
+    f"i.registration_date AT TIME ZONE {EASTERN_SQL}, to_timestamp(i.last_modified_epoch) AT TIME ZONE {EASTERN_SQL}"
 )
 
 _NOTIFY = """

@@ -18,7 +18,8 @@ from psycopg2.extras import Json
 
 from rsu_pipeline.errors import RsuError
 from rsu_pipeline.warehouse import race_locks
-from rsu_pipeline.warehouse.erasures import OVER, blank_erased, blank_erased_entries, rewrite
+from rsu_pipeline.warehouse.erasures import blank_erased, blank_erased_entries, rewrite
+from rsu_pipeline.warehouse.event_times import ended_before
 from rsu_pipeline.warehouse.kept_members import Members
 from rsu_pipeline.warehouse.privacy_classes import holds_contact, without_contact
 from rsu_pipeline.warehouse.registration_columns import BARE
@@ -239,7 +240,7 @@ def _log(
 # `+ 0` as in participants.note_missing.
 _IS_TO_PURGE = (
     "t.timing_partner_id + 0 = %(partner)s AND (t.removed_at < %(before)s::date"
-    f" OR EXISTS (SELECT FROM runsignup_events e WHERE e.event_id = t.event_id AND {OVER} %(before)s::date))"
+    f" OR EXISTS (SELECT FROM runsignup_events e WHERE e.event_id = t.event_id AND {ended_before('e', '%(before)s::date')}))"
     f" AND {holds_contact('t')}"
 )
 _PURGE = rewrite(without_contact("t"), f"t.event_id = %(event)s AND {_IS_TO_PURGE}")
@@ -250,12 +251,12 @@ WHERE o.race_id = %(race)s
 ORDER BY 1
 """
 # Its trigger blanks a row of a past event. Others are blanked by the time they were last seen.
-_PURGE_QUARANTINED = """
+_PURGE_QUARANTINED = f"""
 UPDATE quarantined_rows q SET row_text = NULL
 WHERE q.row_text IS NOT NULL AND (q.last_seen_at < %(before)s::date OR EXISTS (
     SELECT FROM runsignup_participants t JOIN runsignup_events e USING (event_id)
     WHERE t.timing_partner_id = q.timing_partner_id AND t.registration_id = q.registration_id
-        AND (t.removed_at < %(before)s::date OR greatest(e.start_time, e.end_time) < %(before)s::date)))
+        AND (t.removed_at < %(before)s::date OR {ended_before("e", "%(before)s::date")})))
 """
 _ERASE_QUARANTINED = r"""
 UPDATE quarantined_rows q SET row_text = NULL

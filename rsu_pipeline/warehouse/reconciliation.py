@@ -10,6 +10,7 @@ latest content of every registration that the pass has passed, and equals what i
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Literal
 
 from psycopg2.extensions import connection as Connection
 
@@ -42,9 +43,12 @@ def reconcile(conn: Connection, source: Source, event_ids: Sequence[int], *, is_
     return [event_id for event_id in event_ids if event_id not in equal]
 
 
-IS_EQUAL = "(c.read_rows, c.read_hash) = (c.stored_rows, c.stored_hash)"
-"""SQL: whether an event (c of event_cursors) stores what its last full read received."""
-IS_EXPLAINED = f"""
+def _is_equal(counts: str) -> str:
+    """Return SQL for whether an event stores what its last full read received."""
+    return f"({counts}.read_rows, {counts}.read_hash) = ({counts}.stored_rows, {counts}.stored_hash)"
+
+
+_IS_EXPLAINED = f"""
 (c.needs_full IS NOT DISTINCT FROM '{REMOVALS_PENDING}' OR EXISTS (
     SELECT FROM quarantined_rows q
     WHERE q.timing_partner_id = c.timing_partner_id AND q.race_id = c.race_id AND q.resolved_at IS NULL AND NOT q.is_stored))
@@ -53,20 +57,22 @@ IS_EXPLAINED = f"""
 
 A check or an alert of its own reports that.
 """
+VERDICT = f"CASE WHEN {_is_equal('c')} THEN 'equal' WHEN {_IS_EXPLAINED} THEN 'explained' ELSE 'unequal' END"
+"""SQL: the verdict of an event (c of event_cursors) that was compared, see Reconciliation."""
 
 
 @dataclass(frozen=True)
 class Reconciliation:
-    """The last comparison of an event: rows received and stored, and whether their content has the same hash.
+    """The last comparison of an event: rows received and stored, and the verdict.
 
-    For an unequal event, `is_explained` means that quarantined rows or pending removals are the cause.
+    An event is `equal` if their number and the hash of their content are. It is `explained` if it is not, and quarantined rows
+    or pending removals are the cause.
     """
 
     event_id: int
     read_rows: int
     stored_rows: int
-    is_equal: bool
-    is_explained: bool
+    verdict: Literal["equal", "explained", "unequal"]
 
 
 def read_reconciliations(conn: Connection, partner_id: int) -> list[Reconciliation]:
@@ -74,7 +80,7 @@ def read_reconciliations(conn: Connection, partner_id: int) -> list[Reconciliati
     with conn.cursor() as cur:
         cur.execute(
             f"""
-            SELECT c.event_id, c.read_rows, c.stored_rows, {IS_EQUAL}, NOT ({IS_EQUAL}) AND {IS_EXPLAINED}
+            SELECT c.event_id, c.read_rows, c.stored_rows, {VERDICT}
             FROM event_cursors c JOIN future_events f USING (timing_partner_id, event_id)
             WHERE c.timing_partner_id = %s AND c.compared_at IS NOT NULL
             ORDER BY c.event_id
@@ -212,10 +218,10 @@ sides AS (
 UPDATE event_cursors c
 SET read_rows = s.read_rows, read_hash = s.read_hash, stored_rows = s.stored_rows, stored_hash = s.stored_hash,
     compared_at = now(),
-    proved_equal_at = CASE WHEN (s.read_rows, s.read_hash) = (s.stored_rows, s.stored_hash) THEN now()
+    proved_equal_at = CASE WHEN {_is_equal("s")} THEN now()
         ELSE c.proved_equal_at END
 FROM sides s
 WHERE c.timing_partner_id = %(partner)s AND c.event_id = s.event_id
-    AND (NOT %(resumed)s OR (s.read_rows, s.read_hash) = (s.stored_rows, s.stored_hash))
-RETURNING c.event_id, (s.read_rows, s.read_hash) = (s.stored_rows, s.stored_hash)
+    AND (NOT %(resumed)s OR {_is_equal("s")})
+RETURNING c.event_id, {_is_equal("s")}
 """

@@ -11,7 +11,7 @@ from rsu_pipeline.runsignup.payloads import Event, Race
 from rsu_pipeline.sync import cadence
 from rsu_pipeline.sync.race_rows import event_row
 from rsu_pipeline.warehouse import database, fleet
-from rsu_pipeline.warehouse.event_times import IS_UPCOMING, NEEDS_CLOSING_READ, is_in_window
+from rsu_pipeline.warehouse.event_times import IS_UPCOMING, NEEDS_CLOSING_READ, OVER_AT, is_in_window
 from rsu_pipeline_tests.hub import Hub
 
 MakeHub = Callable[..., Hub]
@@ -34,7 +34,7 @@ def test_sql_and_python_agree_on_when_an_event_is_in_its_window_over_and_owed_a_
     with database.session(server, purpose="test") as conn, conn.cursor() as cur:
         cur.execute(
             f"""
-            SELECT {IS_UPCOMING}, {NEEDS_CLOSING_READ}, coalesce({is_in_window("%(now)s")}, false)
+            SELECT {OVER_AT}, {IS_UPCOMING}, {NEEDS_CLOSING_READ}, coalesce({is_in_window("%(now)s")}, false)
             FROM unnest(%(starts)s::timestamptz[], %(ends)s::timestamptz[]) WITH ORDINALITY AS e (starts_at, ends_at, nth)
             LEFT JOIN (SELECT nth, nth AS event_id, f AS last_full_at, needs_full
                 FROM unnest(%(fulls)s::timestamptz[], %(needs)s::text[]) WITH ORDINALITY AS f (f, needs_full, nth)
@@ -52,7 +52,8 @@ def test_sql_and_python_agree_on_when_an_event_is_in_its_window_over_and_owed_a_
         found = cur.fetchall()
     expected = [
         (
-            (over := cadence.over_at(start, end)) is None or over > NOW,
+            cadence.over_at(start, end),
+            not cadence.is_over(start, end, NOW),
             cadence.closing_read(start, end, full, NOW, needs_full) is not None,
             cadence.tier(start, end, NOW) == "window",
         )

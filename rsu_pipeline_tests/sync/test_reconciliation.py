@@ -36,7 +36,7 @@ def test_a_store_that_does_not_hold_what_was_sent_is_not_proved_equal(make_hub: 
     assert outcome.unequal_events
     with database.session(hub.url, purpose="test") as conn:
         assert [
-            item.event_id for item in reconciliation.read_reconciliations(conn, 1) if not item.is_equal
+            item.event_id for item in reconciliation.read_reconciliations(conn, 1) if item.verdict != "equal"
         ] == outcome.unequal_events
     assert hub.value("SELECT count(*) FROM event_cursors WHERE proved_equal_at IS NULL") == len(outcome.unequal_events)
     hub.execute("DROP TRIGGER sabotage ON runsignup_participants")
