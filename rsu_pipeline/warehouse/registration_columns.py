@@ -231,7 +231,7 @@ The order is part of the row's hash, so a new column has every stored row staged
 """
 
 REMOVAL = _REMOVAL
-"""What the removed feed says beside that."""
+"""What the removed feed has beside that."""
 
 
 def _kept(type_: str, names: str) -> Iterable[Column]:
