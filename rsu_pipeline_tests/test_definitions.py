@@ -222,6 +222,7 @@ SHARED = {
     "private_files",
     "setting_values",
     "settings",
+    "sql_files",
 }
 """Below all rows: they import each other and nothing else of the package."""
 

@@ -10,6 +10,7 @@ from psycopg2.extensions import connection as Connection
 from psycopg2.extensions import cursor as Cursor
 
 from rsu_pipeline.eastern import EASTERN_SQL
+from rsu_pipeline.sql_files import load
 from rsu_pipeline.warehouse import reconciliation
 from rsu_pipeline.warehouse.staging import COLUMNS, Counts, RejectedRow, Source, StagedLine, params_of, stage_and
 
@@ -136,20 +137,7 @@ def note_missing(
     """
     with conn.cursor() as cur:
         cur.execute(
-            """
-            INSERT INTO pass_registrations (timing_partner_id, race_id, mode, registration_id, event_id, missing)
-            SELECT %(partner)s, %(race)s, %(mode)s, t.registration_id, e.id, %(certain)s
-            -- Event by event, and `+ 0`, so that no planner without statistics of a new partner takes the index on the
-            -- partner's registrations, which reads through those of all its races.
-            FROM unnest(%(events)s::bigint[]) AS e (id) CROSS JOIN LATERAL (
-                SELECT h.registration_id FROM runsignup_participants h
-                WHERE h.timing_partner_id + 0 = %(partner)s AND h.event_id = e.id AND h.removed_at IS NULL
-                    AND h.registration_id > %(after)s AND (%(upto)s IS NULL OR h.registration_id <= %(upto)s)
-            ) t
-            -- NOT IN over a subquery is hashed by every server; an anti-join here was planned as a nested loop.
-            WHERE t.registration_id NOT IN (SELECT unnest(%(seen)s::bigint[]))
-            ON CONFLICT DO NOTHING
-            """,
+            _SQL["note_missing"],
             params_of(source)
             | {"events": list(event_ids), "after": after, "upto": upto, "seen": _array(seen), "certain": is_certain},
         )
@@ -179,16 +167,7 @@ def find_missing(conn: Connection, partner_id: int, race_id: int, mode: str) -> 
     """Return per event the active registrations that a current full pass did not see, with the number stored."""
     with conn.cursor() as cur:
         cur.execute(
-            """
-            SELECT m.event_id, count(*)::int, (
-                SELECT count(*) FROM runsignup_participants h
-                WHERE h.timing_partner_id = %(partner)s AND h.event_id = m.event_id AND h.removed_at IS NULL)::int
-            FROM pass_registrations m
-            JOIN runsignup_participants t USING (timing_partner_id, registration_id)
-            WHERE m.timing_partner_id = %(partner)s AND m.race_id = %(race)s AND m.mode = %(mode)s AND m.missing
-                AND t.removed_at IS NULL AND t.event_id = m.event_id
-            GROUP BY m.event_id
-            """,
+            _SQL["find_missing"],
             {"partner": partner_id, "race": race_id, "mode": mode},
         )
         return [Missing(*row) for row in cur.fetchall()]
@@ -198,14 +177,8 @@ def has_unexplained(conn: Connection, partner_id: int, event_ids: Sequence[int],
     """Return whether one of these events has a registration that went missing without a reason since then, Unix seconds."""
     with conn.cursor() as cur:
         cur.execute(
-            """
-            SELECT EXISTS (
-                SELECT FROM runsignup_participants t
-                -- `+ 0` as in note_missing.
-                WHERE t.timing_partner_id + 0 = %s AND t.event_id = ANY (%s::bigint[])
-                    AND t.removed_reason = 'missing_upstream' AND t.removed_at >= to_timestamp(%s))
-            """,
-            (partner_id, list(event_ids), since),
+            _SQL["has_unexplained"],
+            {"partner": partner_id, "events": list(event_ids), "since": since},
         )
         (found,) = cur.fetchone() or (False,)
     return bool(found)
@@ -215,16 +188,7 @@ def remove_missing(conn: Connection, source: Source, event_ids: Sequence[int]) -
     """Mark what a complete full pass did not see of these events as `missing_upstream`, and return how many."""
     with conn.cursor() as cur:
         cur.execute(
-            """
-            UPDATE runsignup_participants t
-            SET removed_at = to_timestamp(%(server_time)s), removed_reason = 'missing_upstream', removed_epoch = NULL,
-                new_registration_id = NULL, changed_at = now(), fetched_date = now(), source_at = to_timestamp(%(server_time)s)
-            FROM pass_registrations m
-            WHERE m.timing_partner_id = %(partner)s AND m.race_id = %(race)s AND m.mode = %(mode)s AND m.missing
-                AND m.event_id = ANY (%(events)s::bigint[])
-                AND t.timing_partner_id = m.timing_partner_id AND t.registration_id = m.registration_id
-                AND t.event_id = m.event_id AND t.removed_at IS NULL
-            """,
+            _SQL["remove_missing"],
             params_of(source) | {"events": list(event_ids)},
         )
         return int(cur.rowcount)
@@ -247,14 +211,8 @@ def is_any_above(conn: Connection, partner_id: int, event_ids: Sequence[int], re
     """Return whether one of these events has an active registration with a higher id."""
     with conn.cursor() as cur:
         cur.execute(
-            """
-            SELECT EXISTS (
-                SELECT FROM runsignup_participants t
-                -- `+ 0` as in note_missing.
-                WHERE t.timing_partner_id + 0 = %s AND t.event_id = ANY (%s::bigint[]) AND t.removed_at IS NULL
-                    AND t.registration_id > %s)
-            """,
-            (partner_id, list(event_ids), registration_id),
+            _SQL["is_any_above"],
+            {"partner": partner_id, "events": list(event_ids), "registration": registration_id},
         )
         (found,) = cur.fetchone() or (False,)
     return bool(found)
@@ -297,39 +255,6 @@ _FIELD_ERRORS_MARK = 1
 """A row with field errors has a digest that differs by this, and so a seal by which it is not taken for one without."""
 _UPTO = "(%(upto)s IS NULL OR registration_id <= %(upto)s)"
 """SQL: rows above `upto` come again with the next page."""
-
-# Its content is hashed again, so that a row altered here does not count as unchanged. A row with field errors has them noted.
-# A row of which another version is quarantined goes through the merge, which resolves that. A row of an erased person is blanked
-# there.
-_HELD_AS_SENT = f"""
-WITH same AS MATERIALIZED (
-    SELECT s.registration_id, s.event_id, t.hash, t.seal <> s.digest # t.hash AS has_field_errors
-    FROM unnest(%(registrations)s::bigint[], %(events)s::bigint[], %(digests)s::bigint[]) AS s (registration_id, event_id, digest)
-    CROSS JOIN LATERAL (
-        SELECT h.event_id, h.race_id, h.removed_at, h.seal, {reconciliation.row_hash("h")} AS hash FROM runsignup_participants h
-        WHERE h.timing_partner_id = %(partner)s AND h.registration_id = s.registration_id LIMIT 1) t
-    WHERE t.event_id = s.event_id AND t.race_id = %(race)s AND t.removed_at IS NULL
-        AND t.seal IN (s.digest # t.hash, s.digest # t.hash # {_FIELD_ERRORS_MARK})
-        AND (SELECT bool_and(q.is_stored) FROM quarantined_rows q WHERE q.timing_partner_id = %(partner)s
-            AND q.registration_id = s.registration_id AND q.resolved_at IS NULL)
-            IS NOT DISTINCT FROM CASE WHEN t.seal <> s.digest # t.hash THEN true END
-        AND NOT EXISTS (SELECT FROM erased_registrations x WHERE x.registration_id = s.registration_id)
-),
-counted AS ({reconciliation.add_to_counts(f"SELECT event_id, hash FROM same WHERE {_UPTO}")}),
-unmissed AS (
-    DELETE FROM pass_registrations m USING same s
-    WHERE m.timing_partner_id = %(partner)s AND m.race_id = %(race)s AND m.registration_id = s.registration_id
-        AND m.mode <> 'incremental'
-),
-noted AS (
-    UPDATE quarantined_rows q SET last_seen_at = now()
-    -- As an array, which the index is searched by. A join was planned as a nested loop over all of both.
-    WHERE q.timing_partner_id = %(partner)s AND q.resolved_at IS NULL
-        AND q.registration_id = ANY (ARRAY(SELECT s.registration_id FROM same s WHERE s.has_field_errors))
-)
-SELECT registration_id, has_field_errors FROM same
-"""
-
 _NAMES = ", ".join(COLUMNS)
 _NEW = ", ".join(f"i.{name}" for name in COLUMNS)
 _COMPARED = [name for name in COLUMNS if name != "payload"]
@@ -337,8 +262,6 @@ _DIFFERS = f"({', '.join(f'i.{name}' for name in _COMPARED)}) IS DISTINCT FROM (
 _TEXT_DIFFERS = "i.payload::text IS DISTINCT FROM t.payload::text"
 """SQL: whether the payloads of a staged row i and its stored row t differ as text. Then they are compared as values."""
 _CHANGES = ", ".join(f"{name} = excluded.{name}" for name in COLUMNS if name != "registration_id")
-_BIB = "rsu_bib({0}.bib_num, {0}.team_info)"
-"""SQL for the bib that counts for a registration. The bib log records its changes."""
 _DERIVED = "registered_at, last_modified"
 _DERIVATION = (
     f"i.registration_date AT TIME ZONE {EASTERN_SQL}, to_timestamp(i.last_modified_epoch) AT TIME ZONE {EASTERN_SQL}"
@@ -350,146 +273,38 @@ _NOTIFY = """
 _NOTIFY_WRITTEN = _NOTIFY.format("written")
 _IS_STALE = "(NOT %(full)s AND coalesce(t.removed_at IS NOT NULL AND i.last_modified_epoch < t.removed_epoch, false))"
 """SQL: whether a staged row i is older than the stored removal t, and its pass is no evidence against that."""
-
-# A row is written only if it is new, differs, or returns after a removal that is overruled. Finding each row by LATERAL uses
-# the index whatever the planner estimates for a table that was just filled. The wide columns are compared and written straight
-# from the staging table, never materialized. A row that differs only in its seal, or in how its payload is written, gets these
-# and nothing else.
-_MERGE_ACTIVE = f"""
-WITH hashed AS MATERIALIZED (
-    SELECT i.registration_id, i.event_id, {reconciliation.row_hash("i")} AS hash, i.digest FROM participants_stage i
-),
-counted AS ({reconciliation.add_to_counts(f"SELECT event_id, hash FROM hashed WHERE %(full)s AND {_UPTO}")}),
-compared AS MATERIALIZED (
-    SELECT i.registration_id, i.race_id, i.event_id, {_BIB.format("i")} AS bib, i.last_modified_epoch,
-        s.hash # s.digest AS seal, t.id AS held_id, {_BIB.format("t")} AS held_bib, t.removed_at IS NOT NULL AS was_removed,
-        t.id IS NOT NULL AND t.removed_at IS NULL AND NOT {_DIFFERS} AND CASE WHEN {_TEXT_DIFFERS}
-            THEN i.payload::jsonb IS NOT DISTINCT FROM t.payload::jsonb ELSE true END AS is_same,
-        CASE WHEN t.id IS NOT NULL AND {_TEXT_DIFFERS} THEN i.payload END AS payload,
-        {_IS_STALE} AS is_stale,
-        greatest(t.source_at, c.last_read_at) AS held_at, c.first_loaded_at IS NOT NULL AS is_loaded
-    FROM participants_stage i
-    JOIN hashed s USING (registration_id)
-    LEFT JOIN LATERAL (
-        SELECT * FROM runsignup_participants h
-        WHERE h.timing_partner_id = %(partner)s AND h.registration_id = i.registration_id LIMIT 1) t ON true
-    LEFT JOIN event_cursors c ON c.timing_partner_id = %(partner)s AND c.event_id = i.event_id
-    WHERE t.id IS NULL OR t.removed_at IS NOT NULL OR {_TEXT_DIFFERS} OR {_DIFFERS}
-        OR t.seal IS DISTINCT FROM s.hash # s.digest
-),
-sealed AS (
-    UPDATE runsignup_participants t SET seal = v.seal, payload = coalesce(v.payload, t.payload)
-    FROM compared v WHERE t.id = v.held_id AND v.is_same
-),
-written AS (
-    INSERT INTO runsignup_participants ({_NAMES}, {_DERIVED}, timing_partner_id, first_bib, source_at, credentials_used, seal)
-    SELECT {_NEW}, {_DERIVATION}, %(partner)s, CASE WHEN NOT v.is_loaded THEN v.bib END,
-        to_timestamp(%(server_time)s), %(key)s, v.seal
-    FROM compared v JOIN participants_stage i USING (registration_id)
-    WHERE NOT v.is_stale AND NOT v.is_same
-    ON CONFLICT (timing_partner_id, registration_id) DO UPDATE SET {_CHANGES},
-        registered_at = excluded.registered_at, last_modified = excluded.last_modified,
-        removed_at = NULL, removed_reason = NULL, removed_epoch = NULL, new_registration_id = NULL,
-        changed_at = now(), fetched_date = now(), source_at = excluded.source_at,
-        credentials_used = excluded.credentials_used, seal = excluded.seal
-    RETURNING registration_id, race_id, event_id
-),
-logged AS (
-    INSERT INTO runsignup_bib_changes (timing_partner_id, race_id, event_id, registration_id, kind, old_bib, new_bib,
-        modified_epoch, last_seen_old, first_seen_new, run_id)
-    SELECT %(partner)s, v.race_id, v.event_id, v.registration_id,
-        CASE WHEN v.held_bib IS NULL THEN 'assigned' WHEN v.bib IS NULL THEN 'cleared' ELSE 'changed' END,
-        v.held_bib, v.bib, v.last_modified_epoch, v.held_at, to_timestamp(%(server_time)s), %(run)s
-    FROM compared v JOIN written USING (registration_id)
-    WHERE v.held_bib IS DISTINCT FROM v.bib AND (v.held_id IS NOT NULL OR v.is_loaded)
-    RETURNING 1
-),
-unmissed AS (
-    DELETE FROM pass_registrations m USING participants_stage i
-    WHERE m.timing_partner_id = %(partner)s AND m.race_id = i.race_id
-        AND m.registration_id = i.registration_id AND m.mode <> 'incremental'
-),
-resolved AS (
-    UPDATE quarantined_rows q SET resolved_at = now() FROM participants_stage i
-    WHERE q.timing_partner_id = %(partner)s AND q.registration_id = i.registration_id AND q.resolved_at IS NULL
-)
-SELECT staged.n, new.n, changed.n, staged.n - new.n - changed.n - back.n - stale.n, back.n, 0, stale.n,
-    (SELECT count(*) FROM logged)::int,{_NOTIFY_WRITTEN}
-FROM (SELECT count(*)::int AS n FROM participants_stage) staged,
-    (SELECT count(*)::int AS n FROM compared WHERE held_id IS NULL) new,
-    (SELECT count(*)::int AS n FROM compared WHERE held_id IS NOT NULL AND NOT was_removed AND NOT is_same) changed,
-    (SELECT count(*)::int AS n FROM compared WHERE was_removed AND NOT is_stale) back,
-    (SELECT count(*)::int AS n FROM compared WHERE is_stale) stale
-"""
-
-# Registrations of events of which nothing is stored yet need no comparison and have no bib changes to log. A registration
-# that is stored all the same, for another event, is left to the merge. So is one of an erased person, which has no digest.
-_NEW_COUNTED = f"""
+_WRITTEN = f"""
 SELECT w.event_id, w.seal # i.digest AS hash FROM written w JOIN participants_stage i USING (registration_id) WHERE {_UPTO}
-"""
-_INSERT_NEW = f"""
-WITH written AS (
-    INSERT INTO runsignup_participants ({_NAMES}, {_DERIVED}, timing_partner_id, first_bib, source_at, credentials_used, seal)
-    SELECT {_NEW}, {_DERIVATION}, %(partner)s, {_BIB.format("i")}, to_timestamp(%(server_time)s), %(key)s,
-        {reconciliation.row_hash("i")} # i.digest
-    FROM participants_stage i WHERE i.digest IS NOT NULL
-    ON CONFLICT (timing_partner_id, registration_id) DO NOTHING
-    RETURNING registration_id, race_id, event_id, seal
-),
-counted AS ({reconciliation.add_to_counts(_NEW_COUNTED)}),
-resolved AS (
-    UPDATE quarantined_rows q SET resolved_at = now() FROM written w
-    WHERE q.timing_partner_id = %(partner)s AND q.registration_id = w.registration_id AND q.resolved_at IS NULL
-)
-SELECT (SELECT count(*) FROM participants_stage), ARRAY(SELECT registration_id FROM written),{_NOTIFY_WRITTEN}
 """
 
 # A full pass saw what it did not note as unseen. An incremental pass saw what it noted.
-_SEEN = (
+_WAS_SEEN = (
     "CASE WHEN %(full)s THEN s.registration_id IS NULL AND t.event_id = ANY (p.event_ids)"
     " ELSE s.registration_id IS NOT NULL END"
 )
 
-_MERGE_REMOVED = f"""
-WITH compared AS MATERIALIZED (
-    SELECT i.*, t.id AS held_id, t.removed_at IS NULL AS was_active
-    FROM participants_stage i
-    LEFT JOIN read_passes p ON p.timing_partner_id = %(partner)s AND p.race_id = %(race)s AND p.mode = %(mode)s
-    LEFT JOIN LATERAL (
-        SELECT * FROM runsignup_participants h
-        WHERE h.timing_partner_id = %(partner)s AND h.registration_id = i.registration_id LIMIT 1) t ON true
-    LEFT JOIN pass_registrations s ON s.timing_partner_id = %(partner)s AND s.race_id = %(race)s AND s.mode = %(mode)s
-        AND s.registration_id = i.registration_id
-    WHERE t.id IS NULL
-        OR (t.removed_at IS NULL AND (
-            (%(full)s AND s.missing)
-            OR (i.removed_epoch > coalesce(t.last_modified_epoch, 0)
-                AND NOT (%(full)s AND {_SEEN} AND i.removed_epoch < p.first_page_at - %(overlap)s))
-            OR (coalesce(i.removed_epoch >= coalesce(t.last_modified_epoch, 0), true)
-                AND NOT ({_SEEN} AND (NOT %(full)s OR coalesce(i.removed_epoch < p.first_page_at, true))))))
-        OR (t.removed_at IS NOT NULL AND coalesce(i.removed_epoch >= t.removed_epoch, true)
-            AND (i.removed_reason, i.removed_epoch, i.new_registration_id)
-                IS DISTINCT FROM (t.removed_reason, t.removed_epoch, t.new_registration_id))
-),
-marked AS (
-    UPDATE runsignup_participants t
-    SET removed_at = coalesce(to_timestamp(i.removed_epoch), to_timestamp(%(server_time)s)),
-        removed_reason = i.removed_reason, removed_epoch = i.removed_epoch, new_registration_id = i.new_registration_id,
-        changed_at = now(), fetched_date = now(), source_at = to_timestamp(%(server_time)s)
-    FROM compared i
-    WHERE t.id = i.held_id
-    RETURNING i.was_active
-),
-superseded AS ({reconciliation.add_counts(reconciliation.SUPERSEDED_BY_REMOVALS)}),
-inserted AS (
-    INSERT INTO runsignup_participants ({_NAMES}, {_DERIVED}, timing_partner_id, first_bib, source_at, credentials_used,
-        removed_at, removed_reason, removed_epoch, new_registration_id)
-    SELECT {_NEW}, {_DERIVATION}, %(partner)s, {_BIB.format("i")}, to_timestamp(%(server_time)s), %(key)s,
-        coalesce(to_timestamp(i.removed_epoch), to_timestamp(%(server_time)s)), i.removed_reason, i.removed_epoch,
-        i.new_registration_id
-    FROM compared i WHERE i.held_id IS NULL
-    ON CONFLICT (timing_partner_id, registration_id) DO NOTHING
-    RETURNING race_id, event_id
+_SQL = load(
+    __file__,
+    COLUMNS=_NAMES,
+    STAGED_COLUMNS=_NEW,
+    DERIVED=_DERIVED,
+    DERIVATION=_DERIVATION,
+    CHANGES=_CHANGES,
+    DIFFERS=_DIFFERS,
+    TEXT_DIFFERS=_TEXT_DIFFERS,
+    IS_STALE=_IS_STALE,
+    WAS_SEEN=_WAS_SEEN,
+    FIELD_ERRORS_MARK=str(_FIELD_ERRORS_MARK),
+    STAGED_HASH=reconciliation.row_hash("i"),
+    STORED_HASH=reconciliation.row_hash("h"),
+    COUNT_SAME=reconciliation.add_to_counts(f"SELECT event_id, hash FROM same WHERE {_UPTO}"),
+    COUNT_HASHED=reconciliation.add_to_counts(f"SELECT event_id, hash FROM hashed WHERE %(full)s AND {_UPTO}"),
+    COUNT_WRITTEN=reconciliation.add_to_counts(_WRITTEN),
+    COUNT_SUPERSEDED=reconciliation.add_counts(reconciliation.SUPERSEDED_BY_REMOVALS),
+    NOTIFY_WRITTEN=_NOTIFY_WRITTEN,
+    NOTIFY_INSERTED=_NOTIFY.format("inserted"),
 )
-SELECT 0, 0, 0, 0, 0, (SELECT count(*) FROM marked WHERE was_active)::int, 0, 0,{_NOTIFY.format("inserted")}
-"""
+_HELD_AS_SENT = _SQL["find_held_as_sent"]
+_MERGE_ACTIVE = _SQL["merge_active"]
+_INSERT_NEW = _SQL["insert_new"]
+_MERGE_REMOVED = _SQL["merge_removed"]

@@ -1,0 +1,50 @@
+r"""Load the statements of a module from the `.sql` file beside it.
+
+A file has one statement after another. Each begins with its name and says in a comment what it does:
+
+    -- name: count_active
+    -- Count the active registrations of these events.
+    SELECT count(*) FROM runsignup_participants
+    WHERE timing_partner_id = :partner AND event_id = ANY (:'events'::bigint[]) AND removed_at IS NULL
+
+Parameters are written as in psql, `:partner` for numbers and `:'mode'` for everything else, so that a statement runs there
+after `\set partner 7`. For psycopg2 both become `%(partner)s`. `{NAME}` is a fragment of SQL that Python declares, such as when an
+event is over. `python -m tools.sql MODULE NAME` prints a statement with its fragments, to be run in psql.
+"""
+
+import re
+from collections.abc import Mapping
+from pathlib import Path
+
+_NAME = re.compile(r"^-- name: (\w+)\n", re.MULTILINE)
+_PARAMETER = re.compile(r"(?<![:\w]):('?)([a-z]\w*)\1")
+_FRAGMENT = re.compile(r"\{([A-Z]\w*)\}")
+
+
+def load(module: str, **fragments: str) -> dict[str, str]:
+    """Return a module's statements by name, as psycopg2 takes them.
+
+    Args:
+        module: The module's `__file__`.
+        fragments: SQL by name, with parameters in psycopg2's form.
+
+    Raises:
+        ValueError: The file is not in the form above, or a fragment is missing or not used.
+    """
+    path = Path(module).with_suffix(".sql")
+    head, *parts = _NAME.split(path.read_text(encoding="utf-8"))
+    names, texts = parts[::2], parts[1::2]
+    if re.sub(r"^--.*$", "", head, flags=re.MULTILINE).strip() or len(names) != len(set(names)):
+        raise ValueError(f"{path.name}: a statement has no name, or one that another has.")
+    used = {name for text in texts for name in _FRAGMENT.findall(text)}
+    if used != fragments.keys():
+        raise ValueError(f"{path.name}: fragments differ from those declared: {sorted(used ^ fragments.keys())}.")
+    return {name: _converted(text, fragments) for name, text in zip(names, texts, strict=True)}
+
+
+def _converted(text: str, fragments: Mapping[str, str]) -> str:
+    statement = re.sub(r"\A(?:--.*\n)+", "", text.lstrip()).strip().removesuffix(";")
+    if _PARAMETER.search(statement) or any("%(" in fragments[name] for name in _FRAGMENT.findall(statement)):
+        # psycopg2 reads % as its own where it is given parameters.
+        statement = _PARAMETER.sub(r"%(\2)s", statement.replace("%", "%%"))
+    return _FRAGMENT.sub(lambda found: fragments[found[1]], statement)
