@@ -8,8 +8,9 @@ A file has one statement after another. Each begins with its name and says in a 
     WHERE timing_partner_id = :partner AND event_id = ANY (:'events'::bigint[]) AND removed_at IS NULL
 
 Parameters are written as in psql, `:partner` for numbers and `:'mode'` for everything else, so that a statement runs there
-after `\set partner 7`. For psycopg2 both become `%(partner)s`. `{NAME}` is a fragment of SQL that Python declares, such as when an
-event is over. `python -m tools.sql MODULE NAME` prints a statement with its fragments, to be run in psql.
+after `\set partner 7`. For psycopg2 both become `%(partner)s`. `{NAME}` is a fragment of SQL: one that Python declares, such as
+when an event is over, or an entry above in the file. `python -m tools.sql MODULE NAME` prints a statement with its fragments, to
+be run in psql.
 """
 
 import re
@@ -36,15 +37,21 @@ def load(module: str, **fragments: str) -> dict[str, str]:
     names, texts = parts[::2], parts[1::2]
     if re.sub(r"^--.*$", "", head, flags=re.MULTILINE).strip() or len(names) != len(set(names)):
         raise ValueError(f"{path.name}: a statement has no name, or one that another has.")
-    used = {name for text in texts for name in _FRAGMENT.findall(text)}
-    if used != fragments.keys():
-        raise ValueError(f"{path.name}: fragments differ from those declared: {sorted(used ^ fragments.keys())}.")
-    return {name: _converted(text, fragments) for name, text in zip(names, texts, strict=True)}
+    known = dict(fragments)
+    statements = {}
+    for name, text in zip(names, texts, strict=True):
+        if missing := set(_FRAGMENT.findall(text)) - known.keys():
+            raise ValueError(f"{path.name}: {name} uses {sorted(missing)}, which are not declared above it.")
+        known[name.upper()] = statement = _converted(text, known)
+        # psycopg2 takes %% for % only where it is given parameters.
+        statements[name] = statement if "%(" in statement else statement.replace("%%", "%")
+    if idle := fragments.keys() - set(_FRAGMENT.findall("".join(texts))):
+        raise ValueError(f"{path.name} does not use {sorted(idle)}.")
+    return statements
 
 
 def _converted(text: str, fragments: Mapping[str, str]) -> str:
+    """Return an entry without the comment that describes it, with psycopg2's parameters and with its fragments."""
     statement = re.sub(r"\A(?:--.*\n)+", "", text.lstrip()).strip().removesuffix(";")
-    if _PARAMETER.search(statement) or any("%(" in fragments[name] for name in _FRAGMENT.findall(statement)):
-        # psycopg2 reads % as its own where it is given parameters.
-        statement = _PARAMETER.sub(r"%(\2)s", statement.replace("%", "%%"))
+    statement = _PARAMETER.sub(r"%(\2)s", statement.replace("%", "%%"))
     return _FRAGMENT.sub(lambda found: fragments[found[1]], statement)

@@ -5,41 +5,10 @@ from dataclasses import dataclass
 
 from psycopg2.extensions import connection as Connection
 
+from rsu_pipeline.sql_files import load
 from rsu_pipeline.warehouse.backfill_state import PAST_EVENTS, RACES_LEFT
 
-_PROGRESS = f"""
-WITH {RACES_LEFT}, past AS (
-    SELECT l.timing_partner_id, count(*) AS events,
-        count(*) FILTER (WHERE d.state = 'loaded' OR d.state IS NULL AND k.event_id IS NOT NULL) AS loaded,
-        count(*) FILTER (WHERE d.state = 'empty') AS empty, count(*) FILTER (WHERE d.state = 'unavailable') AS unavailable,
-        sum(n.registrations)::bigint AS registrations
-    {PAST_EVENTS}
-    LEFT JOIN event_cursors n ON n.timing_partner_id = l.timing_partner_id AND n.event_id = e.event_id
-    WHERE (%(partner)s::integer IS NULL OR l.timing_partner_id = %(partner)s)
-    GROUP BY l.timing_partner_id
-)
-SELECT q.timing_partner_id, t.partition_key, q.since_year, q.requested_at, q.finished_at, q.cancelled_at, q.not_before, seen.races,
-    seen.races - coalesce(o.races, 0), failed.races, failed.retry_at, coalesce(p.events, 0), coalesce(p.loaded, 0),
-    coalesce(p.empty, 0), coalesce(p.unavailable, 0), coalesce(p.registrations, 0), calls.n
-FROM history_requests q
-JOIN timing_partners t USING (timing_partner_id)
-LEFT JOIN past p USING (timing_partner_id)
-LEFT JOIN (SELECT timing_partner_id, count(*) AS races FROM races_left GROUP BY 1) o USING (timing_partner_id)
-CROSS JOIN LATERAL (
-    SELECT count(*) AS races FROM partner_races l
-    WHERE l.timing_partner_id = q.timing_partner_id AND l.lost_at IS NULL
-) seen
-CROSS JOIN LATERAL (
-    SELECT count(*) AS races, min(h.retry_at) AS retry_at FROM history_races h
-    WHERE h.timing_partner_id = q.timing_partner_id AND h.error IS NOT NULL
-) failed
-CROSS JOIN LATERAL (
-    SELECT count(*) AS n
-    FROM api_calls a JOIN partner_provider_credentials c ON c.partner_provider_credential_id = a.credential_id
-    WHERE c.timing_partner_id = q.timing_partner_id AND a.lane = 'backfill' AND a.granted_at >= q.requested_at
-) calls
-WHERE %(partner)s::integer IS NULL OR q.timing_partner_id = %(partner)s
-"""
+_SQL = load(__file__, PAST_EVENTS=PAST_EVENTS, RACES_LEFT=RACES_LEFT)
 
 
 @dataclass(frozen=True)
@@ -101,5 +70,5 @@ def read_progress_of_all(conn: Connection, now: dt.datetime) -> dict[int, Progre
 
 def _progress(conn: Connection, partner_id: int | None, now: dt.datetime) -> dict[int, Progress]:
     with conn.cursor() as cur:
-        cur.execute(_PROGRESS, {"partner": partner_id, "now": now, "race": None})
+        cur.execute(_SQL["read_progress"], {"partner": partner_id, "now": now, "race": None})
         return {found: Progress(*row) for found, *row in cur.fetchall()}

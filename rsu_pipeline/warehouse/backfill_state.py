@@ -7,6 +7,7 @@ from typing import Literal
 
 from psycopg2.extensions import connection as Connection
 
+from rsu_pipeline.sql_files import load
 from rsu_pipeline.warehouse import fleet
 from rsu_pipeline.warehouse.credentials import PROVIDER
 from rsu_pipeline.warehouse.event_times import AHEAD_TOLERANCE, ENDS_AT, NEEDS_CLOSING_READ, OVER_AT
@@ -67,6 +68,17 @@ _REQUEST = (
     "timing_partner_id, since_year, requested_at, anew_from, listed_at, not_before, slices, finished_at, cancelled_at"
 )
 
+_SQL = load(
+    __file__,
+    REQUEST=_REQUEST,
+    ACTIVE=fleet.ACTIVE,
+    IS_ACTIVE=fleet.IS_ACTIVE,
+    ENDS_AT=ENDS_AT,
+    OVER_AT=OVER_AT,
+    NEEDS_CLOSING_READ=NEEDS_CLOSING_READ,
+)
+PAST_EVENTS, RACES_LEFT = _SQL["past_events"], _SQL["races_left"]
+
 
 def request_backfill(
     conn: Connection,
@@ -84,19 +96,7 @@ def request_backfill(
     """
     with conn.cursor() as cur:
         cur.execute(
-            f"""
-            INSERT INTO history_requests AS h (timing_partner_id, since_year, anew_from, last_requested_at, run_id, backfill_id)
-            VALUES (%(partner)s, %(since)s, CASE WHEN %(reload)s THEN clock_timestamp() END, clock_timestamp(), %(run)s,
-                %(backfill)s)
-            ON CONFLICT (timing_partner_id) DO UPDATE SET since_year = excluded.since_year,
-                requested_at = CASE WHEN %(reload)s OR h.finished_at IS NOT NULL THEN now() ELSE h.requested_at END,
-                slices = CASE WHEN %(reload)s OR h.finished_at IS NOT NULL THEN 0 ELSE h.slices END,
-                listed_at = CASE WHEN NOT %(reload)s AND h.finished_at IS NULL THEN h.listed_at END,
-                anew_from = coalesce(excluded.anew_from, h.anew_from), not_before = now(), finished_at = NULL,
-                cancelled_at = NULL, last_requested_at = excluded.last_requested_at, run_id = excluded.run_id,
-                backfill_id = excluded.backfill_id
-            RETURNING {_REQUEST}
-            """,
+            _SQL["request_backfill"],
             {"partner": partner_id, "since": since_year, "reload": reload, "run": run_id, "backfill": backfill_id},
         )
         request = Request(*(cur.fetchone() or ()))
@@ -135,13 +135,7 @@ def read_due_requests(conn: Connection, now: dt.datetime) -> dict[str, tuple[int
     """
     with conn.cursor() as cur:
         cur.execute(
-            f"""
-            SELECT t.partition_key, t.timing_partner_id, %(now)s - (now() - least(h.not_before, now()))
-            {fleet.ACTIVE} JOIN history_requests h USING (timing_partner_id)
-            WHERE h.finished_at IS NULL AND h.cancelled_at IS NULL
-                AND (h.not_before <= now() OR h.not_before > now() + %(longest)s) AND {fleet.IS_ACTIVE}
-            ORDER BY h.not_before, t.timing_partner_id
-            """,
+            _SQL["find_due_requests"],
             {"provider": PROVIDER, "now": now, "longest": MAX_WAIT + AHEAD_TOLERANCE},
         )
         return {key: (partner_id, since) for key, partner_id, since in cur.fetchall()}
@@ -154,15 +148,7 @@ def reopen(conn: Connection, partner_id: int, now: dt.datetime) -> bool:
     """
     with conn.cursor() as cur:
         cur.execute(
-            f"""
-            WITH {RACES_LEFT}
-            UPDATE history_requests r SET finished_at = NULL, not_before = now()
-            WHERE r.timing_partner_id = %(partner)s AND r.finished_at IS NOT NULL AND r.cancelled_at IS NULL AND EXISTS (
-                SELECT FROM races_left o WHERE o.needs_detail OR EXISTS (
-                    SELECT FROM unnest(o.ids) AS i (event_id) JOIN runsignup_events e USING (event_id)
-                    LEFT JOIN event_cursors k ON k.timing_partner_id = %(partner)s AND k.event_id = e.event_id
-                    WHERE NOT {NEEDS_CLOSING_READ}))
-            """,
+            _SQL["reopen"],
             {"partner": partner_id, "now": now, "race": None},
         )
         return bool(cur.rowcount)
@@ -205,62 +191,6 @@ def end_slice(conn: Connection, partner_id: int, *, wait: float, finished: bool)
     conn.commit()
 
 
-# Years are by the event's own calendar. An event counts as read only if a complete read began after it was over. An event
-# that RunSignup no longer returns stays unavailable.
-PAST_EVENTS = f"""
-FROM partner_races l
-JOIN history_requests q USING (timing_partner_id)
-JOIN runsignup_events e ON e.race_id = l.race_id AND e.gone_at IS NULL AND l.lost_at IS NULL
-    AND {OVER_AT} <= %(now)s
-    AND (q.since_year IS NULL OR extract(year FROM coalesce(e.start_time, e.end_time)) >= q.since_year)
-LEFT JOIN history_events d ON d.timing_partner_id = l.timing_partner_id AND d.event_id = e.event_id
-    AND (q.anew_from IS NULL OR d.read_at >= q.anew_from) AND (d.state = 'unavailable' OR d.read_at >= {OVER_AT})
-LEFT JOIN event_cursors k ON k.timing_partner_id = l.timing_partner_id AND k.event_id = e.event_id
-    AND k.last_full_at >= {OVER_AT} AND q.anew_from IS NULL
-"""
-"""SQL: every past event (e) requested by q, with its state: d if the backfill read it, k if a sync read it after its end."""
-RACES_LEFT = f"""
-left_over AS (
-    SELECT l.timing_partner_id, l.race_id,
-        array_agg(e.event_id ORDER BY e.starts_at DESC, e.event_id) AS ids,
-        array_agg(coalesce(e.race_event_days_id, -e.event_id) ORDER BY e.starts_at DESC, e.event_id) AS editions,
-        array_agg(e.starts_at ORDER BY e.starts_at DESC, e.event_id) AS starts
-    {PAST_EVENTS}
-    WHERE (%(partner)s::integer IS NULL OR l.timing_partner_id = %(partner)s) AND d.event_id IS NULL AND k.event_id IS NULL
-        AND (%(race)s::bigint IS NULL OR l.race_id = %(race)s)
-    GROUP BY l.timing_partner_id, l.race_id
-), behind AS (
-    SELECT d.timing_partner_id, e.race_id, array_agg(d.event_id ORDER BY d.event_id) AS ids
-    FROM history_events d JOIN runsignup_events e USING (event_id)
-    WHERE (%(partner)s::integer IS NULL OR d.timing_partner_id = %(partner)s) AND d.behind AND e.gone_at IS NULL
-        AND (%(race)s::bigint IS NULL OR e.race_id = %(race)s)
-    GROUP BY d.timing_partner_id, e.race_id
-), races AS (
-    SELECT l.timing_partner_id, l.race_id, coalesce(r.name, '') AS name,
-        r.detail_as_of IS DISTINCT FROM r.last_modified
-            AND (h.detail_read_at IS NULL OR h.detail_read_at < q.requested_at)
-            -- No edition that was asked for: the newest is of an earlier year.
-            AND (q.since_year IS NULL OR r.next_date IS NOT NULL
-                OR coalesce(extract(year FROM coalesce(r.last_end_date, r.last_date)) >= q.since_year, true)) AS needs_detail,
-        h.retry_at, coalesce(h.failures, 0) AS failures,
-        (SELECT max(e.starts_at) FROM runsignup_events e WHERE e.race_id = l.race_id
-            AND {ENDS_AT} <= %(now)s) AS newest
-    FROM partner_races l
-    JOIN history_requests q USING (timing_partner_id)
-    JOIN runsignup_races r USING (race_id)
-    LEFT JOIN history_races h ON h.timing_partner_id = l.timing_partner_id AND h.race_id = l.race_id
-    WHERE (%(partner)s::integer IS NULL OR l.timing_partner_id = %(partner)s)
-        AND l.lost_at IS NULL
-        AND (%(race)s::bigint IS NULL OR l.race_id = %(race)s)
-), races_left AS (
-    SELECT r.*, o.ids, o.editions, o.starts, b.ids AS behind
-    FROM races r LEFT JOIN left_over o USING (timing_partner_id, race_id) LEFT JOIN behind b USING (timing_partner_id, race_id)
-    WHERE r.needs_detail OR o.ids IS NOT NULL OR b.ids IS NOT NULL
-)
-"""
-"""SQL: races_left, of one partner or of all if `partner` is NULL, of one race or of all if `race` is NULL."""
-
-
 def read_races_left(
     conn: Connection, partner_id: int, now: dt.datetime, *, race_id: int | None = None
 ) -> list[PastRace]:
@@ -270,8 +200,7 @@ def read_races_left(
     """
     with conn.cursor() as cur:
         cur.execute(
-            f"WITH {RACES_LEFT} SELECT race_id, name, needs_detail, ids, editions, starts, behind, newest, retry_at, failures"
-            " FROM races_left ORDER BY newest DESC NULLS LAST, race_id DESC",
+            _SQL["find_races_left"],
             {"partner": partner_id, "now": now, "race": race_id},
         )
         return [
@@ -361,16 +290,7 @@ def note_read(
     """
     with conn.cursor() as cur:
         cur.execute(
-            """
-            INSERT INTO history_events (timing_partner_id, event_id, behind, state, read_at)
-            SELECT %(partner)s, e.id, %(behind)s, CASE WHEN EXISTS (SELECT FROM runsignup_participants p
-                WHERE p.timing_partner_id = %(partner)s AND p.event_id = e.id) THEN 'loaded' ELSE 'empty' END,
-                CASE WHEN r.started_at = to_timestamp(0) THEN r.started_at ELSE clock_timestamp() END
-            FROM unnest(%(events)s::bigint[]) AS e (id) LEFT JOIN read_passes r
-                ON r.timing_partner_id = %(partner)s AND r.race_id = %(race)s AND r.mode = 'history'
-            ON CONFLICT (timing_partner_id, event_id) DO UPDATE SET state = excluded.state, reason = NULL,
-                behind = excluded.behind, read_at = excluded.read_at
-            """,
+            _SQL["note_read"],
             {"partner": partner_id, "race": race_id, "events": list(event_ids), "behind": needs_catch_up},
         )
 

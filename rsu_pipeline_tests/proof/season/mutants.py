@@ -64,14 +64,14 @@ def the_clock_says_when_an_event_is_over(monkeypatch: pytest.MonkeyPatch) -> Non
     monkeypatch.setattr(read_plan.cadence, "closing_read", lambda *times: None)
     after_its_end = f"AND k.last_full_at >= {OVER_AT}"
     queries = [
-        (module, name, text)
+        (module._SQL, name, text)
         for module in (backfill_state, backfill_progress)
-        for name, text in vars(module).items()
-        if isinstance(text, str) and after_its_end in text
+        for name, text in module._SQL.items()
+        if after_its_end in text
     ]
     assert queries
-    for module, name, text in queries:
-        monkeypatch.setattr(module, name, text.replace(after_its_end, ""))
+    for statements, name, text in queries:
+        monkeypatch.setitem(statements, name, text.replace(after_its_end, ""))
 
 
 def a_short_page_is_the_last(monkeypatch: pytest.MonkeyPatch) -> None:
