@@ -19,8 +19,11 @@ FILES = sorted(
 MODULES = [".".join(path.relative_to(PACKAGE).with_suffix("").parts) for path in FILES]
 EXPLAINED = re.compile(r"\s*(?:--.*\n\s*)*(?:WITH|SELECT|INSERT|UPDATE|DELETE)\b")
 VALUES = {
-    "full": "true", "certain": "true", "dry": "true", "now": "2026-10-03 12:00+00", "key": "1-acme", "mode": "full", "run": "x",
-}  # fmt: skip
+    **dict.fromkeys(["full", "certain", "reload", "resumed"], "true"),
+    **dict.fromkeys(["now", "latest", "since_moment"], "2026-10-03 12:00+00"),
+    **dict.fromkeys(["longest", "wait", "kept"], "1 hour"),
+}
+"""Values of parameters that take neither a number nor any text."""
 ARRAYS = {"events", "seen", "registrations", "digests", "ids", "races"}
 
 

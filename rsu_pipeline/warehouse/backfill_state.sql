@@ -70,10 +70,10 @@ RETURNING {REQUEST};
 
 -- name: find_due_requests
 -- Find the partners whose next slice may begin, longest waiting first.
-SELECT t.partition_key, t.timing_partner_id, :'now' - (now() - least(h.not_before, now()))
+SELECT t.partition_key, t.timing_partner_id, :'now'::timestamptz - (now() - least(h.not_before, now()))
 {ACTIVE} JOIN history_requests h USING (timing_partner_id)
 WHERE h.finished_at IS NULL AND h.cancelled_at IS NULL
-    AND (h.not_before <= now() OR h.not_before > now() + :'longest') AND {IS_ACTIVE}
+    AND (h.not_before <= now() OR h.not_before > now() + :'longest'::interval) AND {IS_ACTIVE}
 ORDER BY h.not_before, t.timing_partner_id;
 
 -- name: reopen

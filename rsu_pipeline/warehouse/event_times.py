@@ -43,10 +43,10 @@ OVER_AT = f"({ENDS_AT} + {_interval(POST_EVENT_GRACE)})"
 IS_UPCOMING = f"coalesce({OVER_AT} > %(now)s, true)"
 """SQL: whether the event is not over."""
 NEEDS_CLOSING_READ = f"""
-coalesce({OVER_AT} <= %(now)s AND {OVER_AT} > %(now)s - {_interval(CLOSING_READ_WITHIN)} AND CASE
-    WHEN k.event_id IS NULL THEN {OVER_AT} > %(now)s - {_interval(FIRST_READ_WITHIN)}
+coalesce({OVER_AT} <= %(now)s AND {OVER_AT} > %(now)s::timestamptz - {_interval(CLOSING_READ_WITHIN)} AND CASE
+    WHEN k.event_id IS NULL THEN {OVER_AT} > %(now)s::timestamptz - {_interval(FIRST_READ_WITHIN)}
     WHEN k.needs_full IS NOT NULL THEN true
-    WHEN k.last_full_at < {OVER_AT} OR k.last_full_at > %(now)s + {_interval(AHEAD_TOLERANCE)} THEN true
+    WHEN k.last_full_at < {OVER_AT} OR k.last_full_at > %(now)s::timestamptz + {_interval(AHEAD_TOLERANCE)} THEN true
     ELSE k.last_full_at < {OVER_AT} + {_interval(CORRECTIONS_AFTER)}
         AND {OVER_AT} + {_interval(CORRECTIONS_AFTER)} <= %(now)s END, false)
 """
