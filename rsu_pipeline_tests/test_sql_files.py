@@ -18,13 +18,20 @@ FILES = sorted(
 )
 MODULES = [".".join(path.relative_to(PACKAGE).with_suffix("").parts) for path in FILES]
 EXPLAINED = re.compile(r"\s*(?:--.*\n\s*)*(?:WITH|SELECT|INSERT|UPDATE|DELETE)\b")
-VALUES = {
+OF_TYPE = {"timestamptz": "2026-10-03 12:00+00", "date": "2026-10-03", "interval": "1 hour"}
+BY_NAME = {
     **dict.fromkeys(["full", "certain", "reload", "resumed"], "true"),
-    **dict.fromkeys(["now", "latest", "since_moment"], "2026-10-03 12:00+00"),
-    **dict.fromkeys(["longest", "wait", "kept"], "1 hour"),
+    **dict.fromkeys(["now", "latest", "until"], OF_TYPE["timestamptz"]),
 }
-"""Values of parameters that take neither a number nor any text."""
-ARRAYS = {"events", "seen", "registrations", "digests", "ids", "races"}
+
+
+def settings(statement: str) -> list[str]:
+    """Return psql's commands that set a statement's parameters, by the type that each is cast to."""
+    values = {}
+    for name, kind in re.findall(r":'(\w+)'(?:::(\w+(?:\[\])?))?", statement):
+        fitting = "{1}" if kind.endswith("[]") else OF_TYPE.get(kind)
+        values[name] = fitting or values.get(name) or BY_NAME.get(name, "1")
+    return [f"\\set {name} '{value}'" for name, value in values.items()]
 
 
 def test_there_are_statements_in_files() -> None:
@@ -35,21 +42,16 @@ def test_there_are_statements_in_files() -> None:
 def test_each_statement_is_used_and_each_that_is_used_is_there(module: str) -> None:
     path = PACKAGE / f"{module.replace('.', '/')}.py"
     used = set(re.findall(r'_SQL\["(\w+)"\]', path.read_text(encoding="utf-8")))
+    fragments = re.findall(r"\{([A-Z_]+)\}", path.with_suffix(".sql").read_text(encoding="utf-8"))
+    used |= {name.lower() for name in fragments} & sql.statements(module).keys()
     assert used == sql.statements(module).keys()
 
 
 @pytest.mark.parametrize("module", MODULES)
 def test_the_statements_run_in_psql(module: str, database_url: str) -> None:
     found = [text for text in sql.statements(module).values() if EXPLAINED.match(text)]
-    names = {name for text in found for name in re.findall(r":'(\w+)'", text)}
-    script = "\n".join(
-        [
-            *(f"\\set {name} '{'{1}' if name in ARRAYS else VALUES.get(name, '1')}'" for name in sorted(names)),
-            f"BEGIN; {_CREATE_STAGE};",
-            *(f"EXPLAIN {text};" for text in found),
-            "ROLLBACK;",
-        ]
-    )
+    lines = [line for text in found for line in (*settings(text), f"EXPLAIN {text};")]
+    script = "\n".join([f"BEGIN; {_CREATE_STAGE};", *lines, "ROLLBACK;"])
     psql = client_programs.find_programs("psql")[0].path
     done = subprocess.run(
         [psql, "-X", "-q", "-v", "ON_ERROR_STOP=1", "-d", database_url],
