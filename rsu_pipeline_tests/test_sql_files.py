@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from rsu_pipeline import sql_files
+from rsu_pipeline.adoption.rows import CREATE_MOVED
 from rsu_pipeline.local import client_programs
 from rsu_pipeline.warehouse.staging import _CREATE_STAGE
 from tools import sql
@@ -51,7 +52,7 @@ def test_each_statement_is_used_and_each_that_is_used_is_there(module: str) -> N
 def test_the_statements_run_in_psql(module: str, database_url: str) -> None:
     found = [text for text in sql.statements(module).values() if EXPLAINED.match(text)]
     lines = [line for text in found for line in (*settings(text), f"EXPLAIN {text};")]
-    script = "\n".join([f"BEGIN; {_CREATE_STAGE};", *lines, "ROLLBACK;"])
+    script = "\n".join([f"BEGIN; {_CREATE_STAGE}; {CREATE_MOVED}", *lines, "ROLLBACK;"])
     psql = client_programs.find_programs("psql")[0].path
     done = subprocess.run(
         [psql, "-X", "-q", "-v", "ON_ERROR_STOP=1", "-d", database_url],

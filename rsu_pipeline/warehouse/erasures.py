@@ -9,6 +9,7 @@ from psycopg2.extensions import connection as Connection
 from psycopg2.extensions import cursor as Cursor
 
 from rsu_pipeline.eastern import EASTERN_SQL
+from rsu_pipeline.sql_files import load
 from rsu_pipeline.warehouse.event_times import ended_before
 from rsu_pipeline.warehouse.privacy_classes import (
     assignments,
@@ -56,31 +57,32 @@ def suppress_staged(cur: Cursor, params: dict[str, object], row_hash: str) -> No
         params: The page's source, from staging.params_of.
         row_hash: SQL for the hash of a stored registration `t`, by which the pass is reconciled.
     """
-    cur.execute(_IS_ANYTHING_KEPT_OUT)
+    cur.execute(_SQL["is_anything_kept_out"])
     if cur.fetchone() != (True,):
         return
-    for statement in (_CONFIRM_TRANSFERS, _NOTE_MERGED_ACCOUNTS, _NOTE_OF_ACCOUNTS):
+    for statement in (_SQL["confirm_transfers"], _SQL["note_merged_accounts"], _SQL["note_staged_of_accounts"]):
         cur.execute(statement, params)
     while True:  # until the end of a chain of transfers
-        cur.execute(_NOTE_TRANSFERS, params)
+        cur.execute(_SQL["note_transfers"], params)
         if not cur.rowcount:
             break
-    cur.execute(_HAS_MORE_TO_BLANK, params)
+    cur.execute(_SQL["has_more_to_blank"], params)
     if cur.fetchone() == (True,):
         _blank_stored(cur, params, row_hash)
-    cur.execute(_BLANK_STAGED, params)
+    cur.execute(_SQL["blank_staged_persons"], params)
+    cur.execute(_SQL["blank_staged_contact"], params)
 
 
 def _blank_stored(cur: Cursor, params: dict[str, object], row_hash: str) -> None:
     """Blank the partner's stored registrations that are now known to be an erased person's, and correct the pass's counts."""
-    cur.execute(_NOTE_STORED_OF_ACCOUNTS, params)
-    cur.execute(_NOTE_ACCOUNT, params)
-    cur.execute(_CONFIRM_STORED_TRANSFERS, params)
+    cur.execute(_SQL["note_stored_of_accounts"], params)
+    cur.execute(_SQL["note_account"], params)
+    cur.execute(_SQL["confirm_stored_transfers"], params)
     cur.execute(_RECOUNT.format(sign="-", row_hash=row_hash), params)
     cur.execute(ERASE, params)
     cur.execute(_RECOUNT.format(sign="+", row_hash=row_hash), params)
-    cur.execute(ERASE_ENTRIES, params)
-    cur.execute(_ERASE_QUARANTINED, params)
+    cur.execute(_SQL["erase_entries"], params)
+    cur.execute(_SQL["erase_quarantined"], params)
 
 
 def blank_erased(conn: Connection, partner_id: int, race_id: int) -> int:
@@ -93,7 +95,7 @@ def blank_erased(conn: Connection, partner_id: int, race_id: int) -> int:
 def blank_erased_entries(conn: Connection, partner_id: int) -> int:
     """Blank the entries of recorded registrations in the partner's start lists, and return how many."""
     with conn.cursor() as cur:
-        cur.execute(ERASE_ENTRIES, {"partner": partner_id})
+        cur.execute(_SQL["erase_entries"], {"partner": partner_id})
         return int(cur.rowcount)
 
 
@@ -116,93 +118,7 @@ ERASE = rewrite(without_person("t"), is_erased("t"))
 """SQL, parameter `partner`: blanks the recorded registrations."""
 _ERASE_OF_RACE = rewrite(without_person("t"), f"{is_erased('t')} AND t.race_id = %(race)s")
 _ENTRY = entry_without_person()
-# As a rebuild makes them from blank registrations. A rebuild follows, because these have changed.
-ERASE_ENTRIES = f"""
-UPDATE start_list_entries t SET {assignments(_ENTRY)}, changed_at = now()
-WHERE t.timing_partner_id = %(partner)s AND num_nonnulls({", ".join(_ENTRY)}) > 0
-    AND t.registration_id IN (SELECT p.registration_id FROM runsignup_participants p WHERE {is_erased("p")})
-"""
-_ERASE_QUARANTINED = f"""
-UPDATE quarantined_rows q SET row_text = NULL
-WHERE q.row_text IS NOT NULL AND q.timing_partner_id = %(partner)s
-    AND q.registration_id IN (SELECT p.registration_id FROM runsignup_participants p WHERE {is_erased("p")})
-"""
-# Where nobody was erased and nothing purged, the statements below would read through each page for nothing.
-_IS_ANYTHING_KEPT_OUT = """
-SELECT EXISTS (SELECT FROM erased_registrations) OR EXISTS (SELECT FROM erased_users) OR EXISTS (SELECT FROM contact_retention)
-"""
-_HAS_MORE_TO_BLANK = f"""
-SELECT EXISTS (
-    SELECT FROM erased_registrations x JOIN LATERAL (
-        SELECT * FROM runsignup_participants h
-        WHERE h.timing_partner_id = %(partner)s AND h.registration_id = x.registration_id LIMIT 1) t ON true
-    WHERE {_IS_HERE} AND {is_same_person("x", "t")}
-        AND num_nonnulls({", ".join(f"t.{name}" for name in REGISTRATION if is_blanked_whole(name))}) > 0)
-    OR EXISTS (
-        SELECT FROM participants_stage s JOIN erased_registrations x USING (registration_id)
-        JOIN erased_users u ON u.user_id = s.user_id WHERE {_IS_HERE} AND s.user_id <> x.user_id)
-"""
-"""SQL: whether a stored registration is to be blanked, or one arrived with another account of the person."""
 
-# An account with which RunSignup sends a registration of an erased person is theirs too: two accounts were merged.
-_NOTE_MERGED_ACCOUNTS = f"""
-INSERT INTO erased_users (user_id, timing_partner_id, erased_at)
-SELECT s.user_id, x.timing_partner_id, max(u.erased_at)
-FROM participants_stage s JOIN erased_registrations x USING (registration_id)
-JOIN erased_users u ON u.erased_user_id = x.erased_user_id
-WHERE {_IS_HERE} AND NOT x.via_transfer AND s.user_id <> u.user_id
-GROUP BY 1, 2
-ON CONFLICT DO NOTHING
-"""
-_COLUMNS = "registration_id, timing_partner_id, erased_at, erased_user_id, user_id, via_transfer"
-_NOTE_OF_ACCOUNTS = f"""
-INSERT INTO erased_registrations ({_COLUMNS})
-SELECT s.registration_id, u.timing_partner_id, u.erased_at, u.erased_user_id, u.user_id, false
-FROM participants_stage s JOIN erased_users u ON u.user_id = s.user_id
-WHERE coalesce(u.timing_partner_id, %(partner)s) = %(partner)s
-    AND coalesce(s.registration_date AT TIME ZONE {EASTERN_SQL} <= u.erased_at, true)
-ON CONFLICT DO NOTHING
-"""
-_NOTE_STORED_OF_ACCOUNTS = f"""
-INSERT INTO erased_registrations (registration_id, timing_partner_id, erased_at, erased_user_id, user_id, via_transfer)
-SELECT p.registration_id, u.timing_partner_id, max(u.erased_at), max(u.erased_user_id), max(u.user_id), false
-FROM erased_users u JOIN runsignup_participants p ON p.user_id = u.user_id
-WHERE coalesce(u.timing_partner_id, p.timing_partner_id) = p.timing_partner_id
-    AND coalesce(p.registration_date AT TIME ZONE {EASTERN_SQL} <= u.erased_at, true)
-GROUP BY 1, 2
-ON CONFLICT DO NOTHING
-"""
-# So that the account's registrations are searched only once.
-_NOTE_ACCOUNT = f"""
-UPDATE erased_registrations x SET user_id = s.user_id FROM participants_stage s
-WHERE x.registration_id = s.registration_id AND NOT x.via_transfer AND {_IS_HERE} AND s.user_id <> x.user_id
-"""
-# From what is staged and from what is stored: the transfers of a chain arrive in any order.
-_NOTE_TRANSFERS = f"""
-INSERT INTO erased_registrations ({_COLUMNS})
-SELECT r.new_registration_id, x.timing_partner_id, max(x.erased_at), max(x.erased_user_id),
-    max(coalesce(r.user_id, x.user_id)), true
-FROM erased_registrations x JOIN (
-    SELECT s.registration_id, s.user_id, s.new_registration_id FROM participants_stage s
-    UNION ALL
-    SELECT p.registration_id, p.user_id, p.new_registration_id FROM erased_registrations e JOIN runsignup_participants p
-        ON p.timing_partner_id = %(partner)s AND p.registration_id = e.registration_id
-) r USING (registration_id)
-WHERE r.new_registration_id IS NOT NULL AND {_IS_HERE} AND {is_same_person("x", "r")}
-GROUP BY 1, 2
-ON CONFLICT DO NOTHING
-"""
-# Once the account shows that it is the person's, it stays so whatever account it is sent with later.
-_CONFIRM_TRANSFERS = f"""
-UPDATE erased_registrations x SET via_transfer = false FROM participants_stage s
-WHERE x.registration_id = s.registration_id AND x.via_transfer AND {_IS_HERE}
-    AND s.user_id IS NOT NULL AND {is_same_person("x", "s")}
-"""
-_CONFIRM_STORED_TRANSFERS = f"""
-UPDATE erased_registrations x SET via_transfer = false FROM runsignup_participants t
-WHERE x.via_transfer AND {_IS_HERE} AND t.timing_partner_id = %(partner)s AND t.registration_id = x.registration_id
-    AND t.user_id IS NOT NULL AND {is_same_person("x", "t")}
-"""
 # For a full pass that has counted them: pages arrive in order of id, the removed ones after all pages.
 _RECOUNT = f"""
 UPDATE pass_counts c SET hash = c.hash {{sign}} r.hash
@@ -217,13 +133,19 @@ FROM (
 ) r
 WHERE c.timing_partner_id = %(partner)s AND c.race_id = %(race)s AND c.mode = %(mode)s AND c.event_id = r.event_id
 """
-_BLANK_STAGED = f"""
-UPDATE participants_stage s SET digest = NULL, {assignments(without_person("s"))} FROM erased_registrations x
-WHERE x.registration_id = s.registration_id AND {_IS_HERE} AND {is_same_person("x", "s")};
-UPDATE participants_stage s SET digest = NULL, {assignments(without_contact("s"))}
--- Where nothing was ever purged that is all; else the few events of a page are looked up, not all of the hub's read.
-WHERE (SELECT before FROM contact_retention) IS NOT NULL AND s.event_id = ANY (ARRAY(
-    SELECT e.event_id FROM runsignup_events e
-    WHERE e.event_id IN (SELECT event_id FROM participants_stage)
-        AND {ended_before("e", "(SELECT before FROM contact_retention)")}))
-"""
+_SQL = load(
+    __file__,
+    IS_HERE=_IS_HERE,
+    IS_ERASED=is_erased("p"),
+    IS_SAME_AS_STORED=is_same_person("x", "t"),
+    IS_SAME_AS_STAGED=is_same_person("x", "s"),
+    IS_SAME_AS_EITHER=is_same_person("x", "r"),
+    COLUMNS="registration_id, timing_partner_id, erased_at, erased_user_id, user_id, via_transfer",
+    EASTERN=EASTERN_SQL,
+    ENTRY=", ".join(_ENTRY),
+    BLANK_ENTRY=assignments(_ENTRY),
+    BLANKED_COLUMNS=", ".join(f"t.{name}" for name in REGISTRATION if is_blanked_whole(name)),
+    WITHOUT_PERSON=assignments(without_person("s")),
+    WITHOUT_CONTACT=assignments(without_contact("s")),
+    ENDED_BEFORE=ended_before("e", "(SELECT before FROM contact_retention)"),
+)

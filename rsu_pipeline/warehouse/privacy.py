@@ -17,6 +17,7 @@ from psycopg2.extensions import connection as Connection
 from psycopg2.extras import Json
 
 from rsu_pipeline.errors import RsuError
+from rsu_pipeline.sql_files import load
 from rsu_pipeline.warehouse import race_locks
 from rsu_pipeline.warehouse.erasures import blank_erased, blank_erased_entries, rewrite
 from rsu_pipeline.warehouse.event_times import ended_before
@@ -45,13 +46,6 @@ class Done:
 LOCK_TIMEOUT_SECONDS = 300.0
 """How long a purge or an erasure waits for a race that is being read."""
 _RACES = "SELECT race_id FROM partner_races WHERE timing_partner_id = %(partner)s ORDER BY 1"
-_RACES_TO_ERASE = """
-SELECT race_id FROM partner_races WHERE timing_partner_id = %(partner)s
-UNION SELECT p.race_id FROM runsignup_participants p JOIN erased_registrations x USING (registration_id)
-WHERE p.timing_partner_id = %(partner)s
-ORDER BY 1
-"""
-"""SQL: all races of the partner, because a page with a new registration of the person may be in flight in any of them."""
 
 
 def operator() -> str:
@@ -104,9 +98,9 @@ def purge_contact_rows(
                         conn.rollback() if dry_run else conn.commit()
             except race_locks.ReadElsewhere:
                 done.note_busy(partner)
-    _count(conn, done, "quarantined_rows", _PURGE_QUARANTINED, {"before": before})
+    _count(conn, done, "quarantined_rows", _SQL["purge_quarantined"], {"before": before})
     if _has_adopted_rows(conn):
-        _count(conn, done, "adopted_rows", _PURGE_ADOPTED, {"before": before})
+        _count(conn, done, "adopted_rows", _SQL["purge_adopted"], {"before": before})
     return _log(conn, done, "purge", who, before, None, dry_run)
 
 
@@ -128,17 +122,17 @@ def erase_person(
     person: dict[str, object] = {"user": user_id, "registration": registration_id, "partner": partner_id}
     with conn.cursor() as cur:
         # First, so that no read brings in what is blanked below.
-        cur.execute(_NOTE_USER, person)
-        cur.execute(_NOTE_REGISTRATIONS, person)
-        cur.execute(_PARTNERS_OF_ERASED, person)
+        cur.execute(_SQL["note_user"], person)
+        cur.execute(_SQL["note_registrations"], person)
+        cur.execute(_SQL["find_partners_of_erased"], person)
         partners = [int(row[0]) for row in cur.fetchall()]
     if not dry_run:
         conn.commit()
     for partner in partners:
         _erase_at(conn, done, partner, None if dry_run else lock_timeout)
-    _count(conn, done, "quarantined_rows", _ERASE_QUARANTINED, person)
+    _count(conn, done, "quarantined_rows", _SQL["erase_quarantined"], person)
     if _has_adopted_rows(conn):
-        _count(conn, done, "adopted_rows", _ERASE_ADOPTED, person)
+        _count(conn, done, "adopted_rows", _SQL["erase_adopted"], person)
     return _log(conn, done, "erase", who, None, partner_id, dry_run)
 
 
@@ -147,7 +141,7 @@ def _erase_at(conn: Connection, done: Done, partner: int, lock_timeout: float | 
 
     No page is in flight while its race is locked. With `lock_timeout` None it works without locks, in the caller's transaction.
     """
-    for race in _races(conn, partner, _RACES_TO_ERASE):
+    for race in _races(conn, partner, _SQL["find_races_to_erase"]):
         if lock_timeout is None:
             _erase_at_race(conn, done, partner, race)
             continue
@@ -188,7 +182,7 @@ def _events_to_purge(conn: Connection, partner: int, race: int, before: dt.date)
     The content of the rows decides, not the time of the last purge, so that nothing that was added or changed since is missed.
     """
     with conn.cursor() as cur:
-        cur.execute(_EVENTS_TO_PURGE, {"partner": partner, "race": race, "before": before})
+        cur.execute(_SQL["find_events_to_purge"], {"partner": partner, "race": race, "before": before})
         found = [int(row[0]) for row in cur.fetchall()]
     conn.commit()
     return found
@@ -244,79 +238,11 @@ _IS_TO_PURGE = (
     f" AND {holds_contact('t')}"
 )
 _PURGE = rewrite(without_contact("t"), f"t.event_id = %(event)s AND {_IS_TO_PURGE}")
-_EVENTS_TO_PURGE = f"""
-SELECT o.event_id FROM runsignup_events o
-WHERE o.race_id = %(race)s
-    AND EXISTS (SELECT FROM runsignup_participants t WHERE t.event_id = o.event_id AND {_IS_TO_PURGE})
-ORDER BY 1
-"""
-# Its trigger blanks a row of a past event. Others are blanked by the time they were last seen.
-_PURGE_QUARANTINED = f"""
-UPDATE quarantined_rows q SET row_text = NULL
-WHERE q.row_text IS NOT NULL AND (q.last_seen_at < %(before)s::date OR EXISTS (
-    SELECT FROM runsignup_participants t JOIN runsignup_events e USING (event_id)
-    WHERE t.timing_partner_id = q.timing_partner_id AND t.registration_id = q.registration_id
-        AND (t.removed_at < %(before)s::date OR {ended_before("e", "%(before)s::date")})))
-"""
-_ERASE_QUARANTINED = r"""
-UPDATE quarantined_rows q SET row_text = NULL
-WHERE q.row_text IS NOT NULL AND coalesce(%(partner)s, q.timing_partner_id) = q.timing_partner_id
-    AND (q.registration_id IN (SELECT registration_id FROM erased_registrations)
-        OR substring(q.row_text FROM '"registration_id"\s*:\s*"?([0-9]{1,18})')::bigint = %(registration)s
-        OR substring(q.row_text FROM '"user_id"\s*:\s*"?([0-9]{1,18})')::bigint = %(user)s)
-"""
 # Rows of the older program have its columns.
 _ADOPTED_BARE = Members(("id", "timing_partner_id", "race_id", *BARE)).kept('a."row"')
-_PURGE_ADOPTED = f"""
-UPDATE adopted_rows a SET "row" = {_ADOPTED_BARE}
-WHERE a.table_name = 'runsignup_participants' AND a.moved_at < %(before)s::date AND a."row" <> {_ADOPTED_BARE}
-"""
-_ERASE_ADOPTED = f"""
-UPDATE adopted_rows a SET "row" = {_ADOPTED_BARE}
-WHERE a.table_name = 'runsignup_participants' AND a."row" <> {_ADOPTED_BARE}
-    AND coalesce(%(partner)s::text, a."row" ->> 'timing_partner_id') IS NOT DISTINCT FROM a."row" ->> 'timing_partner_id'
-    AND (a."row" ->> 'registration_id' = %(registration)s::text OR a."row" ->> 'user_id' = %(user)s::text)
-"""
-_NOTE_USER = """
-INSERT INTO erased_users (user_id, timing_partner_id)
-SELECT %(user)s, %(partner)s WHERE %(user)s IS NOT NULL ON CONFLICT (user_id, coalesce(timing_partner_id, 0))
-DO UPDATE SET erased_at = now()
-"""
-# The person's registrations, and those they were before a transfer and became by one. A registration of another account
-# belongs to another person, to whom the entry was transferred.
-_NOTE_REGISTRATIONS = """
-WITH RECURSIVE theirs AS (
-    SELECT p.registration_id, p.user_id, p.new_registration_id FROM runsignup_participants p
-    WHERE (p.registration_id = %(registration)s OR p.user_id = %(user)s)
-        AND coalesce(%(partner)s, p.timing_partner_id) = p.timing_partner_id
-    UNION
-    SELECT p.registration_id, coalesce(p.user_id, t.user_id), p.new_registration_id
-    FROM theirs t JOIN runsignup_participants p
-        ON p.registration_id = t.new_registration_id OR p.new_registration_id = t.registration_id
-    WHERE coalesce(%(partner)s, p.timing_partner_id) = p.timing_partner_id
-        AND (p.user_id IS NULL OR p.user_id = t.user_id)
-),
-noted AS (
-    SELECT %(registration)s::bigint AS registration_id, NULL::bigint AS user_id, false AS via_transfer
-    UNION ALL
-    SELECT registration_id, user_id, false FROM theirs
-    UNION ALL
-    -- What it became is not stored yet, or is another person's: that is told when it is staged.
-    SELECT new_registration_id, user_id, true FROM theirs
+_SQL = load(
+    __file__,
+    IS_TO_PURGE=_IS_TO_PURGE,
+    ENDED_BEFORE=ended_before("e", "%(before)s::date"),
+    ADOPTED_BARE=_ADOPTED_BARE,
 )
-INSERT INTO erased_registrations AS x (registration_id, timing_partner_id, erased_user_id, user_id, via_transfer)
-SELECT registration_id, %(partner)s::integer, (
-    SELECT u.erased_user_id FROM erased_users u
-    WHERE u.user_id = %(user)s AND u.timing_partner_id IS NOT DISTINCT FROM %(partner)s), max(user_id), bool_and(via_transfer)
-FROM noted WHERE registration_id IS NOT NULL GROUP BY registration_id
-ON CONFLICT (registration_id, coalesce(timing_partner_id, 0)) DO UPDATE
-SET via_transfer = x.via_transfer AND excluded.via_transfer, user_id = coalesce(x.user_id, excluded.user_id),
-    erased_user_id = coalesce(x.erased_user_id, excluded.erased_user_id)
-"""
-# Every partner with a recorded registration, so that one that was busy the last time is included.
-_PARTNERS_OF_ERASED = """
-SELECT DISTINCT p.timing_partner_id FROM runsignup_participants p JOIN erased_registrations x USING (registration_id)
-WHERE coalesce(x.timing_partner_id, p.timing_partner_id) = p.timing_partner_id
-    AND coalesce(%(partner)s, p.timing_partner_id) = p.timing_partner_id
-ORDER BY 1
-"""
