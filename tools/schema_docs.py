@@ -417,8 +417,8 @@ def uncommented(schema: Schema) -> list[str]:
 
 
 def main() -> int:
-    """Draw the file, and what the web UI shows of columns, from a PostgreSQL of its own."""
-    from tools import table_columns  # which knows this module
+    """Draw the file, what the web UI shows of columns, and the schema as SQL, from a PostgreSQL of its own."""
+    from tools import schema_sql, table_columns  # which know this module
 
     with tempfile.TemporaryDirectory(prefix="rsu-docs-") as name:
         folder = Path(name) / "postgres"
@@ -427,14 +427,16 @@ def main() -> int:
             with database.session(url, purpose="docs") as conn:
                 database.migrate(conn)
                 schema = read(conn)
+            statements = schema_sql.text(url)
         finally:
             embedded.destroy(folder)
     made = {
         FILE: filled(FILE.read_text(encoding="utf-8"), parts(schema)),
         table_columns.FILE: table_columns.text(schema),
+        schema_sql.FILE: statements,
     }
     for path, text in made.items():
-        same = path.read_text(encoding="utf-8") == text
+        same = path.exists() and path.read_text(encoding="utf-8") == text
         path.write_text(text, encoding="utf-8")
         print(f"{path.name}: {'unchanged' if same else 'updated'}")
     return 0

@@ -5,7 +5,7 @@ import re
 import pytest
 
 from rsu_pipeline.warehouse import database, roles
-from tools import schema_docs, table_columns
+from tools import schema_docs, schema_sql, table_columns
 
 WORDS_OF_ZONES = ("wall time", "zone", "calendar", "last_modified")
 
@@ -28,6 +28,12 @@ def test_the_drawn_parts_are_up_to_date(schema: schema_docs.Schema) -> None:
 def test_the_columns_that_the_web_ui_shows_are_up_to_date(schema: schema_docs.Schema) -> None:
     assert table_columns.FILE.read_text(encoding="utf-8") == table_columns.text(schema), (
         f"{table_columns.FILE.name} is out of date: `{schema_docs.COMMAND}`"
+    )
+
+
+def test_the_schema_in_one_file_is_what_the_migrations_make(empty_database: str, schema: schema_docs.Schema) -> None:
+    assert schema_sql.FILE.read_text(encoding="utf-8") == schema_sql.text(empty_database), (
+        f"{schema_sql.FILE.name} is out of date: `{schema_docs.COMMAND}`"
     )
 
 
@@ -137,7 +143,12 @@ def test_drawing_again_changes_nothing(
     monkeypatch.setattr(schema_docs, "FILE", copy)
     known_columns = table_columns.FILE.read_text(encoding="utf-8")
     monkeypatch.setattr(table_columns, "FILE", columns)
+    statements = copy.with_name(schema_sql.FILE.name)
+    statements.write_text("")
+    known_statements = schema_sql.FILE.read_text(encoding="utf-8")
+    monkeypatch.setattr(schema_sql, "FILE", statements)
     assert schema_docs.main() == 0
     assert copy.read_text(encoding="utf-8") == text
     assert columns.read_text(encoding="utf-8") == known_columns
-    assert capsys.readouterr().out.count("updated") == 2
+    assert statements.read_text(encoding="utf-8") == known_statements
+    assert capsys.readouterr().out.count("updated") == 3
