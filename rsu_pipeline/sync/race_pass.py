@@ -113,31 +113,21 @@ def _read_active(
             # Only for a visit that may be as short: a requested full read, or the last read of an event, must be complete.
             may_infer = outcome.read.reason == SMALL_RACE
             is_last = is_shown or (may_infer and _is_end_inferred(session, position, page, loaded))
-            is_full, upto = position.reads_all, None if is_last else page.next.covered_to
+            upto = None if is_last else page.next.covered_to
             if upto is not None:
                 pages.request_ahead(upto)
             # Before anything was loaded no row can be stored already.
             held = _find_unchanged(session, source, page, position.event_ids, upto) if loaded else {}
             merge = partial(
-                participants.merge_active, full=is_full, upto=upto, is_first_load=position.reads_all and not loaded
+                participants.merge_active,
+                full=position.reads_all,
+                upto=upto,
+                is_first_load=position.reads_all and not loaded,
             )
             taken = _ingest_page(session, source, page, position.event_ids, merge, held)
             outcome.counts.add(taken.counts)
             outcome.newly_quarantined += taken.newly_quarantined
-            if is_full:
-                reconciliation.count_held_back(session.conn, source, taken.events_of_held_back)
-                participants.note_missing(
-                    session.conn,
-                    source,
-                    position.event_ids,
-                    after=position.after,
-                    upto=upto,
-                    seen=[row.registration_id for row in page.rows] + taken.held_back,
-                    # A row without an id could be any stored row, so nothing on such a page is marked missing.
-                    is_certain=not taken.has_unidentified_row,
-                )
-            else:
-                participants.note_seen(session.conn, source, taken.seen)
+            _note_page(session, position, source, page, taken, upto)
             _step(position, page, outcome)
             if is_last:
                 break
@@ -151,6 +141,26 @@ def _read_active(
         _finish(
             session, position, source, outcome, confirm_removals, with_removed=position.reads_all, is_end_shown=is_shown
         )
+
+
+def _note_page(
+    session: PartnerSession, position: Position, source: Source, page: Page, taken: "_IngestedPage", upto: int | None
+) -> None:
+    """Note what a page showed, and of a full pass what it did not."""
+    if not position.reads_all:
+        participants.note_seen(session.conn, source, taken.seen)
+        return
+    reconciliation.count_held_back(session.conn, source, taken.events_of_held_back)
+    participants.note_missing(
+        session.conn,
+        source,
+        position.event_ids,
+        after=position.after,
+        upto=upto,
+        seen=[row.registration_id for row in page.rows] + taken.held_back,
+        # A row without an id could be any stored row, so nothing on such a page is marked missing.
+        is_certain=not taken.has_unidentified_row,
+    )
 
 
 def _request(session: PartnerSession, position: Position, after: int) -> Page:
