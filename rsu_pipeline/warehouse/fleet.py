@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from psycopg2.extensions import AsIs
 from psycopg2.extensions import connection as Connection
 
+from rsu_pipeline.sql_files import load
 from rsu_pipeline.warehouse.credentials import PROVIDER
 from rsu_pipeline.warehouse.event_times import AHEAD_TOLERANCE, IS_DUE_AT_ANY, is_in_window
 
@@ -25,8 +26,8 @@ JOIN providers v ON v.provider_id = c.provider_id AND lower(v.name) = %(provider
 IS_ACTIVE = rf"""
 t.disabled_at IS NULL AND t.partition_key IS NOT NULL
     AND c.principal ~ '\S' AND c.secret ~ '\S'
-    AND (c.rejected_at IS NULL OR c.rejected_at < %(now)s - interval '{REJECTED_RETRY_AFTER.total_seconds():.0f} seconds'
-        OR c.rejected_at > %(now)s + interval '{AHEAD_TOLERANCE.total_seconds():.0f} seconds')
+    AND (c.rejected_at IS NULL OR c.rejected_at < %(now)s::timestamptz - interval '{REJECTED_RETRY_AFTER.total_seconds():.0f} seconds'
+        OR c.rejected_at > %(now)s::timestamptz + interval '{AHEAD_TOLERANCE.total_seconds():.0f} seconds')
 """
 
 # Races and events that are read: none that is lost to the partner, and no event that is gone.
@@ -34,6 +35,10 @@ IS_READ = "l.lost_at IS NULL AND e.gone_at IS NULL"
 
 CALL_BUDGET = "coalesce(c.api_key_id, -c.timing_partner_id)"
 """The call budget of a credential: its API key's number, or minus the partner's id while the key has none."""
+
+_SQL = load(
+    __file__, ACTIVE=ACTIVE, IS_ACTIVE=IS_ACTIVE, IS_READ=IS_READ, CALL_BUDGET=CALL_BUDGET, IS_DUE_AT_ANY=IS_DUE_AT_ANY
+)
 
 
 @dataclass(frozen=True)
@@ -73,17 +78,7 @@ def select_partners_to_sync(conn: Connection, now: dt.datetime, also: Sequence[d
     """
     with conn.cursor() as cur:
         cur.execute(
-            f"""
-            SELECT t.timing_partner_id, t.partition_key, tried.finished_at, coalesce(tried.status = 'failed', false)
-            {ACTIVE}
-            LEFT JOIN LATERAL (
-                SELECT h.finished_at, h.status FROM sync_history h
-                WHERE h.timing_partner_id = t.timing_partner_id AND h.race_id IS NULL AND h.finished_at <= %(tolerated)s
-                ORDER BY h.finished_at DESC LIMIT 1
-            ) tried ON true
-            WHERE {IS_ACTIVE}
-            ORDER BY t.timing_partner_id
-            """,
+            _SQL["select_partners_to_sync"],
             {"provider": PROVIDER, "now": now, "tolerated": max((now, *also)) + AHEAD_TOLERANCE},
         )
         return [FleetPartner(*row) for row in cur.fetchall()]
@@ -97,35 +92,7 @@ def select_races_to_read(conn: Connection, now: dt.datetime, also: Sequence[dt.d
     latest = max((now, *also))
     with conn.cursor() as cur:
         cur.execute(
-            f"""
-            SELECT r.timing_partner_id, r.partition_key, r.call_budget_id, r.race_id, r.starts, r.ends, r.event_ids, r.read_at,
-                tried.finished_at, tried.event_ids,
-                coalesce(tried.status = 'failed' AND coalesce(tried.finished_at > r.last_read_at, true), false),
-                r.registrations
-            FROM (
-                SELECT t.timing_partner_id, t.partition_key, min({CALL_BUDGET}) AS call_budget_id, l.race_id,
-                    array_agg(e.starts_at ORDER BY e.event_id) AS starts, array_agg(e.ends_at ORDER BY e.event_id) AS ends,
-                    array_agg(e.event_id ORDER BY e.event_id) AS event_ids,
-                    -- The watch's looks are told by the cursors only: those that find nothing leave no history.
-                    array_agg(k.last_read_at ORDER BY e.event_id) AS read_at,
-                    min(k.last_read_at) AS last_read_at,
-                    array_agg(coalesce(k.registrations, 0) ORDER BY e.event_id) AS registrations
-                {ACTIVE}
-                JOIN partner_races l USING (timing_partner_id)
-                JOIN runsignup_events e ON e.race_id = l.race_id
-                LEFT JOIN event_cursors k ON k.timing_partner_id = l.timing_partner_id AND k.event_id = e.event_id
-                WHERE {IS_ACTIVE} AND {IS_READ}
-                    AND {IS_DUE_AT_ANY}
-                GROUP BY t.timing_partner_id, l.race_id
-            ) r
-            LEFT JOIN LATERAL (
-                SELECT h.finished_at, h.status, h.event_ids FROM sync_history h
-                WHERE h.timing_partner_id = r.timing_partner_id AND h.race_id = r.race_id
-                    AND h.operation_type IS DISTINCT FROM 'history' AND h.finished_at <= %(tolerated)s
-                ORDER BY h.finished_at DESC LIMIT 1
-            ) tried ON true
-            ORDER BY r.timing_partner_id, r.race_id
-            """,
+            _SQL["select_races_to_read"],
             {
                 "provider": PROVIDER,
                 "now": now,

@@ -9,9 +9,11 @@ from typing import Any
 
 from psycopg2.extensions import connection as Connection
 
+from rsu_pipeline.sql_files import load
 from rsu_pipeline.warehouse.reconciliation import VERDICT
 
 Sample = list[dict[str, Any]]
+_SQL = load(__file__, VERDICT=VERDICT)
 
 
 @dataclass(frozen=True)
@@ -90,40 +92,8 @@ def replay_bib_log(conn: Connection, sample: int) -> Replay:
     """
     with conn.cursor() as cur:
         cur.execute(
-            """
-            WITH log AS MATERIALIZED (
-                SELECT timing_partner_id, registration_id, bib_change_id, old_bib, new_bib, lag(new_bib) OVER w AS before,
-                    row_number() OVER w = 1 AS is_first, lead(bib_change_id) OVER w IS NULL AS is_last
-                FROM runsignup_bib_changes
-                WINDOW w AS (PARTITION BY timing_partner_id, registration_id ORDER BY bib_change_id)
-            ), wrong AS (
-                SELECT l.timing_partner_id, l.registration_id, min(l.bib_change_id) AS bib_change_id
-                FROM log l LEFT JOIN runsignup_participants p USING (timing_partner_id, registration_id)
-                WHERE p.id IS NULL
-                    OR l.old_bib IS DISTINCT FROM CASE WHEN l.is_first THEN p.first_bib ELSE l.before END
-                    OR (l.is_last AND p.removed_at IS NULL AND l.new_bib IS DISTINCT FROM rsu_bib(p.bib_num, p.team_info))
-                GROUP BY l.timing_partner_id, l.registration_id
-            ), bare AS (
-                SELECT count(*) AS rows FROM runsignup_participants p
-                WHERE p.removed_at IS NULL AND NOT EXISTS (SELECT FROM log l
-                    WHERE l.timing_partner_id = p.timing_partner_id AND l.registration_id = p.registration_id)
-            ), unlogged AS MATERIALIZED (
-                SELECT p.timing_partner_id, p.registration_id FROM runsignup_participants p
-                WHERE p.removed_at IS NULL AND rsu_bib(p.bib_num, p.team_info) IS DISTINCT FROM p.first_bib
-                    AND NOT EXISTS (SELECT FROM log l
-                    WHERE l.timing_partner_id = p.timing_partner_id AND l.registration_id = p.registration_id)
-            ), shown AS (
-                SELECT t.partition_key AS partner, w.registration_id, w.bib_change_id
-                FROM (
-                    SELECT timing_partner_id, registration_id, bib_change_id FROM wrong
-                    UNION ALL SELECT timing_partner_id, registration_id, NULL FROM unlogged
-                ) w JOIN timing_partners t USING (timing_partner_id)
-                ORDER BY w.timing_partner_id, w.registration_id LIMIT %s
-            )
-            SELECT (SELECT count(*) FROM log), (SELECT count(*) FROM log WHERE is_first), (SELECT count(*) FROM wrong),
-                (SELECT rows FROM bare), (SELECT count(*) FROM unlogged), (SELECT coalesce(json_agg(shown), '[]') FROM shown)
-            """,
-            (sample,),
+            _SQL["replay_bib_log"],
+            {"sample": sample},
         )
         return Replay(*(cur.fetchone() or (0, 0, 0, 0, 0, [])))
 
@@ -148,23 +118,8 @@ def read_equality(conn: Connection, sample: int) -> Equality:
     """Return the reconciliations (see `reconciliation`) of all enabled partners."""
     with conn.cursor() as cur:
         cur.execute(
-            f"""
-            WITH compared AS MATERIALIZED (
-                SELECT t.partition_key AS partner, c.event_id, c.read_rows AS sent, c.stored_rows AS stored,
-                    {VERDICT} AS verdict
-                FROM event_cursors c
-                JOIN future_events f USING (timing_partner_id, event_id)
-                JOIN timing_partners t USING (timing_partner_id)
-                WHERE c.compared_at IS NOT NULL AND t.disabled_at IS NULL
-            ), shown AS (
-                SELECT partner, event_id, sent, stored FROM compared WHERE verdict = 'unequal' ORDER BY partner, event_id LIMIT %s
-            )
-            SELECT count(*), coalesce(sum(sent), 0)::bigint, coalesce(sum(stored), 0)::bigint,
-                count(*) FILTER (WHERE verdict = 'explained'), count(*) FILTER (WHERE verdict = 'unequal'),
-                (SELECT coalesce(json_agg(shown), '[]') FROM shown)
-            FROM compared
-            """,
-            (sample,),
+            _SQL["read_equality"],
+            {"sample": sample},
         )
         return Equality(*(cur.fetchone() or (0, 0, 0, 0, 0, [])))
 
@@ -183,19 +138,7 @@ def read_unstored_rows(conn: Connection, sample: int) -> UnstoredRows:
     """Return the quarantined rows of all enabled partners. The sample has no reasons, because they may quote the row."""
     with conn.cursor() as cur:
         cur.execute(
-            """
-            WITH open AS MATERIALIZED (
-                SELECT t.partition_key AS partner, q.race_id, q.registration_id, q.is_stored, q.quarantined_row_id
-                FROM quarantined_rows q JOIN timing_partners t USING (timing_partner_id)
-                WHERE q.resolved_at IS NULL AND t.disabled_at IS NULL
-            ), shown AS (
-                SELECT partner, race_id, registration_id, quarantined_row_id FROM open WHERE NOT is_stored
-                ORDER BY quarantined_row_id LIMIT %s
-            )
-            SELECT count(*) FILTER (WHERE NOT is_stored), count(*) FILTER (WHERE is_stored),
-                count(DISTINCT partner) FILTER (WHERE NOT is_stored), (SELECT coalesce(json_agg(shown), '[]') FROM shown)
-            FROM open
-            """,
-            (sample,),
+            _SQL["read_unstored_rows"],
+            {"sample": sample},
         )
         return UnstoredRows(*(cur.fetchone() or (0, 0, 0, [])))
