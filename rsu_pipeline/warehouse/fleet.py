@@ -26,7 +26,8 @@ JOIN providers v ON v.provider_id = c.provider_id AND lower(v.name) = %(provider
 IS_ACTIVE = rf"""
 t.disabled_at IS NULL AND t.partition_key IS NOT NULL
     AND c.principal ~ '\S' AND c.secret ~ '\S'
-    AND (c.rejected_at IS NULL OR c.rejected_at < %(now)s::timestamptz - interval '{REJECTED_RETRY_AFTER.total_seconds():.0f} seconds'
+    AND (c.rejected_at IS NULL
+        OR c.rejected_at < %(now)s::timestamptz - interval '{REJECTED_RETRY_AFTER.total_seconds():.0f} seconds'
         OR c.rejected_at > %(now)s::timestamptz + interval '{AHEAD_TOLERANCE.total_seconds():.0f} seconds')
 """
 
