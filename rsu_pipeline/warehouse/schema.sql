@@ -353,7 +353,8 @@ CREATE TABLE public.event_cursors (
     compared_at timestamp with time zone,
     proved_equal_at timestamp with time zone,
     read_number bigint DEFAULT 0 NOT NULL,
-    full_read_number bigint DEFAULT 0 NOT NULL
+    full_read_number bigint DEFAULT 0 NOT NULL,
+    included text DEFAULT 'none'::text NOT NULL
 );
 
 COMMENT ON TABLE public.event_cursors IS 'One row: how far a partner''s copy of an event reaches. Made when its first full read is complete.';
@@ -393,6 +394,8 @@ COMMENT ON COLUMN public.event_cursors.proved_equal_at IS 'When the two were las
 COMMENT ON COLUMN public.event_cursors.read_number IS 'Number of the last complete read, removals included (see read_passes). A sync requested before it began need not read the event again.';
 
 COMMENT ON COLUMN public.event_cursors.full_read_number IS 'Number of the last complete full read whose end was shown.';
+
+COMMENT ON COLUMN public.event_cursors.included IS 'Optional fields that the last full read requested. If others are requested now, the event is read in full once.';
 
 CREATE TABLE public.failing_notifiers (
     "position" integer NOT NULL,
@@ -594,6 +597,209 @@ COMMENT ON COLUMN public.hub_clocks.observed_at IS 'When the clocks were compare
 COMMENT ON COLUMN public.hub_clocks.runsignup_seconds IS 'Seconds that RunSignup''s clock was ahead of the hub''s; negative for behind, NULL where its answers had no usable Date.';
 
 COMMENT ON COLUMN public.hub_clocks.database_seconds IS 'Seconds that the database''s clock was ahead of the hub''s; negative for behind.';
+
+CREATE TABLE public.runsignup_participants (
+    id bigint NOT NULL,
+    race_id bigint NOT NULL,
+    event_id bigint NOT NULL,
+    timing_partner_id integer NOT NULL,
+    registration_id bigint NOT NULL,
+    user_id bigint,
+    first_name text,
+    middle_name text,
+    last_name text,
+    email text,
+    dob date,
+    gender text,
+    phone text,
+    profile_image_url text,
+    bib_num text,
+    chip_num text,
+    age integer,
+    registration_date timestamp without time zone,
+    registered_at timestamp with time zone,
+    last_modified timestamp without time zone,
+    last_modified_epoch bigint,
+    address jsonb,
+    team_info jsonb,
+    payment_info jsonb,
+    additional_data jsonb,
+    payload json,
+    first_bib text,
+    local_bib text,
+    removed_at timestamp with time zone,
+    removed_reason text,
+    removed_epoch bigint,
+    new_registration_id bigint,
+    first_seen_at timestamp with time zone DEFAULT now() NOT NULL,
+    changed_at timestamp with time zone DEFAULT now() NOT NULL,
+    source_at timestamp with time zone,
+    credentials_used character varying(255),
+    fetched_date timestamp without time zone DEFAULT now(),
+    created_at timestamp without time zone DEFAULT now(),
+    seal bigint,
+    corral text,
+    wave text,
+    estimated_finish interval,
+    checked_in_at timestamp with time zone,
+    coupon_code text,
+    coupon_discount numeric,
+    corporate_team text,
+    registration_notes text,
+    answers jsonb,
+    addons jsonb,
+    memberships jsonb
+);
+
+COMMENT ON TABLE public.runsignup_participants IS 'One row: a registration as one partner''s credential sees it, active or removed.';
+
+COMMENT ON COLUMN public.runsignup_participants.id IS 'Number of the row here; means nothing elsewhere.';
+
+COMMENT ON COLUMN public.runsignup_participants.race_id IS 'The race.';
+
+COMMENT ON COLUMN public.runsignup_participants.event_id IS 'The event.';
+
+COMMENT ON COLUMN public.runsignup_participants.timing_partner_id IS 'The partner whose credential read it.';
+
+COMMENT ON COLUMN public.runsignup_participants.registration_id IS 'RunSignup''s number of the registration: with the partner, the identity of the row.';
+
+COMMENT ON COLUMN public.runsignup_participants.user_id IS 'RunSignup account of the person; one may hold several registrations.';
+
+COMMENT ON COLUMN public.runsignup_participants.first_name IS 'First name, as sent.';
+
+COMMENT ON COLUMN public.runsignup_participants.middle_name IS 'Middle name, as sent.';
+
+COMMENT ON COLUMN public.runsignup_participants.last_name IS 'Last name, as sent.';
+
+COMMENT ON COLUMN public.runsignup_participants.email IS 'E-mail address, as sent.';
+
+COMMENT ON COLUMN public.runsignup_participants.dob IS 'Birth date.';
+
+COMMENT ON COLUMN public.runsignup_participants.gender IS 'M, F, X or NULL.';
+
+COMMENT ON COLUMN public.runsignup_participants.phone IS 'Phone number, as sent.';
+
+COMMENT ON COLUMN public.runsignup_participants.profile_image_url IS 'Address of a picture.';
+
+COMMENT ON COLUMN public.runsignup_participants.bib_num IS 'Bib at RunSignup of this registration alone; digits. rsu_bib(bib_num, team_info) is the one that counts.';
+
+COMMENT ON COLUMN public.runsignup_participants.chip_num IS 'Chip at RunSignup.';
+
+COMMENT ON COLUMN public.runsignup_participants.age IS 'Age, as RunSignup stored it for this registration.';
+
+COMMENT ON COLUMN public.runsignup_participants.registration_date IS 'When the person registered, US Eastern wall time to the minute.';
+
+COMMENT ON COLUMN public.runsignup_participants.registered_at IS 'When the person registered, as an instant; in the hour November repeats, the later of the two.';
+
+COMMENT ON COLUMN public.runsignup_participants.last_modified IS 'last_modified_epoch as US Eastern wall time.';
+
+COMMENT ON COLUMN public.runsignup_participants.last_modified_epoch IS 'When RunSignup last changed the registration, Unix seconds.';
+
+COMMENT ON COLUMN public.runsignup_participants.address IS 'street, city, state, zipcode, country_code.';
+
+COMMENT ON COLUMN public.runsignup_participants.team_info IS 'team_id, team_name, team_type_id, team_type, team_gender, team_bib_num, as far as sent.';
+
+COMMENT ON COLUMN public.runsignup_participants.payment_info IS 'Fees and amounts as numbers, as far as sent: null stays null, absent stays absent. An amount in another currency is text, as sent.';
+
+COMMENT ON COLUMN public.runsignup_participants.additional_data IS 'Further members that programs read by name, as far as sent.';
+
+COMMENT ON COLUMN public.runsignup_participants.payload IS 'The registration as RunSignup sent it, members unknown to us included. Text: -> and ->> read it, payload::jsonb has the operators and functions of jsonb.';
+
+COMMENT ON COLUMN public.runsignup_participants.first_bib IS 'Bib that counted (own, else the team''s) when the row came at its event''s first load; the bib log replays from here.';
+
+COMMENT ON COLUMN public.runsignup_participants.local_bib IS 'Bib given here, not at RunSignup; never written by a sync, so no blank upstream wipes it.';
+
+COMMENT ON COLUMN public.runsignup_participants.removed_at IS 'When it went away at RunSignup, or when that was noticed; NULL while active.';
+
+COMMENT ON COLUMN public.runsignup_participants.removed_reason IS 'RunSignup''s word (cleared, removed, transferred, deferred: an open set); missing_upstream: a full read lacked it; event_deleted, race_deleted, access_lost: it went with its event, its race or the access to it.';
+
+COMMENT ON COLUMN public.runsignup_participants.removed_epoch IS 'RunSignup''s time of the removal, Unix seconds; NULL where RunSignup gave none.';
+
+COMMENT ON COLUMN public.runsignup_participants.new_registration_id IS 'The registration a transferred one became. Of an event that was deleted: the same person''s registration in the same race that came with the deletion.';
+
+COMMENT ON COLUMN public.runsignup_participants.first_seen_at IS 'When the registration was first stored.';
+
+COMMENT ON COLUMN public.runsignup_participants.changed_at IS 'When its content last changed here.';
+
+COMMENT ON COLUMN public.runsignup_participants.source_at IS 'RunSignup''s clock at the answer that brought the present content.';
+
+COMMENT ON COLUMN public.runsignup_participants.credentials_used IS 'Partition key of the partner whose credential read the row.';
+
+COMMENT ON COLUMN public.runsignup_participants.fetched_date IS 'When its content last changed here, in the database''s zone.';
+
+COMMENT ON COLUMN public.runsignup_participants.created_at IS 'When the row was made, in the database''s zone.';
+
+COMMENT ON COLUMN public.runsignup_participants.seal IS 'Digest of the row as RunSignup sent it, XOR the hash of the content made of it. A row sent with this digest while the content has this hash is stored unchanged. NULL: not known.';
+
+COMMENT ON COLUMN public.runsignup_participants.corral IS 'Corral; NULL unless requested with corrals.';
+
+COMMENT ON COLUMN public.runsignup_participants.wave IS 'Wave; NULL unless requested with corrals.';
+
+COMMENT ON COLUMN public.runsignup_participants.estimated_finish IS 'Time in which the entrant expects to finish; NULL unless requested with est_finish.';
+
+COMMENT ON COLUMN public.runsignup_participants.checked_in_at IS 'When the entrant was checked in; NULL before, and unless requested with checkin.';
+
+COMMENT ON COLUMN public.runsignup_participants.coupon_code IS 'Code of the coupon that was used; NULL unless requested with coupons.';
+
+COMMENT ON COLUMN public.runsignup_participants.coupon_discount IS 'Discount of the coupon, dollars; NULL unless requested with coupons.';
+
+COMMENT ON COLUMN public.runsignup_participants.corporate_team IS 'Name of the corporate team; NULL unless requested with corp_teams.';
+
+COMMENT ON COLUMN public.runsignup_participants.registration_notes IS 'Notes of the race about the registration; NULL unless requested with notes.';
+
+COMMENT ON COLUMN public.runsignup_participants.answers IS 'Questions and answers, read through participant_answers; NULL unless requested with questions.';
+
+COMMENT ON COLUMN public.runsignup_participants.addons IS 'Add-ons bought with the registration, read through participant_addons; NULL unless requested with addons.';
+
+COMMENT ON COLUMN public.runsignup_participants.memberships IS 'Memberships that the entrant gave, read through participant_memberships; NULL unless requested with memberships.';
+
+CREATE VIEW public.participant_addons AS
+ SELECT p.timing_partner_id,
+    p.race_id,
+    p.event_id,
+    p.registration_id,
+    (a."position")::integer AS "position",
+    a.addon_id,
+    a.addon,
+    a.quantity,
+    a.amount,
+    p.removed_at
+   FROM (public.runsignup_participants p
+     CROSS JOIN LATERAL ROWS FROM(jsonb_to_recordset(p.addons) AS (addon_id bigint, addon text, quantity numeric, amount numeric)) WITH ORDINALITY a(addon_id, addon, quantity, amount, "position"));
+
+COMMENT ON VIEW public.participant_addons IS 'One row: an add-on that was bought with a registration.';
+
+CREATE VIEW public.participant_answers AS
+ SELECT p.timing_partner_id,
+    p.race_id,
+    p.event_id,
+    p.registration_id,
+    (a."position")::integer AS "position",
+    a.question_id,
+    a.question,
+    a.answer,
+    p.removed_at
+   FROM (public.runsignup_participants p
+     CROSS JOIN LATERAL ROWS FROM(jsonb_to_recordset(p.answers) AS (question_id bigint, question text, answer text)) WITH ORDINALITY a(question_id, question, answer, "position"));
+
+COMMENT ON VIEW public.participant_answers IS 'One row: an answer to a question of a registration. A question with several answers has several rows.';
+
+CREATE VIEW public.participant_memberships AS
+ SELECT p.timing_partner_id,
+    p.race_id,
+    p.event_id,
+    p.registration_id,
+    (m."position")::integer AS "position",
+    m.membership_id,
+    m.membership,
+    m.member_number,
+    m.expires_on,
+    m.price_adjustment,
+    p.removed_at
+   FROM (public.runsignup_participants p
+     CROSS JOIN LATERAL ROWS FROM(jsonb_to_recordset(p.memberships) AS (membership_id bigint, membership text, member_number text, expires_on date, price_adjustment numeric)) WITH ORDINALITY m(membership_id, membership, member_number, expires_on, price_adjustment, "position"));
+
+COMMENT ON VIEW public.participant_memberships IS 'One row: a membership that an entrant gave for a registration.';
 
 CREATE TABLE public.partner_provider_credentials (
     partner_provider_credential_id integer NOT NULL,
@@ -948,7 +1154,9 @@ CREATE TABLE public.timing_partners (
     disabled_at timestamp with time zone,
     created_at timestamp without time zone DEFAULT now(),
     updated_at timestamp without time zone DEFAULT now(),
-    listing_number bigint DEFAULT 0 NOT NULL
+    listing_number bigint DEFAULT 0 NOT NULL,
+    include text,
+    CONSTRAINT timing_partners_include_check CHECK (((include = ANY (ARRAY['all'::text, 'none'::text])) OR (include ~ '^(questions|addons|memberships|corrals|est_finish|checkin|coupons|corp_teams|notes)(,(questions|addons|memberships|corrals|est_finish|checkin|coupons|corp_teams|notes))*$'::text)))
 );
 
 COMMENT ON TABLE public.timing_partners IS 'One row: a timing company whose RunSignup races the hub keeps.';
@@ -968,6 +1176,8 @@ COMMENT ON COLUMN public.timing_partners.created_at IS 'When the row was made, i
 COMMENT ON COLUMN public.timing_partners.updated_at IS 'When the row was last changed, in the database''s zone.';
 
 COMMENT ON COLUMN public.timing_partners.listing_number IS 'Number of the last complete read of its races and events (see read_passes).';
+
+COMMENT ON COLUMN public.timing_partners.include IS 'Optional fields requested for this partner, such as questions,corrals, or none; NULL: those of RSU_INCLUDE.';
 
 CREATE VIEW public.race_owners AS
  SELECT DISTINCT ON (l.race_id) l.race_id,
@@ -998,6 +1208,7 @@ CREATE TABLE public.read_passes (
     started_at timestamp with time zone DEFAULT now() NOT NULL,
     changes_from bigint,
     read_number bigint NOT NULL,
+    included text DEFAULT 'none'::text NOT NULL,
     CONSTRAINT read_passes_feed_check CHECK ((feed = ANY (ARRAY['participants'::text, 'removed'::text]))),
     CONSTRAINT read_passes_mode_check CHECK ((mode = ANY (ARRAY['full'::text, 'incremental'::text, 'history'::text])))
 );
@@ -1027,6 +1238,8 @@ COMMENT ON COLUMN public.read_passes.started_at IS 'When the pass began.';
 COMMENT ON COLUMN public.read_passes.changes_from IS 'Unix seconds from which the next incremental read requests changes, before the overlap is taken off.';
 
 COMMENT ON COLUMN public.read_passes.read_number IS 'Of all reads of the hub, in the order in which they began. Requests for a read have numbers of the same sequence.';
+
+COMMENT ON COLUMN public.read_passes.included IS 'Optional fields that the pass requests. A pass is resumed only with the same ones.';
 
 CREATE SEQUENCE public.read_passes_read_number_seq
     START WITH 1
@@ -1147,128 +1360,6 @@ CREATE VIEW public.reader_events AS
    FROM public.runsignup_events e;
 
 COMMENT ON VIEW public.reader_events IS 'Events of all editions, without what RunSignup sent beside the columns.';
-
-CREATE TABLE public.runsignup_participants (
-    id bigint NOT NULL,
-    race_id bigint NOT NULL,
-    event_id bigint NOT NULL,
-    timing_partner_id integer NOT NULL,
-    registration_id bigint NOT NULL,
-    user_id bigint,
-    first_name text,
-    middle_name text,
-    last_name text,
-    email text,
-    dob date,
-    gender text,
-    phone text,
-    profile_image_url text,
-    bib_num text,
-    chip_num text,
-    age integer,
-    registration_date timestamp without time zone,
-    registered_at timestamp with time zone,
-    last_modified timestamp without time zone,
-    last_modified_epoch bigint,
-    address jsonb,
-    team_info jsonb,
-    payment_info jsonb,
-    additional_data jsonb,
-    payload json,
-    first_bib text,
-    local_bib text,
-    removed_at timestamp with time zone,
-    removed_reason text,
-    removed_epoch bigint,
-    new_registration_id bigint,
-    first_seen_at timestamp with time zone DEFAULT now() NOT NULL,
-    changed_at timestamp with time zone DEFAULT now() NOT NULL,
-    source_at timestamp with time zone,
-    credentials_used character varying(255),
-    fetched_date timestamp without time zone DEFAULT now(),
-    created_at timestamp without time zone DEFAULT now(),
-    seal bigint
-);
-
-COMMENT ON TABLE public.runsignup_participants IS 'One row: a registration as one partner''s credential sees it, active or removed.';
-
-COMMENT ON COLUMN public.runsignup_participants.id IS 'Number of the row here; means nothing elsewhere.';
-
-COMMENT ON COLUMN public.runsignup_participants.race_id IS 'The race.';
-
-COMMENT ON COLUMN public.runsignup_participants.event_id IS 'The event.';
-
-COMMENT ON COLUMN public.runsignup_participants.timing_partner_id IS 'The partner whose credential read it.';
-
-COMMENT ON COLUMN public.runsignup_participants.registration_id IS 'RunSignup''s number of the registration: with the partner, the identity of the row.';
-
-COMMENT ON COLUMN public.runsignup_participants.user_id IS 'RunSignup account of the person; one may hold several registrations.';
-
-COMMENT ON COLUMN public.runsignup_participants.first_name IS 'First name, as sent.';
-
-COMMENT ON COLUMN public.runsignup_participants.middle_name IS 'Middle name, as sent.';
-
-COMMENT ON COLUMN public.runsignup_participants.last_name IS 'Last name, as sent.';
-
-COMMENT ON COLUMN public.runsignup_participants.email IS 'E-mail address, as sent.';
-
-COMMENT ON COLUMN public.runsignup_participants.dob IS 'Birth date.';
-
-COMMENT ON COLUMN public.runsignup_participants.gender IS 'M, F, X or NULL.';
-
-COMMENT ON COLUMN public.runsignup_participants.phone IS 'Phone number, as sent.';
-
-COMMENT ON COLUMN public.runsignup_participants.profile_image_url IS 'Address of a picture.';
-
-COMMENT ON COLUMN public.runsignup_participants.bib_num IS 'Bib at RunSignup of this registration alone; digits. rsu_bib(bib_num, team_info) is the one that counts.';
-
-COMMENT ON COLUMN public.runsignup_participants.chip_num IS 'Chip at RunSignup.';
-
-COMMENT ON COLUMN public.runsignup_participants.age IS 'Age, as RunSignup stored it for this registration.';
-
-COMMENT ON COLUMN public.runsignup_participants.registration_date IS 'When the person registered, US Eastern wall time to the minute.';
-
-COMMENT ON COLUMN public.runsignup_participants.registered_at IS 'When the person registered, as an instant; in the hour November repeats, the later of the two.';
-
-COMMENT ON COLUMN public.runsignup_participants.last_modified IS 'last_modified_epoch as US Eastern wall time.';
-
-COMMENT ON COLUMN public.runsignup_participants.last_modified_epoch IS 'When RunSignup last changed the registration, Unix seconds.';
-
-COMMENT ON COLUMN public.runsignup_participants.address IS 'street, city, state, zipcode, country_code.';
-
-COMMENT ON COLUMN public.runsignup_participants.team_info IS 'team_id, team_name, team_type_id, team_type, team_gender, team_bib_num, as far as sent.';
-
-COMMENT ON COLUMN public.runsignup_participants.payment_info IS 'Fees and amounts as numbers, as far as sent: null stays null, absent stays absent. An amount in another currency is text, as sent.';
-
-COMMENT ON COLUMN public.runsignup_participants.additional_data IS 'Further members that programs read by name, as far as sent.';
-
-COMMENT ON COLUMN public.runsignup_participants.payload IS 'The registration as RunSignup sent it, members unknown to us included. Text: -> and ->> read it, payload::jsonb has the operators and functions of jsonb.';
-
-COMMENT ON COLUMN public.runsignup_participants.first_bib IS 'Bib that counted (own, else the team''s) when the row came at its event''s first load; the bib log replays from here.';
-
-COMMENT ON COLUMN public.runsignup_participants.local_bib IS 'Bib given here, not at RunSignup; never written by a sync, so no blank upstream wipes it.';
-
-COMMENT ON COLUMN public.runsignup_participants.removed_at IS 'When it went away at RunSignup, or when that was noticed; NULL while active.';
-
-COMMENT ON COLUMN public.runsignup_participants.removed_reason IS 'RunSignup''s word (cleared, removed, transferred, deferred: an open set); missing_upstream: a full read lacked it; event_deleted, race_deleted, access_lost: it went with its event, its race or the access to it.';
-
-COMMENT ON COLUMN public.runsignup_participants.removed_epoch IS 'RunSignup''s time of the removal, Unix seconds; NULL where RunSignup gave none.';
-
-COMMENT ON COLUMN public.runsignup_participants.new_registration_id IS 'The registration a transferred one became. Of an event that was deleted: the same person''s registration in the same race that came with the deletion.';
-
-COMMENT ON COLUMN public.runsignup_participants.first_seen_at IS 'When the registration was first stored.';
-
-COMMENT ON COLUMN public.runsignup_participants.changed_at IS 'When its content last changed here.';
-
-COMMENT ON COLUMN public.runsignup_participants.source_at IS 'RunSignup''s clock at the answer that brought the present content.';
-
-COMMENT ON COLUMN public.runsignup_participants.credentials_used IS 'Partition key of the partner whose credential read the row.';
-
-COMMENT ON COLUMN public.runsignup_participants.fetched_date IS 'When its content last changed here, in the database''s zone.';
-
-COMMENT ON COLUMN public.runsignup_participants.created_at IS 'When the row was made, in the database''s zone.';
-
-COMMENT ON COLUMN public.runsignup_participants.seal IS 'Digest of the row as RunSignup sent it, XOR the hash of the content made of it. A row sent with this digest while the content has this hash is stored unchanged. NULL: not known.';
 
 CREATE VIEW public.reader_participants AS
  SELECT p.timing_partner_id,
@@ -1931,7 +2022,7 @@ CREATE TRIGGER name_api_key BEFORE INSERT ON public.api_calls FOR EACH ROW WHEN 
 
 CREATE TRIGGER note_foreign_write AFTER INSERT OR DELETE OR UPDATE OF event_id, race_id, timing_partner_id, race_event_days_id, name, details, giveaway, start_time, starts_at, end_time, ends_at, registration_opens, age_calc_base_date, event_type, distance, distance_text, volunteer, require_dob, require_phone, is_bundle, sub_event_ids, gone_at, payload OR TRUNCATE ON public.runsignup_events FOR EACH STATEMENT WHEN ((current_setting('application_name'::text) !~~ 'rsu %'::text)) EXECUTE FUNCTION public.rsu_note_foreign_write();
 
-CREATE TRIGGER note_foreign_write AFTER INSERT OR DELETE OR UPDATE OF race_id, event_id, timing_partner_id, registration_id, user_id, first_name, middle_name, last_name, email, dob, gender, phone, profile_image_url, bib_num, chip_num, age, registration_date, registered_at, last_modified, last_modified_epoch, address, team_info, payment_info, additional_data, payload, first_bib, removed_at, removed_reason, removed_epoch, new_registration_id, seal OR TRUNCATE ON public.runsignup_participants FOR EACH STATEMENT WHEN ((current_setting('application_name'::text) !~~ 'rsu %'::text)) EXECUTE FUNCTION public.rsu_note_foreign_write();
+CREATE TRIGGER note_foreign_write AFTER INSERT OR DELETE OR UPDATE OF race_id, event_id, timing_partner_id, registration_id, user_id, first_name, middle_name, last_name, email, dob, gender, phone, profile_image_url, bib_num, chip_num, age, registration_date, registered_at, last_modified, last_modified_epoch, address, team_info, payment_info, additional_data, payload, first_bib, removed_at, removed_reason, removed_epoch, new_registration_id, seal, corral, wave, estimated_finish, checked_in_at, coupon_code, coupon_discount, corporate_team, registration_notes, answers, addons, memberships OR TRUNCATE ON public.runsignup_participants FOR EACH STATEMENT WHEN ((current_setting('application_name'::text) !~~ 'rsu %'::text)) EXECUTE FUNCTION public.rsu_note_foreign_write();
 
 CREATE TRIGGER note_foreign_write AFTER INSERT OR DELETE OR UPDATE OF race_id, timing_partner_id, name, description, last_date, last_end_date, next_date, next_end_date, created, last_modified, is_draft_race, is_private_race, is_registration_open, real_time_notifications_enabled, url, external_race_url, external_results_url, logo_url, fb_page_id, fb_event_id, timezone, address, payload, detail_as_of OR TRUNCATE ON public.runsignup_races FOR EACH STATEMENT WHEN ((current_setting('application_name'::text) !~~ 'rsu %'::text)) EXECUTE FUNCTION public.rsu_note_foreign_write();
 
