@@ -1,6 +1,6 @@
 r"""Load the statements of a module from the `.sql` file beside it.
 
-A file has one statement after another. Each begins with its name and says in a comment what it does:
+A file has one statement after another. Each begins with its name and a comment that describes it:
 
     -- name: count_active
     -- Count the active registrations of these events.
