@@ -62,13 +62,16 @@ def stage_registration(row: Registration, race_id: int) -> tuple[StagedLine, lis
     payload = without_nul(row.raw)
     if has_nul := payload is not row.raw:
         faults.append("a NUL character was replaced")
+    sent = row
     if row.removed_reason is not None:
         # What the removed feed calls the last change is the removal.
         removed_epoch = _removed_epoch(row, faults)
         row = msgspec.structs.replace(row, last_modified=removed_epoch, last_modified_ts=removed_epoch)
     elif row.last_modified_ts is not None:
         row = msgspec.structs.replace(row, last_modified_ts=None)
-    return _build_line(row, race_id, payload, has_nul, faults), faults
+    line = _build_line(row, race_id, payload, has_nul, faults)
+    sent.drift = row.drift
+    return line, faults
 
 
 def _included(row: Registration, has_nul: bool) -> bytes:

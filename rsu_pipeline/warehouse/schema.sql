@@ -142,6 +142,17 @@ BEGIN
     RETURN NEW;
 END $$;
 
+CREATE TABLE public.accepted_schema_drift (
+    field text NOT NULL,
+    accepted_at timestamp with time zone DEFAULT now() NOT NULL
+);
+
+COMMENT ON TABLE public.accepted_schema_drift IS 'One row: an unknown field that an operator accepted, so that no check reports it.';
+
+COMMENT ON COLUMN public.accepted_schema_drift.field IS 'Name of the field.';
+
+COMMENT ON COLUMN public.accepted_schema_drift.accepted_at IS 'When it was accepted.';
+
 CREATE TABLE public.alerts (
     alert_id bigint NOT NULL,
     kind text NOT NULL,
@@ -1526,6 +1537,33 @@ CREATE SEQUENCE public.runsignup_participants_id_seq
 
 ALTER SEQUENCE public.runsignup_participants_id_seq OWNED BY public.runsignup_participants.id;
 
+CREATE TABLE public.schema_drift (
+    timing_partner_id integer NOT NULL,
+    race_id bigint NOT NULL,
+    field text NOT NULL,
+    kind text NOT NULL,
+    occurrences bigint NOT NULL,
+    first_seen_at timestamp with time zone DEFAULT now() NOT NULL,
+    last_seen_at timestamp with time zone DEFAULT now() NOT NULL,
+    CONSTRAINT schema_drift_kind_check CHECK ((kind = ANY (ARRAY['unknown'::text, 'form'::text, 'type'::text])))
+);
+
+COMMENT ON TABLE public.schema_drift IS 'One row: a field of a race''s registrations that differs from what this program knows of RunSignup.';
+
+COMMENT ON COLUMN public.schema_drift.timing_partner_id IS 'The partner whose credential read it.';
+
+COMMENT ON COLUMN public.schema_drift.race_id IS 'The race.';
+
+COMMENT ON COLUMN public.schema_drift.field IS 'Name of the field, never its value; user.… for one of the person.';
+
+COMMENT ON COLUMN public.schema_drift.kind IS 'unknown: a new field. form: an optional field whose form is not known. type: a known field that is a list or an object instead of a value, or the other way round.';
+
+COMMENT ON COLUMN public.schema_drift.occurrences IS 'Registrations that were read with it, each as often as it was read.';
+
+COMMENT ON COLUMN public.schema_drift.first_seen_at IS 'When it was first read.';
+
+COMMENT ON COLUMN public.schema_drift.last_seen_at IS 'When it was last read.';
+
 CREATE TABLE public.schema_migrations (
     version integer NOT NULL,
     name text NOT NULL,
@@ -1827,6 +1865,9 @@ ALTER TABLE ONLY public.sync_history ALTER COLUMN sync_history_id SET DEFAULT ne
 
 ALTER TABLE ONLY public.timing_partners ALTER COLUMN timing_partner_id SET DEFAULT nextval('public.timing_partners_timing_partner_id_seq'::regclass);
 
+ALTER TABLE ONLY public.accepted_schema_drift
+    ADD CONSTRAINT accepted_schema_drift_pkey PRIMARY KEY (field);
+
 ALTER TABLE ONLY public.alerts
     ADD CONSTRAINT alerts_pkey PRIMARY KEY (alert_id);
 
@@ -1925,6 +1966,9 @@ ALTER TABLE ONLY public.runsignup_participants
 
 ALTER TABLE ONLY public.runsignup_races
     ADD CONSTRAINT runsignup_races_pkey PRIMARY KEY (race_id);
+
+ALTER TABLE ONLY public.schema_drift
+    ADD CONSTRAINT schema_drift_pkey PRIMARY KEY (timing_partner_id, race_id, field, kind);
 
 ALTER TABLE ONLY public.schema_migrations
     ADD CONSTRAINT schema_migrations_pkey PRIMARY KEY (version);
@@ -2123,6 +2167,9 @@ ALTER TABLE ONLY public.runsignup_events
 
 ALTER TABLE ONLY public.runsignup_races
     ADD CONSTRAINT runsignup_races_timing_partner_id_fkey FOREIGN KEY (timing_partner_id) REFERENCES public.timing_partners(timing_partner_id);
+
+ALTER TABLE ONLY public.schema_drift
+    ADD CONSTRAINT schema_drift_timing_partner_id_fkey FOREIGN KEY (timing_partner_id) REFERENCES public.timing_partners(timing_partner_id);
 
 ALTER TABLE ONLY public.start_list_entries
     ADD CONSTRAINT start_list_entries_timing_partner_id_event_id_fkey FOREIGN KEY (timing_partner_id, event_id) REFERENCES public.start_lists(timing_partner_id, event_id);

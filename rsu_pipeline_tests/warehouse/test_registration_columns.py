@@ -21,7 +21,7 @@ from rsu_pipeline.warehouse.registration_columns import (
 from rsu_pipeline_tests.warehouse import new_column
 from rsu_pipeline_tests.warehouse.sessions import rows
 
-OF_STRUCT = {"user", "raw", "faults"}
+OF_STRUCT = {"user", "raw", "faults", "drift"}
 """Fields of the struct that are no field of RunSignup's row with a value of their own."""
 SHORT = {"timestamp without time zone": "timestamp", "timestamp with time zone": "timestamptz"}
 
