@@ -285,6 +285,816 @@ COMMENT ON COLUMN public.contact_retention.before IS 'Contact data of events tha
 
 COMMENT ON COLUMN public.contact_retention.set_at IS 'When that was last moved.';
 
+CREATE TABLE public.runsignup_events (
+    event_id bigint NOT NULL,
+    race_id bigint NOT NULL,
+    timing_partner_id integer,
+    race_event_days_id bigint,
+    name text,
+    details text,
+    giveaway text,
+    start_time timestamp without time zone,
+    starts_at timestamp with time zone,
+    end_time timestamp without time zone,
+    ends_at timestamp with time zone,
+    registration_opens timestamp without time zone,
+    age_calc_base_date date,
+    event_type text,
+    distance numeric(10,2),
+    distance_text text,
+    volunteer boolean,
+    require_dob boolean,
+    require_phone boolean,
+    is_bundle boolean DEFAULT false NOT NULL,
+    sub_event_ids bigint[],
+    gone_at timestamp with time zone,
+    credentials_used character varying(255),
+    payload jsonb,
+    fetched_date timestamp without time zone DEFAULT now(),
+    created_at timestamp without time zone DEFAULT now(),
+    vanished_at timestamp with time zone
+);
+
+COMMENT ON TABLE public.runsignup_events IS 'One row: an event of a race, of any edition.';
+
+COMMENT ON COLUMN public.runsignup_events.event_id IS 'RunSignup''s number of the event.';
+
+COMMENT ON COLUMN public.runsignup_events.race_id IS 'The race it belongs to.';
+
+COMMENT ON COLUMN public.runsignup_events.timing_partner_id IS 'A partner that can read its race now (see race_owners).';
+
+COMMENT ON COLUMN public.runsignup_events.race_event_days_id IS 'Groups the events of one edition.';
+
+COMMENT ON COLUMN public.runsignup_events.name IS 'Name of the event.';
+
+COMMENT ON COLUMN public.runsignup_events.details IS 'Description.';
+
+COMMENT ON COLUMN public.runsignup_events.giveaway IS 'What entrants choose, a shirt for one.';
+
+COMMENT ON COLUMN public.runsignup_events.start_time IS 'Start, wall time in the race''s zone.';
+
+COMMENT ON COLUMN public.runsignup_events.starts_at IS 'Start, as an instant.';
+
+COMMENT ON COLUMN public.runsignup_events.end_time IS 'End, wall time in the race''s zone; NULL for most.';
+
+COMMENT ON COLUMN public.runsignup_events.ends_at IS 'End, as an instant. Where end_time has none: 6 h after the start (RSU_EVENT_HOURS), or a day after a start at 00:00.';
+
+COMMENT ON COLUMN public.runsignup_events.registration_opens IS 'When registration opens, wall time in the race''s zone.';
+
+COMMENT ON COLUMN public.runsignup_events.age_calc_base_date IS 'Day on which ages count, where the race sets one.';
+
+COMMENT ON COLUMN public.runsignup_events.event_type IS 'RunSignup''s word for the kind of event; an open set.';
+
+COMMENT ON COLUMN public.runsignup_events.distance IS 'The number in distance_text, in whatever unit that names.';
+
+COMMENT ON COLUMN public.runsignup_events.distance_text IS 'Distance with its unit, as RunSignup has it.';
+
+COMMENT ON COLUMN public.runsignup_events.volunteer IS 'Whether its registrations are volunteers, not runners.';
+
+COMMENT ON COLUMN public.runsignup_events.require_dob IS 'Whether registrants must give a birth date.';
+
+COMMENT ON COLUMN public.runsignup_events.require_phone IS 'Whether registrants must give a phone number.';
+
+COMMENT ON COLUMN public.runsignup_events.is_bundle IS 'Whether registering for it registers for its sub-events too.';
+
+COMMENT ON COLUMN public.runsignup_events.sub_event_ids IS 'Events of a bundle.';
+
+COMMENT ON COLUMN public.runsignup_events.gone_at IS 'When it was confirmed that RunSignup no longer has it; NULL while it has. Its registrations are then removed as event_deleted.';
+
+COMMENT ON COLUMN public.runsignup_events.credentials_used IS 'Partition key of the partner whose credential read the row.';
+
+COMMENT ON COLUMN public.runsignup_events.payload IS 'The event as RunSignup sent it.';
+
+COMMENT ON COLUMN public.runsignup_events.fetched_date IS 'When the row last changed here, in the database''s zone.';
+
+COMMENT ON COLUMN public.runsignup_events.created_at IS 'When the row was made, in the database''s zone.';
+
+COMMENT ON COLUMN public.runsignup_events.vanished_at IS 'When the race''s full detail first lacked it, while nothing else confirms that it is gone; NULL otherwise. It is still read.';
+
+CREATE TABLE public.runsignup_participants (
+    id bigint NOT NULL,
+    race_id bigint NOT NULL,
+    event_id bigint NOT NULL,
+    timing_partner_id integer NOT NULL,
+    registration_id bigint NOT NULL,
+    user_id bigint,
+    first_name text,
+    middle_name text,
+    last_name text,
+    email text,
+    dob date,
+    gender text,
+    phone text,
+    profile_image_url text,
+    bib_num text,
+    chip_num text,
+    age integer,
+    registration_date timestamp without time zone,
+    registered_at timestamp with time zone,
+    last_modified timestamp without time zone,
+    last_modified_epoch bigint,
+    address jsonb,
+    team_info jsonb,
+    payment_info jsonb,
+    additional_data jsonb,
+    payload json,
+    first_bib text,
+    local_bib text,
+    removed_at timestamp with time zone,
+    removed_reason text,
+    removed_epoch bigint,
+    new_registration_id bigint,
+    first_seen_at timestamp with time zone DEFAULT now() NOT NULL,
+    changed_at timestamp with time zone DEFAULT now() NOT NULL,
+    source_at timestamp with time zone,
+    credentials_used character varying(255),
+    fetched_date timestamp without time zone DEFAULT now(),
+    created_at timestamp without time zone DEFAULT now(),
+    seal bigint,
+    corral text,
+    wave text,
+    estimated_finish interval,
+    checked_in_at timestamp with time zone,
+    coupon_code text,
+    coupon_discount numeric,
+    corporate_team text,
+    registration_notes text,
+    answers jsonb,
+    addons jsonb,
+    memberships jsonb
+);
+
+COMMENT ON TABLE public.runsignup_participants IS 'One row: a registration as one partner''s credential sees it, active or removed.';
+
+COMMENT ON COLUMN public.runsignup_participants.id IS 'Number of the row here; means nothing elsewhere.';
+
+COMMENT ON COLUMN public.runsignup_participants.race_id IS 'The race.';
+
+COMMENT ON COLUMN public.runsignup_participants.event_id IS 'The event.';
+
+COMMENT ON COLUMN public.runsignup_participants.timing_partner_id IS 'The partner whose credential read it.';
+
+COMMENT ON COLUMN public.runsignup_participants.registration_id IS 'RunSignup''s number of the registration: with the partner, the identity of the row.';
+
+COMMENT ON COLUMN public.runsignup_participants.user_id IS 'RunSignup account of the person; one may hold several registrations.';
+
+COMMENT ON COLUMN public.runsignup_participants.first_name IS 'First name, as sent.';
+
+COMMENT ON COLUMN public.runsignup_participants.middle_name IS 'Middle name, as sent.';
+
+COMMENT ON COLUMN public.runsignup_participants.last_name IS 'Last name, as sent.';
+
+COMMENT ON COLUMN public.runsignup_participants.email IS 'E-mail address, as sent.';
+
+COMMENT ON COLUMN public.runsignup_participants.dob IS 'Birth date.';
+
+COMMENT ON COLUMN public.runsignup_participants.gender IS 'M, F, X or NULL.';
+
+COMMENT ON COLUMN public.runsignup_participants.phone IS 'Phone number, as sent.';
+
+COMMENT ON COLUMN public.runsignup_participants.profile_image_url IS 'Address of a picture.';
+
+COMMENT ON COLUMN public.runsignup_participants.bib_num IS 'Bib at RunSignup of this registration alone; digits. rsu_bib(bib_num, team_info) is the one that counts.';
+
+COMMENT ON COLUMN public.runsignup_participants.chip_num IS 'Chip at RunSignup.';
+
+COMMENT ON COLUMN public.runsignup_participants.age IS 'Age, as RunSignup stored it for this registration.';
+
+COMMENT ON COLUMN public.runsignup_participants.registration_date IS 'When the person registered, US Eastern wall time to the minute.';
+
+COMMENT ON COLUMN public.runsignup_participants.registered_at IS 'When the person registered, as an instant; in the hour November repeats, the later of the two.';
+
+COMMENT ON COLUMN public.runsignup_participants.last_modified IS 'last_modified_epoch as US Eastern wall time.';
+
+COMMENT ON COLUMN public.runsignup_participants.last_modified_epoch IS 'When RunSignup last changed the registration, Unix seconds.';
+
+COMMENT ON COLUMN public.runsignup_participants.address IS 'street, city, state, zipcode, country_code.';
+
+COMMENT ON COLUMN public.runsignup_participants.team_info IS 'team_id, team_name, team_type_id, team_type, team_gender, team_bib_num, as far as sent.';
+
+COMMENT ON COLUMN public.runsignup_participants.payment_info IS 'Fees and amounts as numbers, as far as sent: null stays null, absent stays absent. An amount in another currency is text, as sent.';
+
+COMMENT ON COLUMN public.runsignup_participants.additional_data IS 'Further members that programs read by name, as far as sent.';
+
+COMMENT ON COLUMN public.runsignup_participants.payload IS 'The registration as RunSignup sent it, members unknown to us included. Text: -> and ->> read it, payload::jsonb has the operators and functions of jsonb.';
+
+COMMENT ON COLUMN public.runsignup_participants.first_bib IS 'Bib that counted (own, else the team''s) when the row came at its event''s first load; the bib log replays from here.';
+
+COMMENT ON COLUMN public.runsignup_participants.local_bib IS 'Bib given here, not at RunSignup; never written by a sync, so no blank upstream wipes it.';
+
+COMMENT ON COLUMN public.runsignup_participants.removed_at IS 'When it went away at RunSignup, or when that was noticed; NULL while active.';
+
+COMMENT ON COLUMN public.runsignup_participants.removed_reason IS 'RunSignup''s word (cleared, removed, transferred, deferred: an open set); missing_upstream: a full read lacked it; event_deleted, race_deleted, access_lost: it went with its event, its race or the access to it.';
+
+COMMENT ON COLUMN public.runsignup_participants.removed_epoch IS 'RunSignup''s time of the removal, Unix seconds; NULL where RunSignup gave none.';
+
+COMMENT ON COLUMN public.runsignup_participants.new_registration_id IS 'The registration a transferred one became. Of an event that was deleted: the same person''s registration in the same race that came with the deletion.';
+
+COMMENT ON COLUMN public.runsignup_participants.first_seen_at IS 'When the registration was first stored.';
+
+COMMENT ON COLUMN public.runsignup_participants.changed_at IS 'When its content last changed here.';
+
+COMMENT ON COLUMN public.runsignup_participants.source_at IS 'RunSignup''s clock at the answer that brought the present content.';
+
+COMMENT ON COLUMN public.runsignup_participants.credentials_used IS 'Partition key of the partner whose credential read the row.';
+
+COMMENT ON COLUMN public.runsignup_participants.fetched_date IS 'When its content last changed here, in the database''s zone.';
+
+COMMENT ON COLUMN public.runsignup_participants.created_at IS 'When the row was made, in the database''s zone.';
+
+COMMENT ON COLUMN public.runsignup_participants.seal IS 'Digest of the row as RunSignup sent it, XOR the hash of the content made of it. A row sent with this digest while the content has this hash is stored unchanged. NULL: not known.';
+
+COMMENT ON COLUMN public.runsignup_participants.corral IS 'Corral; NULL unless requested with corrals.';
+
+COMMENT ON COLUMN public.runsignup_participants.wave IS 'Wave; NULL unless requested with corrals.';
+
+COMMENT ON COLUMN public.runsignup_participants.estimated_finish IS 'Time in which the entrant expects to finish; NULL unless requested with est_finish.';
+
+COMMENT ON COLUMN public.runsignup_participants.checked_in_at IS 'When the entrant was checked in; NULL before, and unless requested with checkin.';
+
+COMMENT ON COLUMN public.runsignup_participants.coupon_code IS 'Code of the coupon that was used; NULL unless requested with coupons.';
+
+COMMENT ON COLUMN public.runsignup_participants.coupon_discount IS 'Discount of the coupon, dollars; NULL unless requested with coupons.';
+
+COMMENT ON COLUMN public.runsignup_participants.corporate_team IS 'Name of the corporate team; NULL unless requested with corp_teams.';
+
+COMMENT ON COLUMN public.runsignup_participants.registration_notes IS 'Notes of the race about the registration; NULL unless requested with notes.';
+
+COMMENT ON COLUMN public.runsignup_participants.answers IS 'Questions and answers, read through participant_answers; NULL unless requested with questions.';
+
+COMMENT ON COLUMN public.runsignup_participants.addons IS 'Add-ons bought with the registration, read through participant_addons; NULL unless requested with addons.';
+
+COMMENT ON COLUMN public.runsignup_participants.memberships IS 'Memberships that the entrant gave, read through participant_memberships; NULL unless requested with memberships.';
+
+CREATE TABLE public.runsignup_races (
+    race_id bigint NOT NULL,
+    timing_partner_id integer,
+    name text,
+    description text,
+    last_date timestamp without time zone,
+    last_end_date timestamp without time zone,
+    next_date timestamp without time zone,
+    next_end_date timestamp without time zone,
+    created timestamp without time zone,
+    last_modified timestamp without time zone,
+    is_draft_race boolean,
+    is_private_race boolean,
+    is_registration_open boolean,
+    real_time_notifications_enabled boolean,
+    url text,
+    external_race_url text,
+    external_results_url text,
+    logo_url text,
+    fb_page_id text,
+    fb_event_id text,
+    timezone text,
+    address jsonb,
+    credentials_used character varying(255),
+    payload jsonb,
+    detail_as_of timestamp without time zone,
+    fetched_date timestamp without time zone DEFAULT now(),
+    created_at timestamp without time zone DEFAULT now(),
+    detail_read_at timestamp with time zone
+);
+
+COMMENT ON TABLE public.runsignup_races IS 'One row: a race as RunSignup lists it now.';
+
+COMMENT ON COLUMN public.runsignup_races.race_id IS 'RunSignup''s number of the race.';
+
+COMMENT ON COLUMN public.runsignup_races.timing_partner_id IS 'A partner that can read it now (see race_owners); partner_races has all who see it.';
+
+COMMENT ON COLUMN public.runsignup_races.name IS 'Name of the race.';
+
+COMMENT ON COLUMN public.runsignup_races.description IS 'Description, HTML.';
+
+COMMENT ON COLUMN public.runsignup_races.last_date IS 'First day of the last edition, the race''s calendar.';
+
+COMMENT ON COLUMN public.runsignup_races.last_end_date IS 'Last day of the last edition, the race''s calendar.';
+
+COMMENT ON COLUMN public.runsignup_races.next_date IS 'First day of the next edition, the race''s calendar; NULL when none is planned.';
+
+COMMENT ON COLUMN public.runsignup_races.next_end_date IS 'Last day of the next edition, the race''s calendar.';
+
+COMMENT ON COLUMN public.runsignup_races.created IS 'When the race was made at RunSignup, US Eastern wall time.';
+
+COMMENT ON COLUMN public.runsignup_races.last_modified IS 'When the race record (not its participants) last changed, US Eastern wall time to the minute.';
+
+COMMENT ON COLUMN public.runsignup_races.is_draft_race IS 'Whether it is a draft.';
+
+COMMENT ON COLUMN public.runsignup_races.is_private_race IS 'Whether it is private.';
+
+COMMENT ON COLUMN public.runsignup_races.is_registration_open IS 'Whether one can register now.';
+
+COMMENT ON COLUMN public.runsignup_races.real_time_notifications_enabled IS 'Whether runners get result notices; nothing to do with webhooks.';
+
+COMMENT ON COLUMN public.runsignup_races.url IS 'Page at RunSignup.';
+
+COMMENT ON COLUMN public.runsignup_races.external_race_url IS 'The race''s own page.';
+
+COMMENT ON COLUMN public.runsignup_races.external_results_url IS 'Page of results elsewhere.';
+
+COMMENT ON COLUMN public.runsignup_races.logo_url IS 'Address of the logo.';
+
+COMMENT ON COLUMN public.runsignup_races.fb_page_id IS 'Facebook page, digits.';
+
+COMMENT ON COLUMN public.runsignup_races.fb_event_id IS 'Facebook event, digits.';
+
+COMMENT ON COLUMN public.runsignup_races.timezone IS 'IANA zone of the race; the zone of its events'' start_time and end_time.';
+
+COMMENT ON COLUMN public.runsignup_races.address IS 'street, street2, city, state, zipcode, country_code.';
+
+COMMENT ON COLUMN public.runsignup_races.credentials_used IS 'Partition key of the partner whose credential read the row.';
+
+COMMENT ON COLUMN public.runsignup_races.payload IS 'The race as RunSignup sent it, without its events.';
+
+COMMENT ON COLUMN public.runsignup_races.detail_as_of IS 'The race''s last_modified when its full detail (all editions) was last read; NULL before.';
+
+COMMENT ON COLUMN public.runsignup_races.fetched_date IS 'When the row last changed here, in the database''s zone.';
+
+COMMENT ON COLUMN public.runsignup_races.created_at IS 'When the row was made, in the database''s zone.';
+
+COMMENT ON COLUMN public.runsignup_races.detail_read_at IS 'When its full detail was last read, by RunSignup''s clock; NULL before.';
+
+CREATE TABLE public.start_list_entries (
+    timing_partner_id integer NOT NULL,
+    registration_id bigint NOT NULL,
+    event_id bigint NOT NULL,
+    race_id bigint NOT NULL,
+    bib text,
+    bib_number bigint,
+    first_name text,
+    last_name text,
+    age integer,
+    gender text,
+    city text,
+    state text,
+    team text,
+    problems text[] NOT NULL,
+    changed_at timestamp with time zone DEFAULT now() NOT NULL,
+    bib_source text,
+    CONSTRAINT start_list_entries_bib_source_check CHECK ((bib_source = ANY (ARRAY['registration'::text, 'team'::text, 'bundle'::text, 'local'::text])))
+);
+
+COMMENT ON TABLE public.start_list_entries IS 'One row: an entrant of an event that has a start list.';
+
+COMMENT ON COLUMN public.start_list_entries.timing_partner_id IS 'The partner.';
+
+COMMENT ON COLUMN public.start_list_entries.registration_id IS 'RunSignup''s number of the registration.';
+
+COMMENT ON COLUMN public.start_list_entries.event_id IS 'The event.';
+
+COMMENT ON COLUMN public.start_list_entries.race_id IS 'Its race.';
+
+COMMENT ON COLUMN public.start_list_entries.bib IS 'Bib at RunSignup (the entrant''s, the team''s, else that of the bundle taken), else the one given here, without blanks around it; NULL for none.';
+
+COMMENT ON COLUMN public.start_list_entries.bib_number IS 'The bib where it is a number, to order by; NULL else.';
+
+COMMENT ON COLUMN public.start_list_entries.first_name IS 'First name.';
+
+COMMENT ON COLUMN public.start_list_entries.last_name IS 'Last name.';
+
+COMMENT ON COLUMN public.start_list_entries.age IS 'Age as RunSignup sent it; where it sent none, by the birth date on the event''s age_calc_base_date, else on race day. Born on 29 February: a year older on 1 March where there is no 29th.';
+
+COMMENT ON COLUMN public.start_list_entries.gender IS 'M, F, X or NULL.';
+
+COMMENT ON COLUMN public.start_list_entries.city IS 'Town.';
+
+COMMENT ON COLUMN public.start_list_entries.state IS 'State.';
+
+COMMENT ON COLUMN public.start_list_entries.team IS 'Name of the team; NULL for none.';
+
+COMMENT ON COLUMN public.start_list_entries.problems IS 'no_bib, duplicate_bib, bib_in_other_event, out_of_range, in_two_events; empty when all is well.';
+
+COMMENT ON COLUMN public.start_list_entries.changed_at IS 'When the row last came out different.';
+
+COMMENT ON COLUMN public.start_list_entries.bib_source IS 'Where the bib is: registration; team: of the team at RunSignup; bundle: on the row of the bundle alone; local: given here. NULL for none.';
+
+CREATE TABLE public.timing_partners (
+    timing_partner_id integer NOT NULL,
+    company_name character varying(255) NOT NULL,
+    access_password character varying(255),
+    partition_key text,
+    disabled_at timestamp with time zone,
+    created_at timestamp without time zone DEFAULT now(),
+    updated_at timestamp without time zone DEFAULT now(),
+    listing_number bigint DEFAULT 0 NOT NULL,
+    include text,
+    CONSTRAINT timing_partners_include_check CHECK (((include = ANY (ARRAY['all'::text, 'none'::text])) OR (include ~ '^(questions|addons|memberships|corrals|est_finish|checkin|coupons|corp_teams|notes)(,(questions|addons|memberships|corrals|est_finish|checkin|coupons|corp_teams|notes))*$'::text)))
+);
+
+COMMENT ON TABLE public.timing_partners IS 'One row: a timing company whose RunSignup races the hub keeps.';
+
+COMMENT ON COLUMN public.timing_partners.timing_partner_id IS 'Number of the partner, also the head of its partition key.';
+
+COMMENT ON COLUMN public.timing_partners.company_name IS 'Name of the company, as people write it.';
+
+COMMENT ON COLUMN public.timing_partners.access_password IS 'Password of the partner at other programs of the hub; not used here.';
+
+COMMENT ON COLUMN public.timing_partners.partition_key IS 'Key of the partner''s partition in Dagster: id and a slug of the name at onboarding. Never changed.';
+
+COMMENT ON COLUMN public.timing_partners.disabled_at IS 'When an operator switched the partner off; NULL while it is synced.';
+
+COMMENT ON COLUMN public.timing_partners.created_at IS 'When the row was made, in the database''s zone.';
+
+COMMENT ON COLUMN public.timing_partners.updated_at IS 'When the row was last changed, in the database''s zone.';
+
+COMMENT ON COLUMN public.timing_partners.listing_number IS 'Number of the last complete read of its races and events (see read_passes).';
+
+COMMENT ON COLUMN public.timing_partners.include IS 'Optional fields requested for this partner, such as questions,corrals, or none; NULL: those of RSU_INCLUDE.';
+
+CREATE VIEW public.partner_entrants AS
+ SELECT p.timing_partner_id,
+    t.company_name AS partner,
+    p.race_id,
+    r.name AS race,
+    p.event_id,
+    e.name AS event,
+    e.event_type,
+    e.distance_text AS distance,
+    e.starts_at,
+    e.start_time AS start_local,
+    r.timezone,
+    p.registration_id,
+    p.user_id,
+    COALESCE(b.own, b.team, b.bundle, b.local) AS bib,
+        CASE
+            WHEN (b.own IS NOT NULL) THEN 'registration'::text
+            WHEN (b.team IS NOT NULL) THEN 'team'::text
+            WHEN (b.bundle IS NOT NULL) THEN 'bundle'::text
+            WHEN (b.local IS NOT NULL) THEN 'local'::text
+            ELSE NULL::text
+        END AS bib_source,
+    p.chip_num AS chip,
+    NULLIF(concat_ws(' '::text, p.first_name, p.last_name), ''::text) AS name,
+    p.first_name,
+    p.last_name,
+    COALESCE(p.age,
+        CASE
+            WHEN (p.dob <= d.age_day) THEN (((to_char((d.age_day)::timestamp with time zone, 'YYYYMMDD'::text))::integer - (to_char((p.dob)::timestamp with time zone, 'YYYYMMDD'::text))::integer) / 10000)
+            ELSE NULL::integer
+        END) AS age,
+    p.gender,
+    (p.address ->> 'city'::text) AS city,
+    (p.address ->> 'state'::text) AS state,
+    (p.address ->> 'country_code'::text) AS country,
+    (p.team_info ->> 'team_name'::text) AS team,
+    (p.team_info ->> 'team_type'::text) AS team_type,
+    p.corral,
+    p.wave,
+    p.estimated_finish,
+    p.checked_in_at,
+    p.registered_at,
+    p.registration_date AS registered_local,
+    m.race_fee,
+    m.extra_fees,
+    m.processing_fee,
+    m.processing_fee_paid_by_user,
+    m.processing_fee_paid_by_race,
+    m.partner_fee,
+    m.affiliate_profit,
+    m.offline_payment_amount,
+    m.amount_paid,
+    COALESCE(jsonb_path_exists(p.payment_info, '$.*?(@.type() == "string")'::jsonpath), false) AS has_other_currency,
+        CASE
+            WHEN (p.removed_at IS NULL) THEN 'active'::text
+            ELSE 'removed'::text
+        END AS status,
+    p.removed_reason,
+    p.removed_at,
+    p.new_registration_id,
+    to_timestamp((p.last_modified_epoch)::double precision) AS modified_at,
+    p.first_seen_at,
+    p.changed_at
+   FROM (((((((public.runsignup_participants p
+     JOIN public.timing_partners t ON ((t.timing_partner_id = p.timing_partner_id)))
+     JOIN public.runsignup_races r ON ((r.race_id = p.race_id)))
+     JOIN public.runsignup_events e ON ((e.event_id = p.event_id)))
+     LEFT JOIN public.start_list_entries s ON (((s.timing_partner_id = p.timing_partner_id) AND (s.registration_id = p.registration_id) AND (s.bib_source = 'bundle'::text))))
+     CROSS JOIN LATERAL ( SELECT COALESCE(e.age_calc_base_date, (e.start_time)::date) AS age_day) d)
+     CROSS JOIN LATERAL ( SELECT NULLIF(btrim(p.bib_num, ' 	
+'::text), ''::text) AS own,
+            public.rsu_bib(NULL::text, p.team_info) AS team,
+            s.bib AS bundle,
+            NULLIF(btrim(p.local_bib, ' 	
+'::text), ''::text) AS local) b)
+     CROSS JOIN LATERAL ( SELECT
+                CASE
+                    WHEN (jsonb_typeof((p.payment_info -> 'race_fee'::text)) = 'number'::text) THEN ((p.payment_info ->> 'race_fee'::text))::numeric
+                    ELSE NULL::numeric
+                END AS race_fee,
+                CASE
+                    WHEN (jsonb_typeof((p.payment_info -> 'extra_fees'::text)) = 'number'::text) THEN ((p.payment_info ->> 'extra_fees'::text))::numeric
+                    ELSE NULL::numeric
+                END AS extra_fees,
+                CASE
+                    WHEN (jsonb_typeof((p.payment_info -> 'processing_fee'::text)) = 'number'::text) THEN ((p.payment_info ->> 'processing_fee'::text))::numeric
+                    ELSE NULL::numeric
+                END AS processing_fee,
+                CASE
+                    WHEN (jsonb_typeof((p.payment_info -> 'processing_fee_paid_by_user'::text)) = 'number'::text) THEN ((p.payment_info ->> 'processing_fee_paid_by_user'::text))::numeric
+                    ELSE NULL::numeric
+                END AS processing_fee_paid_by_user,
+                CASE
+                    WHEN (jsonb_typeof((p.payment_info -> 'processing_fee_paid_by_race'::text)) = 'number'::text) THEN ((p.payment_info ->> 'processing_fee_paid_by_race'::text))::numeric
+                    ELSE NULL::numeric
+                END AS processing_fee_paid_by_race,
+                CASE
+                    WHEN (jsonb_typeof((p.payment_info -> 'partner_fee'::text)) = 'number'::text) THEN ((p.payment_info ->> 'partner_fee'::text))::numeric
+                    ELSE NULL::numeric
+                END AS partner_fee,
+                CASE
+                    WHEN (jsonb_typeof((p.payment_info -> 'affiliate_profit'::text)) = 'number'::text) THEN ((p.payment_info ->> 'affiliate_profit'::text))::numeric
+                    ELSE NULL::numeric
+                END AS affiliate_profit,
+                CASE
+                    WHEN (jsonb_typeof((p.payment_info -> 'offline_payment_amount'::text)) = 'number'::text) THEN ((p.payment_info ->> 'offline_payment_amount'::text))::numeric
+                    ELSE NULL::numeric
+                END AS offline_payment_amount,
+                CASE
+                    WHEN (jsonb_typeof((p.payment_info -> 'amount_paid'::text)) = 'number'::text) THEN ((p.payment_info ->> 'amount_paid'::text))::numeric
+                    ELSE NULL::numeric
+                END AS amount_paid) m);
+
+COMMENT ON VIEW public.partner_entrants IS 'One row: a registration, active or removed, as one partner''s credential sees it, with race, event and partner, without contact data. A race of two partners is there twice.';
+
+COMMENT ON COLUMN public.partner_entrants.timing_partner_id IS 'The partner whose credential read it.';
+
+COMMENT ON COLUMN public.partner_entrants.partner IS 'Name of the partner.';
+
+COMMENT ON COLUMN public.partner_entrants.race_id IS 'RunSignup''s number of the race.';
+
+COMMENT ON COLUMN public.partner_entrants.race IS 'Name of the race.';
+
+COMMENT ON COLUMN public.partner_entrants.event_id IS 'RunSignup''s number of the event.';
+
+COMMENT ON COLUMN public.partner_entrants.event IS 'Name of the event.';
+
+COMMENT ON COLUMN public.partner_entrants.event_type IS 'RunSignup''s word for the kind of event; an open set.';
+
+COMMENT ON COLUMN public.partner_entrants.distance IS 'Distance with its unit, as RunSignup has it.';
+
+COMMENT ON COLUMN public.partner_entrants.starts_at IS 'Start of the event, as an instant. NULL if unknown.';
+
+COMMENT ON COLUMN public.partner_entrants.start_local IS 'Start of the event, wall time in the race''s zone.';
+
+COMMENT ON COLUMN public.partner_entrants.timezone IS 'IANA zone of the race.';
+
+COMMENT ON COLUMN public.partner_entrants.registration_id IS 'RunSignup''s number of the registration: with the partner, the identity of the row.';
+
+COMMENT ON COLUMN public.partner_entrants.user_id IS 'RunSignup account of the person; one may have several registrations.';
+
+COMMENT ON COLUMN public.partner_entrants.bib IS 'The bib that counts: of the registration, else of its team, else of the bundle taken, else the one given here. NULL for none.';
+
+COMMENT ON COLUMN public.partner_entrants.bib_source IS 'Where the bib is: registration, team, bundle (of events that have a start list) or local. NULL for none.';
+
+COMMENT ON COLUMN public.partner_entrants.chip IS 'Chip at RunSignup.';
+
+COMMENT ON COLUMN public.partner_entrants.name IS 'First and last name.';
+
+COMMENT ON COLUMN public.partner_entrants.first_name IS 'First name, as sent.';
+
+COMMENT ON COLUMN public.partner_entrants.last_name IS 'Last name, as sent.';
+
+COMMENT ON COLUMN public.partner_entrants.age IS 'Age on the day of the event: as RunSignup sent it, else by the birth date on the day on which ages count.';
+
+COMMENT ON COLUMN public.partner_entrants.gender IS 'M, F, X or NULL.';
+
+COMMENT ON COLUMN public.partner_entrants.city IS 'Town.';
+
+COMMENT ON COLUMN public.partner_entrants.state IS 'State.';
+
+COMMENT ON COLUMN public.partner_entrants.country IS 'Country, two letters.';
+
+COMMENT ON COLUMN public.partner_entrants.team IS 'Name of the team; NULL for none.';
+
+COMMENT ON COLUMN public.partner_entrants.team_type IS 'Kind of the team, as RunSignup names it.';
+
+COMMENT ON COLUMN public.partner_entrants.corral IS 'Corral; NULL unless requested with corrals.';
+
+COMMENT ON COLUMN public.partner_entrants.wave IS 'Wave; NULL unless requested with corrals.';
+
+COMMENT ON COLUMN public.partner_entrants.estimated_finish IS 'Time in which the entrant expects to finish; NULL unless requested with est_finish.';
+
+COMMENT ON COLUMN public.partner_entrants.checked_in_at IS 'When the entrant was checked in; NULL before, and unless requested with checkin.';
+
+COMMENT ON COLUMN public.partner_entrants.registered_at IS 'When the person registered, as an instant.';
+
+COMMENT ON COLUMN public.partner_entrants.registered_local IS 'When the person registered, US Eastern wall time.';
+
+COMMENT ON COLUMN public.partner_entrants.race_fee IS 'Fee of the race, US dollars. NULL, not 0, if RunSignup sent none.';
+
+COMMENT ON COLUMN public.partner_entrants.extra_fees IS 'Further fees, US dollars.';
+
+COMMENT ON COLUMN public.partner_entrants.processing_fee IS 'Processing fee, US dollars.';
+
+COMMENT ON COLUMN public.partner_entrants.processing_fee_paid_by_user IS 'Part of the processing fee that the entrant paid, US dollars.';
+
+COMMENT ON COLUMN public.partner_entrants.processing_fee_paid_by_race IS 'Part of the processing fee that the race paid, US dollars.';
+
+COMMENT ON COLUMN public.partner_entrants.partner_fee IS 'Fee of a partner of RunSignup, US dollars.';
+
+COMMENT ON COLUMN public.partner_entrants.affiliate_profit IS 'Share of an affiliate, US dollars.';
+
+COMMENT ON COLUMN public.partner_entrants.offline_payment_amount IS 'Amount paid outside RunSignup, US dollars.';
+
+COMMENT ON COLUMN public.partner_entrants.amount_paid IS 'Amount paid, US dollars.';
+
+COMMENT ON COLUMN public.partner_entrants.has_other_currency IS 'Whether an amount is in another currency. It is NULL here, and as text in runsignup_participants.payment_info.';
+
+COMMENT ON COLUMN public.partner_entrants.status IS 'active or removed.';
+
+COMMENT ON COLUMN public.partner_entrants.removed_reason IS 'Why it was removed, as in runsignup_participants; NULL while active.';
+
+COMMENT ON COLUMN public.partner_entrants.removed_at IS 'When it was removed, or when that was noticed; NULL while active.';
+
+COMMENT ON COLUMN public.partner_entrants.new_registration_id IS 'The registration that a transferred one became.';
+
+COMMENT ON COLUMN public.partner_entrants.modified_at IS 'When RunSignup last changed the registration.';
+
+COMMENT ON COLUMN public.partner_entrants.first_seen_at IS 'When the registration was first stored.';
+
+COMMENT ON COLUMN public.partner_entrants.changed_at IS 'When its content last changed here. What is read since a moment is found by it.';
+
+CREATE TABLE public.partner_provider_credentials (
+    partner_provider_credential_id integer NOT NULL,
+    provider_id integer NOT NULL,
+    timing_partner_id integer NOT NULL,
+    principal text,
+    secret text,
+    credential_type character varying(50),
+    additional_config jsonb,
+    verified_at timestamp with time zone,
+    rejected_at timestamp with time zone,
+    rejected_reason text,
+    entered_at timestamp with time zone DEFAULT now() NOT NULL,
+    created_at timestamp without time zone DEFAULT now(),
+    updated_at timestamp without time zone DEFAULT now(),
+    api_key_id integer,
+    shares_api_key boolean DEFAULT false NOT NULL
+);
+
+COMMENT ON TABLE public.partner_provider_credentials IS 'One row: a partner''s access to a provider.';
+
+COMMENT ON COLUMN public.partner_provider_credentials.partner_provider_credential_id IS 'Number of the credential.';
+
+COMMENT ON COLUMN public.partner_provider_credentials.provider_id IS 'The provider it opens.';
+
+COMMENT ON COLUMN public.partner_provider_credentials.timing_partner_id IS 'The partner it belongs to.';
+
+COMMENT ON COLUMN public.partner_provider_credentials.principal IS 'API key. May be inserted in clear; the hub encrypts it (sealed:...) within half a minute.';
+
+COMMENT ON COLUMN public.partner_provider_credentials.secret IS 'API secret. May be inserted in clear; the hub encrypts it (sealed:...) within half a minute.';
+
+COMMENT ON COLUMN public.partner_provider_credentials.credential_type IS 'api_key (default), or rsu_api_key / sp_api_key, whose secret travels in a header.';
+
+COMMENT ON COLUMN public.partner_provider_credentials.additional_config IS 'Settings of other programs; not used here.';
+
+COMMENT ON COLUMN public.partner_provider_credentials.verified_at IS 'When access to a race was last proved with this credential.';
+
+COMMENT ON COLUMN public.partner_provider_credentials.rejected_at IS 'When RunSignup refused it; cleared by a new key or a later success.';
+
+COMMENT ON COLUMN public.partner_provider_credentials.rejected_reason IS 'RunSignup''s message when it rejected the credential.';
+
+COMMENT ON COLUMN public.partner_provider_credentials.entered_at IS 'When the present key and secret were entered; a first sync follows.';
+
+COMMENT ON COLUMN public.partner_provider_credentials.created_at IS 'When the row was made, in the database''s zone.';
+
+COMMENT ON COLUMN public.partner_provider_credentials.updated_at IS 'When the row was last changed, in the database''s zone.';
+
+COMMENT ON COLUMN public.partner_provider_credentials.api_key_id IS 'The API key in principal. NULL until it is encrypted.';
+
+COMMENT ON COLUMN public.partner_provider_credentials.shares_api_key IS 'Whether another partner is meant to have the same API key. False again when the API key changes.';
+
+CREATE TABLE public.partner_races (
+    timing_partner_id integer NOT NULL,
+    race_id bigint NOT NULL,
+    listed_at timestamp with time zone DEFAULT now() NOT NULL,
+    unlisted_at timestamp with time zone,
+    access text DEFAULT 'unknown'::text NOT NULL,
+    access_changed_at timestamp with time zone,
+    lost_at timestamp with time zone,
+    lost_reason text,
+    check_at timestamp with time zone,
+    CONSTRAINT partner_races_access_check CHECK ((access = ANY (ARRAY['unknown'::text, 'granted'::text, 'denied'::text, 'not_found'::text]))),
+    CONSTRAINT partner_races_lost_reason_check CHECK ((lost_reason = ANY (ARRAY['race_deleted'::text, 'access_lost'::text])))
+);
+
+COMMENT ON TABLE public.partner_races IS 'One row: a race that a partner''s credential sees. A race can belong to two partners.';
+
+COMMENT ON COLUMN public.partner_races.timing_partner_id IS 'The partner.';
+
+COMMENT ON COLUMN public.partner_races.race_id IS 'The race.';
+
+COMMENT ON COLUMN public.partner_races.listed_at IS 'When RunSignup first listed the race for the partner.';
+
+COMMENT ON COLUMN public.partner_races.unlisted_at IS 'When a complete listing no longer had it; NULL while listed. It is read until it is lost.';
+
+COMMENT ON COLUMN public.partner_races.access IS 'What RunSignup answered when its participants were last requested: granted; denied; not_found: it has no such race; unknown: never requested.';
+
+COMMENT ON COLUMN public.partner_races.access_changed_at IS 'When access last changed: of a refused race, when it was first refused.';
+
+COMMENT ON COLUMN public.partner_races.lost_at IS 'When it was confirmed that the partner cannot read it any more; NULL while it can. Its registrations are then removed, and it is no longer due.';
+
+COMMENT ON COLUMN public.partner_races.lost_reason IS 'race_deleted: RunSignup has no such race. access_lost: it refuses this partner. NULL while it is not lost.';
+
+COMMENT ON COLUMN public.partner_races.check_at IS 'Of a race that is lost or unlisted: when a listing asks RunSignup for it next; NULL: at the next one.';
+
+CREATE TABLE public.providers (
+    provider_id integer NOT NULL,
+    name character varying(100) NOT NULL,
+    provider_type character varying(50),
+    api_base_url character varying(255),
+    rate_limit_per_hour integer DEFAULT 1000,
+    created_at timestamp without time zone DEFAULT now()
+);
+
+COMMENT ON TABLE public.providers IS 'One row: a registration service. RunSignup is found by name, since its number differs between installations.';
+
+COMMENT ON COLUMN public.providers.provider_id IS 'Number of the provider in this installation.';
+
+COMMENT ON COLUMN public.providers.name IS 'Name of the provider; compared without regard to case.';
+
+COMMENT ON COLUMN public.providers.provider_type IS 'Kind of service.';
+
+COMMENT ON COLUMN public.providers.api_base_url IS 'Base address for other programs; this pipeline uses RSU_API_BASE_URL.';
+
+COMMENT ON COLUMN public.providers.rate_limit_per_hour IS 'Calls an hour for other programs; this pipeline uses RSU_CALLS_PER_HOUR.';
+
+COMMENT ON COLUMN public.providers.created_at IS 'When the row was made, in the database''s zone.';
+
+CREATE VIEW public.race_owners AS
+ SELECT DISTINCT ON (l.race_id) l.race_id,
+    l.timing_partner_id
+   FROM (((public.partner_races l
+     JOIN public.timing_partners t ON ((t.timing_partner_id = l.timing_partner_id)))
+     JOIN public.runsignup_races r ON ((r.race_id = l.race_id)))
+     LEFT JOIN ( SELECT c_1.timing_partner_id,
+            c_1.rejected_at
+           FROM (public.partner_provider_credentials c_1
+             JOIN public.providers v USING (provider_id))
+          WHERE (lower((v.name)::text) = 'runsignup'::text)) c ON ((c.timing_partner_id = l.timing_partner_id)))
+  WHERE (l.lost_at IS NULL)
+  ORDER BY l.race_id, ((l.access = 'granted'::text) AND (t.disabled_at IS NULL) AND (c.rejected_at IS NULL)) DESC, (l.access = 'granted'::text) DESC, (l.access = 'unknown'::text) DESC, (l.unlisted_at IS NULL) DESC, ((l.timing_partner_id = r.timing_partner_id) IS TRUE) DESC, l.timing_partner_id;
+
+COMMENT ON VIEW public.race_owners IS 'One row: a race and the one partner whose registrations of it the unified views show. Races that nobody can read any more have none.';
+
+CREATE VIEW public.entrants AS
+ SELECT p.timing_partner_id,
+    p.partner,
+    p.race_id,
+    p.race,
+    p.event_id,
+    p.event,
+    p.event_type,
+    p.distance,
+    p.starts_at,
+    p.start_local,
+    p.timezone,
+    p.registration_id,
+    p.user_id,
+    p.bib,
+    p.bib_source,
+    p.chip,
+    p.name,
+    p.first_name,
+    p.last_name,
+    p.age,
+    p.gender,
+    p.city,
+    p.state,
+    p.country,
+    p.team,
+    p.team_type,
+    p.corral,
+    p.wave,
+    p.estimated_finish,
+    p.checked_in_at,
+    p.registered_at,
+    p.registered_local,
+    p.race_fee,
+    p.extra_fees,
+    p.processing_fee,
+    p.processing_fee_paid_by_user,
+    p.processing_fee_paid_by_race,
+    p.partner_fee,
+    p.affiliate_profit,
+    p.offline_payment_amount,
+    p.amount_paid,
+    p.has_other_currency,
+    p.status,
+    p.removed_reason,
+    p.removed_at,
+    p.new_registration_id,
+    p.modified_at,
+    p.first_seen_at,
+    p.changed_at
+   FROM ((public.partner_entrants p
+     JOIN public.runsignup_races r ON ((r.race_id = p.race_id)))
+     LEFT JOIN public.race_owners o ON ((o.race_id = p.race_id)))
+  WHERE (p.timing_partner_id = COALESCE(o.timing_partner_id, r.timing_partner_id));
+
+COMMENT ON VIEW public.entrants IS 'One row: a registration, active or removed, once, with race, event and partner, without contact data. The columns of partner_entrants.';
+
 CREATE TABLE public.erased_registrations (
     erased_registration_id bigint NOT NULL,
     registration_id bigint NOT NULL,
@@ -609,161 +1419,6 @@ COMMENT ON COLUMN public.hub_clocks.runsignup_seconds IS 'Seconds that RunSignup
 
 COMMENT ON COLUMN public.hub_clocks.database_seconds IS 'Seconds that the database''s clock was ahead of the hub''s; negative for behind.';
 
-CREATE TABLE public.runsignup_participants (
-    id bigint NOT NULL,
-    race_id bigint NOT NULL,
-    event_id bigint NOT NULL,
-    timing_partner_id integer NOT NULL,
-    registration_id bigint NOT NULL,
-    user_id bigint,
-    first_name text,
-    middle_name text,
-    last_name text,
-    email text,
-    dob date,
-    gender text,
-    phone text,
-    profile_image_url text,
-    bib_num text,
-    chip_num text,
-    age integer,
-    registration_date timestamp without time zone,
-    registered_at timestamp with time zone,
-    last_modified timestamp without time zone,
-    last_modified_epoch bigint,
-    address jsonb,
-    team_info jsonb,
-    payment_info jsonb,
-    additional_data jsonb,
-    payload json,
-    first_bib text,
-    local_bib text,
-    removed_at timestamp with time zone,
-    removed_reason text,
-    removed_epoch bigint,
-    new_registration_id bigint,
-    first_seen_at timestamp with time zone DEFAULT now() NOT NULL,
-    changed_at timestamp with time zone DEFAULT now() NOT NULL,
-    source_at timestamp with time zone,
-    credentials_used character varying(255),
-    fetched_date timestamp without time zone DEFAULT now(),
-    created_at timestamp without time zone DEFAULT now(),
-    seal bigint,
-    corral text,
-    wave text,
-    estimated_finish interval,
-    checked_in_at timestamp with time zone,
-    coupon_code text,
-    coupon_discount numeric,
-    corporate_team text,
-    registration_notes text,
-    answers jsonb,
-    addons jsonb,
-    memberships jsonb
-);
-
-COMMENT ON TABLE public.runsignup_participants IS 'One row: a registration as one partner''s credential sees it, active or removed.';
-
-COMMENT ON COLUMN public.runsignup_participants.id IS 'Number of the row here; means nothing elsewhere.';
-
-COMMENT ON COLUMN public.runsignup_participants.race_id IS 'The race.';
-
-COMMENT ON COLUMN public.runsignup_participants.event_id IS 'The event.';
-
-COMMENT ON COLUMN public.runsignup_participants.timing_partner_id IS 'The partner whose credential read it.';
-
-COMMENT ON COLUMN public.runsignup_participants.registration_id IS 'RunSignup''s number of the registration: with the partner, the identity of the row.';
-
-COMMENT ON COLUMN public.runsignup_participants.user_id IS 'RunSignup account of the person; one may hold several registrations.';
-
-COMMENT ON COLUMN public.runsignup_participants.first_name IS 'First name, as sent.';
-
-COMMENT ON COLUMN public.runsignup_participants.middle_name IS 'Middle name, as sent.';
-
-COMMENT ON COLUMN public.runsignup_participants.last_name IS 'Last name, as sent.';
-
-COMMENT ON COLUMN public.runsignup_participants.email IS 'E-mail address, as sent.';
-
-COMMENT ON COLUMN public.runsignup_participants.dob IS 'Birth date.';
-
-COMMENT ON COLUMN public.runsignup_participants.gender IS 'M, F, X or NULL.';
-
-COMMENT ON COLUMN public.runsignup_participants.phone IS 'Phone number, as sent.';
-
-COMMENT ON COLUMN public.runsignup_participants.profile_image_url IS 'Address of a picture.';
-
-COMMENT ON COLUMN public.runsignup_participants.bib_num IS 'Bib at RunSignup of this registration alone; digits. rsu_bib(bib_num, team_info) is the one that counts.';
-
-COMMENT ON COLUMN public.runsignup_participants.chip_num IS 'Chip at RunSignup.';
-
-COMMENT ON COLUMN public.runsignup_participants.age IS 'Age, as RunSignup stored it for this registration.';
-
-COMMENT ON COLUMN public.runsignup_participants.registration_date IS 'When the person registered, US Eastern wall time to the minute.';
-
-COMMENT ON COLUMN public.runsignup_participants.registered_at IS 'When the person registered, as an instant; in the hour November repeats, the later of the two.';
-
-COMMENT ON COLUMN public.runsignup_participants.last_modified IS 'last_modified_epoch as US Eastern wall time.';
-
-COMMENT ON COLUMN public.runsignup_participants.last_modified_epoch IS 'When RunSignup last changed the registration, Unix seconds.';
-
-COMMENT ON COLUMN public.runsignup_participants.address IS 'street, city, state, zipcode, country_code.';
-
-COMMENT ON COLUMN public.runsignup_participants.team_info IS 'team_id, team_name, team_type_id, team_type, team_gender, team_bib_num, as far as sent.';
-
-COMMENT ON COLUMN public.runsignup_participants.payment_info IS 'Fees and amounts as numbers, as far as sent: null stays null, absent stays absent. An amount in another currency is text, as sent.';
-
-COMMENT ON COLUMN public.runsignup_participants.additional_data IS 'Further members that programs read by name, as far as sent.';
-
-COMMENT ON COLUMN public.runsignup_participants.payload IS 'The registration as RunSignup sent it, members unknown to us included. Text: -> and ->> read it, payload::jsonb has the operators and functions of jsonb.';
-
-COMMENT ON COLUMN public.runsignup_participants.first_bib IS 'Bib that counted (own, else the team''s) when the row came at its event''s first load; the bib log replays from here.';
-
-COMMENT ON COLUMN public.runsignup_participants.local_bib IS 'Bib given here, not at RunSignup; never written by a sync, so no blank upstream wipes it.';
-
-COMMENT ON COLUMN public.runsignup_participants.removed_at IS 'When it went away at RunSignup, or when that was noticed; NULL while active.';
-
-COMMENT ON COLUMN public.runsignup_participants.removed_reason IS 'RunSignup''s word (cleared, removed, transferred, deferred: an open set); missing_upstream: a full read lacked it; event_deleted, race_deleted, access_lost: it went with its event, its race or the access to it.';
-
-COMMENT ON COLUMN public.runsignup_participants.removed_epoch IS 'RunSignup''s time of the removal, Unix seconds; NULL where RunSignup gave none.';
-
-COMMENT ON COLUMN public.runsignup_participants.new_registration_id IS 'The registration a transferred one became. Of an event that was deleted: the same person''s registration in the same race that came with the deletion.';
-
-COMMENT ON COLUMN public.runsignup_participants.first_seen_at IS 'When the registration was first stored.';
-
-COMMENT ON COLUMN public.runsignup_participants.changed_at IS 'When its content last changed here.';
-
-COMMENT ON COLUMN public.runsignup_participants.source_at IS 'RunSignup''s clock at the answer that brought the present content.';
-
-COMMENT ON COLUMN public.runsignup_participants.credentials_used IS 'Partition key of the partner whose credential read the row.';
-
-COMMENT ON COLUMN public.runsignup_participants.fetched_date IS 'When its content last changed here, in the database''s zone.';
-
-COMMENT ON COLUMN public.runsignup_participants.created_at IS 'When the row was made, in the database''s zone.';
-
-COMMENT ON COLUMN public.runsignup_participants.seal IS 'Digest of the row as RunSignup sent it, XOR the hash of the content made of it. A row sent with this digest while the content has this hash is stored unchanged. NULL: not known.';
-
-COMMENT ON COLUMN public.runsignup_participants.corral IS 'Corral; NULL unless requested with corrals.';
-
-COMMENT ON COLUMN public.runsignup_participants.wave IS 'Wave; NULL unless requested with corrals.';
-
-COMMENT ON COLUMN public.runsignup_participants.estimated_finish IS 'Time in which the entrant expects to finish; NULL unless requested with est_finish.';
-
-COMMENT ON COLUMN public.runsignup_participants.checked_in_at IS 'When the entrant was checked in; NULL before, and unless requested with checkin.';
-
-COMMENT ON COLUMN public.runsignup_participants.coupon_code IS 'Code of the coupon that was used; NULL unless requested with coupons.';
-
-COMMENT ON COLUMN public.runsignup_participants.coupon_discount IS 'Discount of the coupon, dollars; NULL unless requested with coupons.';
-
-COMMENT ON COLUMN public.runsignup_participants.corporate_team IS 'Name of the corporate team; NULL unless requested with corp_teams.';
-
-COMMENT ON COLUMN public.runsignup_participants.registration_notes IS 'Notes of the race about the registration; NULL unless requested with notes.';
-
-COMMENT ON COLUMN public.runsignup_participants.answers IS 'Questions and answers, read through participant_answers; NULL unless requested with questions.';
-
-COMMENT ON COLUMN public.runsignup_participants.addons IS 'Add-ons bought with the registration, read through participant_addons; NULL unless requested with addons.';
-
-COMMENT ON COLUMN public.runsignup_participants.memberships IS 'Memberships that the entrant gave, read through participant_memberships; NULL unless requested with memberships.';
-
 CREATE VIEW public.participant_addons AS
  SELECT p.timing_partner_id,
     p.race_id,
@@ -812,56 +1467,6 @@ CREATE VIEW public.participant_memberships AS
 
 COMMENT ON VIEW public.participant_memberships IS 'One row: a membership that an entrant gave for a registration.';
 
-CREATE TABLE public.partner_provider_credentials (
-    partner_provider_credential_id integer NOT NULL,
-    provider_id integer NOT NULL,
-    timing_partner_id integer NOT NULL,
-    principal text,
-    secret text,
-    credential_type character varying(50),
-    additional_config jsonb,
-    verified_at timestamp with time zone,
-    rejected_at timestamp with time zone,
-    rejected_reason text,
-    entered_at timestamp with time zone DEFAULT now() NOT NULL,
-    created_at timestamp without time zone DEFAULT now(),
-    updated_at timestamp without time zone DEFAULT now(),
-    api_key_id integer,
-    shares_api_key boolean DEFAULT false NOT NULL
-);
-
-COMMENT ON TABLE public.partner_provider_credentials IS 'One row: a partner''s access to a provider.';
-
-COMMENT ON COLUMN public.partner_provider_credentials.partner_provider_credential_id IS 'Number of the credential.';
-
-COMMENT ON COLUMN public.partner_provider_credentials.provider_id IS 'The provider it opens.';
-
-COMMENT ON COLUMN public.partner_provider_credentials.timing_partner_id IS 'The partner it belongs to.';
-
-COMMENT ON COLUMN public.partner_provider_credentials.principal IS 'API key. May be inserted in clear; the hub encrypts it (sealed:...) within half a minute.';
-
-COMMENT ON COLUMN public.partner_provider_credentials.secret IS 'API secret. May be inserted in clear; the hub encrypts it (sealed:...) within half a minute.';
-
-COMMENT ON COLUMN public.partner_provider_credentials.credential_type IS 'api_key (default), or rsu_api_key / sp_api_key, whose secret travels in a header.';
-
-COMMENT ON COLUMN public.partner_provider_credentials.additional_config IS 'Settings of other programs; not used here.';
-
-COMMENT ON COLUMN public.partner_provider_credentials.verified_at IS 'When access to a race was last proved with this credential.';
-
-COMMENT ON COLUMN public.partner_provider_credentials.rejected_at IS 'When RunSignup refused it; cleared by a new key or a later success.';
-
-COMMENT ON COLUMN public.partner_provider_credentials.rejected_reason IS 'RunSignup''s message when it rejected the credential.';
-
-COMMENT ON COLUMN public.partner_provider_credentials.entered_at IS 'When the present key and secret were entered; a first sync follows.';
-
-COMMENT ON COLUMN public.partner_provider_credentials.created_at IS 'When the row was made, in the database''s zone.';
-
-COMMENT ON COLUMN public.partner_provider_credentials.updated_at IS 'When the row was last changed, in the database''s zone.';
-
-COMMENT ON COLUMN public.partner_provider_credentials.api_key_id IS 'The API key in principal. NULL until it is encrypted.';
-
-COMMENT ON COLUMN public.partner_provider_credentials.shares_api_key IS 'Whether another partner is meant to have the same API key. False again when the API key changes.';
-
 CREATE SEQUENCE public.partner_provider_credentials_partner_provider_credential_id_seq
     AS integer
     START WITH 1
@@ -871,40 +1476,6 @@ CREATE SEQUENCE public.partner_provider_credentials_partner_provider_credential_
     CACHE 1;
 
 ALTER SEQUENCE public.partner_provider_credentials_partner_provider_credential_id_seq OWNED BY public.partner_provider_credentials.partner_provider_credential_id;
-
-CREATE TABLE public.partner_races (
-    timing_partner_id integer NOT NULL,
-    race_id bigint NOT NULL,
-    listed_at timestamp with time zone DEFAULT now() NOT NULL,
-    unlisted_at timestamp with time zone,
-    access text DEFAULT 'unknown'::text NOT NULL,
-    access_changed_at timestamp with time zone,
-    lost_at timestamp with time zone,
-    lost_reason text,
-    check_at timestamp with time zone,
-    CONSTRAINT partner_races_access_check CHECK ((access = ANY (ARRAY['unknown'::text, 'granted'::text, 'denied'::text, 'not_found'::text]))),
-    CONSTRAINT partner_races_lost_reason_check CHECK ((lost_reason = ANY (ARRAY['race_deleted'::text, 'access_lost'::text])))
-);
-
-COMMENT ON TABLE public.partner_races IS 'One row: a race that a partner''s credential sees. A race can belong to two partners.';
-
-COMMENT ON COLUMN public.partner_races.timing_partner_id IS 'The partner.';
-
-COMMENT ON COLUMN public.partner_races.race_id IS 'The race.';
-
-COMMENT ON COLUMN public.partner_races.listed_at IS 'When RunSignup first listed the race for the partner.';
-
-COMMENT ON COLUMN public.partner_races.unlisted_at IS 'When a complete listing no longer had it; NULL while listed. It is read until it is lost.';
-
-COMMENT ON COLUMN public.partner_races.access IS 'What RunSignup answered when its participants were last requested: granted; denied; not_found: it has no such race; unknown: never requested.';
-
-COMMENT ON COLUMN public.partner_races.access_changed_at IS 'When access last changed: of a refused race, when it was first refused.';
-
-COMMENT ON COLUMN public.partner_races.lost_at IS 'When it was confirmed that the partner cannot read it any more; NULL while it can. Its registrations are then removed, and it is no longer due.';
-
-COMMENT ON COLUMN public.partner_races.lost_reason IS 'race_deleted: RunSignup has no such race. access_lost: it refuses this partner. NULL while it is not lost.';
-
-COMMENT ON COLUMN public.partner_races.check_at IS 'Of a race that is lost or unlisted: when a listing asks RunSignup for it next; NULL: at the next one.';
 
 CREATE TABLE public.pass_counts (
     timing_partner_id integer NOT NULL,
@@ -988,29 +1559,6 @@ CREATE SEQUENCE public.privacy_log_privacy_log_id_seq
 
 ALTER SEQUENCE public.privacy_log_privacy_log_id_seq OWNED BY public.privacy_log.privacy_log_id;
 
-CREATE TABLE public.providers (
-    provider_id integer NOT NULL,
-    name character varying(100) NOT NULL,
-    provider_type character varying(50),
-    api_base_url character varying(255),
-    rate_limit_per_hour integer DEFAULT 1000,
-    created_at timestamp without time zone DEFAULT now()
-);
-
-COMMENT ON TABLE public.providers IS 'One row: a registration service. RunSignup is found by name, since its number differs between installations.';
-
-COMMENT ON COLUMN public.providers.provider_id IS 'Number of the provider in this installation.';
-
-COMMENT ON COLUMN public.providers.name IS 'Name of the provider; compared without regard to case.';
-
-COMMENT ON COLUMN public.providers.provider_type IS 'Kind of service.';
-
-COMMENT ON COLUMN public.providers.api_base_url IS 'Base address for other programs; this pipeline uses RSU_API_BASE_URL.';
-
-COMMENT ON COLUMN public.providers.rate_limit_per_hour IS 'Calls an hour for other programs; this pipeline uses RSU_CALLS_PER_HOUR.';
-
-COMMENT ON COLUMN public.providers.created_at IS 'When the row was made, in the database''s zone.';
-
 CREATE SEQUENCE public.providers_provider_id_seq
     AS integer
     START WITH 1
@@ -1068,144 +1616,6 @@ CREATE SEQUENCE public.quarantined_rows_quarantined_row_id_seq
 
 ALTER SEQUENCE public.quarantined_rows_quarantined_row_id_seq OWNED BY public.quarantined_rows.quarantined_row_id;
 
-CREATE TABLE public.runsignup_races (
-    race_id bigint NOT NULL,
-    timing_partner_id integer,
-    name text,
-    description text,
-    last_date timestamp without time zone,
-    last_end_date timestamp without time zone,
-    next_date timestamp without time zone,
-    next_end_date timestamp without time zone,
-    created timestamp without time zone,
-    last_modified timestamp without time zone,
-    is_draft_race boolean,
-    is_private_race boolean,
-    is_registration_open boolean,
-    real_time_notifications_enabled boolean,
-    url text,
-    external_race_url text,
-    external_results_url text,
-    logo_url text,
-    fb_page_id text,
-    fb_event_id text,
-    timezone text,
-    address jsonb,
-    credentials_used character varying(255),
-    payload jsonb,
-    detail_as_of timestamp without time zone,
-    fetched_date timestamp without time zone DEFAULT now(),
-    created_at timestamp without time zone DEFAULT now(),
-    detail_read_at timestamp with time zone
-);
-
-COMMENT ON TABLE public.runsignup_races IS 'One row: a race as RunSignup lists it now.';
-
-COMMENT ON COLUMN public.runsignup_races.race_id IS 'RunSignup''s number of the race.';
-
-COMMENT ON COLUMN public.runsignup_races.timing_partner_id IS 'A partner that can read it now (see race_owners); partner_races has all who see it.';
-
-COMMENT ON COLUMN public.runsignup_races.name IS 'Name of the race.';
-
-COMMENT ON COLUMN public.runsignup_races.description IS 'Description, HTML.';
-
-COMMENT ON COLUMN public.runsignup_races.last_date IS 'First day of the last edition, the race''s calendar.';
-
-COMMENT ON COLUMN public.runsignup_races.last_end_date IS 'Last day of the last edition, the race''s calendar.';
-
-COMMENT ON COLUMN public.runsignup_races.next_date IS 'First day of the next edition, the race''s calendar; NULL when none is planned.';
-
-COMMENT ON COLUMN public.runsignup_races.next_end_date IS 'Last day of the next edition, the race''s calendar.';
-
-COMMENT ON COLUMN public.runsignup_races.created IS 'When the race was made at RunSignup, US Eastern wall time.';
-
-COMMENT ON COLUMN public.runsignup_races.last_modified IS 'When the race record (not its participants) last changed, US Eastern wall time to the minute.';
-
-COMMENT ON COLUMN public.runsignup_races.is_draft_race IS 'Whether it is a draft.';
-
-COMMENT ON COLUMN public.runsignup_races.is_private_race IS 'Whether it is private.';
-
-COMMENT ON COLUMN public.runsignup_races.is_registration_open IS 'Whether one can register now.';
-
-COMMENT ON COLUMN public.runsignup_races.real_time_notifications_enabled IS 'Whether runners get result notices; nothing to do with webhooks.';
-
-COMMENT ON COLUMN public.runsignup_races.url IS 'Page at RunSignup.';
-
-COMMENT ON COLUMN public.runsignup_races.external_race_url IS 'The race''s own page.';
-
-COMMENT ON COLUMN public.runsignup_races.external_results_url IS 'Page of results elsewhere.';
-
-COMMENT ON COLUMN public.runsignup_races.logo_url IS 'Address of the logo.';
-
-COMMENT ON COLUMN public.runsignup_races.fb_page_id IS 'Facebook page, digits.';
-
-COMMENT ON COLUMN public.runsignup_races.fb_event_id IS 'Facebook event, digits.';
-
-COMMENT ON COLUMN public.runsignup_races.timezone IS 'IANA zone of the race; the zone of its events'' start_time and end_time.';
-
-COMMENT ON COLUMN public.runsignup_races.address IS 'street, street2, city, state, zipcode, country_code.';
-
-COMMENT ON COLUMN public.runsignup_races.credentials_used IS 'Partition key of the partner whose credential read the row.';
-
-COMMENT ON COLUMN public.runsignup_races.payload IS 'The race as RunSignup sent it, without its events.';
-
-COMMENT ON COLUMN public.runsignup_races.detail_as_of IS 'The race''s last_modified when its full detail (all editions) was last read; NULL before.';
-
-COMMENT ON COLUMN public.runsignup_races.fetched_date IS 'When the row last changed here, in the database''s zone.';
-
-COMMENT ON COLUMN public.runsignup_races.created_at IS 'When the row was made, in the database''s zone.';
-
-COMMENT ON COLUMN public.runsignup_races.detail_read_at IS 'When its full detail was last read, by RunSignup''s clock; NULL before.';
-
-CREATE TABLE public.timing_partners (
-    timing_partner_id integer NOT NULL,
-    company_name character varying(255) NOT NULL,
-    access_password character varying(255),
-    partition_key text,
-    disabled_at timestamp with time zone,
-    created_at timestamp without time zone DEFAULT now(),
-    updated_at timestamp without time zone DEFAULT now(),
-    listing_number bigint DEFAULT 0 NOT NULL,
-    include text,
-    CONSTRAINT timing_partners_include_check CHECK (((include = ANY (ARRAY['all'::text, 'none'::text])) OR (include ~ '^(questions|addons|memberships|corrals|est_finish|checkin|coupons|corp_teams|notes)(,(questions|addons|memberships|corrals|est_finish|checkin|coupons|corp_teams|notes))*$'::text)))
-);
-
-COMMENT ON TABLE public.timing_partners IS 'One row: a timing company whose RunSignup races the hub keeps.';
-
-COMMENT ON COLUMN public.timing_partners.timing_partner_id IS 'Number of the partner, also the head of its partition key.';
-
-COMMENT ON COLUMN public.timing_partners.company_name IS 'Name of the company, as people write it.';
-
-COMMENT ON COLUMN public.timing_partners.access_password IS 'Password of the partner at other programs of the hub; not used here.';
-
-COMMENT ON COLUMN public.timing_partners.partition_key IS 'Key of the partner''s partition in Dagster: id and a slug of the name at onboarding. Never changed.';
-
-COMMENT ON COLUMN public.timing_partners.disabled_at IS 'When an operator switched the partner off; NULL while it is synced.';
-
-COMMENT ON COLUMN public.timing_partners.created_at IS 'When the row was made, in the database''s zone.';
-
-COMMENT ON COLUMN public.timing_partners.updated_at IS 'When the row was last changed, in the database''s zone.';
-
-COMMENT ON COLUMN public.timing_partners.listing_number IS 'Number of the last complete read of its races and events (see read_passes).';
-
-COMMENT ON COLUMN public.timing_partners.include IS 'Optional fields requested for this partner, such as questions,corrals, or none; NULL: those of RSU_INCLUDE.';
-
-CREATE VIEW public.race_owners AS
- SELECT DISTINCT ON (l.race_id) l.race_id,
-    l.timing_partner_id
-   FROM (((public.partner_races l
-     JOIN public.timing_partners t ON ((t.timing_partner_id = l.timing_partner_id)))
-     JOIN public.runsignup_races r ON ((r.race_id = l.race_id)))
-     LEFT JOIN ( SELECT c_1.timing_partner_id,
-            c_1.rejected_at
-           FROM (public.partner_provider_credentials c_1
-             JOIN public.providers v USING (provider_id))
-          WHERE (lower((v.name)::text) = 'runsignup'::text)) c ON ((c.timing_partner_id = l.timing_partner_id)))
-  WHERE (l.lost_at IS NULL)
-  ORDER BY l.race_id, ((l.access = 'granted'::text) AND (t.disabled_at IS NULL) AND (c.rejected_at IS NULL)) DESC, (l.access = 'granted'::text) DESC, (l.access = 'unknown'::text) DESC, (l.unlisted_at IS NULL) DESC, ((l.timing_partner_id = r.timing_partner_id) IS TRUE) DESC, l.timing_partner_id;
-
-COMMENT ON VIEW public.race_owners IS 'One row: a race and the one partner whose registrations of it the unified views show. Races that nobody can read any more have none.';
-
 CREATE TABLE public.read_passes (
     timing_partner_id integer NOT NULL,
     race_id bigint NOT NULL,
@@ -1260,92 +1670,6 @@ CREATE SEQUENCE public.read_passes_read_number_seq
     CACHE 1;
 
 ALTER SEQUENCE public.read_passes_read_number_seq OWNED BY public.read_passes.read_number;
-
-CREATE TABLE public.runsignup_events (
-    event_id bigint NOT NULL,
-    race_id bigint NOT NULL,
-    timing_partner_id integer,
-    race_event_days_id bigint,
-    name text,
-    details text,
-    giveaway text,
-    start_time timestamp without time zone,
-    starts_at timestamp with time zone,
-    end_time timestamp without time zone,
-    ends_at timestamp with time zone,
-    registration_opens timestamp without time zone,
-    age_calc_base_date date,
-    event_type text,
-    distance numeric(10,2),
-    distance_text text,
-    volunteer boolean,
-    require_dob boolean,
-    require_phone boolean,
-    is_bundle boolean DEFAULT false NOT NULL,
-    sub_event_ids bigint[],
-    gone_at timestamp with time zone,
-    credentials_used character varying(255),
-    payload jsonb,
-    fetched_date timestamp without time zone DEFAULT now(),
-    created_at timestamp without time zone DEFAULT now(),
-    vanished_at timestamp with time zone
-);
-
-COMMENT ON TABLE public.runsignup_events IS 'One row: an event of a race, of any edition.';
-
-COMMENT ON COLUMN public.runsignup_events.event_id IS 'RunSignup''s number of the event.';
-
-COMMENT ON COLUMN public.runsignup_events.race_id IS 'The race it belongs to.';
-
-COMMENT ON COLUMN public.runsignup_events.timing_partner_id IS 'A partner that can read its race now (see race_owners).';
-
-COMMENT ON COLUMN public.runsignup_events.race_event_days_id IS 'Groups the events of one edition.';
-
-COMMENT ON COLUMN public.runsignup_events.name IS 'Name of the event.';
-
-COMMENT ON COLUMN public.runsignup_events.details IS 'Description.';
-
-COMMENT ON COLUMN public.runsignup_events.giveaway IS 'What entrants choose, a shirt for one.';
-
-COMMENT ON COLUMN public.runsignup_events.start_time IS 'Start, wall time in the race''s zone.';
-
-COMMENT ON COLUMN public.runsignup_events.starts_at IS 'Start, as an instant.';
-
-COMMENT ON COLUMN public.runsignup_events.end_time IS 'End, wall time in the race''s zone; NULL for most.';
-
-COMMENT ON COLUMN public.runsignup_events.ends_at IS 'End, as an instant. Where end_time has none: 6 h after the start (RSU_EVENT_HOURS), or a day after a start at 00:00.';
-
-COMMENT ON COLUMN public.runsignup_events.registration_opens IS 'When registration opens, wall time in the race''s zone.';
-
-COMMENT ON COLUMN public.runsignup_events.age_calc_base_date IS 'Day on which ages count, where the race sets one.';
-
-COMMENT ON COLUMN public.runsignup_events.event_type IS 'RunSignup''s word for the kind of event; an open set.';
-
-COMMENT ON COLUMN public.runsignup_events.distance IS 'The number in distance_text, in whatever unit that names.';
-
-COMMENT ON COLUMN public.runsignup_events.distance_text IS 'Distance with its unit, as RunSignup has it.';
-
-COMMENT ON COLUMN public.runsignup_events.volunteer IS 'Whether its registrations are volunteers, not runners.';
-
-COMMENT ON COLUMN public.runsignup_events.require_dob IS 'Whether registrants must give a birth date.';
-
-COMMENT ON COLUMN public.runsignup_events.require_phone IS 'Whether registrants must give a phone number.';
-
-COMMENT ON COLUMN public.runsignup_events.is_bundle IS 'Whether registering for it registers for its sub-events too.';
-
-COMMENT ON COLUMN public.runsignup_events.sub_event_ids IS 'Events of a bundle.';
-
-COMMENT ON COLUMN public.runsignup_events.gone_at IS 'When it was confirmed that RunSignup no longer has it; NULL while it has. Its registrations are then removed as event_deleted.';
-
-COMMENT ON COLUMN public.runsignup_events.credentials_used IS 'Partition key of the partner whose credential read the row.';
-
-COMMENT ON COLUMN public.runsignup_events.payload IS 'The event as RunSignup sent it.';
-
-COMMENT ON COLUMN public.runsignup_events.fetched_date IS 'When the row last changed here, in the database''s zone.';
-
-COMMENT ON COLUMN public.runsignup_events.created_at IS 'When the row was made, in the database''s zone.';
-
-COMMENT ON COLUMN public.runsignup_events.vanished_at IS 'When the race''s full detail first lacked it, while nothing else confirms that it is gone; NULL otherwise. It is still read.';
 
 CREATE VIEW public.reader_events AS
  SELECT e.event_id,
@@ -1580,60 +1904,6 @@ COMMENT ON COLUMN public.schema_migrations.name IS 'Its file.';
 COMMENT ON COLUMN public.schema_migrations.digest IS 'SHA-256 of the file when it was applied.';
 
 COMMENT ON COLUMN public.schema_migrations.applied_at IS 'When it was applied.';
-
-CREATE TABLE public.start_list_entries (
-    timing_partner_id integer NOT NULL,
-    registration_id bigint NOT NULL,
-    event_id bigint NOT NULL,
-    race_id bigint NOT NULL,
-    bib text,
-    bib_number bigint,
-    first_name text,
-    last_name text,
-    age integer,
-    gender text,
-    city text,
-    state text,
-    team text,
-    problems text[] NOT NULL,
-    changed_at timestamp with time zone DEFAULT now() NOT NULL,
-    bib_source text,
-    CONSTRAINT start_list_entries_bib_source_check CHECK ((bib_source = ANY (ARRAY['registration'::text, 'team'::text, 'bundle'::text, 'local'::text])))
-);
-
-COMMENT ON TABLE public.start_list_entries IS 'One row: an entrant of an event that has a start list.';
-
-COMMENT ON COLUMN public.start_list_entries.timing_partner_id IS 'The partner.';
-
-COMMENT ON COLUMN public.start_list_entries.registration_id IS 'RunSignup''s number of the registration.';
-
-COMMENT ON COLUMN public.start_list_entries.event_id IS 'The event.';
-
-COMMENT ON COLUMN public.start_list_entries.race_id IS 'Its race.';
-
-COMMENT ON COLUMN public.start_list_entries.bib IS 'Bib at RunSignup (the entrant''s, the team''s, else that of the bundle taken), else the one given here, without blanks around it; NULL for none.';
-
-COMMENT ON COLUMN public.start_list_entries.bib_number IS 'The bib where it is a number, to order by; NULL else.';
-
-COMMENT ON COLUMN public.start_list_entries.first_name IS 'First name.';
-
-COMMENT ON COLUMN public.start_list_entries.last_name IS 'Last name.';
-
-COMMENT ON COLUMN public.start_list_entries.age IS 'Age as RunSignup sent it; where it sent none, by the birth date on the event''s age_calc_base_date, else on race day. Born on 29 February: a year older on 1 March where there is no 29th.';
-
-COMMENT ON COLUMN public.start_list_entries.gender IS 'M, F, X or NULL.';
-
-COMMENT ON COLUMN public.start_list_entries.city IS 'Town.';
-
-COMMENT ON COLUMN public.start_list_entries.state IS 'State.';
-
-COMMENT ON COLUMN public.start_list_entries.team IS 'Name of the team; NULL for none.';
-
-COMMENT ON COLUMN public.start_list_entries.problems IS 'no_bib, duplicate_bib, bib_in_other_event, out_of_range, in_two_events; empty when all is well.';
-
-COMMENT ON COLUMN public.start_list_entries.changed_at IS 'When the row last came out different.';
-
-COMMENT ON COLUMN public.start_list_entries.bib_source IS 'Where the bib is: registration; team: of the team at RunSignup; bundle: on the row of the bundle alone; local: given here. NULL for none.';
 
 CREATE VIEW public.start_list AS
  SELECT s.timing_partner_id,
