@@ -133,8 +133,9 @@ def main() -> None:
         stack.callback(embedded.destroy, data)
         stack.callback(embedded.release, data)
         sessions = {}
-        with stack.enter_context(database.session(url, purpose="benchmark")) as admin, admin.cursor() as cur:
-            admin.autocommit = True
+        admin = stack.enter_context(database.session(url, purpose="benchmark"))
+        admin.autocommit = True
+        with admin.cursor() as cur:
             cur.execute("CREATE DATABASE silent")
         for name, its in {WITH: url, WITHOUT: url.rsplit("/", 1)[0] + "/silent?" + url.partition("?")[2]}.items():
             conn = sessions[name] = stack.enter_context(database.session(its, purpose="benchmark"))

@@ -8,6 +8,8 @@ import os
 from contextlib import suppress
 from pathlib import Path
 
+from rsu_pipeline.errors import RsuError
+
 UMASK = 0o077
 _POSTGRES = "postgres"
 """The embedded PostgreSQL's folder, which has its own accounts and modes."""
@@ -37,6 +39,19 @@ def close_folder(home: Path) -> None:
             folders.remove(_POSTGRES)
         for name in folders + files:
             _restrict(Path(folder, name), 0o700)
+
+
+def write_new_private_file(path: Path, text: str) -> None:
+    """Write a file that is not there yet, and that only its owner can read.
+
+    Raises:
+        RsuError: it is there, or cannot be written.
+    """
+    try:
+        with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
+            file.write(text)
+    except OSError as error:
+        raise RsuError(f"{path} cannot be written ({error.strerror}): name another new file.") from None
 
 
 def _allowed() -> int:

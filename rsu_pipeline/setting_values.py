@@ -22,6 +22,9 @@ LOOPBACK_HOSTS = frozenset({"127.0.0.1", "localhost", "::1"})
 USUAL_PORTS = {"http": "80", "https": "443"}
 InFlightScope = Literal["all", "credential"]
 BibPoll = Literal["watch", "sensor"]
+LIST_FORMATS = ("csv", "raceresult")
+"""Formats of start lists. start_lists/list_formats.py has their columns."""
+Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 SETTING = "setting"
 """The key in a field's metadata under which its Setting is."""
 T = TypeVar("T")
@@ -129,6 +132,20 @@ def parse_home(text: str) -> Path:
         raise SettingsError(f"RSU_HOME is {_shown(text)!r}, which cannot be used as a folder ({error}).") from None
 
 
+def parse_folder(name: str, text: str) -> Path:
+    if not (path := Path(text)).is_absolute():
+        raise SettingsError(
+            f"{name} is {_shown(text)!r}, but must be the whole path of a folder, such as /srv/start-lists."
+        )
+    return path
+
+
+def parse_list_format(text: str) -> str:
+    if text not in LIST_FORMATS:
+        raise SettingsError(f"RSU_START_LIST_FORMAT is {_shown(text)!r}, but must be one of {', '.join(LIST_FORMATS)}.")
+    return text
+
+
 def parse_base_url(text: str) -> str:
     try:
         parts = urlsplit(text)
@@ -177,6 +194,20 @@ def parse_ip_address(text: str) -> str:
         return str(ipaddress.ip_address(text))
     except ValueError:
         raise SettingsError("RSU_UI_ADDRESS must be an IP address of this machine such as 127.0.0.1.") from None
+
+
+def parse_networks(text: str) -> tuple[Network, ...]:
+    """Return networks such as 10.0.0.0/8, separated by commas or blanks. An address is a network of itself."""
+    found = []
+    for part in re.split(r"[\s,]+", text):
+        try:
+            found += [ipaddress.ip_network(part)] if part else []
+        except ValueError:
+            raise SettingsError(
+                f"RSU_WEBHOOK_NETWORKS has {_shown(part)!r}, but must be a list of networks such as 10.20.0.0/16, separated by"
+                " commas."
+            ) from None
+    return tuple(found)
 
 
 def parse_ui_origins(text: str) -> tuple[str, ...]:

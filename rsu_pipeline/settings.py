@@ -22,6 +22,7 @@ from rsu_pipeline.setting_values import (
     DEFAULT_API_BASE_URL,
     BibPoll,
     InFlightScope,
+    Network,
     integer,
     number,
     read_fields,
@@ -304,6 +305,38 @@ class AlertSettings:
 
 
 @dataclass(frozen=True, kw_only=True)
+class StartListSettings:
+    """Files of start lists."""
+
+    folder: Path | None = setting(
+        "RSU_START_LIST_DIR",
+        None,
+        partial(setting_values.parse_folder, "RSU_START_LIST_DIR"),
+        "Folder in which `rsu deliver` keeps a file for each start list: [start-list-files.md](../start-list-files.md).",
+        default_words="none",
+    )
+    kind: str = setting(
+        "RSU_START_LIST_FORMAT",
+        "csv",
+        setting_values.parse_list_format,
+        "Format of these files, as of `rsu start-list --format`.",
+        allowed="`csv`, `raceresult`",
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class WebhookSettings:
+    """Where webhooks may lead."""
+
+    networks: tuple[Network, ...] = setting(
+        "RSU_WEBHOOK_NETWORKS",
+        (),
+        setting_values.parse_networks,
+        "Networks of private addresses that webhooks may lead to, such as `10.20.0.0/16`, separated by commas.",
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
 class UiSettings:
     """Where the Dagster UI listens and under which names it answers."""
 
@@ -391,6 +424,8 @@ class Settings:
     history: HistorySettings = HistorySettings()
     privacy: PrivacySettings = PrivacySettings()
     alerts: AlertSettings = AlertSettings()
+    webhooks: WebhookSettings = WebhookSettings()
+    start_lists: StartListSettings = StartListSettings()
 
     @property
     def ui_url(self) -> str:

@@ -208,7 +208,7 @@ LAYERS = (
     {"orchestration"},
     {"alerts"},
     {"sync", "reports", "adoption", "installation"},
-    {"start_lists", "local"},
+    {"start_lists", "local", "webhooks"},
     {"runsignup", "warehouse"},
 )
 """From above to below: a module imports from lower rows, and of its own row from its own package alone."""

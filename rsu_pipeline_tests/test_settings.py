@@ -42,6 +42,21 @@ def test_an_empty_variable_counts_as_not_set() -> None:
     assert load_settings({f"RSU_{name}": "  " for name in names}) == load_settings({})
 
 
+def test_networks_of_webhooks_are_networks() -> None:
+    got = load_settings({"RSU_WEBHOOK_NETWORKS": " 10.20.0.0/16, 192.168.7.9 fd00::/8 "}).webhooks
+    assert [str(network) for network in got.networks] == ["10.20.0.0/16", "192.168.7.9/32", "fd00::/8"]
+    for wrong in ("10.20.1.1/16", "hub.example.com", "10.0.0.0/33"):
+        assert "RSU_WEBHOOK_NETWORKS has" in refusal({"RSU_WEBHOOK_NETWORKS": wrong})
+
+
+def test_the_folder_of_start_lists_is_a_whole_path_and_its_format_is_known() -> None:
+    got = load_settings({"RSU_START_LIST_DIR": "/srv/lists", "RSU_START_LIST_FORMAT": "raceresult"}).start_lists
+    assert (str(got.folder), got.kind) == ("/srv/lists", "raceresult")
+    assert load_settings({}).start_lists.folder is None
+    assert "RSU_START_LIST_DIR is 'lists'" in refusal({"RSU_START_LIST_DIR": "lists"})
+    assert "RSU_START_LIST_FORMAT is 'xml'" in refusal({"RSU_START_LIST_FORMAT": "xml"})
+
+
 def test_the_environment_is_read_when_nothing_is_given(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("RSU_UI_PORT", "3100")
     assert load_settings().ui_port == 3100

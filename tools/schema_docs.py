@@ -35,6 +35,7 @@ GROUPS: dict[str, tuple[str, ...]] = {
         *("sync_history", "api_calls", "hub_clocks"),
     ),
     "past editions": ("history_requests", "history_races", "history_events"),
+    "webhooks": ("webhooks", "webhook_messages", "webhook_worker"),
     "alerts": ("alerts", "failing_notifiers", "foreign_writes", "schema_drift", "accepted_schema_drift"),
     "readers": (
         *("reader_partners", "reader_races", "reader_events", "reader_participants"),

@@ -6,7 +6,7 @@ from urllib.parse import urlsplit
 
 from psycopg2.extensions import connection as Connection
 
-from rsu_pipeline.alerts import alert_store, automation_rules, failing_notifiers, run_rules
+from rsu_pipeline.alerts import alert_store, automation_rules, failing_notifiers, run_rules, webhook_rules
 from rsu_pipeline.alerts.alert_store import Problem
 from rsu_pipeline.setting_values import LOOPBACK_HOSTS
 from rsu_pipeline.settings import Settings
@@ -59,6 +59,7 @@ TITLES = {
     "foreign_writes": "another program writes to the tables",
     "clock_skew": "clocks disagree",
     "notifier_failing": "alerts cannot be sent",
+    **webhook_rules.TITLES,
 }
 """The title of every kind of alert, in the order of notification."""
 HUB_KINDS = frozenset(TITLES) - {SERVICE_KIND}
@@ -69,6 +70,7 @@ HEALTH_CHECKS = {
     "dead_watch": "watch",
     "foreign_writes": "writes",
     "clock_skew": "clock",
+    **dict.fromkeys(webhook_rules.TITLES, "delivery"),
     **dict.fromkeys(
         ("run_failed", "run_stuck", "credential_rejected", "access_denied", "partner_stale", "never_synced", "budget_short",
          "history_failing", "backfill_stopped", "notifier_failing"),
@@ -101,6 +103,7 @@ def find_problems(conn: Connection, settings: Settings, hub_now: dt.datetime) ->
         *_foreign_writes(conn, now),
         *_clock_skew(conn, settings),
         *_notifier_failing(conn),
+        *webhook_rules.find_problems_of_delivery(conn, has_files=settings.start_lists.folder is not None),
     ]
     if has_dagster(conn):
         found += [

@@ -32,8 +32,21 @@ from rsu_pipeline.local.keeper import data_lock, try_lock
 from rsu_pipeline.settings import Settings
 from rsu_pipeline.warehouse import addresses, database, liveness, schema_version
 
-CHECKS = ("database", "daemon", "automation", "watch", "syncs", "writes", "clock", "code", "web", "location", "disk")
-AT_DATABASE = frozenset({"database", "daemon", "automation", "watch", "syncs", "writes", "clock"})
+CHECKS = (
+    "database",
+    "daemon",
+    "automation",
+    "watch",
+    "syncs",
+    "writes",
+    "clock",
+    "delivery",
+    "code",
+    "web",
+    "location",
+    "disk",
+)
+AT_DATABASE = frozenset({"database", "daemon", "automation", "watch", "syncs", "writes", "clock", "delivery"})
 AT_WEB = frozenset({"web", "location"})
 
 ANSWER_SECONDS = 4.0
@@ -93,6 +106,7 @@ def health(
     syncs      runs, credentials, first syncs, past editions and alerts make progress
     writes     no other program writes to races, events and registrations
     clock      the clocks of hub, database and RunSignup agree
+    delivery   webhooks are delivered and accepted, and notifications are taken
     code       the code server answers
     web        the Dagster UI answers
     location   the Dagster UI could load the project from the code server

@@ -332,6 +332,25 @@ class ImportOutput(TypedDict):
     rows: list[ImportedRow]
 
 
+class WebhookListing(TypedDict):
+    """A webhook, without its address and secret."""
+
+    webhook_id: Annotated[int, "number of the webhook"]
+    partner_id: Annotated[int | None, "id of the partner whose changes it is sent, null for all"]
+    partner: Annotated[str | None, "partition key of that partner"]
+    host: Annotated[str, "host and port of its address"]
+    kinds: Annotated[list[str], "kinds of messages that it is sent"]
+    state: Annotated[str, "its state in words"]
+    created_at: Annotated[dt.datetime, "when it was added"]
+    disabled_at: Annotated[dt.datetime | None, "since when it is sent nothing more"]
+    failing_since: Annotated[dt.datetime | None, "since when no attempt succeeded"]
+    last_error: Annotated[str | None, "why the last attempt failed"]
+    delivered_at: Annotated[dt.datetime | None, "when it last accepted a message"]
+    pending: Annotated[int, "messages that are not delivered yet"]
+    oldest_pending_at: Annotated[dt.datetime | None, "when the oldest of them was stored"]
+    dead: Annotated[int, "messages that were given up"]
+
+
 OUTPUTS: dict[str, Any] = {
     "alerts list": list[OpenAlert],
     "backfill": BackfillOutput,
@@ -346,6 +365,7 @@ OUTPUTS: dict[str, Any] = {
     "start-list": StartListOutput,
     "status": list[PartnerStatus],
     "sync": SyncOutput,
+    "webhooks list": list[WebhookListing],
 }
 """The type of what each command prints with `--json`."""
 

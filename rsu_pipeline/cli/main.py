@@ -14,6 +14,7 @@ COMMANDS = {
     "alerts": LazyCommand(f"{PACKAGE}.alerts_command:alerts", "Show open alerts and test their notifications."),
     "backfill": LazyCommand(f"{PACKAGE}.backfill_command:backfill", "Read the registrations of past editions."),
     "db": LazyCommand(f"{PACKAGE}.db_command:db", "Manage the hub's database: migrate, adopt, export, import."),
+    "deliver": LazyCommand(f"{PACKAGE}.deliver_command:deliver", "Deliver webhooks and files of start lists."),
     "demo": LazyCommand(f"{PACKAGE}.up_command:demo", "Start everything with a local RunSignup and invented people."),
     "export": LazyCommand(f"{PACKAGE}.export_command:export", "Write participants, events or bibs to a file."),
     "health": LazyCommand(f"{PACKAGE}.health_command:health", "Check whether everything works."),
@@ -32,6 +33,7 @@ COMMANDS = {
     "status": LazyCommand(f"{PACKAGE}.status_command:status", "Show what is stored, and when it was last read."),
     "sync": LazyCommand(f"{PACKAGE}.sync_command:sync", "Sync partners' events and registrations now."),
     "up": LazyCommand(f"{PACKAGE}.up_command:up", "Start the Dagster UI, the daemon and the database."),
+    "webhooks": LazyCommand(f"{PACKAGE}.webhooks_command:webhooks", "Send changes to other programs."),
 }
 
 

@@ -4,11 +4,18 @@ import math
 import sys
 
 import click
+from psycopg2.extensions import connection as Connection
 
 from rsu_pipeline import installation
 from rsu_pipeline.cli.common import hub_connection
-from rsu_pipeline.warehouse import api_keys, credential_encryption
-from rsu_pipeline.warehouse.secret_box import SecretKeyError, generate_secret_key, read_secret_keys, write_secret_keys
+from rsu_pipeline.warehouse import api_keys, credential_encryption, webhook_store
+from rsu_pipeline.warehouse.secret_box import (
+    SecretBox,
+    SecretKeyError,
+    generate_secret_key,
+    read_secret_keys,
+    write_secret_keys,
+)
 
 VARIABLE = "RSU_SECRET_KEY"
 
@@ -50,7 +57,7 @@ def rotate(finish: bool) -> None:
         if finish:
             # No process may encrypt with a key that is being dropped.
             with credential_encryption.exclusive_key_lock(conn):
-                done = credential_encryption.reencrypt(conn, secret_box)
+                done, webhooks = _reencrypt(conn, secret_box)
                 minutes = api_keys.minutes_until_forgotten(conn)
                 if minutes is not None and secret_box.key_count > 1:
                     raise SecretKeyError(
@@ -74,7 +81,7 @@ def rotate(finish: bool) -> None:
                 if secret_box.key_count == 1:
                     write_secret_keys(key_file, [generate_secret_key(), *read_secret_keys(key_file)])
                     click.echo(f"Added a new key to {key_file}. Keep a copy of the file apart.")
-            done = credential_encryption.reencrypt(conn, secret_box)
+            done, webhooks = _reencrypt(conn, secret_box)
     click.echo(f"Re-encrypted {done.sealed} credentials, {done.unchanged} unchanged.")
     if not finish:
         click.echo("The old keys still decrypt older data. Drop them with `rsu secrets rotate --finish`.")
@@ -89,4 +96,18 @@ def rotate(finish: bool) -> None:
         click.echo(
             f"No key decrypts the secrets of partner {partners}. Enter them again with `rsu partners add`.", err=True
         )
+    if webhooks:
+        click.echo(
+            f"No key decrypts webhook {', '.join(map(str, webhooks))}. Remove and add it again with `rsu webhooks add`.",
+            err=True,
+        )
+    if done.closed or webhooks:
         sys.exit(1)
+
+
+def _reencrypt(conn: Connection, secret_box: SecretBox) -> tuple[credential_encryption.ReencryptionResult, list[int]]:
+    """Encrypt all secrets with the newest key. Return the credentials, and the webhooks that no key decrypts. Commits."""
+    done = credential_encryption.reencrypt(conn, secret_box)
+    webhooks = webhook_store.reencrypt(conn, secret_box)
+    conn.commit()
+    return done, webhooks

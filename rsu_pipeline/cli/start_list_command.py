@@ -1,9 +1,6 @@
 """`rsu start-list`: an event's start list, for people, spreadsheets and programs."""
 
-import csv
 import datetime as dt
-import io
-import re
 
 import click
 from rich.table import Column
@@ -11,21 +8,8 @@ from rich.table import Column
 from rsu_pipeline.cli.common import DisplayTable, hub_connection, show_json, show_table
 from rsu_pipeline.display import make_printable
 from rsu_pipeline.start_lists import start_list_store
+from rsu_pipeline.start_lists.list_formats import FORMATS, format_entries
 from rsu_pipeline.warehouse import credentials
-
-COLUMNS = (
-    "bib",
-    "first_name",
-    "last_name",
-    "age",
-    "gender",
-    "city",
-    "state",
-    "team",
-    "problems",
-    "registration_id",
-    "bib_source",
-)
 
 
 @click.command("start-list")
@@ -33,48 +17,35 @@ COLUMNS = (
 @click.option("--partner", "name", metavar="ID", help="Id or key of a partner, if two share the race.")
 @click.option("--problems", "problems_only", is_flag=True, help="Only entrants with a problem.")
 @click.option("--csv", "as_csv", is_flag=True, help="Output CSV for spreadsheets: UTF-8, one line per entrant.")
+@click.option(
+    "--format",
+    "kind",
+    type=click.Choice(list(FORMATS)),
+    help="Output a file for a scoring program; csv is that of --csv.",
+)
 @click.option("--json", "as_json", is_flag=True, help="Output JSON.")
-def start_list(event: int, name: str | None, problems_only: bool, as_csv: bool, as_json: bool) -> None:
+def start_list(
+    event: int, name: str | None, problems_only: bool, as_csv: bool, kind: str | None, as_json: bool
+) -> None:
     """Show the start list of EVENT, RunSignup's id of the event, in order of bib.
 
     Start lists cover upcoming events and those that ended less than two days ago. Every sync and every new bib updates them.
     """
-    if as_csv and as_json:
-        raise click.UsageError("--csv and --json exclude each other.")
+    kind = "csv" if as_csv and kind is None else kind
+    if kind is not None and as_json:
+        raise click.UsageError("--json excludes --csv and --format.")
     with hub_connection("start-list") as conn:
         partner_id = None if name is None else credentials.find_partner(conn, name).partner_id
         found = start_list_store.read_start_list(conn, event, dt.datetime.now(dt.UTC), partner_id=partner_id)
         entries = start_list_store.read_entries(conn, found, problems_only=problems_only)
     if as_json:
         show_json("start-list", vars(found) | {"entries": entries})
-    elif as_csv:
+    elif kind is not None:
         # Bytes, so that neither the terminal's encoding nor the platform's line ends change them.
-        click.echo(format_csv(entries).encode(), nl=False)
+        click.echo(format_entries(entries, kind).encode(), nl=False)
     else:
         click.echo(_head(found))
         show_table(_table(entries))
-
-
-def format_csv(entries: list[start_list_store.Entry]) -> str:
-    """Return the entrants as CSV, with a line of column names."""
-    buffer = io.StringIO()
-    writer = csv.writer(buffer, lineterminator="\r\n")
-    writer.writerow(COLUMNS)
-    for entry in entries:
-        writer.writerow([_cell(getattr(entry, column)) for column in COLUMNS])
-    return buffer.getvalue()
-
-
-# Anybody can register with such a name, and a spreadsheet runs a cell that begins so, also in the wide forms that some
-# programs treat alike. If semicolons end a cell, the text after one begins a new cell.
-_FORMULA = re.compile("(^|;)(\\s*)([=+\\-@＝＋－＠])")
-
-
-def _cell(value: object) -> object:
-    """Return a value as a cell, on one line. A text that a spreadsheet would treat as a formula gets an apostrophe in front."""
-    if isinstance(value, list):
-        value = ", ".join(value)
-    return _FORMULA.sub(r"\1'\2\3", make_printable(value)) if isinstance(value, str) else value
 
 
 def _head(found: start_list_store.StartList) -> str:

@@ -9,6 +9,7 @@ from rsu_pipeline import installation
 from rsu_pipeline.cli import metrics
 from rsu_pipeline.cli.common import DisplayTable, hub_connection, show_json, show_table
 from rsu_pipeline.cli.partners_command import shared_api_keys, state
+from rsu_pipeline.cli.webhook_lines import describe_webhooks
 from rsu_pipeline.sync import cadence, clocks, downtime
 from rsu_pipeline.sync.downtime import Downtime
 from rsu_pipeline.warehouse import backfill_progress, credentials, sync_log
@@ -44,6 +45,7 @@ def status(as_json: bool, target: str | None) -> None:
         downtimes = downtime.find_downtimes(conn, now, settings.cadence)
         states = {partner.partner_id: state(partner) for partner in credentials.list_partners(conn)}
         shared = shared_api_keys(conn)
+        webhooks = describe_webhooks(conn)
     if as_json:
         rest = (
             {
@@ -85,7 +87,7 @@ def status(as_json: bool, target: str | None) -> None:
             (row.last_error or "")[:60],
         )
     show_table(table)
-    for line in (*shared, *downtime.describe(downtimes)):
+    for line in (*shared, *webhooks, *downtime.describe(downtimes)):
         click.echo(line)
 
 

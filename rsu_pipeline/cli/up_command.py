@@ -33,6 +33,8 @@ MAX_SOCKET_PATH_CHARS = 100
 """Some systems allow no more than 103 bytes."""
 WITHHELD = dict.fromkeys(("RSU_SECRET_KEY", "RSU_API_REG", "RSU_API_REG_SECRET", "RSU_ALERT_URLS"))
 """Secrets that the web UI and the daemon do not get. Sensors and runs, which need them, run in the code server."""
+WITHHELD_FROM_DELIVERY = {name: value for name, value in WITHHELD.items() if name != "RSU_SECRET_KEY"}
+"""Secrets that the process which delivers webhooks does not get. It decrypts their addresses."""
 DEMO_FILES = ("code.sock", "dagster", "logs", "sandbox.state", "secret.key", "workspace.yaml")
 """Files of the demo in its folder beside the embedded PostgreSQL."""
 
@@ -204,6 +206,12 @@ def _serve(
                 str(workspace),
             ],
             env=environment | WITHHELD,
+            restart=True,
+        ),
+        Child(
+            "delivery",
+            [sys.executable, "-m", "rsu_pipeline.cli.main", "deliver"],
+            env=environment | WITHHELD_FROM_DELIVERY,
             restart=True,
         ),
         Child(

@@ -173,6 +173,13 @@ def read_start_lists(conn: Connection, partner_id: int, now: dt.datetime) -> lis
         return [StartList(*row) for row in cur.fetchall()]
 
 
+def read_build_times(conn: Connection) -> dict[tuple[int, int], dt.datetime]:
+    """Return when each list was last written, by partner and event."""
+    with conn.cursor() as cur:
+        cur.execute("SELECT timing_partner_id, event_id, built_at FROM start_lists")
+        return {(partner_id, event_id): built_at for partner_id, event_id, built_at in cur.fetchall()}
+
+
 def read_start_list(conn: Connection, event_id: int, now: dt.datetime, *, partner_id: int | None = None) -> StartList:
     """Return the list of an event: of this partner, or of the first that has one.
 

@@ -39,6 +39,7 @@ class Only(enum.IntEnum):
     API_KEYS = 2
     SERVER = 3
     ALERTS = 4
+    WEBHOOKS = 5
 
     @property
     def key(self) -> Key:

@@ -48,6 +48,7 @@ RULES = (
     Rule("foreign_writes", "foreign_write_id", 90, "last_at < %(before)s"),
     # Longer than a change may wait to be reported, so that it is not reported twice.
     Rule("bib_changes_handled", "bib_change_id", 14, "handled_at < %(before)s"),
+    Rule("webhook_messages", "message_id", 3, "delivered_at < %(before)s"),
 )
 STALE_PASS_DAYS = 7
 """A pass is resumed within a day. One of a race that is no longer read would stay."""

@@ -27,6 +27,7 @@ CALLS = {
     "race-day --missing": ("race-day", "--missing"),
     "schema": ("schema",),
     "start-list": ("start-list",),
+    "webhooks list": ("webhooks", "list"),
 }
 
 
@@ -51,6 +52,9 @@ def near(module_database: str, tmp_path_factory: pytest.TempPathFactory) -> Any:
             " VALUES (1, 1, 'pronouns', 'unknown', 1)"
         )
         hub.execute("INSERT INTO history_requests (timing_partner_id, requested_at) VALUES (1, now())")
+        hub.execute(
+            "INSERT INTO webhooks (host, url, secret, kinds) VALUES ('x', 'sealed:', 'sealed:', ARRAY['bib.changed'])"
+        )
         yield hub
 
 

@@ -47,6 +47,12 @@ REFUSING = [
     ("status", ()),
     ("status", ("--prometheus", "-")),
     ("sync", ()),
+    ("webhooks add", ("https://scoring.example.com/", "--new-secret", "scoring.secret")),
+    ("deliver", ()),
+    ("webhooks list", ()),
+    ("webhooks redeliver", ("1",)),
+    ("webhooks remove", ("1",)),
+    ("webhooks test", ("1",)),
 ]
 """Commands that need this program's schema, with arguments that are right."""
 MIGRATING = {"db migrate", "db import", "db adopt", "up", "demo"}

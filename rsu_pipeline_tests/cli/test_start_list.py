@@ -8,7 +8,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from rsu_pipeline.cli.start_list_command import COLUMNS
+from rsu_pipeline.start_lists.list_formats import FORMATS
 from rsu_pipeline.warehouse import database
 from rsu_pipeline_tests.cli.shell import refusal, rsu
 from rsu_pipeline_tests.start_lists.lists_rows import START, Lists
@@ -61,7 +61,7 @@ def test_csv_quotes_what_needs_it_and_starts_no_formula(put: Lists, settings: di
     done = rsu("start-list", "1", "--csv", settings=settings | {"PYTHONIOENCODING": "ascii"})
     assert (done.returncode, done.stderr) == (0, "")
     rows = list(csv.DictReader(io.StringIO(done.stdout, newline="")))
-    assert list(rows[0]) == list(COLUMNS)
+    assert list(rows[0]) == list(FORMATS["csv"])
     assert [row["first_name"] for row in rows] == list(NASTY.values())
     assert [row["bib"] for row in rows] == [str(101 + place) for place in range(len(NASTY))]
     assert {row["last_name"] for row in rows} == {"Quill"} and rows[0]["problems"] == ""
@@ -70,6 +70,15 @@ def test_csv_quotes_what_needs_it_and_starts_no_formula(put: Lists, settings: di
     put.conn.commit()
     last = list(csv.reader(io.StringIO(rsu("start-list", "1", "--csv", settings=settings).stdout, newline="")))[-1]
     assert last[0] == "'-5" and not last[7].startswith("\t")
+
+
+def test_a_format_of_a_scoring_program_has_its_columns_and_no_others(put: Lists, settings: dict[str, str]) -> None:
+    done = rsu("start-list", "1", "--format", "raceresult", settings=settings)
+    assert (done.returncode, done.stderr) == (0, "")
+    rows = list(csv.reader(io.StringIO(done.stdout, newline="")))
+    assert rows[0] == ["Bib", "Lastname", "Firstname", "Gender", "Age", "City", "State", "Club"]
+    assert rows[1][:4] == ["101", "Quill", "'=1+1", "F"]
+    assert len(rows) == 1 + len(NASTY)
 
 
 def test_json_is_for_programs(put: Lists, settings: dict[str, str]) -> None:
@@ -88,7 +97,8 @@ def test_json_is_for_programs(put: Lists, settings: dict[str, str]) -> None:
         (["0"], "Invalid value for 'EVENT': 0 is not in the range"),
         (["9" * 20], "Invalid value for 'EVENT': "),
         ([], "Missing argument 'EVENT'."),
-        (["1", "--csv", "--json"], "--csv and --json exclude each other."),
+        (["1", "--csv", "--json"], "--json excludes --csv and --format."),
+        (["1", "--format", "raceresult", "--json"], "--json excludes --csv and --format."),
         (["1", "--partner", "77"], "There is no partner '77'"),
         (["1", "--xml"], "No such option"),
     ],

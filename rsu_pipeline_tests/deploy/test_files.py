@@ -56,11 +56,18 @@ def test_every_command_exists_and_takes_its_options(
 
 
 def test_units_and_compose_and_chart_have_the_same_code_started() -> None:
-    """Every way to run it has the same three processes."""
+    """Every way to run it has the same four processes."""
     joined = [" ".join(command) for _, command in commands()]
-    for part in ("dagster api grpc", "rsu_pipeline.orchestration.webserver", "recovery dagster-daemon run"):
+    for part in (
+        "dagster api grpc",
+        "rsu_pipeline.orchestration.webserver",
+        "recovery dagster-daemon run",
+        "rsu deliver",
+    ):
         assert sum(part in line for line in joined) == 2, part
     (deployment,) = document("deploy/kubernetes/values.yaml")["dagster-user-deployments"]["deployments"]
+    spec = document("deploy/kubernetes/delivery.yaml")["spec"]["template"]["spec"]
+    assert spec["containers"][0]["command"] == ["rsu", "deliver"]
     assert deployment["dagsterApiGrpcArgs"] == ["--location-name", "rsu_pipeline", "-m", "rsu_pipeline.definitions"]
 
 
@@ -258,6 +265,6 @@ def test_the_chart_is_told_of_classes_that_are_there() -> None:
 
 def test_every_file_is_read_by_a_test_or_a_person() -> None:
     """No unit and no YAML file that cannot be parsed."""
-    assert len(units("service")) == 6
+    assert len(units("service")) == 7
     for path in DEPLOY.rglob("*.yaml"):
         assert yaml.safe_load(path.read_text()), path

@@ -88,9 +88,10 @@ def pod_templates() -> dict[str, tuple[dict[str, Any], dict[str, Any]]]:
     # A run has the code server's secrets by includeConfigInLaunchedRuns.
     assert deployment["includeConfigInLaunchedRuns"]["enabled"]
     pods["run"] = (launcher["runK8sConfig"]["podSpecConfig"], launcher | {"envSecrets": deployment["envSecrets"]})
-    spec = document("deploy/kubernetes/migrate.yaml")["spec"]["template"]["spec"]
-    (container,) = spec["containers"]
-    pods["migration"] = (spec, container | {"envSecrets": [source["secretRef"] for source in container["envFrom"]]})
+    for name, file in (("migration", "migrate"), ("delivery", "delivery")):
+        spec = document(f"deploy/kubernetes/{file}.yaml")["spec"]["template"]["spec"]
+        (container,) = spec["containers"]
+        pods[name] = (spec, container | {"envSecrets": [source["secretRef"] for source in container["envFrom"]]})
     return pods
 
 
@@ -107,9 +108,9 @@ def test_every_pod_runs_unprivileged_with_resources() -> None:
         assert container["resources"]["limits"]["memory"], name
 
 
-def test_only_code_server_and_runs_have_the_key() -> None:
+def test_only_code_server_runs_and_delivery_have_the_key() -> None:
     found = {name: [secret["name"] for secret in one["envSecrets"]] for name, (_, one) in pod_templates().items()}
-    all_of_them = {"code server": ["rsu-database", "rsu"], "run": ["rsu-database", "rsu"]}
+    all_of_them = {name: ["rsu-database", "rsu"] for name in ("code server", "run", "delivery")}
     assert found == {name: ["rsu-database"] for name in ("web UI", "daemon", "migration")} | all_of_them
     # What the guide puts into each secret.
     guide = (project_root() / "docs" / "deploy.md").read_text()

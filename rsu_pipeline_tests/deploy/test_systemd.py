@@ -76,7 +76,7 @@ def test_everything_stops_and_starts_with_the_target() -> None:
 
 
 def test_the_schema_comes_first_and_the_code_server_before_those_that_ask_it() -> None:
-    for name in ("rsu-code.service", "rsu-web.service", "rsu-daemon.service"):
+    for name in ("rsu-code.service", "rsu-web.service", "rsu-daemon.service", "rsu-delivery.service"):
         section = unit(name)["Unit"]
         assert section["Requires"] == ["rsu-migrate.service"]
         assert "rsu-migrate.service" in " ".join(section["After"])

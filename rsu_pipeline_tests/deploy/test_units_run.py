@@ -140,7 +140,7 @@ def test_the_units_bring_up_an_installation_that_is_healthy(seen: Seen) -> None:
     assert {name: outcome[0] for name, outcome in seen.outcomes.items()} == dict.fromkeys(seen.outcomes, 0), seen
     assert len(seen.outcomes) == 3
     assert seen.outcomes["rsu-health.service ExecStart"][1].startswith(
-        "Healthy: database, daemon, automation, watch, syncs, writes, clock, code, web"
+        "Healthy: database, daemon, automation, watch, syncs, writes, clock, delivery, code, web"
     )
 
 

@@ -2,8 +2,9 @@
 
 import datetime as dt
 
-from rsu_pipeline.cli.start_list_command import format_bib, format_csv
+from rsu_pipeline.cli.start_list_command import format_bib
 from rsu_pipeline.start_lists import start_list_store
+from rsu_pipeline.start_lists.list_formats import format_entries
 from rsu_pipeline.warehouse import database
 from rsu_pipeline_tests.field.scripted import Field
 
@@ -94,7 +95,7 @@ def test_a_bib_on_a_bundles_row_is_shown_in_its_events(field: Field) -> None:
     with database.session(field.url, purpose="tests") as conn:
         (entry,) = start_list_store.read_entries(conn, start_list_store.read_start_list(conn, 101, now))
     assert format_bib(entry) == "88 (bundle)"
-    assert format_csv([entry]).splitlines()[1].endswith(",1010,bundle")
+    assert format_entries([entry], "csv").splitlines()[1].endswith(",1010,bundle")
     # The log is of what RunSignup holds, and there the bib is on one row.
     assert field.bib_log() == [(1030, None, "88")]
     field.assert_log_replays()

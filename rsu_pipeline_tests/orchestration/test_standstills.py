@@ -45,6 +45,7 @@ from runsignup_sandbox.process import SandboxProcess
 AGO = dt.timedelta(seconds=90)
 FREE_GB = 0.001
 FEW_CALLS = {"RSU_CALL_ATTEMPTS": "1", "RSU_CALLS_PER_HOUR": "20000"}
+A_WEBHOOK = "SELECT 'scoring.test', 'sealed:', 'sealed:', ARRAY['bib.changed']"
 
 
 class Web:
@@ -559,6 +560,34 @@ WAYS = {
         sync(2),
         ("nothing has been synced since the credential", "Run `rsu sync"),
     ),
+    "webhooks are not delivered": Way(
+        "delivery_stopped",
+        "delivery",
+        sql(f"INSERT INTO webhooks (host, url, secret, kinds, created_at) {A_WEBHOOK}, now() - interval '90 seconds'"),
+        sql("DELETE FROM webhooks"),
+        ("No process has delivered webhooks for", "check its log, and start it again"),
+    ),
+    "a webhook accepts nothing": Way(
+        "webhook_failing",
+        "delivery",
+        sql(
+            "INSERT INTO webhooks (host, url, secret, kinds, last_error, failing_since)"
+            f" {A_WEBHOOK}, 'HTTP 500', now() - interval '6 minutes'"
+        ),
+        sql("DELETE FROM webhooks"),
+        ("has accepted nothing since", "tries it now"),
+    ),
+    "messages to a webhook were given up": Way(
+        "webhook_dead_letters",
+        "delivery",
+        sql(
+            f"WITH w AS (INSERT INTO webhooks (host, url, secret, kinds) {A_WEBHOOK} RETURNING webhook_id)"
+            " INSERT INTO webhook_messages (webhook_id, kind, subject, body, dead_at)"
+            " SELECT webhook_id, 'bib.changed', '1', '{}', now() FROM w"
+        ),
+        sql("DELETE FROM webhooks"),
+        ("messages to webhook", "`rsu webhooks redeliver"),
+    ),
     "the disk is full": Way(
         SERVICE,
         "disk",
@@ -751,6 +780,6 @@ def test_a_notifier_that_takes_nothing_while_others_do_is_named_notified_of_once
 
 def test_every_kind_that_stops_something_is_made_to_stop_here() -> None:
     # What else stops is made in alerts/test_rules.py.
-    others = {"partner_stale", "history_failing", "foreign_writes", "notifier_failing"}
+    others = {"partner_stale", "history_failing", "foreign_writes", "notifier_failing", "notification_queue"}
     assert {way.kind for way in WAYS.values()} | others == rules.HEALTH_CHECKS.keys() | {SERVICE}
     assert len(WAYS) >= 20

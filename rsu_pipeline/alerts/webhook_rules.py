@@ -1,0 +1,92 @@
+"""Alert rules for delivery: the process that sends webhooks, each webhook, and PostgreSQL's queue of notifications."""
+
+import datetime as dt
+import math
+from collections.abc import Iterator
+
+from psycopg2.extensions import connection as Connection
+
+from rsu_pipeline.alerts.alert_store import Problem
+from rsu_pipeline.warehouse import webhook_store
+from rsu_pipeline.warehouse.webhook_store import Backlog, Webhook
+
+STOPPED_AFTER = 60.0
+"""Seconds without a heartbeat of the process that delivers. It sends one every 10 s."""
+FAILING_FOR = dt.timedelta(minutes=5)
+"""How long a webhook may fail. Receivers are restarted now and then."""
+MAX_QUEUE_SHARE = 0.25
+"""Share of PostgreSQL's queue of notifications. A full queue would fail every transaction that notifies, syncs among them."""
+
+TITLES = {
+    "delivery_stopped": "webhooks are not delivered",
+    "webhook_failing": "a webhook does not accept messages",
+    "webhook_dead_letters": "messages to a webhook were given up",
+    "notification_queue": "a program keeps notifications from being deleted",
+}
+
+
+def find_problems_of_delivery(conn: Connection, *, has_files: bool = False) -> Iterator[Problem]:
+    """Yield a problem for each webhook that fails, and for what keeps all of them from being delivered.
+
+    `has_files` means that the process that delivers keeps files of start lists, too.
+    """
+    silent = webhook_store.read_seconds_silent(conn, has_files=has_files)
+    if silent is not None and silent > STOPPED_AFTER:
+        yield Problem(
+            "delivery_stopped",
+            "worker",
+            None,
+            f"No process has delivered webhooks {_duration(silent)}. Messages wait and are not lost, and files of start lists"
+            " are not current. `rsu up` and the units of deploy/ start `rsu deliver`: check its log, and start it again.",
+        )
+    backlogs = webhook_store.read_backlogs(conn)
+    for webhook in webhook_store.list_webhooks(conn):
+        yield from judge_webhook(webhook, backlogs.get(webhook.webhook_id, Backlog()))
+    share = webhook_store.read_queue_share(conn)
+    if share > MAX_QUEUE_SHARE:
+        yield Problem(
+            "notification_queue",
+            "queue",
+            None,
+            f"PostgreSQL's queue of notifications is {share:.0%} full, because a session that listens stays in a transaction."
+            " A full queue stops every sync. docs/alerts.md has the statement that finds the session: end it.",
+        )
+
+
+def judge_webhook(webhook: Webhook, backlog: Backlog) -> Iterator[Problem]:
+    """Yield what is wrong with a webhook."""
+    number = webhook.webhook_id
+    if webhook.disabled_at is not None:
+        yield Problem(
+            "webhook_failing",
+            str(number),
+            webhook.partner,
+            f"The receiver of {webhook.name} has ended it (HTTP 410) since {_at(webhook.disabled_at)}. Nothing is sent to it."
+            f" Remove it with `rsu webhooks remove {number}`, or enable it with `rsu webhooks redeliver {number}`.",
+        )
+    elif webhook.failing_since and webhook.failing_for and webhook.failing_for > FAILING_FOR:
+        yield Problem(
+            "webhook_failing",
+            str(number),
+            webhook.partner,
+            f"{webhook.name} has accepted nothing since {_at(webhook.failing_since)}: {webhook.last_error}."
+            f" {backlog.pending:,} messages wait. It is tried every minute. `rsu webhooks test {number}` tries it now.",
+        )
+    if backlog.dead:
+        yield Problem(
+            "webhook_dead_letters",
+            str(number),
+            webhook.partner,
+            f"{backlog.dead:,} messages to {webhook.name} were given up after a day. `rsu webhooks redeliver {number}` sends them"
+            " again.",
+        )
+
+
+def _duration(seconds: float) -> str:
+    if seconds == math.inf:
+        return "on this database yet"
+    return f"for {seconds:.0f} s" if seconds < 120 else f"for {seconds / 60:.0f} min"
+
+
+def _at(moment: dt.datetime) -> str:
+    return f"{moment.astimezone(dt.UTC):%Y-%m-%d %H:%M} UTC"

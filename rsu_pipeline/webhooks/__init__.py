@@ -1,0 +1,1 @@
+"""Delivery of webhooks: signatures, connections that reach no private address, and the process that sends."""
