@@ -127,6 +127,85 @@ CREATE FUNCTION public.rsu_notify_participants(partner integer, race bigint, eve
     SELECT true;
 $$;
 
+CREATE FUNCTION public.rsu_queue_bib_changes() RETURNS trigger
+    LANGUAGE plpgsql SECURITY DEFINER
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $_$
+DECLARE
+    queued bigint;
+BEGIN
+    EXECUTE format($statement$
+        INSERT INTO %1$I.webhook_messages (webhook_id, kind, subject, body)
+        SELECT w.webhook_id, 'bib.changed', b.timing_partner_id || '/registration/' || b.registration_id,
+            json_build_object('type', 'bib.changed',
+                'timestamp', to_char(b.recorded_at AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.US"Z"'),
+                'data', json_build_object('partner', b.timing_partner_id, 'race', b.race_id, 'event', b.event_id,
+                    'registration', b.registration_id, 'change', b.bib_change_id, 'kind', b.kind, 'old', b.old_bib, 'new', b.new_bib))
+        FROM logged b JOIN %1$I.webhooks w ON coalesce(w.timing_partner_id, b.timing_partner_id) = b.timing_partner_id
+            AND w.disabled_at IS NULL AND 'bib.changed' = ANY (w.kinds)
+        ORDER BY b.bib_change_id, w.webhook_id
+        $statement$, TG_TABLE_SCHEMA);
+    GET DIAGNOSTICS queued = ROW_COUNT;
+    IF queued > 0 THEN
+        PERFORM pg_notify('rsu_webhook_messages', '');
+    END IF;
+    RETURN NULL;
+END $_$;
+
+CREATE FUNCTION public.rsu_queue_registration() RETURNS trigger
+    LANGUAGE plpgsql SECURITY DEFINER
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $_$
+DECLARE
+    its_kind text := CASE WHEN NEW.removed_at IS NULL THEN 'registration.restored'
+        WHEN NEW.new_registration_id IS NOT NULL OR NEW.removed_reason = 'transferred' THEN 'registration.transferred'
+        ELSE 'registration.removed' END;
+    queued bigint;
+BEGIN
+    EXECUTE format($statement$
+        INSERT INTO %1$I.webhook_messages (webhook_id, kind, subject, body)
+        SELECT w.webhook_id, $1, $2 || '/registration/' || $3, json_build_object('type', $1,
+            'timestamp', to_char(clock_timestamp() AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.US"Z"'),
+            'data', json_build_object('partner', $2, 'race', $4, 'event', $5, 'registration', $3, 'reason', $6,
+                'new_registration', $7))
+        FROM %1$I.webhooks w
+        WHERE coalesce(w.timing_partner_id, $2) = $2 AND w.disabled_at IS NULL AND $1 = ANY (w.kinds)
+        ORDER BY w.webhook_id
+        $statement$, TG_TABLE_SCHEMA)
+    USING its_kind, NEW.timing_partner_id, NEW.registration_id, NEW.race_id, NEW.event_id, NEW.removed_reason,
+        NEW.new_registration_id;
+    GET DIAGNOSTICS queued = ROW_COUNT;
+    IF queued > 0 THEN
+        PERFORM pg_notify('rsu_webhook_messages', '');
+    END IF;
+    RETURN NULL;
+END $_$;
+
+CREATE FUNCTION public.rsu_queue_start_list() RETURNS trigger
+    LANGUAGE plpgsql SECURITY DEFINER
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $_$
+DECLARE
+    queued bigint;
+BEGIN
+    EXECUTE format($statement$
+        INSERT INTO %1$I.webhook_messages (webhook_id, kind, subject, body)
+        SELECT w.webhook_id, 'start_list.rebuilt', $1 || '/event/' || $2, json_build_object('type', 'start_list.rebuilt',
+            'timestamp', to_char(clock_timestamp() AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.US"Z"'),
+            'data', json_build_object('partner', $1, 'race', $3, 'event', $2, 'entrants', $4, 'with_bib', $5, 'without_bib', $6,
+                'duplicate_bibs', $7))
+        FROM %1$I.webhooks w
+        WHERE coalesce(w.timing_partner_id, $1) = $1 AND w.disabled_at IS NULL AND 'start_list.rebuilt' = ANY (w.kinds)
+        ORDER BY w.webhook_id
+        $statement$, TG_TABLE_SCHEMA)
+    USING NEW.timing_partner_id, NEW.event_id, NEW.race_id, NEW.entrants, NEW.with_bib, NEW.without_bib, NEW.duplicate_bibs;
+    GET DIAGNOSTICS queued = ROW_COUNT;
+    IF queued > 0 THEN
+        PERFORM pg_notify('rsu_webhook_messages', '');
+    END IF;
+    RETURN NULL;
+END $_$;
+
 CREATE FUNCTION public.rsu_refuse_change() RETURNS trigger
     LANGUAGE plpgsql
     AS $$
@@ -2105,6 +2184,129 @@ CREATE VIEW public.unified_participants AS
 
 COMMENT ON VIEW public.unified_participants IS 'Active registrations, each once, in the columns that race displays read.';
 
+CREATE TABLE public.webhook_messages (
+    message_id bigint NOT NULL,
+    message_key uuid DEFAULT gen_random_uuid() NOT NULL,
+    webhook_id integer NOT NULL,
+    kind text NOT NULL,
+    subject text NOT NULL,
+    body json NOT NULL,
+    created_at timestamp with time zone DEFAULT clock_timestamp() NOT NULL,
+    attempts integer DEFAULT 0 NOT NULL,
+    first_tried_at timestamp with time zone,
+    retry_at timestamp with time zone,
+    last_error text,
+    delivered_at timestamp with time zone,
+    dead_at timestamp with time zone
+);
+
+COMMENT ON TABLE public.webhook_messages IS 'One row: a message to a webhook, written by the transaction that stored the change. The outbox.';
+
+COMMENT ON COLUMN public.webhook_messages.message_id IS 'Number of the message; rises within a subject.';
+
+COMMENT ON COLUMN public.webhook_messages.message_key IS 'Its webhook-id, the same at every attempt.';
+
+COMMENT ON COLUMN public.webhook_messages.webhook_id IS 'The webhook.';
+
+COMMENT ON COLUMN public.webhook_messages.kind IS 'Kind of message, as docs/webhooks.md has them.';
+
+COMMENT ON COLUMN public.webhook_messages.subject IS 'Partner and registration, or partner and event. Messages of a subject are sent in order.';
+
+COMMENT ON COLUMN public.webhook_messages.body IS 'The message as it is sent, byte for byte.';
+
+COMMENT ON COLUMN public.webhook_messages.created_at IS 'When the change was stored.';
+
+COMMENT ON COLUMN public.webhook_messages.attempts IS 'How often it was sent.';
+
+COMMENT ON COLUMN public.webhook_messages.first_tried_at IS 'When it was first sent.';
+
+COMMENT ON COLUMN public.webhook_messages.retry_at IS 'When it is sent again after a failure; NULL: at once.';
+
+COMMENT ON COLUMN public.webhook_messages.last_error IS 'Why the last attempt failed.';
+
+COMMENT ON COLUMN public.webhook_messages.delivered_at IS 'When the receiver accepted it; NULL before.';
+
+COMMENT ON COLUMN public.webhook_messages.dead_at IS 'When it was given up; NULL otherwise. `rsu webhooks redeliver` sends it again.';
+
+CREATE SEQUENCE public.webhook_messages_message_id_seq
+    START WITH 1
+    INCREMENT BY 1
+    NO MINVALUE
+    NO MAXVALUE
+    CACHE 1;
+
+ALTER SEQUENCE public.webhook_messages_message_id_seq OWNED BY public.webhook_messages.message_id;
+
+CREATE TABLE public.webhook_worker (
+    is_only boolean DEFAULT true NOT NULL,
+    machine text NOT NULL,
+    alive_at timestamp with time zone NOT NULL,
+    CONSTRAINT webhook_worker_is_only_check CHECK (is_only)
+);
+
+COMMENT ON TABLE public.webhook_worker IS 'At most one row: the process that delivers messages.';
+
+COMMENT ON COLUMN public.webhook_worker.is_only IS 'true.';
+
+COMMENT ON COLUMN public.webhook_worker.machine IS 'Its host and process id.';
+
+COMMENT ON COLUMN public.webhook_worker.alive_at IS 'Its last heartbeat, by the database''s clock.';
+
+CREATE TABLE public.webhooks (
+    webhook_id integer NOT NULL,
+    timing_partner_id integer,
+    host text NOT NULL,
+    url text NOT NULL,
+    secret text NOT NULL,
+    kinds text[] NOT NULL,
+    created_at timestamp with time zone DEFAULT now() NOT NULL,
+    disabled_at timestamp with time zone,
+    failures integer DEFAULT 0 NOT NULL,
+    failing_since timestamp with time zone,
+    retry_at timestamp with time zone,
+    last_error text,
+    delivered_at timestamp with time zone,
+    CONSTRAINT webhooks_kinds_check CHECK ((cardinality(kinds) > 0))
+);
+
+COMMENT ON TABLE public.webhooks IS 'One row: an address that is sent the changes of a partner, or of all.';
+
+COMMENT ON COLUMN public.webhooks.webhook_id IS 'Number of the webhook.';
+
+COMMENT ON COLUMN public.webhooks.timing_partner_id IS 'The partner whose changes it is sent; NULL: of all partners.';
+
+COMMENT ON COLUMN public.webhooks.host IS 'Host and port of the address, for people.';
+
+COMMENT ON COLUMN public.webhooks.url IS 'The address, encrypted (sealed:...).';
+
+COMMENT ON COLUMN public.webhooks.secret IS 'The secret that signs messages, encrypted (sealed:...).';
+
+COMMENT ON COLUMN public.webhooks.kinds IS 'Kinds of messages that it is sent, as docs/webhooks.md has them.';
+
+COMMENT ON COLUMN public.webhooks.created_at IS 'When it was added. It is sent what is stored from then on.';
+
+COMMENT ON COLUMN public.webhooks.disabled_at IS 'When its receiver answered that it is gone (HTTP 410). Nothing is queued or sent since.';
+
+COMMENT ON COLUMN public.webhooks.failures IS 'Attempts in a row that failed.';
+
+COMMENT ON COLUMN public.webhooks.failing_since IS 'When the first of them failed; NULL when the last attempt succeeded.';
+
+COMMENT ON COLUMN public.webhooks.retry_at IS 'When it is sent something next after a failure; NULL: at once.';
+
+COMMENT ON COLUMN public.webhooks.last_error IS 'Why the last attempt failed, in one sentence without the address.';
+
+COMMENT ON COLUMN public.webhooks.delivered_at IS 'When it last accepted a message.';
+
+CREATE SEQUENCE public.webhooks_webhook_id_seq
+    AS integer
+    START WITH 1
+    INCREMENT BY 1
+    NO MINVALUE
+    NO MAXVALUE
+    CACHE 1;
+
+ALTER SEQUENCE public.webhooks_webhook_id_seq OWNED BY public.webhooks.webhook_id;
+
 ALTER TABLE ONLY public.alerts ALTER COLUMN alert_id SET DEFAULT nextval('public.alerts_alert_id_seq'::regclass);
 
 ALTER TABLE ONLY public.api_calls ALTER COLUMN api_call_id SET DEFAULT nextval('public.api_calls_api_call_id_seq'::regclass);
@@ -2134,6 +2336,10 @@ ALTER TABLE ONLY public.runsignup_participants ALTER COLUMN id SET DEFAULT nextv
 ALTER TABLE ONLY public.sync_history ALTER COLUMN sync_history_id SET DEFAULT nextval('public.sync_history_sync_history_id_seq'::regclass);
 
 ALTER TABLE ONLY public.timing_partners ALTER COLUMN timing_partner_id SET DEFAULT nextval('public.timing_partners_timing_partner_id_seq'::regclass);
+
+ALTER TABLE ONLY public.webhook_messages ALTER COLUMN message_id SET DEFAULT nextval('public.webhook_messages_message_id_seq'::regclass);
+
+ALTER TABLE ONLY public.webhooks ALTER COLUMN webhook_id SET DEFAULT nextval('public.webhooks_webhook_id_seq'::regclass);
 
 ALTER TABLE ONLY public.accepted_schema_drift
     ADD CONSTRAINT accepted_schema_drift_pkey PRIMARY KEY (field);
@@ -2258,6 +2464,15 @@ ALTER TABLE ONLY public.timing_partners
 ALTER TABLE ONLY public.timing_partners
     ADD CONSTRAINT timing_partners_pkey PRIMARY KEY (timing_partner_id);
 
+ALTER TABLE ONLY public.webhook_messages
+    ADD CONSTRAINT webhook_messages_pkey PRIMARY KEY (message_id);
+
+ALTER TABLE ONLY public.webhook_worker
+    ADD CONSTRAINT webhook_worker_pkey PRIMARY KEY (is_only);
+
+ALTER TABLE ONLY public.webhooks
+    ADD CONSTRAINT webhooks_pkey PRIMARY KEY (webhook_id);
+
 CREATE INDEX alerts_cleared_at ON public.alerts USING btree (cleared_at);
 
 CREATE UNIQUE INDEX alerts_open ON public.alerts USING btree (kind, cause) WHERE (cleared_at IS NULL);
@@ -2322,6 +2537,12 @@ CREATE INDEX sync_history_sync_time ON public.sync_history USING btree (sync_tim
 
 CREATE INDEX timing_partners_company_name ON public.timing_partners USING btree (company_name);
 
+CREATE INDEX webhook_messages_dead ON public.webhook_messages USING btree (webhook_id, message_id) WHERE (dead_at IS NOT NULL);
+
+CREATE INDEX webhook_messages_pending ON public.webhook_messages USING btree (webhook_id, message_id) WHERE ((delivered_at IS NULL) AND (dead_at IS NULL));
+
+CREATE INDEX webhook_messages_subject ON public.webhook_messages USING btree (webhook_id, subject, message_id) WHERE ((delivered_at IS NULL) AND (dead_at IS NULL));
+
 CREATE TRIGGER append_only BEFORE DELETE OR UPDATE OR TRUNCATE ON public.privacy_log FOR EACH STATEMENT EXECUTE FUNCTION public.rsu_refuse_change();
 
 CREATE TRIGGER append_only BEFORE DELETE OR UPDATE OR TRUNCATE ON public.runsignup_bib_changes FOR EACH STATEMENT EXECUTE FUNCTION public.rsu_refuse_change();
@@ -2343,6 +2564,12 @@ CREATE TRIGGER note_foreign_write AFTER INSERT OR DELETE OR UPDATE OF race_id, t
 CREATE TRIGGER notify_bib_changes AFTER INSERT ON public.runsignup_bib_changes REFERENCING NEW TABLE AS logged FOR EACH STATEMENT EXECUTE FUNCTION public.rsu_notify_bib_changes();
 
 CREATE TRIGGER notify_participant AFTER UPDATE ON public.runsignup_participants FOR EACH ROW WHEN (((old.removed_at IS DISTINCT FROM new.removed_at) OR (old.removed_reason IS DISTINCT FROM new.removed_reason) OR (old.new_registration_id IS DISTINCT FROM new.new_registration_id) OR (old.event_id IS DISTINCT FROM new.event_id) OR (old.local_bib IS DISTINCT FROM new.local_bib) OR ((new.seal IS NULL) AND (old.changed_at IS DISTINCT FROM new.changed_at)))) EXECUTE FUNCTION public.rsu_notify_participant();
+
+CREATE TRIGGER queue_bib_changes AFTER INSERT ON public.runsignup_bib_changes REFERENCING NEW TABLE AS logged FOR EACH STATEMENT EXECUTE FUNCTION public.rsu_queue_bib_changes();
+
+CREATE TRIGGER queue_registration AFTER UPDATE ON public.runsignup_participants FOR EACH ROW WHEN ((((old.removed_at IS NULL) <> (new.removed_at IS NULL)) OR (old.removed_reason IS DISTINCT FROM new.removed_reason) OR (old.new_registration_id IS DISTINCT FROM new.new_registration_id))) EXECUTE FUNCTION public.rsu_queue_registration();
+
+CREATE TRIGGER queue_start_list AFTER INSERT OR UPDATE ON public.start_lists FOR EACH ROW EXECUTE FUNCTION public.rsu_queue_start_list();
 
 CREATE TRIGGER touch_updated_at BEFORE UPDATE ON public.partner_provider_credentials FOR EACH ROW EXECUTE FUNCTION public.rsu_touch_updated_at();
 
@@ -2455,3 +2682,9 @@ ALTER TABLE ONLY public.sync_history
 
 ALTER TABLE ONLY public.sync_history
     ADD CONSTRAINT sync_history_timing_partner_id_fkey FOREIGN KEY (timing_partner_id) REFERENCES public.timing_partners(timing_partner_id);
+
+ALTER TABLE ONLY public.webhook_messages
+    ADD CONSTRAINT webhook_messages_webhook_id_fkey FOREIGN KEY (webhook_id) REFERENCES public.webhooks(webhook_id) ON DELETE CASCADE;
+
+ALTER TABLE ONLY public.webhooks
+    ADD CONSTRAINT webhooks_timing_partner_id_fkey FOREIGN KEY (timing_partner_id) REFERENCES public.timing_partners(timing_partner_id);
