@@ -13,6 +13,7 @@ import msgspec
 from runsignup_sandbox.life import INTERVAL
 from runsignup_sandbox.scales import SCALES, Spec, build
 from runsignup_sandbox.server import Settings, serve
+from runsignup_sandbox.small import add_race_of_today
 from runsignup_sandbox.state import Keeper, Origin, StateError, load
 from runsignup_sandbox.world import World
 
@@ -52,6 +53,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     origin = Origin(options.scale, options.seed, spec)
     try:
         world, keeper = _world(origin, options.now, options.state)
+        if options.live:
+            add_race_of_today(world)
         # The world never becomes garbage, so the collector need not traverse it again and again.
         gc.collect()
         gc.freeze()

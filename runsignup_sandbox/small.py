@@ -4,7 +4,7 @@ from runsignup_sandbox.filling import add_partners, fill, hour_from_now, kind_ev
 from runsignup_sandbox.people import PLACES
 from runsignup_sandbox.races import Event, Race
 from runsignup_sandbox.records import Record
-from runsignup_sandbox.times import DAY
+from runsignup_sandbox.times import DAY, HOUR
 from runsignup_sandbox.world import World
 
 # name, place, partners, hours to the next edition's start, its sizes, sizes of the edition a year earlier
@@ -30,6 +30,25 @@ def build_small(world: World) -> None:
         # Overlapping numbers: about half of last year's people come again.
         _edition(world, race, start, sizes, person + sum(earlier) // 2)
     _special_races(world)
+
+
+def add_race_of_today(world: World) -> bool:
+    """Add an edition of the first race that starts in two hours, unless an event of its partner is about as near already.
+
+    A demo that continues from its file days later has a race morning by it. Return whether one was added.
+    """
+    name, _, _, hours, sizes, _ = _PLAIN[0]
+    race = next((race for race in world.races.values() if race.name == name), None)
+    if race is None:
+        return False
+    now = world.clock.now()
+    starts = [event.start for one in world.races.values() if 1 in one.partners for event in world.events_of(one)]
+    if any(start is not None and -HOUR < start - now < 4 * HOUR for start in starts):
+        return False
+    _edition(world, race, hour_from_now(world, hours), sizes, world.next_registration_id)
+    race.modified = world.second
+    world.changes += 1
+    return True
 
 
 def _special_races(world: World) -> None:

@@ -9,6 +9,7 @@ from rsu_pipeline_tests.sandbox.conftest import NOW
 from runsignup_sandbox.life import Life
 from runsignup_sandbox.records import Record, Removal
 from runsignup_sandbox.scales import build
+from runsignup_sandbox.small import add_race_of_today
 from runsignup_sandbox.state import Origin, encoded_state
 from runsignup_sandbox.times import DAY, HOUR
 from runsignup_sandbox.world import World
@@ -133,3 +134,16 @@ def test_the_same_seed_lives_the_same_life() -> None:
 
     assert lived(7) == lived(7)
     assert lived(7) != lived(8)
+
+
+def test_a_demo_that_goes_on_days_later_has_a_race_this_morning() -> None:
+    world = build("small", 7, NOW)
+    assert not add_race_of_today(world), "it has one when it is new"
+    world.clock.advance(7 * DAY)
+    before = world.changes
+    assert add_race_of_today(world) and world.changes > before
+    assert not add_race_of_today(world)
+    now = world.clock.now()
+    near = [event for event in world.events.values() if event.start and 0 < event.start - now < 3 * 3600]
+    assert {event.name for event in near} == {"5K", "10K"}
+    assert all(len(world.truth.active.of_event(event.id)) > 30 for event in near)
