@@ -1,4 +1,6 @@
-"""Text from outside the program, made safe to repeat in messages."""
+"""Text from outside the program, made safe to repeat in messages, and times as people read them."""
+
+import datetime as dt
 
 MAX_NAME_CHARS = 60
 """Characters of a name, key or setting that a message repeats."""
@@ -23,3 +25,8 @@ def make_printable(text: str) -> str:
     what is next to them.
     """
     return "".join(one if one.isprintable() else " " if one.isspace() else "\ufffd" for one in text)
+
+
+def format_time(moment: dt.datetime, zone: dt.tzinfo) -> str:
+    """Return an instant as wall time in a zone, with the zone's name."""
+    return f"{moment.astimezone(zone):%Y-%m-%d %H:%M %Z}"

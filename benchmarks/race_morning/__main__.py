@@ -7,8 +7,9 @@ import sys
 from typing import Any
 
 import click
+from rich.console import Console
 
-from rsu_pipeline.cli.common import echo_json, show_table
+from rsu_pipeline.cli.common import echo_json
 
 MOST_SPEED = 20.0
 REAL_MINUTES = 5.0
@@ -60,7 +61,7 @@ def race_morning(paper: bool, as_json: bool, **options: Any) -> None:
         echo_json(made.as_json())
     else:
         click.echo()
-        show_table(report.table(made))
+        Console(markup=False).print(report.table(made))
         click.echo("\n" + "\n".join(report.sentences(made)))
     sys.exit(0 if made.is_well else 1)
 
@@ -85,7 +86,7 @@ def _calculate(partners: int, races: int, as_json: bool) -> None:
     if as_json:
         echo_json(report.paper_json(papers, found))
         return
-    show_table(report.paper_table(papers))
+    Console(markup=False).print(report.paper_table(papers))
     click.echo(f"\n{paper.verdict(found, papers[0])}")
 
 

@@ -7,7 +7,9 @@ from rich.table import Column
 
 from rsu_pipeline import installation
 from rsu_pipeline.alerts import alert_store
-from rsu_pipeline.cli.common import DisplayTable, hub_connection, show_json, show_table
+from rsu_pipeline.cli.common import hub_connection, show_json
+from rsu_pipeline.cli.display_table import DisplayTable, show_table
+from rsu_pipeline.display import format_time
 
 
 @click.group()
@@ -51,14 +53,13 @@ def list_(as_json: bool) -> None:
     if not found:
         click.echo("No open alerts.")
         return
-    table = DisplayTable(
-        Column("kind", no_wrap=True), "what", Column("since (UTC)", no_wrap=True), "notified", box=None
-    )
+    zone = installation.current().settings.timezone
+    table = DisplayTable("kind", Column("what", min_width=24), "since", "notified", optional=("notified",))
     for alert in found:
         table.add_row(
             alert.kind,
             alert.sentence,
-            f"{alert.first_seen_at:%Y-%m-%d %H:%M}",
-            f"{alert.told_at:%Y-%m-%d %H:%M}" if alert.told_at else "no",
+            format_time(alert.first_seen_at, zone),
+            format_time(alert.told_at, zone) if alert.told_at else "no",
         )
     show_table(table)

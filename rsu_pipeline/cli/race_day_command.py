@@ -4,6 +4,7 @@ import datetime as dt
 import sys
 import time
 from collections.abc import Callable, Sequence
+from zoneinfo import ZoneInfo
 
 import click
 from psycopg2.extensions import connection as Connection
@@ -13,7 +14,8 @@ from rich.table import Column
 from rich.text import Text
 
 from rsu_pipeline import installation
-from rsu_pipeline.cli.common import DisplayTable, hub_connection, show_json, show_table
+from rsu_pipeline.cli.common import hub_connection, show_json
+from rsu_pipeline.cli.display_table import DisplayTable, render, show_table
 from rsu_pipeline.display import make_printable
 from rsu_pipeline.eastern import EASTERN
 from rsu_pipeline.runsignup import values
@@ -97,8 +99,9 @@ def _show(live: Live | None, table: DisplayTable, lines: Sequence[str], now: dt.
         for line in lines:
             click.echo(line)
         return
-    head = f"{now.astimezone():%H:%M:%S}, refreshed every {REFRESH_SECONDS:.0f} s, Ctrl-C ends"
-    live.update(Group(Text(head), table, *(Text(line) for line in lines)), refresh=True)
+    head = f"{now.astimezone(_zone()):%H:%M:%S %Z}, refreshed every {REFRESH_SECONDS:.0f} s, Ctrl-C ends"
+    parts, _ = render(table, live.console.width)
+    live.update(Group(Text(head), *parts, *(Text(line) for line in lines)), refresh=True)
 
 
 def _board(conn: Connection, partner_id: int | None, race_id: int | None, as_json: bool) -> Evaluation:
@@ -111,7 +114,7 @@ def _board(conn: Connection, partner_id: int | None, race_id: int | None, as_jso
         if as_json:
             show_json("race-day", [row.as_object(now) for row in rows])
         elif not rows:
-            _show(live, DisplayTable(box=None), ["No race is in its window or starts within 24 hours."], now)
+            _show(live, DisplayTable(), ["No race is in its window or starts within 24 hours."], now)
         else:
             _show(live, _table(rows, now), _sentences(rows), now)
 
@@ -121,22 +124,21 @@ def _board(conn: Connection, partner_id: int | None, race_id: int | None, as_jso
 def _table(rows: Sequence[BoardRow], now: dt.datetime) -> DisplayTable:
     table = DisplayTable(
         Column("id", justify="right", no_wrap=True),
-        "race",
-        Column("start", no_wrap=True),
+        # The only column that wraps, so that no figure is cut.
+        Column("race", min_width=8),
+        "start",
         Column("in", justify="right", no_wrap=True),
         Column("read", justify="right", no_wrap=True),
         Column("bibs", justify="right", no_wrap=True),
-        Column("last bib", no_wrap=True),
-        Column("state", no_wrap=True),
-        box=None,
-        padding=(0, 1, 0, 0),
+        "last bib",
+        "state",
+        gap=1,
     )
     for row in rows:
         race = row.race
         table.add_row(
             str(race.partner_id),
-            # This column is the only one that shrinks, so that no figure is cut.
-            Text(make_printable(race.name), no_wrap=True, overflow="ellipsis"),
+            race.name,
             _in_zone(row.start, race.zone, now),
             _span(row.start - now),
             "never" if race.read_at is None else _span(now - race.read_at),
@@ -155,6 +157,11 @@ def _sentences(rows: Sequence[BoardRow]) -> list[str]:
         for row in rows
         for problem in row.problems
     ]
+
+
+def _zone() -> ZoneInfo:
+    """Return the zone that the hub's people live by, for times that belong to no race."""
+    return installation.current().settings.timezone
 
 
 def _in_zone(start: dt.datetime, zone_name: str | None, now: dt.datetime) -> str:
@@ -207,10 +214,11 @@ def _changes(
 
 
 def _table_of_changes(found: Sequence[BibChange]) -> DisplayTable:
-    table = DisplayTable("stored", "race", "event", "name", "change", "registration", box=None)
+    zone = _zone()
+    table = DisplayTable("stored", "race", Column("event"), Column("name"), "change", "registration")
     for change in found:
         table.add_row(
-            f"{change.recorded_at.astimezone():%H:%M:%S}",
+            f"{change.recorded_at.astimezone(zone):%H:%M:%S %Z}",
             str(change.race_id),
             change.event,
             change.name,
@@ -232,7 +240,7 @@ def _missing(conn: Connection, partner_id: int | None, race_id: int | None, as_j
 
 
 def _table_of_missing(found: Sequence[Entrant]) -> DisplayTable:
-    table = DisplayTable("race", "event", "name", "registration", box=None)
+    table = DisplayTable("race", Column("event"), Column("name"), "registration")
     for entrant in found:
         table.add_row(str(entrant.race_id), entrant.event, entrant.name, str(entrant.registration_id))
     return table

@@ -5,7 +5,8 @@ import sys
 import click
 from rich.table import Column
 
-from rsu_pipeline.cli.common import DisplayTable, hub_connection, show_json, show_table
+from rsu_pipeline.cli.common import hub_connection, show_json
+from rsu_pipeline.cli.display_table import DisplayTable, show_table
 from rsu_pipeline.warehouse import credentials, schema_drift
 
 MEANING = {
@@ -39,12 +40,11 @@ def schema(partner: str | None, accept: tuple[str, ...], as_json: bool) -> None:
     else:
         table = DisplayTable(
             Column("field", no_wrap=True),
-            "what",
+            Column("what"),
             "registrations",
             "races",
             "first read (UTC)",
             "last read (UTC)",
-            box=None,
         )
         for one in found:
             table.add_row(

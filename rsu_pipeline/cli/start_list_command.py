@@ -5,8 +5,10 @@ import datetime as dt
 import click
 from rich.table import Column
 
-from rsu_pipeline.cli.common import DisplayTable, hub_connection, show_json, show_table
+from rsu_pipeline.cli.common import hub_connection, show_json
+from rsu_pipeline.cli.display_table import DisplayTable, show_table
 from rsu_pipeline.display import make_printable
+from rsu_pipeline.runsignup import values
 from rsu_pipeline.start_lists import start_list_store
 from rsu_pipeline.start_lists.list_formats import FORMATS, format_entries
 from rsu_pipeline.warehouse import credentials
@@ -45,11 +47,12 @@ def start_list(
         click.echo(format_entries(entries, kind).encode(), nl=False)
     else:
         click.echo(_head(found))
-        show_table(_table(entries))
+        show_table(_table(entries), "`--csv` has them")
 
 
 def _head(found: start_list_store.StartList) -> str:
-    start = f"{found.start:%Y-%m-%d %H:%M}, the race's time" if found.start else "start unknown"
+    zone = values.zone(found.timezone) or values.EASTERN
+    start = f"{found.start.replace(tzinfo=zone):%Y-%m-%d %H:%M %Z}" if found.start else "start unknown"
     text = f"{found.event}, {found.race} ({start}): {found.entrants:,} entrants, {found.without_bib:,} without a bib"
     for number, words in (
         (found.duplicate_bibs, "with a bib of another entrant"),
@@ -67,16 +70,18 @@ def format_bib(entry: start_list_store.Entry) -> str:
 
 
 def _table(entries: list[start_list_store.Entry]) -> DisplayTable:
-    columns = (
-        Column("bib", justify="right"),
-        "name",
-        Column("age", justify="right"),
+    table = DisplayTable(
+        Column("bib", justify="right", no_wrap=True),
+        Column("name"),
+        Column("age", justify="right", no_wrap=True),
         "gender",
         "city",
         "state",
-        "team",
+        Column("team"),
+        Column("problems"),
+        "registration",
+        optional=("city", "state", "gender", "age"),
     )
-    table = DisplayTable(*columns, "problems", "registration", box=None)
     for entry in entries:
         table.add_row(
             format_bib(entry),

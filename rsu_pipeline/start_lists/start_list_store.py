@@ -70,8 +70,8 @@ class RebuildFailed:
 class StartList:
     """An event's list in figures.
 
-    `start` is wall time in the race's zone. `near` means that the event starts within 24 hours, or started less than 24 hours ago
-    and is not over. The other fields are the columns of `start_lists`.
+    `start` is wall time in the race's zone, `timezone`, which is None if RunSignup sends none. `near` means that the event starts
+    within 24 hours, or started less than 24 hours ago and is not over. The other fields are the columns of `start_lists`.
     """
 
     partner_id: int
@@ -90,6 +90,7 @@ class StartList:
     lowest_bib: int | None
     highest_bib: int | None
     built_at: dt.datetime
+    timezone: str | None
 
 
 @dataclass(frozen=True)
@@ -249,6 +250,6 @@ _LISTS = f"""
 SELECT s.timing_partner_id, s.event_id, coalesce(r.name, ''), coalesce(e.name, ''), e.start_time,
     coalesce(abs(extract(epoch FROM e.starts_at - %(now)s)) <= 86400 AND {OVER_AT} > %(now)s, false),
     s.entrants, s.with_bib, s.without_bib, s.duplicate_bibs, s.bibs_in_other_events, s.out_of_range, s.in_two_events,
-    s.lowest_bib, s.highest_bib, s.built_at
+    s.lowest_bib, s.highest_bib, s.built_at, r.timezone
 FROM start_lists s JOIN runsignup_events e USING (event_id) JOIN runsignup_races r ON r.race_id = s.race_id
 """

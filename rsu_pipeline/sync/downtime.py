@@ -10,6 +10,7 @@ from dataclasses import dataclass
 
 from psycopg2.extensions import connection as Connection
 
+from rsu_pipeline.display import format_time
 from rsu_pipeline.settings import CadenceSettings
 from rsu_pipeline.warehouse import sync_gaps
 from rsu_pipeline.warehouse.sync_gaps import CaughtUp, Gap
@@ -51,13 +52,14 @@ def find_downtimes(conn: Connection, now: dt.datetime, every: CadenceSettings) -
     ]
 
 
-def describe(downtimes: Sequence[Downtime]) -> Iterator[str]:
+def describe(downtimes: Sequence[Downtime], zone: dt.tzinfo) -> Iterator[str]:
     """Yield the lines about when the hub was not syncing, what it caught up since and what is left to do."""
     for item in downtimes:
+        since = format_time(item.since, zone)
         if item.until is None:
-            yield f"Not syncing since {item.since:%Y-%m-%d %H:%M} UTC ({_hours(item.hours)})."
+            yield f"Not syncing since {since} ({_hours(item.hours)})."
         else:
-            yield f"Not syncing from {item.since:%Y-%m-%d %H:%M} to {item.until:%Y-%m-%d %H:%M} UTC ({_hours(item.hours)})."
+            yield f"Not syncing from {since} to {format_time(item.until, zone)} ({_hours(item.hours)})."
         if over := sum(one.races_over for one in item.partners):
             yield f"  {_count(over, 'race')} ended meanwhile."
         if item.until is not None:

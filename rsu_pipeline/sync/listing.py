@@ -272,7 +272,16 @@ def _record_listing(session: PartnerSession, outcome: EventsOutcome, error: Exce
         reason=str(error) if error else "; ".join(outcome.problems) or "listing",
         run_id=session.run_id,
         seconds=outcome.seconds,
-        counts={"read": outcome.races, "calls": outcome.calls, "details": outcome.details_read},
+        counts={
+            "read": outcome.races,
+            "calls": outcome.calls,
+            "details": outcome.details_read,
+            "races_written": outcome.races_written,
+            "events_written": outcome.events_written,
+            "events_gone": outcome.events_gone,
+            "races_lost": outcome.races_lost,
+            "removed": outcome.registrations_removed,
+        },
         error=error.details() if isinstance(error, ApiError) else {"message": str(error)} if error else None,
     )
     session.conn.commit()

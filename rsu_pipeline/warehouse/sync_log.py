@@ -63,7 +63,8 @@ def record(
 class PartnerStatus:
     """A partner at a glance.
 
-    `last_sync` is when a run last read something without failing, `last_error` the newest failure since then, if any.
+    `last_sync` is when something was last read without failing, also by a poll of the watch that found nothing. `last_error` is
+    the newest failure since then, if any.
     `calls_this_hour` are those with the partner's API key, by all partners that share it.
     """
 
@@ -96,12 +97,16 @@ def read_partner_status(conn: Connection) -> list[PartnerStatus]:
                  WHERE p.timing_partner_id = t.timing_partner_id AND p.removed_at IS NULL),
                 (SELECT count(*) FROM quarantined_rows q
                  WHERE q.timing_partner_id = t.timing_partner_id AND q.resolved_at IS NULL),
-                good.finished_at, bad.reason, bad.finished_at,
+                greatest(good.finished_at, cursors.last_read_at), bad.reason, bad.finished_at,
                 (SELECT count(*) FROM api_calls a JOIN partner_provider_credentials c
                     ON c.api_key_id = a.api_key_id
                         OR a.api_key_id IS NULL AND c.partner_provider_credential_id = a.credential_id
                  WHERE c.timing_partner_id = t.timing_partner_id AND a.granted_at > now() - interval '1 hour')
             FROM timing_partners t
+            -- Polls of the watch that find nothing leave no row in the log. The cursors have them.
+            LEFT JOIN LATERAL (
+                SELECT max(k.last_read_at) AS last_read_at FROM event_cursors k
+                WHERE k.timing_partner_id = t.timing_partner_id) cursors ON true
             LEFT JOIN LATERAL (
                 SELECT h.finished_at FROM sync_history h
                 WHERE h.timing_partner_id = t.timing_partner_id AND h.status IN ('completed', 'partial')
@@ -122,3 +127,91 @@ def read_partner_status(conn: Connection) -> list[PartnerStatus]:
             """
         )
         return [PartnerStatus(*row) for row in cur.fetchall()]
+
+
+def count_synced_partners(conn: Connection) -> int:
+    """Return how many partners' races were ever read without failing."""
+    with conn.cursor() as cur:
+        cur.execute(
+            "SELECT count(*) FROM timing_partners t WHERE EXISTS (SELECT FROM sync_history h WHERE h.race_id IS NOT NULL"
+            " AND h.timing_partner_id = t.timing_partner_id AND h.status IN ('completed', 'partial'))"
+        )
+        (count,) = cur.fetchone() or (0,)
+    return int(count)
+
+
+@dataclass(frozen=True)
+class LoggedSync:
+    """A row of the sync log: a read of a race, or a listing, which has no race.
+
+    `why` is the reason of the read, or its error if it failed. `counts` are those of `data_snapshot`.
+    """
+
+    key: str | None
+    race_id: int | None
+    race: str | None
+    operation: str
+    status: Status
+    why: str
+    finished_at: dt.datetime
+    seconds: int
+    counts: dict[str, int]
+    run_id: str | None
+
+
+def read_log(
+    conn: Connection,
+    limit: int,
+    *,
+    partner_id: int | None = None,
+    race_id: int | None = None,
+    failed_only: bool = False,
+    changed_only: bool = False,
+) -> list[LoggedSync]:
+    """Return the newest rows of the sync log, newest first."""
+    with conn.cursor() as cur:
+        cur.execute(
+            """
+            SELECT t.partition_key, h.race_id, r.name, coalesce(h.operation_type, ''), h.status, coalesce(h.reason, ''),
+                h.finished_at, coalesce(h.duration_seconds, 0), coalesce(h.data_snapshot, '{}'), h.run_id
+            FROM sync_history h
+            LEFT JOIN timing_partners t USING (timing_partner_id)
+            LEFT JOIN runsignup_races r ON r.race_id = h.race_id
+            WHERE (%(partner)s::int IS NULL OR h.timing_partner_id = %(partner)s)
+                AND (%(race)s::bigint IS NULL OR h.race_id = %(race)s)
+                AND (NOT %(failed)s OR h.status = 'failed')
+                AND (NOT %(changed)s OR EXISTS (
+                    SELECT FROM jsonb_each(h.data_snapshot) n
+                    WHERE n.key = ANY (%(changes)s) AND n.value NOT IN ('0', 'null')))
+            ORDER BY h.finished_at DESC, h.sync_history_id DESC LIMIT %(limit)s
+            """,
+            {
+                "partner": partner_id,
+                "race": race_id,
+                "failed": failed_only,
+                "changed": changed_only,
+                "changes": [name for name, _ in CHANGES],
+                "limit": limit,
+            },
+        )
+        return [LoggedSync(*row) for row in cur.fetchall()]
+
+
+CHANGES = (
+    ("inserted", "new"),
+    ("updated", "changed"),
+    ("reactivated", "active again"),
+    ("removed", "removed"),
+    ("bib_changes", "bib changes"),
+    ("quarantined", "quarantined"),
+    ("races_written", "races written"),
+    ("events_written", "events written"),
+    ("events_gone", "events gone"),
+    ("races_lost", "races lost"),
+)
+"""Counts of the sync log that are changes of what is stored, and how messages name them."""
+
+
+def describe_changes(counts: Mapping[str, int]) -> str:
+    """Return what a read changed, as in `3 new, 2 bib changes`, or `nothing`."""
+    return ", ".join(f"{counts[name]:,} {word}" for name, word in CHANGES if counts.get(name)) or "nothing"

@@ -53,7 +53,7 @@ def test_open_alerts_are_listed(settings: dict[str, str]) -> None:
     shown = rsu("alerts", "list", settings=settings).stdout
     assert "dead_watch" in shown
     assert "1-acme: race 5 is in its window." in shown
-    assert "2026-10-03 12:01" in shown
+    assert "2026-10-03 08:01 EDT" in shown
     assert "race 6" not in shown
     (alert,) = json.loads(rsu("alerts", "list", "--json", settings=settings).stdout)
     assert (alert["kind"], alert["cause"], alert["partner"], alert["run_id"]) == ("dead_watch", "1:5", "1-acme", None)

@@ -1,23 +1,15 @@
 """`rsu race-day`: on a hub that has read two races in their window, one of which then goes wrong."""
 
-import fcntl
 import json
-import os
-import pty
 import re
-import signal
-import struct
-import subprocess
-import termios
-import time
-from collections.abc import Callable, Iterator
-from contextlib import suppress
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
 
 from rsu_pipeline.sync import start_list_rebuild
-from rsu_pipeline_tests.cli.shell import SCRIPT, environment, refusal, rsu
+from rsu_pipeline_tests.cli.shell import refusal, rsu
+from rsu_pipeline_tests.cli.terminal import on_a_terminal
 from rsu_pipeline_tests.hub import Hub
 from runsignup_sandbox.process import SandboxProcess
 
@@ -122,10 +114,11 @@ def test_no_line_is_longer_than_80_columns_and_no_figure_is_cut(near: Hub) -> No
         " modified_epoch, first_seen_new) SELECT timing_partner_id, race_id, event_id, registration_id, 'assigned', '12345',"
         f" extract(epoch FROM now()) - 95, now() FROM runsignup_participants WHERE registration_id = {first}"
     )
-    shown, _ = on_a_terminal(near, "race-day", columns=80)
+    shown, _ = on_a_terminal(near.environment, "race-day")
     table = [line.rstrip() for line in shown.splitlines() if "12001/12345" in line]
     assert len(table) == 2, shown
     assert all(len(line) <= 80 for line in table), table
+    assert "…" not in shown and shown.count("Marathon") == 2, shown
     assert "not polled" in table[0] and "30h00" in table[0], table
     assert re.search(r" 12345 \d\d:\d\d:\d\d\+9\ds ok$", table[1]), table
 
@@ -134,12 +127,12 @@ def test_watch_looks_again_until_it_is_interrupted_and_leaves_no_transaction_ope
     states: list[str] = []
 
     def has_looked_twice(shown: str) -> bool:
-        looks = len(set(re.findall(r"(\d\d:\d\d:\d\d), refreshed every 5 s", shown)))
+        looks = len(set(re.findall(r"(\d\d:\d\d:\d\d) E[SD]T, refreshed every 5 s", shown)))
         if looks == 1:
             states.extend(row["state"] for row in near.rows(SESSIONS_STATE))
         return looks >= 2
 
-    shown, code = on_a_terminal(near, "race-day", "--watch", columns=80, until=has_looked_twice)
+    shown, code = on_a_terminal(near.environment, "race-day", "--watch", until=has_looked_twice)
     assert has_looked_twice(shown), shown
     assert code == 130 and "Traceback" not in shown
     # A poll is over in a moment, and the next is 5 s later.
@@ -156,38 +149,3 @@ def test_without_a_race_near_it_says_so(settings: dict[str, str]) -> None:
     done = rsu("race-day", settings=settings)
     assert (done.returncode, done.stderr) == (0, "")
     assert done.stdout.strip() == "No race is in its window or starts within 24 hours."
-
-
-def on_a_terminal(
-    hub: Hub, *arguments: str, columns: int, until: Callable[[str], bool] = lambda shown: False
-) -> tuple[str, int]:
-    """Run a command on a terminal with this number of columns.
-
-    What it wrote, without escape sequences, and its exit code. It is interrupted once what it wrote is enough, or after a
-    minute.
-    """
-    ours, theirs = pty.openpty()
-    fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", 40, columns, 0, 0))
-    settings = environment(**hub.environment) | {"TERM": "xterm", "COLUMNS": str(columns)}
-    process = subprocess.Popen(
-        [SCRIPT, *arguments], env=settings, stdin=theirs, stdout=theirs, stderr=theirs, start_new_session=True
-    )
-    os.close(theirs)
-    os.set_blocking(ours, False)
-    written, deadline = b"", time.monotonic() + 60
-    while process.poll() is None:
-        if until(_plain(written)) or time.monotonic() > deadline:
-            process.send_signal(signal.SIGINT)
-            process.wait(30)
-        with suppress(BlockingIOError, OSError):
-            written += os.read(ours, 65536)
-        time.sleep(0.02)
-    with suppress(BlockingIOError, OSError):
-        while chunk := os.read(ours, 65536):
-            written += chunk
-    os.close(ours)
-    return _plain(written), process.returncode
-
-
-def _plain(written: bytes) -> str:
-    return re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", written.decode(errors="replace"))

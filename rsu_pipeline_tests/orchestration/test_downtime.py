@@ -5,6 +5,7 @@ import json
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from zoneinfo import ZoneInfo
 
 import dagster as dg
 import pytest
@@ -12,6 +13,7 @@ import pytest
 from benchmarks.race_morning import fast
 from rsu_pipeline import installation
 from rsu_pipeline.definitions import build_definitions
+from rsu_pipeline.display import format_time
 from rsu_pipeline.orchestration.resources import WarehouseResource
 from rsu_pipeline.orchestration.schedules import nightly
 from rsu_pipeline.settings import CadenceSettings
@@ -33,6 +35,7 @@ SPEC = {
     "start_in_hours": 20,
 }
 EVERY = CadenceSettings()
+EASTERN = ZoneInfo("America/New_York")
 NOW = dt.datetime(2027, 6, 14, 9, tzinfo=dt.UTC)
 
 
@@ -113,7 +116,7 @@ def test_down_for_two_days_over_a_race_then_one_nightly_brings_everything_and_st
     ended = admin.clock(set=time.time())
     set_database_clock(hub.url, 0)
     assert lines_on_downtime(hub) == [
-        f"Not syncing since {since:%Y-%m-%d %H:%M} UTC (60 h).",
+        f"Not syncing since {format_time(since, EASTERN)} (60 h).",
         "  4 races ended meanwhile.",
         "  Still to do: 4 final reads.",
     ]
@@ -129,7 +132,7 @@ def test_down_for_two_days_over_a_race_then_one_nightly_brings_everything_and_st
     until = hub.value("SELECT min(granted_at) FROM api_calls WHERE granted_at > %s", since)
     assert -1 < until.timestamp() - ended < 600, "the nightly's first call ends the downtime"
     assert lines_on_downtime(hub) == [
-        f"Not syncing from {since:%Y-%m-%d %H:%M} to {until:%Y-%m-%d %H:%M} UTC (60 h).",
+        f"Not syncing from {format_time(since, EASTERN)} to {format_time(until, EASTERN)} (60 h).",
         "  4 races ended meanwhile.",
         "  Caught up: 4 bibs, 2 new, 3 changed, 1 removed.",
         "  Nothing is left to do.",
@@ -208,9 +211,9 @@ def test_the_sentences_fit_eighty_columns_whatever_the_counts() -> None:
     none = CaughtUp(2, 0, 0, 0, 0, 0, 0)
     hours = dt.timedelta(hours=3700)
     found = [Downtime(NOW - hours, NOW, 3700.0, [much, none]), Downtime(NOW - hours, NOW - hours / 2, 0.6, [none])]
-    lines = list(downtime.describe(found))
+    lines = list(downtime.describe(found, dt.UTC))
     assert all(len(line) <= 80 for line in lines)
     assert lines[4:] == [
-        "Not syncing from 2027-01-11 05:00 to 2027-03-29 07:00 UTC (36 min).",
+        "Not syncing from 2027-01-11 05:00 UTC to 2027-03-29 07:00 UTC (36 min).",
         "  Nothing that changed meanwhile was found since.",
     ]
