@@ -105,6 +105,14 @@ def read_open_alerts(conn: Connection) -> list[Alert]:
         return [Alert(*row) for row in cur.fetchall()]
 
 
+def read_last_change(conn: Connection) -> dt.datetime | None:
+    """Return when an alert last opened or was resolved, None if there was never one."""
+    with conn.cursor() as cur:
+        cur.execute("SELECT greatest(max(first_seen_at), max(cleared_at)) FROM alerts")
+        row: tuple[dt.datetime | None, ...] = cur.fetchone() or (None,)
+    return row[0]
+
+
 def record_problems(conn: Connection, problems: Sequence[Problem], now: dt.datetime, kinds: Collection[str]) -> None:
     """Record the problems found, and count the evaluation for open alerts of these kinds that were not found.
 

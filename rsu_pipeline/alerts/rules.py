@@ -20,6 +20,7 @@ from rsu_pipeline.warehouse import (
     duplicate_partners,
     fleet,
     foreign_writes,
+    partner_access,
 )
 from rsu_pipeline.warehouse.automation import has_dagster
 
@@ -45,6 +46,7 @@ TITLES = {
     "run_stuck": "a run hangs",
     "credential_rejected": "RunSignup rejects a credential",
     "access_denied": "RunSignup denies access to a race",
+    "access_lost": "a partner lost access to races",
     "removals_held_back": "removals are pending confirmation",
     "partner_stale": "a partner is not being synced",
     "never_synced": "a partner was never synced",
@@ -72,8 +74,8 @@ HEALTH_CHECKS = {
     "clock_skew": "clock",
     **dict.fromkeys(webhook_rules.TITLES, "delivery"),
     **dict.fromkeys(
-        ("run_failed", "run_stuck", "credential_rejected", "access_denied", "partner_stale", "never_synced", "budget_short",
-         "history_failing", "backfill_stopped", "notifier_failing"),
+        ("run_failed", "run_stuck", "credential_rejected", "access_denied", "access_lost", "partner_stale", "never_synced",
+         "budget_short", "history_failing", "backfill_stopped", "notifier_failing"),
         "syncs",
     ),
 }  # fmt: skip
@@ -92,6 +94,7 @@ def find_problems(conn: Connection, settings: Settings, hub_now: dt.datetime) ->
     found = [
         *_rejected(conn),
         *_access_denied(conn, now),
+        *_access_lost(conn, now),
         *_held_back(conn, now),
         *_stale(conn, settings, now),
         *_budget_short(conn, settings),
@@ -166,6 +169,14 @@ def _access_denied(conn: Connection, now: dt.datetime) -> Iterator[Problem]:
             f"{key}: RunSignup {answer} since {since:%Y-%m-%d %H:%M} UTC. Its registrations are not read. The partner's other"
             " races are. Ask the partner to allow its key there. Access is tried again automatically.",
         )
+
+
+def _access_lost(conn: Connection, now: dt.datetime) -> Iterator[Problem]:
+    for item in partner_access.read_access(conn, now).values():
+        if item.has_lost:
+            yield Problem(
+                "access_lost", str(item.partner_id), item.key, f"{_name(item.partner_id, item.key)}: {item.sentence}"
+            )
 
 
 def _held_back(conn: Connection, now: dt.datetime) -> Iterator[Problem]:

@@ -18,7 +18,14 @@ from rsu_pipeline.orchestration.resources import WarehouseResource
 from rsu_pipeline.orchestration.run_config import NO_CONFIG
 from rsu_pipeline.sync import clocks, forecast
 from rsu_pipeline.sync.session import limit_concurrent_partners
-from rsu_pipeline.warehouse import duplicate_partners, fleet_facts, foreign_writes, freshness, hub_clocks
+from rsu_pipeline.warehouse import (
+    duplicate_partners,
+    fleet_facts,
+    foreign_writes,
+    freshness,
+    hub_clocks,
+    partner_access,
+)
 
 SAMPLE = 20
 ROUTINE_RUNS = 2
@@ -144,7 +151,7 @@ def credentials_work(warehouse: WarehouseResource) -> dg.AssetCheckResult:
         partners = freshness.read_partner_health(conn, dt.datetime.now(dt.UTC))
     counts = {
         state: sum(item.credential == state for item in partners)
-        for state in ("works", "untried", "refused", "incomplete", "none", "off")
+        for state in ("works", "unverified", "untried", "refused", "incomplete", "none", "off")
     }
     wrong = [item for item in partners if item.credential in ("refused", "incomplete")]
     return _result(
@@ -152,6 +159,28 @@ def credentials_work(warehouse: WarehouseResource) -> dg.AssetCheckResult:
         ERROR if counts["refused"] else WARN,
         {"partners": len(partners), **{f"credentials_{state}": count for state, count in counts.items()}},
         [{"partner": item.key or str(item.partner_id), "credential": item.credential} for item in wrong[:SAMPLE]],
+    )
+
+
+@dg.asset_check(asset=fleet_health, config_schema=NO_CONFIG)
+def no_partner_lost_access(warehouse: WarehouseResource) -> dg.AssetCheckResult:
+    """Check that no partner lost access to an upcoming race, or to all its races.
+
+    The credential of such a partner works. A partner that never had a race does not count.
+    """
+    with expected_errors_as_failures(), warehouse.connect("no_partner_lost_access") as conn:
+        found = partner_access.read_access(conn, dt.datetime.now(dt.UTC))
+    wrong = [item for item in found.values() if item.has_lost]
+    return _result(
+        not wrong,
+        ERROR,
+        {
+            "partners": len(found),
+            "partners_without_races_any_more": sum(item.state == "no races any more" for item in wrong),
+            "partners_without_races_yet": sum(item.state == "no races yet" for item in found.values()),
+            "upcoming_races_lost": sum(len(item.lost_upcoming) for item in wrong),
+        },
+        [{"partner": item.key or str(item.partner_id), "sentence": str(item.sentence)} for item in wrong[:SAMPLE]],
     )
 
 
@@ -311,6 +340,7 @@ FLEET_CHECKS = (
     bib_log_replays,
     budget_is_enough,
     credentials_work,
+    no_partner_lost_access,
     events_equal_runsignup,
     no_rows_held_back,
     no_shared_api_keys,

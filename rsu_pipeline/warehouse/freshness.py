@@ -14,14 +14,15 @@ from rsu_pipeline.warehouse.credentials import PROVIDER
 from rsu_pipeline.warehouse.event_times import IS_UPCOMING, NEEDS_CLOSING_READ
 from rsu_pipeline.warehouse.fleet import CALL_BUDGET
 
-CredentialState = Literal["off", "none", "incomplete", "refused", "untried", "works"]
+CredentialState = Literal["off", "none", "incomplete", "refused", "untried", "unverified", "works"]
 
 
 @dataclass(frozen=True)
 class PartnerHealth:
     """A partner in figures.
 
-    `credential` is off for a disabled partner, incomplete for one whose key or secret is blank. `failures` counts what failed at
+    `credential` is off for a disabled partner, incomplete for one whose key or secret is blank, unverified for one that was tried
+    without a race that could be read. `failures` counts what failed at
     its last attempt: races with upcoming events, the listing, and past editions. `changed` and the bibs are of the last 24 hours.
     Bib seconds run from RunSignup's change to the stored row, and are None if nothing changed. `past_events` is None if no backfill
     was requested. `calls` are those of the last hour with the partner's API key: partners with the same `call_budget_id` share the
@@ -51,7 +52,7 @@ class PartnerHealth:
     @property
     def is_synced(self) -> bool:
         """Whether this partner is to be synced. A rejected credential is to be corrected, not ignored."""
-        return self.key is not None and self.credential in ("refused", "untried", "works")
+        return self.key is not None and self.credential in ("refused", "untried", "unverified", "works")
 
 
 # As in fleet.races_to_read: events that are due for reads, of races that are listed or can be read.
@@ -112,7 +113,9 @@ WITH ahead AS (
 SELECT t.timing_partner_id, t.partition_key,
     CASE WHEN t.disabled_at IS NOT NULL THEN 'off' WHEN c.timing_partner_id IS NULL THEN 'none'
         WHEN c.is_complete IS NOT TRUE THEN 'incomplete' WHEN c.rejected_at IS NOT NULL THEN 'refused'
-        WHEN c.verified_at IS NULL THEN 'untried' ELSE 'works' END,
+        WHEN c.verified_at IS NOT NULL THEN 'works' WHEN EXISTS (
+            SELECT FROM sync_history n WHERE n.timing_partner_id = t.timing_partner_id AND n.finished_at >= c.entered_at)
+        THEN 'unverified' ELSE 'untried' END,
     coalesce(r.races, 0), coalesce(r.events, 0)::bigint, greatest(good.finished_at, r.last_read_at),
     coalesce(r.failures, 0) + coalesce(f.failures, 0) + (listed.status IS NOT DISTINCT FROM 'failed')::int,
     CASE WHEN c.timing_partner_id IS NOT NULL THEN {CALL_BUDGET} END, calls.n,

@@ -83,6 +83,11 @@ def share_api_key(put: Fleet) -> None:
     credential_encryption.encrypt_all(put.conn, SECRET_BOX)
 
 
+def lose_access(put: Fleet) -> None:
+    put.sql("UPDATE partner_provider_credentials SET verified_at = now()")
+    put.sql("UPDATE partner_races SET lost_at = %s, lost_reason = 'access_lost'", NOW)
+
+
 FAULTS = [
     Fault(
         "credential_rejected",
@@ -101,6 +106,12 @@ FAULTS = [
         do("INSERT INTO refused_events VALUES (1, 50, %s, 'code 301')", NOW),
         do("DELETE FROM refused_events"),
         "1-acme: RunSignup denies access to race 5, event 50",
+    ),
+    Fault(
+        "access_lost",
+        lose_access,
+        do("UPDATE partner_races SET lost_at = NULL, lost_reason = NULL"),
+        "1-acme: lost access to race 5 (of 1). The key is fine",
     ),
     Fault(
         "removals_held_back",

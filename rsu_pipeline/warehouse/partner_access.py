@@ -1,0 +1,174 @@
+"""The access of each partner: which races its credential can read, lost, never had or got back.
+
+A credential that RunSignup accepts may have no race to read. So this is a state of its own beside the credential's. With a
+wrong key RunSignup lists every public race, so a listing without any race was made for the partner, and its key is fine.
+"""
+
+import datetime as dt
+from dataclasses import dataclass
+from typing import Literal
+
+from psycopg2.extensions import connection as Connection
+
+from rsu_pipeline.warehouse.credentials import PROVIDER
+from rsu_pipeline.warehouse.event_times import IS_UPCOMING
+
+State = Literal[
+    "switched off",
+    "none",
+    "rejected",
+    "not tried yet",
+    "not verified",
+    "no races yet",
+    "no races any more",
+    "lost some",
+    "works",
+]
+REPORTED_FOR = dt.timedelta(days=7)
+"""How long the loss of a race is a problem to act on. It is shown for longer."""
+BACK_SHOWN_FOR = dt.timedelta(days=3)
+"""How long it is shown that a partner got races back."""
+MAX_NAMED = 10
+"""Races that a sentence names."""
+ASK = "Ask the race's director to give the partner access again. It is tried again automatically."
+
+
+@dataclass(frozen=True)
+class PartnerAccess:
+    """What a partner's credential gives access to.
+
+    Attributes:
+        is_off: whether the partner is disabled. `has_credential`, `is_rejected`, `is_tried` and `is_verified` are about its
+            present key and secret.
+        rejected_reason: why RunSignup rejects them.
+        is_listed: whether the last listing with them is complete.
+        listed: races that RunSignup lists and that are not lost.
+        known: races it ever listed, without those that RunSignup deleted.
+        lost: races to which access was lost and that no other partner of the hub has. `lost_upcoming` are those of them with an
+            upcoming event.
+        lost_at: when the last of them was lost. `is_recent`: whether that is so recent that an operator must act.
+        back_at: when lost access came back, if recently.
+    """
+
+    partner_id: int
+    key: str | None
+    is_off: bool
+    has_credential: bool
+    is_rejected: bool
+    rejected_reason: str | None
+    is_tried: bool
+    is_verified: bool
+    is_listed: bool
+    listed: int
+    known: int
+    lost: list[int]
+    lost_upcoming: list[int]
+    lost_at: dt.datetime | None
+    is_recent: bool
+    back_at: dt.datetime | None
+
+    @property
+    def state(self) -> State:
+        """The state, the first that applies."""
+        states: tuple[tuple[bool, State], ...] = (
+            (self.is_off, "switched off"),
+            (not self.has_credential, "none"),
+            (self.is_rejected, "rejected"),
+            (not self.is_tried, "not tried yet"),
+            (self.is_listed and self.listed == 0 and self.known > 0, "no races any more"),
+            (self.is_listed and self.listed == 0, "no races yet"),
+            (bool(self.lost_upcoming), "lost some"),
+            (self.is_verified, "works"),
+        )
+        return next((state for applies, state in states if applies), "not verified")
+
+    @property
+    def summary(self) -> str:
+        """The state in a few words, with its numbers."""
+        words: dict[State, str] = {
+            "none": "none: not synced",
+            "rejected": f"rejected: {self.rejected_reason}",
+            "no races any more": f"lost all {self.known}",
+            "lost some": f"lost {len(self.lost_upcoming)} of {self.known}",
+        }
+        return words.get(self.state, self.state)
+
+    @property
+    def has_lost(self) -> bool:
+        """Whether access was lost that an operator must request again.
+
+        A race that was handed on for good is reported for a week.
+        """
+        return self.state == "no races any more" or (self.state == "lost some" and self.is_recent)
+
+    @property
+    def sentence(self) -> str | None:
+        """What an operator must know and do, None if nothing."""
+        sentences: dict[State, str] = {
+            "no races any more": f"RunSignup lists no race any more, had {self.known}. The key is fine. {ASK}",
+            "no races yet": "RunSignup lists no race yet. The key is fine. Ask the race's director to give the partner access.",
+            "lost some": f"lost access to {self._named()} (of {self.known}). The key is fine, other races are read. {ASK}",
+            "not verified": "the credential was tried, and no race could be read yet. `rsu log --failed` shows why.",
+        }
+        return sentences.get(self.state)
+
+    def _named(self) -> str:
+        races = self.lost_upcoming
+        more = f" and {len(races) - MAX_NAMED} more" if len(races) > MAX_NAMED else ""
+        return f"race{'s' if len(races) > 1 else ''} {', '.join(map(str, races[:MAX_NAMED]))}{more}"
+
+
+_ACCESS = f"""
+WITH races AS (
+    SELECT l.timing_partner_id, l.race_id, l.lost_at IS NULL AND l.unlisted_at IS NULL AS is_listed, l.lost_at,
+        l.lost_reason = 'access_lost' AND NOT EXISTS (
+            SELECT FROM partner_races o JOIN timing_partners p USING (timing_partner_id)
+            WHERE o.race_id = l.race_id AND o.timing_partner_id <> l.timing_partner_id AND o.access = 'granted'
+                AND o.lost_at IS NULL AND p.disabled_at IS NULL) AS is_lost, EXISTS (
+            SELECT FROM runsignup_events e WHERE e.race_id = l.race_id AND e.gone_at IS NULL AND {IS_UPCOMING}) AS is_upcoming
+    FROM partner_races l WHERE l.lost_reason IS DISTINCT FROM 'race_deleted'
+), counted AS (
+    SELECT timing_partner_id, count(*) FILTER (WHERE is_listed) AS listed, count(*) AS known,
+        array_agg(race_id ORDER BY race_id) FILTER (WHERE is_lost) AS lost,
+        array_agg(race_id ORDER BY race_id) FILTER (WHERE is_lost AND is_upcoming) AS lost_upcoming,
+        max(lost_at) FILTER (WHERE is_lost AND is_upcoming) AS lost_at
+    FROM races GROUP BY timing_partner_id
+)
+SELECT t.timing_partner_id, t.partition_key, t.disabled_at IS NOT NULL, c.timing_partner_id IS NOT NULL,
+    c.rejected_at IS NOT NULL, c.rejected_reason,
+    listing.status IS NOT NULL OR c.verified_at IS NOT NULL OR EXISTS (
+        SELECT FROM sync_history h WHERE h.timing_partner_id = t.timing_partner_id AND h.finished_at >= c.entered_at) OR EXISTS (
+        SELECT FROM api_calls a WHERE a.credential_id = c.partner_provider_credential_id AND a.granted_at >= c.entered_at),
+    c.verified_at IS NOT NULL, coalesce(listing.status IN ('completed', 'partial'), false),
+    coalesce(r.listed, 0), coalesce(r.known, 0), coalesce(r.lost, '{{}}'), coalesce(r.lost_upcoming, '{{}}'), r.lost_at,
+    coalesce(r.lost_at > %(now)s - %(reported)s, false),
+    (SELECT max(a.cleared_at) FROM alerts a
+     WHERE a.kind = 'access_lost' AND a.partner = t.partition_key AND a.cleared_at > %(now)s - %(shown)s)
+FROM timing_partners t
+LEFT JOIN (partner_provider_credentials c JOIN providers v ON v.provider_id = c.provider_id AND lower(v.name) = %(provider)s)
+    ON c.timing_partner_id = t.timing_partner_id AND c.principal ~ '\\S' AND c.secret ~ '\\S'
+LEFT JOIN counted r ON r.timing_partner_id = t.timing_partner_id
+LEFT JOIN LATERAL (
+    SELECT h.status FROM sync_history h
+    WHERE h.timing_partner_id = t.timing_partner_id AND h.race_id IS NULL AND h.finished_at >= c.entered_at
+    ORDER BY h.finished_at DESC LIMIT 1
+) listing ON true
+WHERE %(partner)s::int IS NULL OR t.timing_partner_id = %(partner)s
+ORDER BY t.timing_partner_id
+"""
+
+
+def read_access(conn: Connection, now: dt.datetime, partner_id: int | None = None) -> dict[int, PartnerAccess]:
+    """Return the access of every partner, or of one, by id and in order of it."""
+    with conn.cursor() as cur:
+        cur.execute(
+            _ACCESS,
+            {
+                "provider": PROVIDER,
+                "now": now,
+                "shown": BACK_SHOWN_FOR,
+                "reported": REPORTED_FOR,
+                "partner": partner_id,
+            },
+        )
+        return {row[0]: PartnerAccess(*row) for row in cur.fetchall()}
