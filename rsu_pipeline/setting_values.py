@@ -125,11 +125,11 @@ def parse_zone(name: str, text: str) -> ZoneInfo:
         raise SettingsError(f"{name} is {_shown(text)!r}, but must be a time zone such as America/New_York.") from None
 
 
-def parse_home(text: str) -> Path:
+def parse_folder(name: str, text: str) -> Path:
     try:
         return Path(text).expanduser().resolve()
     except (RuntimeError, ValueError, OSError) as error:
-        raise SettingsError(f"RSU_HOME is {_shown(text)!r}, which cannot be used as a folder ({error}).") from None
+        raise SettingsError(f"{name} is {_shown(text)!r}, which cannot be used as a folder ({error}).") from None
 
 
 def parse_folder(name: str, text: str) -> Path:

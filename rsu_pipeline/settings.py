@@ -284,6 +284,26 @@ class PrivacySettings:
 
 
 @dataclass(frozen=True, kw_only=True)
+class BackupSettings:
+    """Where backups are written at night, and how long they are kept."""
+
+    folder: Path | None = setting(
+        "RSU_BACKUP_DIR",
+        None,
+        partial(setting_values.parse_folder, "RSU_BACKUP_DIR"),
+        "Folder in which a verified backup is written every night at 04:00 (RSU_TIMEZONE).",
+        default_words="none is written",
+    )
+    days: int = integer(
+        "RSU_BACKUP_DAYS",
+        14,
+        low=1,
+        high=3650,
+        meaning="Days after which a backup there is deleted, once a newer one is verified.",
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
 class AlertSettings:
     """Who is notified of alerts."""
 
@@ -387,7 +407,7 @@ class Settings:
     home: Path = setting(
         "RSU_HOME",
         Path(".rsu"),
-        setting_values.parse_home,
+        partial(setting_values.parse_folder, "RSU_HOME"),
         "Folder for the files of this installation: the embedded PostgreSQL, the secret key file, logs.",
         default_words="`.rsu` in the checkout",
     )
@@ -423,6 +443,7 @@ class Settings:
     watch: WatchSettings = WatchSettings()
     history: HistorySettings = HistorySettings()
     privacy: PrivacySettings = PrivacySettings()
+    backup: BackupSettings = BackupSettings()
     alerts: AlertSettings = AlertSettings()
     webhooks: WebhookSettings = WebhookSettings()
     start_lists: StartListSettings = StartListSettings()

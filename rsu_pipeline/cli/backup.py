@@ -6,8 +6,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
-import time
-from collections.abc import Collection, Iterator
+from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO, cast
@@ -16,15 +15,9 @@ import click
 from psycopg2.extensions import connection as Connection
 
 from rsu_pipeline import installation
-from rsu_pipeline.local import client_programs
-from rsu_pipeline.warehouse import addresses, credentials, database, schema_version
+from rsu_pipeline.local import client_programs, dumps
+from rsu_pipeline.warehouse import credentials, database
 from rsu_pipeline.warehouse.secret_box import SecretKeyError
-
-
-def connection(url: str) -> tuple[list[str], dict[str, str]]:
-    """Return the arguments and environment with which pg_dump and pg_restore connect to the hub's database."""
-    conninfo, environment = addresses.parse(url).for_programs()
-    return ["--dbname", conninfo], environment
 
 
 @contextmanager
@@ -55,26 +48,8 @@ def export_(file: Path, force: bool) -> None:
             raise click.UsageError(f"{file} already exists. Choose another name, or overwrite it with --force.")
         if not file.absolute().parent.is_dir():
             raise click.UsageError(f"There is no folder {file.absolute().parent}. Create it, or choose another.")
-    url = installation.current().database_url
-    arguments, environment = connection(url)
-    with database.session(url, purpose="export") as conn:
-        found = schema_version.read_version(conn)
-        if found.applied is None:
-            raise schema_version.SchemaVersionError(
-                f"The database at {database.describe_server(url)} {schema_version.find_gap(found)} There is nothing to export yet."
-            )
-        server = client_programs.Server.of(conn)
-    program = client_programs.choose_pg_dump(client_programs.find_programs("pg_dump"), server)
-    with _plain_refusals(file):
-        part.unlink(missing_ok=True)
-        part.touch(mode=0o600)
-    command = [str(program.path), *arguments, "--format=custom", "--no-owner", "--no-privileges", "--file", str(part)]
-    try:
-        _run(command, environment, "Writing", part)
-    except BaseException:
-        part.unlink(missing_ok=True)
-        raise
-    part.replace(file)
+    with _plain_refusals(file), _shown_progress("Writing", part) as show:
+        dumps.write_dump(installation.current().database_url, file, show)
     click.echo(
         f"Wrote {file} ({file.stat().st_size / 1e6:,.1f} MB). It does not contain the encryption key:"
         f" keep {'RSU_SECRET_KEY' if installation.current().settings.secret_keys else _key_file()} apart from it."
@@ -94,7 +69,7 @@ def import_(file: Path) -> None:
     if dump_format is None:
         raise click.UsageError(f"{file} is not a file of `rsu db export`.")
     url = installation.current().database_url
-    arguments, environment = connection(url)
+    arguments, environment = dumps.connection_arguments(url)
     with database.session(url, purpose="import") as conn:
         if tables := _tables(conn):
             raise click.UsageError(
@@ -109,7 +84,7 @@ def import_(file: Path) -> None:
             psql = [str(program.path.with_name("psql")), *arguments, "--no-psqlrc", "--quiet", "--set=ON_ERROR_STOP=1"]
             _restore_through_psql([*restore, "--file=-", str(file)], psql, environment, settings)
         else:
-            _run([*restore, *arguments, "--single-transaction", str(file)], environment, "Reading", None)
+            _run([*restore, *arguments, "--single-transaction", str(file)], environment)
     # Another session, because it finds the tables in the schema that the file has them in.
     with database.session(url, purpose="import") as conn:
         database.migrate(conn)
@@ -134,7 +109,7 @@ def _refuse_what_is_no_hub_of_ours(file: Path, pg_restore: client_programs.Clien
     command = [str(pg_restore.path), "--data-only", "--table=schema_migrations", "--file=-", str(file)]
     done = subprocess.run(command, capture_output=True, text=True, errors="replace", check=False)  # noqa: S603 - PostgreSQL's own
     if done.returncode:
-        raise database.DatabaseError(_failure("pg_restore", done.stderr))
+        raise database.DatabaseError(dumps.describe_failure("pg_restore", done.stderr))
     # The data of a table are lines of columns separated by tabs: a number, a name, a digest and a time.
     versions = [int(number) for number in re.findall(r"^(\d+)\t.*\.sql\t", done.stdout, re.MULTILINE)]
     known = database.list_migrations()[-1][0]
@@ -217,38 +192,33 @@ def _restore_through_psql(
         codes = (source.wait(), target.wait())
         complaints.seek(0)
         if any(codes):
-            raise database.DatabaseError(_failure("pg_restore", complaints.read()))
+            raise database.DatabaseError(dumps.describe_failure("pg_restore", complaints.read()))
 
 
-def _run(command: list[str], environment: dict[str, str], verb: str, growing: Path | None) -> None:
+def _run(command: list[str], environment: dict[str, str]) -> None:
     """Run a program to its end, and show the progress.
 
     Raises:
         DatabaseError: the program failed. The message has its first error.
     """
-    process = subprocess.Popen(command, env=environment, stderr=subprocess.PIPE, text=True)  # noqa: S603 - PostgreSQL's own
-    began = told = time.monotonic()
+    with _shown_progress("Reading", None) as show:
+        dumps.run_program(command, environment, show)
+
+
+@contextmanager
+def _shown_progress(verb: str, growing: Path | None) -> Iterator[Callable[[float], None]]:
+    """Provide a function that shows on a terminal how long something takes, and how large a growing file is."""
+    shown = 0.0
+
+    def show(seconds: float) -> None:
+        nonlocal shown
+        if sys.stderr.isatty() and seconds - shown > 1:
+            shown = seconds
+            size = f", {growing.stat().st_size / 1e6:,.0f} MB" if growing else ""
+            click.echo(f"\r{verb} ... {seconds:.0f} s{size} ", nl=False, err=True)
+
     try:
-        while process.poll() is None:
-            time.sleep(0.05)
-            if sys.stderr.isatty() and time.monotonic() - told > 1:
-                told = time.monotonic()
-                size = f", {growing.stat().st_size / 1e6:,.0f} MB" if growing else ""
-                click.echo(f"\r{verb} ... {told - began:.0f} s{size} ", nl=False, err=True)
-    except KeyboardInterrupt:
-        process.terminate()
-        process.wait()
-        raise
-    if sys.stderr.isatty() and told > began:
-        click.echo("", err=True)
-    _, complaint = process.communicate()
-    if process.returncode:
-        raise database.DatabaseError(_failure(Path(command[0]).name, complaint))
-
-
-def _failure(name: str, complaint: str) -> str:
-    """Return the sentence about a program that failed, with the first error that it wrote."""
-    lines = [line for line in complaint.splitlines() if "error:" in line.lower()]
-    return (
-        f"{name} failed, and nothing was changed: {(lines or complaint.splitlines() or ['no reason given'])[0][:300]}"
-    )
+        yield show
+    finally:
+        if shown:
+            click.echo("", err=True)

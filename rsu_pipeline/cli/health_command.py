@@ -11,7 +11,7 @@ import shutil
 import sys
 import threading
 import time
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from http.client import HTTPException
 from pathlib import Path
 from typing import Any
@@ -24,6 +24,7 @@ import psycopg2
 
 from rsu_pipeline import installation
 from rsu_pipeline.alerts import alert_store, automation_rules, rules
+from rsu_pipeline.cli import backup_age
 from rsu_pipeline.cli.common import show_json
 from rsu_pipeline.errors import SettingsError
 from rsu_pipeline.local import embedded
@@ -45,6 +46,7 @@ CHECKS = (
     "web",
     "location",
     "disk",
+    "backup",
 )
 AT_DATABASE = frozenset({"database", "daemon", "automation", "watch", "syncs", "writes", "clock", "delivery"})
 AT_WEB = frozenset({"web", "location"})
@@ -111,6 +113,7 @@ def health(
     web        the Dagster UI answers
     location   the Dagster UI could load the project from the code server
     disk       there is room where RSU_HOME and the embedded database are
+    backup     where RSU_BACKUP_DIR is set, its newest backup is of the last night
 
     Each reason is one sentence. It takes at most 5 s and starts nothing. With --alert it takes up to 40 s longer when
     something fails.
@@ -135,12 +138,22 @@ def health(
     if as_json:
         failed = [{"check": check, "sentence": sentence} for check, sentence in reasons]
         seconds = round(time.monotonic() - began, 2)
-        show_json("health", {"healthy": not reasons, "checks": chosen, "reasons": failed, "seconds": seconds})
+        hours = backup_age.measure_hours(settings.backup)
+        show_json(
+            "health",
+            {
+                "healthy": not reasons,
+                "checks": chosen,
+                "reasons": failed,
+                "seconds": seconds,
+                "backup_hours": None if hours is None else round(hours, 1),
+            },
+        )
     elif reasons:
         for _, sentence in reasons:
             click.echo(sentence)
     else:
-        click.echo(f"Healthy: {', '.join(chosen)}.")
+        click.echo(f"Healthy: {', '.join(chosen)}.{backup_age.describe(settings.backup) if 'backup' in chosen else ''}")
     sys.stdout.flush()
     if reasons:
         sys.exit(1)
@@ -152,11 +165,12 @@ def find_failing_checks(
     """Return every failed check with its reason, in the order of the checks. The groups are checked in parallel."""
     asked = set(chosen)
     since: dict[str, dt.datetime] = {}
-    groups = {
+    groups: dict[str, Callable[[], Iterable[Reason]]] = {
         "database": lambda: _database(settings, asked & AT_DATABASE, since),
         "code": lambda: _code(code),
         "web": lambda: _web(web or settings.ui_url, _own_page(web), asked & AT_WEB),
         "disk": lambda: _disk(settings.home, free_gb),
+        "backup": lambda: backup_age.find_problem(settings.backup),
     }
     members = {"database": AT_DATABASE, "web": AT_WEB}
     found: dict[str, list[Reason] | Exception] = {}

@@ -140,7 +140,7 @@ def test_all_well_is_one_line_and_exit_code_0(story: Story) -> None:
     assert (story.well.returncode, story.well.stderr) == (0, "")
     assert (
         story.well.stdout
-        == "Healthy: database, daemon, automation, watch, syncs, writes, clock, delivery, code, web, location, disk.\n"
+        == "Healthy: database, daemon, automation, watch, syncs, writes, clock, delivery, code, web, location, disk, backup.\n"
     )
     assert story.as_json["healthy"] is True
     assert story.as_json["reasons"] == []

@@ -2,14 +2,13 @@
 
 import subprocess
 
-from rsu_pipeline.cli import backup
-from rsu_pipeline.local import client_programs
+from rsu_pipeline.local import client_programs, dumps
 from rsu_pipeline.warehouse import database
 
 
 def dump(url: str) -> str:
     """Return every table of every schema, Dagster's too, as pg_dump writes it."""
-    arguments, variables = backup.connection(url)
+    arguments, variables = dumps.connection_arguments(url)
     with database.session(url, purpose="tests") as conn:
         server = client_programs.Server.of(conn)
     program = client_programs.choose_pg_dump(client_programs.find_programs("pg_dump"), server)
