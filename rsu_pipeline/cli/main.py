@@ -18,6 +18,7 @@ COMMANDS = {
     "demo": LazyCommand(f"{PACKAGE}.up_command:demo", "Start everything with a local RunSignup and invented people."),
     "export": LazyCommand(f"{PACKAGE}.export_command:export", "Write participants, events or bibs to a file."),
     "health": LazyCommand(f"{PACKAGE}.health_command:health", "Check whether everything works."),
+    "log": LazyCommand(f"{PACKAGE}.log_command:log", "Show what was read when, why, and what it changed."),
     "partners": LazyCommand(
         f"{PACKAGE}.partners_command:partners", "Manage timing partners and their RunSignup credentials."
     ),
@@ -35,6 +36,25 @@ COMMANDS = {
     "up": LazyCommand(f"{PACKAGE}.up_command:up", "Start the Dagster UI, the daemon and the database."),
     "webhooks": LazyCommand(f"{PACKAGE}.webhooks_command:webhooks", "Send changes to other programs."),
 }
+
+
+RENAMED_OPTIONS = {
+    "--force-full-sync": "`rsu sync --full`",
+    "--force-full": "`rsu sync --full`",
+    "--timing-partner": "`rsu sync --partner ID`",
+    "--timing-partner-id": "`rsu sync --partner ID`",
+    "--partner-id": "`--partner ID`",
+    "--test-mode": "`rsu sync --test`",
+    "--days": "`rsu sync --incremental-days N`",
+    "--race-id": "`rsu sync --race ID`",
+}
+"""Options of the older program, and what does the same here."""
+
+
+def describe_renamed_option(option: str) -> str:
+    """Return a sentence on what replaces an option of the older program, empty if it is none."""
+    replacement = RENAMED_OPTIONS.get(option)
+    return f" The older program's {option} is {replacement} here." if replacement else ""
 
 
 @click.group(cls=LazyGroup, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
@@ -62,6 +82,9 @@ def main() -> None:
     private_files.set_umask()
     try:
         rsu.main(standalone_mode=False)
+    except click.NoSuchOption as error:
+        click.UsageError(f"{error.format_message()}{describe_renamed_option(error.option_name)}", error.ctx).show()
+        sys.exit(error.exit_code)
     except click.ClickException as error:
         error.show()
         sys.exit(error.exit_code)

@@ -1,9 +1,11 @@
 """`rsu partners check`: whether the credentials of partners work at RunSignup."""
 
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import click
 
@@ -11,6 +13,10 @@ from rsu_pipeline import cancellation, installation
 from rsu_pipeline.cli.common import choose_partners
 from rsu_pipeline.display import make_printable
 from rsu_pipeline.errors import RsuError
+from rsu_pipeline.warehouse import partner_access
+
+if TYPE_CHECKING:
+    from rsu_pipeline.sync.session import PartnerSession
 
 
 @dataclass(frozen=True)
@@ -76,9 +82,10 @@ def _check_side_by_side(names: Sequence[str]) -> Iterator[tuple[str, CheckResult
             pool.shutdown(wait=False, cancel_futures=True)
 
 
-def _verify(name: str, *, log: bool) -> CheckResult:
+@contextmanager
+def open_checked_session(name: str, log: Callable[[str], None] = click.echo) -> Iterator["PartnerSession"]:
+    """Open a partner's session for a check of its credential."""
     # The modules that call RunSignup take long to import, and only this function needs them.
-    from rsu_pipeline.sync import access
     from rsu_pipeline.sync.session import open_partner_session
 
     here = installation.current()
@@ -89,16 +96,31 @@ def _verify(name: str, *, log: bool) -> CheckResult:
         name,
         lane="new_partner",
         run_id="check",
-        log=click.echo if log else lambda line: None,
+        log=log,
         retry_rejected=True,
     ) as session:
+        yield session
+
+
+def _verify(name: str, *, log: bool) -> CheckResult:
+    from rsu_pipeline.sync import access
+
+    with open_checked_session(name, click.echo if log else lambda line: None) as session:
         verdict = access.check_access(session)
+        found = partner_access.read_access(session.conn, session.now(), session.partner_id)[session.partner_id]
+    if verdict is None and found.known:
+        # RunSignup accepts the key, or it would list public races.
+        lost = f"RunSignup lists no race any more, had {found.known}. The key is fine. {partner_access.ASK}"
+        return CheckResult(False, lost)
     if verdict is None:
         return CheckResult(
-            True, "RunSignup lists no race with an event for this credential, so access cannot be verified."
+            True,
+            "RunSignup accepts the key and lists no race with an event for it yet. Ask the race's director to give the partner"
+            " access. Its races are synced once they are listed.",
         )
     if verdict is access.Verdict.WORKS:
-        return CheckResult(True, "The credential works: one of its races was read.")
+        works = "The credential works: one of its races was read."
+        return CheckResult(False, f"{works} It {found.sentence}") if found.has_lost else CheckResult(True, works)
     if verdict is access.Verdict.UNDECIDED:
         return CheckResult(
             False,

@@ -8,6 +8,7 @@ import subprocess
 import time
 
 import click
+import pytest
 
 from rsu_pipeline.cli.partners_command import partners
 from rsu_pipeline_tests.cli.shell import SCRIPT, Done, arguments_of_all, environment, refusal, rows, rsu
@@ -75,10 +76,10 @@ def test_a_secret_is_asked_for_at_a_terminal_and_not_shown(settings: Settings, s
         start_new_session=True,
     )
     os.close(terminal)
-    shown = wait_for(main, "RunSignup API secret:")
-    os.write(main, f"{secret}\n".encode())
-    shown += wait_for(main, "RunSignup API key:")
+    shown = wait_for(main, "RunSignup API key:")
     os.write(main, f"{key}\n".encode())
+    shown += wait_for(main, "RunSignup API secret:")
+    os.write(main, f"{secret}\n".encode())
     shown += wait_for(main, WORKS)
     assert process.wait(60) == 0
     os.close(main)
@@ -97,7 +98,7 @@ def wait_for(terminal: int, text: str) -> str:
 def test_no_option_or_argument_takes_a_secret(settings: Settings) -> None:
     command = partners.commands["add"]
     options = {name for parameter in command.params for name in parameter.opts}
-    assert options == {"name", "--key", "--scheme", "--no-check", "--shared-key"}
+    assert options == {"name", "--key", "--scheme", "--no-check", "--shared-key", "--keep"}
     assert [parameter.name for parameter in command.params if isinstance(parameter, click.Argument)] == ["name"]
     assert "No such option" in refusal(rsu("partners", "add", "X", "--secret", "s", settings=settings))
     assert "unexpected extra argument" in refusal(rsu("partners", "add", "X", "s", "--key", "k", settings=settings))
@@ -127,18 +128,64 @@ def test_the_list_of_processes_does_not_show_the_secret(settings: Settings) -> N
     assert all("pr0cess-s3cret" not in text for text in seen)
 
 
-def test_a_wrong_key_is_entered_but_reported(settings: Settings, sandbox: SandboxProcess) -> None:
+def test_a_wrong_secret_leaves_nothing_half_entered_unless_asked(settings: Settings, sandbox: SandboxProcess) -> None:
     key, _ = access(sandbox)
     done = add(settings, key, "not-the-secret")
-    assert done.returncode == 1
-    assert done.stderr.startswith(REFUSED) and len(done.stderr.splitlines()) == 1
-    assert str(listed(settings)[0]["state"]).startswith("refused: ")
-    again = rsu("partners", "check", "1", settings=settings)
-    assert (again.returncode, again.stderr) == (1, done.stderr)
-    assert "not-the-secret" not in done.stdout + done.stderr
+    assert done.returncode == 1 and done.stdout == ""
+    assert "RunSignup rejects the credential. The secret has 14 characters and the other 32" in done.stderr
+    assert "Nothing was stored." in done.stderr and "not-the-secret" not in done.stderr
+    assert listed(settings) == []
+    kept = add(settings, key, "not-the-secret", "--keep")
+    assert kept.returncode == 1 and REFUSED in kept.stderr
+    assert str(listed(settings)[0]["state"]).startswith("rejected: ")
+    again = rsu("partners", "check", str(listed(settings)[0]["key"]), settings=settings)
+    assert (again.returncode, REFUSED in again.stderr) == (1, True), again
     mended = add(settings, *access(sandbox))
     assert (mended.returncode, WORKS in mended.stdout) == (0, True)
     assert [partner["state"] for partner in listed(settings)] == ["works"]
+
+
+def test_a_rejected_pair_leaves_the_one_that_works(settings: Settings, sandbox: SandboxProcess) -> None:
+    assert add(settings, *access(sandbox)).returncode == 0
+    before = rows(
+        settings, "SELECT principal, secret, verified_at, entered_at, api_key_id FROM partner_provider_credentials"
+    )
+    assert add(settings, access(sandbox)[0], "not-the-secret").returncode == 1
+    after = rows(
+        settings, "SELECT principal, secret, verified_at, entered_at, api_key_id FROM partner_provider_credentials"
+    )
+    assert after == before and listed(settings)[0]["state"] == "works"
+
+
+def test_a_swapped_pair_is_recognized(settings: Settings, sandbox: SandboxProcess) -> None:
+    key, secret = access(sandbox)
+    done = add(settings, secret, key)
+    assert done.returncode == 1 and "Key and secret are swapped. Enter them the other way round." in done.stderr
+    assert key not in done.stderr and secret not in done.stderr and listed(settings) == []
+
+
+@pytest.mark.parametrize(
+    ("key", "secret", "sentence"),
+    [
+        ("api_key=abc", "def", "The key begins with the name 'api_key'"),
+        ("abc", "Bearer def", "The secret is an OAuth token"),
+        ("ab cd", "def", "The key has a blank in it"),
+        ("same", "same", "Key and secret are the same"),
+        ("17.abc-def", "ghi", "The key is a caller registration"),
+    ],
+)
+def test_a_pair_of_a_wrong_form_is_refused_before_a_call(
+    settings: Settings, sandbox: SandboxProcess, key: str, secret: str, sentence: str
+) -> None:
+    assert sentence in refusal(add(settings, key, secret))
+    assert listed(settings) == []
+
+
+@pytest.mark.parametrize(
+    ("option", "instead"), [("--force-full-sync", "`rsu sync --full`"), ("--timing-partner", "`rsu sync --partner ID`")]
+)
+def test_an_option_of_the_older_program_is_hinted_at(settings: Settings, option: str, instead: str) -> None:
+    assert f"The older program's {option} is {instead} here." in refusal(rsu("sync", option, settings=settings))
 
 
 def test_a_revoked_credential_is_noticed_and_works_again_when_granted(
