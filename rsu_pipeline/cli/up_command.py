@@ -9,22 +9,22 @@ import socket
 import sys
 import tempfile
 import threading
-import time
 from collections.abc import Mapping
-from contextlib import closing, suppress
+from contextlib import closing
+from functools import partial
 from pathlib import Path
 
 import click
-import psycopg2
 import requests
 
 from rsu_pipeline import installation, private_files
+from rsu_pipeline.cli import live_report
 from rsu_pipeline.errors import SettingsError
 from rsu_pipeline.installation import Installation
 from rsu_pipeline.local import embedded
 from rsu_pipeline.local.supervisor import Child, ChildFailed, Supervisor
 from rsu_pipeline.settings import load_settings, project_root
-from rsu_pipeline.warehouse import credentials, database, server_lock, sync_log
+from rsu_pipeline.warehouse import credentials, database, server_lock
 
 DEMO_PORT = 8765
 """Default port of the demo's RunSignup. RSU_DEMO_PORT overrides it."""
@@ -252,7 +252,8 @@ def _serve(
                     "\n\n\n", "\n\n"
                 )
             )
-            threading.Thread(target=_report_first_syncs, args=(url,), daemon=True).start()
+            report = partial(live_report.report_changes, url, settings.timezone, click.echo)
+            threading.Thread(target=report, daemon=True).start()
             code = supervisor.wait()
             click.echo("Stopping ...")
     except ChildFailed as error:
@@ -298,20 +299,6 @@ def _onboard(here: Installation, port: int) -> None:
             if item["name"] not in present:
                 credentials.add(conn, here.secret_box, name=item["name"], principal=item["key"], secret=item["secret"])
         conn.commit()
-
-
-def _report_first_syncs(url: str) -> None:
-    """Report once when every active partner has been synced."""
-    with suppress(database.DatabaseError, psycopg2.Error, OSError), database.session(url, purpose="up") as conn:
-        conn.autocommit = True
-        while True:
-            active = {partner.partner_id for partner in credentials.list_partners(conn) if partner.is_active}
-            rows = [row for row in sync_log.read_partner_status(conn) if row.partner_id in active]
-            if rows and all(row.last_sync for row in rows):
-                total = sum(row.participants for row in rows)
-                click.echo(f"All {len(rows)} partners are synced: {total:,} participants.")
-                return
-            time.sleep(1)
 
 
 def _get(url: str, **headers: str) -> requests.Response:

@@ -1,0 +1,65 @@
+"""What the terminal of `rsu up` reports while everything runs: one line for each thing that changes."""
+
+import datetime as dt
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from rsu_pipeline.cli import live_report
+from rsu_pipeline.cli.live_report import Snapshot, describe_changes
+from rsu_pipeline_tests.hub import Hub
+from runsignup_sandbox.process import SandboxProcess
+
+
+def test_partners_and_alerts_are_a_line_each_when_they_change() -> None:
+    begun = Snapshot(partners=3)
+    some = Snapshot(partners=3, synced=1, registrations=1200)
+    done = Snapshot(partners=3, synced=3, registrations=4500, alerts={7: "1-acme: x\x1b[31m"})
+    assert list(describe_changes(Snapshot(), begun)) == ["3 partners, none of them synced yet."]
+    assert list(describe_changes(begun, some)) == ["1 of 3 partners are synced: 1,200 participants."]
+    assert list(describe_changes(some, done)) == [
+        "All 3 partners are synced: 4,500 participants.",
+        "Alert: 1-acme: x\ufffd[31m",
+    ]
+    assert list(describe_changes(done, done)) == []
+    assert list(describe_changes(done, Snapshot(3, 3, 4500))) == ["Resolved: 1-acme: x\ufffd[31m"]
+
+
+class Ended(Exception):
+    """Ends the report, which has no end of its own."""
+
+
+def test_a_hub_at_work_is_reported_line_by_line(
+    make_database: Callable[[], str], make_sandbox: Callable[..., SandboxProcess], tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
+    hub = Hub(make_database(), make_sandbox(scale="small", seed=7), tmp_path / "home")
+    monkeypatch.setattr(live_report, "BIBS_EVERY_SECONDS", 0.0)
+
+    def bibs() -> None:
+        registration = min(row["registration_id"] for row in hub.sandbox.admin.truth(1)["active"])
+        hub.sandbox.admin.bib(registration, 4711)
+        hub.sync(1)
+
+    def alert() -> None:
+        hub.execute(
+            "INSERT INTO alerts (kind, cause, sentence, first_seen_at, last_seen_at)"
+            " VALUES ('x', 'x', 'Something is wrong.', now(), now())"
+        )
+
+    steps = [lambda: hub.sync(1), lambda: [hub.sync(2), hub.sync(3)], bibs, alert]
+    lines: list[str] = []
+
+    def pause(seconds: float) -> None:
+        if not steps:
+            raise Ended
+        steps.pop(0)()
+
+    with pytest.raises(Ended):
+        live_report.report_changes(hub.url, dt.UTC, lines.append, pause=pause)
+    said = [line.partition("  ")[2] for line in lines]
+    assert said[0] == "3 partners, none of them synced yet."
+    assert said[1].startswith("1 of 3 partners are synced: ") and said[2].startswith("All 3 partners are synced: ")
+    assert said[3:] == ["1 bib changes stored.", "Alert: Something is wrong."]
+    assert all(line[2] == line[5] == ":" and " UTC  " in line for line in lines)
