@@ -3,9 +3,10 @@
 import datetime as dt
 from dataclasses import dataclass, field
 from html import escape
+from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
-from rsu_pipeline.reports import frames, plots
+from rsu_pipeline.reports import frames, plots, sparklines
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -26,11 +27,12 @@ td.number, th.number { text-align: right } img { max-width: 100%; height: auto }
 
 @dataclass
 class Report:
-    """A partner's report: figures of its events, and plots as PNG by title. It has nobody's name."""
+    """A partner's report: figures of its events, plots as PNG by title, and a line for each plot. It has nobody's name."""
 
     partner: str
     events: "pd.DataFrame"
     pictures: dict[str, bytes] = field(default_factory=dict)
+    lines: dict[str, str] = field(default_factory=dict)
 
     def rows(self) -> list[dict[str, Any]]:
         """Return the events as plain values. An unknown amount is NaN."""
@@ -51,7 +53,41 @@ def build_report(partner: str, registrations: frames.Rows, changes: frames.Rows,
         frames.count_registrations_by_day(registrations),
         frames.compute_bib_coverage(registrations, changes, today),
     )
-    return Report(partner, events, plots.draw_plots(events, by_day, coverage))
+    lines = {
+        "registrations_by_day": summarize_days(by_day),
+        "bib_coverage": summarize_coverage(coverage),
+        "amount_by_event": summarize_amounts(events),
+    }
+    return Report(partner, events, plots.draw_plots(events, by_day, coverage), lines)
+
+
+def summarize_days(by_day: "pd.DataFrame") -> str:
+    """Return the registrations of each of the last days as bars, with their number."""
+    if by_day.empty:
+        return "No registration with a day."
+    totals = [int(total) for total in by_day.sum(axis=1).to_numpy()]
+    daily = [after - before for before, after in pairwise([0, *totals])][-sparklines.WIDTH :]
+    until = max(by_day.index)
+    return f"{sparklines.draw_sparkline(daily)} {sum(daily):,} registrations in the {len(daily)} days until {until:%Y-%m-%d}"
+
+
+def summarize_coverage(coverage: "pd.DataFrame") -> str:
+    """Return the share of entrants with a bib on each of the last days as bars, with the present share."""
+    if coverage.empty:
+        return "No entrant."
+    entrants, with_bib = (
+        [int(count) for count in coverage[name].to_numpy()][-sparklines.WIDTH :] for name in ("entrants", "with_bib")
+    )
+    shares = [bibs / number if number else 0.0 for bibs, number in zip(with_bib, entrants, strict=True)]
+    return f"{sparklines.draw_sparkline(shares)} {shares[-1]:.0%}: {with_bib[-1]:,} of {entrants[-1]:,} entrants"
+
+
+def summarize_amounts(events: "pd.DataFrame") -> str:
+    """Return the sum of the known amounts with its currency, and of how many events it is. Amounts in others are no numbers."""
+    known = [float(amount) for amount in events["amount_paid"].dropna().to_numpy()]
+    if not known:
+        return "No known amount."
+    return f"{sparklines.draw_sparkline(known)} USD {sum(known):,.2f} of {len(known)} of {len(events)} events"
 
 
 def _is_plausible(day: object, today: dt.date) -> bool:
