@@ -7,11 +7,13 @@ import dagster as dg
 
 from rsu_pipeline.orchestration import (
     alert_sensors,
+    backup_job,
     batch,
     checks,
     fleet_checks,
     jobs,
     race_day_sensors,
+    report_automation,
     retention_job,
     run_defaults,
     schedules,
@@ -25,21 +27,27 @@ from rsu_pipeline.orchestration.assets import (
     start_list_asset,
     synced_assets,
 )
+from rsu_pipeline.orchestration.figures import explain_figures
 from rsu_pipeline.orchestration.resources import RunSignupResource, WarehouseResource
+
+ASSETS = (
+    synced_assets.partner_events,
+    synced_assets.future_events,
+    synced_assets.participants,
+    start_list_asset.start_lists,
+    participant_history.participant_history,
+    registration_report.registration_report,
+    fleet_health.fleet_health,
+    race_day_board_asset.race_day_board,
+)
 
 
 def build_definitions(resources: Mapping[str, Any] | None = None) -> dg.Definitions:
     """Return the definitions, with `resources` in place of the usual ones."""
     return dg.Definitions(
         assets=[
-            synced_assets.partner_events,
-            synced_assets.future_events,
-            synced_assets.participants,
-            start_list_asset.start_lists,
-            participant_history.participant_history,
-            registration_report.registration_report,
-            fleet_health.fleet_health,
-            race_day_board_asset.race_day_board,
+            synced_assets.runsignup_api,
+            *(explain_figures(asset) for asset in ASSETS),
         ],
         asset_checks=[
             checks.equals_runsignup,
@@ -57,12 +65,14 @@ def build_definitions(resources: Mapping[str, Any] | None = None) -> dg.Definiti
             race_day_sensors.watch,
             fleet_checks.check_fleet,
             retention_job.retention,
+            backup_job.backup,
         ],
         schedules=[
             schedules.race_proximity,
             schedules.nightly,
             fleet_checks.fleet_check,
             retention_job.nightly_retention,
+            backup_job.nightly_backup,
         ],
         sensors=[
             sensors.new_credentials,
@@ -72,6 +82,8 @@ def build_definitions(resources: Mapping[str, Any] | None = None) -> dg.Definiti
             race_day_sensors.race_day_board_refresh,
             alert_sensors.alerts,
             alert_sensors.alerts_stand_in,
+            report_automation.registration_reports,
+            report_automation.fleet_health_refresh,
         ],
         resources={
             "warehouse": WarehouseResource(),

@@ -20,7 +20,7 @@ NOWHERE = "postgresql://nobody@127.0.0.1:9/none"
 
 SYNCED = {"partner_events", "future_events", "participants", "start_lists"}
 OF_A_PARTNER = {*SYNCED, "participant_history", "registration_report"}
-ASSETS = {*OF_A_PARTNER, "fleet_health", "race_day_board"}
+ASSETS = {*OF_A_PARTNER, "fleet_health", "race_day_board", "runsignup"}
 
 # Loads the definitions where nothing is at hand, and prints what that took.
 LOAD = """
@@ -96,6 +96,8 @@ def test_the_repository_holds_these_assets_jobs_and_sensors() -> None:
         "history",
         "alerts",
         "alerts_stand_in",
+        "registration_reports",
+        "fleet_health_refresh",
     }
     assert {schedule.name for schedule in repository.schedule_defs} >= {"race_proximity", "nightly", "fleet_check"}
     assert {key.to_user_string() for key in defs.resolve_asset_graph().asset_check_keys} == {
@@ -110,6 +112,7 @@ def test_the_repository_holds_these_assets_jobs_and_sensors() -> None:
         "fleet_health:bib_log_replays",
         "fleet_health:budget_is_enough",
         "fleet_health:credentials_work",
+        "fleet_health:no_partner_lost_access",
         "fleet_health:events_equal_runsignup",
         "fleet_health:no_rows_held_back",
         "fleet_health:no_shared_api_keys",
@@ -146,12 +149,17 @@ def test_the_fleets_health_is_one_asset_of_all_partners_checked_by_a_schedule_th
     assert (schedule.job_name, schedule.cron_schedule) == ("check_fleet", "*/30 * * * *")
     assert schedule.default_status is dg.DefaultScheduleStatus.RUNNING
     layer = defs.resolve_job_def("check_fleet").asset_layer
-    assert layer.selected_asset_keys == {key} and len(layer.asset_graph.asset_check_keys) == 12
+    assert layer.selected_asset_keys == {key} and len(layer.asset_graph.asset_check_keys) == 13
 
 
 def test_each_asset_depends_on_the_one_before() -> None:
     graph = defs.resolve_asset_graph()
-    assert graph.get(dg.AssetKey("partner_events")).parent_keys == set()
+    assert graph.get(dg.AssetKey("runsignup")).parent_keys == set() and graph.get(dg.AssetKey("runsignup")).is_external
+    assert graph.get(dg.AssetKey("partner_events")).parent_keys == {dg.AssetKey("runsignup")}
+    assert graph.get(dg.AssetKey("fleet_health")).parent_keys == {
+        dg.AssetKey("participants"),
+        dg.AssetKey("participant_history"),
+    }
     assert graph.get(dg.AssetKey("future_events")).parent_keys == {dg.AssetKey("partner_events")}
     assert graph.get(dg.AssetKey("participants")).parent_keys == {dg.AssetKey("future_events")}
     assert graph.get(dg.AssetKey("start_lists")).parent_keys == {dg.AssetKey("participants")}

@@ -39,10 +39,13 @@ LONGEST_SILENCE = {
     "history": _minutes(2),
     "alerts": _minutes(1.5),
     "alerts_stand_in": _minutes(2),
+    "registration_reports": _minutes(5),
+    "fleet_health_refresh": _minutes(2),
     "race_proximity": _minutes(7),
     "fleet_check": _minutes(32),
     "nightly": _minutes(25 * 60 + 2),
     "nightly_retention": _minutes(25 * 60 + 2),
+    "nightly_backup": _minutes(25 * 60 + 2),
 }
 """How long each sensor and schedule may go without a completed tick.
 
@@ -56,10 +59,13 @@ WITHOUT_IT = {
     "history": "past editions are not backfilled",
     "alerts": "no notifications are sent",
     "alerts_stand_in": "nothing replaces the sensor alerts if it stops",
+    "registration_reports": "the registration reports are out of date",
+    "fleet_health_refresh": "fleet_health is evaluated every 30 minutes only",
     "race_proximity": "races are read by the nightly sync only",
     "fleet_check": "the fleet checks are out of date",
     "nightly": "no race is read in full at night",
     "nightly_retention": "old runs and contact data are not deleted",
+    "nightly_backup": "no backups are written",
 }
 """What does not happen while each of them has stopped."""
 

@@ -11,7 +11,9 @@ from rsu_pipeline.alerts.alert_store import Problem
 from rsu_pipeline.warehouse import dagster_runs
 from rsu_pipeline.warehouse.dagster_runs import FailedRun, UnfinishedRun
 
-MONITORED_JOBS = frozenset({"sync_partner", "sync_batch", "backfill_history", "watch", "retention", "check_fleet"})
+MONITORED_JOBS = frozenset(
+    {"sync_partner", "sync_batch", "backfill_history", "watch", "retention", "check_fleet", "backup"}
+)
 """Jobs whose failures are alerts."""
 ASSET_JOB = "__ASSET_JOB"
 """The prefix of the jobs with which the Dagster UI materializes assets."""

@@ -11,7 +11,7 @@ import click
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
-from rsu_pipeline.cli.common import choose_partners, hub_connection, set_dagster_home, show_json
+from rsu_pipeline.cli.common import choose_partners, hub_connection, refuse_disabled, set_dagster_home, show_json
 from rsu_pipeline.cli.in_process_runs import run_in_process
 from rsu_pipeline.warehouse import backfill_cancellation, backfill_progress, backfill_state, credentials
 
@@ -42,6 +42,7 @@ def backfill(names: tuple[str, ...], since: int | None, restart: bool, wait: boo
     if cancel:
         _cancel(chosen, as_json=as_json)
         return
+    refuse_disabled(chosen)
     set_dagster_home()
     with hub_connection("backfill") as conn:
         for partner in chosen:

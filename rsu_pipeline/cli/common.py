@@ -2,19 +2,14 @@
 
 import json
 import os
-import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
 import click
 from psycopg2.extensions import connection as Connection
-from rich.console import Console, RenderableType
-from rich.style import StyleType
-from rich.table import Table
 
 from rsu_pipeline import installation, settings
 from rsu_pipeline.cli import json_types
-from rsu_pipeline.display import make_printable
 from rsu_pipeline.warehouse import credentials, database
 
 
@@ -52,31 +47,23 @@ def choose_partners(names: Sequence[str]) -> list[credentials.Partner]:
     return chosen
 
 
+def refuse_disabled(chosen: Sequence[credentials.Partner]) -> None:
+    """Refuse to read for a disabled partner that was named.
+
+    Raises:
+        PartnerError: one of them is disabled.
+    """
+    for partner in chosen:
+        if partner.disabled_at is not None:
+            raise credentials.PartnerError(
+                f"Partner {partner.key} is disabled. Enable it with `rsu partners enable {partner.partner_id}`."
+            )
+
+
 def set_dagster_home() -> None:
     """Set the environment in which Dagster finds its instance and dagster.yaml."""
     os.environ.setdefault("DAGSTER_HOME", str(settings.project_root()))
     os.chdir(settings.project_root())
-
-
-class DisplayTable(Table):
-    """A table of text from outside, in which no cell controls the terminal."""
-
-    def add_row(
-        self, *renderables: RenderableType | None, style: StyleType | None = None, end_section: bool = False
-    ) -> None:
-        """Add a row of cells, each on one line and of characters that print."""
-        cells = (make_printable(one) if isinstance(one, str) else one for one in renderables)
-        super().add_row(*cells, style=style, end_section=end_section)
-
-
-def measure_table_width() -> int | None:
-    """Return the width of a table in columns: None for the terminal's, or enough to cut nothing off without a terminal."""
-    return None if sys.stdout.isatty() else 240
-
-
-def show_table(table: Table) -> None:
-    """Print a table. Names in it are text, never markup."""
-    Console(markup=False, emoji=False, highlight=False, width=measure_table_width()).print(table)
 
 
 def show_json(command: str, value: object) -> None:

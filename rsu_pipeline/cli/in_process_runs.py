@@ -1,5 +1,8 @@
 """Runs of the jobs in this process, against the same instance as the Dagster UI."""
 
+import getpass
+import os
+import socket
 from dataclasses import dataclass
 from typing import Any
 
@@ -20,6 +23,15 @@ class RunResult:
     error: str
 
 
+def describe_user() -> str:
+    """Return who runs this process, and on which machine."""
+    try:
+        name = getpass.getuser()
+    except (KeyError, OSError):  # a user id without a name, as in containers
+        name = f"user {os.getuid()}"
+    return f"{name}@{socket.gethostname()}"
+
+
 def run_in_process(job: str, key: str, *, lane: str, launched_by: str, ops: dict[str, Any]) -> RunResult:
     """Run a job for one partner's partition, which is added if it is missing.
 
@@ -38,7 +50,8 @@ def run_in_process(job: str, key: str, *, lane: str, launched_by: str, ops: dict
             instance=instance,
             raise_on_error=False,
             run_config={"ops": ops, "loggers": {"quiet": {}}},
-            tags={"lane": lane, "partner": key, "launched_by": launched_by},
+            # The Dagster UI shows the tag `user` as who launched the run.
+            tags={"lane": lane, "partner": key, "launched_by": launched_by, "user": describe_user()},
         )
     if cancellation.was_cancelled():
         raise KeyboardInterrupt

@@ -105,6 +105,22 @@ class HealthOutput(TypedDict):
     checks: Annotated[list[str], "names of the checks that were made"]
     reasons: list[FailedCheck]
     seconds: Annotated[float, "duration of the last round"]
+    backup_hours: Annotated[float | None, "age of the newest backup, null without one"]
+
+
+class LoggedSync(TypedDict):
+    """A row of the sync log: a read of a race, or a listing of races."""
+
+    key: Annotated[str | None, "partition key of the partner"]
+    race_id: Annotated[int | None, "RunSignup's id of the race, null for a listing"]
+    race: Annotated[str | None, "name of the race"]
+    operation: Annotated[str, "full, incremental or history, events for a listing"]
+    status: Annotated[Literal["completed", "partial", "failed"], "outcome, partial if some rows were not stored"]
+    why: Annotated[str, "reason of the read, or its error if it failed"]
+    finished_at: Annotated[dt.datetime, "when it ended"]
+    seconds: Annotated[int, "duration, rounded"]
+    counts: Annotated[dict[str, int], "what was read, stored and removed, by name"]
+    run_id: Annotated[str | None, "Dagster run"]
 
 
 class PartnerListing(TypedDict):
@@ -121,7 +137,7 @@ class PartnerListing(TypedDict):
     rejected_reason: Annotated[str | None, "RunSignup's reason"]
     entered_at: Annotated[dt.datetime | None, "when the credential was entered"]
     include: Annotated[list[str] | None, "optional fields that are requested, null for those of `RSU_INCLUDE`"]
-    state: Annotated[str, "state of the credential in words"]
+    state: Annotated[str, "what the credential gives access to, in words"]
 
 
 class DriftingField(TypedDict):
@@ -213,6 +229,7 @@ class StartListOutput(TypedDict):
     race: Annotated[str, "name of the race"]
     event: Annotated[str, "name of the event"]
     start: Annotated[dt.datetime | None, "wall time in the race's zone, without an offset"]
+    timezone: Annotated[str | None, "RunSignup's name of the race's zone"]
     near: Annotated[bool, "whether it starts within 24 hours, or started less than 24 hours ago and is not over"]
     entrants: Annotated[int, "entrants"]
     with_bib: Annotated[int, "of these with a bib"]
@@ -241,6 +258,19 @@ class Downtime(TypedDict):
     reads_left: NotRequired[Annotated[int, "events that still wait for a full read after their end"]]
 
 
+class Access(TypedDict):
+    """What a partner's credential gives access to."""
+
+    state: Annotated[
+        str, "works, lost some, no races any more, no races yet, not verified, not tried yet, or why it is not synced"
+    ]
+    races: Annotated[int, "races that RunSignup lists"]
+    races_known: Annotated[int, "races that it ever listed, without those that RunSignup deleted"]
+    races_lost: Annotated[list[int], "RunSignup's ids of the races to which access was lost"]
+    sentence: Annotated[str | None, "what an operator must know and do, null if nothing"]
+    back_at: Annotated[dt.datetime | None, "when lost access came back, if recently"]
+
+
 class PartnerStatus(TypedDict):
     """What is stored of a partner, and when it was last read."""
 
@@ -252,11 +282,15 @@ class PartnerStatus(TypedDict):
     future_events: Annotated[int, "events that are not over"]
     participants: Annotated[int, "active registrations"]
     quarantined: Annotated[int, "rows that could not be stored as sent"]
-    last_sync: Annotated[dt.datetime | None, "when a run last read something without failing"]
+    last_sync: Annotated[dt.datetime | None, "when anything was last read without failing"]
     last_error: Annotated[str | None, "newest failure since then"]
     last_error_at: Annotated[dt.datetime | None, "when it happened"]
     calls_this_hour: Annotated[int, "calls with its API key within an hour, by every partner that shares it"]
-    credential: Annotated[str, "state of the credential in words"]
+    credential: Annotated[str, "state of the key and secret in words"]
+    access: Access
+    stalest_event: Annotated[int | None, "event that is closest to late, or beyond it"]
+    stalest_read: Annotated[dt.datetime | None, "when it was last read"]
+    minutes_overdue: Annotated[float | None, "by how much it is late, 0 if it is not"]
     history: BackfillProgress | None
     downtimes: list[Downtime]
 
@@ -277,8 +311,8 @@ class SyncResult(TypedDict):
     events_gone: NotRequired[Annotated[int, "events that are gone"]]
     problem_count: NotRequired[Annotated[int, "problems of the listing"]]
     future_events: NotRequired[Annotated[int, "events that are not over"]]
-    full_reads: NotRequired[Annotated[int, "events to be read in full"]]
-    incremental_reads: NotRequired[Annotated[int, "events to be read by their changes"]]
+    full_reads: NotRequired[Annotated[int, "full reads that were made"]]
+    incremental_reads: NotRequired[Annotated[int, "reads of what changed that were made"]]
     races_read: NotRequired[Annotated[int, "races that were read"]]
     races_failed: NotRequired[Annotated[int, "races that failed"]]
     races_lost: NotRequired[Annotated[int, "races to which access was lost"]]
@@ -357,6 +391,7 @@ OUTPUTS: dict[str, Any] = {
     "db adopt": AdoptionOutput,
     "health": HealthOutput,
     "partners import": ImportOutput,
+    "log": list[LoggedSync],
     "partners list": list[PartnerListing],
     "race-day": list[RaceRow],
     "race-day --changes": list[BibChange],

@@ -10,7 +10,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.text import Text
 
-from rsu_pipeline.cli.common import choose_partners, set_dagster_home, show_json
+from rsu_pipeline.cli.common import choose_partners, refuse_disabled, set_dagster_home, show_json
 from rsu_pipeline.cli.in_process_runs import run_in_process
 from rsu_pipeline.warehouse import credentials
 
@@ -52,6 +52,7 @@ def sync(
     chosen = choose_partners(names)[: 1 if first_only else None]
     if race_ids and len(chosen) != 1:
         raise click.UsageError("--race needs exactly one --partner.")
+    refuse_disabled(chosen)
     set_dagster_home()
     config = {
         "force_full_sync": full,

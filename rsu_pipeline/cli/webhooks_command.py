@@ -12,7 +12,8 @@ import click
 from rich.table import Column
 
 from rsu_pipeline import installation
-from rsu_pipeline.cli.common import DisplayTable, hub_connection, show_json, show_table
+from rsu_pipeline.cli.common import hub_connection, show_json
+from rsu_pipeline.cli.display_table import DisplayTable, show_table
 from rsu_pipeline.cli.webhook_lines import describe_state
 from rsu_pipeline.private_files import write_new_private_file
 from rsu_pipeline.warehouse import credentials, webhook_outbox, webhook_store
@@ -98,7 +99,14 @@ def list_(as_json: bool) -> None:
         click.echo("No webhook yet. Add one with `rsu webhooks add URL`.")
         return
     table = DisplayTable(
-        Column("id", justify="right"), "partner", "host", "kinds", "state", "last delivery", "pending", "dead", box=None
+        Column("id", justify="right", no_wrap=True),
+        "partner",
+        Column("host"),
+        Column("kinds"),
+        Column("state"),
+        "last delivery",
+        "pending",
+        "dead",
     )
     for webhook, backlog in shown:
         table.add_row(

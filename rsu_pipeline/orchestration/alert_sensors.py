@@ -52,13 +52,12 @@ def _evaluate(context: dg.SensorEvaluationContext, warehouse: WarehouseResource)
         problems = rules.find_problems(conn, settings, now)
         done = evaluate_alerts(conn, problems, settings.alerts, now, context.log.warning)
     if not settings.alerts.urls:
-        return dg.SensorResult(
-            skip_reason=f"{done.wrong} open alerts. Notifications are off (RSU_ALERT_URLS is not set)."
-        )
+        words = f"{done.wrong} open alerts. Notifications are off (RSU_ALERT_URLS is not set)."
+        return dg.SensorResult(skip_reason=words, cursor=words)
     words = f"{done.wrong} open alerts, {done.told} notified, {done.cleared} resolved, {done.sent} messages sent"
     if done.unsent:
         words += f", {done.unsent} not accepted by any notifier (sent again at the next tick)"
     if done.failing:
         words += f". Failed notifiers: {', '.join(sorted(done.failing))}"
     context.log.info(words)
-    return dg.SensorResult(skip_reason=words)
+    return dg.SensorResult(skip_reason=words, cursor=words)

@@ -1,30 +1,28 @@
 """One run for many partners: idle ones are synced side by side, each reported to its own partition."""
 
-import itertools
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
 from functools import partial
 
 import dagster as dg
 from pydantic import Field
 
-from rsu_pipeline import installation
 from rsu_pipeline.display import MAX_NAME_CHARS, sanitize_for_display
 from rsu_pipeline.errors import RsuError
-from rsu_pipeline.orchestration import run_metadata
-from rsu_pipeline.orchestration.assets.synced_assets import START_LISTS
+from rsu_pipeline.orchestration import data_versions, run_metadata
+from rsu_pipeline.orchestration.assets.synced_assets import START_LISTS, SYNCED
 from rsu_pipeline.orchestration.lanes import read_lane
 from rsu_pipeline.orchestration.outages import Outage
+from rsu_pipeline.orchestration.partner_runs import SkippedPartner, find_note, run_side_by_side
 from rsu_pipeline.orchestration.resources import RunSignupResource, WarehouseResource
 from rsu_pipeline.orchestration.run_config import Number, PartitionKey, fields_of, read_config
 from rsu_pipeline.orchestration.run_tags import PARENT_TAG
 from rsu_pipeline.start_lists.start_list_store import RebuildFailed
 from rsu_pipeline.sync import partner_sync, start_list_rebuild
-from rsu_pipeline.sync.session import PartnerSession, limit_concurrent_partners
+from rsu_pipeline.sync.session import PartnerSession
 
-VISITED = dg.AssetKey("future_events")
-"""The asset that each partner's sync materializes last."""
+DONE_TAG = "rsu_partner_done"
+"""The tag of the last materialization that a batch reports of a partner."""
 
 
 class BatchConfig(dg.Config):
@@ -48,13 +46,15 @@ class BatchConfig(dg.Config):
 class PartnerSyncReport:
     """The result of one partner's sync, for its partitions.
 
-    `lists` is empty if the start lists were left unchanged, and `not_built` is the reason if they could not be built.
+    `versions` are those of the content of each asset. `lists` is empty if the start lists need no report, and `not_built` is the
+    reason if they could not be built.
     """
 
     visited: partner_sync.PartnerSync
     budget_left: int
     lists: run_metadata.Metadata
     not_built: str = ""
+    versions: dict[str, dg.DataVersion] = field(default_factory=dict)
 
 
 @dg.op(config_schema=fields_of(BatchConfig))
@@ -71,10 +71,11 @@ def sync_partners(context: dg.OpExecutionContext, warehouse: WarehouseResource, 
             f"{len(keys) - len(left)} of {len(keys)} partners were synced by the run that this one repeats"
         )
 
-    with_lists = context.instance.get_materialized_partitions(dg.AssetKey(START_LISTS))
     outage = Outage(warehouse.address())
 
     def visit(key: str) -> PartnerSyncReport:
+        if note := find_note(warehouse, key):
+            raise SkippedPartner(note)
         with runsignup.partner_session(
             warehouse,
             key,
@@ -87,16 +88,24 @@ def sync_partners(context: dg.OpExecutionContext, warehouse: WarehouseResource, 
                     session, race_ids=config.races.get(key), relist=key in config.relist
                 )
             told = PartnerSyncReport(visited, session.ledger.left(), {})
-            _build_lists(session, told, anyway=key not in with_lists)
+            read_version = partial(data_versions.read_version, session.conn, partner_id=session.partner_id)
+            told.versions = {asset: read_version(asset) for asset in SYNCED}
+            # Lists that are current are reported as well if the UI would show them as unsynced.
+            is_based = data_versions.is_based_on(context.instance, START_LISTS, key, told.versions["participants"])
+            _build_lists(session, told, anyway=not is_based)
+            told.versions[START_LISTS] = read_version(START_LISTS)
+            session.conn.rollback()
             return told
 
     failed: list[str] = []
     bug: Exception | None = None
-    side_by_side = limit_concurrent_partners(installation.current().settings.budget)
-    for key, future in _visits(left, lambda key: outage.outlast(lambda: visit(key)), side_by_side):
+    for key, future in run_side_by_side(left, lambda key: outage.outlast(lambda: visit(key))):
         shown = sanitize_for_display(key, MAX_NAME_CHARS)
         try:
             told = future.result()
+        except SkippedPartner as note:
+            context.log.warning(str(note))
+            continue
         except RsuError as error:
             failed.append(f"{shown}: {error}")
             continue
@@ -105,8 +114,8 @@ def sync_partners(context: dg.OpExecutionContext, warehouse: WarehouseResource, 
             failed.append(f"{shown}: {type(error).__name__}, see below")
             continue
         # The materialization that marks a partner as done comes last: what was reported before a loss is reported again.
-        for event in _materializations(key, told):
-            outage.outlast(partial(context.log_event, event))
+        for asset, metadata, tags in _reports(told):
+            outage.outlast(partial(_report, context, key, asset, told.versions[asset], metadata, tags))
         if trouble := run_metadata.describe_failures(told.visited.sync):
             failed.append(f"{shown}: {trouble}")
         if told.not_built:
@@ -119,38 +128,16 @@ def sync_partners(context: dg.OpExecutionContext, warehouse: WarehouseResource, 
         ) from bug
 
 
-def _visits(
-    keys: Sequence[str], visit: Callable[[str], PartnerSyncReport], side_by_side: int
-) -> Iterator[tuple[str, Future[PartnerSyncReport]]]:
-    """Sync partners in parallel, and yield each result as it completes.
-
-    A result is released once it was reported, so that memory does not grow with the number of partners.
-    """
-    following = iter(keys)
-    with ThreadPoolExecutor(max_workers=side_by_side) as pool:
-        waiting = {pool.submit(visit, key): key for key in itertools.islice(following, side_by_side)}
-        try:
-            while waiting:
-                for future in wait(waiting, return_when=FIRST_COMPLETED).done:
-                    key = waiting.pop(future)
-                    for another in itertools.islice(following, 1):
-                        waiting[pool.submit(visit, another)] = another
-                    yield key, future
-        finally:
-            # A run that is terminated leaves out the partners that have not started.
-            pool.shutdown(wait=False, cancel_futures=True)
-
-
 def list_reported_partners(instance: dg.DagsterInstance, run_id: str | None) -> set[str]:
     """Return the partition keys of the partners that a batch, and the batches that it repeats, have synced.
 
-    Each of them has a materialization of VISITED by the run. A partner whose sync raised has none.
+    Each of them has a materialization with DONE_TAG by the run. A partner whose sync raised has none.
     """
     told: set[str] = set()
     while run_id is not None:
         for record in instance.get_records_for_run(run_id, of_type=dg.DagsterEventType.ASSET_MATERIALIZATION).records:
-            event = record.event_log_entry.dagster_event
-            if event and event.asset_key == VISITED and event.partition:
+            event = record.asset_materialization
+            if event and event.partition and DONE_TAG in (event.tags or {}):
                 told.add(event.partition)
         run = instance.get_run_by_id(run_id)
         run_id = run.tags.get(PARENT_TAG) if run else None
@@ -168,23 +155,34 @@ def _build_lists(session: PartnerSession, told: PartnerSyncReport, *, anyway: bo
         told.lists = run_metadata.start_lists_metadata(session.conn, session.partner_id, built, session.now())
 
 
-def _materializations(key: str, told: PartnerSyncReport) -> Iterator[dg.AssetMaterialization]:
-    """Yield what the sync did, as a materialization of the partner's partition of each asset.
+def _reports(told: PartnerSyncReport) -> Iterator[tuple[str, run_metadata.Metadata, dict[str, str]]]:
+    """Yield what the sync did, asset by asset in the order of the lineage, with the tags of each report.
 
-    A sync that is not complete reports nothing of `participants`, and start lists left unchanged report nothing.
+    A sync that is not complete reports nothing of `participants`. The last report marks the partner as done.
     """
     visited, left = told.visited, told.budget_left
-
-    def of(asset: str, metadata: Mapping[str, dg.MetadataValue]) -> dg.AssetMaterialization:
-        return dg.AssetMaterialization(asset, partition=key, metadata=dict(metadata))
-
+    found: list[tuple[str, run_metadata.Metadata]] = []
     if visited.events is not None:
-        yield of("partner_events", run_metadata.events_metadata(visited.events, left))
+        found.append(("partner_events", run_metadata.events_metadata(visited.events, left)))
+    reads = [one.read for one in visited.sync.reads]
+    found.append(("future_events", run_metadata.plan_metadata(visited.plan, reads)))
     if not run_metadata.describe_failures(visited.sync):
-        yield of("participants", run_metadata.sync_metadata(visited.plan, visited.sync, left))
+        found.append(("participants", run_metadata.sync_metadata(visited.plan, visited.sync, left)))
     if told.lists:
-        yield of(START_LISTS, told.lists)
-    yield of("future_events", run_metadata.plan_metadata(visited.plan))
+        found.append((START_LISTS, told.lists))
+    for place, (asset, metadata) in enumerate(found, start=1):
+        yield asset, metadata, {DONE_TAG: "yes"} if place == len(found) else {}
+
+
+def _report(
+    context: dg.OpExecutionContext,
+    key: str,
+    asset: str,
+    version: dg.DataVersion,
+    metadata: run_metadata.Metadata,
+    tags: Mapping[str, str],
+) -> None:
+    context.log_event(data_versions.materialization(context.instance, asset, key, version, metadata, tags=tags))
 
 
 @dg.job(description="Syncs many partners in one run, each reported to its own partition.")

@@ -38,13 +38,16 @@ def cancelled_by_a_person(
     by_key = {request.key: request for request in requests}
     ended = dg.RunsFilter(statuses=[dg.DagsterRunStatus.CANCELING, dg.DagsterRunStatus.CANCELED], updated_after=since)
     for run in instance.get_runs(ended):
-        request = by_key.get(run.tags.get("dagster/partition", ""))
-        if request is None or not reads_history(run) or _backfill_failed(instance, run):
+        key = run.tags.get("dagster/partition")
+        # A run for several partners has no partition, but made their requests.
+        its = [by_key[key]] if key in by_key else [request for request in requests if request.run_id == run.run_id]
+        if not its or not reads_history(run) or _backfill_failed(instance, run):
             continue
         at = _person_cancelled_at(instance, run.run_id)
-        # A run that is cancelled as it starts may make its request after that.
-        if at is not None and (at >= request.last_requested_at or run.run_id == request.run_id):
-            cancelled.setdefault(request.partner_id, at)
+        for request in its:
+            # A run that is cancelled as it starts may make its request after that.
+            if at is not None and (at >= request.last_requested_at or run.run_id == request.run_id):
+                cancelled.setdefault(request.partner_id, at)
     return cancelled
 
 

@@ -16,6 +16,10 @@ from rsu_pipeline.start_lists import start_list_store
 from rsu_pipeline.warehouse import backfill_progress, backfill_state, credentials, cursors, reconciliation, schema_drift
 
 SAMPLE = 20
+NO_PARTNER = dg.AssetCheckResult(
+    passed=True, description="The partition belongs to no partner. There is nothing to check."
+)
+"""The result for a partition that the sensor new_credentials is about to remove."""
 
 # Partitioned checks are a preview in 1.13. Without this, every command that loads the definitions prints a warning.
 warnings.filterwarnings("ignore", "Specifying a partitions_def on an AssetCheckSpec", dg.PreviewWarning)
@@ -28,7 +32,9 @@ def equals_runsignup(context: dg.AssetCheckExecutionContext, warehouse: Warehous
     Events with quarantined rows or removals pending confirmation are left out. `no_quarantined_rows` and an alert report those.
     """
     with expected_errors_as_failures(), warehouse.connect("equals_runsignup") as conn:
-        partner = credentials.find_partner(conn, read_partition(context))
+        partner = credentials.get_partner_by_key(conn, read_partition(context))
+        if partner is None:
+            return NO_PARTNER
         compared = reconciliation.read_reconciliations(conn, partner.partner_id)
     unequal = [item for item in compared if item.verdict == "unequal"]
     return dg.AssetCheckResult(
@@ -53,7 +59,9 @@ def equals_runsignup(context: dg.AssetCheckExecutionContext, warehouse: Warehous
 def no_quarantined_rows(context: dg.AssetCheckExecutionContext, warehouse: WarehouseResource) -> dg.AssetCheckResult:
     """Check that every registration was stored completely: none is quarantined, none has a field that did not parse."""
     with expected_errors_as_failures(), warehouse.connect("no_quarantined_rows") as conn:
-        partner = credentials.find_partner(conn, read_partition(context))
+        partner = credentials.get_partner_by_key(conn, read_partition(context))
+        if partner is None:
+            return NO_PARTNER
         held_back, with_faults, sample = cursors.summarize_quarantine(conn, partner.partner_id, SAMPLE)
     return dg.AssetCheckResult(
         passed=held_back + with_faults == 0,
@@ -101,7 +109,9 @@ def no_schema_drift(context: dg.AssetCheckExecutionContext, warehouse: Warehouse
 def history_complete(context: dg.AssetCheckExecutionContext, warehouse: WarehouseResource) -> dg.AssetCheckResult:
     """Check that every requested past event is stored, or that RunSignup has nothing to return for it, and that no race fails."""
     with expected_errors_as_failures(), warehouse.connect("history_complete") as conn:
-        partner = credentials.find_partner(conn, read_partition(context))
+        partner = credentials.get_partner_by_key(conn, read_partition(context))
+        if partner is None:
+            return NO_PARTNER
         progress = backfill_progress.read_progress(conn, partner.partner_id, dt.datetime.now(dt.UTC))
         failing = backfill_state.list_failing_races(conn, partner.partner_id)
     if progress is None:
@@ -134,7 +144,9 @@ def no_duplicate_bibs(context: dg.AssetCheckExecutionContext, warehouse: Warehou
     The check is an error if one of the events starts within 24 hours.
     """
     with expected_errors_as_failures(), warehouse.connect("no_duplicate_bibs") as conn:
-        partner = credentials.find_partner(conn, read_partition(context))
+        partner = credentials.get_partner_by_key(conn, read_partition(context))
+        if partner is None:
+            return NO_PARTNER
         found = start_list_store.read_start_lists(conn, partner.partner_id, dt.datetime.now(dt.UTC))
         wrong = start_list_store.read_problems(
             conn, partner.partner_id, SAMPLE, only=("duplicate_bib", "bib_in_other_event")
@@ -160,7 +172,9 @@ def every_entrant_has_a_bib(
 ) -> dg.AssetCheckResult:
     """Check that every entrant of the events that start within 24 hours has a bib."""
     with expected_errors_as_failures(), warehouse.connect("every_entrant_has_a_bib") as conn:
-        partner = credentials.find_partner(conn, read_partition(context))
+        partner = credentials.get_partner_by_key(conn, read_partition(context))
+        if partner is None:
+            return NO_PARTNER
         near = [
             item
             for item in start_list_store.read_start_lists(conn, partner.partner_id, dt.datetime.now(dt.UTC))

@@ -3,7 +3,7 @@
 import datetime as dt
 import logging
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from functools import lru_cache
 
@@ -12,7 +12,8 @@ from psycopg2.extensions import connection as Connection
 from pydantic import Field
 
 from rsu_pipeline import installation
-from rsu_pipeline.orchestration import run_metadata
+from rsu_pipeline.display import format_time
+from rsu_pipeline.orchestration import data_versions, run_metadata
 from rsu_pipeline.orchestration.assets.race_day_board_asset import board_metadata
 from rsu_pipeline.orchestration.assets.synced_assets import START_LISTS
 from rsu_pipeline.orchestration.failures import expected_errors_as_failures
@@ -38,6 +39,8 @@ SUCCESSOR_AHEAD = 60.0
 
 The tick may be 30 s late, and a run takes about 5 s to start, on a busy machine 20 s.
 """
+MAX_NAMED_PARTNERS = 10
+"""Partners that the message of a tick names."""
 SENSOR_SECONDS = 15.0
 """How long bib_changes may start polls of its own in one tick."""
 SENSOR_CALL_SECONDS = 10.0
@@ -87,10 +90,12 @@ def watch_races(context: dg.OpExecutionContext, warehouse: WarehouseResource, ru
                 _lists_of_slice(conn, watched.done, context.log.warning)
             raise
         lists = _lists_of_slice(conn, done, context.log.warning)
+        versions = _read_versions(conn, done)
     for key, partner in sorted(done.items()):
-        context.log_event(dg.AssetMaterialization("participants", partition=key, metadata=_metadata(partner)))
-        if key in lists:
-            context.log_event(dg.AssetMaterialization(START_LISTS, partition=key, metadata=dict(lists[key])))
+        for asset, metadata in (("participants", _metadata(partner)), (START_LISTS, lists.get(key))):
+            if metadata is not None:
+                version = versions[key, asset]
+                context.log_event(data_versions.materialization(context.instance, asset, key, version, metadata))
     if failed := _describe_failures(done):
         raise dg.Failure(
             f"{len(failed)} races could not be read at their last poll: {'; '.join(failed[:20])}", allow_retries=False
@@ -120,6 +125,18 @@ def _lists_of_slice(
         )
     }
     conn.commit()
+    return found
+
+
+def _read_versions(conn: Connection, keys: Iterable[str]) -> dict[tuple[str, str], dg.DataVersion]:
+    """Return the versions of what is stored of these partners, by partition key and asset."""
+    ids = {key: credentials.find_partner(conn, key).partner_id for key in keys}
+    found = {
+        (key, asset): data_versions.read_version(conn, asset, partner_id)
+        for key, partner_id in ids.items()
+        for asset in ("participants", START_LISTS)
+    }
+    conn.rollback()
     return found
 
 
@@ -216,25 +233,29 @@ def bib_changes(
     with expected_errors_as_failures(), warehouse.connect("bib_changes") as conn:
         new = bibs.claim_new_bibs(conn)
         for item in new:
-            context.instance.report_runless_asset_event(
-                dg.AssetMaterialization("participants", partition=item.key, metadata=_bib_metadata(item))
-            )
+            _report(context.instance, conn, item, "participants", _bib_metadata(item))
             # Lists that cannot be built do not stop the report. The partner's next sync builds them.
             if lists := _rebuild_lists(conn, item.partner_id, context.log.warning, anyway=True):
-                context.instance.report_runless_asset_event(
-                    dg.AssetMaterialization(START_LISTS, partition=item.key, metadata=dict(lists))
-                )
+                _report(context.instance, conn, item, START_LISTS, lists)
         # Marked as handled only after the report: a crash between the two reports them twice, never not at all.
         conn.commit()
     unread = f". {len(trouble)} races could not be read: {'; '.join(trouble[:20])}" if trouble else ""
     if not new:
-        return dg.SensorResult(skip_reason=f"no new bib changes{unread}")
-    total = sum(item.total for item in new)
-    words = f"{total} bib changes of {len(new)} partners reported: " + ", ".join(
-        f"{item.key} {item.total}" for item in new
-    )
+        return dg.SensorResult(skip_reason=f"no new bib changes{unread}", cursor=context.cursor)
+    words = describe_bibs(new)
     context.log.info(words)
-    return dg.SensorResult(skip_reason=words + unread)
+    # The list of ticks shows the cursor, and calls a tick without runs "0 runs requested". Nothing reads it.
+    at = format_time(dt.datetime.now(dt.UTC), installation.current().settings.timezone)
+    return dg.SensorResult(skip_reason=words + unread, cursor=f"{at}: {words}")
+
+
+def describe_bibs(new: Sequence[bibs.NewBibs]) -> str:
+    """Return how many bib changes were reported, of which partners."""
+    total = sum(item.total for item in new)
+    named = ", ".join(f"{item.key} {item.total}" for item in new[:MAX_NAMED_PARTNERS])
+    return f"{total} bib changes of {len(new)} partners reported: {named}" + (
+        ", ..." if len(new) > MAX_NAMED_PARTNERS else ""
+    )
 
 
 @dg.sensor(
@@ -289,6 +310,14 @@ def _rebuild_lists(
         warn(f"partner {partner_id}: its start lists could not be built: {built.reason}")
         return None
     return run_metadata.start_lists_metadata(conn, partner_id, built, now)
+
+
+def _report(
+    instance: dg.DagsterInstance, conn: Connection, item: bibs.NewBibs, asset: str, metadata: run_metadata.Metadata
+) -> None:
+    """Report a partner's new bibs to one asset, without a run."""
+    version = data_versions.read_version(conn, asset, item.partner_id)
+    instance.report_runless_asset_event(data_versions.materialization(instance, asset, item.key, version, metadata))
 
 
 def _bib_metadata(item: bibs.NewBibs) -> dict[str, dg.MetadataValue]:

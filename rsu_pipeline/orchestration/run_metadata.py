@@ -1,7 +1,7 @@
 """Metadata of runs. Numbers have fixed names on every path, so that plots have no gaps. Texts have other names."""
 
 import datetime as dt
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import dagster as dg
 from psycopg2.extensions import connection as Connection
@@ -10,10 +10,11 @@ from rsu_pipeline.start_lists import start_list_store
 from rsu_pipeline.sync.history import Slice, seconds_left
 from rsu_pipeline.sync.listing import EventsOutcome
 from rsu_pipeline.sync.partner_sync import SyncOutcome
-from rsu_pipeline.sync.read_plan import Plan
+from rsu_pipeline.sync.read_plan import Plan, PlannedRead
 from rsu_pipeline.warehouse.backfill_progress import Progress
 from rsu_pipeline.warehouse.call_ledger import Ledger
 from rsu_pipeline.warehouse.staging import Counts
+from rsu_pipeline.warehouse.sync_log import describe_changes
 
 Metadata = Mapping[str, dg.MetadataValue]
 MAX_NAME_CHARS = 120
@@ -40,12 +41,11 @@ def events_metadata(outcome: EventsOutcome, budget_left: int) -> Metadata:
     }
 
 
-def plan_metadata(plan: Plan) -> Metadata:
-    """Return the metadata of a read plan."""
+def plan_metadata(plan: Plan, reads: Sequence[PlannedRead]) -> Metadata:
+    """Return the metadata of a read plan, of which the run makes, or made, these reads."""
     return {
         "future_events": dg.MetadataValue.int(len(plan.events)),
-        "full_reads": dg.MetadataValue.int(sum(read.mode == "full" for read in plan.reads)),
-        "incremental_reads": dg.MetadataValue.int(sum(read.mode == "incremental" for read in plan.reads)),
+        **count_reads(reads),
         "events": dg.MetadataValue.table(
             [
                 dg.TableRecord(
@@ -71,6 +71,14 @@ def plan_metadata(plan: Plan) -> Metadata:
                 ]
             ),
         ),
+    }
+
+
+def count_reads(reads: Sequence[PlannedRead]) -> Metadata:
+    """Return how many reads are full, and how many incremental."""
+    return {
+        f"{mode}_reads": dg.MetadataValue.int(sum(read.mode == mode for read in reads))
+        for mode in ("full", "incremental")
     }
 
 
@@ -102,8 +110,30 @@ def sync_metadata(plan: Plan, outcome: SyncOutcome, budget_left: int) -> Metadat
         "api_calls": dg.MetadataValue.int(outcome.calls),
         "budget_left": dg.MetadataValue.int(budget_left),
         "seconds": dg.MetadataValue.float(round(outcome.seconds, 3)),
-        "events": plan_metadata(plan)["events"],
+        **count_reads([one.read for one in outcome.reads]),
+        "events": plan_metadata(plan, plan.reads)["events"],
+        "reads": _reads_table(outcome),
     }
+
+
+def _reads_table(outcome: SyncOutcome) -> dg.TableMetadataValue:
+    """Return what was read, why, how long it took and what it changed: the run's rows of the sync log."""
+    names = ("race", "race_id", "read", "reason", "seconds", "changed")
+    rows = [
+        (
+            one.read.race_name[:MAX_NAME_CHARS],
+            one.read.race_id,
+            one.read.mode,
+            one.read.reason,
+            round(one.seconds, 1),
+            f"FAILED: {one.error}" if one.error else describe_changes(vars(one.counts)),
+        )
+        for one in sorted(outcome.reads, key=lambda one: (one.error is None, not one.counts.has_changes))[:SAMPLE]
+    ]
+    return dg.MetadataValue.table(
+        [dg.TableRecord(dict(zip(names, row, strict=True))) for row in rows],
+        schema=dg.TableSchema([dg.TableColumn(name) for name in names]),
+    )
 
 
 def history_metadata(done: Slice, progress: Progress | None, ledger: Ledger) -> Metadata:

@@ -56,6 +56,8 @@ OF_AUTOMATION = frozenset(
         "dagster/tick",
         "dagster/run_key",
         ".dagster/scheduled_execution_time",
+        "dagster/from_automation_condition",
+        "dagster/asset_evaluation_id",
         "dagster/backfill",
         "dagster/parent_backfill_id",
         "dagster/root_backfill_id",

@@ -10,6 +10,7 @@ from typing import Any
 import dagster as dg
 
 from rsu_pipeline import installation
+from rsu_pipeline.orchestration import partitions
 from rsu_pipeline.orchestration.batch import list_reported_partners, sync_batch
 from rsu_pipeline.orchestration.failures import expected_errors_as_failures
 from rsu_pipeline.orchestration.lanes import read_lane_of_run
@@ -187,7 +188,7 @@ def read_work_in_progress(instance: dg.DagsterInstance) -> Work:
     for run in instance.get_runs(dg.RunsFilter(statuses=ACTIVE)):
         if read_lane_of_run(run) == "backfill":
             continue
-        keys = {partition} if (partition := run.tags.get("dagster/partition")) else set()
+        keys = set(partitions.list_keys_of_run(instance, run))
         # Only in this job it is a list of texts. Other jobs ignore what is entered for it.
         if run.job_name == sync_batch.name:
             config: Any = run.run_config
@@ -207,5 +208,5 @@ def _batch(
     return dg.RunRequest(
         run_key=run_key,
         run_config={"ops": {"sync_partners": {"config": config}}},
-        tags={"lane": "routine", DISTANCE_TAG: distance},
+        tags={"lane": "routine", DISTANCE_TAG: distance, "partners": str(len(keys))},
     )

@@ -21,6 +21,8 @@ from rsu_pipeline.warehouse import backfill_cancellation, backfill_state, creden
 warnings.filterwarnings("ignore", "Parameter `owners` of initializer `SensorDefinition", dg.BetaWarning)
 
 SHOWN_CANCELLED = 5
+SHOWN_STRAY = 10
+"""Partitions without a partner that a tick names."""
 
 
 @dg.sensor(
@@ -28,27 +30,39 @@ SHOWN_CANCELLED = 5
     minimum_interval_seconds=15,
     default_status=dg.DefaultSensorStatus.RUNNING,
     description="Gives every partner with RunSignup credentials a partition and a first sync, and encrypts secrets that are"
-    " stored in clear text. A partner without credentials, or one that is disabled, keeps its partition and is not synced.",
+    " stored in clear text. A partner without credentials, or one that is disabled, keeps its partition and is not synced."
+    " A partition that belongs to no partner is removed.",
 )
 def new_credentials(context: dg.SensorEvaluationContext, warehouse: WarehouseResource) -> dg.SensorResult:
+    # Before the partners are read, so that the partition of a partner that is added meanwhile is not taken for a stray.
+    known = set(context.instance.get_dynamic_partitions(partitions.NAME))
     with expected_errors_as_failures(), warehouse.connect("new_credentials") as conn:
         sealed = credential_encryption.encrypt_all(conn, installation.current().secret_box)
         active = [partner for partner in credentials.list_partners(conn) if partner.is_active]
         keys = credentials.ensure_keys(conn, active)
         waiting = credentials.list_partners_awaiting_first_sync(conn)
+        stray = sorted(known - {partner.key for partner in credentials.list_partners(conn)})
         conn.commit()
-    known = set(context.instance.get_dynamic_partitions(partitions.NAME))
     new = [key for key in keys.values() if key not in known]
     wanted = [FirstSync(keys[partner.partner_id], partner.entered_at) for partner in waiting]
     requests = request_first_syncs(context.instance, wanted, time.time())
     counts = (
         f"{len(active)} active partners, {len(new)} new, {len(waiting)} awaiting their first sync, {sealed} encrypted"
     )
+    cursor = context.cursor
+    if stray:
+        cursor = f"Removed {len(stray)} partitions that belong to no partner: {', '.join(stray[:SHOWN_STRAY])}"
+        counts = f"{counts}. {cursor}"
     context.log.info(counts)
+    changes: list[dg.AddDynamicPartitionsRequest | dg.DeleteDynamicPartitionsRequest] = [
+        *([partitions.timing_partner.build_add_request(new)] if new else []),
+        *([partitions.timing_partner.build_delete_request(stray)] if stray else []),
+    ]
     return dg.SensorResult(
         run_requests=requests,
-        dynamic_partitions_requests=[partitions.timing_partner.build_add_request(new)] if new else [],
+        dynamic_partitions_requests=changes,
         skip_reason=None if requests else dg.SkipReason(counts),
+        cursor=cursor,
     )
 
 
@@ -108,7 +122,8 @@ def _describe_cancellation(cancelled: Mapping[str, dt.datetime]) -> list[str]:
 def _reading_history(instance: dg.DagsterInstance) -> set[str]:
     """Return the partition keys of the partners with a queued or running slice, however it was launched."""
     return {
-        run.tags["dagster/partition"]
+        key
         for run in instance.get_runs(dg.RunsFilter(statuses=ACTIVE))
-        if "dagster/partition" in run.tags and cancelled_runs.reads_history(run)
+        if cancelled_runs.reads_history(run)
+        for key in partitions.list_keys_of_run(instance, run)
     }

@@ -110,6 +110,14 @@ def find_partner(conn: Connection, name: str) -> Partner:
     return _partner(row)
 
 
+def get_partner_by_key(conn: Connection, key: str) -> Partner | None:
+    """Return the partner with this partition key, None if there is none."""
+    with conn.cursor() as cur:
+        cur.execute(_SELECT + " WHERE p.partition_key = %(key)s", {"provider": PROVIDER, "key": key})
+        row = cur.fetchone()
+    return Partner(*row) if row else None
+
+
 def list_partners_awaiting_first_sync(conn: Connection) -> list[Partner]:
     """Return the active partners that no run has tried to sync since their present key and secret were entered."""
     with conn.cursor() as cur:

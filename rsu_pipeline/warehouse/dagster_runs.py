@@ -56,6 +56,12 @@ WITH failed AS (
     SELECT r.id, r.run_id, r.pipeline_name AS job, r.partition,
         coalesce(to_timestamp(r.end_time), r.update_timestamp AT TIME ZONE 'UTC') AS ended_at,
         (SELECT t.value FROM dagster.run_tags t WHERE t.run_id = r.run_id AND t.key = 'watch_shard' LIMIT 1) AS shard,
+        (SELECT d.id FROM dagster.run_tags t JOIN dagster.dynamic_partitions d ON d.partition = t.value
+            AND d.partitions_def_name = 'timing_partner'
+         WHERE t.run_id = r.run_id AND t.key = 'dagster/asset_partition_range_start') AS first_partition,
+        (SELECT d.id FROM dagster.run_tags t JOIN dagster.dynamic_partitions d ON d.partition = t.value
+            AND d.partitions_def_name = 'timing_partner'
+         WHERE t.run_id = r.run_id AND t.key = 'dagster/asset_partition_range_end') AS last_partition,
         EXISTS (SELECT FROM dagster.run_tags t WHERE t.run_id = r.run_id AND t.key = 'dagster/will_retry' AND t.value = 'true')
             AS will_retry,
         EXISTS (SELECT FROM dagster.run_tags t WHERE t.run_id = r.run_id AND t.key = 'dagster/auto_retry_run_id') AS is_retried,
@@ -65,15 +71,23 @@ WITH failed AS (
     WHERE r.status = 'FAILURE' AND (r.update_timestamp > %(since)s AT TIME ZONE 'UTC' OR r.run_id = ANY (%(known)s))
     ORDER BY r.id DESC LIMIT %(limit)s
 ), missing AS (
-    SELECT f.run_id, p.asset_key, p.partition, EXISTS (
+    SELECT f.run_id, p.asset_key, k.partition, EXISTS (
             SELECT FROM dagster.event_logs m
             WHERE m.asset_key = p.asset_key AND m.dagster_event_type = 'ASSET_MATERIALIZATION'
-                AND m.partition IS NOT DISTINCT FROM p.partition AND m.id > p.id AND m.run_id <> f.run_id
+                AND m.partition IS NOT DISTINCT FROM k.partition AND m.id > p.id AND m.run_id <> f.run_id
                 AND m.timestamp AT TIME ZONE 'UTC' >= f.ended_at) AS is_done
     FROM failed f JOIN dagster.event_logs p ON p.run_id = f.run_id AND p.dagster_event_type = 'ASSET_MATERIALIZATION_PLANNED'
+    -- A run for several partners plans each asset once, for a range of partitions.
+    CROSS JOIN LATERAL (
+        SELECT p.partition WHERE f.first_partition IS NULL OR p.partition IS NOT NULL
+        UNION ALL
+        SELECT d.partition FROM dagster.dynamic_partitions d
+        WHERE p.partition IS NULL AND d.partitions_def_name = 'timing_partner'
+            AND d.id BETWEEN f.first_partition AND f.last_partition
+    ) k
     WHERE NOT EXISTS (
         SELECT FROM dagster.event_logs m WHERE m.run_id = f.run_id AND m.dagster_event_type = 'ASSET_MATERIALIZATION'
-            AND m.asset_key = p.asset_key AND m.partition IS NOT DISTINCT FROM p.partition)
+            AND m.asset_key = p.asset_key AND m.partition IS NOT DISTINCT FROM k.partition)
 ), assets AS (
     SELECT run_id, array_agg(DISTINCT asset_key::text ORDER BY asset_key::text) AS names, bool_and(is_done) AS are_done
     FROM missing GROUP BY run_id

@@ -43,6 +43,7 @@ REFUSING = [
     ("schema", ()),
     ("secrets rotate", ()),
     ("start-list", ("1",)),
+    ("log", ()),
     ("race-day", ()),
     ("status", ()),
     ("status", ("--prometheus", "-")),

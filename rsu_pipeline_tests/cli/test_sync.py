@@ -1,6 +1,8 @@
 """`rsu sync` and `rsu status`: the assets from the shell, in the instance that the web UI shows."""
 
+import getpass
 import json
+import socket
 from dataclasses import dataclass
 from typing import Any
 
@@ -73,6 +75,7 @@ def test_a_sync_from_the_shell_shows_in_dagster(first: list[Result], instance: d
             assert (run.job_name, run.status) == ("sync_partner", dg.DagsterRunStatus.SUCCESS)
             assert run.tags["dagster/partition"] == run.tags["partner"] == result["partner"]
             assert run.tags["launched_by"] == "rsu sync"
+            assert run.tags["user"] == f"{getpass.getuser()}@{socket.gethostname()}"
         for asset in ASSETS:
             assert instance.get_materialized_partitions(dg.AssetKey(asset)) == set(KEYS)
 

@@ -24,7 +24,16 @@ NUMBERS = {
     "future_events": {"future_events", "full_reads", "incremental_reads"},
     "participants": {
         *("rows_read", "rows_inserted", "rows_updated", "rows_unchanged", "rows_removed", "rows_quarantined"),
-        *("rows_with_faults", "bib_changes", "races_read", "races_failed", "races_lost", "races_not_read"),
+        *(
+            "full_reads",
+            "incremental_reads",
+            "rows_with_faults",
+            "bib_changes",
+            "races_read",
+            "races_failed",
+            "races_lost",
+            "races_not_read",
+        ),
         *("races_read_by_other_syncs", "races_left_to_other_syncs"),
         *("api_calls", "budget_left", "seconds"),
     },

@@ -29,10 +29,16 @@ NUMBERS = {
 }  # fmt: skip
 CHECKS = {
     "every_partner_fresh", "no_duplicate_registrations", "bib_log_replays", "budget_is_enough", "credentials_work",
+    "no_partner_lost_access",
     "events_equal_runsignup", "no_rows_held_back", "no_shared_api_keys", "no_similar_partner_names",
     "no_foreign_writes", "clocks_agree", "nothing_stands_still",
 }  # fmt: skip
 _names = itertools.count(1)
+A_RACE = (
+    "timing_partner_id = 1 AND race_id = (SELECT min(race_id) FROM future_events WHERE timing_partner_id = 1"
+    " AND race_id NOT IN (SELECT race_id FROM partner_races WHERE timing_partner_id <> 1))"
+)
+"""An upcoming race that no other partner has."""
 
 # A bib given and changed, recorded by the log as a sync would.
 WITH_LOG = """
@@ -289,6 +295,15 @@ LOST_ENTRY_BACK = f"""
             {"clocks_wrong": 1, "seconds_difference_max": 7201.0},
             {"machine": "worker-2"},
             id="a hub's clock is ahead",
+        ),
+        pytest.param(
+            "no_partner_lost_access",
+            sql(f"UPDATE partner_races SET lost_at = now(), lost_reason = 'access_lost' WHERE {A_RACE}"),
+            sql(f"UPDATE partner_races SET lost_at = NULL, lost_reason = NULL WHERE {A_RACE}"),
+            "ERROR",
+            {"upcoming_races_lost": 1, "partners_without_races_any_more": 0},
+            {"partner": 1},
+            id="access to an upcoming race is lost",
         ),
         pytest.param(
             "credentials_work",

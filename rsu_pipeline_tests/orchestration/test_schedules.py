@@ -19,6 +19,7 @@ from dagster._core.utils import make_new_run_id
 from dagster._utils.schedules import schedule_execution_time_iterator
 
 from rsu_pipeline.definitions import build_definitions
+from rsu_pipeline.orchestration.batch import DONE_TAG
 from rsu_pipeline.orchestration.resources import WarehouseResource
 from rsu_pipeline.orchestration.schedules import (
     build_nightly_runs,
@@ -268,7 +269,9 @@ def test_a_partner_that_a_batch_has_visited_is_not_at_work(put: Fleet, instance:
     event = dg.DagsterEvent(
         DagsterEventType.ASSET_MATERIALIZATION.value,
         "sync_batch",
-        event_specific_data=StepMaterializationData(dg.AssetMaterialization("future_events", partition="1-acme")),
+        event_specific_data=StepMaterializationData(
+            dg.AssetMaterialization("future_events", partition="1-acme", tags={DONE_TAG: "yes"})
+        ),
     )
     instance.report_dagster_event(event, run_id)
     assert read_work_in_progress(instance).everything == {"2-acme"}

@@ -145,12 +145,12 @@ def test_partners_without_credential_or_switched_off_keep_their_partition_and_ar
     assert instance.get_dynamic_partitions(partitions.NAME) == list(hub.partners.values())
 
 
-def test_partitions_outlive_their_partners(hub: Hub, instance: dg.DagsterInstance) -> None:
+def test_partitions_of_partners_that_are_gone_are_removed(hub: Hub, instance: dg.DagsterInstance) -> None:
     look(instance)
     forget_partners(hub)
-    result = look(instance)
-    assert result.dynamic_partitions_requests == []
-    assert instance.get_dynamic_partitions(partitions.NAME) == list(hub.partners.values())
+    (request,) = look(instance).dynamic_partitions_requests or ()
+    assert isinstance(request, dg.DeleteDynamicPartitionsRequest)
+    assert sorted(request.partition_keys) == sorted(hub.partners.values())
 
 
 def test_a_secret_entered_in_clear_is_sealed_by_the_next_look(hub: Hub, instance: dg.DagsterInstance) -> None:

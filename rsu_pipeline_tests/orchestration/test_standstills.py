@@ -39,6 +39,7 @@ from rsu_pipeline_tests.hub import Hub
 from rsu_pipeline_tests.orchestration.daemon_tables import Daemon
 from rsu_pipeline_tests.orchestration.queued import make, queue, report
 from rsu_pipeline_tests.orchestration.runs import use_environment
+from rsu_pipeline_tests.orchestration.test_fleet_health import A_RACE
 from rsu_pipeline_tests.servers import create_database, drop_database
 from runsignup_sandbox.process import SandboxProcess
 
@@ -521,6 +522,13 @@ WAYS = {
     ),
     "RunSignup denies one race": Way(
         "access_denied", "syncs", deny, allow, ("RunSignup denies access to race", "Ask the partner to allow its key")
+    ),
+    "a partner loses access to a race": Way(
+        "access_lost",
+        "syncs",
+        sql(f"UPDATE partner_races SET lost_at = now(), lost_reason = 'access_lost' WHERE {A_RACE}"),
+        sql(f"UPDATE partner_races SET lost_at = NULL, lost_reason = NULL WHERE {A_RACE}"),
+        ("lost access to race", "Ask the race's director"),
     ),
     "the calls of the hour are used up": Way(
         "budget_short",

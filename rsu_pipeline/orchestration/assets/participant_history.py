@@ -1,17 +1,23 @@
 """The asset of past editions: fetch and store a slice, report."""
 
+import time
+from collections.abc import Iterator
+
 import dagster as dg
 from pydantic import Field
 
 from rsu_pipeline import installation
-from rsu_pipeline.orchestration import run_metadata
-from rsu_pipeline.orchestration.assets.synced_assets import KINDS, partner_events, rebuild_lists
+from rsu_pipeline.orchestration import data_versions, run_metadata
+from rsu_pipeline.orchestration.assets.synced_assets import KINDS, START_LISTS, partner_events, rebuild_lists
 from rsu_pipeline.orchestration.failures import expected_errors_as_failures
-from rsu_pipeline.orchestration.partitions import timing_partner
+from rsu_pipeline.orchestration.lanes import read_lane
+from rsu_pipeline.orchestration.partitions import is_of_one_partner, read_partitions, timing_partner
+from rsu_pipeline.orchestration.partner_runs import HISTORY_POLICY, Reports, materialize_several, note_skipped
 from rsu_pipeline.orchestration.resources import RunSignupResource, WarehouseResource
 from rsu_pipeline.orchestration.run_config import fields_of, read_config
 from rsu_pipeline.orchestration.run_tags import PARENT_TAG
 from rsu_pipeline.orchestration.table_metadata import OPERATORS, table_metadata
+from rsu_pipeline.start_lists.start_list_store import RebuildFailed
 from rsu_pipeline.sync import history, start_list_rebuild
 from rsu_pipeline.sync.session import PartnerSession
 from rsu_pipeline.warehouse import backfill_progress, backfill_state
@@ -35,6 +41,9 @@ class HistoryConfig(dg.Config):
     kinds=KINDS,
     owners=[OPERATORS],
     deps=[partner_events],
+    code_version=data_versions.CODE_VERSIONS["participant_history"],
+    backfill_policy=HISTORY_POLICY,
+    output_required=False,
     tags={"lane": "backfill"},
     metadata=table_metadata("runsignup_participants"),
     config_schema=fields_of(HistoryConfig),
@@ -43,7 +52,7 @@ def participant_history(
     context: dg.AssetExecutionContext,
     warehouse: WarehouseResource,
     runsignup: RunSignupResource,
-) -> dg.MaterializeResult[None]:
+) -> Iterator[dg.MaterializeResult[None]]:
     """Store the registrations of all editions of a partner's races, past ones included.
 
     One row of `runsignup_participants` is a registration. `history_events` shows which past events were read, which
@@ -52,15 +61,60 @@ def participant_history(
     the Dagster backfill, cancels the request. Launching it again resumes it.
     """
     config = read_config(HistoryConfig, context.op_execution_context.op_config)
+    if not is_of_one_partner(context):
+        _read_several(context, warehouse, runsignup, config)
+        return
+    if note := note_skipped(context, warehouse, context.partition_key):
+        yield note
+        return
     with expected_errors_as_failures(), runsignup.partner_session_of_run(warehouse, context) as session:
         _request(context, session, config)
-        with start_list_rebuild.start_lists_rebuilt_on_failure(session):
-            done = history.run_slice(session, installation.current().settings.history.slice_seconds)
-        progress = backfill_progress.read_progress(session.conn, session.partner_id, session.now())
+        metadata = _read_slice(session, installation.current().settings.history.slice_seconds)
         # An event that ended less than two days ago is past and has a list.
         if not_built := rebuild_lists(context, session):
             raise dg.Failure(not_built, allow_retries=False)
-        return dg.MaterializeResult(metadata=run_metadata.history_metadata(done, progress, session.ledger))
+        version = data_versions.read_version(session.conn, "participant_history", session.partner_id)
+        yield dg.MaterializeResult(metadata=metadata, data_version=version)
+
+
+def _read_slice(session: PartnerSession, seconds: float) -> run_metadata.Metadata:
+    """Read a slice of a partner's backfill, and return the metadata of what it did and of the whole."""
+    with start_list_rebuild.start_lists_rebuilt_on_failure(session):
+        done = history.run_slice(session, seconds)
+    progress = backfill_progress.read_progress(session.conn, session.partner_id, session.now())
+    return run_metadata.history_metadata(done, progress, session.ledger)
+
+
+def _read_several(
+    context: dg.AssetExecutionContext,
+    warehouse: WarehouseResource,
+    runsignup: RunSignupResource,
+    config: HistoryConfig,
+) -> None:
+    """Make the requests of several partners, and read a slice for as many as there is time for. The sensor continues all."""
+    ends = time.monotonic() + installation.current().settings.history.slice_seconds
+
+    def work(key: str) -> Reports:
+        with runsignup.partner_session(
+            warehouse,
+            key,
+            lane=read_lane(context),
+            run_id=context.run_id,
+            log=lambda line: context.log.info(f"{key}: {line}"),
+        ) as session:
+            _request(context, session, config)
+            metadata = _read_slice(session, max(0.0, ends - time.monotonic()))
+            reports = Reports()
+            built = start_list_rebuild.rebuild_start_lists(session)
+            if isinstance(built, RebuildFailed):
+                reports.failure = f"its start lists could not be built: {built.reason}"
+            elif built is not None:
+                lists = run_metadata.start_lists_metadata(session.conn, session.partner_id, built, session.now())
+                reports.add(session, START_LISTS, lists)
+            reports.add(session, "participant_history", metadata)
+            return reports
+
+    materialize_several(context, warehouse, read_partitions(context), ["participant_history"], work)
 
 
 def _request(context: dg.AssetExecutionContext, session: PartnerSession, config: HistoryConfig) -> None:

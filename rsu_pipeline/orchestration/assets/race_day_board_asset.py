@@ -7,6 +7,7 @@ import dagster as dg
 
 from rsu_pipeline import installation
 from rsu_pipeline.orchestration.assets.synced_assets import KINDS
+from rsu_pipeline.orchestration.data_versions import CODE_VERSIONS
 from rsu_pipeline.orchestration.failures import expected_errors_as_failures
 from rsu_pipeline.orchestration.resources import WarehouseResource
 from rsu_pipeline.orchestration.run_config import NO_CONFIG
@@ -26,6 +27,7 @@ COLUMNS = (
     group_name="runsignup",
     kinds=KINDS,
     owners=[OPERATORS],
+    code_version=CODE_VERSIONS["race_day_board"],
     tags={"lane": "routine"},
     config_schema=NO_CONFIG,
 )
