@@ -8,6 +8,7 @@ from rich.table import Column
 from rsu_pipeline.cli.common import hub_connection, show_json
 from rsu_pipeline.cli.display_table import DisplayTable, show_table
 from rsu_pipeline.display import make_printable
+from rsu_pipeline.eastern import EASTERN
 from rsu_pipeline.runsignup import values
 from rsu_pipeline.start_lists import start_list_store
 from rsu_pipeline.start_lists.list_formats import FORMATS, format_entries
@@ -51,7 +52,7 @@ def start_list(
 
 
 def _head(found: start_list_store.StartList) -> str:
-    zone = values.zone(found.timezone) or values.EASTERN
+    zone = values.zone(found.timezone) or EASTERN
     start = f"{found.start.replace(tzinfo=zone):%Y-%m-%d %H:%M %Z}" if found.start else "start unknown"
     text = f"{found.event}, {found.race} ({start}): {found.entrants:,} entrants, {found.without_bib:,} without a bib"
     for number, words in (
