@@ -125,7 +125,7 @@ def parse_zone(name: str, text: str) -> ZoneInfo:
         raise SettingsError(f"{name} is {_shown(text)!r}, but must be a time zone such as America/New_York.") from None
 
 
-def parse_folder(name: str, text: str) -> Path:
+def parse_path(name: str, text: str) -> Path:
     try:
         return Path(text).expanduser().resolve()
     except (RuntimeError, ValueError, OSError) as error:

@@ -290,7 +290,7 @@ class BackupSettings:
     folder: Path | None = setting(
         "RSU_BACKUP_DIR",
         None,
-        partial(setting_values.parse_folder, "RSU_BACKUP_DIR"),
+        partial(setting_values.parse_path, "RSU_BACKUP_DIR"),
         "Folder in which a verified backup is written every night at 04:00 (RSU_TIMEZONE).",
         default_words="none is written",
     )
@@ -407,7 +407,7 @@ class Settings:
     home: Path = setting(
         "RSU_HOME",
         Path(".rsu"),
-        partial(setting_values.parse_folder, "RSU_HOME"),
+        partial(setting_values.parse_path, "RSU_HOME"),
         "Folder for the files of this installation: the embedded PostgreSQL, the secret key file, logs.",
         default_words="`.rsu` in the checkout",
     )
