@@ -70,7 +70,8 @@ def options_of(command: click.Command) -> set[str]:
     """Return the options that its --help shows."""
     if command.name == "sandbox":
         return _sandbox_options()
-    shown = command.get_help(click.Context(command, info_name=command.name))
+    # As the program does: a command keeps the help option that it makes first.
+    shown = command.get_help(click.Context(command, info_name=command.name, help_option_names=["-h", "--help"]))
     return set(_OPTION.findall(shown)) | {"--help", *(("--version",) if command is root else ())}
 
 
