@@ -13,14 +13,19 @@ The tree:
     │  ├─ UnreachableError         warehouse.database
     │  ├─ SchemaVersionError       warehouse.schema_version
     │  ├─ ClientProgramError       local.client_programs
+    │  ├─ DumpError              local.dumps
     │  └─ AdoptionRefusedError     adoption.steps
     ├─ EmbeddedError               local.pg_binaries
+    ├─ ExportError                 cli.export_files
     ├─ NoStartList                 start_lists.start_list_store
     ├─ PartnerError                warehouse.credentials
+    ├─ PartnerFileError            cli.partner_file
     ├─ PrivacyError                warehouse.privacy
     ├─ ReadElsewhere               warehouse.race_locks
     ├─ RolesError                  warehouse.roles
-    └─ SecretKeyError              warehouse.secret_box
+    ├─ SecretKeyError              warehouse.secret_box
+    ├─ SkippedPartner              orchestration.partner_runs
+    └─ WebhookError                warehouse.webhook_store
 """
 
 
