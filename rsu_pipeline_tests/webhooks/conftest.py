@@ -121,4 +121,4 @@ def outbox(make_database: Callable[[], str], receiver: Receiver, tmp_path: Path)
     for worker in made.workers:
         if worker.poll() is None:
             os.kill(worker.pid, signal.SIGKILL)
-        worker.wait()
+        worker.wait(60)

@@ -111,7 +111,7 @@ def test_nothing_is_lost_when_the_worker_is_killed(outbox: Outbox, receiver: Rec
             sent += 1
         receiver.wait_for(before + 5)
         os.kill(worker.pid, signal.SIGKILL)
-        worker.wait()
+        worker.wait(60)
     outbox.start_worker()
     outbox.wait_for_delivery()
     arrived: dict[int, list[int]] = defaultdict(list)
@@ -150,7 +150,7 @@ def test_another_worker_waits_and_takes_over(outbox: Outbox, receiver: Receiver)
     outbox.change_bib(101, "2")
     receiver.wait_for(2)
     os.kill(first.pid, signal.SIGKILL)
-    first.wait()
+    first.wait(60)
     outbox.change_bib(101, "3")
     outbox.wait_for_delivery()
     # What the killed one had sent and not recorded arrives again.

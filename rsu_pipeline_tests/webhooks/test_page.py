@@ -54,7 +54,7 @@ def printed(outbox: Outbox, receiver: Receiver, port: int, tmp_path: Path) -> "I
         assert process.poll() is None and time.monotonic() < deadline
     yield process
     process.kill()
-    process.communicate()
+    process.communicate(timeout=60)
 
 
 def test_the_receiver_of_the_page_prints_what_is_sent_and_refuses_what_is_forged(
