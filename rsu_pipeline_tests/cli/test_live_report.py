@@ -38,7 +38,10 @@ def test_a_hub_at_work_is_reported_line_by_line(
     monkeypatch.setattr(live_report, "BIBS_EVERY_SECONDS", 0.0)
 
     def bibs() -> None:
-        registration = min(row["registration_id"] for row in hub.sandbox.admin.truth(1)["active"])
+        registration = hub.value(
+            "SELECT min(registration_id) FROM runsignup_participants p JOIN future_events f USING (timing_partner_id, event_id)"
+            " WHERE timing_partner_id = 1 AND removed_at IS NULL"
+        )
         hub.sandbox.admin.bib(registration, 4711)
         hub.sync(1)
 

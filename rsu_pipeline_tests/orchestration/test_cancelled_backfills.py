@@ -13,6 +13,7 @@ from dagster._core.execution.backfill import BulkActionStatus, PartitionBackfill
 from dagster._daemon.monitoring.run_monitoring import check_run_timeout
 
 from rsu_pipeline.definitions import build_definitions
+from rsu_pipeline.display import format_time
 from rsu_pipeline.orchestration import partitions, sensors
 from rsu_pipeline.orchestration.resources import WarehouseResource
 from rsu_pipeline_tests.cli.shell import rsu
@@ -90,7 +91,7 @@ def test_a_terminated_slice_cancels_the_backfill_and_launching_again_resumes_it(
     assert "cancelled_at" in observed.metadata
     at = cancelled_at(hub)
     assert at is not None
-    assert f"cancelled at {at:%Y-%m-%d %H:%M} UTC" in rsu("status", settings=hub.environment).stdout
+    assert f"cancelled at {format_time(at, hub.settings.timezone)}" in rsu("status", settings=hub.environment).stdout
 
     # A slice that was queued before reads nothing.
     calls = hub.value("SELECT count(*) FROM api_calls")
