@@ -15,13 +15,16 @@ SECRET = "canary-secret-entered-by-sql"
 
 
 def look(instance: dg.DagsterInstance) -> dg.SensorResult:
-    """Evaluate the sensor once, and add its partitions as the daemon does."""
+    """Evaluate the sensor once, and add and delete partitions as the daemon does."""
     with dg.build_sensor_context(instance=instance, resources={"warehouse": WarehouseResource()}) as context:
         result = new_credentials(context)
     assert isinstance(result, dg.SensorResult)
     for request in result.dynamic_partitions_requests or []:
-        assert isinstance(request, dg.AddDynamicPartitionsRequest)
-        instance.add_dynamic_partitions(request.partitions_def_name, list(request.partition_keys))
+        if isinstance(request, dg.AddDynamicPartitionsRequest):
+            instance.add_dynamic_partitions(request.partitions_def_name, list(request.partition_keys))
+        else:
+            for key in request.partition_keys:
+                instance.delete_dynamic_partition(request.partitions_def_name, key)
     return result
 
 
@@ -151,6 +154,7 @@ def test_partitions_of_partners_that_are_gone_are_removed(hub: Hub, instance: dg
     (request,) = look(instance).dynamic_partitions_requests or ()
     assert isinstance(request, dg.DeleteDynamicPartitionsRequest)
     assert sorted(request.partition_keys) == sorted(hub.partners.values())
+    assert instance.get_dynamic_partitions(partitions.NAME) == []
 
 
 def test_a_secret_entered_in_clear_is_sealed_by_the_next_look(hub: Hub, instance: dg.DagsterInstance) -> None:
