@@ -88,7 +88,7 @@ def _sync(hub: Hub, url: str, action: str, include: str, costs: Costs) -> None:
     assert not told.problems and not told.unequal, told.problems[:3]
     assert hub.value(url, "SELECT bool_and((read_rows, read_hash) = (stored_rows, stored_hash)) FROM event_cursors")
     assert hub.value(url, "SELECT min(included) FROM event_cursors") == format_include(parse_include(include))
-    costs.calls, costs.megabytes = measured.calls["participants"], round(measured.bytes / 1e6, 1)
+    costs.calls, costs.megabytes = measured.calls["participants"], round(measured.bytes / 1e6, 3)
     costs.wall.append(told.registrations.wall)
     costs.cpu.append(told.registrations.cpu)
     costs.postgres_cpu.append(measured.postgres_cpu)
