@@ -11,7 +11,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from functools import lru_cache
 from operator import attrgetter
-from typing import Annotated, Any, TypeVar
+from typing import Annotated, Any, NamedTuple, TypeVar
 
 import msgspec
 from msgspec import UNSET, Meta, Raw
@@ -59,6 +59,14 @@ class _Membership(msgspec.Struct, gc=False):
     expiration_date: Text = None
     expires: Text = None
     price_adjustment: int | float | str | None = None
+
+
+class _AnswerRow(msgspec.Struct, gc=False):
+    """An answer as it is stored. The view participant_answers names its columns so."""
+
+    question_id: int | None
+    question: Text
+    answer: str | None
 
 
 @dataclass(frozen=True)
@@ -138,8 +146,7 @@ _memberships = msgspec.json.Decoder(list[_Membership] | dict[int, _Membership], 
 _encode = msgspec.json.Encoder().encode
 
 
-@dataclass(frozen=True)
-class IncludedCells:
+class IncludedCells(NamedTuple):
     """The cells of a row's optional fields, None for NULL: values, then JSON. `unread` names members without a known form."""
 
     values: tuple[str | None, ...] = (None,) * len(_VALUES)
@@ -157,13 +164,15 @@ def read_included(row: Registration) -> IncludedCells:
         return NOTHING
     members: dict[str, Raw] = {name: member for name, member in zip(_MEMBERS, sent, strict=True) if member is not UNSET}
     unread: list[str] = []
-    cells = [_value_of(column, members, unread) for column in _VALUES]
+    cells = NOTHING.values
+    if not _ONE_MEMBER.isdisjoint(members):
+        cells = tuple([_value_of(column, members, unread) for column in _VALUES])
     lists = (
         _list_of("question_responses", members, _read_answers, unread),
         _list_of("participant_addons", members, _read_addons, unread),
         _list_of("memberships", members, _read_memberships, unread),
     )
-    return IncludedCells(tuple(cells), lists, tuple(dict.fromkeys(unread)))
+    return IncludedCells(cells, lists, tuple(dict.fromkeys(unread)))
 
 
 def _value_of(column: str, members: dict[str, Raw], unread: list[str]) -> str | None:
@@ -183,7 +192,7 @@ def _value_of(column: str, members: dict[str, Raw], unread: list[str]) -> str | 
 @lru_cache(maxsize=8192)
 def _cell(column: str, name: str, raw: bytes) -> str | None:
     """Return the cell of a column's member, or None if that is blank or an object without the column's keys."""
-    how, value = _VALUES[column], msgspec.json.decode(repair_json(raw)[0])
+    how, value = _VALUES[column], msgspec.json.decode(_valid(raw))
     if isinstance(value, list) and len(value) == 1:
         (value,) = value
     if isinstance(value, dict):
@@ -193,32 +202,38 @@ def _cell(column: str, name: str, raw: bytes) -> str | None:
     return None if value in _BLANK else how.parse(value)
 
 
-def _list_of(
-    name: str, members: dict[str, Raw], read: Callable[[bytes], list[dict[str, Any]]], unread: list[str]
-) -> bytes | None:
-    raw = bytes(members[name]) if name in members else b"null"
+def _list_of(name: str, members: dict[str, Raw], read: Callable[[bytes], list[Any]], unread: list[str]) -> bytes | None:
+    if name not in members:
+        return None
+    raw = bytes(members[name])
     if raw in (b"null", b'""', b"[]"):
         return None
     try:
-        return _encode(read(repair_json(raw)[0]))
+        return _encode(read(_valid(raw)))
     except (ValueError, msgspec.DecodeError):
         unread.append(name)
         return None
+
+
+def _valid(raw: bytes) -> bytes:
+    """Return JSON that a decoder accepts. Few texts have what must be repaired, and those have an escape or are not ASCII."""
+    return raw if raw.isascii() and rb"\u" not in raw else repair_json(raw)[0]
 
 
 def _items(found: "list[T] | dict[int, T]") -> list[T]:
     return list(found.values()) if isinstance(found, dict) else found
 
 
-def _read_answers(raw: bytes) -> list[dict[str, Any]]:
-    rows: list[dict[str, Any]] = []
+def _read_answers(raw: bytes) -> list[_AnswerRow]:
+    rows: list[_AnswerRow] = []
     for one in _items(_answers.decode(raw)):
-        several = one.responses.values() if isinstance(one.responses, dict) else one.responses
-        given = several if isinstance(several, list) and several and one.response is None else [one.response]
-        rows += [
-            {"question_id": one.question_id, "question": one.question_text, "answer": _as_text(answer)}
-            for answer in given
-        ]
+        number, question, answer = one.question_id, one.question_text, one.response
+        if answer is None and one.responses:
+            several = list(one.responses.values()) if isinstance(one.responses, dict) else one.responses
+            answers = several if isinstance(several, list) else [several]
+            rows += [_AnswerRow(number, question, _as_text(one_of_them)) for one_of_them in answers]
+        else:
+            rows.append(_AnswerRow(number, question, answer if type(answer) is str else _as_text(answer)))
     return rows
 
 

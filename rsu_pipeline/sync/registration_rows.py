@@ -52,6 +52,7 @@ _ACTIVE = b"\t".join([NULL_BYTES] * len(REMOVAL))
 """The removal's cells of an active registration."""
 _NOT_INCLUDED = b"\t".join([NULL_BYTES] * len(included_rows.COLUMNS))
 """The cells of a registration without fields that are sent on request."""
+_NO_VALUES = b"\t".join([NULL_BYTES] * len(included_rows.NOTHING.values))
 _NOBODY = User()
 _encode = msgspec.json.Encoder().encode
 
@@ -81,8 +82,8 @@ def _included(row: Registration, has_nul: bool) -> bytes:
         return _NOT_INCLUDED
     if found.unread:
         row.drift += tuple(("type" if name in included_rows.DOCUMENTED else "form", name) for name in found.unread)
-    lists = (NULL_BYTES if cell is None else _json((cell,), has_nul) for cell in found.json)
-    return b"\t".join((_joined(found.values), *lists))
+    single = _NO_VALUES if found.values is included_rows.NOTHING.values else _joined(found.values)
+    return b"\t".join([single, *[NULL_BYTES if cell is None else _json((cell,), has_nul) for cell in found.json]])
 
 
 def compute_digest(raw: bytes) -> int:
