@@ -26,11 +26,12 @@ from rsu_pipeline.settings import project_root
 from rsu_pipeline.warehouse import credentials, database
 
 TIMES = 5
+BIB_CHANGES = race_day_sensors.build_bib_changes("watch")
 SENSORS = (
     sensors.new_credentials,
     sensors.history,
     race_day_sensors.race_day,
-    race_day_sensors.bib_changes,
+    BIB_CHANGES,
     alert_sensors.alerts,
 )
 SCHEDULES = (schedules.race_proximity, fleet_checks.fleet_check)
@@ -62,7 +63,7 @@ def measure(work: Job, report: Report, instance: dg.DagsterInstance) -> None:
     instance.add_dynamic_partitions(partitions.NAME, keys)
     warehouse = {"warehouse": WarehouseResource()}
     for sensor in SENSORS:
-        more: dict[str, Any] = {"runsignup": RunSignupResource()} if sensor is race_day_sensors.bib_changes else {}
+        more: dict[str, Any] = {"runsignup": RunSignupResource()} if sensor is BIB_CHANGES else {}
 
         def look(sensor: dg.SensorDefinition = sensor, more: dict[str, Any] = more) -> None:
             with dg.build_sensor_context(instance=instance, resources=warehouse | more) as context:

@@ -1,6 +1,7 @@
 """Everything Dagster loads, assembled in one place."""
 
 from collections.abc import Mapping
+from functools import cache
 from typing import Any
 
 import dagster as dg
@@ -29,6 +30,7 @@ from rsu_pipeline.orchestration.assets import (
 )
 from rsu_pipeline.orchestration.figures import explain_figures
 from rsu_pipeline.orchestration.resources import RunSignupResource, WarehouseResource
+from rsu_pipeline.settings import load_settings
 
 ASSETS = (
     synced_assets.partner_events,
@@ -43,7 +45,12 @@ ASSETS = (
 
 
 def build_definitions(resources: Mapping[str, Any] | None = None) -> dg.Definitions:
-    """Return the definitions, with `resources` in place of the usual ones."""
+    """Return the definitions, with `resources` in place of the usual ones.
+
+    Raises:
+        SettingsError: a setting cannot be used.
+    """
+    settings = load_settings()
     return dg.Definitions(
         assets=[
             synced_assets.runsignup_api,
@@ -69,16 +76,16 @@ def build_definitions(resources: Mapping[str, Any] | None = None) -> dg.Definiti
         ],
         schedules=[
             schedules.race_proximity,
-            schedules.nightly,
+            schedules.build_nightly(settings.timezone.key),
             fleet_checks.fleet_check,
-            retention_job.nightly_retention,
-            backup_job.nightly_backup,
+            retention_job.build_nightly_retention(settings.timezone.key),
+            backup_job.build_nightly_backup(settings.timezone.key),
         ],
         sensors=[
             sensors.new_credentials,
             sensors.history,
             race_day_sensors.race_day,
-            race_day_sensors.bib_changes,
+            race_day_sensors.build_bib_changes(settings.watch.bib_poll),
             race_day_sensors.race_day_board_refresh,
             alert_sensors.alerts,
             alert_sensors.alerts_stand_in,
@@ -96,4 +103,17 @@ def build_definitions(resources: Mapping[str, Any] | None = None) -> dg.Definiti
     )
 
 
-defs = build_definitions()
+@cache
+def load_definitions() -> dg.Definitions:
+    """Return the definitions of this process.
+
+    Raises:
+        SettingsError: a setting cannot be used.
+    """
+    return build_definitions()
+
+
+@dg.definitions
+def defs() -> dg.Definitions:
+    """Load the definitions. Dagster calls this, so that an import of this module reads no setting."""
+    return load_definitions()

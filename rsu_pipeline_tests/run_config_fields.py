@@ -25,5 +25,5 @@ def fields_of_jobs() -> dict[str, list[Path]]:
     """Return every field by job, Dagster's own job of materializations included."""
     return {
         job.name: list(dict.fromkeys(fields(job.run_config_schema.config_type)))
-        for job in defs.get_repository_def().get_all_jobs()
+        for job in defs().get_repository_def().get_all_jobs()
     }

@@ -3,6 +3,7 @@
 import ast
 import json
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -40,7 +41,7 @@ sys.dont_write_bytecode = True
 sys.addaudithook(refuse)
 from rsu_pipeline.definitions import defs
 print(json.dumps({
-    "assets": sorted(key.to_user_string() for key in defs.resolve_all_asset_keys()),
+    "assets": sorted(key.to_user_string() for key in defs().resolve_all_asset_keys()),
     "pandas": "pandas" in sys.modules,
     "numpy": "numpy" in sys.modules,
     "matplotlib": "matplotlib" in sys.modules,
@@ -74,12 +75,45 @@ def is_in(name: str, package: str) -> bool:
 
 
 def test_the_definitions_are_loadable() -> None:
-    dg.Definitions.validate_loadable(defs)
+    dg.Definitions.validate_loadable(defs())
+
+
+@pytest.mark.parametrize("variable", ["RSU_TIMEZONE", "RSU_BIB_POLL", "RSU_PAGE_SIZE"])
+def test_an_import_reads_no_setting_and_loading_names_a_bad_one(variable: str) -> None:
+    """Everything of the package is imported, and only then are the definitions loaded, as Dagster does it."""
+    modules_of_all = [
+        ".".join(path.relative_to(PROJECT).with_suffix("").parts)
+        for path in PACKAGE.rglob("*.py")
+        if path.name not in ("__main__.py", "celery_launcher.py")
+    ]
+    code = (
+        f"import importlib\nfor name in {modules_of_all!r}:\n    importlib.import_module(name)\nprint('imported')\n"
+        "from rsu_pipeline.definitions import defs\ndefs()"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        env={**os.environ, variable: "Mars/Olympus"},
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=120,
+    )
+    assert (done.stdout, done.returncode) == ("imported\n", 1)
+    assert done.stderr.splitlines()[-1].startswith(f"rsu_pipeline.errors.SettingsError: {variable} is 'Mars/Olympus'")
+
+
+def test_private_names_of_dagster_are_imported_in_one_module() -> None:
+    private = {
+        path.relative_to(PACKAGE).as_posix()
+        for path in PACKAGE.rglob("*.py")
+        if any(re.match(r"dagster\w*\._", name) for name in imported(path))
+    }
+    assert private == {"orchestration/dagster_internals.py"}
 
 
 def test_the_repository_holds_these_assets_jobs_and_sensors() -> None:
-    repository = defs.get_repository_def()
-    assert {key.to_user_string() for key in defs.resolve_all_asset_keys()} == ASSETS
+    repository = defs().get_repository_def()
+    assert {key.to_user_string() for key in defs().resolve_all_asset_keys()} == ASSETS
     assert {job.name for job in repository.get_all_jobs()} >= {
         "sync_partner",
         "sync_batch",
@@ -100,7 +134,7 @@ def test_the_repository_holds_these_assets_jobs_and_sensors() -> None:
         "fleet_health_refresh",
     }
     assert {schedule.name for schedule in repository.schedule_defs} >= {"race_proximity", "nightly", "fleet_check"}
-    assert {key.to_user_string() for key in defs.resolve_asset_graph().asset_check_keys} == {
+    assert {key.to_user_string() for key in defs().resolve_asset_graph().asset_check_keys} == {
         "participants:equals_runsignup",
         "participants:no_quarantined_rows",
         "participants:no_schema_drift",
@@ -124,14 +158,14 @@ def test_the_repository_holds_these_assets_jobs_and_sensors() -> None:
     sensor = repository.get_sensor_def("new_credentials")
     assert sensor.default_status is dg.DefaultSensorStatus.RUNNING
     assert [target.job_name for target in sensor.targets] == ["sync_partner", "sync_batch"]
-    selected = defs.resolve_job_def("sync_partner").asset_layer.selected_asset_keys
+    selected = defs().resolve_job_def("sync_partner").asset_layer.selected_asset_keys
     assert {key.to_user_string() for key in selected} == SYNCED
 
 
 @pytest.mark.parametrize("name", sorted(OF_A_PARTNER))
 def test_every_asset_is_described_grouped_and_has_one_partition_per_partner(name: str) -> None:
     key = dg.AssetKey(name)
-    asset = defs.resolve_assets_def(key)
+    asset = defs().resolve_assets_def(key)
     spec = asset.get_asset_spec(key)
     assert len(str(spec.description)) > 80
     assert spec.group_name == "runsignup"
@@ -142,18 +176,18 @@ def test_every_asset_is_described_grouped_and_has_one_partition_per_partner(name
 
 def test_the_fleets_health_is_one_asset_of_all_partners_checked_by_a_schedule_that_runs() -> None:
     key = dg.AssetKey("fleet_health")
-    spec = defs.resolve_assets_def(key).get_asset_spec(key)
+    spec = defs().resolve_assets_def(key).get_asset_spec(key)
     assert (spec.group_name, spec.partitions_def) == ("runsignup", None)
     assert spec.kinds == {"python", "postgres"} and len(str(spec.description)) > 80
-    schedule = defs.get_repository_def().get_schedule_def("fleet_check")
+    schedule = defs().get_repository_def().get_schedule_def("fleet_check")
     assert (schedule.job_name, schedule.cron_schedule) == ("check_fleet", "*/30 * * * *")
     assert schedule.default_status is dg.DefaultScheduleStatus.RUNNING
-    layer = defs.resolve_job_def("check_fleet").asset_layer
+    layer = defs().resolve_job_def("check_fleet").asset_layer
     assert layer.selected_asset_keys == {key} and len(layer.asset_graph.asset_check_keys) == 13
 
 
 def test_each_asset_depends_on_the_one_before() -> None:
-    graph = defs.resolve_asset_graph()
+    graph = defs().resolve_asset_graph()
     assert graph.get(dg.AssetKey("runsignup")).parent_keys == set() and graph.get(dg.AssetKey("runsignup")).is_external
     assert graph.get(dg.AssetKey("partner_events")).parent_keys == {dg.AssetKey("runsignup")}
     assert graph.get(dg.AssetKey("fleet_health")).parent_keys == {
@@ -338,7 +372,7 @@ def test_every_asset_has_an_owner_and_says_what_a_row_is_and_its_columns_where_i
         "participant_history": "runsignup_participants",
         "start_lists": "start_list_entries",
     }
-    for spec in defs.resolve_all_asset_specs():
+    for spec in defs().resolve_all_asset_specs():
         assert spec.owners and spec.kinds and spec.group_name == "runsignup" and spec.description
         table = filled.pop(spec.key.to_user_string(), None)
         assert spec.metadata.get("dagster/table_name") == table

@@ -40,18 +40,22 @@ def run_in_process(job: str, key: str, *, lane: str, launched_by: str, ops: dict
     """
     import dagster as dg
 
-    from rsu_pipeline.definitions import defs
+    from rsu_pipeline.definitions import load_definitions
     from rsu_pipeline.orchestration import partitions
 
     with dg.DagsterInstance.get() as instance:
         instance.add_dynamic_partitions(partitions.NAME, [key])
-        outcome = defs.resolve_job_def(job).execute_in_process(
-            partition_key=key,
-            instance=instance,
-            raise_on_error=False,
-            run_config={"ops": ops, "loggers": {"quiet": {}}},
-            # The Dagster UI shows the tag `user` as who launched the run.
-            tags={"lane": lane, "partner": key, "launched_by": launched_by, "user": describe_user()},
+        outcome = (
+            load_definitions()
+            .resolve_job_def(job)
+            .execute_in_process(
+                partition_key=key,
+                instance=instance,
+                raise_on_error=False,
+                run_config={"ops": ops, "loggers": {"quiet": {}}},
+                # The Dagster UI shows the tag `user` as who launched the run.
+                tags={"lane": lane, "partner": key, "launched_by": launched_by, "user": describe_user()},
+            )
         )
     if cancellation.was_cancelled():
         raise KeyboardInterrupt

@@ -9,7 +9,6 @@ from rsu_pipeline.local import dumps
 from rsu_pipeline.orchestration.failures import expected_errors_as_failures
 from rsu_pipeline.orchestration.lanes import LANE_TAG
 from rsu_pipeline.orchestration.run_config import NO_CONFIG
-from rsu_pipeline.settings import load_settings
 
 
 @dg.op(config_schema=NO_CONFIG)
@@ -42,14 +41,19 @@ def backup() -> None:
     write_backup()
 
 
-@dg.schedule(
-    job=backup,
-    cron_schedule="0 4 * * *",
-    execution_timezone=load_settings().timezone.key,
-    default_status=dg.DefaultScheduleStatus.RUNNING,
-    description="Every night at 04:00 (RSU_TIMEZONE): a verified backup in RSU_BACKUP_DIR, kept for RSU_BACKUP_DAYS.",
-)
+def build_nightly_backup(timezone: str) -> dg.ScheduleDefinition:
+    """Return the schedule `nightly_backup`, at 04:00 in a zone."""
+    return dg.schedule(
+        job=backup,
+        cron_schedule="0 4 * * *",
+        execution_timezone=timezone,
+        default_status=dg.DefaultScheduleStatus.RUNNING,
+        description="Every night at 04:00 (RSU_TIMEZONE): a verified backup in RSU_BACKUP_DIR, kept for RSU_BACKUP_DAYS.",
+    )(nightly_backup)
+
+
 def nightly_backup(context: dg.ScheduleEvaluationContext) -> dg.RunRequest | dg.SkipReason:
+    """Return the run of a nightly backup."""
     if installation.current().settings.backup.folder is None:
         return dg.SkipReason("RSU_BACKUP_DIR is not set, so no backup is written")
     return dg.RunRequest(

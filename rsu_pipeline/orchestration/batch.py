@@ -16,7 +16,7 @@ from rsu_pipeline.orchestration.outages import Outage
 from rsu_pipeline.orchestration.partner_runs import SkippedPartner, find_note, run_side_by_side
 from rsu_pipeline.orchestration.resources import RunSignupResource, WarehouseResource
 from rsu_pipeline.orchestration.run_config import Number, PartitionKey, fields_of, read_config
-from rsu_pipeline.orchestration.run_tags import PARENT_TAG
+from rsu_pipeline.orchestration.run_tags import PARENT_TAG, list_repeated_runs
 from rsu_pipeline.start_lists.start_list_store import RebuildFailed
 from rsu_pipeline.sync import partner_sync, start_list_rebuild
 from rsu_pipeline.sync.session import PartnerSession
@@ -134,13 +134,12 @@ def list_reported_partners(instance: dg.DagsterInstance, run_id: str | None) -> 
     Each of them has a materialization with DONE_TAG by the run. A partner whose sync raised has none.
     """
     told: set[str] = set()
-    while run_id is not None:
-        for record in instance.get_records_for_run(run_id, of_type=dg.DagsterEventType.ASSET_MATERIALIZATION).records:
+    for run in list_repeated_runs(instance, run_id):
+        found = instance.get_records_for_run(run.dagster_run.run_id, of_type=dg.DagsterEventType.ASSET_MATERIALIZATION)
+        for record in found.records:
             event = record.asset_materialization
             if event and event.partition and DONE_TAG in (event.tags or {}):
                 told.add(event.partition)
-        run = instance.get_run_by_id(run_id)
-        run_id = run.tags.get(PARENT_TAG) if run else None
     return told
 
 

@@ -9,10 +9,12 @@ import datetime as dt
 from collections.abc import Collection, Sequence
 
 import dagster as dg
-from dagster._core.errors import DagsterUserCodeUnreachableError
-from dagster._core.execution.backfill import BulkActionStatus
-from dagster._core.storage.dagster_run import CANCELABLE_RUN_STATUSES
 
+from rsu_pipeline.orchestration.dagster_internals import (
+    CANCELABLE_RUN_STATUSES,
+    BulkActionStatus,
+    DagsterUserCodeUnreachableError,
+)
 from rsu_pipeline.orchestration.lanes import HISTORY
 from rsu_pipeline.warehouse.backfill_cancellation import OpenRequest
 

@@ -11,12 +11,15 @@ code server cannot be reached. So an unreachable broker is reported as that erro
 from typing import Any
 
 import dagster as dg
-from dagster._core.errors import DagsterUserCodeUnreachableError
-from dagster._core.launcher import CheckRunHealthResult, LaunchRunContext
 from dagster_celery.launcher import CeleryRunLauncher  # type: ignore[import-not-found,unused-ignore]
 from dagster_celery.make_app import make_app  # type: ignore[import-not-found,unused-ignore]
 from kombu.exceptions import OperationalError  # type: ignore[import-untyped,import-not-found,unused-ignore]
 
+from rsu_pipeline.orchestration.dagster_internals import (
+    CheckRunHealthResult,
+    DagsterUserCodeUnreachableError,
+    LaunchRunContext,
+)
 from rsu_pipeline.orchestration.recovery import HubLauncher
 
 BROKER_SECONDS = 5.0

@@ -21,9 +21,15 @@ from pathlib import Path
 from typing import Any
 
 import dagster as dg
-from dagster._core.definitions.run_request import InstigatorType
-from dagster._core.scheduler.instigation import InstigatorState, ScheduleInstigatorData, SensorInstigatorData
-from dagster._core.storage.tags import SCHEDULE_NAME_TAG, SCHEDULED_EXECUTION_TIME_TAG
+
+from rsu_pipeline.orchestration.dagster_internals import (
+    SCHEDULE_NAME_TAG,
+    SCHEDULED_EXECUTION_TIME_TAG,
+    InstigatorState,
+    InstigatorType,
+    ScheduleInstigatorData,
+    SensorInstigatorData,
+)
 
 TOLERANCE_SECONDS = 30.0
 """How far the wall clock may move within a second. A smaller step delays nothing by more than that."""

@@ -21,7 +21,8 @@ from rsu_pipeline.orchestration.resources import RunSignupResource, WarehouseRes
 from rsu_pipeline.orchestration.run_config import fields_of, read_config
 from rsu_pipeline.orchestration.run_tags import SHARD_TAG
 from rsu_pipeline.orchestration.schedules import ACTIVE
-from rsu_pipeline.settings import Settings, load_settings
+from rsu_pipeline.setting_values import BibPoll
+from rsu_pipeline.settings import Settings
 from rsu_pipeline.start_lists import start_list_store
 from rsu_pipeline.sync import clocks, watch_pace
 from rsu_pipeline.sync.race_day_board import Urgency, read_board
@@ -212,13 +213,16 @@ def _successor(
     )
 
 
-@dg.sensor(
-    # With RSU_BIB_POLL=sensor it polls RunSignup for bibs, as often as its calls allow.
-    minimum_interval_seconds=10 if load_settings().watch.bib_poll == "sensor" else BIBS_SECONDS,
-    default_status=dg.DefaultSensorStatus.RUNNING,
-    description="Reports each new row of the bib log to its partner's partition of participants, and so to the assets that"
-    " depend on it. With RSU_BIB_POLL=sensor it also polls RunSignup itself.",
-)
+def build_bib_changes(bib_poll: BibPoll) -> dg.SensorDefinition:
+    """Return the sensor `bib_changes`. With RSU_BIB_POLL=sensor it polls RunSignup for bibs, as often as its calls allow."""
+    return dg.sensor(
+        minimum_interval_seconds=10 if bib_poll == "sensor" else BIBS_SECONDS,
+        default_status=dg.DefaultSensorStatus.RUNNING,
+        description="Reports each new row of the bib log to its partner's partition of participants, and so to the assets that"
+        " depend on it. With RSU_BIB_POLL=sensor it also polls RunSignup itself.",
+    )(bib_changes)
+
+
 def bib_changes(
     context: dg.SensorEvaluationContext, warehouse: WarehouseResource, runsignup: RunSignupResource
 ) -> dg.SensorResult:

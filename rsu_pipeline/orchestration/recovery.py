@@ -17,12 +17,15 @@ import time
 from collections.abc import Iterable, Sequence
 
 import dagster as dg
-from dagster._core.launcher import CheckRunHealthResult, WorkerStatus
-from dagster._core.launcher.default_run_launcher import DefaultRunLauncher
-from dagster._serdes import ConfigurableClassData
 
 from rsu_pipeline import default_signals, installation, private_files, settings
 from rsu_pipeline.errors import RsuError
+from rsu_pipeline.orchestration.dagster_internals import (
+    CheckRunHealthResult,
+    ConfigurableClassData,
+    DefaultRunLauncher,
+    WorkerStatus,
+)
 from rsu_pipeline.warehouse import database, server_lock, sessions
 
 PROCESS_LOST = (

@@ -15,21 +15,20 @@ from pathlib import Path
 
 import dagster as dg
 import sqlalchemy as sa
-from dagster._core.instance import RUNLESS_RUN_ID
-from dagster._core.storage.event_log.schema import (
-    AssetCheckExecutionsTable,
-    AssetEventTagsTable,
-    SqlEventLogStorageTable,
-)
-from dagster._core.storage.event_log.sql_event_log import SqlEventLogStorage
-from dagster._core.storage.runs.schema import RunsTable
 from psycopg2.extensions import connection as Connection
 
 from rsu_pipeline import installation
+from rsu_pipeline.orchestration.dagster_internals import (
+    RUNLESS_RUN_ID,
+    AssetCheckExecutionsTable,
+    AssetEventTagsTable,
+    RunsTable,
+    SqlEventLogStorage,
+    SqlEventLogStorageTable,
+)
 from rsu_pipeline.orchestration.failures import expected_errors_as_failures
 from rsu_pipeline.orchestration.resources import WarehouseResource
 from rsu_pipeline.orchestration.run_config import NO_CONFIG
-from rsu_pipeline.settings import load_settings
 from rsu_pipeline.sync import clocks
 from rsu_pipeline.warehouse import privacy
 from rsu_pipeline.warehouse.retention import delete_old_rows
@@ -79,15 +78,16 @@ def retention() -> None:
     delete_old()
 
 
-# After the nightly sync, and at an hour that the change to summer time does not skip.
-nightly_retention = dg.ScheduleDefinition(
-    name="nightly_retention",
-    job=retention,
-    cron_schedule="30 3 * * *",
-    execution_timezone=load_settings().timezone.key,
-    default_status=dg.DefaultScheduleStatus.RUNNING,
-    description="Every night at 03:30 (RSU_TIMEZONE): data older than its retention is deleted.",
-)
+def build_nightly_retention(timezone: str) -> dg.ScheduleDefinition:
+    """Return the schedule `nightly_retention`, after the nightly sync and at an hour that the change to summer time keeps."""
+    return dg.ScheduleDefinition(
+        name="nightly_retention",
+        job=retention,
+        cron_schedule="30 3 * * *",
+        execution_timezone=timezone,
+        default_status=dg.DefaultScheduleStatus.RUNNING,
+        description="Every night at 03:30 (RSU_TIMEZONE): data older than its retention is deleted.",
+    )
 
 
 def purge_contact_data(conn: Connection, now: dt.datetime) -> dict[str, int]:

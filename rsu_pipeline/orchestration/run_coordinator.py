@@ -4,10 +4,10 @@ Tags of jobs and assets are not enough: runs launched from an asset's page, and 
 """
 
 import dagster as dg
-from dagster._core.run_coordinator import QueuedRunCoordinator, SubmitRunContext
 
 from rsu_pipeline.display import MAX_NAME_CHARS, sanitize_for_display
 from rsu_pipeline.orchestration import clock_steps
+from rsu_pipeline.orchestration.dagster_internals import QueuedRunCoordinator, SubmitRunContext
 from rsu_pipeline.orchestration.run_config import RunRefused, check_run_config
 from rsu_pipeline.orchestration.run_tags import PARENT_TAG, REFUSED, coordinator_tags, refused_tags
 

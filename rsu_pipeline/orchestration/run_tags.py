@@ -7,7 +7,7 @@ assumes that its run exists. So a tag with a namespace (a "/") is refused unless
 are labels, except those of this project.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import dagster as dg
@@ -116,3 +116,10 @@ def _value(config: Any, *path: str) -> Any:
     for name in path:
         config = config.get(name) if isinstance(config, Mapping) else None
     return config
+
+
+def list_repeated_runs(instance: dg.DagsterInstance, run_id: str | None) -> Iterator[dg.RunRecord]:
+    """Yield a run, the run that it repeats, the one that that repeats, and on, as far as they are kept."""
+    while run_id is not None and (found := instance.get_run_records(dg.RunsFilter(run_ids=[run_id]))):
+        yield found[0]
+        run_id = found[0].dagster_run.tags.get(PARENT_TAG)

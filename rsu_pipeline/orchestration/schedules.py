@@ -15,11 +15,12 @@ from rsu_pipeline.orchestration.batch import list_reported_partners, sync_batch
 from rsu_pipeline.orchestration.failures import expected_errors_as_failures
 from rsu_pipeline.orchestration.lanes import read_lane_of_run
 from rsu_pipeline.orchestration.resources import WarehouseResource
-from rsu_pipeline.orchestration.run_tags import PARENT_TAG
-from rsu_pipeline.settings import BudgetSettings, load_settings
+from rsu_pipeline.orchestration.run_tags import list_repeated_runs
+from rsu_pipeline.settings import BudgetSettings
 from rsu_pipeline.sync import cadence, clocks
 from rsu_pipeline.warehouse import fleet
 
+NIGHTLY = "nightly"
 TICK_INTERVAL = dt.timedelta(minutes=5)
 LISTED_WITHIN = dt.timedelta(hours=12)
 """Partners that were listed within this time of each other count as listed at the same time."""
@@ -80,14 +81,8 @@ def race_proximity(
     ]
 
 
-@dg.schedule(
-    job=sync_batch,
-    cron_schedule="0 2 * * *",
-    execution_timezone=load_settings().timezone.key,
-    default_status=dg.DefaultScheduleStatus.RUNNING,
-    description="Every night at 02:00 (RSU_TIMEZONE): refreshes all partners' events and syncs every upcoming event.",
-)
 def nightly(context: dg.ScheduleEvaluationContext, warehouse: WarehouseResource) -> list[dg.RunRequest] | dg.SkipReason:
+    """Return the runs of a nightly sync."""
     tick, settings = context.scheduled_execution_time.astimezone(dt.UTC), installation.current().settings
     with expected_errors_as_failures(), warehouse.connect("nightly") as conn:
         now, also = clocks.corrected(tick, conn, settings.sync.max_clock_skew)
@@ -105,6 +100,18 @@ def nightly(context: dg.ScheduleEvaluationContext, warehouse: WarehouseResource)
         for number in range(parts)
         if (keys := free[number::parts])
     ]
+
+
+def build_nightly(timezone: str) -> dg.ScheduleDefinition:
+    """Return the schedule `nightly`, at 02:00 in a zone."""
+    return dg.schedule(
+        name=NIGHTLY,
+        job=sync_batch,
+        cron_schedule="0 2 * * *",
+        execution_timezone=timezone,
+        default_status=dg.DefaultScheduleStatus.RUNNING,
+        description="Every night at 02:00 (RSU_TIMEZONE): refreshes all partners' events and syncs every upcoming event.",
+    )(nightly)
 
 
 def order_nightly(partners: Sequence[fleet.FleetPartner], races: Mapping[str, int], now: dt.datetime) -> list[str]:
@@ -167,14 +174,12 @@ def find_last_nightly(instance: dg.DagsterInstance) -> dt.datetime | None:
 
     A run that repeats it has its tags, and continues what was requested before.
     """
-    nightly_runs = dg.RunsFilter(job_name=sync_batch.name, tags={"dagster/schedule_name": nightly.name})
-    found = instance.get_run_records(nightly_runs, limit=1)
-    while found and (repeated := found[0].dagster_run.tags.get(PARENT_TAG)):
-        original = instance.get_run_records(dg.RunsFilter(run_ids=[repeated]))
-        if not original:
-            break
-        found = original
-    return found[0].create_timestamp.astimezone(dt.UTC) if found else None
+    nightly_runs = dg.RunsFilter(job_name=sync_batch.name, tags={"dagster/schedule_name": NIGHTLY})
+    requested_at = None
+    for newest in instance.get_run_records(nightly_runs, limit=1):
+        for record in list_repeated_runs(instance, newest.dagster_run.run_id):
+            requested_at = record.create_timestamp.astimezone(dt.UTC)
+    return requested_at
 
 
 def read_work_in_progress(instance: dg.DagsterInstance) -> Work:

@@ -16,9 +16,6 @@ from typing import Any, Self
 
 import dagster as dg
 import psycopg2
-from dagster._core.storage.local_compute_log_manager import LocalComputeLogManager
-from dagster._core.storage.root import LocalArtifactStorage
-from dagster._serdes import ConfigurableClassData
 from dagster_postgres import DagsterPostgresStorage
 from psycopg2.extensions import connection as Connection
 from sqlalchemy import create_engine, event
@@ -27,6 +24,11 @@ from sqlalchemy.dialects.postgresql.psycopg2 import PGDialect_psycopg2
 from sqlalchemy.engine import URL, Engine
 
 from rsu_pipeline import installation, private_files
+from rsu_pipeline.orchestration.dagster_internals import (
+    ConfigurableClassData,
+    LocalArtifactStorage,
+    LocalComputeLogManager,
+)
 from rsu_pipeline.warehouse import database, server_lock
 from rsu_pipeline.warehouse.advisory_locks import Only
 

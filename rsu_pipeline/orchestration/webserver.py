@@ -23,7 +23,6 @@ from collections.abc import Sequence
 
 import click
 import uvicorn
-from dagster._core.workspace.context import BaseWorkspaceRequestContext, IWorkspaceProcessContext
 from dagster_webserver import cli
 from dagster_webserver.webserver import DagsterWebserver
 from starlette.middleware import Middleware
@@ -32,6 +31,7 @@ from starlette.responses import HTMLResponse, Response
 
 from rsu_pipeline import default_signals
 from rsu_pipeline.errors import RsuError, SettingsError
+from rsu_pipeline.orchestration.dagster_internals import BaseWorkspaceRequestContext, IWorkspaceProcessContext
 from rsu_pipeline.orchestration.request_guard import RequestGuard
 from rsu_pipeline.settings import load_settings, project_root
 

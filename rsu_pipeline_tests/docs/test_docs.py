@@ -98,7 +98,7 @@ def test_every_variable_named_is_read_somewhere() -> None:
 
 
 def test_the_times_of_schedules_are_as_the_page_says() -> None:
-    for schedule in defs.get_repository_def().schedule_defs:
+    for schedule in defs().get_repository_def().schedule_defs:
         minute, hour, *_ = str(schedule.cron_schedule).split()
         every = re.fullmatch(r"\*/(\d+)", minute)
         when = f"every {every[1]} min" if every else f"{int(hour):02}:{int(minute):02}"
@@ -166,9 +166,9 @@ def test_every_file_and_module_named_is_there(path: Path) -> None:
 
 
 def test_the_page_names_everything_that_goes_by_itself() -> None:
-    repository = defs.get_repository_def()
+    repository = defs().get_repository_def()
     names = {item.name for item in (*repository.sensor_defs, *repository.schedule_defs)}
-    names |= {key.to_user_string() for key in defs.resolve_all_asset_keys()}
+    names |= {key.to_user_string() for key in defs().resolve_all_asset_keys()}
     assert len(names) > 14
     assert names - set(inline_code(prose(OPERATING))) == set()
 

@@ -16,7 +16,7 @@ def make(instance: dg.DagsterInstance, job: str = "sync_partner", **tags: str) -
         tags["dagster/partition"] = partition
     location = RegisteredCodeLocationOrigin("rsu_pipeline")
     origin = RemoteJobOrigin(RemoteRepositoryOrigin(location, "__repository__"), job)
-    return instance.create_run_for_job(defs.resolve_job_def(job), tags=tags, remote_job_origin=origin)
+    return instance.create_run_for_job(defs().resolve_job_def(job), tags=tags, remote_job_origin=origin)
 
 
 def submit(instance: dg.DagsterInstance, run: dg.DagsterRun) -> dg.DagsterRun:

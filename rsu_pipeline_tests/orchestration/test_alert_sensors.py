@@ -175,7 +175,7 @@ def test_runs_of_other_programs_and_of_long_ago_are_no_news(
 
 def test_every_job_of_ours_counts() -> None:
     assert {
-        job.name for job in defs.resolve_all_job_defs() if not job.name.startswith("__")
+        job.name for job in defs().resolve_all_job_defs() if not job.name.startswith("__")
     } <= run_rules.MONITORED_JOBS
 
 
@@ -221,7 +221,7 @@ def test_a_notifier_that_is_down_fails_nothing_and_its_address_is_nowhere(
     stored = json.dumps(hub.rows("SELECT * FROM alerts"), default=str)
     events = json.dumps(hub.rows("SELECT * FROM dagster.event_logs"), default=str)
     assert CANARY not in said + stored + events + caplog.text + shown.out + shown.err
-    assert CANARY not in repr(defs)
+    assert CANARY not in repr(defs())
 
 
 def test_a_database_that_is_away_is_one_sentence(

@@ -30,7 +30,7 @@ def daemon(database_url: str, dagster_home: Path, tmp_path: Path, monkeypatch: p
 
 
 def test_every_sensor_and_schedule_is_looked_at_and_has_time_for_two_ticks() -> None:
-    repository = defs.get_repository_def()
+    repository = defs().get_repository_def()
     sensors = {sensor.name: sensor.minimum_interval_seconds or 30 for sensor in repository.sensor_defs}
     schedules = {schedule.name for schedule in repository.schedule_defs}
     assert automation_rules.LONGEST_SILENCE.keys() == automation_rules.WITHOUT_IT.keys() == sensors.keys() | schedules

@@ -11,7 +11,7 @@ import pytest
 from rsu_pipeline.definitions import build_definitions
 from rsu_pipeline.local import client_programs, dumps
 from rsu_pipeline.local.dumps import Backup
-from rsu_pipeline.orchestration.backup_job import nightly_backup
+from rsu_pipeline.orchestration.backup_job import build_nightly_backup
 from rsu_pipeline.warehouse import database
 from rsu_pipeline_tests.cli.shell import rsu
 from rsu_pipeline_tests.hub import Hub
@@ -54,7 +54,7 @@ def run_job(instance: dg.DagsterInstance) -> str:
 
 def tick() -> dg.RunRequest | dg.SkipReason:
     context = dg.build_schedule_context(scheduled_execution_time=dt.datetime(2027, 3, 10, 9, tzinfo=dt.UTC))
-    result = nightly_backup(context)
+    result = build_nightly_backup("America/New_York")(context)
     assert isinstance(result, dg.RunRequest | dg.SkipReason)
     return result
 

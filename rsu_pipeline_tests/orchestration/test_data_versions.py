@@ -178,7 +178,7 @@ def test_a_report_is_requested_for_a_new_partner_and_hourly_when_registrations_c
     assert sync_partner(instance, key).success
     found, cursor = tick(start + dt.timedelta(minutes=1), cursor)
     assert found == {key}
-    job = defs.resolve_implicit_global_asset_job_def()
+    job = defs().resolve_implicit_global_asset_job_def()
     assert job.execute_in_process(instance=instance, partition_key=key, asset_selection=[report]).success
     for minutes in (2, 3):
         found, cursor = tick(start + dt.timedelta(minutes=minutes), cursor)

@@ -15,7 +15,7 @@ from rsu_pipeline import installation
 from rsu_pipeline.definitions import build_definitions
 from rsu_pipeline.display import format_time
 from rsu_pipeline.orchestration.resources import WarehouseResource
-from rsu_pipeline.orchestration.schedules import nightly
+from rsu_pipeline.orchestration.schedules import build_nightly
 from rsu_pipeline.settings import CadenceSettings
 from rsu_pipeline.sync import downtime
 from rsu_pipeline.sync.downtime import Downtime
@@ -25,6 +25,8 @@ from rsu_pipeline_tests.cli.shell import rsu
 from rsu_pipeline_tests.hub import Hub
 from rsu_pipeline_tests.orchestration.runs import use_environment
 from runsignup_sandbox.process import SandboxProcess
+
+nightly = build_nightly("America/New_York")
 
 HOUR = 3600.0
 SPEC = {

@@ -9,14 +9,14 @@ from rsu_pipeline_tests.hub import Hub
 
 ASSETS = sorted(
     key.to_user_string()
-    for key in defs.resolve_asset_graph().get_all_asset_keys()
-    if defs.resolve_asset_graph().get(key).partitions_def == partitions.timing_partner
+    for key in defs().resolve_asset_graph().get_all_asset_keys()
+    if defs().resolve_asset_graph().get(key).partitions_def == partitions.timing_partner
 )
 
 
 def failure_of(instance: dg.DagsterInstance, asset: str, key: str | None) -> str:
     """Run one asset with its checks. Return the sentence it failed with."""
-    job = defs.resolve_implicit_global_asset_job_def().get_subset(asset_selection={dg.AssetKey(asset)})
+    job = defs().resolve_implicit_global_asset_job_def().get_subset(asset_selection={dg.AssetKey(asset)})
     outcome = job.execute_in_process(instance=instance, partition_key=key, raise_on_error=False)
     assert not outcome.success
     (failed,) = [event.step_failure_data for event in outcome.all_node_events if event.is_step_failure]
@@ -37,7 +37,7 @@ def test_a_run_of_a_partition_that_is_no_partners_reads_nothing_and_gets_a_note(
 ) -> None:
     hub_instance.add_dynamic_partitions(partitions.NAME, [key])
     for asset in ASSETS:
-        job = defs.resolve_implicit_global_asset_job_def().get_subset(asset_selection={dg.AssetKey(asset)})
+        job = defs().resolve_implicit_global_asset_job_def().get_subset(asset_selection={dg.AssetKey(asset)})
         outcome = job.execute_in_process(instance=hub_instance, partition_key=key, raise_on_error=False)
         assert outcome.success, asset
         (made,) = [

@@ -11,12 +11,14 @@ import pytest
 
 from rsu_pipeline import installation
 from rsu_pipeline.definitions import build_definitions
-from rsu_pipeline.orchestration.race_day_sensors import bib_changes, race_day, race_day_board_refresh
+from rsu_pipeline.orchestration.race_day_sensors import build_bib_changes, race_day, race_day_board_refresh
 from rsu_pipeline.orchestration.resources import RunSignupResource, WarehouseResource
 from rsu_pipeline.warehouse import database, fleet
 from rsu_pipeline_tests.orchestration.queued import make, queue, report, start
 from rsu_pipeline_tests.orchestration.runs import use_environment
 from rsu_pipeline_tests.warehouse.fleet_rows import HOUR, Fleet
+
+bib_changes = build_bib_changes("watch")
 
 PARTICIPANTS = dg.AssetKey("participants")
 

@@ -57,8 +57,8 @@ def status_of(instance: dg.DagsterInstance, run_id: str) -> dg.DagsterRunStatus:
 
 
 def test_every_step_of_ours_keeps_the_session_by_which_its_run_is_known_to_be_alive() -> None:
-    jobs = [job for job in defs.resolve_all_job_defs() if not job.name.startswith("__")]
-    steps = [node for job in [*jobs, defs.resolve_implicit_global_asset_job_def()] for node in job.all_node_defs]
+    jobs = [job for job in defs().resolve_all_job_defs() if not job.name.startswith("__")]
+    steps = [node for job in [*jobs, defs().resolve_implicit_global_asset_job_def()] for node in job.all_node_defs]
     assert steps
     for step in steps:
         if isinstance(step, dg.OpDefinition):

@@ -307,7 +307,7 @@ def test_the_nightly_run_reports_what_it_deleted_and_leaves_bib_log_and_registra
     )
     hub.execute("UPDATE api_calls SET granted_at = %s", ago(20))
     before = hub.value("SELECT count(*) FROM runsignup_participants")
-    outcome = defs.resolve_job_def("retention").execute_in_process(instance=hub_instance)
+    outcome = defs().resolve_job_def("retention").execute_in_process(instance=hub_instance)
     assert outcome.success
     (output,) = [event.step_output_data for event in outcome.all_events if event.is_successful_output]
     told = {name: value.value for name, value in output.metadata.items()}
@@ -337,13 +337,13 @@ def test_a_hub_clock_that_is_ahead_deletes_nothing_too_early(
     calls, runs = hub.value("SELECT count(*) FROM api_calls"), run_ids(hub_instance)
     real = clocks.utc_now
     monkeypatch.setattr(clocks, "utc_now", lambda: real() + dt.timedelta(days=400))
-    assert defs.resolve_job_def("retention").execute_in_process(instance=hub_instance).success
+    assert defs().resolve_job_def("retention").execute_in_process(instance=hub_instance).success
     assert hub.value("SELECT count(*) FROM api_calls") == calls > 0
     assert runs <= run_ids(hub_instance)
 
 
 def test_it_runs_every_night_by_itself_at_half_past_three() -> None:
-    schedule = defs.resolve_schedule_def("nightly_retention")
+    schedule = defs().resolve_schedule_def("nightly_retention")
     assert schedule.cron_schedule == "30 3 * * *"
     assert schedule.execution_timezone == "America/New_York"
     assert schedule.default_status == dg.DefaultScheduleStatus.RUNNING

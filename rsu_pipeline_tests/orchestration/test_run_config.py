@@ -74,7 +74,7 @@ def test_a_message_repeats_a_path_from_outside_short_and_without_markup() -> Non
 
 def test_declared_fields_never_read_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("RSU_CANARY", "canary")
-    repository = defs.get_repository_def()
+    repository = defs().get_repository_def()
     types = {
         config_type
         for job in repository.get_all_jobs()
@@ -94,7 +94,7 @@ def test_a_config_class_of_an_unknown_type_is_not_declared() -> None:
 
 
 def test_no_resource_logger_or_executor_has_a_field() -> None:
-    for job in defs.get_repository_def().get_all_jobs():
+    for job in defs().get_repository_def().get_all_jobs():
         sections = dict(job.run_config_schema.config_type.fields)  # type: ignore[attr-defined]
         for name in ("resources", "loggers", "execution"):
             fields = sections[name].config_type.fields
@@ -104,7 +104,7 @@ def test_no_resource_logger_or_executor_has_a_field() -> None:
 
 
 def test_every_job_is_checked_where_it_starts() -> None:
-    for job in defs.get_repository_def().get_all_jobs():
+    for job in defs().get_repository_def().get_all_jobs():
         for node in job.all_node_defs:
             assert isinstance(node, dg.OpDefinition)
             assert "warehouse" in node.required_resource_keys, node.name
@@ -130,11 +130,15 @@ def test_a_run_that_passed_no_coordinator_is_refused_where_it_starts(
 ) -> None:
     """`dagster asset materialize` and Dagster's Python interface need none."""
     calls = len(hub.rows("SELECT 1 FROM api_calls"))
-    outcome = defs.resolve_job_def("__ASSET_JOB").execute_in_process(
-        instance=hub_instance,
-        asset_selection=[dg.AssetKey("fleet_health")],
-        run_config={"ops": {"anything": {"config": REFERENCE}}, "resources": {"other": {"config": {"url": "x"}}}},
-        raise_on_error=False,
+    outcome = (
+        defs()
+        .resolve_job_def("__ASSET_JOB")
+        .execute_in_process(
+            instance=hub_instance,
+            asset_selection=[dg.AssetKey("fleet_health")],
+            run_config={"ops": {"anything": {"config": REFERENCE}}, "resources": {"other": {"config": {"url": "x"}}}},
+            raise_on_error=False,
+        )
     )
     assert not outcome.success
     text = "\n".join(str(entry) for entry in hub_instance.all_logs(outcome.run_id))
@@ -150,13 +154,19 @@ def test_a_partition_key_from_outside_is_repeated_short_and_without_markup(
     hub: Hub, hub_instance: dg.DagsterInstance
 ) -> None:
     hub_instance.add_dynamic_partitions(partitions.NAME, [HOSTILE])
-    batch = defs.resolve_job_def("sync_batch").execute_in_process(
-        instance=hub_instance,
-        run_config={"ops": {"sync_partners": {"config": {"partners": [HOSTILE]}}}},
-        raise_on_error=False,
+    batch = (
+        defs()
+        .resolve_job_def("sync_batch")
+        .execute_in_process(
+            instance=hub_instance,
+            run_config={"ops": {"sync_partners": {"config": {"partners": [HOSTILE]}}}},
+            raise_on_error=False,
+        )
     )
-    one = defs.resolve_job_def("sync_partner").execute_in_process(
-        instance=hub_instance, partition_key=HOSTILE, run_config={}, raise_on_error=False
+    one = (
+        defs()
+        .resolve_job_def("sync_partner")
+        .execute_in_process(instance=hub_instance, partition_key=HOSTILE, run_config={}, raise_on_error=False)
     )
     for outcome in (batch, one):
         assert not outcome.success

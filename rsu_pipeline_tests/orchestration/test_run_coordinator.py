@@ -245,8 +245,10 @@ def test_an_asset_takes_its_lanes_share_of_the_budget_from_the_runs_tag(
     key = hub.partners[1]
     hub_instance.add_dynamic_partitions(partitions.NAME, [key])
     for lane in ("new_partner", "backfill"):
-        outcome = defs.resolve_job_def("sync_partner").execute_in_process(
-            instance=hub_instance, partition_key=key, tags={"lane": lane}, run_config={}
+        outcome = (
+            defs()
+            .resolve_job_def("sync_partner")
+            .execute_in_process(instance=hub_instance, partition_key=key, tags={"lane": lane}, run_config={})
         )
         assert outcome.success
     lanes = hub.rows("SELECT DISTINCT lane FROM api_calls ORDER BY lane")

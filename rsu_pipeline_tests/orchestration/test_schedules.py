@@ -22,9 +22,9 @@ from rsu_pipeline.definitions import build_definitions
 from rsu_pipeline.orchestration.batch import DONE_TAG
 from rsu_pipeline.orchestration.resources import WarehouseResource
 from rsu_pipeline.orchestration.schedules import (
+    build_nightly,
     build_nightly_runs,
     find_last_nightly,
-    nightly,
     race_proximity,
     read_routine_run_limit,
     read_work_in_progress,
@@ -34,6 +34,8 @@ from rsu_pipeline.sync import clocks
 from rsu_pipeline.warehouse import database
 from rsu_pipeline_tests.orchestration.runs import use_environment
 from rsu_pipeline_tests.warehouse.fleet_rows import HOUR, MINUTE, NOW, Fleet
+
+nightly = build_nightly("America/New_York")
 
 Schedule = dg.ScheduleDefinition
 Status = dg.DagsterRunStatus
@@ -398,13 +400,16 @@ def test_no_two_nights_share_a_run_key(
 
 def test_the_zone_is_a_setting() -> None:
     words = (
-        "from rsu_pipeline.orchestration.schedules import nightly as n; print(n.execution_timezone, n.cron_schedule)"
+        "from rsu_pipeline.definitions import defs\n"
+        "for name in ('nightly', 'nightly_retention'):\n"
+        "    schedule = defs().resolve_schedule_def(name)\n"
+        "    print(schedule.execution_timezone, schedule.cron_schedule)"
     )
     environment = {**os.environ, "RSU_TIMEZONE": "America/Denver"}
     shown = subprocess.run(
         [sys.executable, "-c", words], env=environment, capture_output=True, text=True, check=True, timeout=120
     )
-    assert shown.stdout.strip() == "America/Denver 0 2 * * *"
+    assert shown.stdout.splitlines() == ["America/Denver 0 2 * * *", "America/Denver 30 3 * * *"]
 
 
 # Both

@@ -196,7 +196,7 @@ class Installation:
 
     def batch(self, *kinds: str, partners: Sequence[int], ago: dt.timedelta = AGO) -> dg.DagsterRun:
         """Make a batch for these partners, as the schedules launch it."""
-        job = defs.resolve_job_def("sync_batch")
+        job = defs().resolve_job_def("sync_batch")
         keys = [self.hub.partners[partner] for partner in partners]
         run = self.instance.create_run_for_job(
             job,

@@ -7,11 +7,13 @@ import dagster as dg
 import psycopg2
 import pytest
 
-from rsu_pipeline.orchestration.race_day_sensors import bib_changes
+from rsu_pipeline.orchestration.race_day_sensors import build_bib_changes
 from rsu_pipeline_tests.hub import Hub
 from rsu_pipeline_tests.orchestration.runs import Run, sync_partner
 from rsu_pipeline_tests.orchestration.test_assets import CHECKED
 from rsu_pipeline_tests.orchestration.test_race_day_sensors import look, skipped
+
+bib_changes = build_bib_changes("watch")
 
 START_LISTS = dg.AssetKey("start_lists")
 

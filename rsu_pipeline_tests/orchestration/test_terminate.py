@@ -65,7 +65,7 @@ class Runs:
             RemoteRepositoryOrigin(RegisteredCodeLocationOrigin("rsu_pipeline"), "__repository__"), job
         )
         run = self.instance.create_run_for_job(
-            defs.resolve_job_def(job),
+            defs().resolve_job_def(job),
             run_config=config or {},
             tags={"dagster/partition": key} if key else {},
             remote_job_origin=origin,

@@ -16,13 +16,15 @@ import pytest
 from rsu_pipeline import installation
 from rsu_pipeline.definitions import build_definitions
 from rsu_pipeline.orchestration import race_day_sensors
-from rsu_pipeline.orchestration.race_day_sensors import bib_changes
+from rsu_pipeline.orchestration.race_day_sensors import build_bib_changes
 from rsu_pipeline.warehouse import database
 from rsu_pipeline_tests.hub import Hub
 from rsu_pipeline_tests.orchestration.runs import use_environment
 from rsu_pipeline_tests.orchestration.test_batch import Batch, seen
 from rsu_pipeline_tests.orchestration.test_race_day_sensors import look, skipped, told
 from runsignup_sandbox.process import SandboxProcess
+
+bib_changes = build_bib_changes("watch")
 
 SPEC = {"partners": 3, "races_per_partner": 2, "events_per_race": 1, "registrations_per_event": 12, "start_in_hours": 2}
 
