@@ -189,6 +189,14 @@ def parse_alert_link(text: str) -> str:
     return text.rstrip("/")
 
 
+def is_loopback(address: str) -> bool:
+    """Return whether only this machine reaches an address. A name may lead anywhere."""
+    try:
+        return ipaddress.ip_address(address).is_loopback
+    except ValueError:
+        return address == "localhost"
+
+
 def parse_ip_address(text: str) -> str:
     try:
         return str(ipaddress.ip_address(text))

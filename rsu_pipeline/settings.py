@@ -18,16 +18,7 @@ from zoneinfo import ZoneInfo
 from rsu_pipeline import included_fields, setting_values
 from rsu_pipeline.eastern import EASTERN
 from rsu_pipeline.errors import SettingsError
-from rsu_pipeline.setting_values import (
-    DEFAULT_API_BASE_URL,
-    BibPoll,
-    InFlightScope,
-    Network,
-    integer,
-    number,
-    read_fields,
-    setting,
-)
+from rsu_pipeline.setting_values import BibPoll, InFlightScope, Network, integer, number, read_fields, setting
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -36,7 +27,7 @@ class ApiSettings:
 
     base_url: str = setting(
         "RSU_API_BASE_URL",
-        DEFAULT_API_BASE_URL,
+        setting_values.DEFAULT_API_BASE_URL,
         setting_values.parse_base_url,
         "Address of RunSignup's API. `https://` except on loopback.",
     )
@@ -388,11 +379,7 @@ class UiSettings:
         Raises:
             SettingsError: they could.
         """
-        try:
-            is_loopback = ipaddress.ip_address(address).is_loopback
-        except ValueError:  # a name, which may lead anywhere
-            is_loopback = address == "localhost"
-        if not (is_loopback or self.is_behind_proxy):
+        if not (self.is_behind_proxy or setting_values.is_loopback(address)):
             raise SettingsError(
                 f"The web UI has no login, so it does not listen on {address}, which other machines can reach. Leave it at"
                 " 127.0.0.1 and put a proxy with TLS and passwords in front of it (deploy/proxy/nginx.conf), or use an SSH"

@@ -14,6 +14,7 @@ from rsu_pipeline.alerts.rules import HUB_KINDS, TITLES
 from rsu_pipeline.alerts.transitions import plan_notifications
 from rsu_pipeline.settings import AlertSettings
 
+Send = Callable[[Sequence[str], str, str], list[Delivery]]
 SENDING_SECONDS = 25.0
 """How long one evaluation starts new messages. The rest are sent at the next one. Dagster abandons a tick after 60 s."""
 MAX_LINES = 20
@@ -40,7 +41,7 @@ def evaluate_alerts(
     log: Callable[[str], None],
     *,
     kinds: Collection[str] = HUB_KINDS,
-    send: Callable[[Sequence[str], str, str], list[Delivery]] = send,
+    send: Send = send,
 ) -> AlertEvaluation:
     """Record the open problems and send what is due, one message per kind. Commits.
 
@@ -51,55 +52,85 @@ def evaluate_alerts(
     to_tell, over = plan_notifications(before, problems, now)
     alert_store.record_problems(conn, problems, now, kinds)
     alert_store.resolve_alerts(conn, [alert.alert_id for alert in over], now)
-    failing_notifiers.forget_behind(conn, len(settings.urls))
+    failing_notifiers.forget_removed(conn, len(settings.urls))
     if not settings.urls:
         alert_store.forget_unsent(conn)
     conn.commit()
     done = AlertEvaluation(wrong=len({problem.cause for problem in problems}))
     if not settings.urls:
         return done
-    ends = time.monotonic() + SENDING_SECONDS
-    told_before = {alert.cause for alert in before if alert.cleared_at is None and alert.told_at}
-
-    def deliver(title: str, lines: list[str]) -> bool:
-        sent = send(settings.urls, title, "\n".join(lines))
-        failing_notifiers.record(conn, list(enumerate(sent, start=1)), now)
-        for one in sent:
-            if not one.is_accepted:
-                done.failing.add(one.scheme)
-                log(f"the notifier of kind {one.scheme} did not accept a message")
-        taken = any(one.is_accepted for one in sent)
-        done.sent += taken
-        done.unsent += not taken
-        return taken
-
+    sender = _Sender(conn, settings, now, log, send, done)
     # Resolved alerts first: a problem that came back before its end was sent is then sent as new.
-    for kind in TITLES:
-        gone = [alert for alert in over if alert.kind == kind and alert.owes_resolution_notice]
-        if gone and time.monotonic() < ends and deliver(f"Resolved: {TITLES[kind]}", _cleared_lines(gone)):
-            alert_store.mark_resolution_notified(conn, [alert.alert_id for alert in gone], now)
-            done.cleared += len(gone)
-            conn.commit()
-    for kind in TITLES:
-        its = [problem for problem in to_tell if problem.kind == kind]
-        if not its:
-            continue
-        causes = [problem.cause for problem in its]
-        lines = _lines(its, settings.link, told_before)
-        if time.monotonic() < ends and deliver(f"RunSignup hub: {TITLES[kind]}", lines):
-            alert_store.mark_notified(conn, causes, now)
-            done.told += len(its)
-        else:
-            alert_store.mark_notification_failed(conn, causes)
-        conn.commit()
-    if time.monotonic() < ends:
+    sender.send_resolved(over)
+    sender.send_open(to_tell, {alert.cause for alert in before if alert.cleared_at is None and alert.told_at})
+    if sender.has_time():
         _retry_notifiers(conn, settings.urls, now, send)
     return done
 
 
-def _retry_notifiers(
-    conn: Connection, urls: Sequence[str], now: dt.datetime, send: Callable[[Sequence[str], str, str], list[Delivery]]
-) -> None:
+class _Sender:
+    """Sends the messages of one evaluation, one for each kind, within SENDING_SECONDS, and counts them in `done`. Commits."""
+
+    def __init__(
+        self,
+        conn: Connection,
+        settings: AlertSettings,
+        now: dt.datetime,
+        log: Callable[[str], None],
+        send: Send,
+        done: AlertEvaluation,
+    ) -> None:
+        self._conn = conn
+        self._settings = settings
+        self._now = now
+        self._log = log
+        self._send = send
+        self._done = done
+        self._ends = time.monotonic() + SENDING_SECONDS
+
+    def has_time(self) -> bool:
+        return time.monotonic() < self._ends
+
+    def send_resolved(self, over: Sequence[Alert]) -> None:
+        """Notify of the ends of alerts."""
+        for kind in TITLES:
+            gone = [alert for alert in over if alert.kind == kind and alert.owes_resolution_notice]
+            if gone and self._deliver(f"Resolved: {TITLES[kind]}", _cleared_lines(gone)):
+                alert_store.mark_resolution_notified(self._conn, [alert.alert_id for alert in gone], self._now)
+                self._done.cleared += len(gone)
+                self._conn.commit()
+
+    def send_open(self, problems: Sequence[Problem], told_before: set[tuple[str, str]]) -> None:
+        """Notify of open problems."""
+        for kind in TITLES:
+            its = [problem for problem in problems if problem.kind == kind]
+            if not its:
+                continue
+            causes = [problem.cause for problem in its]
+            if self._deliver(f"RunSignup hub: {TITLES[kind]}", _lines(its, self._settings.link, told_before)):
+                alert_store.mark_notified(self._conn, causes, self._now)
+                self._done.told += len(its)
+            else:
+                alert_store.mark_notification_failed(self._conn, causes)
+            self._conn.commit()
+
+    def _deliver(self, title: str, lines: list[str]) -> bool:
+        """Send a message while there is time, and return whether a notifier accepted it."""
+        if not self.has_time():
+            return False
+        sent = self._send(self._settings.urls, title, "\n".join(lines))
+        failing_notifiers.record(self._conn, list(enumerate(sent, start=1)), self._now)
+        for one in sent:
+            if not one.is_accepted:
+                self._done.failing.add(one.scheme)
+                self._log(f"the notifier of kind {one.scheme} did not accept a message")
+        is_accepted = any(one.is_accepted for one in sent)
+        self._done.sent += is_accepted
+        self._done.unsent += not is_accepted
+        return is_accepted
+
+
+def _retry_notifiers(conn: Connection, urls: Sequence[str], now: dt.datetime, send: Send) -> None:
     """Send a message to the notifiers that did not accept the last one, so that their alert is resolved by itself. Commits."""
     for notifier in failing_notifiers.read_all(conn):
         if failing_notifiers.is_due(notifier, now):

@@ -56,7 +56,7 @@ def record(conn: Connection, results: Sequence[tuple[int, Delivery]], now: dt.da
             )
 
 
-def forget_behind(conn: Connection, count: int) -> None:
+def forget_removed(conn: Connection, count: int) -> None:
     """Forget notifiers whose position is above the number of addresses. In the caller's transaction."""
     with conn.cursor() as cur:
         cur.execute("DELETE FROM failing_notifiers WHERE position > %s", (count,))

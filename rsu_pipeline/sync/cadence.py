@@ -246,9 +246,12 @@ def due(
         its_races = tiers.get(partner.key, [])
         relist = is_due(listing_tier(tiers_of.get(partner.key, ())), partner.listed_at, partner.failed)
         if its_races or relist:
-            nearest: Tier = "later"
-            if its_races:
-                nearest = min((its_tier for its_tier, _ in its_races), key=_NEAREST_FIRST.index)
-            near = tuple(race_id for its_tier, race_id in its_races if its_tier in NEAR)
-            visits.append(Visit(partner.key, tuple(race_id for _, race_id in its_races), relist, nearest, near))
+            visits.append(_build_visit(partner.key, its_races, relist))
     return sorted(visits, key=lambda visit: (_NEAREST_FIRST.index(visit.tier), -len(visit.race_ids)))
+
+
+def _build_visit(key: str, races: Sequence[tuple[Tier, int]], relist: bool) -> Visit:
+    """Return the visit of a partner from its due races, each with the nearest tier of its due events."""
+    nearest: Tier = min((tier for tier, _ in races), key=_NEAREST_FIRST.index) if races else "later"
+    near = tuple(race_id for tier, race_id in races if tier in NEAR)
+    return Visit(key, tuple(race_id for _, race_id in races), relist, nearest, near)

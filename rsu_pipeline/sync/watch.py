@@ -80,6 +80,24 @@ class PartnerWatched:
     trouble: dict[int, str] = field(default_factory=dict)
 
 
+@dataclass(frozen=True, kw_only=True)
+class Polled:
+    """A poll of a race.
+
+    `not_refreshed` is why its events could not be refreshed. `polled_at` is when the read ended, before the refresh. Moments are of
+    the monotonic clock, in seconds.
+    """
+
+    outcome: SyncOutcome
+    not_refreshed: str | None
+    timed_out: bool
+    slowest_answer: float
+    calls: int
+    began: float
+    polled_at: float
+    ended: float
+
+
 class Watch:
     """One slice of watching. `run` returns its result, by partition key."""
 
@@ -156,35 +174,24 @@ class Watch:
             closing(Clients(self._settings, ledger_conn, self._lane, self._clocks.hear)) as clients,
         ):
             while self._clock() < until:
-                race, wait = self._take(conn)
+                race, wait = self._choose_race(conn)
                 if race is None and wait is None:
                     return
                 if race is None:
                     self._pause(min(wait or 0.0, 0.25, max(0.0, until - self._clock())))
                     continue
                 try:
-                    self._look(conn, clients, race)
+                    self._poll(conn, clients, race)
                 finally:
                     with self._guard:
                         self._busy.discard(race.number)
 
-    def _take(self, conn: Connection) -> tuple[WatchedRace | None, float | None]:
+    def _choose_race(self, conn: Connection) -> tuple[WatchedRace | None, float | None]:
         """Return a race to poll now, or else how many seconds to wait, or neither if no race is in its window."""
         with self._guard:
             now = self._clock()
             if now - self._races_at >= FIND_RACES_SECONDS:
-                self._clocks.compare(conn)
-                present = self._clocks.present()
-                found = fleet.select_races_to_read(conn, present.now, present.also)
-                conn.rollback()
-                shards = self._settings.watch.shards
-                races = select_watched_races(
-                    found, present.now, self._settings, shard=self._shard, shards=shards, also=present.also
-                )
-                self._races = [
-                    replace(race, calls_per_poll=self._calls_per_poll.get(race.number, race.calls_per_poll))
-                    for race in races
-                ]
+                self._find_races(conn)
                 self._races_at = now
             if self._call_seconds is None:
                 # A slice continues with the calls of the one before.
@@ -211,11 +218,24 @@ class Watch:
             self._due_at[race.number] = now + self._interval
             return race, None
 
-    def _look(self, conn: Connection, clients: Clients, race: WatchedRace) -> None:
-        key = race.number
+    def _find_races(self, conn: Connection) -> None:
+        """Query the races in their window, each with the calls that its polls take."""
+        self._clocks.compare(conn)
+        present = self._clocks.present()
+        found = fleet.select_races_to_read(conn, present.now, present.also)
+        conn.rollback()
+        shards = self._settings.watch.shards
+        races = select_watched_races(
+            found, present.now, self._settings, shard=self._shard, shards=shards, also=present.also
+        )
+        self._races = [
+            replace(race, calls_per_poll=self._calls_per_poll.get(race.number, race.calls_per_poll)) for race in races
+        ]
+
+    def _poll(self, conn: Connection, clients: Clients, race: WatchedRace) -> None:
+        """Poll a race once and note what that found. A failure is its problem, and the other races are watched on."""
         with self._guard:
             done = self._done.setdefault(race.key, PartnerWatched())
-        reads_removed = self._looks[key] % self._settings.watch.removed_every == 0
         try:
             with partner_session_on(
                 conn,
@@ -227,60 +247,69 @@ class Watch:
                 log=lambda line: None,
                 clock=self._clocks,
             ) as session:
-                began, calls = self._clock(), session.ledger.calls
-                with self._guard:
-                    session.client.longest_call = self._silent.longest_call(key, began)
-                session.client.slowest_answer = 0.0
-                outcome = self._poll(session, race, reads_removed=reads_removed)
-                slowest_answer, polled_at = session.client.slowest_answer, self._clock()
-                # Only a poll that timed out gives the next one more time, and the detail of many events may need it.
-                session.client.longest_call = float("inf")
-                timed_out = any(
-                    isinstance(read.error, ApiError) and read.error.cause is Cause.TIMEOUT for read in outcome.reads
-                )
-                # What hangs would hang a second time, and the refresh is due again at the next poll.
-                not_refreshed = None if timed_out else self._refresh_events(session, race)
-                seconds, calls = self._clock() - began, session.ledger.calls - calls
-                if outcome.counts.has_changes:
+                polled = self._poll_in_session(session, race)
+                if polled.outcome.counts.has_changes:
                     self._lists_behind.add(race.partner_id)
                 self._rebuild_lists(session, done)
         except (ApiError, CredentialRejected, PartnerError, SecretKeyError) as error:
-            self._trouble(done, race, str(error))
-            return
+            self._record_problem(done, race, str(error))
         except Exception as error:
             if conn.closed:
                 raise
             conn.rollback()
             self._bug = error
-            self._trouble(done, race, f"{type(error).__name__}, raised when this slice ends")
-            return
+            self._record_problem(done, race, f"{type(error).__name__}, raised when this slice ends")
+        else:
+            self._record_poll(done, race, polled)
+
+    def _poll_in_session(self, session: PartnerSession, race: WatchedRace) -> Polled:
+        """Read the race and refresh its events if that is due."""
+        began, calls = self._clock(), session.ledger.calls
+        with self._guard:
+            session.client.longest_call = self._silent.longest_call(race.number, began)
+        session.client.slowest_answer = 0.0
+        outcome = self._read(
+            session, race, reads_removed=self._looks[race.number] % self._settings.watch.removed_every == 0
+        )
+        slowest_answer, polled_at = session.client.slowest_answer, self._clock()
+        # Only a poll that timed out gives the next one more time, and the detail of many events may need it.
+        session.client.longest_call = float("inf")
+        timed_out = any(
+            isinstance(read.error, ApiError) and read.error.cause is Cause.TIMEOUT for read in outcome.reads
+        )
+        # What hangs would hang a second time, and the refresh is due again at the next poll.
+        not_refreshed = None if timed_out else self._refresh_events(session, race)
+        return Polled(
+            outcome=outcome,
+            not_refreshed=not_refreshed,
+            timed_out=timed_out,
+            slowest_answer=slowest_answer,
+            calls=session.ledger.calls - calls,
+            began=began,
+            polled_at=polled_at,
+            ended=self._clock(),
+        )
+
+    def _record_poll(self, done: PartnerWatched, race: WatchedRace, polled: Polled) -> None:
+        """Note a poll for the pace of the next ones, in the result and in the log."""
+        outcome = polled.outcome
         if outcome.elsewhere or outcome.shared:
             # The other sync stores what it reads.
             done.busy += 1
             if outcome.elsewhere:
-                self._due_at[key] = self._clock() + min(self._interval, READ_ELSEWHERE_RETRY_SECONDS)
+                self._due_at[race.number] = self._clock() + min(self._interval, READ_ELSEWHERE_RETRY_SECONDS)
             return
-        self._looks[key] += 1
-        expected = self._calls_per_poll.get(key, race.calls_per_poll)
-        self._calls_per_poll[key] = expected + (calls - expected) / 10
-        with self._guard:
-            if not timed_out:
-                self._silent.note_answer(key, slowest_answer, polled_at)
-            elif self._silent.note_time_out(key, began, polled_at):
-                self._due_at[key] = polled_at
-        # The time of a poll that timed out shows nothing about the races that answer.
-        if calls and self._call_seconds is not None and not timed_out:
-            self._call_seconds += (seconds / calls - self._call_seconds) / 10
+        self._record_pace(race, polled)
         with self._guard:
             # Several races of a partner are polled at once.
             done.looks += 1
-            done.calls += calls
+            done.calls += polled.calls
             done.counts.add(outcome.counts)
-        problems = [not_refreshed, *outcome.failures] if not_refreshed else outcome.failures
+        problems = [polled.not_refreshed, *outcome.failures] if polled.not_refreshed else outcome.failures
         if outcome.out_of_budget is not None:
             problems = [*problems, f"call budget used up, a call is free in {outcome.out_of_budget:.0f} s"]
         if problems:
-            self._trouble(done, race, "; ".join(problems))
+            self._record_problem(done, race, "; ".join(problems))
         else:
             done.trouble.pop(race.race_id, None)
         if outcome.counts.has_changes:
@@ -290,7 +319,23 @@ class Watch:
                 f" {counts.removed} removed, {counts.bib_changes} bib changes"
             )
 
-    def _poll(self, session: PartnerSession, race: WatchedRace, *, reads_removed: bool) -> SyncOutcome:
+    def _record_pace(self, race: WatchedRace, polled: Polled) -> None:
+        """Note how many calls the poll took, how long they took, and whether the race is silent."""
+        key = race.number
+        self._looks[key] += 1
+        expected = self._calls_per_poll.get(key, race.calls_per_poll)
+        self._calls_per_poll[key] = expected + (polled.calls - expected) / 10
+        with self._guard:
+            if not polled.timed_out:
+                self._silent.note_answer(key, polled.slowest_answer, polled.polled_at)
+            elif self._silent.note_time_out(key, polled.began, polled.polled_at):
+                self._due_at[key] = polled.polled_at
+        # The time of a poll that timed out shows nothing about the races that answer.
+        if polled.calls and self._call_seconds is not None and not polled.timed_out:
+            seconds = polled.ended - polled.began
+            self._call_seconds += (seconds / polled.calls - self._call_seconds) / 10
+
+    def _read(self, session: PartnerSession, race: WatchedRace, *, reads_removed: bool) -> SyncOutcome:
         """Read the race. A full read of several pages is made by one worker at a time, so that the others keep polling."""
         plan = plan_poll(session, race.race_id, reads_removed=reads_removed)
         is_large = not race.is_small and any(read.mode == "full" for read in plan.reads)
@@ -340,7 +385,7 @@ class Watch:
         elif built is not None:
             done.lists_rebuilt = True
 
-    def _trouble(self, done: PartnerWatched, race: WatchedRace, problem: str) -> None:
+    def _record_problem(self, done: PartnerWatched, race: WatchedRace, problem: str) -> None:
         """Record a problem of a race, and log it if it is new. The race is tried again at its next turn."""
         if race.race_id not in done.trouble:
             self._log(f"{race.key}, race {race.race_id}: {problem}")

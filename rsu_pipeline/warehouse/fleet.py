@@ -3,6 +3,7 @@
 import datetime as dt
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from psycopg2.extensions import AsIs
 from psycopg2.extensions import connection as Connection
@@ -101,35 +102,20 @@ def select_races_to_read(conn: Connection, now: dt.datetime, also: Sequence[dt.d
                 "tolerated": latest + AHEAD_TOLERANCE,
             },
         )
-        return [
-            FleetRace(
-                partner_id,
-                key,
-                call_budget_id,
-                race_id,
-                tuple(zip(starts, ends, strict=True)),
-                tuple(
-                    _last_try(read_at, tried_at if event_id in tried else None, latest + AHEAD_TOLERANCE)
-                    for event_id, read_at in zip(event_ids, reads, strict=True)
-                ),
-                failed,
-                tuple(registrations),
-            )
-            for (
-                partner_id,
-                key,
-                call_budget_id,
-                race_id,
-                starts,
-                ends,
-                event_ids,
-                reads,
-                tried_at,
-                tried,
-                failed,
-                registrations,
-            ) in ((*row[:9], row[9] or (), *row[10:]) for row in cur.fetchall())
-        ]
+        return [_build_race(row, latest + AHEAD_TOLERANCE) for row in cur.fetchall()]
+
+
+def _build_race(row: tuple[Any, ...], tolerated: dt.datetime) -> FleetRace:
+    """Return a race of a row. The last sync counts as a try of the events that it names."""
+    partner_id, key, call_budget_id, race_id, starts, ends, event_ids, reads, tried_at, tried, failed, registrations = (
+        row
+    )
+    tries = (
+        _last_try(read_at, tried_at if event_id in (tried or ()) else None, tolerated)
+        for event_id, read_at in zip(event_ids, reads, strict=True)
+    )
+    times = tuple(zip(starts, ends, strict=True))
+    return FleetRace(partner_id, key, call_budget_id, race_id, times, tuple(tries), failed, tuple(registrations))
 
 
 def has_race_in_window(conn: Connection, api_key_id: int | None, *, within: float = 0.0) -> bool:

@@ -84,18 +84,24 @@ def grant_roles(conn: Connection, prefix: str, *, dry_run: bool = False) -> list
 
 
 def _steps(conn: Connection, roles: dict[str, str]) -> list[Step]:
-    owner, writer, reader, start_lists = (roles[kind] for kind in KINDS)
+    steps, schema = _role_steps(conn, roles)
+    return [*steps, *_right_steps(conn, roles, schema), *_dagster_steps(conn, roles)]
+
+
+def _role_steps(conn: Connection, roles: dict[str, str]) -> tuple[list[Step], str]:
+    """Return the steps that make the roles and let them into the database, and the name of its schema."""
+    owner, writer, _, _ = (roles[kind] for kind in KINDS)
     with conn.cursor() as cur:
         cur.execute(
-            "SELECT current_database(), current_schema(), current_user, rolsuper, to_regnamespace(%s) IS NOT NULL,"
+            "SELECT current_database(), current_schema(), current_user, rolsuper,"
             " ARRAY(SELECT rolname::text FROM pg_roles WHERE rolname = ANY (%s))"
             " FROM pg_roles WHERE rolname = current_user",
-            (DAGSTER, list(roles.values())),
+            (list(roles.values()),),
         )
         found = cur.fetchone()
     if found is None:
         raise RolesError("The database does not know the present role.")
-    catalog, schema, user, is_super, has_dagster, present = found
+    catalog, schema, user, is_super, present = found
     if user in roles.values():
         raise RolesError(f"{user} cannot change its own rights: run this as the administrator who made the database.")
     steps = [Step(f"role {name} made", f"CREATE ROLE {name} NOLOGIN") for name in roles.values() if name not in present]
@@ -111,6 +117,13 @@ def _steps(conn: Connection, roles: dict[str, str]) -> list[Step]:
         # The page that is being read is in a temporary table.
         Step(f"{writer} makes temporary tables", f"GRANT TEMPORARY ON DATABASE {_quoted(catalog)} TO {writer}"),
     ]
+    return steps, schema
+
+
+def _right_steps(conn: Connection, roles: dict[str, str], schema: str) -> list[Step]:
+    """Return the steps that give each role its rights to the hub's tables."""
+    owner, writer, reader, start_lists = (roles[kind] for kind in KINDS)
+    steps = []
     ours = hub_relations(conn)
     handed = [f"ALTER {kind} {name} OWNER TO {owner}" for kind, name in ours if not _belongs(conn, kind, name, owner)]
     tables = [name for kind, name in ours if kind == "TABLE"]
@@ -118,7 +131,8 @@ def _steps(conn: Connection, roles: dict[str, str]) -> list[Step]:
     if handed:
         # Only tables of another owner: each needs an exclusive lock for a moment.
         steps.append(Step(f"{len(handed)} tables, views and functions handed to {owner}", ";".join(handed)))
-    steps += [
+    return [
+        *steps,
         Step(
             "rights of an earlier time taken back",
             ";".join(f"REVOKE ALL ON {name} FROM {writer}, {reader}, {start_lists}" for name in relations),
@@ -153,6 +167,15 @@ def _steps(conn: Connection, roles: dict[str, str]) -> list[Step]:
             f" GRANT USAGE, SELECT ON SEQUENCES TO {writer}",
         ),
     ]
+
+
+def _dagster_steps(conn: Connection, roles: dict[str, str]) -> list[Step]:
+    """Return the steps that give Dagster's schema to the role that Dagster runs as."""
+    writer = roles["writer"]
+    with conn.cursor() as cur:
+        cur.execute("SELECT to_regnamespace(%s) IS NOT NULL", (DAGSTER,))
+        (has_dagster,) = cur.fetchone() or (False,)
+    steps = []
     if not has_dagster:
         steps.append(Step(f"schema {DAGSTER} made", f"CREATE SCHEMA {DAGSTER}"))
     dagsters = [f"ALTER TABLE {name} OWNER TO {writer}" for name in _dagsters(conn, writer)]
