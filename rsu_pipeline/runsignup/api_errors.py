@@ -19,8 +19,6 @@ class Remedy(enum.Enum):
     """The hour's calls are used up. Nothing is sent until the ledger has a call."""
     FAIL_RACE = "fail this race"
     """This race cannot be read now. The partner's other races continue."""
-    FAIL_CREDENTIAL = "fail this credential"
-    """Nothing of this partner can be read until its credential changes."""
     FAIL_CONFIGURATION = "fail this installation"
     """The installation's set-up is rejected (the caller registration). No partner can be read until it is corrected."""
 

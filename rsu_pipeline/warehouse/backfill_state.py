@@ -3,7 +3,6 @@
 import datetime as dt
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal
 
 from psycopg2.extensions import connection as Connection
 
@@ -14,7 +13,6 @@ from rsu_pipeline.warehouse.event_times import AHEAD_TOLERANCE, ENDS_AT, NEEDS_C
 
 MAX_WAIT = dt.timedelta(hours=24)
 """The longest time by which a slice or a failed race is delayed."""
-EventState = Literal["loaded", "empty", "unavailable"]
 
 
 @dataclass(frozen=True)

@@ -53,12 +53,6 @@ _TERMINATE = f"""
 SELECT a.application_name, pg_terminate_backend(a.pid) {_LEASES} AND l.objid::bigint = %(number)s
 ORDER BY {_IS_KEEPER}, a.backend_start
 """
-_SECONDS_SILENT = f"""
-SELECT extract(epoch FROM pg_catalog.clock_timestamp() - coalesce(
-    max(a.state_change) FILTER (WHERE {_IS_KEEPER}), max(a.state_change) FILTER (WHERE a.pid = %(pid)s)))::float
-{_LEASES} AND l.objid IN (SELECT objid FROM pg_locks
-    WHERE locktype = 'advisory' AND classid::bigint = {Kind.LEASE:d} AND pid = %(pid)s)
-"""
 
 _log = logging.getLogger(__name__)
 Sign = dt.datetime | None
@@ -175,13 +169,6 @@ class Keeper:
         with conn.cursor() as cur:
             cur.execute("SELECT pg_advisory_lock_shared(%s, %s)", (Kind.LEASE, self._number))
         return conn
-
-
-def seconds_silent(cur: psycopg2.extensions.cursor, pid: int) -> float | None:
-    """Return how long ago the process of a session sent its last heartbeat, by the database's clock, or None without a lease."""
-    cur.execute(_SECONDS_SILENT, {"pid": pid})
-    (seconds,) = cur.fetchone() or (None,)
-    return None if seconds is None else float(seconds)
 
 
 def _read_signs(conn: Connection, own: int) -> dict[int, Sign]:
