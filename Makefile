@@ -39,7 +39,7 @@ test-all: setup  ## Every test. What each took is in build/tests.xml.
 prove: setup  ## The long proof: 10,000 random programs, 5,000 of a season, 1,000 kills (hours).
 	RSU_PROOF_PROGRAMS=10000 RSU_SEASON_PROGRAMS=5000 RSU_PROOF_KILLS=1000 $(BIN)/pytest -s rsu_pipeline_tests/proof
 
-lint: setup  ## Style, types, definitions.
+lint: setup  ## Style and types.
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
