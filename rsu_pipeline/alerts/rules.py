@@ -6,7 +6,14 @@ from urllib.parse import urlsplit
 
 from psycopg2.extensions import connection as Connection
 
-from rsu_pipeline.alerts import alert_store, automation_rules, failing_notifiers, run_rules, webhook_rules
+from rsu_pipeline.alerts import (
+    alert_store,
+    automation_rules,
+    failing_notifiers,
+    rule_queries,
+    run_rules,
+    webhook_rules,
+)
 from rsu_pipeline.alerts.alert_store import Problem
 from rsu_pipeline.setting_values import LOOPBACK_HOSTS
 from rsu_pipeline.settings import Settings
@@ -148,7 +155,7 @@ def _name(partner_id: int, key: str | None) -> str:
 
 
 def _rejected(conn: Connection) -> Iterator[Problem]:
-    for partner_id, key, since in alert_store.read_rejected_credentials(conn):
+    for partner_id, key, since in rule_queries.read_rejected_credentials(conn):
         yield Problem(
             "credential_rejected",
             str(partner_id),
@@ -159,7 +166,7 @@ def _rejected(conn: Connection) -> Iterator[Problem]:
 
 
 def _access_denied(conn: Connection, now: dt.datetime) -> Iterator[Problem]:
-    for partner_id, key, race_id, event_id, since, is_unknown in alert_store.read_denied_access(conn, now):
+    for partner_id, key, race_id, event_id, since, is_unknown in rule_queries.read_denied_access(conn, now):
         what = f"race {race_id}" if event_id is None else f"race {race_id}, event {event_id}"
         answer = f"lists {what} but answers that it does not exist" if is_unknown else f"denies access to {what}"
         yield Problem(
@@ -180,7 +187,7 @@ def _access_lost(conn: Connection, now: dt.datetime) -> Iterator[Problem]:
 
 
 def _held_back(conn: Connection, now: dt.datetime) -> Iterator[Problem]:
-    for partner_id, key, race_id, event_id in alert_store.read_pending_removals(conn):
+    for partner_id, key, race_id, event_id in rule_queries.read_pending_removals(conn):
         yield Problem(
             "removals_held_back",
             f"{partner_id}:{event_id}",
@@ -188,7 +195,7 @@ def _held_back(conn: Connection, now: dt.datetime) -> Iterator[Problem]:
             f"{_name(partner_id, key)}: race {race_id}, event {event_id}: a large share of the registrations is gone at"
             " RunSignup. They are kept here until an operator confirms the removals.",
         )
-    for partner_id, key, race_id, event_id in alert_store.read_vanished_events(conn, now - VANISHED_FOR):
+    for partner_id, key, race_id, event_id in rule_queries.read_vanished_events(conn, now - VANISHED_FOR):
         yield Problem(
             "removals_held_back",
             f"{partner_id}:{event_id}:vanished",
@@ -201,7 +208,7 @@ def _held_back(conn: Connection, now: dt.datetime) -> Iterator[Problem]:
 def _stale(conn: Connection, settings: Settings, now: dt.datetime) -> Iterator[Problem]:
     longest = max(STALE_AFTER, 2 * dt.timedelta(seconds=settings.cadence.later))
     before_start = max(STALE_BEFORE_START, 3 * dt.timedelta(seconds=settings.cadence.day))
-    for reading in alert_store.read_partner_read_times(conn, now):
+    for reading in rule_queries.read_partner_read_times(conn, now):
         sentence = None
         if reading.near_read_at is not None and now - reading.near_read_at > before_start:
             sentence = (
@@ -217,7 +224,7 @@ def _stale(conn: Connection, settings: Settings, now: dt.datetime) -> Iterator[P
 
 def _budget_short(conn: Connection, settings: Settings) -> Iterator[Problem]:
     limit = max(1, int(settings.budget.calls_per_hour * call_ledger.LANES["routine"]))
-    for partner_ids, keys, used in alert_store.read_calls_used(conn):
+    for partner_ids, keys, used in rule_queries.read_calls_used(conn):
         left = max(0, limit - used)
         if left < BUDGET_LEFT * limit:
             sharing = f", which share one API key: {left}" if len(keys) > 1 else f": {left}"
@@ -246,7 +253,7 @@ def check_registration(settings: Settings, now: dt.datetime) -> list[Problem]:
 
 
 def _duplicate_bibs(conn: Connection, now: dt.datetime) -> Iterator[Problem]:
-    for partner_id, key, race_id, event_id, entrants in alert_store.read_duplicate_bibs(conn, now):
+    for partner_id, key, race_id, event_id, entrants in rule_queries.read_duplicate_bibs(conn, now):
         yield Problem(
             "duplicate_bibs",
             f"{partner_id}:{event_id}",
@@ -260,7 +267,7 @@ def find_unpolled_races(conn: Connection, settings: Settings, now: dt.datetime) 
     races = fleet.select_races_to_read(conn, now)
     watched = watch_pace.select_watched_races(races, now, settings)
     in_window = {(race.partner_id, race.race_id) for race in watched}
-    reads = alert_store.read_race_read_times(conn) if in_window else {}
+    reads = rule_queries.read_race_read_times(conn) if in_window else {}
     allowed = longest_silence(watched, settings)
     for race in races:
         its = (race.partner_id, race.race_id)
@@ -278,7 +285,7 @@ def find_unpolled_races(conn: Connection, settings: Settings, now: dt.datetime) 
 
 
 def _history_failing(conn: Connection) -> Iterator[Problem]:
-    for partner_id, key, race_id, failures in alert_store.read_failing_backfills(conn, HISTORY_TRIES):
+    for partner_id, key, race_id, failures in rule_queries.read_failing_backfills(conn, HISTORY_TRIES):
         yield Problem(
             "history_failing",
             f"{partner_id}:{race_id}",

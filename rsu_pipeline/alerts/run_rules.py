@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator, Sequence
 
 from psycopg2.extensions import connection as Connection
 
-from rsu_pipeline.alerts import alert_store
+from rsu_pipeline.alerts import alert_store, rule_queries
 from rsu_pipeline.alerts.alert_store import Problem
 from rsu_pipeline.warehouse import dagster_runs
 from rsu_pipeline.warehouse.dagster_runs import FailedRun, UnfinishedRun
@@ -47,7 +47,7 @@ def find_run_problems(conn: Connection, now: dt.datetime) -> Iterator[Problem]:
     ]
     ids = [run.run_id for run in failed]
     yield from judge_failed(
-        failed, alert_store.read_failed_reads(conn, ids), alert_store.find_runs_with_pending_removals(conn, ids)
+        failed, rule_queries.read_failed_reads(conn, ids), rule_queries.find_runs_with_pending_removals(conn, ids)
     )
     yield from judge_unfinished(dagster_runs.read_unfinished_runs(conn), now)
 

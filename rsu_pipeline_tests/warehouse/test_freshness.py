@@ -5,7 +5,7 @@ import itertools
 
 import pytest
 
-from rsu_pipeline.alerts import alert_store
+from rsu_pipeline.alerts import rule_queries
 from rsu_pipeline.warehouse import (
     backfill_progress,
     backfill_state,
@@ -156,7 +156,7 @@ def test_calls_are_those_with_the_partners_api_key_whoever_else_has_it(put: Flee
     assert (one.calls, two.calls) == (10, 10) and one.call_budget_id == two.call_budget_id
     assert [row.calls_this_hour for row in sync_log.read_partner_status(put.conn)] == [10, 10]
     assert {read.call_budget_id for read in freshness.read_event_reads(put.conn, now)} <= {one.call_budget_id}
-    assert alert_store.read_calls_used(put.conn) == [([1, 2], ["1-acme", "2-acme"], 10)]
+    assert rule_queries.read_calls_used(put.conn) == [([1, 2], ["1-acme", "2-acme"], 10)]
 
 
 def test_bibs_of_the_last_day_tell_how_long_they_took(put: Fleet) -> None:
