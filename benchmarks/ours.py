@@ -19,7 +19,7 @@ from typing import TypeVar
 
 from benchmarks.measure import Job, Meter, Partner, Read, Report, answer, job
 from rsu_pipeline.settings import Settings, load_settings
-from rsu_pipeline.sync import history, listing, partner_sync
+from rsu_pipeline.sync import history, listing, partner_sync, sync_outcome
 from rsu_pipeline.sync.read_plan import Plan
 from rsu_pipeline.sync.session import PartnerSession, open_partner_session
 from rsu_pipeline.warehouse import backfill_state, credentials, database
@@ -154,7 +154,7 @@ def _sync(session: PartnerSession, *, plan: Plan) -> Report:
     return report
 
 
-def _report(session: PartnerSession, outcome: partner_sync.SyncOutcome) -> Report:
+def _report(session: PartnerSession, outcome: sync_outcome.SyncOutcome) -> Report:
     counts = outcome.counts
     problems = list(outcome.failures)
     if counts.quarantined or counts.with_faults:

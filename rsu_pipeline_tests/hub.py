@@ -19,8 +19,8 @@ from psycopg2.extensions import connection as Connection
 from rsu_pipeline.settings import Settings, load_settings
 from rsu_pipeline.sync import history, listing, partner_sync
 from rsu_pipeline.sync.history import Slice
-from rsu_pipeline.sync.partner_sync import SyncOutcome
 from rsu_pipeline.sync.session import PartnerSession, open_partner_session
+from rsu_pipeline.sync.sync_outcome import SyncOutcome
 from rsu_pipeline.warehouse import backfill_progress, backfill_state, call_ledger, credentials, database
 from rsu_pipeline.warehouse.backfill_progress import Progress
 from rsu_pipeline.warehouse.registration_columns import CONTENT, INCLUDED, MEMBERS

@@ -9,8 +9,8 @@ from psycopg2.extensions import connection as Connection
 from rsu_pipeline.start_lists import start_list_store
 from rsu_pipeline.sync.history import Slice, seconds_left
 from rsu_pipeline.sync.listing import EventsOutcome
-from rsu_pipeline.sync.partner_sync import SyncOutcome
 from rsu_pipeline.sync.read_plan import Plan, PlannedRead
+from rsu_pipeline.sync.sync_outcome import SyncOutcome
 from rsu_pipeline.warehouse.backfill_progress import Progress
 from rsu_pipeline.warehouse.call_ledger import Ledger
 from rsu_pipeline.warehouse.staging import Counts

@@ -13,11 +13,11 @@ from dataclasses import dataclass, field
 from rsu_pipeline.display import sanitize_for_display
 from rsu_pipeline.runsignup.api_errors import ApiError, BudgetExhausted, Cause, Remedy
 from rsu_pipeline.runsignup.event_ids import split_by_address
-from rsu_pipeline.sync import access, listing, partner_sync, sharing
-from rsu_pipeline.sync.partner_sync import SyncOutcome
+from rsu_pipeline.sync import access, listing, partner_sync, sharing, sync_outcome
 from rsu_pipeline.sync.race_pass import ReadOutcome
 from rsu_pipeline.sync.read_plan import PlannedRead
 from rsu_pipeline.sync.session import PartnerSession
+from rsu_pipeline.sync.sync_outcome import SyncOutcome
 from rsu_pipeline.warehouse import backfill_cancellation, backfill_state
 from rsu_pipeline.warehouse.backfill_progress import Progress
 from rsu_pipeline.warehouse.backfill_state import PastEvent, PastRace
@@ -111,7 +111,7 @@ def run_slice(session: PartnerSession, seconds: float, *, clock: Callable[[], fl
     finally:
         done.calls = session.ledger.calls - calls
         done.seconds = clock() - began
-    partner_sync.update_credential_status(session, done.sync, refusals, listed_too=False)
+    sync_outcome.update_credential_status(session, done.sync, refusals, listed_too=False)
     _end(session, done)
     return done
 
@@ -247,9 +247,9 @@ def _pass(session: PartnerSession, result: ReadOutcome, done: Slice) -> None:
         partner_sync.read_race_with_refresh(session, result)
     except ApiError as error:
         if result.pages or not isinstance(error, BudgetExhausted):
-            partner_sync.record_read(session, done.sync, result, error)
+            sync_outcome.record_read(session, done.sync, result, error)
         raise
-    partner_sync.record_read(session, done.sync, result, None)
+    sync_outcome.record_read(session, done.sync, result, None)
     done.events += len(result.read.event_ids)
     if result.is_resumed:
         _catch_up(session, result.read, done)
@@ -265,7 +265,7 @@ def _catch_up(session: PartnerSession, read: PlannedRead, done: Slice) -> None:
     """
     again = ReadOutcome(partner_sync.catch_up(session, read))
     partner_sync.read_race_with_refresh(session, again)
-    partner_sync.record_read(session, done.sync, again, None)
+    sync_outcome.record_read(session, done.sync, again, None)
     backfill_state.note_caught_up(session.conn, session.partner_id, read.event_ids)
 
 
@@ -287,7 +287,7 @@ def _fail(session: PartnerSession, race: PastRace, error: ApiError, done: Slice)
 
 
 def _describe_race(race: PastRace) -> str:
-    return f"race {race.race_id} {sanitize_for_display(race.name, partner_sync.MAX_NAME_CHARS)!r}"
+    return f"race {race.race_id} {sanitize_for_display(race.name, sync_outcome.MAX_NAME_CHARS)!r}"
 
 
 def _end(session: PartnerSession, done: Slice) -> None:

@@ -5,25 +5,21 @@ one reads what changed since the cursor, then what was removed. Cursors move onl
 """
 
 import time
-from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
-from types import MappingProxyType
-
-from psycopg2.extensions import connection as Connection
 
 from rsu_pipeline.included_fields import format_include
 from rsu_pipeline.runsignup.client import Page
 from rsu_pipeline.sync import cadence
+from rsu_pipeline.sync.page_ingest import IngestedPage, find_unchanged, ingest_page
 from rsu_pipeline.sync.page_requests import PageRequests
 from rsu_pipeline.sync.read_plan import SMALL_RACE, PlannedRead
-from rsu_pipeline.sync.registration_rows import compute_digest, stage_registration
 from rsu_pipeline.sync.session import PartnerSession
-from rsu_pipeline.warehouse import backfill_state, cursors, participants, race_locks, reconciliation, schema_drift
-from rsu_pipeline.warehouse.cursors import Position, QuarantinedRow
+from rsu_pipeline.warehouse import backfill_state, cursors, participants, race_locks, reconciliation
+from rsu_pipeline.warehouse.cursors import Position
 from rsu_pipeline.warehouse.participants import Missing
-from rsu_pipeline.warehouse.staging import Counts, RejectedRow, Source, StagedLine
+from rsu_pipeline.warehouse.staging import Counts, Source
 
 
 @dataclass
@@ -90,13 +86,10 @@ def read_race(
 def _read_active(
     session: PartnerSession, position: Position, outcome: ReadOutcome, confirm_removals: bool, with_removed: bool
 ) -> None:
-    loaded = (
-        cursors.read_loaded_events(
-            session.conn, session.partner_id, position.event_ids, overlap=session.settings.cursor_overlap
-        )
-        if position.reads_all
-        else {}
-    )
+    loaded: Mapping[int, bool] = {}
+    if position.reads_all:
+        overlap = session.settings.cursor_overlap
+        loaded = cursors.read_loaded_events(session.conn, session.partner_id, position.event_ids, overlap=overlap)
     # No transaction waits for RunSignup: it would delay vacuum, and a limit could end the session.
     session.conn.rollback()
     # No later visit would find what the last read of an event misses.
@@ -117,14 +110,14 @@ def _read_active(
             if upto is not None:
                 pages.request_ahead(upto)
             # Before anything was loaded no row can be stored already.
-            held = _find_unchanged(session, source, page, position.event_ids, upto) if loaded else {}
+            held = find_unchanged(session, source, page, position.event_ids, upto) if loaded else {}
             merge = partial(
                 participants.merge_active,
                 full=position.reads_all,
                 upto=upto,
                 is_first_load=position.reads_all and not loaded,
             )
-            taken = _ingest_page(session, source, page, position.event_ids, merge, held)
+            taken = ingest_page(session, source, page, position.event_ids, merge, held)
             outcome.counts.add(taken.counts)
             outcome.newly_quarantined += taken.newly_quarantined
             _note_page(session, position, source, page, taken, upto)
@@ -144,7 +137,7 @@ def _read_active(
 
 
 def _note_page(
-    session: PartnerSession, position: Position, source: Source, page: Page, taken: "_IngestedPage", upto: int | None
+    session: PartnerSession, position: Position, source: Source, page: Page, taken: IngestedPage, upto: int | None
 ) -> None:
     """Note what a page showed, and of a full pass what it did not."""
     if not position.reads_all:
@@ -212,22 +205,6 @@ def _is_end_inferred(session: PartnerSession, position: Position, page: Page, lo
     )
 
 
-def _find_unchanged(
-    session: PartnerSession, source: Source, page: Page, event_ids: Sequence[int], upto: int | None
-) -> dict[int, bool]:
-    """Return the registrations of a page that are stored unchanged, with whether they have field errors.
-
-    One that is on the page twice is left out.
-    """
-    times_sent, wanted = Counter(row.registration_id for row in page.rows), set(event_ids)
-    sent = [
-        (row.registration_id, row.event_id, compute_digest(row.raw))
-        for row in page.rows
-        if times_sent[row.registration_id] == 1 and row.event_id in wanted
-    ]
-    return participants.held_as_sent(session.conn, source, sent, upto=upto)
-
-
 def _needs_removed(session: PartnerSession, position: Position, since: int | None, outcome: ReadOutcome) -> bool:
     """Return whether a full pass has to request the removed registrations.
 
@@ -253,7 +230,7 @@ def _read_removed(session: PartnerSession, position: Position, outcome: ReadOutc
         for row in page.rows:
             row.removed_reason = row.removed_reason or "removed"
         merge = partial(participants.merge_removed, overlap=session.settings.cursor_overlap)
-        taken = _ingest_page(session, source, page, position.event_ids, merge)
+        taken = ingest_page(session, source, page, position.event_ids, merge)
         outcome.counts.add(taken.counts)
         outcome.newly_quarantined += taken.newly_quarantined
         _step(position, page, outcome)
@@ -335,94 +312,6 @@ def _implausible(session: PartnerSession, position: Position, gone: Sequence[Mis
 
 def _is_plausible(session: PartnerSession, missing: int, held: int) -> bool:
     return missing <= max(session.settings.mass_removal_floor, session.settings.mass_removal_share * held)
-
-
-_Merged = tuple[Counts, list[RejectedRow]]
-
-
-@dataclass
-class _IngestedPage:
-    """A page that was stored.
-
-    `seen` are the (registration, event) ids stored, `held_back` the registration ids that were not. `has_unidentified_row`
-    means that a row without readable id was among them. `events_of_held_back` has an event id for each row not stored: its own,
-    or every event of the pass if it is unknown.
-    """
-
-    counts: Counts
-    seen: list[tuple[int, int]]
-    held_back: list[int]
-    has_unidentified_row: bool
-    events_of_held_back: list[int]
-    newly_quarantined: int
-
-
-def _ingest_page(
-    session: PartnerSession,
-    source: Source,
-    page: Page,
-    event_ids: Sequence[int],
-    merge: Callable[[Connection, Sequence[StagedLine], Source], _Merged],
-    held: Mapping[int, bool] = MappingProxyType({}),
-) -> _IngestedPage:
-    """Stage and merge a page, except registrations stored unchanged. What cannot be stored is quarantined with its reason."""
-    quarantined = [QuarantinedRow(row.raw, row.reason, row.registration_id, is_stored=False) for row in page.unreadable]
-    has_unidentified_row = any(row.registration_id is None for row in quarantined)
-    events_of_held_back = list(event_ids) if quarantined else []
-    lines: list[StagedLine] = []
-    rows = []
-    faults: list[list[str]] = []
-    wanted = set(event_ids)
-    for row in page.rows:
-        if row.event_id not in wanted:
-            quarantined.append(
-                QuarantinedRow(row.raw, f"event {row.event_id} was not requested", row.registration_id, is_stored=False)
-            )
-            events_of_held_back += event_ids
-            continue
-        if row.registration_id in held:
-            continue
-        try:
-            line, wrong = stage_registration(row, source.race_id)
-        except UnicodeDecodeError as error:
-            quarantined.append(
-                QuarantinedRow(row.raw, f"not UTF-8 ({error.reason})", row.registration_id, is_stored=False)
-            )
-            events_of_held_back.append(row.event_id or 0)
-            continue
-        lines.append(
-            line + b"\t%d" % participants.compute_digest(compute_digest(row.raw), has_field_errors=bool(wrong))
-        )
-        rows.append(row)
-        faults.append(wrong)
-    counts, refused = merge(session.conn, lines, source) if lines else (Counts(), [])
-    reasons = {item.index: item.reason for item in refused}
-    seen = []
-    for index, (row, wrong) in enumerate(zip(rows, faults, strict=True)):
-        if index in reasons:
-            quarantined.append(QuarantinedRow(row.raw, reasons[index], row.registration_id, is_stored=False))
-            events_of_held_back.append(row.event_id or 0)
-            continue
-        seen.append((row.registration_id, row.event_id or 0))
-        if wrong:
-            quarantined.append(QuarantinedRow(row.raw, "; ".join(wrong), row.registration_id, is_stored=True))
-    _record_drift(session, source, page)
-    newly_quarantined = cursors.quarantine(session.conn, source.partner_id, source.race_id, quarantined)
-    held_back = [
-        item.registration_id for item in quarantined if not item.is_stored and item.registration_id is not None
-    ]
-    counts.add(Counts(read=len(held), unchanged=len(held)))
-    counts.quarantined = sum(not item.is_stored for item in quarantined)
-    counts.with_faults = sum(item.is_stored for item in quarantined) + sum(held.values())
-    counts.read += counts.quarantined
-    return _IngestedPage(counts, seen, held_back, has_unidentified_row, events_of_held_back, newly_quarantined)
-
-
-def _record_drift(session: PartnerSession, source: Source, page: Page) -> None:
-    """Count the fields of a page that this program does not know."""
-    found = Counter(item for row in page.rows if row.drift for item in row.drift)
-    if found:
-        schema_drift.record(session.conn, source.partner_id, source.race_id, found)
 
 
 def _source(session: PartnerSession, position: Position, page: Page) -> Source:

@@ -21,11 +21,11 @@ from rsu_pipeline.settings import Settings
 from rsu_pipeline.start_lists.start_list_store import RebuildFailed
 from rsu_pipeline.sync import event_refresh, partner_sync, start_list_rebuild
 from rsu_pipeline.sync.clocks import Clock
-from rsu_pipeline.sync.partner_sync import SyncOutcome
 from rsu_pipeline.sync.poll_plan import plan_poll
 from rsu_pipeline.sync.read_plan import Plan
 from rsu_pipeline.sync.session import Clients, CredentialRejected, PartnerSession, partner_session_on
 from rsu_pipeline.sync.silent_races import SilentRaces
+from rsu_pipeline.sync.sync_outcome import SyncOutcome
 from rsu_pipeline.sync.watch_pace import CALL_SECONDS, WatchedRace, poll_interval, select_watched_races
 from rsu_pipeline.warehouse import call_ledger, database, events, fleet
 from rsu_pipeline.warehouse.credentials import PartnerError

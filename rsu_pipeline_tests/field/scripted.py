@@ -25,7 +25,7 @@ from typing import Any, cast
 import requests
 
 from rsu_pipeline.start_lists import start_list_store
-from rsu_pipeline.sync.partner_sync import SyncOutcome
+from rsu_pipeline.sync.sync_outcome import SyncOutcome
 from rsu_pipeline.warehouse import database, fleet_facts
 from rsu_pipeline_tests.hub import Hub
 from rsu_pipeline_tests.servers import serving

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from rsu_pipeline.sync import losses, vanished
-from rsu_pipeline.sync.partner_sync import SyncOutcome
+from rsu_pipeline.sync.sync_outcome import SyncOutcome
 from rsu_pipeline_tests.field.scripted import Field, RunSignup
 
 ACME = {"partner": 1, "name": "Acme Timing", "key": "key-1", "secret": "secret-1"}

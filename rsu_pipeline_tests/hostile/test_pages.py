@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from rsu_pipeline.runsignup.api_errors import ApiError, Cause
-from rsu_pipeline.sync.partner_sync import SyncOutcome
+from rsu_pipeline.sync.sync_outcome import SyncOutcome
 from rsu_pipeline_tests.hub import Hub, Row
 
 NUMBER = 91_900_000

@@ -7,8 +7,8 @@ from collections.abc import Callable
 import pytest
 
 from rsu_pipeline.sync import history, listing, partner_sync, sharing
-from rsu_pipeline.sync.partner_sync import SyncOutcome
 from rsu_pipeline.sync.session import PartnerSession
+from rsu_pipeline.sync.sync_outcome import SyncOutcome
 from rsu_pipeline.warehouse import backfill_state, database, race_locks
 from rsu_pipeline_tests.hub import Hub
 

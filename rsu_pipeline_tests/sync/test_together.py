@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 from rsu_pipeline.sync import history, listing, partner_sync
 from rsu_pipeline.sync.history import Slice
-from rsu_pipeline.sync.partner_sync import SyncOutcome
+from rsu_pipeline.sync.sync_outcome import SyncOutcome
 from rsu_pipeline.sync.watch import PartnerWatched, Watch
 from rsu_pipeline.warehouse import backfill_state
 from rsu_pipeline_tests.hub import Hub

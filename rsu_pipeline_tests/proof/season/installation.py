@@ -17,8 +17,8 @@ from rsu_pipeline.runsignup.api_errors import ApiError
 from rsu_pipeline.settings import Settings
 from rsu_pipeline.sync import cadence, history, listing, partner_sync
 from rsu_pipeline.sync.clocks import Clock, Present
-from rsu_pipeline.sync.partner_sync import SyncOutcome
 from rsu_pipeline.sync.session import Clients, CredentialRejected, PartnerSession, partner_session_on
+from rsu_pipeline.sync.sync_outcome import SyncOutcome
 from rsu_pipeline.sync.watch import Watch
 from rsu_pipeline.sync.watch_pace import select_watched_races
 from rsu_pipeline.warehouse import backfill_state, call_ledger, cursors, database, fleet
