@@ -17,7 +17,8 @@ from rsu_pipeline.display import sanitize_for_display
 from rsu_pipeline.included_fields import FLAGS
 from rsu_pipeline.runsignup import envelopes, transport
 from rsu_pipeline.runsignup.api_errors import ApiError, Cause, Remedy, cause_of_code
-from rsu_pipeline.runsignup.paging import TEMPLATE_REGISTRATION_ID, NextPage, PageLengths, next_page
+from rsu_pipeline.runsignup.pages import Page, RacePage, UnreadableRow
+from rsu_pipeline.runsignup.paging import TEMPLATE_REGISTRATION_ID, PageLengths, next_page
 from rsu_pipeline.runsignup.payloads import Race, Registration, RowUnreadable, decode_race, decode_registration
 from rsu_pipeline.runsignup.transport import Response
 
@@ -62,49 +63,6 @@ class CallLedger(Protocol):
 
     def settle(self, grant: int, *, status: int | None, error: str | None, size: int, rows: int) -> None:
         """Record how the granted call ended and release its concurrency slot."""
-
-
-@dataclass(frozen=True)
-class UnreadableRow:
-    """A row that cannot be used, as received, and why."""
-
-    raw: bytes
-    reason: str
-    registration_id: int | None = None
-
-
-@dataclass(frozen=True)
-class Page:
-    """One page of registrations.
-
-    `server_time` is the response's `Date` in Unix seconds. `is_longest` means that none of the latest pages of this feed had
-    more rows in this client, so nothing shows that the server returns more than this at a time. `date`, `elapsed` and
-    `seconds` are as in `transport.Response`.
-    """
-
-    rows: list[Registration]
-    unreadable: list[UnreadableRow]
-    next: NextPage
-    server_time: int
-    is_longest: bool = True
-    date: int | None = None
-    elapsed: float = 0.0
-    seconds: float = 0.0
-
-
-@dataclass(frozen=True)
-class RacePage:
-    """One page of `/races`.
-
-    `is_last` means that it shows the end of the listing. `is_short` means that it had fewer races than requested, which alone
-    does not show the end.
-    """
-
-    races: list[Race]
-    unreadable: list[UnreadableRow]
-    is_last: bool
-    server_time: int
-    is_short: bool = False
 
 
 class Client:

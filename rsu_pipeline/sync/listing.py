@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from rsu_pipeline.runsignup.api_errors import ApiError, BudgetExhausted, Remedy
-from rsu_pipeline.runsignup.client import RacePage
+from rsu_pipeline.runsignup.pages import RacePage
 from rsu_pipeline.runsignup.payloads import Race
 from rsu_pipeline.sync import access, losses, race_details, sharing, vanished
 from rsu_pipeline.sync.race_rows import event_row, race_row

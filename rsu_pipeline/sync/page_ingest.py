@@ -7,7 +7,7 @@ from types import MappingProxyType
 
 from psycopg2.extensions import connection as Connection
 
-from rsu_pipeline.runsignup.client import Page
+from rsu_pipeline.runsignup.pages import Page
 from rsu_pipeline.sync.registration_rows import compute_digest, stage_registration
 from rsu_pipeline.sync.session import PartnerSession
 from rsu_pipeline.warehouse import cursors, participants, schema_drift

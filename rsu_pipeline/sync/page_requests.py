@@ -14,7 +14,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import replace
 from types import TracebackType
 
-from rsu_pipeline.runsignup.client import Page
+from rsu_pipeline.runsignup.pages import Page
 
 THREAD_NAME = "next page"
 

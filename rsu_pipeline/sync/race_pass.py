@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from functools import partial
 
 from rsu_pipeline.included_fields import format_include
-from rsu_pipeline.runsignup.client import Page
+from rsu_pipeline.runsignup.pages import Page
 from rsu_pipeline.sync import cadence
 from rsu_pipeline.sync.page_ingest import IngestedPage, find_unchanged, ingest_page
 from rsu_pipeline.sync.page_requests import PageRequests

@@ -7,7 +7,8 @@ import pytest
 
 from rsu_pipeline.included_fields import FLAGS, format_include
 from rsu_pipeline.runsignup.api_errors import ApiError
-from rsu_pipeline.runsignup.client import Client, Page
+from rsu_pipeline.runsignup.client import Client
+from rsu_pipeline.runsignup.pages import Page
 from rsu_pipeline.sync import partner_sync, race_pass
 from rsu_pipeline.sync.session import PartnerSession
 from rsu_pipeline.warehouse import cursors, participants

@@ -16,7 +16,8 @@ from hypothesis import strategies as st
 
 from rsu_pipeline.runsignup import transport
 from rsu_pipeline.runsignup.api_errors import ApiError, Cause
-from rsu_pipeline.runsignup.client import Client, Credential, Page
+from rsu_pipeline.runsignup.client import Client, Credential
+from rsu_pipeline.runsignup.pages import Page
 from rsu_pipeline_tests.runsignup.conftest import Api
 from rsu_pipeline_tests.runsignup.tools import (
     KEY,

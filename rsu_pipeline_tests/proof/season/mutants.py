@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from rsu_pipeline.runsignup.client import Page
+from rsu_pipeline.runsignup.pages import Page
 from rsu_pipeline.sync import (
     access,
     clocks,
