@@ -23,7 +23,7 @@ from rsu_pipeline.errors import SettingsError
 from rsu_pipeline.installation import Installation
 from rsu_pipeline.local import embedded
 from rsu_pipeline.local.supervisor import Child, ChildFailed, Supervisor
-from rsu_pipeline.settings import load_settings, project_root
+from rsu_pipeline.settings import Settings, load_settings, project_root
 from rsu_pipeline.warehouse import credentials, database, server_lock
 
 DEMO_PORT = 8765
@@ -121,18 +121,8 @@ def _print_environment(environment: Mapping[str, str]) -> None:
     click.echo("unset " + " ".join(sorted(others | {"RSU_DATABASE_URL", "RSU_SECRET_KEY"})))
 
 
-def _serve(
-    here: Installation,
-    before: list[Child],
-    *,
-    verbose: bool,
-    hint: str,
-    onboard_from: int | None = None,
-) -> int:
-    """Start the children, wait, and return the exit code.
-
-    `onboard_from` is the port of a sandbox, one of `before`, whose partners are added.
-    """
+def _prepare(here: Installation) -> dict[str, str]:
+    """Check the settings, start and migrate the database, and return the environment of the servers."""
     settings = here.settings
     root = project_root()
     os.chdir(root)
@@ -146,29 +136,26 @@ def _serve(
         click.echo(f"Applied {', '.join(applied)}.")
     _ = here.secret_box  # the key file is created now, and a bad key is refused before anything runs
     click.echo(f"Database ready at {database.describe_server(url)}.")
-    environment = {
+    return {
         "RSU_DATABASE_URL": url,
         "RSU_HOME": str(settings.home),
         "DAGSTER_HOME": str(root),
         "PYTHONUNBUFFERED": "1",
     }
+
+
+def _servers(settings: Settings, environment: dict[str, str], socket_path: Path, workspace: Path) -> list[Child]:
+    """Return the servers in the order in which they start."""
     scripts = Path(sys.executable).parent
-    socket_path, workspace = _workspace(settings.home)
-    dagster = [
+    return [
         Child(
             "code",
             # One for web UI, daemon and runs. Otherwise web UI and daemon have one each, and the daemon starts a new one
             # every minute.
             [
                 str(scripts / "dagster"),
-                "api",
-                "grpc",
-                "--socket",
+                *"api grpc --location-name rsu_pipeline -m rsu_pipeline.definitions --socket".split(),
                 str(socket_path),
-                "--location-name",
-                "rsu_pipeline",
-                "-m",
-                "rsu_pipeline.definitions",
             ],
             env=environment,
             ready=lambda: _listens(socket_path),
@@ -178,15 +165,8 @@ def _serve(
         Child(
             "web",
             [
-                sys.executable,
-                "-m",
-                "rsu_pipeline.orchestration.webserver",
-                "-h",
-                settings.ui.address,
-                "-p",
-                str(settings.ui_port),
-                "-w",
-                str(workspace),
+                *(sys.executable, "-m", "rsu_pipeline.orchestration.webserver", "-h", settings.ui.address),
+                *("-p", str(settings.ui_port), "-w", str(workspace)),
             ],
             env=environment | WITHHELD,
             ready=lambda: _answers(f"{settings.ui_url}/server_info", Host="localhost"),
@@ -232,6 +212,25 @@ def _serve(
             restart=True,
         ),
     ]
+
+
+def _serve(
+    here: Installation,
+    before: list[Child],
+    *,
+    verbose: bool,
+    hint: str,
+    onboard_from: int | None = None,
+) -> int:
+    """Start the children, wait, and return the exit code.
+
+    `onboard_from` is the port of a sandbox, one of `before`, whose partners are added.
+    """
+    settings = here.settings
+    environment = _prepare(here)
+    url = environment["RSU_DATABASE_URL"]
+    socket_path, workspace = _workspace(settings.home)
+    dagster = _servers(settings, environment, socket_path, workspace)
 
     def echo(name: str, line: str) -> None:
         if verbose:
