@@ -5,6 +5,7 @@
 
 import datetime as dt
 from collections.abc import Iterator
+from copy import copy
 from dataclasses import fields
 from types import NoneType
 from typing import Annotated, Any, Literal, NotRequired, Union, get_args, get_origin, get_type_hints, is_typeddict
@@ -97,6 +98,9 @@ def commands(
 
 def help_of(path: tuple[str, ...], command: click.Command) -> str:
     """Return what a command prints with `--help`."""
+    # click keeps the names of the first context in which a command's help was shown.
+    command = copy(command)
+    command._help_option = None
     context = click.Context(
         command, info_name=" ".join(path), terminal_width=HELP_WIDTH, help_option_names=["-h", "--help"]
     )
