@@ -8,9 +8,19 @@ this list is what to check. A test finds private imports elsewhere.
 - `SqlEventLogStorage` and the tables of its schema are what retention deletes from. Dagster has no deletion by age.
 - `InstigatorState` and its data have the moments that a step of the clock leaves in the future.
 - `DagsterUserCodeUnreachableError` is the one error after which the daemon queues a run again.
+- The tags of data versions are what Dagster writes for a step, and what a report without one must have too.
 - `BaseWorkspaceRequestContext` and `IWorkspaceProcessContext` are in the signatures of the web server's methods.
 """
 
+from dagster._core.definitions.data_version import (
+    CODE_VERSION_TAG,
+    DATA_VERSION_IS_USER_PROVIDED_TAG,
+    DATA_VERSION_TAG,
+    DEFAULT_DATA_VERSION,
+    NULL_EVENT_POINTER,
+    get_input_data_version_tag,
+    get_input_event_pointer_tag,
+)
 from dagster._core.definitions.run_request import InstigatorType
 from dagster._core.errors import DagsterUserCodeUnreachableError
 from dagster._core.execution.backfill import BulkActionStatus
@@ -35,6 +45,11 @@ from dagster._serdes import ConfigurableClassData
 
 __all__ = [
     "CANCELABLE_RUN_STATUSES",
+    "CODE_VERSION_TAG",
+    "DATA_VERSION_IS_USER_PROVIDED_TAG",
+    "DATA_VERSION_TAG",
+    "DEFAULT_DATA_VERSION",
+    "NULL_EVENT_POINTER",
     "RUNLESS_RUN_ID",
     "SCHEDULED_EXECUTION_TIME_TAG",
     "SCHEDULE_NAME_TAG",
@@ -60,4 +75,6 @@ __all__ = [
     "SqlEventLogStorageTable",
     "SubmitRunContext",
     "WorkerStatus",
+    "get_input_data_version_tag",
+    "get_input_event_pointer_tag",
 ]

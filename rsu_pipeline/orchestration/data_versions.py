@@ -10,7 +10,9 @@ import time
 from collections.abc import Mapping
 
 import dagster as dg
-from dagster._core.definitions.data_version import (
+from psycopg2.extensions import connection as Connection
+
+from rsu_pipeline.orchestration.dagster_internals import (
     CODE_VERSION_TAG,
     DATA_VERSION_IS_USER_PROVIDED_TAG,
     DATA_VERSION_TAG,
@@ -19,8 +21,6 @@ from dagster._core.definitions.data_version import (
     get_input_data_version_tag,
     get_input_event_pointer_tag,
 )
-from psycopg2.extensions import connection as Connection
-
 from rsu_pipeline.sync.registration_rows import RULES
 from rsu_pipeline.warehouse import content_versions
 
