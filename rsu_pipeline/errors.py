@@ -13,7 +13,7 @@ The tree:
     │  ├─ UnreachableError         warehouse.database
     │  ├─ SchemaVersionError       warehouse.schema_version
     │  ├─ ClientProgramError       local.client_programs
-    │  ├─ DumpError              local.dumps
+    │  ├─ DumpError                local.dumps
     │  └─ AdoptionRefusedError     adoption.steps
     ├─ EmbeddedError               local.pg_binaries
     ├─ ExportError                 cli.export_files
