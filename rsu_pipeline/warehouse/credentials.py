@@ -12,6 +12,7 @@ from psycopg2.extensions import connection as Connection
 from rsu_pipeline.display import MAX_NAME_CHARS, sanitize_for_display
 from rsu_pipeline.errors import RsuError
 from rsu_pipeline.included_fields import format_include, parse_include
+from rsu_pipeline.sql_files import load
 from rsu_pipeline.warehouse import api_keys, credential_encryption, duplicate_partners
 from rsu_pipeline.warehouse.credential_encryption import OF_RUNSIGNUP
 from rsu_pipeline.warehouse.secret_box import SecretBox, SecretKeyError
@@ -69,15 +70,8 @@ def slug(name: str) -> str:
     return re.sub(r"[^a-z0-9]+", "-", plain).strip("-")[:40].strip("-") or "partner"
 
 
-_SELECT = r"""
-SELECT p.timing_partner_id, p.company_name, p.partition_key, p.disabled_at, c.partner_provider_credential_id,
-    coalesce(nullif(lower(c.credential_type), ''), 'api_key'), c.verified_at, c.rejected_at, c.rejected_reason, c.entered_at,
-    p.include
-FROM timing_partners p
-LEFT JOIN (partner_provider_credentials c JOIN providers v ON v.provider_id = c.provider_id AND lower(v.name) = %(provider)s)
-    ON c.timing_partner_id = p.timing_partner_id
-    AND c.principal ~ '\S' AND c.secret ~ '\S'
-"""
+_SQL = load(__file__)
+_SELECT = _SQL["select_partners"]
 
 
 def _partner(row: Sequence[Any]) -> Partner:
@@ -231,26 +225,16 @@ def enter_credential(
         if api_key_id != present and not shares_api_key:
             _refuse_shared_key(conn, api_key_id, partner_id)
         cur.execute(
-            """
-            INSERT INTO partner_provider_credentials
-                (provider_id, timing_partner_id, principal, secret, credential_type, shares_api_key)
-            SELECT provider_id, %s, %s, %s, %s, %s FROM providers WHERE lower(name) = %s
-            ON CONFLICT (timing_partner_id, provider_id) DO UPDATE SET principal = excluded.principal,
-                secret = excluded.secret, credential_type = excluded.credential_type,
-                verified_at = NULL, rejected_at = NULL, rejected_reason = NULL, entered_at = now(),
-                shares_api_key = excluded.shares_api_key
-                    OR partner_provider_credentials.shares_api_key AND partner_provider_credentials.api_key_id = %s
-            RETURNING partner_provider_credential_id
-            """,
-            (
-                partner_id,
-                secret_box.encrypt(principal),
-                secret_box.encrypt(secret),
-                scheme,
-                shares_api_key,
-                PROVIDER,
-                api_key_id,
-            ),
+            _SQL["store_credential"],
+            {
+                "partner": partner_id,
+                "principal": secret_box.encrypt(principal),
+                "secret": secret_box.encrypt(secret),
+                "scheme": scheme,
+                "shares": shares_api_key,
+                "provider": PROVIDER,
+                "api_key": api_key_id,
+            },
         )
         if cur.rowcount != 1:
             raise PartnerError(f"Table providers has {cur.rowcount} rows named RunSignup, but must have one.")
