@@ -80,7 +80,9 @@ def no_quarantined_rows(context: dg.AssetCheckExecutionContext, warehouse: Wareh
 def no_schema_drift(context: dg.AssetCheckExecutionContext, warehouse: WarehouseResource) -> dg.AssetCheckResult:
     """Check that every field that was read within a week is known. A known field that changed its type is an error."""
     with expected_errors_as_failures(), warehouse.connect("no_schema_drift") as conn:
-        partner = credentials.find_partner(conn, read_partition(context))
+        partner = credentials.get_partner_by_key(conn, read_partition(context))
+        if partner is None:
+            return NO_PARTNER
         found = schema_drift.read_drift(conn, partner.partner_id, recent=True)
     changed = sum(one.is_error for one in found)
     return dg.AssetCheckResult(
