@@ -152,7 +152,7 @@ class Hub:
     def _connect(self) -> AbstractContextManager[Connection]:
         """Open a session that is named as the hub's are. One of the hub's own, checked in every way, costs twice as much."""
         name = f"rsu tests {socket.gethostname()}:{os.getpid()}"
-        return closing(psycopg2.connect(self.url, application_name=name))
+        return closing(psycopg2.connect(self.url, application_name=name, client_encoding="UTF8"))
 
     def wait_for_sessions_to_end(self) -> None:
         """Wait until PostgreSQL has noticed that a killed process's sessions ended."""
