@@ -8,11 +8,12 @@ from rsu_pipeline import installation
 from rsu_pipeline.local import dumps
 from rsu_pipeline.orchestration.failures import expected_errors_as_failures
 from rsu_pipeline.orchestration.lanes import LANE_TAG
+from rsu_pipeline.orchestration.resources import WarehouseResource
 from rsu_pipeline.orchestration.run_config import NO_CONFIG
 
 
 @dg.op(config_schema=NO_CONFIG)
-def write_backup(context: dg.OpExecutionContext) -> None:
+def write_backup(context: dg.OpExecutionContext, warehouse: WarehouseResource) -> None:
     """Write a dump of the hub into RSU_BACKUP_DIR, verify it, and delete those that are too old."""
     settings = installation.current().settings
     if settings.backup.folder is None:
@@ -20,7 +21,7 @@ def write_backup(context: dg.OpExecutionContext) -> None:
     with expected_errors_as_failures():
         try:
             made, deleted = dumps.back_up(
-                installation.current().database_url,
+                warehouse.address(),
                 settings.backup.folder,
                 settings.backup.days,
                 dt.datetime.now(dt.UTC),
