@@ -96,7 +96,7 @@ def healthy(server: str, template: str, tmp_path_factory: pytest.TempPathFactory
             fleet = Fleet(hub, instance, monkeypatch)
             for partner in hub.partners:
                 fleet.sync(partner)
-            assert len(fleet.checks) == len(hub.partners) * 4
+            assert len(fleet.checks) == len(hub.partners) * 5
             yield fleet
     installation.current.cache_clear()
     drop_database(server, "rsu_faults")
@@ -161,7 +161,7 @@ def lose_a_row(fleet: Fleet) -> None:
         " CREATE TRIGGER swallow BEFORE INSERT ON runsignup_participants FOR EACH ROW"
         " WHEN (new.first_name = 'Lost') EXECUTE FUNCTION swallow()"
     )
-    fleet.hub.sandbox.admin.register(event_id, {"first_name": "Lost", "bib": 61_001})
+    fleet.hub.sandbox.admin.register(event_id, {"first_name": "Lost", "bib_num": 61_001})
     fleet.sync(2, force_full_sync=True)
 
 
@@ -173,7 +173,7 @@ def find_the_row(fleet: Fleet) -> None:
 def spoil_a_row(fleet: Fleet) -> None:
     admin = fleet.hub.sandbox.admin
     event_id = fleet.hub.value("SELECT min(event_id) FROM future_events WHERE timing_partner_id = 2")
-    (number,) = admin.register(event_id, {"bib": 61_002})
+    (number,) = admin.register(event_id, {"bib_num": 61_002})
     admin.edit(number, {"event_id": [1]})
     fleet.sync(2, force_full_sync=True)
 
