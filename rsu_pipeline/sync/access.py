@@ -259,8 +259,11 @@ def _candidate(race: Race, now: dt.datetime) -> AccessCandidate | None:
 
 
 def _starts(event: Event) -> dt.datetime | None:
-    """Return an event's start as if its zone were UTC, which is close enough to sort by."""
+    """Return an event's start as if its zone were UTC, which is close enough to sort by.
+
+    As in `runsignup_events`, what is no time and a time of the year 1 or 9999 are no start.
+    """
     try:
-        return values.wall_time(str(event.start_time)).replace(tzinfo=dt.UTC) if event.start_time else None
+        return values.instant_in(str(event.start_time), dt.UTC) if event.start_time else None
     except ValueError:
         return None
