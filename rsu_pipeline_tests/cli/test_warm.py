@@ -24,11 +24,15 @@ class Watched(type(os.environ)):
 
 found = []
 os.environ.__class__ = Watched
-for names in sys.argv[1:]:
-    for name in names.split(","):
-        importlib.import_module(name)
-    print(sorted(set(found)))
-    found.clear()
+for name in sys.argv[1:]:
+    importlib.import_module(name)
+print(sorted(set(found)))
+
+from rsu_pipeline.definitions import load_definitions
+
+print(sorted(set(found)))
+load_definitions()
+print(sorted(set(found)))
 """
 
 
@@ -40,11 +44,11 @@ def copies() -> Iterator[Warm]:
 
 
 def test_what_is_imported_beforehand_reads_no_setting() -> None:
-    command = [sys.executable, "-c", READS, ",".join(warm.MODULES), "rsu_pipeline.definitions"]
+    command = [sys.executable, "-c", READS, *warm.MODULES]
     done = subprocess.run(command, env=environment(), capture_output=True, text=True, check=True, timeout=60)
-    beforehand, definitions = done.stdout.splitlines()
-    assert beforehand == "[]"
-    assert "RSU_TIMEZONE" in definitions
+    beforehand, definitions, loaded = done.stdout.splitlines()
+    assert beforehand == definitions == "[]"
+    assert "RSU_TIMEZONE" in loaded, "a read that is made goes unnoticed"
 
 
 @pytest.mark.parametrize("arguments", [["--version"], ["status"], ["no-such"], ["partners", "add"], ["status", "--no"]])
