@@ -22,6 +22,7 @@ CALLS = {
     "partners list": ("partners", "list"),
     "alerts list": ("alerts", "list"),
     "health": ("health", "--only", "database", "--only", "daemon"),
+    "log": ("log",),
     "race-day": ("race-day",),
     "race-day --changes": ("race-day", "--changes", "60"),
     "race-day --missing": ("race-day", "--missing"),
@@ -81,12 +82,15 @@ def test_a_field_too_many_too_few_or_of_another_type_is_noticed() -> None:
         "checks": ["web"],
         "reasons": [{"check": "web", "sentence": "x"}],
         "seconds": 1.5,
+        "backup_hours": None,
     }
     shape = json_types.HealthOutput
     assert misfits(shape, good, "h") == []
     assert misfits(shape, good | {"more": 1}, "h") == ["h.more is not declared"]
     assert misfits(shape, {name: good[name] for name in good if name != "checks"}, "h") == ["h.checks is missing"]
     assert misfits(shape, good | {"healthy": 1}, "h") == ["h.healthy is 1, not bool"]
+    assert misfits(shape, good | {"backup_hours": 3}, "h") == []
+    assert misfits(shape, good | {"backup_hours": "3"}, "h") == ["h.backup_hours is '3', not float"]
     assert misfits(shape, good | {"reasons": [{"check": "web"}]}, "h") == ["h.reasons[].sentence is missing"]
     assert misfits(list[int | None], [1, None, True], "n") == ["n[] is True, not int"]
     with pytest.raises(ValueError, match="isoformat"):
