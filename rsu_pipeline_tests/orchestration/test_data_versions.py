@@ -11,7 +11,7 @@ from dagster._core.loader import LoadingContextForTest
 from rsu_pipeline.definitions import build_definitions
 from rsu_pipeline.orchestration import data_versions
 from rsu_pipeline.orchestration.data_versions import CODE_VERSIONS, UPSTREAM
-from rsu_pipeline.orchestration.race_day_sensors import bib_changes
+from rsu_pipeline.orchestration.race_day_sensors import build_bib_changes
 from rsu_pipeline.orchestration.report_automation import fleet_health_refresh
 from rsu_pipeline_tests.hub import Hub
 from rsu_pipeline_tests.orchestration.runs import sync_partner
@@ -74,7 +74,7 @@ def test_assets_are_in_sync_after_a_run_a_batch_and_a_bib_whatever_changed(
     # A bib that the watch stores is reported by the sensor, without a run.
     hub.sandbox.admin.bib(registration, 4711)
     hub.sync(1)
-    look(bib_changes, instance)
+    look(build_bib_changes("watch"), instance)
     assert statuses(instance, key) == IN_SYNC
     assert versions(instance, key)["participants"] != second["participants"]
 
@@ -178,7 +178,7 @@ def test_a_report_is_requested_for_a_new_partner_and_hourly_when_registrations_c
     assert sync_partner(instance, key).success
     found, cursor = tick(start + dt.timedelta(minutes=1), cursor)
     assert found == {key}
-    job = defs().resolve_implicit_global_asset_job_def()
+    job = defs.resolve_implicit_global_asset_job_def()
     assert job.execute_in_process(instance=instance, partition_key=key, asset_selection=[report]).success
     for minutes in (2, 3):
         found, cursor = tick(start + dt.timedelta(minutes=minutes), cursor)

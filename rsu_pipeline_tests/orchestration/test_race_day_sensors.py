@@ -39,9 +39,8 @@ def instance(put: Fleet, dagster_home: Path) -> Iterator[dg.DagsterInstance]:
 
 
 def look(sensor: dg.SensorDefinition, instance: dg.DagsterInstance) -> dg.SensorResult:
-    resources: dict[str, Any] = {"warehouse": WarehouseResource()}
-    if sensor is bib_changes:
-        resources["runsignup"] = RunSignupResource()
+    resources: dict[str, Any] = {"warehouse": WarehouseResource(), "runsignup": RunSignupResource()}
+    resources = {name: resources[name] for name in sensor.required_resource_keys}
     with dg.build_sensor_context(instance=instance, resources=resources) as context:
         result = sensor(context)
     assert isinstance(result, dg.SensorResult)
