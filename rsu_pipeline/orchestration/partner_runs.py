@@ -21,6 +21,7 @@ from rsu_pipeline import installation
 from rsu_pipeline.display import MAX_NAME_CHARS, sanitize_for_display
 from rsu_pipeline.errors import RsuError
 from rsu_pipeline.orchestration import data_versions, run_metadata
+from rsu_pipeline.orchestration.failures import expected_errors_as_failures
 from rsu_pipeline.orchestration.outages import Outage
 from rsu_pipeline.orchestration.resources import WarehouseResource
 from rsu_pipeline.sync.session import PartnerSession, limit_concurrent_partners
@@ -71,7 +72,8 @@ def note_skipped(
     context: dg.AssetExecutionContext, warehouse: WarehouseResource, key: str
 ) -> dg.MaterializeResult[None] | None:
     """Return the result of an asset's partition for which there is nothing to do, with the reason, or None."""
-    note = find_note(warehouse, key)
+    with expected_errors_as_failures():
+        note = find_note(warehouse, key)
     if note is None:
         return None
     context.log.warning(note)

@@ -62,7 +62,9 @@ def registration_report(context: dg.AssetExecutionContext, warehouse: WarehouseR
     registrations have changed.
     """
     for key in read_partitions(context):
-        if note := find_note(warehouse, key):
+        with expected_errors_as_failures():
+            note = find_note(warehouse, key)
+        if note:
             context.add_asset_metadata({"note": note}, partition_key=key)
             continue
         with expected_errors_as_failures(), warehouse.connect("registration_report") as conn:
