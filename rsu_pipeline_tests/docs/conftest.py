@@ -20,10 +20,13 @@ from rsu_pipeline_tests.warehouse import rehearsal
 from runsignup_sandbox.process import SandboxProcess
 from runsignup_sandbox.scales import build
 
+NEW_FIELD = "wave_letter"
+"""A field that registrations are read with and the program does not know."""
+
 
 @dataclass(frozen=True)
 class Worked:
-    """A database to copy, and what an operator of it would put in place of ID, RACE, EVENT and REGISTRATION."""
+    """A database to copy, and what an operator of it would put in place of ID, RACE, EVENT, REGISTRATION and FIELD."""
 
     database: str
     names: Mapping[str, str]
@@ -31,7 +34,7 @@ class Worked:
 
 @pytest.fixture(scope="package")
 def sandbox() -> Iterator[SandboxProcess]:
-    """Provide a RunSignup that nothing here changes."""
+    """Provide a RunSignup in which nothing changes after the sync."""
     with SandboxProcess.start("small") as process:
         yield process
 
@@ -44,15 +47,19 @@ def worked(
     name = "rsu_docs_worked"
     create_database(server, name, template)
     hub = Hub(at(server, name), sandbox, tmp_path_factory.mktemp("worked"))
+    # One of each event, as the hub does not know yet which are to come.
+    for registration in {row["event_id"]: number for number, row in hub.truth(1, past_too=True).items()}.values():
+        sandbox.admin.edit(registration, extra={NEW_FIELD: "B"})
     done = rsu("sync", "--quiet", settings=hub.environment)
     assert done.returncode == 0, done.stdout + done.stderr
     (found,) = hub.rows(
         "SELECT timing_partner_id, race_id, event_id, min(registration_id) AS registration_id FROM start_list_entries"
         " GROUP BY 1, 2, 3 ORDER BY 1, 2, 3 LIMIT 1"
     )
+    assert hub.value("SELECT string_agg(DISTINCT field, ', ') FROM schema_drift") == NEW_FIELD
     columns = {"ID": "timing_partner_id", "RACE": "race_id", "EVENT": "event_id", "REGISTRATION": "registration_id"}
     hub.wait_for_sessions_to_end()
-    yield Worked(name, {word: str(found[column]) for word, column in columns.items()})
+    yield Worked(name, {word: str(found[column]) for word, column in columns.items()} | {"FIELD": NEW_FIELD})
     execute(server, f"DROP DATABASE {name} WITH (FORCE)")
 
 

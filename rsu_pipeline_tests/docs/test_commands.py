@@ -60,7 +60,7 @@ NOT_RUN = {
 ALL = [block for path in files() for block in blocks(path)]
 COMMANDS = [block for block in ALL if block.language in SHELL]
 STATEMENTS = [block for block in ALL if block.language == SQL]
-PLACE = re.compile(r"(?<![\w.$-])(ID|RACE|EVENT|REGISTRATION)(?!\w)")
+PLACE = re.compile(r"(?<![\w.$-])(ID|RACE|EVENT|REGISTRATION|FIELD)(?!\w)")
 
 
 def reason(piece: str) -> str | None:
@@ -83,7 +83,7 @@ def scripts() -> Iterator[tuple[Block, list[str]]]:
 
 
 def placed(text: str, worked: Worked) -> str:
-    """Return the text with a partner, a race, an event and a registration where a reader puts theirs."""
+    """Return the text with a partner, a race, an event, a registration and a field where a reader puts theirs."""
     return PLACE.sub(lambda match: worked.names[match[1]], text)
 
 
