@@ -6,6 +6,7 @@ import dagster as dg
 import pytest
 
 from rsu_pipeline.definitions import defs
+from rsu_pipeline.display import MAX_NAME_CHARS
 from rsu_pipeline.orchestration import partitions
 from rsu_pipeline.orchestration.batch import BatchConfig
 from rsu_pipeline.orchestration.run_config import MAX_VALUES, RunRefused, check_run_config, fields_of, read_config
@@ -148,6 +149,25 @@ def test_a_run_that_passed_no_coordinator_is_refused_where_it_starts(
 
 
 HOSTILE = "<img src=x onerror=1>[x](http://evil.test)\u202e" + "x" * 150
+NOTE = "belongs to no partner. Nothing was read."
+
+
+def texts_of(instance: dg.DagsterInstance, run_id: str) -> list[str]:
+    """Return every log line of a run, and of every event its message and its metadata."""
+    texts = []
+    for entry in instance.all_logs(run_id):
+        texts += [entry.message, entry.user_message]
+        event = entry.dagster_event
+        if event is None:
+            continue
+        texts.append(event.message or "")
+        if event.is_step_materialization:
+            made = event.step_materialization_data.materialization
+            texts += [str(value.value) for value in made.metadata.values()]
+        if event.event_type == dg.DagsterEventType.ASSET_CHECK_EVALUATION:
+            check = event.asset_check_evaluation_data
+            texts += [check.description or "", *(str(value.value) for value in check.metadata.values())]
+    return texts
 
 
 def test_a_partition_key_from_outside_is_repeated_short_and_without_markup(
@@ -169,12 +189,21 @@ def test_a_partition_key_from_outside_is_repeated_short_and_without_markup(
         .execute_in_process(instance=hub_instance, partition_key=HOSTILE, run_config={}, raise_on_error=False)
     )
     for outcome in (batch, one):
-        assert not outcome.success
-        (failure, *_) = [event.step_failure_data for event in outcome.all_events if event.is_step_failure]
-        description = str(failure.user_failure_data and failure.user_failure_data.description)
-        assert "There is no partner" in description
-        assert not set("<>[]\u202e") & set(description)
-        assert len(description) < 300
+        assert outcome.success
+        texts = texts_of(hub_instance, outcome.run_id)
+        repeated = [text for text in texts if "evil.test" in text or "onerror" in text or "xxx" in text]
+        assert repeated
+        for text in repeated:
+            assert NOTE in text
+            assert not set("<>[]\u202e") & set(text)
+            assert "x" * (MAX_NAME_CHARS // 2) not in text
+    made = [
+        event.step_materialization_data.materialization for event in one.all_events if event.is_step_materialization
+    ]
+    assert {found.asset_key.to_user_string() for found in made} >= {"partner_events", "participants", "start_lists"}
+    for found in made:
+        assert NOTE in str(found.metadata["note"].value)
+    assert hub.value("SELECT count(*) FROM api_calls") == 0
 
 
 def test_a_partition_key_that_holds_control_characters_or_is_too_long_is_refused() -> None:
