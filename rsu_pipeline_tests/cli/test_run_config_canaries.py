@@ -173,6 +173,8 @@ def attacked(module_database: str, tmp_path_factory: pytest.TempPathFactory) -> 
         started = Started("up", hub.environment, folder)
         try:
             started.until("the UI answers", lambda: "sync_batch" in ask(port, LOCATIONS))
+            # A partner without credentials keeps its partition. A partition without a partner would be removed.
+            hub.execute("INSERT INTO timing_partners (company_name, partition_key) VALUES ('Nobody', '1-nobody')")
             shown["partition"] = ask(port, ADD_PARTITION, {"repo": REPOSITORY})
             for job, field, variable, config in attacks():
                 selector = {**REPOSITORY, "pipelineName": job}
@@ -299,6 +301,12 @@ def test_every_reference_to_the_environment_is_refused_at_submission(attacked: A
     assert accepted == {}
     assert {end["status"] for end in attacked.backfills} <= {"FAILED", "COMPLETED_FAILED"}
     assert len(attacked.backfills) == len(BACKFILLED)
+    # One was refused by the schema, the other by the coordinator. Neither failed of something else.
+    (by_schema,) = [end["error"]["message"] for end in attacked.backfills if end["error"]]
+    assert "DagsterInvalidConfigError" in by_schema
+    ids = {end["id"] for end in attacked.backfills}
+    (submitted,) = [run for run in attacked.runs if any(tag["value"] in ids for tag in run["tags"])]
+    assert submitted["status"] == "FAILURE" and "RunRefused" in json.dumps(submitted["eventConnection"])
 
 
 def test_no_run_with_a_reference_has_begun(attacked: Attacked) -> None:
