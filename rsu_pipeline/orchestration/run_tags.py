@@ -16,6 +16,8 @@ from rsu_pipeline.orchestration.lanes import LANE_TAG, RULES, permitted_lane
 
 PARTNER_TAG = "partner"
 PARTITION_TAG = "dagster/partition"
+RANGE_START_TAG = "dagster/asset_partition_range_start"
+RANGE_END_TAG = "dagster/asset_partition_range_end"
 SHARD_TAG = "watch_shard"
 FIRST_SYNC_TAG = "first_sync"
 PARENT_TAG = "dagster/parent_run_id"
@@ -30,8 +32,8 @@ FREE = frozenset(
         # What the run is about.
         PARTITION_TAG,
         "dagster/partition_set",
-        "dagster/asset_partition_range_start",
-        "dagster/asset_partition_range_end",
+        RANGE_START_TAG,
+        RANGE_END_TAG,
         "dagster/step_selection",
         "dagster/solid_selection",
         # Which run it repeats. RETRY_NUMBER is only shown: Dagster counts the runs themselves.
@@ -104,12 +106,20 @@ def coordinator_tags(run: dg.DagsterRun, *, is_automatic: bool) -> dict[str, str
         "dagster/max_runtime": str(rules.max_runtime),
         **{name: empty for name, empty in OF_LAUNCHERS.items() if name in run.tags},
     }
-    partition = run.tags.get(PARTITION_TAG)
+    partition = _read_only_partition(run.tags)
     if partition or PARTNER_TAG in run.tags:
         tags[PARTNER_TAG] = partition or ""
     if run.job_name == "watch":
         tags[SHARD_TAG] = str(_value(run.run_config, "ops", "watch_races", "config", "shard") or 0)
     return tags
+
+
+def _read_only_partition(tags: Mapping[str, str]) -> str | None:
+    """Return the partition of a run for one, also when a backfill launches it as a range. None for a run for several."""
+    if PARTITION_TAG in tags:
+        return tags[PARTITION_TAG]
+    first = tags.get(RANGE_START_TAG)
+    return first if first == tags.get(RANGE_END_TAG) else None
 
 
 def _value(config: Any, *path: str) -> Any:

@@ -29,6 +29,7 @@ from rsu_pipeline_tests.orchestration.runs import code_server
 
 Status = dg.DagsterRunStatus
 BACKFILL = {"dagster/backfill": "abcdefgh"}
+RANGE = "dagster/asset_partition_range"
 
 LAUNCH = """mutation($params: ExecutionParams!) { launchPipelineExecution(executionParams: $params) {
     __typename ... on LaunchRunSuccess { run { runId } } ... on PythonError { message } } }"""
@@ -108,9 +109,16 @@ def test_priority_and_longest_runtime_are_the_lanes_also_where_a_run_brings_othe
         )
 
 
+def ranged(first: str, last: str) -> dg.DagsterRun:
+    """Return a run for a range of partitions, as a backfill launches it."""
+    return run(**{f"{RANGE}_start": first, f"{RANGE}_end": last})
+
+
 def test_a_run_of_one_partition_is_its_partners_and_others_are_nobodys() -> None:
     one = dg.DagsterRun(job_name="sync_partner", tags={"dagster/partition": "7-acme", "partner": "stale"})
     assert given(one)["partner"] == "7-acme"
+    assert given(ranged("7-acme", "7-acme"))["partner"] == "7-acme"
+    assert "partner" not in given(ranged("7-acme", "9-bergen"))
     assert "partner" not in given(run("sync_batch"))
     assert given(run("sync_batch", partner="7-acme"))["partner"] == ""
 
@@ -217,16 +225,16 @@ def test_runs_launched_from_the_web_ui_a_backfill_or_again_after_a_crash_are_sta
         urgent = ask(LAUNCH, asked)["run"]["runId"]
         assert tags_of(urgent) == {"lane": "routine", "partner": key, "dagster/priority": "10"}
 
-        # Two partitions chosen make a backfill, whose runs the daemon launches.
+        # Partitions chosen make a backfill. The daemon launches one run for several partners, which is nobody's.
+        # One for a single partner is that partner's, so that it waits for the partner's other runs.
         keys = [{"path": ["partner_events"]}, {"path": ["future_events"]}]
-        backfill = ask(LAUNCH_BACKFILL, {"assetSelection": keys, "partitionNames": [key, other]})["backfillId"]
-        assert not [error for error in execute_backfill_iteration(context, logging.getLogger("tests")) if error]
-        launched = hub_instance.get_runs(dg.RunsFilter(tags={"dagster/backfill": backfill}))
-        assert sorted((one.tags["partner"], one.tags["lane"]) for one in launched) == [
-            (key, "backfill"),
-            (other, "backfill"),
-        ]
-        assert all(one.tags["dagster/priority"] == "0" for one in launched)
+        for chosen in ([key, other], [other]):
+            backfill = ask(LAUNCH_BACKFILL, {"assetSelection": keys, "partitionNames": chosen})["backfillId"]
+            assert not [error for error in execute_backfill_iteration(context, logging.getLogger("tests")) if error]
+            (launched,) = hub_instance.get_runs(dg.RunsFilter(tags={"dagster/backfill": backfill}))
+            assert partitions.list_keys_of_run(hub_instance, launched) == chosen
+            partner = other if chosen == [other] else ""
+            assert tags_of(launched.run_id) == {"lane": "backfill", "partner": partner, "dagster/priority": "0"}
 
         # A run whose process is gone is launched again by itself, in the lane it had.
         dead = hub_instance.get_run_by_id(urgent)
