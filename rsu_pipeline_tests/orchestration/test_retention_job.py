@@ -274,6 +274,29 @@ def test_resolved_quarantine_older_than_90_days_goes_and_open_quarantine_stays(h
     assert left == ["b", "c"]
 
 
+def test_messages_delivered_more_than_three_days_ago_go_and_pending_and_dead_ones_stay(hub: Hub) -> None:
+    hub.execute(
+        "INSERT INTO webhooks (host, url, secret, kinds) VALUES ('scores.test:443', 'u', 's', '{bib.changed}')",
+    )
+    for subject, delivered, dead in (
+        ("delivered long ago", ago(3.1), None),
+        ("delivered lately", ago(2.9), None),
+        ("pending", None, None),
+        ("given up", None, ago(400)),
+    ):
+        hub.execute(
+            "INSERT INTO webhook_messages (webhook_id, kind, subject, body, created_at, delivered_at, dead_at)"
+            " SELECT webhook_id, 'bib.changed', %s, '{}', %s, %s, %s FROM webhooks",
+            subject,
+            ago(401),
+            delivered,
+            dead,
+        )
+    assert delete_old(hub)["webhook_messages"] == 1
+    left = [row["subject"] for row in hub.rows("SELECT subject FROM webhook_messages ORDER BY message_id")]
+    assert left == ["delivered lately", "pending", "given up"]
+
+
 def test_stale_passes_go_with_what_they_saw_but_not_those_of_a_race_being_read(hub: Hub) -> None:
     for partner, race, days in ((1, 7, 8), (1, 8, 6), (2, 9, 8)):
         hub.execute("INSERT INTO runsignup_races (race_id, name) VALUES (%s, 'Mill Pond Mile')", race)
@@ -324,6 +347,7 @@ def test_the_nightly_run_reports_what_it_deleted_and_leaves_bib_log_and_registra
         "quarantined_rows": 0,
         "foreign_writes": 0,
         "bib_changes_handled": 0,
+        "webhook_messages": 0,
         "read_passes": 0,
     }
     assert hub.value("SELECT count(*) FROM runsignup_bib_changes") == 1
