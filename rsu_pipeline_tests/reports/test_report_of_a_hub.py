@@ -16,6 +16,7 @@ from rsu_pipeline_tests.orchestration.runs import use_environment
 from runsignup_sandbox.process import SandboxProcess
 
 NUMBERS = {"events", "entrants", "with_bib", "priced"}
+LINES = {"registrations_by_day", "bib_coverage", "amount_by_event"}
 
 
 @pytest.fixture
@@ -55,7 +56,12 @@ def test_the_asset_tells_what_is_stored(hub: Hub) -> None:
     assert told["with_bib"] == sum(row["bib_num"] is not None for row in rows)
     amounts = [row["payment_info"].get("amount_paid") for row in rows]
     assert told["amount_paid"] == pytest.approx(sum(amount for amount in amounts if amount is not None))
-    pictures = [text for text in told.values() if isinstance(text, str)]
+    assert told["events_shown"] == f"{told['events']} of {told['events']}, the table by_event"
+    assert told["bib_coverage"].endswith(f": {told['with_bib']} of {len(rows)} entrants")
+    assert f" USD {told['amount_paid']:,.2f} of " in told["amount_by_event"]
+    assert " registrations in the " in told["registrations_by_day"]
+    others = {name: text for name, text in told.items() if isinstance(text, str) and name not in LINES}
+    pictures = [text for name, text in others.items() if name != "events_shown"]
     assert len(pictures) == 3
     assert all(text.startswith("![") and "data:image/png;base64," in text and len(text) < 60_000 for text in pictures)
 
