@@ -8,6 +8,7 @@ from collections.abc import Mapping
 import dagster as dg
 
 from rsu_pipeline import installation
+from rsu_pipeline.display import MAX_NAME_CHARS, sanitize_for_display
 from rsu_pipeline.orchestration import cancelled_runs, partitions
 from rsu_pipeline.orchestration.batch import sync_batch
 from rsu_pipeline.orchestration.failures import expected_errors_as_failures
@@ -51,7 +52,8 @@ def new_credentials(context: dg.SensorEvaluationContext, warehouse: WarehouseRes
     )
     cursor = context.cursor
     if stray:
-        cursor = f"Removed {len(stray)} partitions that belong to no partner: {', '.join(stray[:SHOWN_STRAY])}"
+        shown = ", ".join(sanitize_for_display(key, MAX_NAME_CHARS) for key in stray[:SHOWN_STRAY])
+        cursor = f"Removed {len(stray)} partitions that belong to no partner: {shown}"
         counts = f"{counts}. {cursor}"
     context.log.info(counts)
     changes: list[dg.AddDynamicPartitionsRequest | dg.DeleteDynamicPartitionsRequest] = [

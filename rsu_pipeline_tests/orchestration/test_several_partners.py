@@ -9,6 +9,7 @@ import pytest
 from rsu_pipeline import installation
 from rsu_pipeline.alerts import run_rules
 from rsu_pipeline.definitions import build_definitions
+from rsu_pipeline.display import MAX_NAME_CHARS
 from rsu_pipeline.orchestration import partitions
 from rsu_pipeline.orchestration.partner_runs import PARTNERS_PER_RUN, SLICES_PER_RUN
 from rsu_pipeline.orchestration.resources import WarehouseResource
@@ -17,6 +18,7 @@ from rsu_pipeline.warehouse import dagster_runs, database
 from rsu_pipeline_tests.hub import Hub
 from rsu_pipeline_tests.orchestration.test_batch import Batch, seen
 from rsu_pipeline_tests.orchestration.test_data_versions import IN_SYNC, statuses
+from rsu_pipeline_tests.orchestration.test_run_config import HOSTILE
 
 SYNC = ("partner_events", "future_events", "participants", "start_lists")
 RANGE = "dagster/asset_partition_range"
@@ -120,6 +122,19 @@ def test_a_partition_that_belongs_to_no_partner_is_removed_with_a_note(hub: Hub,
     (request,) = result.dynamic_partitions_requests or ()
     assert isinstance(request, dg.DeleteDynamicPartitionsRequest) and list(request.partition_keys) == ["99-nobody"]
     assert result.cursor == "Removed 1 partitions that belong to no partner: 99-nobody"
+
+
+def test_the_tick_that_removes_a_partition_repeats_its_key_short_and_without_markup(
+    hub: Hub, instance: dg.DagsterInstance
+) -> None:
+    instance.add_dynamic_partitions(partitions.NAME, [HOSTILE])
+    with dg.build_sensor_context(instance=instance, resources={"warehouse": WarehouseResource()}) as context:
+        result = new_credentials(context)
+    assert isinstance(result, dg.SensorResult)
+    shown = str(result.cursor)
+    assert "evil.test" in shown
+    assert not set("<>[]\u202e") & set(shown)
+    assert "x" * (MAX_NAME_CHARS // 2) not in shown
 
 
 @pytest.mark.parametrize(
