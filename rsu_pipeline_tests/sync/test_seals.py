@@ -259,6 +259,8 @@ def test_what_was_stored_before_the_payload_became_text_is_recognised_after_the_
     with database.session(hub.url, purpose="as before") as conn, conn.cursor() as cur:
         cur.execute("SELECT pg_get_triggerdef(oid) FROM pg_trigger WHERE tgname = 'note_foreign_write' ORDER BY 1")
         triggers = cur.fetchall()
+        # A trigger of a later migration, which an installation that is at version 20 does not have.
+        cur.execute("DROP TRIGGER notify_participant ON runsignup_participants")
         cur.execute("DROP TRIGGER note_foreign_write ON runsignup_participants")
         cur.execute("ALTER TABLE runsignup_participants ALTER payload TYPE jsonb USING payload::jsonb")
         (trigger,) = [definition for (definition,) in triggers if "runsignup_participants" in definition]
