@@ -21,7 +21,7 @@ def test_deployments_start_the_image_of_this_version() -> None:
     }
     assert {path for path, _ in found} == {
         *("deploy/Dockerfile", "deploy/compose/compose.yaml"),
-        *("deploy/kubernetes/migrate.yaml", "deploy/kubernetes/values.yaml"),
+        *("deploy/kubernetes/delivery.yaml", "deploy/kubernetes/migrate.yaml", "deploy/kubernetes/values.yaml"),
     }
     assert {version.replace("-", ".") for _, version in found} == {VERSION}
 

@@ -8,6 +8,7 @@ import pytest
 
 from rsu_pipeline.sync import registration_rows
 from rsu_pipeline.warehouse import cursors, database, participants, reconciliation
+from rsu_pipeline.warehouse.registration_columns import CONTENT, INCLUDED
 from rsu_pipeline_tests.hub import Hub
 
 SPEC = {
@@ -241,12 +242,9 @@ def test_a_payload_written_otherwise_counts_as_unchanged_and_gets_the_text_that_
 
 
 JSONB_COLUMNS = "address team_info payment_info additional_data payload".split()
-HASH_BEFORE_0021 = (
-    f"hashtextextended(ROW({', '.join(f't.{name}' for name in participants.COLUMNS if name not in JSONB_COLUMNS)})::text, 0)"
-    + "".join(
-        f" # coalesce(jsonb_hash_extended(t.{name}, {seed}), {seed})"
-        for seed, name in enumerate(JSONB_COLUMNS, start=1)
-    )
+PLAIN_COLUMNS = [column.name for column in CONTENT if column not in INCLUDED and column.name not in JSONB_COLUMNS]
+HASH_BEFORE_0021 = f"hashtextextended(ROW({', '.join(f't.{name}' for name in PLAIN_COLUMNS)})::text, 0)" + "".join(
+    f" # coalesce(jsonb_hash_extended(t.{name}, {seed}), {seed})" for seed, name in enumerate(JSONB_COLUMNS, start=1)
 )
 """SQL: a stored row's hash as programs before migration 0021 took it."""
 
