@@ -10,6 +10,7 @@ from collections.abc import Collection, Sequence
 
 import dagster as dg
 
+from rsu_pipeline.orchestration import partitions
 from rsu_pipeline.orchestration.dagster_internals import (
     CANCELABLE_RUN_STATUSES,
     BulkActionStatus,
@@ -62,7 +63,10 @@ def terminate_runs(instance: dg.DagsterInstance, keys: Collection[str]) -> list[
     """Terminate the runs that only read the past editions of these partners, and return the ids of those that were not reached."""
     unreached = []
     for run in instance.get_runs(dg.RunsFilter(statuses=CANCELABLE_RUN_STATUSES)):
-        if run.tags.get("dagster/partition") not in keys or not reads_history(run) or _reads_more(run):
+        if not reads_history(run) or _reads_more(run):
+            continue
+        its = partitions.list_keys_of_run(instance, run)
+        if not its or not set(its) <= set(keys):
             continue
         try:
             reached = instance.run_coordinator.cancel_run(run.run_id)

@@ -14,7 +14,7 @@ from dagster._daemon.monitoring.run_monitoring import check_run_timeout
 
 from rsu_pipeline.definitions import build_definitions
 from rsu_pipeline.display import format_time
-from rsu_pipeline.orchestration import partitions, sensors
+from rsu_pipeline.orchestration import cancelled_runs, partitions, sensors
 from rsu_pipeline.orchestration.resources import WarehouseResource
 from rsu_pipeline_tests.cli.shell import rsu
 from rsu_pipeline_tests.cli.started import RSU, without_ours
@@ -223,6 +223,28 @@ def test_a_slice_at_work_ends_after_the_race_it_reads_when_its_request_is_cancel
     done = own_hub.history(1, ask=False)
     assert (done.races, done.calls) == (0, 0)
     assert own_hub.history(1).finished
+
+
+def test_a_run_for_a_range_is_terminated_once_all_its_partners_are_cancelled(
+    hub: Hub, hub_instance: dg.DagsterInstance
+) -> None:
+    first, second = hub.partners[1], hub.partners[2]
+    hub_instance.add_dynamic_partitions(partitions.NAME, [first, second])
+
+    def ranged(last: str) -> dg.DagsterRun:
+        ends = {"dagster/asset_partition_range_start": first, "dagster/asset_partition_range_end": last}
+        return queue(hub_instance, JOB, **ends)
+
+    def is_cancelled(run: dg.DagsterRun) -> bool:
+        found = hub_instance.get_run_by_id(run.run_id)
+        assert found is not None
+        return found.status == dg.DagsterRunStatus.CANCELED
+
+    one, both, nobodys = ranged(first), ranged(second), queue(hub_instance, JOB)
+    assert cancelled_runs.terminate_runs(hub_instance, [first]) == []
+    assert is_cancelled(one) and not is_cancelled(both)
+    assert cancelled_runs.terminate_runs(hub_instance, [second, first]) == []
+    assert is_cancelled(both) and not is_cancelled(nobodys)
 
 
 def test_rsu_backfill_cancel_withdraws_terminates_and_is_resumed_by_asking_again(
