@@ -1,4 +1,7 @@
-"""The partition set. A key is the partner's id and a slug of its name at onboarding. Keys are never deleted."""
+"""The partition set. A key is the partner's id and a slug of its name at onboarding.
+
+A partner keeps its key for good. The sensor `new_credentials` removes keys that belong to no partner.
+"""
 
 import warnings
 
