@@ -7,13 +7,11 @@ from functools import partial
 import dagster as dg
 from pydantic import Field
 
-from rsu_pipeline.display import MAX_NAME_CHARS, sanitize_for_display
-from rsu_pipeline.errors import RsuError
 from rsu_pipeline.orchestration import data_versions, run_metadata
 from rsu_pipeline.orchestration.assets.synced_assets import START_LISTS, SYNCED
 from rsu_pipeline.orchestration.lanes import read_lane
 from rsu_pipeline.orchestration.outages import Outage
-from rsu_pipeline.orchestration.partner_runs import SkippedPartner, find_note, run_side_by_side
+from rsu_pipeline.orchestration.partner_runs import SkippedPartner, find_note, report_side_by_side
 from rsu_pipeline.orchestration.resources import RunSignupResource, WarehouseResource
 from rsu_pipeline.orchestration.run_config import Number, PartitionKey, fields_of, read_config
 from rsu_pipeline.orchestration.run_tags import PARENT_TAG, list_repeated_runs
@@ -97,35 +95,24 @@ def sync_partners(context: dg.OpExecutionContext, warehouse: WarehouseResource, 
             session.conn.rollback()
             return told
 
-    failed: list[str] = []
-    bug: Exception | None = None
-    for key, future in run_side_by_side(left, lambda key: outage.outlast(lambda: visit(key))):
-        shown = sanitize_for_display(key, MAX_NAME_CHARS)
-        try:
-            told = future.result()
-        except SkippedPartner as note:
-            context.log.warning(str(note))
-            continue
-        except RsuError as error:
-            failed.append(f"{shown}: {error}")
-            continue
-        except Exception as error:  # a bug, raised below once the others are reported
-            bug = error
-            failed.append(f"{shown}: {type(error).__name__}, see below")
-            continue
+    def report(key: str, told: PartnerSyncReport) -> list[str]:
+        failures = []
         # The materialization that marks a partner as done comes last: what was reported before a loss is reported again.
         for asset, metadata, tags in _reports(told):
             outage.outlast(partial(_report, context, key, asset, told.versions[asset], metadata, tags))
         if trouble := run_metadata.describe_failures(told.visited.sync):
-            failed.append(f"{shown}: {trouble}")
+            failures.append(trouble)
         if told.not_built:
-            failed.append(f"{shown}: its start lists could not be built: {told.not_built}")
-    if failed:
-        raise dg.Failure(
-            f"{len(failed)} of {len(keys)} partners failed: {'; '.join(failed[: run_metadata.SAMPLE])}",
-            metadata={"partners": len(keys), "partners_failed": len(failed)},
-            allow_retries=False,
-        ) from bug
+            failures.append(f"its start lists could not be built: {told.not_built}")
+        return failures
+
+    report_side_by_side(
+        left,
+        lambda key: outage.outlast(lambda: visit(key)),
+        report,
+        partners=len(keys),
+        warn=context.log.warning,
+    )
 
 
 def list_reported_partners(instance: dg.DagsterInstance, run_id: str | None) -> set[str]:

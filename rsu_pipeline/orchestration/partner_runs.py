@@ -101,6 +101,51 @@ def run_side_by_side(keys: Sequence[str], work: Callable[[str], Result]) -> Iter
             pool.shutdown(wait=False, cancel_futures=True)
 
 
+def report_side_by_side(
+    keys: Sequence[str],
+    work: Callable[[str], Result],
+    report: Callable[[str, Result], list[str]],
+    *,
+    partners: int,
+    warn: Callable[[str], None],
+) -> None:
+    """Do the work for several partners, and report each as it completes. One partner's failure leaves the others.
+
+    Args:
+        keys: the partition keys.
+        work: does a partner's part, in a thread of its own.
+        report: reports a partner, and returns what failed of its part.
+        partners: how many partners the run is for, those of earlier runs included.
+        warn: logs why a partner was skipped.
+
+    Raises:
+        dg.Failure: some partners failed. The others are reported.
+    """
+    failed: list[str] = []
+    bug: Exception | None = None
+    for key, future in run_side_by_side(keys, work):
+        shown = sanitize_for_display(key, MAX_NAME_CHARS)
+        try:
+            result = future.result()
+        except SkippedPartner as note:
+            warn(str(note))
+            continue
+        except RsuError as error:
+            failed.append(f"{shown}: {error}")
+            continue
+        except Exception as error:  # a bug, raised below once the others are reported
+            bug = error
+            failed.append(f"{shown}: {type(error).__name__}, see below")
+            continue
+        failed += [f"{shown}: {failure}" for failure in report(key, result)]
+    if failed:
+        raise dg.Failure(
+            f"{len(failed)} of {partners} partners failed: {'; '.join(failed[: run_metadata.SAMPLE])}",
+            metadata={"partners": partners, "partners_failed": len(failed)},
+            allow_retries=False,
+        ) from bug
+
+
 def materialize_several(
     context: dg.AssetExecutionContext,
     warehouse: WarehouseResource,
@@ -128,29 +173,18 @@ def materialize_several(
             return Reports([(asset, version, {"note": dg.MetadataValue.text(note)}) for asset in assets])
         return work(key)
 
-    failed: list[str] = []
-    bug: Exception | None = None
-    for key, future in run_side_by_side(keys, lambda key: outage.outlast(lambda: visit(key))):
-        shown = sanitize_for_display(key, MAX_NAME_CHARS)
-        try:
-            reports = future.result()
-        except RsuError as error:
-            failed.append(f"{shown}: {error}")
-            continue
-        except Exception as error:  # a bug, raised below once the others are reported
-            bug = error
-            failed.append(f"{shown}: {type(error).__name__}, see below")
-            continue
+    def report(key: str, reports: Reports) -> list[str]:
         for asset, version, metadata in reports.found:
             outage.outlast(partial(_report, context, key, asset, version, metadata))
-        if reports.failure:
-            failed.append(f"{shown}: {reports.failure}")
-    if failed:
-        raise dg.Failure(
-            f"{len(failed)} of {len(keys)} partners failed: {'; '.join(failed[: run_metadata.SAMPLE])}",
-            metadata={"partners": len(keys), "partners_failed": len(failed)},
-            allow_retries=False,
-        ) from bug
+        return [reports.failure] if reports.failure else []
+
+    report_side_by_side(
+        keys,
+        lambda key: outage.outlast(lambda: visit(key)),
+        report,
+        partners=len(keys),
+        warn=context.log.warning,
+    )
 
 
 def _report(
