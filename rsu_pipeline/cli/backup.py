@@ -42,13 +42,12 @@ def export_(file: Path, force: bool) -> None:
 
     A database of an older or newer version is exported unchanged, so that a backup can be made before an upgrade.
     """
-    part = file.with_name(f"{file.name}.part")
     with _plain_refusals(file):
         if file.exists() and not force:
             raise click.UsageError(f"{file} already exists. Choose another name, or overwrite it with --force.")
         if not file.absolute().parent.is_dir():
             raise click.UsageError(f"There is no folder {file.absolute().parent}. Create it, or choose another.")
-    with _plain_refusals(file), _shown_progress("Writing", part) as show:
+    with _plain_refusals(file), _shown_progress("Writing", dumps.part_path(file)) as show:
         dumps.write_dump(installation.current().database_url, file, show)
     click.echo(
         f"Wrote {file} ({file.stat().st_size / 1e6:,.1f} MB). It does not contain the encryption key:"

@@ -39,6 +39,11 @@ def connection_arguments(url: str) -> tuple[list[str], dict[str, str]]:
     return ["--dbname", conninfo], environment
 
 
+def part_path(file: Path) -> Path:
+    """Return the file to which a dump is written until it is complete."""
+    return file.with_name(f"{file.name}.part")
+
+
 def write_dump(url: str, file: Path, on_progress: Callable[[float], None] = lambda seconds: None) -> None:
     """Write the whole hub to a file that only its owner can read. `on_progress` gets the seconds that have passed.
 
@@ -56,7 +61,7 @@ def write_dump(url: str, file: Path, on_progress: Callable[[float], None] = lamb
         server = client_programs.Server.of(conn)
     program = client_programs.choose_pg_dump(client_programs.find_programs("pg_dump"), server)
     arguments, environment = connection_arguments(url)
-    part = file.with_name(f"{file.name}.part")
+    part = part_path(file)
     part.unlink(missing_ok=True)
     part.touch(mode=0o600)
     command = [str(program.path), *arguments, "--format=custom", "--no-owner", "--no-privileges", "--file", str(part)]
