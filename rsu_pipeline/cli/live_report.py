@@ -31,22 +31,22 @@ class Snapshot:
     alerts: Mapping[int, str] = field(default_factory=dict)
 
 
-def read_snapshot(conn: Connection) -> Snapshot:
-    """Return the present state of the hub. Ends the transaction."""
+def read_snapshot(conn: Connection, before: Snapshot) -> Snapshot:
+    """Return the present state of the hub. Ends the transaction.
+
+    Registrations are counted only if another partner was synced since `before`, because counting reads all of them.
+    """
     active = {partner.partner_id for partner in credentials.list_partners(conn) if partner.is_active}
-    rows = [row for row in sync_log.read_partner_status(conn) if row.partner_id in active]
+    synced = len(active & sync_log.list_read_partners(conn))
+    registrations = before.registrations
+    if (synced, len(active)) != (before.synced, before.partners):
+        registrations = sum(row.participants for row in sync_log.read_partner_status(conn) if row.partner_id in active)
     alerts = {alert.alert_id: alert.sentence for alert in alert_store.read_open_alerts(conn)}
     with conn.cursor() as cur:
         cur.execute("SELECT coalesce(max(bib_change_id), 0) FROM runsignup_bib_changes")
         (last_bib,) = cur.fetchone() or (0,)
     conn.rollback()
-    return Snapshot(
-        len(rows),
-        sum(row.last_sync is not None for row in rows),
-        sum(row.participants for row in rows),
-        last_bib,
-        alerts,
-    )
+    return Snapshot(len(active), synced, registrations, last_bib, alerts)
 
 
 def describe_changes(before: Snapshot, now: Snapshot) -> Iterator[str]:
@@ -85,7 +85,7 @@ def report_changes(
         try:
             with database.session(url, purpose="up") as conn:
                 while True:
-                    now = read_snapshot(conn)
+                    now = read_snapshot(conn, before)
                     lines = list(describe_changes(before, now))
                     last_bib = now.last_bib if last_bib is None else last_bib
                     if now.last_bib > last_bib and time.monotonic() - bibs_at >= BIBS_EVERY_SECONDS:

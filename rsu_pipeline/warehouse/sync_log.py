@@ -129,6 +129,19 @@ def read_partner_status(conn: Connection) -> list[PartnerStatus]:
         return [PartnerStatus(*row) for row in cur.fetchall()]
 
 
+def list_read_partners(conn: Connection) -> set[int]:
+    """Return the partners of which something was ever read without failing: those with a `PartnerStatus.last_sync`."""
+    with conn.cursor() as cur:
+        cur.execute(
+            "SELECT t.timing_partner_id FROM timing_partners t"
+            " WHERE EXISTS (SELECT FROM sync_history h WHERE h.timing_partner_id = t.timing_partner_id"
+            " AND h.status IN ('completed', 'partial'))"
+            " OR EXISTS (SELECT FROM event_cursors k WHERE k.timing_partner_id = t.timing_partner_id"
+            " AND k.last_read_at IS NOT NULL)"
+        )
+        return {partner_id for (partner_id,) in cur.fetchall()}
+
+
 def count_synced_partners(conn: Connection) -> int:
     """Return how many partners' races were ever read without failing."""
     with conn.cursor() as cur:

@@ -2,12 +2,14 @@
 
 import datetime as dt
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from rsu_pipeline.cli import live_report
-from rsu_pipeline.cli.live_report import Snapshot, describe_changes
+from rsu_pipeline.cli.live_report import Snapshot, describe_changes, read_snapshot
+from rsu_pipeline.warehouse import database, sync_log
 from rsu_pipeline_tests.hub import Hub
 from runsignup_sandbox.process import SandboxProcess
 
@@ -66,3 +68,11 @@ def test_a_hub_at_work_is_reported_line_by_line(
     assert said[1].startswith("1 of 3 partners are synced: ") and said[2].startswith("All 3 partners are synced: ")
     assert said[3:] == ["1 bib changes stored.", "Alert: Something is wrong."]
     assert all(line[2] == line[5] == ":" and " UTC  " in line for line in lines)
+    with database.session(hub.url, purpose="tests") as conn:
+        status = sync_log.read_partner_status(conn)
+        assert sync_log.list_read_partners(conn) == {row.partner_id for row in status if row.last_sync}
+        counted = read_snapshot(conn, Snapshot())
+        assert counted.registrations == sum(row.participants for row in status) > 0
+        # Counting reads all registrations, so it is done only after another partner was synced.
+        assert read_snapshot(conn, replace(counted, registrations=-1)).registrations == -1
+        assert read_snapshot(conn, replace(counted, synced=2, registrations=-1)) == counted
