@@ -21,7 +21,10 @@ from runsignup_sandbox.process import SandboxProcess
 
 @pytest.fixture(scope="session")
 def small_sandbox() -> Iterator[SandboxProcess]:
-    """Provide three partners with one of each thing a pipeline can meet. A test that changes it puts it back."""
+    """Provide three partners with one of each thing a pipeline can meet.
+
+    Tests share it. One that leaves what no sync stores, or faults, has one of its own (`own_hub`).
+    """
     with SandboxProcess.start("small", seed=7) as sandbox:
         yield sandbox
 
@@ -39,6 +42,12 @@ def hub(
     yield hub
     small_sandbox.admin.clear_faults()
     installation.current.cache_clear()
+    for number in hub.partners:
+        for row in small_sandbox.admin.truth(number)["active"]:
+            left = {name: row[name] for name in ("bib_num", "chip_num", "age") if isinstance(row[name], list | dict)}
+            assert not left, (
+                f"this test leaves what later tests cannot find stored: registration {row['registration_id']} {left}"
+            )
 
 
 @pytest.fixture

@@ -234,8 +234,8 @@ def test_checks_compare_what_was_sent_with_what_is_stored(hub: Hub, instance: dg
     assert [row["event_id"] for row in told["sample"]] == [event_id]
 
 
-def test_schema_drift_is_a_warning_and_a_changed_type_an_error(hub: Hub, instance: dg.DagsterInstance) -> None:
-    key = hub.partners[2]
+def test_schema_drift_is_a_warning_and_a_changed_type_an_error(own_hub: Hub, instance: dg.DagsterInstance) -> None:
+    hub, key = own_hub, own_hub.partners[2]
 
     def drift() -> dg.AssetCheckEvaluation:
         run = sync_partner(instance, key, force_full_sync=True)
