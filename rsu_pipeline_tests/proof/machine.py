@@ -17,6 +17,7 @@ import pytest
 from hypothesis import HealthCheck, Phase, seed, settings
 from hypothesis import strategies as st
 from hypothesis.errors import FlakyFailure
+from hypothesis.internal.conjecture.providers import Constants, HypothesisProvider
 from hypothesis.stateful import (
     RuleBasedStateMachine,
     initialize,
@@ -444,6 +445,7 @@ def run_programs(arena: Arena, programs: int, number: int, enabled: Collection[s
     Raises what the first failing one raised. `enabled` names the rules that are used, None uses all.
     """
     left_out = set() if enabled is None else rules() - set(enabled)
+    arena.programs = 0  # what programs have in turn begins anew, whatever ran before
     machine = seed(number)(type("Machine", (Convergence,), _without(left_out)))
     machine.arena = arena
     options = settings(
@@ -457,7 +459,11 @@ def run_programs(arena: Arena, programs: int, number: int, enabled: Collection[s
         print_blob=True,
     )
     try:
-        run_state_machine_as_test(machine, settings=options)
+        with pytest.MonkeyPatch.context() as monkeypatch:
+            # Hypothesis draws numbers and strings that it finds in imported modules too, 5 of 100: a seed would mean one
+            # program in a run of this file and another in a run of all tests.
+            monkeypatch.setattr(HypothesisProvider, "_local_constants", Constants())
+            run_state_machine_as_test(machine, settings=options)
     except FlakyFailure as flaky:
         # Failed once and not again is failed. Its notes have the program.
         print("\n".join(getattr(flaky, "__notes__", [])))
