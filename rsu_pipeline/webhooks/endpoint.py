@@ -89,7 +89,7 @@ def find_refusal(address: Address, allowed: Sequence[Network]) -> str | None:
             return None
     if inner.is_global and not inner.is_multicast and not inner.is_reserved:
         return None
-    return f"{address} is no public address. RSU_WEBHOOK_NETWORKS can allow its network."
+    return f"{address} is no public address (RSU_WEBHOOK_NETWORKS can allow its network)"
 
 
 def _unwrap(address: Address) -> Address:

@@ -256,7 +256,7 @@ def test_a_redirect_is_refused(outbox: Outbox, receiver: Receiver) -> None:
         (
             "RSU_WEBHOOK_NETWORKS",
             "10.0.0.0/8",
-            "127.0.0.1 is no public address. RSU_WEBHOOK_NETWORKS can allow its network.",
+            "127.0.0.1 is no public address (RSU_WEBHOOK_NETWORKS can allow its network)",
         ),
         ("SSL_CERT_FILE", "", "the certificate is not accepted (self-signed certificate)"),
     ],

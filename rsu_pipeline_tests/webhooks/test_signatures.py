@@ -75,7 +75,7 @@ def test_a_name_leads_only_to_the_address_that_was_checked(monkeypatch: pytest.M
     target = endpoint.Endpoint("https://rebound.example/hook", ())
     assert target.send({}, b"{}").error == "rebound.example: no connection (Connection refused)"
     assert target.send({}, b"{}").error == (
-        "rebound.example: 127.0.0.1 is no public address. RSU_WEBHOOK_NETWORKS can allow its network."
+        "rebound.example: 127.0.0.1 is no public address (RSU_WEBHOOK_NETWORKS can allow its network)"
     )
     assert opened == ["203.0.114.9"]
 
