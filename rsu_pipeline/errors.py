@@ -16,7 +16,7 @@ The tree:
     │  ├─ DumpError                local.dumps
     │  └─ AdoptionRefusedError     adoption.steps
     ├─ EmbeddedError               local.pg_binaries
-    ├─ ExportError                 cli.export_files
+    ├─ ExportError                 warehouse.export_queries
     ├─ NoStartList                 start_lists.start_list_store
     ├─ PartnerError                warehouse.credentials
     ├─ PartnerFileError            cli.partner_file

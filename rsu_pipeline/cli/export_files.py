@@ -12,17 +12,12 @@ from typing import IO, Any
 from psycopg2.extensions import connection as Connection
 
 from rsu_pipeline.display import MAX_NAME_CHARS, sanitize_for_display
-from rsu_pipeline.errors import RsuError
-from rsu_pipeline.warehouse.export_queries import Column, Export
+from rsu_pipeline.warehouse.export_queries import Column, Export, ExportError
 
 COPY_BYTES = 1 << 20
 PARQUET_ROWS = 64 * 1024
 """Rows of a group of a Parquet file, which is what is in memory at a time."""
 STDOUT = "-"
-
-
-class ExportError(RsuError):
-    """An export cannot be written. The text is one sentence: what is wrong, and the next step."""
 
 
 @contextmanager

@@ -6,6 +6,8 @@ from typing import Literal
 
 from psycopg2.extensions import connection as Connection
 
+from rsu_pipeline.errors import RsuError
+
 Subject = Literal["participants", "events", "bibs"]
 
 # A race of two partners is exported once, unless a partner is chosen.
@@ -55,6 +57,10 @@ _NEUTRALIZED = r"""regexp_replace({0}, '(^|;)(\s*)([=+@＝＋－＠-])', '\1''\2
 _TEXT_TYPES = (25, 1043)
 
 
+class ExportError(RsuError):
+    """An export cannot be written. The text is one sentence: what is wrong, and the next step."""
+
+
 @dataclass(frozen=True)
 class Column:
     """A column of an export, with the number of its type in PostgreSQL."""
@@ -96,7 +102,13 @@ class Export:
 def build_export(
     conn: Connection, subject: Subject, *, partner_id: int | None, race_id: int | None, since: dt.datetime | None
 ) -> Export:
-    """Return the export of a subject, of one partner or all, of one race or all, of what changed here since a moment or all."""
+    """Return the export of a subject, of one partner or all, of one race or all, of what changed here since a moment or all.
+
+    Raises:
+        ExportError: RunSignup never listed this race for this partner, or for any.
+    """
+    if race_id is not None:
+        _check_race(conn, race_id, partner_id)
     queries = {
         "participants": _PARTICIPANTS.format(view="entrants" if partner_id is None else "partner_entrants"),
         "events": _EVENTS,
@@ -109,3 +121,16 @@ def build_export(
         cur.execute(f"SELECT * FROM ({query}) q LIMIT 0")
         columns = tuple(Column(item.name, item.type_code) for item in cur.description or ())
     return Export(query, columns)
+
+
+def _check_race(conn: Connection, race_id: int, partner_id: int | None) -> None:
+    with conn.cursor() as cur:
+        cur.execute(
+            "SELECT EXISTS (SELECT FROM partner_races WHERE race_id = %(race)s"
+            " AND (%(partner)s::integer IS NULL OR timing_partner_id = %(partner)s))",
+            {"race": race_id, "partner": partner_id},
+        )
+        (is_known,) = cur.fetchone() or (False,)
+    if not is_known:
+        whose = "" if partner_id is None else f" of partner {partner_id}"
+        raise ExportError(f"There is no race {race_id}{whose}: `rsu export events --csv -` shows them.")

@@ -62,7 +62,7 @@ def test_json_is_an_array_of_the_same_rows_with_texts_as_stored(synced: Hub, tmp
         assert row["first_name"] == expected[number]["first_name"]
         assert row["race_fee"] == expected[number]["race_fee"]
         assert dt.datetime.fromisoformat(row["changed_at"]) == expected[number]["changed_at"]
-    assert export(synced, "bibs", "--json", "-", "--race", "1").stdout == "[\n]\n"
+    assert export(synced, "bibs", "--json", "-", "--since", "2999-01-01").stdout == "[\n]\n"
 
 
 def test_parquet_has_typed_columns(synced: Hub, tmp_path: Path) -> None:
@@ -110,6 +110,14 @@ def test_partner_race_and_since_choose_rows(synced: Hub) -> None:
     assert {row["bib_change_id"] for row in rows("bibs")} == {
         row["bib_change_id"] for row in synced.rows("SELECT bib_change_id FROM runsignup_bib_changes")
     }
+
+
+def test_a_race_that_was_never_listed_is_refused_in_one_sentence(synced: Hub, tmp_path: Path) -> None:
+    for partner, whose in ((), ""), (("--partner", "1"), " of partner 1"):
+        done = export(synced, "participants", "--race", "7", *partner, "--csv", str(tmp_path / "none.csv"))
+        assert done.returncode == 2
+        assert done.stderr == f"Error: There is no race 7{whose}: `rsu export events --csv -` shows them.\n"
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_a_file_is_replaced_only_when_it_is_whole(synced: Hub, tmp_path: Path) -> None:
