@@ -136,19 +136,7 @@ def health(
             break
         time.sleep(1)
     if as_json:
-        failed = [{"check": check, "sentence": sentence} for check, sentence in reasons]
-        seconds = round(time.monotonic() - began, 2)
-        hours = backup_age.measure_hours(settings.backup)
-        show_json(
-            "health",
-            {
-                "healthy": not reasons,
-                "checks": chosen,
-                "reasons": failed,
-                "seconds": seconds,
-                "backup_hours": None if hours is None else round(hours, 1),
-            },
-        )
+        _show_json(settings, chosen, reasons, time.monotonic() - began)
     elif reasons:
         for _, sentence in reasons:
             click.echo(sentence)
@@ -157,6 +145,18 @@ def health(
     sys.stdout.flush()
     if reasons:
         sys.exit(1)
+
+
+def _show_json(settings: Settings, chosen: list[str], reasons: list[Reason], seconds: float) -> None:
+    hours = backup_age.measure_hours(settings.backup)
+    result = {
+        "healthy": not reasons,
+        "checks": chosen,
+        "reasons": [{"check": check, "sentence": sentence} for check, sentence in reasons],
+        "seconds": round(seconds, 2),
+        "backup_hours": None if hours is None else round(hours, 1),
+    }
+    show_json("health", result)
 
 
 def find_failing_checks(

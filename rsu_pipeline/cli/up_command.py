@@ -146,6 +146,30 @@ def _prepare(here: Installation) -> dict[str, str]:
 
 def _servers(settings: Settings, environment: dict[str, str], socket_path: Path, workspace: Path) -> list[Child]:
     """Return the servers in the order in which they start."""
+    return [
+        *_dagster_servers(settings, environment, socket_path, workspace),
+        Child(
+            "delivery",
+            [sys.executable, "-m", "rsu_pipeline.cli.main", "deliver"],
+            env=environment | WITHHELD_FROM_DELIVERY,
+            restart=True,
+        ),
+        Child(
+            "watchdog",
+            # A process of its own: the alerts of the daemon's sensors end with the daemon.
+            [
+                *(sys.executable, "-m", "rsu_pipeline.cli.main", "health"),
+                *("--alert", "--every", "30", "--code", str(socket_path)),
+            ],
+            env=environment,
+            restart=True,
+        ),
+    ]
+
+
+def _dagster_servers(
+    settings: Settings, environment: dict[str, str], socket_path: Path, workspace: Path
+) -> list[Child]:
     scripts = Path(sys.executable).parent
     return [
         Child(
@@ -181,29 +205,6 @@ def _servers(settings: Settings, environment: dict[str, str], socket_path: Path,
                 *(str(scripts / "dagster-daemon"), "run", "-w", str(workspace)),
             ],
             env=environment | WITHHELD,
-            restart=True,
-        ),
-        Child(
-            "delivery",
-            [sys.executable, "-m", "rsu_pipeline.cli.main", "deliver"],
-            env=environment | WITHHELD_FROM_DELIVERY,
-            restart=True,
-        ),
-        Child(
-            "watchdog",
-            # A process of its own: the alerts of the daemon's sensors end with the daemon.
-            [
-                sys.executable,
-                "-m",
-                "rsu_pipeline.cli.main",
-                "health",
-                "--alert",
-                "--every",
-                "30",
-                "--code",
-                str(socket_path),
-            ],
-            env=environment,
             restart=True,
         ),
     ]
