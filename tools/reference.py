@@ -12,7 +12,7 @@ from typing import Annotated, Any, Literal, NotRequired, Union, get_args, get_or
 
 import click
 
-from rsu_pipeline.cli import json_types, metrics
+from rsu_pipeline.cli import json_outputs, metrics
 from rsu_pipeline.cli.main import rsu
 from rsu_pipeline.setting_values import Setting, declared_settings
 from rsu_pipeline.settings import GROUPS, Settings
@@ -119,7 +119,7 @@ def json_page() -> str:
         "",
         "| Command | Output |",
         "|---|---|",
-        *(_row(f"`rsu {command}`", describe(shape)) for command, shape in json_types.OUTPUTS.items()),
+        *(_row(f"`rsu {command}`", describe(shape)) for command, shape in json_outputs.OUTPUTS.items()),
     ]
     for shape in declared_types():
         lines += [
@@ -147,7 +147,7 @@ def declared_types() -> list[Any]:
         for argument in get_args(shape):
             add(argument)
 
-    for shape in json_types.OUTPUTS.values():
+    for shape in json_outputs.OUTPUTS.values():
         add(shape)
     return list(found)
 

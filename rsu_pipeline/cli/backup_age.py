@@ -5,7 +5,7 @@ import time
 from collections.abc import Iterator
 
 from rsu_pipeline.local import dumps
-from rsu_pipeline.settings import BackupSettings
+from rsu_pipeline.service_settings import BackupSettings
 
 MAX_BACKUP_HOURS = 26.0
 """A backup is written every night, and takes its time."""

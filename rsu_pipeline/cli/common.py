@@ -9,7 +9,7 @@ import click
 from psycopg2.extensions import connection as Connection
 
 from rsu_pipeline import installation, settings
-from rsu_pipeline.cli import json_types
+from rsu_pipeline.cli import json_outputs
 from rsu_pipeline.warehouse import credentials, database
 
 
@@ -67,8 +67,8 @@ def set_dagster_home() -> None:
 
 
 def show_json(command: str, value: object) -> None:
-    """Print what `json_types.OUTPUTS` declares for a command of a value, as JSON, with times as ISO 8601."""
-    echo_json(json_types.select_declared(json_types.OUTPUTS[command], value))
+    """Print what `json_outputs.OUTPUTS` declares for a command of a value, as JSON, with times as ISO 8601."""
+    echo_json(json_outputs.select_declared(json_outputs.OUTPUTS[command], value))
 
 
 def echo_json(value: object) -> None:

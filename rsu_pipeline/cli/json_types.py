@@ -1,12 +1,10 @@
-"""What the commands print with `--json`. Other programs may rely on each field.
+"""Declare what the commands print with `--json`, except of a race day (`race_json_types`).
 
-docs/reference/json.md is generated from these types. A field that is not declared here is not printed, so a column or an
-attribute more is no promise. Times are ISO 8601 with their offset, in UTC unless the field names another zone.
+Other programs may rely on each field. Times are ISO 8601 with their offset, in UTC unless the field names another zone.
 """
 
 import datetime as dt
-from types import NoneType
-from typing import Annotated, Any, Literal, NotRequired, TypedDict, get_args, get_origin, get_type_hints, is_typeddict
+from typing import Annotated, Literal, NotRequired, TypedDict
 
 PartnerKey = Annotated[str, "partition key of the partner"]
 PartnerId = Annotated[int, "id of the partner"]
@@ -155,95 +153,6 @@ class DriftingField(TypedDict):
     is_accepted: Annotated[bool, "whether it was accepted, so that no check reports it"]
 
 
-class RaceRow(TypedDict):
-    """A race in its window or within 24 hours of its start. No name of a person is in it."""
-
-    partner: PartnerKey
-    race_id: RaceId
-    race: Annotated[str, "name of the race"]
-    start: Annotated[dt.datetime, "start of its next event, or of the last one once all have started"]
-    zone: Annotated[str | None, "RunSignup's name of the race's zone"]
-    minutes_to_start: Annotated[int, "minutes until the start, negative after it"]
-    is_in_window: Annotated[bool, "whether the watch polls it"]
-    seconds_since_read: Annotated[float | None, "seconds since its stalest event was read, null if never"]
-    entrants: Annotated[int, "entrants on the start lists of its near events"]
-    with_bib: Annotated[int, "of these with a bib"]
-    without_bib: Annotated[int, "of these without a bib"]
-    duplicate_bibs: Annotated[int, "of these with a bib of another entrant"]
-    last_bib: Annotated[str | None, "bib that was set last, null if it was cleared or none changed within a day"]
-    last_bib_kind: Annotated[Literal["assigned", "changed", "cleared"] | None, "what happened to it"]
-    last_bib_modified_at: Annotated[dt.datetime | None, "when RunSignup changed it, by RunSignup's clock"]
-    last_bib_recorded_at: Annotated[dt.datetime | None, "when the change was stored"]
-    urgency: Annotated[Literal["blocked", "untidy", "well"], "urgency of its worst problem"]
-    problems: Annotated[list[str], "its problems with their next steps, worst first"]
-
-
-class BibChange(TypedDict):
-    """A row of the bib log, with the entrant's present name."""
-
-    key: PartnerKey
-    race_id: RaceId
-    event_id: EventId
-    event: Annotated[str, "name of the event"]
-    registration_id: RegistrationId
-    name: Annotated[str, "name of the entrant"]
-    kind: Annotated[Literal["assigned", "changed", "cleared"], "what happened"]
-    old_bib: Annotated[str | None, "bib before"]
-    new_bib: Annotated[str | None, "bib after"]
-    modified_at: Annotated[dt.datetime | None, "when RunSignup changed it, by RunSignup's clock"]
-    recorded_at: Annotated[dt.datetime, "when the change was stored"]
-
-
-class EntrantWithoutBib(TypedDict):
-    """An entrant of a near event without a bib."""
-
-    key: PartnerKey
-    race_id: RaceId
-    event_id: EventId
-    event: Annotated[str, "name of the event"]
-    registration_id: RegistrationId
-    name: Annotated[str, "name of the entrant"]
-
-
-class StartListEntry(TypedDict):
-    """An entrant of a start list, as a row of `start_list_entries`."""
-
-    bib: Annotated[str | None, "bib"]
-    bib_source: Annotated[str | None, "where the bib is from: the entrant's own row, its team's or its bundle's"]
-    first_name: Annotated[str | None, "first name"]
-    last_name: Annotated[str | None, "last name"]
-    age: Annotated[int | None, "age on race day"]
-    gender: Annotated[str | None, "gender"]
-    city: Annotated[str | None, "city"]
-    state: Annotated[str | None, "state"]
-    team: Annotated[str | None, "name of the team"]
-    problems: Annotated[list[str], "problems of the bib, as in docs/data-model.md"]
-    registration_id: RegistrationId
-
-
-class StartListOutput(TypedDict):
-    """The start list of an event, in order of bib."""
-
-    partner_id: PartnerId
-    event_id: EventId
-    race: Annotated[str, "name of the race"]
-    event: Annotated[str, "name of the event"]
-    start: Annotated[dt.datetime | None, "wall time in the race's zone, without an offset"]
-    timezone: Annotated[str | None, "RunSignup's name of the race's zone"]
-    near: Annotated[bool, "whether it starts within 24 hours, or started less than 24 hours ago and is not over"]
-    entrants: Annotated[int, "entrants"]
-    with_bib: Annotated[int, "of these with a bib"]
-    without_bib: Annotated[int, "of these without a bib"]
-    duplicate_bibs: Annotated[int, "of these with a bib of another entrant"]
-    bibs_in_other_events: Annotated[int, "of these with a bib of another event of the day"]
-    out_of_range: Annotated[int, "of these with a bib out of range"]
-    in_two_events: Annotated[int, "of these in two events that overlap"]
-    lowest_bib: Annotated[int | None, "lowest bib that is a number"]
-    highest_bib: Annotated[int | None, "highest bib that is a number"]
-    built_at: Annotated[dt.datetime, "when the list was built"]
-    entries: list[StartListEntry]
-
-
 class Downtime(TypedDict):
     """A time in which nothing was synced, and what was caught up of the partner since."""
 
@@ -383,46 +292,3 @@ class WebhookListing(TypedDict):
     pending: Annotated[int, "messages that are not delivered yet"]
     oldest_pending_at: Annotated[dt.datetime | None, "when the oldest of them was stored"]
     dead: Annotated[int, "messages that were given up"]
-
-
-OUTPUTS: dict[str, Any] = {
-    "alerts list": list[OpenAlert],
-    "backfill": BackfillOutput,
-    "db adopt": AdoptionOutput,
-    "health": HealthOutput,
-    "partners import": ImportOutput,
-    "log": list[LoggedSync],
-    "partners list": list[PartnerListing],
-    "race-day": list[RaceRow],
-    "race-day --changes": list[BibChange],
-    "race-day --missing": list[EntrantWithoutBib],
-    "schema": list[DriftingField],
-    "start-list": StartListOutput,
-    "status": list[PartnerStatus],
-    "sync": SyncOutput,
-    "webhooks list": list[WebhookListing],
-}
-"""The type of what each command prints with `--json`."""
-
-
-def select_declared(shape: Any, value: Any) -> Any:
-    """Return the declared fields of a value: the items of a mapping or the attributes of an object, and of what is in it.
-
-    Raises:
-        KeyError, AttributeError: a field that is required is missing.
-    """
-    if value is None:
-        return None
-    arguments = [one for one in get_args(shape) if one is not NoneType]
-    if get_origin(shape) is list:
-        return [select_declared(arguments[0], item) for item in value]
-    if NoneType in get_args(shape) and len(arguments) == 1:
-        return select_declared(arguments[0], value)
-    if not is_typeddict(shape):
-        return value
-    fields = value if isinstance(value, dict) else None
-    return {
-        name: select_declared(declared, getattr(value, name) if fields is None else fields[name])
-        for name, declared in get_type_hints(shape).items()
-        if fields is None or name in fields or name in shape.__required_keys__
-    }

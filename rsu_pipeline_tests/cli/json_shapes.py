@@ -5,7 +5,7 @@ import json
 from types import NoneType
 from typing import Any, Literal, get_args, get_origin, get_type_hints, is_typeddict
 
-from rsu_pipeline.cli import json_types
+from rsu_pipeline.cli import json_outputs
 
 OPTIONS = ("--changes", "--missing")
 """Options with which a command prints another output."""
@@ -14,7 +14,7 @@ OPTIONS = ("--changes", "--missing")
 def check_output(arguments: tuple[str, ...], stdout: str) -> None:
     """Check the whole shape of what `rsu` printed, if it was called with --json and printed something."""
     if "--json" in arguments and stdout and (name := output_of(arguments)):
-        found = misfits(json_types.OUTPUTS[name], json.loads(stdout), name)
+        found = misfits(json_outputs.OUTPUTS[name], json.loads(stdout), name)
         assert not found, found
 
 
@@ -22,7 +22,7 @@ def output_of(arguments: tuple[str, ...]) -> str | None:
     """Return the name of the output that a call prints, or None for a call of no such command."""
     variant = "".join(f" {option}" for option in OPTIONS if option in arguments)
     for words in (arguments[:2], arguments[:1]):
-        if (name := " ".join(words) + variant) in json_types.OUTPUTS:
+        if (name := " ".join(words) + variant) in json_outputs.OUTPUTS:
             return name
     return None
 

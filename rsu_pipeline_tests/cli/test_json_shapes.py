@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from rsu_pipeline.cli import json_types
+from rsu_pipeline.cli import json_outputs, json_types
 from rsu_pipeline.sync import start_list_rebuild
 from rsu_pipeline_tests.cli.json_shapes import misfits, output_of
 from rsu_pipeline_tests.cli.shell import rsu
@@ -68,12 +68,12 @@ def test_what_is_printed_has_the_declared_shape(near: Hub, name: str) -> None:
     assert done.stdout, done.stderr
     found = json.loads(done.stdout)
     assert found, "an empty list shows nothing"
-    assert misfits(json_types.OUTPUTS[name], found, name) == []
+    assert misfits(json_outputs.OUTPUTS[name], found, name) == []
 
 
 def test_every_output_is_checked_by_a_test() -> None:
     elsewhere = {"sync", "backfill", "db adopt", "partners import"}
-    assert CALLS.keys() | elsewhere == json_types.OUTPUTS.keys()
+    assert CALLS.keys() | elsewhere == json_outputs.OUTPUTS.keys()
 
 
 def test_a_field_too_many_too_few_or_of_another_type_is_noticed() -> None:
@@ -98,7 +98,7 @@ def test_a_field_too_many_too_few_or_of_another_type_is_noticed() -> None:
 
 
 def test_what_is_not_declared_is_not_printed() -> None:
-    row = json_types.select_declared(json_types.FailedCheck, {"check": "a", "sentence": "b", "secret": "c"})
+    row = json_outputs.select_declared(json_types.FailedCheck, {"check": "a", "sentence": "b", "secret": "c"})
     assert row == {"check": "a", "sentence": "b"}
     with pytest.raises(KeyError, match="sentence"):
-        json_types.select_declared(json_types.FailedCheck, {"check": "a"})
+        json_outputs.select_declared(json_types.FailedCheck, {"check": "a"})
