@@ -23,7 +23,7 @@ from cryptography.fernet import Fernet
 from benchmarks.measure import Job, Partner, Read, Report, cpu_of
 from benchmarks.pages import following, page
 from rsu_pipeline.local import embedded
-from rsu_pipeline.settings import SyncSettings
+from rsu_pipeline.reading_settings import SyncSettings
 from rsu_pipeline.sync.race_details import MAX_PAST_PER_LISTING
 from runsignup_sandbox.process import SandboxProcess
 from runsignup_sandbox.scales import Spec, build

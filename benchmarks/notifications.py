@@ -19,7 +19,7 @@ from pathlib import Path
 from psycopg2.extensions import connection as Connection
 
 from rsu_pipeline.local import embedded, pg_binaries
-from rsu_pipeline.runsignup.payloads import decode_registration
+from rsu_pipeline.runsignup.payload_decoding import decode_registration
 from rsu_pipeline.sync.registration_rows import compute_digest, stage_registration
 from rsu_pipeline.warehouse import database, participants
 from rsu_pipeline.warehouse.staging import Source, StagedLine

@@ -24,7 +24,7 @@ from benchmarks.measure import Job
 from benchmarks.ours import settings_for
 from benchmarks.race_morning.report import Latency, latency
 from benchmarks.report import as_json, machine
-from rsu_pipeline.settings import SyncSettings, WatchSettings
+from rsu_pipeline.reading_settings import SyncSettings, WatchSettings
 from rsu_pipeline.sync.watch import Watch
 from rsu_pipeline.warehouse.secret_box import SecretBox
 from runsignup_sandbox.scales import Spec

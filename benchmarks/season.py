@@ -22,8 +22,8 @@ from types import SimpleNamespace
 from typing import Any
 
 from rsu_pipeline.local import embedded, pg_binaries
+from rsu_pipeline.reading_settings import SyncSettings
 from rsu_pipeline.runsignup import transport
-from rsu_pipeline.settings import SyncSettings
 from rsu_pipeline.warehouse import database
 from rsu_pipeline_tests.hub import FIELDS, Hub, expected
 from rsu_pipeline_tests.proof.season import clocks

@@ -25,7 +25,7 @@ from benchmarks.ours import settings_for
 from benchmarks.race_morning import paper
 from benchmarks.race_morning.report import Latency, latency
 from benchmarks.report import as_json, machine
-from rsu_pipeline.settings import SyncSettings
+from rsu_pipeline.reading_settings import SyncSettings
 from rsu_pipeline.sync.watch import PartnerWatched, Watch
 from rsu_pipeline.warehouse.secret_box import SecretBox
 from runsignup_sandbox.scales import Spec

@@ -11,7 +11,8 @@ from functools import cache
 from benchmarks.race_morning import paper
 from benchmarks.race_morning.paper import Paper, Rules
 from rsu_pipeline.orchestration.lanes import RULES
-from rsu_pipeline.settings import InFlightScope, load_settings
+from rsu_pipeline.setting_values import InFlightScope
+from rsu_pipeline.settings import load_settings
 from rsu_pipeline.sync import forecast
 from rsu_pipeline.sync.forecast import BudgetForecast
 from rsu_pipeline.sync.session import SIDE_BY_SIDE

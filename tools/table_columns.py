@@ -8,7 +8,7 @@ from pathlib import Path
 
 import rsu_pipeline.orchestration
 from rsu_pipeline.orchestration import table_metadata
-from tools.schema_docs import Schema
+from tools.schema_catalogue import Schema
 
 FILE = Path(next(iter(rsu_pipeline.orchestration.__path__))) / table_metadata.FILE
 TABLES = ("runsignup_events", "future_events", "runsignup_participants", "start_list_entries")

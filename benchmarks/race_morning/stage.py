@@ -11,7 +11,8 @@ from pathlib import Path
 from benchmarks.race_morning import fast, judge
 from benchmarks.race_morning.morning import Morning
 from rsu_pipeline.local import embedded
-from rsu_pipeline.settings import ApiSettings, Settings, load_settings
+from rsu_pipeline.reading_settings import ApiSettings
+from rsu_pipeline.settings import Settings, load_settings
 from rsu_pipeline.sync import listing, partner_sync
 from rsu_pipeline.sync.session import open_partner_session
 from rsu_pipeline.warehouse import credentials, database

@@ -12,7 +12,7 @@ from rsu_pipeline.alerts.alert_store import Alert, Problem
 from rsu_pipeline.alerts.notify import Delivery, send
 from rsu_pipeline.alerts.rules import HUB_KINDS, TITLES
 from rsu_pipeline.alerts.transitions import plan_notifications
-from rsu_pipeline.settings import AlertSettings
+from rsu_pipeline.service_settings import AlertSettings
 
 Send = Callable[[Sequence[str], str, str], list[Delivery]]
 SENDING_SECONDS = 25.0

@@ -16,7 +16,7 @@ from rsu_pipeline.orchestration.failures import expected_errors_as_failures
 from rsu_pipeline.orchestration.lanes import read_lane_of_run
 from rsu_pipeline.orchestration.resources import WarehouseResource
 from rsu_pipeline.orchestration.run_tags import list_repeated_runs
-from rsu_pipeline.settings import BudgetSettings
+from rsu_pipeline.reading_settings import BudgetSettings
 from rsu_pipeline.sync import cadence, clocks
 from rsu_pipeline.warehouse import fleet
 

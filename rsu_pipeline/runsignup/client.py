@@ -19,7 +19,8 @@ from rsu_pipeline.runsignup import envelopes, transport
 from rsu_pipeline.runsignup.api_errors import ApiError, Cause, Remedy, cause_of_code
 from rsu_pipeline.runsignup.pages import Page, RacePage, UnreadableRow
 from rsu_pipeline.runsignup.paging import TEMPLATE_REGISTRATION_ID, PageLengths, next_page
-from rsu_pipeline.runsignup.payloads import Race, Registration, RowUnreadable, decode_race, decode_registration
+from rsu_pipeline.runsignup.payload_decoding import decode_race, decode_registration
+from rsu_pipeline.runsignup.payloads import Race, Registration, RowUnreadable
 from rsu_pipeline.runsignup.transport import Response
 
 RACES_PAGE_SIZE = 1000

@@ -13,6 +13,7 @@ from typing import NoReturn
 
 from rsu_pipeline.runsignup import values
 from rsu_pipeline.runsignup.api_errors import ApiError, BudgetExhausted, Cause, Remedy
+from rsu_pipeline.runsignup.payload_decoding import decode_events
 from rsu_pipeline.runsignup.payloads import Event, Race
 from rsu_pipeline.sync import cadence
 from rsu_pipeline.sync.session import CredentialRejected, PartnerSession
@@ -249,7 +250,7 @@ def _candidates(session: PartnerSession, listed: Sequence[Race]) -> list[AccessC
 
 def _candidate(race: Race, now: dt.datetime) -> AccessCandidate | None:
     """Return a listed race as a candidate, or None if it has no event."""
-    decoded, _ = race.decoded_events()
+    decoded, _ = decode_events(race)
     if not decoded:
         return None
     event = max(decoded, key=lambda item: _starts(item) or dt.datetime.min.replace(tzinfo=dt.UTC))

@@ -8,7 +8,7 @@ from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
 
-from rsu_pipeline.settings import CadenceSettings
+from rsu_pipeline.reading_settings import CadenceSettings
 from rsu_pipeline.warehouse.event_times import (
     AHEAD_TOLERANCE,
     CLOSING_READ_WITHIN,

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from psycopg2.extensions import connection as Connection
 
 from rsu_pipeline.display import format_time
-from rsu_pipeline.settings import CadenceSettings
+from rsu_pipeline.reading_settings import CadenceSettings
 from rsu_pipeline.warehouse import sync_gaps
 from rsu_pipeline.warehouse.sync_gaps import CaughtUp, Gap
 

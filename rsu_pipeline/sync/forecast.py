@@ -6,7 +6,8 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from itertools import groupby
 
-from rsu_pipeline.settings import CadenceSettings, Settings
+from rsu_pipeline.reading_settings import CadenceSettings
+from rsu_pipeline.settings import Settings
 from rsu_pipeline.sync import cadence, read_plan
 from rsu_pipeline.sync.cadence import Tier
 from rsu_pipeline.sync.watch_pace import CALL_SECONDS, calls_per_poll

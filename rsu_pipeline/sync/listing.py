@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 
 from rsu_pipeline.runsignup.api_errors import ApiError, BudgetExhausted, Remedy
 from rsu_pipeline.runsignup.pages import RacePage
+from rsu_pipeline.runsignup.payload_decoding import decode_events
 from rsu_pipeline.runsignup.payloads import Race
 from rsu_pipeline.sync import access, losses, race_details, sharing, vanished
 from rsu_pipeline.sync.race_rows import event_row, race_row
@@ -246,7 +247,7 @@ def _store(session: PartnerSession, races: Sequence[Race], outcome: EventsOutcom
         row, faults = race_row(race)
         race_rows.append(row)
         outcome.problems += [f"race {race.race_id}: {fault}" for fault in faults]
-        decoded, failed = race.decoded_events()
+        decoded, failed = decode_events(race)
         unreadable += failed
         for event in decoded:
             row, faults = event_row(event, race, assumed_hours=session.settings.event_hours)

@@ -16,6 +16,7 @@ from dataclasses import dataclass
 
 from rsu_pipeline.eastern import EASTERN
 from rsu_pipeline.runsignup import values
+from rsu_pipeline.runsignup.payload_decoding import decode_events
 from rsu_pipeline.runsignup.payloads import Event, Race
 from rsu_pipeline.warehouse.events import StoredDetail
 
@@ -101,7 +102,7 @@ def may_lie_ahead(race: Race, now: dt.datetime) -> bool:
     """Return whether the listing shows an edition that may be upcoming."""
     if race.next_date or race.next_end_date:
         return True
-    decoded, unreadable = race.decoded_events()
+    decoded, unreadable = decode_events(race)
     # Two days' grace: the wall times here are of any zone.
     horizon = now.replace(tzinfo=None) - dt.timedelta(days=2)
     return bool(unreadable) or any(_starts_after(event, horizon) for event in decoded)

@@ -15,7 +15,8 @@ import msgspec
 from rsu_pipeline.display import sanitize_for_display
 from rsu_pipeline.eastern import EASTERN
 from rsu_pipeline.runsignup import values
-from rsu_pipeline.runsignup.payloads import Event, Race, members_of
+from rsu_pipeline.runsignup.payload_decoding import decode_events, members_of
+from rsu_pipeline.runsignup.payloads import Event, Race
 from rsu_pipeline.runsignup.text_repair import without_nul
 
 T = TypeVar("T")
@@ -32,7 +33,7 @@ def race_row(race: Race) -> tuple[dict[str, object], list[str]]:
         faults.append(
             f"timezone: {sanitize_for_display(race.timezone, MAX_NAMED_CHARS)!r} is not known; US Eastern is used"
         )
-    elif not race.timezone and any(_needs_zone(event) for event in race.decoded_events()[0]):
+    elif not race.timezone and any(_needs_zone(event) for event in decode_events(race)[0]):
         faults.append("timezone: missing; US Eastern is used for the times of its events")
     row: dict[str, object] = {
         "race_id": race.race_id,

@@ -8,9 +8,10 @@ from dataclasses import dataclass, field, replace
 from psycopg2.extensions import connection as Connection
 
 from rsu_pipeline.errors import RsuError
+from rsu_pipeline.reading_settings import BudgetSettings, SyncSettings
 from rsu_pipeline.runsignup.api_errors import BudgetExhausted
 from rsu_pipeline.runsignup.client import Client, Credential
-from rsu_pipeline.settings import BudgetSettings, Settings, SyncSettings
+from rsu_pipeline.settings import Settings
 from rsu_pipeline.sync import cadence
 from rsu_pipeline.sync.clocks import Clock
 from rsu_pipeline.warehouse import call_ledger, credentials, cursors, database

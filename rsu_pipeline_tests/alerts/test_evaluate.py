@@ -10,7 +10,7 @@ from rsu_pipeline.alerts import alert_store
 from rsu_pipeline.alerts.alert_store import Alert, Problem
 from rsu_pipeline.alerts.evaluate import MAX_LINES, AlertEvaluation, evaluate_alerts
 from rsu_pipeline.alerts.notify import Delivery
-from rsu_pipeline.settings import AlertSettings
+from rsu_pipeline.service_settings import AlertSettings
 from rsu_pipeline_tests.alerts.notifier import CANARY, Notifier
 from rsu_pipeline_tests.alerts.test_transitions import LOOKS, MINUTE, problem, told_rightly
 from rsu_pipeline_tests.warehouse.fleet_rows import NOW, Fleet

@@ -5,7 +5,6 @@ Dagster's own commands.
 """
 
 import json
-import re
 import signal
 import subprocess
 import sys
@@ -19,7 +18,8 @@ from urllib.parse import quote, quote_plus
 import psycopg2.extensions
 import pytest
 
-from rsu_pipeline import settings
+from rsu_pipeline.setting_values import declared_settings
+from rsu_pipeline.settings import GROUPS, Settings, project_root
 from rsu_pipeline_tests.cli.leaks import ask, captured, written
 from rsu_pipeline_tests.cli.shell import environment
 from rsu_pipeline_tests.cli.started import Started, free_port, gone
@@ -28,7 +28,9 @@ from rsu_pipeline_tests.run_config_fields import fields_of_jobs
 from rsu_pipeline_tests.warehouse.dumps import dump
 from runsignup_sandbox.process import SandboxProcess
 
-VARIABLES = sorted(set(re.findall(r'"(RSU_[A-Z_]*[A-Z])"', Path(settings.__file__).read_text())))
+VARIABLES = sorted(
+    declared.variable for group in (Settings, *GROUPS.values()) for declared in declared_settings(group).values()
+)
 """Every variable that is read."""
 CANARIES = {
     "RSU_ALERT_URLS": "json://someone:canaryALERT2718@127.0.0.1:9/hook",
@@ -266,7 +268,7 @@ def wait_for_backfills(port: int) -> None:
 
 def by_command(hub: Hub, folder: Path) -> dict[str, subprocess.CompletedProcess[str]]:
     """Start runs that pass no run coordinator, as Dagster's commands do, and return their outcomes."""
-    (folder / "dagster.yaml").write_text((settings.project_root() / "dagster.yaml").read_text())
+    (folder / "dagster.yaml").write_text((project_root() / "dagster.yaml").read_text())
     batch = folder / "batch.yaml"
     batch.write_text(json.dumps({"ops": {"sync_partners": {"config": {"partners": [{"env": "RSU_SECRET_KEY"}]}}}}))
     other = {"ops": {"anything": {"config": {"env": "RSU_SECRET_KEY"}}}}

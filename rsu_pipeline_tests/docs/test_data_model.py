@@ -6,38 +6,39 @@ import pytest
 
 from rsu_pipeline.warehouse import database, roles
 from tools import schema_docs, schema_sql, table_columns
+from tools.schema_catalogue import Schema
 
 WORDS_OF_ZONES = ("wall time", "zone", "calendar", "last_modified")
 
 
 @pytest.fixture
-def schema(empty_database: str) -> schema_docs.Schema:
+def schema(empty_database: str) -> Schema:
     """Provide the schema as the migrations make it of an empty database."""
     with database.session(empty_database, purpose="tests") as conn:
         database.migrate(conn)
         return schema_docs.read(conn)
 
 
-def test_the_drawn_parts_are_up_to_date(schema: schema_docs.Schema) -> None:
+def test_the_drawn_parts_are_up_to_date(schema: Schema) -> None:
     text = schema_docs.FILE.read_text(encoding="utf-8")
     assert text == schema_docs.filled(text, schema_docs.parts(schema)), (
         f"{schema_docs.FILE.name} is out of date: `{schema_docs.COMMAND}`"
     )
 
 
-def test_the_columns_that_the_web_ui_shows_are_up_to_date(schema: schema_docs.Schema) -> None:
+def test_the_columns_that_the_web_ui_shows_are_up_to_date(schema: Schema) -> None:
     assert table_columns.FILE.read_text(encoding="utf-8") == table_columns.text(schema), (
         f"{table_columns.FILE.name} is out of date: `{schema_docs.COMMAND}`"
     )
 
 
-def test_the_schema_in_one_file_is_what_the_migrations_make(empty_database: str, schema: schema_docs.Schema) -> None:
+def test_the_schema_in_one_file_is_what_the_migrations_make(empty_database: str, schema: Schema) -> None:
     assert schema_sql.FILE.read_text(encoding="utf-8") == schema_sql.text(empty_database), (
         f"{schema_sql.FILE.name} is out of date: `{schema_docs.COMMAND}`"
     )
 
 
-def test_a_change_of_the_schema_shows(empty_database: str, schema: schema_docs.Schema) -> None:
+def test_a_change_of_the_schema_shows(empty_database: str, schema: Schema) -> None:
     text = schema_docs.FILE.read_text(encoding="utf-8")
     for change in (
         "ALTER TABLE start_lists ADD COLUMN extra integer",
@@ -53,14 +54,14 @@ def test_a_change_of_the_schema_shows(empty_database: str, schema: schema_docs.S
         assert changed != text, change
 
 
-def test_each_table_is_shown_once_in_a_group(schema: schema_docs.Schema) -> None:
+def test_each_table_is_shown_once_in_a_group(schema: Schema) -> None:
     text = schema_docs.FILE.read_text(encoding="utf-8")
     shown = re.findall(r"^### `(\S+)`$", text, re.MULTILINE)
     assert sorted(shown) == sorted(schema)
     assert {"runsignup_participants", "start_list", "alerts"} <= set(schema)
 
 
-def test_every_table_and_column_says_what_it_is(schema: schema_docs.Schema) -> None:
+def test_every_table_and_column_says_what_it_is(schema: Schema) -> None:
     assert schema_docs.uncommented(schema) == []
 
 
@@ -68,7 +69,7 @@ def test_what_the_role_reader_may_read_is_for_others() -> None:
     assert set(roles.FOR_READERS) <= set(schema_docs.FOR_OTHERS)
 
 
-def test_every_time_without_a_zone_says_of_which_zone_it_is(schema: schema_docs.Schema) -> None:
+def test_every_time_without_a_zone_says_of_which_zone_it_is(schema: Schema) -> None:
     found = [
         (table.name, column)
         for table in schema.values()
@@ -84,7 +85,7 @@ def test_every_time_without_a_zone_says_of_which_zone_it_is(schema: schema_docs.
     assert silent == []
 
 
-def test_mermaid_gets_names_that_it_can_read(schema: schema_docs.Schema) -> None:
+def test_mermaid_gets_names_that_it_can_read(schema: Schema) -> None:
     parts = schema_docs.parts(schema)
     name, column = r"[A-Za-z]\w*", r"\w+ \w+ (?:PK|FK|UK)(?:, (?:PK|FK|UK))*"
     line = re.compile(
@@ -98,7 +99,7 @@ def test_mermaid_gets_names_that_it_can_read(schema: schema_docs.Schema) -> None
                 assert line.fullmatch(one), one
 
 
-def test_a_place_that_is_missing_or_unknown_is_told(schema: schema_docs.Schema) -> None:
+def test_a_place_that_is_missing_or_unknown_is_told(schema: Schema) -> None:
     text = schema_docs.FILE.read_text(encoding="utf-8")
     parts = schema_docs.parts(schema)
     for wrong in (
@@ -120,7 +121,7 @@ def test_a_place_that_is_missing_or_unknown_is_told(schema: schema_docs.Schema) 
     ],
 )
 def test_what_stands_beside_the_catalogue_must_fit_it(
-    schema: schema_docs.Schema,
+    schema: Schema,
     empty_database: str,
     monkeypatch: pytest.MonkeyPatch,
     attribute: str,

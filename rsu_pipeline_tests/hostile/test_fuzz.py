@@ -17,7 +17,8 @@ from hypothesis import strategies as st
 from rsu_pipeline.runsignup import envelopes
 from rsu_pipeline.runsignup.api_errors import ApiError
 from rsu_pipeline.runsignup.client import _parse
-from rsu_pipeline.runsignup.payloads import RowUnreadable, decode_race, decode_registration
+from rsu_pipeline.runsignup.payload_decoding import decode_events, decode_race, decode_registration
+from rsu_pipeline.runsignup.payloads import RowUnreadable
 from rsu_pipeline.runsignup.transport import Response
 from rsu_pipeline.sync.race_rows import event_row, race_row
 from rsu_pipeline.sync.registration_rows import stage_registration
@@ -107,7 +108,7 @@ def read_each(raws: Sequence[bytes]) -> None:
         race = decode_race(raw)
         row, faults = race_row(race)
         json.dumps(row)
-        events, unreadable = race.decoded_events()
+        events, unreadable = decode_events(race)
         for event in events:
             row, wrong = event_row(event, race, assumed_hours=6)
             json.dumps(row)

@@ -7,7 +7,7 @@ import tracemalloc
 
 import pytest
 
-from rsu_pipeline.runsignup.payloads import decode_registration
+from rsu_pipeline.runsignup.payload_decoding import decode_registration
 from rsu_pipeline.runsignup.transport import MAX_BODY_BYTES
 from rsu_pipeline.sync.registration_rows import stage_registration
 from rsu_pipeline_tests.hostile.server import HostileServer

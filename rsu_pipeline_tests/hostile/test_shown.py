@@ -21,7 +21,7 @@ from rsu_pipeline.alerts import rules
 from rsu_pipeline.alerts.evaluate import evaluate_alerts
 from rsu_pipeline.alerts.notify import send
 from rsu_pipeline.reports import page
-from rsu_pipeline.settings import AlertSettings
+from rsu_pipeline.service_settings import AlertSettings
 from rsu_pipeline.start_lists import start_list_store
 from rsu_pipeline.warehouse import credentials, database
 from rsu_pipeline_tests.alerts.notifier import running_notifier

@@ -16,7 +16,7 @@ from rsu_pipeline.definitions import build_definitions
 from rsu_pipeline.display import format_time
 from rsu_pipeline.orchestration.resources import WarehouseResource
 from rsu_pipeline.orchestration.schedules import build_nightly
-from rsu_pipeline.settings import CadenceSettings
+from rsu_pipeline.reading_settings import CadenceSettings
 from rsu_pipeline.sync import downtime
 from rsu_pipeline.sync.downtime import Downtime
 from rsu_pipeline.warehouse import database

@@ -445,7 +445,7 @@ def run_programs(arena: Arena, programs: int, number: int, enabled: Collection[s
     Raises what the first failing one raised. `enabled` names the rules that are used, None uses all.
     """
     left_out = set() if enabled is None else rules() - set(enabled)
-    arena.programs = 0  # what programs have in turn begins anew, whatever ran before
+    arena.programs = 0  # what programs have in turn begins from the first, whatever ran before
     machine = seed(number)(type("Machine", (Convergence,), _without(left_out)))
     machine.arena = arena
     options = settings(

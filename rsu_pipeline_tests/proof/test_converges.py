@@ -6,7 +6,7 @@ machine that checks it finds each of five broken rules.
 
 import pytest
 
-from rsu_pipeline.settings import SyncSettings
+from rsu_pipeline.reading_settings import SyncSettings
 from rsu_pipeline_tests.proof.conftest import PROGRAMS, SEED, name_of, parts
 from rsu_pipeline_tests.proof.machine import Arena, run_programs
 

@@ -8,15 +8,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 from msgspec import UNSET
 
-from rsu_pipeline.runsignup.payloads import (
+from rsu_pipeline.runsignup.payload_decoding import (
     MAX_NESTING,
-    Registration,
-    RowUnreadable,
-    User,
     decode_event,
+    decode_events,
     decode_race,
     decode_registration,
 )
+from rsu_pipeline.runsignup.payloads import Registration, RowUnreadable, User
 
 
 def decode(row: dict[str, Any], **options: Any) -> Registration:
@@ -322,15 +321,15 @@ def test_a_race_whose_events_are_no_list_is_unreadable_lest_all_of_them_seem_gon
         with pytest.raises(RowUnreadable):
             decode_race(b'{"race_id":1,"events":%b}' % events)
     for events in (b"null", b"[]"):
-        assert decode_race(b'{"race_id":1,"events":%b}' % events).decoded_events() == ([], [])
-    assert decode_race(b'{"race_id":1}').decoded_events() == ([], [])
+        assert decode_events(decode_race(b'{"race_id":1,"events":%b}' % events)) == ([], [])
+    assert decode_events(decode_race(b'{"race_id":1}')) == ([], [])
 
 
 def test_an_event_that_cannot_be_read_costs_itself_only_and_is_named() -> None:
     race = decode_race(
         b'{"race_id":"1","timezone":7,"events":[{"event_id":5},{"event_id":null},8,{"event_id":"6","name":7}]}'
     )
-    events, unreadable = race.decoded_events()
+    events, unreadable = decode_events(race)
     assert [event.event_id for event in events] == [5, 6]
     assert events[1].name == 7
     assert len(unreadable) == 2

@@ -7,7 +7,8 @@ from typing import Any
 import psycopg2.extras
 from hypothesis import strategies as st
 
-from rsu_pipeline.runsignup.payloads import Registration, decode_registration
+from rsu_pipeline.runsignup.payload_decoding import decode_registration
+from rsu_pipeline.runsignup.payloads import Registration
 from rsu_pipeline.sync.registration_rows import stage_registration
 from rsu_pipeline.warehouse import database
 from rsu_pipeline.warehouse.staging import COLUMNS, REMOVAL_COLUMNS

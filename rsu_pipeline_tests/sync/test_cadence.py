@@ -11,8 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from rsu_pipeline import settings
+from rsu_pipeline.reading_settings import CadenceSettings
 from rsu_pipeline.runsignup.payloads import Event, Race
-from rsu_pipeline.settings import CadenceSettings
 from rsu_pipeline.sync import cadence
 from rsu_pipeline.sync.race_rows import event_row, race_row
 from rsu_pipeline.warehouse.fleet import FleetPartner, FleetRace

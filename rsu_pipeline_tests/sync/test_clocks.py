@@ -14,8 +14,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from benchmarks.race_morning import fast
+from rsu_pipeline.reading_settings import CadenceSettings
 from rsu_pipeline.runsignup import transport
-from rsu_pipeline.settings import CadenceSettings, load_settings
+from rsu_pipeline.settings import load_settings
 from rsu_pipeline.sync import cadence, clocks, forecast, listing, partner_sync, read_plan, watch_pace
 from rsu_pipeline.sync.clocks import Clock, Readings
 from rsu_pipeline.sync.session import open_partner_session

@@ -8,7 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rsu_pipeline.settings import BudgetSettings, CadenceSettings, Settings, WatchSettings
+from rsu_pipeline.reading_settings import BudgetSettings, CadenceSettings, WatchSettings
+from rsu_pipeline.settings import Settings
 from rsu_pipeline.sync import forecast
 from rsu_pipeline.warehouse.freshness import EventRead
 

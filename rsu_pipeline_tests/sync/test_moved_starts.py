@@ -8,7 +8,7 @@ from collections.abc import Callable
 
 import pytest
 
-from rsu_pipeline.settings import CadenceSettings
+from rsu_pipeline.reading_settings import CadenceSettings
 from rsu_pipeline.sync import cadence, event_refresh, partner_sync, silent_races, watch_pace
 from rsu_pipeline.sync.watch import PartnerWatched, Watch
 from rsu_pipeline.warehouse import database, fleet

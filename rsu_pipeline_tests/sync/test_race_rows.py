@@ -11,7 +11,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from rsu_pipeline.runsignup.payloads import decode_event, decode_race
+from rsu_pipeline.runsignup.payload_decoding import decode_event, decode_events, decode_race
 from rsu_pipeline.sync.race_rows import event_row, race_row
 from rsu_pipeline.warehouse import events
 from rsu_pipeline_tests.sync.stage import RACE, VALUES, Row, Stage, without_nul
@@ -21,7 +21,7 @@ def store(stage: Stage, race: Row, *, key: str = "1-test") -> tuple[Row, list[Ro
     """Return the race and its events as the warehouse stores them, and what did not fit."""
     decoded = decode_race(json.dumps(race).encode())
     row, faults = race_row(decoded)
-    found, unreadable = decoded.decoded_events()
+    found, unreadable = decode_events(decoded)
     pairs = [event_row(event, decoded, assumed_hours=6) for event in found]
     faults += unreadable + [fault for _, wrong in pairs for fault in wrong]
     try:

@@ -9,7 +9,8 @@ import pytest
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
-from rsu_pipeline.runsignup.payloads import Registration, decode_registration
+from rsu_pipeline.runsignup.payload_decoding import decode_registration
+from rsu_pipeline.runsignup.payloads import Registration
 from rsu_pipeline.sync.registration_rows import MAX_INDEXED_BYTES
 from rsu_pipeline.warehouse.registration_columns import CONTENT, MONEY, Kind, Parser, field_name, members_of
 from rsu_pipeline.warehouse.staging import INCLUDED_COLUMNS

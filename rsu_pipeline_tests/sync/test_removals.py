@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from rsu_pipeline.runsignup.payloads import decode_registration
+from rsu_pipeline.runsignup.payload_decoding import decode_registration
 from rsu_pipeline.sync import listing
 from rsu_pipeline.sync.registration_rows import stage_registration
 from rsu_pipeline.warehouse import database, participants

@@ -7,7 +7,7 @@ import hashlib
 import json
 from typing import Any
 
-from rsu_pipeline.runsignup.payloads import decode_registration
+from rsu_pipeline.runsignup.payload_decoding import decode_registration
 from rsu_pipeline.sync.registration_rows import NULL, RULES, compute_digest, stage_registration
 from rsu_pipeline.warehouse.staging import INCLUDED_COLUMNS, LINE_COLUMNS
 

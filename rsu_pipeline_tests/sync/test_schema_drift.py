@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from rsu_pipeline.runsignup.payloads import decode_registration
+from rsu_pipeline.runsignup.payload_decoding import decode_registration
 from rsu_pipeline.warehouse import database, schema_drift
 from rsu_pipeline_tests.hub import Hub
 

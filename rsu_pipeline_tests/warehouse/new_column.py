@@ -35,7 +35,7 @@ def main(url: str) -> list[str | None]:
     """Return the column after a merge that inserts, one that updates, and an erasure."""
     load("rsu_pipeline.warehouse.registration_columns", CHIP, f"{CHIP} {SHIRT}")
     load("rsu_pipeline.runsignup.payloads", "chip_num: Text = None", "chip_num: Text = None; shirt_size: Text = None")
-    from rsu_pipeline.runsignup.payloads import decode_registration
+    from rsu_pipeline.runsignup.payload_decoding import decode_registration
     from rsu_pipeline.sync.registration_rows import stage_registration
     from rsu_pipeline.warehouse import database, participants
     from rsu_pipeline.warehouse.privacy_classes import assignments, without_person
