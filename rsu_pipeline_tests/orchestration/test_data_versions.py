@@ -173,11 +173,14 @@ def test_a_report_is_requested_for_a_new_partner_and_hourly_when_registrations_c
         )
         return set(made.get_requested_partitions(report)), made.cursor
 
+    instance.add_dynamic_partitions("timing_partner", [key])
     found, cursor = tick(start)
-    assert found == set()
+    assert found == set(), "there is nothing to report before the first sync"
     assert sync_partner(instance, key).success
     found, cursor = tick(start + dt.timedelta(minutes=1), cursor)
     assert found == {key}
+    assert tick(start + dt.timedelta(minutes=2), cursor)[0] == set(), "a report that failed waits for the next hour"
+    assert tick(start)[0] == {key}, "the sensor's first evaluation counts as well"
     job = defs.resolve_implicit_global_asset_job_def()
     assert job.execute_in_process(instance=instance, partition_key=key, asset_selection=[report]).success
     for minutes in (2, 3):

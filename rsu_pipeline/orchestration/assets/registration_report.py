@@ -24,7 +24,10 @@ Another number than that of the sync's assets, so that Dagster does not put them
 """
 CHANGED = dg.AutomationCondition.any_deps_match(dg.AutomationCondition.data_version_changed())
 HOURLY, WEEKLY = "7 * * * *", "37 4 * * 0"
-WHEN_CHANGED = dg.AutomationCondition.on_missing() | (
+# Not on_missing(), which counts only what came after the sensor's first evaluation: a partner that was waiting for its first
+# sync then would wait for the next hour.
+NEW = (dg.AutomationCondition.missing() & ~dg.AutomationCondition.any_deps_missing()).newly_true()
+WHEN_CHANGED = (NEW & ~dg.AutomationCondition.in_progress()) | (
     (
         (
             (CHANGED.since_last_handled() | dg.AutomationCondition.missing())
