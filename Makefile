@@ -83,6 +83,9 @@ lock:  ## Renew every lock from pyproject.toml (needs uv).
 	echo 'dagster-k8s==$(DAGSTER_LIBRARIES)' \
 		| uv pip compile pyproject.toml - $(LOCK_OPTIONS) $(UPGRADE) -c requirements.txt -o deploy/kubernetes/requirements.txt
 	$(PYTHON) -m tools.lock_delta deploy/kubernetes/requirements.txt
+	echo 'dagster-dg-cli==$(DAGSTER_CORE)' \
+		| uv pip compile pyproject.toml - $(LOCK_OPTIONS) $(UPGRADE) -c requirements.txt -o $(DG_LOCK)
+	$(PYTHON) -m tools.lock_delta $(DG_LOCK)
 	uv pip compile benchmarks/requirements.in $(LOCK_OPTIONS) $(UPGRADE) -o benchmarks/requirements.txt
 	printf '%s\n' $(TOOLS) | uv pip compile - $(LOCK_OPTIONS) $(UPGRADE) -o requirements-tools.txt
 
@@ -93,6 +96,8 @@ LOCK_OPTIONS := --quiet --universal --python-version 3.11 --generate-hashes --no
 TOOLS := pip-audit==2.10.1 cyclonedx-bom==7.5.0
 # The version that Dagster's libraries share.
 DAGSTER_LIBRARIES := $(shell sed -n 's/.*"dagster-postgres==\(.*\)".*/\1/p' pyproject.toml)
+DAGSTER_CORE := $(shell sed -n 's/.*"dagster==\(.*\)".*/\1/p' pyproject.toml)
+DG_LOCK := rsu_pipeline_tests/installation/dg/requirements.txt
 
 update:  ## Newest versions within pyproject.toml's ranges into the locks, then every test (needs uv).
 	$(MAKE) lock UPGRADE=--upgrade

@@ -50,6 +50,7 @@ LEFT_TO_CI = {
         "cli/test_up",
         "deploy/test_celery",
         "deploy/test_units_run",
+        "installation/test_dagster_tools",
         "installation/test_real_servers",
         "orchestration/test_clock_steps.py::test_sensors_schedules_and_the_queue_go_on",
         "orchestration/test_recovery",

@@ -6,7 +6,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import closing, suppress
 from pathlib import Path
 from typing import TypeVar
@@ -15,6 +15,7 @@ import requests
 
 from rsu_pipeline.local.cluster import Cluster
 from rsu_pipeline.local.keeper import data_lock, try_lock
+from rsu_pipeline.settings import project_root
 
 RSU = str(Path(sys.executable).parent / "rsu")
 T = TypeVar("T")
@@ -24,15 +25,16 @@ MARK = "STARTED_BY_TEST"
 class Started:
     """A command in the foreground. Whatever it starts, and they start, inherits its mark in the environment."""
 
-    def __init__(self, command: str, environment: Mapping[str, str], folder: Path) -> None:
+    def __init__(self, command: str, environment: Mapping[str, str], folder: Path, program: Sequence[str] = ()) -> None:
+        """Start `rsu` with a command in a folder, or another program in the checkout, whose output goes into the folder."""
         self.mark = f"{MARK}={command}-{time.monotonic_ns()}"
         name, _, value = self.mark.partition("=")
         self._output = folder / f"{value}.out"
         with self._output.open("w") as stream:
             self.process = subprocess.Popen(
-                [RSU, command],
+                program or [RSU, command],
                 env=without_ours() | dict(environment) | {name: value},
-                cwd=folder,
+                cwd=project_root() if program else folder,
                 stdout=stream,
                 stderr=subprocess.STDOUT,
                 umask=0,  # files are private whatever the umask

@@ -171,6 +171,7 @@ ADDED = {
     "requirements-dev.txt": ("requirements.txt", "dagster-celery[redis]"),
     "deploy/celery/requirements.txt": ("../../requirements.txt", "dagster-celery[redis]"),
     "deploy/kubernetes/requirements.txt": ("../../requirements.txt", "dagster-k8s"),
+    "rsu_pipeline_tests/installation/dg/requirements.txt": ("../../../requirements.txt", "dagster-rest-resources"),
 }
 
 
@@ -215,7 +216,7 @@ class TestDockerfile:
                 copied += line.split()[1:-1]
         assert copied
         copied.remove("${REQUIREMENTS}")
-        copied += [name for name in ADDED if name != "requirements-dev.txt"]
+        copied += [name for name in ADDED if name.startswith("deploy/")]
         for name in copied:
             assert (ROOT / name).exists(), name
             assert name in kept, f"{name} is left out by .dockerignore"

@@ -45,6 +45,7 @@ NOT_RUN = {
     "git fetch": "the next version is not there yet",
     "python3 -m venv": "`make setup` by hand",
     ".venv/bin/pip": "`make setup` by hand",
+    ".venv/bin/dg": "needs dagster-dg-cli; installation/test_dagster_tools.py runs it",
     "install": "changes the machine; deploy/test_systemd.py puts the same files into a folder",
     "systemctl": "wants the machine's systemd; deploy/test_systemd.py has the units verified",
     "timedatectl": "wants the machine's systemd",

@@ -21,7 +21,7 @@ from rsu_pipeline.warehouse import credentials, database
 from rsu_pipeline.warehouse.secret_box import SecretBox
 from rsu_pipeline_tests.cli.shell import rows
 from rsu_pipeline_tests.conftest import at
-from rsu_pipeline_tests.installation import real_servers
+from rsu_pipeline_tests.installation import fetched, real_servers
 from rsu_pipeline_tests.installation.certificates import switch_encryption_on
 from rsu_pipeline_tests.orchestration.runs import use_environment
 from rsu_pipeline_tests.servers import execute
@@ -52,8 +52,8 @@ class Servers:
 def newest_clients() -> Path:
     try:
         return real_servers.client_programs()
-    except real_servers.NotAvailableError as error:
-        real_servers.left_to_ci(error)
+    except fetched.NotAvailableError as error:
+        fetched.left_to_ci(error)
         raise
 
 
@@ -61,8 +61,8 @@ def newest_clients() -> Path:
 def servers() -> Iterator[Servers]:
     try:
         real_servers.server_programs(OLDEST)
-    except real_servers.NotAvailableError as error:
-        real_servers.left_to_ci(error)
+    except fetched.NotAvailableError as error:
+        fetched.left_to_ci(error)
     with ExitStack() as stack:
         made = Servers({})
         for major in real_servers.MAJORS:

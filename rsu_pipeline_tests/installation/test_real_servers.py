@@ -18,7 +18,7 @@ from rsu_pipeline_tests.cli.shell import rows, rsu
 from rsu_pipeline_tests.cli.started import Started, free_port, gone
 from rsu_pipeline_tests.conftest import at
 from rsu_pipeline_tests.hub import SECRET_KEY, Hub
-from rsu_pipeline_tests.installation import real_servers
+from rsu_pipeline_tests.installation import fetched, real_servers
 from rsu_pipeline_tests.servers import execute
 from rsu_pipeline_tests.warehouse import rehearsal
 from runsignup_sandbox.process import SandboxProcess
@@ -40,8 +40,8 @@ def real_server(major: int) -> Iterator[str]:
     """Provide the libpq URL of the server's maintenance database."""
     try:
         real_servers.server_programs(major)
-    except real_servers.NotAvailableError as error:
-        real_servers.left_to_ci(error)
+    except fetched.NotAvailableError as error:
+        fetched.left_to_ci(error)
     with real_servers.running_server(major) as url:
         yield url
 
@@ -51,8 +51,8 @@ def clients() -> dict[str, str]:
     """Provide a PATH that begins with client programs of PostgreSQL 18."""
     try:
         return {"PATH": f"{real_servers.client_programs()}:/usr/bin:/bin"}
-    except real_servers.NotAvailableError as error:
-        real_servers.left_to_ci(error)
+    except fetched.NotAvailableError as error:
+        fetched.left_to_ci(error)
         raise
 
 
