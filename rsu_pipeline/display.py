@@ -1,4 +1,4 @@
-"""Text from outside the program, made safe to repeat in messages, and times as people read them."""
+"""Text from outside the program, made safe to repeat in messages, and counts and times as people read them."""
 
 import datetime as dt
 
@@ -25,6 +25,11 @@ def make_printable(text: str) -> str:
     what is next to them.
     """
     return "".join(one if one.isprintable() else " " if one.isspace() else "\ufffd" for one in text)
+
+
+def counted(number: int, one: str, many: str = "") -> str:
+    """Return a number with its noun: `1 row`, `1,203 rows`."""
+    return f"{number:,} {one if number == 1 else many or one + 's'}"
 
 
 def format_time(moment: dt.datetime, zone: dt.tzinfo) -> str:

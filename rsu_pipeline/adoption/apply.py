@@ -14,8 +14,9 @@ from rsu_pipeline.adoption.facts import ADOPTED, Facts, count
 from rsu_pipeline.adoption.plan import find_lacking, plan_adoption
 from rsu_pipeline.adoption.refusals import adopted_tables, refuse_rights, refuse_shape
 from rsu_pipeline.adoption.shape import Shape, ident, inspect
-from rsu_pipeline.adoption.steps import AdoptionRefusedError, Step, counted
+from rsu_pipeline.adoption.steps import AdoptionRefusedError, Step
 from rsu_pipeline.adoption.undo import Undo, load_record
+from rsu_pipeline.display import counted
 from rsu_pipeline.warehouse import addresses, database, waiting
 from rsu_pipeline.warehouse.secret_box import SecretBox
 

@@ -11,7 +11,8 @@ from typing import Any
 from psycopg2.extensions import cursor as Cursor
 
 from rsu_pipeline.adoption.shape import Shape, Table, ident, literal
-from rsu_pipeline.adoption.steps import Phase, Step, counted, listing
+from rsu_pipeline.adoption.steps import Phase, Step, listing
+from rsu_pipeline.display import counted
 from rsu_pipeline.warehouse.secret_box import PREFIX
 
 KEY_COLUMN = "credentials_used"

@@ -8,10 +8,11 @@ from rsu_pipeline.adoption.keys import KEY_COLUMN, key_steps
 from rsu_pipeline.adoption.readers import reader_steps
 from rsu_pipeline.adoption.refusals import refuse_dependents, refuse_rows, refuse_shape
 from rsu_pipeline.adoption.shape import Shape, ident
-from rsu_pipeline.adoption.steps import AdoptionRefusedError, Phase, Step, counted, listing
+from rsu_pipeline.adoption.steps import AdoptionRefusedError, Phase, Step, listing
 from rsu_pipeline.adoption.tables import table_steps
 from rsu_pipeline.adoption.undo import RECORD, record_statements
 from rsu_pipeline.adoption.views import view_steps
+from rsu_pipeline.display import counted
 
 __all__ = ["AdoptionRefusedError", "Step", "find_lacking", "plan_adoption"]
 

@@ -8,7 +8,8 @@ from psycopg2.extensions import cursor as Cursor
 
 from rsu_pipeline.adoption import rows
 from rsu_pipeline.adoption.shape import Shape, ident, literal
-from rsu_pipeline.adoption.steps import Phase, Step, counted, listing
+from rsu_pipeline.adoption.steps import Phase, Step, listing
+from rsu_pipeline.display import counted
 
 PARTICIPANTS = "runsignup_participants"
 FILL_FUNCTION = "rsu_fill_older_columns"

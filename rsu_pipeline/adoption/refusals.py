@@ -4,9 +4,10 @@ from rsu_pipeline.adoption.facts import ADOPTED, NEEDED, STAND_INS, Facts, colum
 from rsu_pipeline.adoption.keys import KEY_COLUMN
 from rsu_pipeline.adoption.rows import BIB
 from rsu_pipeline.adoption.shape import Shape, Table, ident
-from rsu_pipeline.adoption.steps import AdoptionRefusedError, counted
+from rsu_pipeline.adoption.steps import AdoptionRefusedError
 from rsu_pipeline.adoption.tables import idle_columns, widened
 from rsu_pipeline.adoption.views import TELLTALE, refuse_unknown_columns
+from rsu_pipeline.display import counted
 
 SYNCED = ("runsignup_races", "runsignup_events", "runsignup_participants", "sync_history")
 """Tables that a sync writes."""

@@ -51,8 +51,3 @@ class Step:
 def listing(names: list[str]) -> str:
     """Join names as `a`, `a and b` or `a, b and c`."""
     return " and ".join([", ".join(names[:-1]), names[-1]] if len(names) > 1 else names)
-
-
-def counted(number: int, one: str, many: str = "") -> str:
-    """Format a number with its noun: `1 row`, `1,203 rows`."""
-    return f"{number:,} {one if number == 1 else many or one + 's'}"

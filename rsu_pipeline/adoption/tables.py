@@ -10,7 +10,8 @@ from rsu_pipeline.adoption.facts import STAND_INS, sequence_of
 from rsu_pipeline.adoption.keys import KEY_COLUMN
 from rsu_pipeline.adoption.rows import BIB, NO_BLANK, fills
 from rsu_pipeline.adoption.shape import Column, Constraint, Shape, Table, ident, literal
-from rsu_pipeline.adoption.steps import AdoptionRefusedError, Phase, Step, counted, listing
+from rsu_pipeline.adoption.steps import AdoptionRefusedError, Phase, Step, listing
+from rsu_pipeline.display import counted
 
 _VARCHAR = re.compile(r"character varying(?:\((\d+)\))?")
 _NUMERIC = re.compile(r"numeric(?:\((\d+),(\d+)\))?")

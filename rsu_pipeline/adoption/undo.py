@@ -20,8 +20,9 @@ from rsu_pipeline.adoption import rows
 from rsu_pipeline.adoption.facts import ADOPTED
 from rsu_pipeline.adoption.readers import FILL_FUNCTION, FILL_TRIGGER
 from rsu_pipeline.adoption.shape import Column, Constraint, Named, Shape, Table, View, ident, inspect, literal
-from rsu_pipeline.adoption.steps import AdoptionRefusedError, counted, listing
+from rsu_pipeline.adoption.steps import AdoptionRefusedError, listing
 from rsu_pipeline.adoption.views import TELLTALE
+from rsu_pipeline.display import counted
 from rsu_pipeline.warehouse.credentials import PROVIDER
 from rsu_pipeline.warehouse.secret_box import PREFIX, SecretBox
 

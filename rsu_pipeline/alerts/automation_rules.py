@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from psycopg2.extensions import connection as Connection
 
 from rsu_pipeline.alerts.alert_store import Problem
+from rsu_pipeline.display import counted
 from rsu_pipeline.warehouse import automation, liveness
 from rsu_pipeline.warehouse.automation import Automation, Waiting
 
@@ -188,7 +189,8 @@ def _queue(waiting: Waiting) -> Problem:
         KIND,
         f"queue:{waiting.lane}",
         None,
-        f"The queue has stopped: {waiting.runs} runs of lane {waiting.lane} have waited since {_at(waiting.since)}, though no"
+        f"The queue has stopped: {counted(waiting.runs, 'run')} of lane {waiting.lane} waiting since {_at(waiting.since)},"
+        f" though no"
         " run is ahead of them. Restart the daemon, and check its log if that does not help.",
     )
 

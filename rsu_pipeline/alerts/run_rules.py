@@ -8,6 +8,7 @@ from psycopg2.extensions import connection as Connection
 
 from rsu_pipeline.alerts import alert_store, rule_queries
 from rsu_pipeline.alerts.alert_store import Problem
+from rsu_pipeline.display import counted
 from rsu_pipeline.warehouse import dagster_runs
 from rsu_pipeline.warehouse.dagster_runs import FailedRun, UnfinishedRun
 
@@ -126,7 +127,9 @@ def _unread(run: FailedRun, reads: Iterable[tuple[str, int | None, bool]]) -> It
             found.setdefault(key, []).append(race_id)
     for key, races in found.items():
         numbers = [str(race) for race in races if race is not None]
-        what = f"{len(numbers)} races could not be read: {', '.join(numbers[:MAX_LISTED])}" if numbers else ""
+        what = (
+            f"{counted(len(numbers), 'race')} could not be read: {', '.join(numbers[:MAX_LISTED])}" if numbers else ""
+        )
         if None in races:
             what = "the listing of races could not be read" + (f", and {what}" if what else "")
         yield Problem(

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from psycopg2.extensions import connection as Connection
 
 from rsu_pipeline.alerts.alert_store import Problem
+from rsu_pipeline.display import counted
 from rsu_pipeline.warehouse import webhook_store
 from rsu_pipeline.warehouse.webhook_store import Backlog, Webhook
 
@@ -70,14 +71,16 @@ def judge_webhook(webhook: Webhook, backlog: Backlog) -> Iterator[Problem]:
             str(number),
             webhook.partner,
             f"{webhook.name} has accepted nothing since {_at(webhook.failing_since)}: {webhook.last_error}."
-            f" {backlog.pending:,} messages wait. It is tried every minute. `rsu webhooks test {number}` tries it now.",
+            f" Pending: {counted(backlog.pending, 'message')}. It is tried every minute."
+            f" `rsu webhooks test {number}` tries it now.",
         )
     if backlog.dead:
         yield Problem(
             "webhook_dead_letters",
             str(number),
             webhook.partner,
-            f"{backlog.dead:,} messages to {webhook.name} were given up after a day. `rsu webhooks redeliver {number}` sends them"
+            f"Given up after a day: {counted(backlog.dead, 'message')} to {webhook.name}."
+            f" `rsu webhooks redeliver {number}` sends them"
             " again.",
         )
 

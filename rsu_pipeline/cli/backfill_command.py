@@ -13,6 +13,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from rsu_pipeline.cli.common import choose_partners, hub_connection, refuse_disabled, set_dagster_home, show_json
 from rsu_pipeline.cli.in_process_runs import run_in_process
+from rsu_pipeline.display import counted
 from rsu_pipeline.warehouse import backfill_cancellation, backfill_progress, backfill_state, credentials
 
 POLL_SECONDS = 1.0
@@ -59,7 +60,9 @@ def backfill(names: tuple[str, ...], since: int | None, restart: bool, wait: boo
             click.echo(line(item))
     else:
         words = "it begins within a minute" if daemon else "no daemon is running. Start it with `rsu up`, or add --wait"
-        click.echo(f"Requested the backfill of {len(chosen)} partners: {words}. `rsu status` shows the progress.")
+        click.echo(
+            f"Requested the backfill of {counted(len(chosen), 'partner')}: {words}. `rsu status` shows the progress."
+        )
     sys.exit(1 if wait and not all(item.is_complete for item in found) else 0)
 
 
@@ -70,9 +73,9 @@ def line(item: backfill_progress.Progress) -> str:
         f" registrations, {item.races_done} of {item.races} races"
     )
     if item.unavailable:
-        text += f", {item.unavailable} events no longer available"
+        text += f", {counted(item.unavailable, 'event')} no longer available"
     if item.retry_at:
-        text += f", {item.failing} races FAILED (retried {item.retry_at:%Y-%m-%d %H:%M} UTC)"
+        text += f", {counted(item.failing, 'race')} FAILED (retried {item.retry_at:%Y-%m-%d %H:%M} UTC)"
     if item.cancelled_at:
         return f"{text}, cancelled at {item.cancelled_at:%Y-%m-%d %H:%M} UTC (`rsu backfill` resumes it)"
     return text + (", complete" if item.is_complete else "")
@@ -97,7 +100,7 @@ def _cancel(chosen: Sequence[credentials.Partner], *, as_json: bool) -> None:
         click.echo("These partners have no open backfill. Nothing to cancel.")
         return
     click.echo(
-        f"Cancelled the backfill of {len(cancelled)} partners ({', '.join(item.key for item in cancelled)})."
+        f"Cancelled the backfill of {counted(len(cancelled), 'partner')} ({', '.join(item.key for item in cancelled)})."
         " What is stored is kept. `rsu backfill` resumes it."
     )
     for run_id in unreached:

@@ -15,6 +15,7 @@ import click
 from psycopg2.extensions import connection as Connection
 
 from rsu_pipeline import installation
+from rsu_pipeline.display import counted
 from rsu_pipeline.local import client_programs, dumps
 from rsu_pipeline.warehouse import credentials, database
 from rsu_pipeline.warehouse.secret_box import SecretKeyError
@@ -95,7 +96,7 @@ def import_(file: Path) -> None:
             f" machine. Put the other machine's secret.key at {_key_file()}, or set RSU_SECRET_KEY."
         )
     click.echo(
-        f"Everything is restored: {len(present)} partners, whose secrets can be decrypted. Continue with `rsu up`."
+        f"Everything is restored: {counted(len(present), 'partner')}, whose secrets can be decrypted. Continue with `rsu up`."
     )
 
 

@@ -7,6 +7,7 @@ import click
 
 from rsu_pipeline.cli import export_files
 from rsu_pipeline.cli.common import hub_connection
+from rsu_pipeline.display import counted
 from rsu_pipeline.warehouse import credentials
 from rsu_pipeline.warehouse.export_queries import Subject, build_export
 
@@ -67,4 +68,4 @@ def export(
             ),
             output,
         )
-    click.echo(f"Wrote {rows:,} rows.", err=True)
+    click.echo(f"Wrote {counted(rows, 'row')}.", err=True)

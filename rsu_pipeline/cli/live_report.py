@@ -9,7 +9,7 @@ import psycopg2
 from psycopg2.extensions import connection as Connection
 
 from rsu_pipeline.alerts import alert_store
-from rsu_pipeline.display import make_printable
+from rsu_pipeline.display import counted, make_printable
 from rsu_pipeline.warehouse import credentials, database, sync_log
 
 POLL_SECONDS = 5.0
@@ -53,11 +53,12 @@ def describe_changes(before: Snapshot, now: Snapshot) -> Iterator[str]:
     """Yield a line for each thing but bibs that has changed: partners that were synced, alerts that opened or are resolved."""
     if now.partners and (now.synced, now.partners) != (before.synced, before.partners):
         if now.synced == now.partners:
-            yield f"All {now.partners} partners are synced: {now.registrations:,} participants."
+            whole = f"All {now.partners} partners are" if now.partners > 1 else "The partner is"
+            yield f"{whole} synced: {counted(now.registrations, 'participant')}."
         elif now.synced:
             yield f"{now.synced} of {now.partners} partners are synced: {now.registrations:,} participants."
         else:
-            yield f"{now.partners} partners, none of them synced yet."
+            yield f"{counted(now.partners, 'partner')}, none of them synced yet."
     for number, sentence in now.alerts.items():
         if number not in before.alerts:
             yield make_printable(f"Alert: {sentence}")
@@ -89,7 +90,7 @@ def report_changes(
                     lines = list(describe_changes(before, now))
                     last_bib = now.last_bib if last_bib is None else last_bib
                     if now.last_bib > last_bib and time.monotonic() - bibs_at >= BIBS_EVERY_SECONDS:
-                        lines.append(f"{_count_bibs(conn, last_bib):,} bib changes stored.")
+                        lines.append(f"{counted(_count_bibs(conn, last_bib), 'bib change')} stored.")
                         last_bib, bibs_at = now.last_bib, time.monotonic()
                     before = now
                     for line in lines:

@@ -11,7 +11,7 @@ import click
 
 from rsu_pipeline import cancellation, installation
 from rsu_pipeline.cli.common import choose_partners
-from rsu_pipeline.display import make_printable
+from rsu_pipeline.display import counted, make_printable
 from rsu_pipeline.errors import RsuError
 from rsu_pipeline.warehouse import partner_access
 
@@ -59,7 +59,7 @@ def _check_all() -> None:
     for name, result in _check_side_by_side(names):
         failed += not result.works
         click.echo(make_printable(f"{name}: {result.sentence}"))
-    click.echo(f"{len(names)} partners checked: {len(names) - failed} work, {failed} do not.")
+    click.echo(f"{counted(len(names), 'partner')} checked: {len(names) - failed} work, {failed} do not.")
     if failed:
         sys.exit(1)
 

@@ -9,7 +9,7 @@ from rsu_pipeline import installation
 from rsu_pipeline.cli.common import hub_connection
 from rsu_pipeline.cli.in_process_runs import delete_partition
 from rsu_pipeline.cli.partner_file import SCHEMES
-from rsu_pipeline.display import make_printable
+from rsu_pipeline.display import counted, make_printable
 from rsu_pipeline.included_fields import FLAGS, format_include, parse_include
 from rsu_pipeline.warehouse import credentials, partner_changes, partner_removal
 
@@ -92,14 +92,16 @@ def remove(partner: str, kind: str | None, yes: bool) -> None:
         found = credentials.find_partner(conn, partner)
         races, registrations = partner_removal.count_rows(conn, found.partner_id)
         conn.rollback()
-        what = f"partner {found.key or found.partner_id} with {registrations:,} registrations of {races:,} races"
+        what = (
+            f"partner {found.key or found.partner_id} with {counted(registrations, 'registration')} of {races:,} races"
+        )
         if not yes:
             question = (
                 f"Archive {what}?" if kind == "archive" else f"Erase everything about people of {what} permanently?"
             )
             click.confirm(question, abort=True)
         done = partner_removal.remove(conn, found, now=dt.datetime.now(dt.UTC), erase=kind == "erase")
-    _finish(found, done, f"{done.removed:,} registrations marked as removed, {done.erased:,} erased")
+    _finish(found, done, f"{counted(done.removed, 'registration')} marked as removed, {done.erased:,} erased")
 
 
 @click.command()
@@ -117,7 +119,7 @@ def merge(source: str, target: str, yes: bool) -> None:
         if not yes:
             click.confirm(f"Merge {gone.key or gone.partner_id} into {kept.key or kept.partner_id}?", abort=True)
         done = partner_removal.merge(conn, gone, kept, now=dt.datetime.now(dt.UTC))
-    _finish(gone, done, f"{done.copied:,} registrations copied to {kept.key or kept.partner_id}")
+    _finish(gone, done, f"{counted(done.copied, 'registration')} copied to {kept.key or kept.partner_id}")
 
 
 def _finish(partner: credentials.Partner, done: partner_removal.Removal, words: str) -> None:

@@ -14,7 +14,7 @@ import click
 
 from rsu_pipeline import installation
 from rsu_pipeline.cli.common import hub_connection, show_json
-from rsu_pipeline.display import MAX_NAME_CHARS, make_printable, sanitize_for_display
+from rsu_pipeline.display import MAX_NAME_CHARS, counted, make_printable, sanitize_for_display
 from rsu_pipeline.errors import RsuError
 from rsu_pipeline.warehouse.credentials import PartnerError
 from rsu_pipeline.warehouse.partner_import import Outcome, PartnerRow, RowReport, enter_partners
@@ -83,9 +83,11 @@ def _report(reports: list[RowReport], *, is_entered: bool, as_json: bool) -> Non
     words = ", ".join(f"{counts[outcome]} {outcome.value}" for outcome in Outcome)
     if is_entered:
         more = " Their partitions appear in Dagster within a minute." if counts[Outcome.ADDED] else ""
-        click.echo(f"{len(reports)} partners: {words}.{more}")
+        click.echo(f"{counted(len(reports), 'partner')}: {words}.{more}")
     else:
-        click.echo(f"Nothing was entered. {len(reports)} partners: {words}.", err=bool(counts[Outcome.REFUSED]))
+        click.echo(
+            f"Nothing was entered. {counted(len(reports), 'partner')}: {words}.", err=bool(counts[Outcome.REFUSED])
+        )
 
 
 @dataclass(frozen=True)

@@ -16,7 +16,7 @@ from rich.text import Text
 from rsu_pipeline import installation
 from rsu_pipeline.cli.common import hub_connection, show_json
 from rsu_pipeline.cli.display_table import DisplayTable, render, show_table
-from rsu_pipeline.display import make_printable
+from rsu_pipeline.display import counted, make_printable
 from rsu_pipeline.eastern import EASTERN
 from rsu_pipeline.runsignup import values
 from rsu_pipeline.sync import clocks, race_day_board
@@ -234,7 +234,7 @@ def _missing(conn: Connection, partner_id: int | None, race_id: int | None, as_j
         if as_json:
             show_json("race-day --missing", found)
         else:
-            _show(live, _table_of_missing(found), [f"{len(found):,} entrants without a bib."], now)
+            _show(live, _table_of_missing(found), [f"{counted(len(found), 'entrant')} without a bib."], now)
 
     return look
 

@@ -6,6 +6,7 @@ from pathlib import Path
 import click
 
 from rsu_pipeline.cli.common import choose_partners, hub_connection
+from rsu_pipeline.display import counted
 from rsu_pipeline.warehouse import report_queries
 
 
@@ -37,4 +38,4 @@ def report(names: tuple[str, ...], path: Path) -> None:
         path.write_text(page.render_html(made, now), encoding="utf-8")
     except OSError as error:
         raise click.UsageError(f"Cannot write {path}: {error.strerror}.") from None
-    click.echo(f"{path}: {len(made)} partners, {sum(len(item.events) for item in made)} events")
+    click.echo(f"{path}: {counted(len(made), 'partner')}, {counted(sum(len(item.events) for item in made), 'event')}")

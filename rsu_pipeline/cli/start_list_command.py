@@ -7,7 +7,7 @@ from rich.table import Column
 
 from rsu_pipeline.cli.common import hub_connection, show_json
 from rsu_pipeline.cli.display_table import DisplayTable, show_table
-from rsu_pipeline.display import make_printable
+from rsu_pipeline.display import counted, make_printable
 from rsu_pipeline.eastern import EASTERN
 from rsu_pipeline.runsignup import values
 from rsu_pipeline.start_lists import start_list_store
@@ -54,7 +54,7 @@ def start_list(
 def _head(found: start_list_store.StartList) -> str:
     zone = values.zone(found.timezone) or EASTERN
     start = f"{found.start.replace(tzinfo=zone):%Y-%m-%d %H:%M %Z}" if found.start else "start unknown"
-    text = f"{found.event}, {found.race} ({start}): {found.entrants:,} entrants, {found.without_bib:,} without a bib"
+    text = f"{found.event}, {found.race} ({start}): {counted(found.entrants, 'entrant')}, {found.without_bib:,} without a bib"
     for number, words in (
         (found.duplicate_bibs, "with a bib of another entrant"),
         (found.bibs_in_other_events, "with a bib of another event"),

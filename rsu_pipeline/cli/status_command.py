@@ -14,7 +14,7 @@ from rsu_pipeline.cli.common import hub_connection, show_json
 from rsu_pipeline.cli.display_table import DisplayTable, show_table
 from rsu_pipeline.cli.partners_command import shared_api_keys
 from rsu_pipeline.cli.webhook_lines import describe_webhooks
-from rsu_pipeline.display import format_time, make_printable
+from rsu_pipeline.display import counted, format_time, make_printable
 from rsu_pipeline.settings import Settings
 from rsu_pipeline.sync import cadence, clocks, downtime, forecast
 from rsu_pipeline.sync.downtime import Downtime
@@ -169,7 +169,8 @@ def _failures(found: _Status, zone: dt.tzinfo) -> Iterator[str]:
         if access.sentence:
             yield f"{key}: {access.sentence}"
         elif access.back_at and access.state == "works":
-            yield f"{key}: has access to {access.listed} races, lost ones are back since {format_time(access.back_at, zone)}."
+            races = counted(access.listed, "race")
+            yield f"{key}: has access to {races}, lost ones are back since {format_time(access.back_at, zone)}."
         if row.last_error and row.last_error_at:
             yield make_printable(f"{key}: failed at {format_time(row.last_error_at, zone)}: {row.last_error}")
         if row.quarantined:
@@ -198,7 +199,7 @@ def _history(found: backfill_progress.Progress | None) -> str:
     share = f"{found.settled / found.events:.0%}" if found.events else "0%"
     if found.cancelled_at:
         return f"{share}, cancelled"
-    return f"{share}, {found.failing} races fail" if found.failing else share
+    return f"{share}, {counted(found.failing, 'race')} failing" if found.failing else share
 
 
 def _age(moment: dt.datetime | None, now: dt.datetime) -> str:

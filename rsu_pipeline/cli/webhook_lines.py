@@ -2,6 +2,7 @@
 
 from psycopg2.extensions import connection as Connection
 
+from rsu_pipeline.display import counted
 from rsu_pipeline.warehouse import webhook_store
 from rsu_pipeline.warehouse.webhook_store import Backlog, Webhook
 
@@ -22,6 +23,6 @@ def describe_webhooks(conn: Connection) -> list[str]:
     for webhook in webhook_store.list_webhooks(conn):
         backlog = backlogs.get(webhook.webhook_id, Backlog())
         if backlog.pending or backlog.dead or webhook.failing_since or webhook.disabled_at:
-            figures = f"{backlog.pending:,} messages pending, {backlog.dead:,} given up"
+            figures = f"{counted(backlog.pending, 'message')} pending, {backlog.dead:,} given up"
             lines.append(f"{webhook.name}: {describe_state(webhook)}, {figures}")
     return lines

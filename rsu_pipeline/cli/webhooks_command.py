@@ -15,6 +15,7 @@ from rsu_pipeline import installation
 from rsu_pipeline.cli.common import hub_connection, show_json
 from rsu_pipeline.cli.display_table import DisplayTable, show_table
 from rsu_pipeline.cli.webhook_lines import describe_state
+from rsu_pipeline.display import counted
 from rsu_pipeline.private_files import write_new_private_file
 from rsu_pipeline.warehouse import credentials, webhook_outbox, webhook_store
 from rsu_pipeline.warehouse.webhook_store import Backlog
@@ -152,7 +153,7 @@ def redeliver(webhook: int) -> None:
         webhook_store.find_webhook(conn, webhook)
         count = webhook_outbox.redeliver(conn, webhook)
         conn.commit()
-    click.echo(f"{count:,} messages are sent again.")
+    click.echo(f"Queued again: {counted(count, 'message')}.")
 
 
 @webhooks.command()

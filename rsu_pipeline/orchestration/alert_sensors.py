@@ -7,6 +7,7 @@ import dagster as dg
 from rsu_pipeline import installation
 from rsu_pipeline.alerts import alert_store, automation_rules, rules
 from rsu_pipeline.alerts.evaluate import evaluate_alerts
+from rsu_pipeline.display import counted
 from rsu_pipeline.orchestration.failures import expected_errors_as_failures
 from rsu_pipeline.orchestration.resources import WarehouseResource
 
@@ -52,9 +53,10 @@ def _evaluate(context: dg.SensorEvaluationContext, warehouse: WarehouseResource)
         problems = rules.find_problems(conn, settings, now)
         done = evaluate_alerts(conn, problems, settings.alerts, now, context.log.warning)
     if not settings.alerts.urls:
-        words = f"{done.wrong} open alerts. Notifications are off (RSU_ALERT_URLS is not set)."
+        words = f"{counted(done.wrong, 'open alert')}. Notifications are off (RSU_ALERT_URLS is not set)."
         return dg.SensorResult(skip_reason=words, cursor=words)
-    words = f"{done.wrong} open alerts, {done.told} notified, {done.cleared} resolved, {done.sent} messages sent"
+    alerts, messages = counted(done.wrong, "open alert"), counted(done.sent, "message")
+    words = f"{alerts}, {done.told} notified, {done.cleared} resolved, {messages} sent"
     if done.unsent:
         words += f", {done.unsent} not accepted by any notifier (sent again at the next tick)"
     if done.failing:

@@ -12,7 +12,7 @@ from psycopg2.extensions import connection as Connection
 from pydantic import Field
 
 from rsu_pipeline import installation
-from rsu_pipeline.display import format_time
+from rsu_pipeline.display import counted, format_time
 from rsu_pipeline.orchestration import data_versions, run_metadata
 from rsu_pipeline.orchestration.assets.race_day_board_asset import board_metadata
 from rsu_pipeline.orchestration.assets.synced_assets import START_LISTS
@@ -99,7 +99,8 @@ def watch_races(context: dg.OpExecutionContext, warehouse: WarehouseResource, ru
                 context.log_event(data_versions.materialization(context.instance, asset, key, version, metadata))
     if failed := _describe_failures(done):
         raise dg.Failure(
-            f"{len(failed)} races could not be read at their last poll: {'; '.join(failed[:20])}", allow_retries=False
+            f"{counted(len(failed), 'race')} could not be read at their last poll: {'; '.join(failed[:20])}",
+            allow_retries=False,
         )
 
 
@@ -187,7 +188,7 @@ def race_day(context: dg.SensorEvaluationContext, warehouse: WarehouseResource) 
         if own and (request := _successor(context, shard, now, settings.watch.slice_seconds))
     ]
     total = sum(map(len, near.values()))
-    words = f"{total} races in their window, {len(races)} ahead, {len(requests)} watches requested"
+    words = f"{counted(total, 'race')} in their window, {len(races)} ahead, {counted(len(requests), 'watch', 'watches')} requested"
     context.log.info(words)
     return dg.SensorResult(run_requests=requests, skip_reason=None if requests else words)
 
@@ -243,7 +244,7 @@ def bib_changes(
                 _report(context.instance, conn, item, START_LISTS, lists)
         # Marked as handled only after the report: a crash between the two reports them twice, never not at all.
         conn.commit()
-    unread = f". {len(trouble)} races could not be read: {'; '.join(trouble[:20])}" if trouble else ""
+    unread = f". {counted(len(trouble), 'race')} could not be read: {'; '.join(trouble[:20])}" if trouble else ""
     if not new:
         return dg.SensorResult(skip_reason=f"no new bib changes{unread}", cursor=context.cursor)
     words = describe_bibs(new)
@@ -257,7 +258,7 @@ def describe_bibs(new: Sequence[bibs.NewBibs]) -> str:
     """Return how many bib changes were reported, of which partners."""
     total = sum(item.total for item in new)
     named = ", ".join(f"{item.key} {item.total}" for item in new[:MAX_NAMED_PARTNERS])
-    return f"{total} bib changes of {len(new)} partners reported: {named}" + (
+    return f"{counted(total, 'bib change')} of {counted(len(new), 'partner')} reported: {named}" + (
         ", ..." if len(new) > MAX_NAMED_PARTNERS else ""
     )
 
@@ -279,7 +280,7 @@ def race_day_board_refresh(context: dg.SensorEvaluationContext, warehouse: Wareh
     if not rows and was_empty:
         return dg.SensorResult(skip_reason="no race in its window or starting within 24 hours", cursor=cursor)
     blocked = sum(row.urgency is Urgency.BLOCKED for row in rows)
-    words = f"{len(rows)} races on the board, {blocked} of them do not receive bibs"
+    words = f"{counted(len(rows), 'race')} on the board, {blocked} of them do not receive bibs"
     event = dg.AssetMaterialization("race_day_board", metadata=dict(board_metadata(rows, now)))
     return dg.SensorResult(asset_events=[event], skip_reason=words, cursor=cursor)
 

@@ -19,6 +19,7 @@ from collections.abc import Iterable, Sequence
 import dagster as dg
 
 from rsu_pipeline import default_signals, installation, private_files, settings
+from rsu_pipeline.display import counted
 from rsu_pipeline.errors import RsuError
 from rsu_pipeline.orchestration.dagster_internals import (
     CheckRunHealthResult,
@@ -123,7 +124,7 @@ def main(command: Sequence[str]) -> None:
     except RsuError as error:
         sys.exit(f"Error: {error}")
     if ended:
-        print(f"Ended {len(ended)} runs whose process is gone: {', '.join(ended)}", flush=True)  # noqa: T201
+        print(f"Ended {counted(len(ended), 'run')} whose process is gone: {', '.join(ended)}", flush=True)  # noqa: T201
     if command:
         # Dagster's own sessions take their name from here. `rsu up` does not start beside them.
         os.environ["PGAPPNAME"] = server_lock.daemon_name()

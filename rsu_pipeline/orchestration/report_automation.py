@@ -6,6 +6,7 @@ import dagster as dg
 from psycopg2.extensions import connection as Connection
 
 from rsu_pipeline.alerts import alert_store
+from rsu_pipeline.display import counted
 from rsu_pipeline.orchestration.assets.registration_report import registration_report
 from rsu_pipeline.orchestration.failures import expected_errors_as_failures
 from rsu_pipeline.orchestration.fleet_checks import check_fleet
@@ -51,4 +52,4 @@ def read_fleet_state(conn: Connection) -> str:
     """Return what the sensor compares: how many partners were ever synced, and when an alert last opened or was resolved."""
     synced = sync_log.count_synced_partners(conn)
     changed_at = alert_store.read_last_change(conn)
-    return f"{synced} partners synced, alerts as of {changed_at.isoformat() if changed_at else 'never'}"
+    return f"{counted(synced, 'partner')} synced, alerts as of {changed_at.isoformat() if changed_at else 'never'}"

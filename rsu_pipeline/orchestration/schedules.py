@@ -10,6 +10,7 @@ from typing import Any
 import dagster as dg
 
 from rsu_pipeline import installation
+from rsu_pipeline.display import counted
 from rsu_pipeline.orchestration import partitions
 from rsu_pipeline.orchestration.batch import list_reported_partners, sync_batch
 from rsu_pipeline.orchestration.failures import expected_errors_as_failures
@@ -65,7 +66,8 @@ def race_proximity(
     near, far = split_visits(visits, work)
     if not near and not far:
         return dg.SkipReason(
-            f"nothing due: {len(partners)} partners, {len(races)} races with events ahead, {len(visits)} partners due,"
+            f"nothing due: {counted(len(partners), 'partner')}, {counted(len(races), 'race')} with events ahead,"
+            f" {counted(len(visits), 'partner')} due,"
             f" {len(visits)} of them in progress"
         )
     return [
@@ -92,7 +94,9 @@ def nightly(context: dg.ScheduleEvaluationContext, warehouse: WarehouseResource)
     busy = read_work_in_progress(context.instance).everything
     free = [key for key in order if key not in busy]
     if not free:
-        return dg.SkipReason(f"nothing to do: {len(order)} partners, {len(order) - len(free)} of them in progress")
+        return dg.SkipReason(
+            f"nothing to do: {counted(len(order), 'partner')}, {len(order) - len(free)} of them in progress"
+        )
     parts = build_nightly_runs(settings.budget, read_routine_run_limit(context.instance))
     # Not by the date: two nights east of UTC share one when the clocks go forward.
     return [

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 import dagster as dg
 
 from rsu_pipeline import installation
-from rsu_pipeline.display import MAX_NAME_CHARS, sanitize_for_display
+from rsu_pipeline.display import MAX_NAME_CHARS, counted, sanitize_for_display
 from rsu_pipeline.orchestration import cancelled_runs, partitions
 from rsu_pipeline.orchestration.batch import sync_batch
 from rsu_pipeline.orchestration.failures import expected_errors_as_failures
@@ -98,8 +98,9 @@ def history(context: dg.SensorEvaluationContext, warehouse: WarehouseResource) -
         )
         for key in free
     ]
+    slices = counted(len(requests), "slice")
     words = (
-        f"{len(waiting)} partners have past editions to read, {len(busy)} in progress, {len(requests)} slices requested"
+        f"{counted(len(waiting), 'partner')} with past editions to read, {len(busy)} in progress, {slices} requested"
     )
     if cancelled:
         words += f", {len(cancelled)} are cancelled ({', '.join(_describe_cancellation(cancelled))})"

@@ -6,6 +6,7 @@ from html import escape
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
+from rsu_pipeline.display import counted
 from rsu_pipeline.reports import frames, plots, sparklines
 
 if TYPE_CHECKING:
@@ -68,7 +69,8 @@ def summarize_days(by_day: "pd.DataFrame") -> str:
     totals = [int(total) for total in by_day.sum(axis=1).to_numpy()]
     daily = [after - before for before, after in pairwise([0, *totals])][-sparklines.WIDTH :]
     until = max(by_day.index)
-    return f"{sparklines.draw_sparkline(daily)} {sum(daily):,} registrations in the {len(daily)} days until {until:%Y-%m-%d}"
+    total = counted(sum(daily), "registration")
+    return f"{sparklines.draw_sparkline(daily)} {total} in the {len(daily)} days until {until:%Y-%m-%d}"
 
 
 def summarize_coverage(coverage: "pd.DataFrame") -> str:

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 from psycopg2.extensions import connection as Connection
 
-from rsu_pipeline.display import format_time
+from rsu_pipeline.display import counted, format_time
 from rsu_pipeline.reading_settings import CadenceSettings
 from rsu_pipeline.warehouse import sync_gaps
 from rsu_pipeline.warehouse.sync_gaps import CaughtUp, Gap
@@ -61,19 +61,19 @@ def describe(downtimes: Sequence[Downtime], zone: dt.tzinfo) -> Iterator[str]:
         else:
             yield f"Not syncing from {since} to {format_time(item.until, zone)} ({_hours(item.hours)})."
         if over := sum(one.races_over for one in item.partners):
-            yield f"  {_count(over, 'race')} ended meanwhile."
+            yield f"  {counted(over, 'race')} ended meanwhile."
         if item.until is not None:
             yield f"  {_caught_up(item.partners)}"
         left = sum(one.reads_left for one in item.partners)
         if left:
-            yield f"  Still to do: {_count(left, 'final read')}."
+            yield f"  Still to do: {counted(left, 'final read')}."
         elif over and item.until is not None:
             yield "  Nothing is left to do."
 
 
 def _caught_up(partners: Sequence[CaughtUp]) -> str:
     counts = [
-        _count(sum(one.bibs for one in partners), "bib"),
+        counted(sum(one.bibs for one in partners), "bib"),
         f"{sum(one.new for one in partners):,} new",
         f"{sum(one.changed for one in partners):,} changed",
         f"{sum(one.removed for one in partners):,} removed",
@@ -81,10 +81,6 @@ def _caught_up(partners: Sequence[CaughtUp]) -> str:
     if not any(one.bibs or one.new or one.changed or one.removed for one in partners):
         return "Nothing that changed meanwhile was found since."
     return f"Caught up: {', '.join(counts)}."
-
-
-def _count(number: int, what: str) -> str:
-    return f"{number:,} {what}" if number == 1 else f"{number:,} {what}s"
 
 
 def _hours(hours: float) -> str:

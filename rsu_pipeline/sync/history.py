@@ -10,7 +10,7 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
-from rsu_pipeline.display import sanitize_for_display
+from rsu_pipeline.display import counted, sanitize_for_display
 from rsu_pipeline.runsignup.api_errors import ApiError, BudgetExhausted, Cause, Remedy
 from rsu_pipeline.runsignup.event_ids import split_by_address
 from rsu_pipeline.sync import access, listing, partner_sync, sharing, sync_outcome
@@ -272,7 +272,7 @@ def _catch_up(session: PartnerSession, read: PlannedRead, done: Slice) -> None:
 def _record_unavailable(
     session: PartnerSession, race: PastRace, events: Sequence[PastEvent], error: ApiError, done: Slice
 ) -> None:
-    session.log(f"{_describe_race(race)}: {len(events)} events of an old edition are unavailable, {error}")
+    session.log(f"{_describe_race(race)}: unavailable: {counted(len(events), 'event')} of an old edition, {error}")
     backfill_state.note_unavailable(session.conn, session.partner_id, [event.event_id for event in events], str(error))
     session.conn.commit()
     done.unavailable += len(events)

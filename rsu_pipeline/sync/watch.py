@@ -16,6 +16,7 @@ from dataclasses import dataclass, field, replace
 from psycopg2.extensions import connection as Connection
 
 from rsu_pipeline import cancellation
+from rsu_pipeline.display import counted
 from rsu_pipeline.runsignup.api_errors import ApiError, Cause
 from rsu_pipeline.settings import Settings
 from rsu_pipeline.start_lists.start_list_store import RebuildFailed
@@ -316,7 +317,7 @@ class Watch:
             counts = outcome.counts
             self._log(
                 f"{race.key}, race {race.race_id}: {counts.inserted} new, {counts.updated + counts.reactivated} changed,"
-                f" {counts.removed} removed, {counts.bib_changes} bib changes"
+                f" {counts.removed} removed, {counted(counts.bib_changes, 'bib change')}"
             )
 
     def _record_pace(self, race: WatchedRace, polled: Polled) -> None:

@@ -5,9 +5,10 @@ import pytest
 from rsu_pipeline.adoption.plan import find_lacking
 from rsu_pipeline.adoption.rows import fills
 from rsu_pipeline.adoption.shape import Column, Constraint, Named, Shape, Table, View, ident, literal
-from rsu_pipeline.adoption.steps import AdoptionRefusedError, counted, listing
+from rsu_pipeline.adoption.steps import AdoptionRefusedError, listing
 from rsu_pipeline.adoption.tables import table_steps, widening
 from rsu_pipeline.adoption.views import view_steps
+from rsu_pipeline.display import counted
 
 
 def column(name: str, kind: str = "text", *, not_null: bool = False, default: str | None = None) -> Column:

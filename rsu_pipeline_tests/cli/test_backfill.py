@@ -47,7 +47,7 @@ def test_a_race_that_fails_is_named_and_the_exit_code_says_so(hub: Hub) -> None:
     hub.sandbox.admin.fault("http_500", 0, race_id=broken)
     hub.environment["RSU_CALL_BACKOFF"] = "0"
     done = rsu("backfill", "--partner", "3", "--wait", settings=hub.environment)
-    assert done.returncode == 1 and "1 races FAILED (retried" in done.stdout
+    assert done.returncode == 1 and "1 race FAILED (retried" in done.stdout
     hub.sandbox.admin.clear_faults()
     assert rsu("backfill", "--partner", "3", "--wait", settings=hub.environment).returncode == 0
 

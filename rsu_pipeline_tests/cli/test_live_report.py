@@ -66,7 +66,7 @@ def test_a_hub_at_work_is_reported_line_by_line(
     said = [line.partition("  ")[2] for line in lines]
     assert said[0] == "3 partners, none of them synced yet."
     assert said[1].startswith("1 of 3 partners are synced: ") and said[2].startswith("All 3 partners are synced: ")
-    assert said[3:] == ["1 bib changes stored.", "Alert: Something is wrong."]
+    assert said[3:] == ["1 bib change stored.", "Alert: Something is wrong."]
     assert all(line[2] == line[5] == ":" and " UTC  " in line for line in lines)
     with database.session(hub.url, purpose="tests") as conn:
         status = sync_log.read_partner_status(conn)

@@ -145,7 +145,7 @@ def test_a_run_that_waits_or_keeps_silent_for_too_long_is_told_and_a_backfill_in
     ((title, text), (stopped, queue_text)) = [look(hub_instance), notifier.take()][1]
     assert title == "RunSignup hub: a run hangs"
     assert stopped == "RunSignup hub: a sensor, a schedule or the queue has stopped"
-    assert queue_text.startswith("The queue has stopped: 1 runs of lane backfill have waited since ")
+    assert queue_text.startswith("The queue has stopped: 1 run of lane backfill waiting since ")
     assert text.startswith(f"{key}: job sync_partner has been waiting in the queue since ")
     assert text.endswith(queued.run_id)
     report(hub_instance, [silent], "PIPELINE_START", ago=960)
@@ -192,7 +192,7 @@ def test_a_run_that_was_told_stays_open_when_it_is_a_day_old(
 
 def test_without_notifiers_it_says_so_and_keeps_the_table(hub: Hub, hub_instance: dg.DagsterInstance) -> None:
     ended(hub_instance, FAILED, "watch")
-    assert look(hub_instance) == "1 open alerts. Notifications are off (RSU_ALERT_URLS is not set)."
+    assert look(hub_instance) == "1 open alert. Notifications are off (RSU_ALERT_URLS is not set)."
     assert hub.rows("SELECT kind, cause, told_at FROM alerts") == [
         {"kind": "run_failed", "cause": "watch:", "told_at": None}
     ]
@@ -210,11 +210,11 @@ def test_a_notifier_that_is_down_fails_nothing_and_its_address_is_nowhere(
     notifier.status = 500
     said = look(hub_instance)
     assert said == (
-        "1 open alerts, 0 notified, 0 resolved, 0 messages sent, 1 not accepted by any notifier (sent again at the next tick)."
+        "1 open alert, 0 notified, 0 resolved, 0 messages sent, 1 not accepted by any notifier (sent again at the next tick)."
         " Failed notifiers: json"
     )
     notifier.status = 200
-    assert look(hub_instance) == "1 open alerts, 1 notified, 0 resolved, 1 messages sent"
+    assert look(hub_instance) == "1 open alert, 1 notified, 0 resolved, 1 message sent"
     assert len(notifier.take()) == 1
 
     shown = capfd.readouterr()

@@ -131,4 +131,4 @@ def test_a_queue_that_does_not_move_is_named_and_one_whose_lane_is_at_work_is_no
     assert daemon.found() == {}
     daemon.sql("UPDATE dagster.runs SET update_timestamp = update_timestamp - interval '3 minutes'")
     found = daemon.found()
-    assert found.keys() == {"queue:routine"} and "1 runs of lane routine have waited since" in found["queue:routine"]
+    assert found.keys() == {"queue:routine"} and "1 run of lane routine waiting since" in found["queue:routine"]

@@ -254,7 +254,7 @@ def test_rsu_backfill_cancel_withdraws_terminates_and_is_resumed_by_asking_again
     open_request(hub, hub_instance, 2)
     waiting = queue(hub_instance, JOB, partition=key)
     done = rsu("backfill", "--partner", "1", "--cancel", settings=hub.environment)
-    assert done.returncode == 0 and f"Cancelled the backfill of 1 partners ({key})" in done.stdout, done.stderr
+    assert done.returncode == 0 and f"Cancelled the backfill of 1 partner ({key})" in done.stdout, done.stderr
     run = hub_instance.get_run_by_id(waiting.run_id)
     assert run is not None and run.status == dg.DagsterRunStatus.CANCELED
     assert requested(hub_instance) == [hub.partners[2]]

@@ -124,7 +124,7 @@ def test_a_race_in_its_window_has_a_watch_of_each_shard_that_has_one(
 def test_a_watch_has_one_successor_and_only_shortly_before_it_ends(put: Fleet, instance: dg.DagsterInstance) -> None:
     race_in_window(put, 1)
     waits = queue(instance, "watch", watch_shard="0")
-    assert skipped(look(race_day, instance)) == "1 races in their window, 1 ahead, 0 watches requested"
+    assert skipped(look(race_day, instance)) == "1 race in their window, 1 ahead, 0 watches requested"
     start(instance, [waits])
     assert "0 watches requested" in skipped(look(race_day, instance))
     move_starts(put, 535)
@@ -254,7 +254,7 @@ def test_a_crash_between_telling_and_marking_tells_again_and_loses_nothing(
     assert len(told(instance)) == 1
     put.sql("DROP TRIGGER crash ON bib_changes_handled")
     put.conn.commit()
-    assert skipped(look(bib_changes, instance)) == "1 bib changes of 1 partners reported: 1-acme 1"
+    assert skipped(look(bib_changes, instance)) == "1 bib change of 1 partner reported: 1-acme 1"
     assert len(told(instance)) == 2
     assert skipped(look(bib_changes, instance)) == "no new bib changes"
 
@@ -274,7 +274,7 @@ def test_the_board_is_refreshed_while_a_race_is_on_it_and_once_more_after(
 ) -> None:
     race_in_window(put, 1)
     result = look(race_day_board_refresh, instance)
-    assert skipped(result) == "1 races on the board, 1 of them do not receive bibs"
+    assert skipped(result) == "1 race on the board, 1 of them do not receive bibs"
     told = board_of(result)
     assert (told["races"], told["races_in_window"], told["races_blocked"]) == (1, 1, 1)
     put.sql("UPDATE runsignup_events SET gone_at = now()")

@@ -151,7 +151,7 @@ def test_it_ends_dead_runs_and_then_becomes_the_command(hub: Hub, hub_instance: 
         timeout=120,
     )
     first, then = done.stdout.splitlines()
-    assert first == f"Ended 1 runs whose process is gone: {dead.run_id}"
+    assert first == f"Ended 1 run whose process is gone: {dead.run_id}"
     assert then.startswith("then ")
     assert status_of(hub_instance, dead.run_id) == Status.FAILURE
 

@@ -159,7 +159,7 @@ def test_a_new_bib_is_in_the_list_when_its_partition_is_told(hub: Hub, instance:
     before = len(told(instance))
     number = new_bib(hub, 2, 8001)
     assert listed(hub, 2)[number]["bib"] != "8001"
-    assert skipped(look(bib_changes, instance)) == f"1 bib changes of 1 partners reported: {hub.partners[2]} 1"
+    assert skipped(look(bib_changes, instance)) == f"1 bib change of 1 partner reported: {hub.partners[2]} 1"
     assert listed(hub, 2)[number]["bib"] == "8001"
     ((key, numbers),) = told(instance)[before:]
     assert key == hub.partners[2]

@@ -171,7 +171,7 @@ def test_a_race_that_cannot_be_read_fails_the_slice_by_name_and_the_rest_is_told
     hub.sandbox.admin.fault("unknown_shape", 0, endpoint="participants", race_id=broken)
     run = watch(hub_instance, 2.5)
     assert not run.success
-    start_of = f"1 races could not be read at their last poll: {hub.partners[2]}, race {broken}: "
+    start_of = f"1 race could not be read at their last poll: {hub.partners[2]}, race {broken}: "
     assert run.failure.startswith(start_of) and not run.failure.startswith(f"{start_of}race")
     assert run.told.keys() == {("participants", key) for key in hub.partners.values()}
 
@@ -192,7 +192,7 @@ def test_the_sensor_finds_the_bibs_of_every_partner_by_itself_within_the_tick(
     broken = max(row["race_id"] for row in hub.truth(2).values())
     hub.sandbox.admin.fault("unknown_shape", 0, endpoint="participants", race_id=broken)
     words = skipped(look(bib_changes, hub_instance))
-    assert words.startswith(f"no new bib changes. 1 races could not be read: {hub.partners[2]}, race {broken}: ")
+    assert words.startswith(f"no new bib changes. 1 race could not be read: {hub.partners[2]}, race {broken}: ")
     hub.sandbox.admin.clear_faults()
     assert skipped(look(bib_changes, hub_instance)) == "no new bib changes"
 

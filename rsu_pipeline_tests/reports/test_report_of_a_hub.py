@@ -75,7 +75,7 @@ def test_the_command_writes_one_page_without_names(hub: Hub, tmp_path: Path) -> 
     hub.sync(1)
     file = tmp_path / "report.html"
     done = rsu("report", "--partner", "1", "--html", str(file), settings=hub.environment)
-    assert (done.returncode, done.stderr) == (0, "") and done.stdout.startswith(f"{file}: 1 partners, ")
+    assert (done.returncode, done.stderr) == (0, "") and done.stdout.startswith(f"{file}: 1 partner, ")
     text = file.read_text(encoding="utf-8")
     assert "&lt;script&gt;" in text and "<script" not in text
     for row in hub.stored(1).values():

@@ -57,7 +57,7 @@ def test_a_webhook_is_added_listed_and_removed_with_its_messages(outbox: Outbox)
     (line,) = outbox.rsu("webhooks", "list").stdout.splitlines()[1:]
     assert line.split() == "1 1-acme scoring.example.com bib.changed nothing sent yet never 1 0".split()
     status = outbox.rsu("status").stdout
-    assert "webhook 1 (scoring.example.com): nothing sent yet, 1 messages pending, 0 given up" in status
+    assert "webhook 1 (scoring.example.com): nothing sent yet, 1 message pending, 0 given up" in status
     assert outbox.rsu("webhooks", "remove", "1").stdout == "Removed webhook 1 (scoring.example.com).\n"
     assert outbox.value("SELECT count(*) FROM webhook_messages") == 0
 

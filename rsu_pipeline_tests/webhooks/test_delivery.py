@@ -212,9 +212,9 @@ def test_a_message_is_given_up_after_a_day_and_delivered_again_on_request(outbox
     assert '"dead": 1' in listed.stdout and '"pending": 0' in listed.stdout
     alerts = outbox.rsu("health", "--only", "delivery")
     assert alerts.returncode == 1
-    assert f"1 messages to webhook {number} (127.0.0.1:{receiver.port}) were given up after a day." in alerts.stdout
+    assert f"Given up after a day: 1 message to webhook {number} (127.0.0.1:{receiver.port})." in alerts.stdout
     done = outbox.rsu("webhooks", "redeliver", str(number))
-    assert done.stdout == "1 messages are sent again.\n"
+    assert done.stdout == "Queued again: 1 message.\n"
     receiver.wait_for(2)
     assert receiver.numbers() == ["2", "1"]
     assert outbox.rsu("health", "--only", "delivery").stdout == "Healthy: delivery.\n"
