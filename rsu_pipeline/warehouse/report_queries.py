@@ -2,6 +2,10 @@
 
 from psycopg2.extensions import connection as Connection
 
+from rsu_pipeline.sql_files import load
+
+_SQL = load(__file__)
+
 Rows = list[dict[str, object]]
 
 
@@ -11,45 +15,16 @@ def read_registrations(conn: Connection, partner_id: int) -> Rows:
     The columns are id, event, race, day of registration in US Eastern time, day it was first stored, whether it arrived with a bib
     and has one now, and the amount paid (None if RunSignup sent none).
     """
-    return _rows(
-        conn,
-        """
-        SELECT p.registration_id, p.event_id, coalesce(r.name, '') AS race, coalesce(e.name, '') AS event,
-            p.registration_date::date AS registered_on, p.first_seen_at::date AS first_seen_on,
-            p.first_bib IS NOT NULL AS came_with_bib, rsu_bib(p.bib_num, p.team_info) IS NOT NULL AS has_bib,
-            CASE WHEN jsonb_typeof(p.payment_info -> 'amount_paid') = 'number'
-                THEN (p.payment_info ->> 'amount_paid')::float END AS amount_paid
-        FROM future_events f
-        JOIN runsignup_events e USING (event_id)
-        JOIN runsignup_races r ON r.race_id = e.race_id
-        JOIN runsignup_participants p ON p.event_id = f.event_id AND p.timing_partner_id = f.timing_partner_id
-        WHERE f.timing_partner_id = %s AND p.removed_at IS NULL AND e.volunteer IS NOT TRUE
-        ORDER BY e.starts_at NULLS LAST, p.event_id, p.registration_id
-        """,
-        partner_id,
-    )
+    return _rows(conn, _SQL["read_registrations"], partner_id)
 
 
 def read_bib_changes(conn: Connection, partner_id: int) -> Rows:
     """Return the bibs set and cleared of those registrations: id, day, and 1 or -1. A bib changed for another is left out."""
-    return _rows(
-        conn,
-        """
-        SELECT b.registration_id, coalesce(to_timestamp(b.modified_epoch), b.recorded_at)::date AS day,
-            CASE b.kind WHEN 'assigned' THEN 1 ELSE -1 END AS change
-        FROM future_events f
-        JOIN runsignup_participants p ON p.event_id = f.event_id AND p.timing_partner_id = f.timing_partner_id
-        JOIN runsignup_bib_changes b
-            ON b.timing_partner_id = p.timing_partner_id AND b.registration_id = p.registration_id
-        WHERE f.timing_partner_id = %s AND p.removed_at IS NULL AND b.kind IN ('assigned', 'cleared')
-        ORDER BY b.bib_change_id
-        """,
-        partner_id,
-    )
+    return _rows(conn, _SQL["read_bib_changes"], partner_id)
 
 
 def _rows(conn: Connection, query: str, partner_id: int) -> Rows:
     with conn.cursor() as cur:
-        cur.execute(query, (partner_id,))
+        cur.execute(query, {"partner": partner_id})
         names = [column.name for column in cur.description or ()]
         return [dict(zip(names, row, strict=True)) for row in cur.fetchall()]
