@@ -9,6 +9,10 @@ from dataclasses import dataclass
 
 from psycopg2.extensions import connection as Connection
 
+from rsu_pipeline.sql_files import load
+
+_SQL = load(__file__)
+
 REASON = "another program wrote to the tables"
 """Why an event is read in full."""
 SHOWN_FOR = dt.timedelta(days=1)
@@ -62,18 +66,7 @@ class Findings:
 def read_open_writes(conn: Connection, now: dt.datetime) -> list[ForeignWrite]:
     """Return the writes of the last day, and older ones while an upcoming event waits for its full read since."""
     with conn.cursor() as cur:
-        cur.execute(
-            """
-            SELECT table_name, operation, login, program, address, sum(transactions)::bigint, min(first_at), max(last_at)
-            FROM foreign_writes
-            WHERE last_at > %(since)s OR last_at > (
-                SELECT min(c.last_full_at) FROM event_cursors c JOIN future_events f USING (timing_partner_id, event_id)
-                JOIN timing_partners t USING (timing_partner_id)
-                WHERE t.disabled_at IS NULL AND (f.over_at IS NULL OR f.over_at > %(now)s))
-            GROUP BY 1, 2, 3, 4, 5 ORDER BY 8 DESC, 1, 2
-            """,
-            {"since": now - SHOWN_FOR, "now": now},
-        )
+        cur.execute(_SQL["read_open_writes"], {"since": now - SHOWN_FOR, "now": now})
         return [ForeignWrite(*row) for row in cur.fetchall()]
 
 
@@ -81,23 +74,8 @@ def find_foreign_writes(conn: Connection, now: dt.datetime) -> Findings:
     """Return the open writes and what they leave to repair. Scans the registrations."""
     writes = read_open_writes(conn, now)
     with conn.cursor() as cur:
-        cur.execute(
-            """
-            SELECT count(*) FROM event_cursors c JOIN future_events f USING (timing_partner_id, event_id)
-            JOIN timing_partners t USING (timing_partner_id)
-            WHERE t.disabled_at IS NULL AND (f.over_at IS NULL OR f.over_at > %s)
-                AND c.last_full_at < (SELECT max(last_at) FROM foreign_writes)
-            """,
-            (now,),
-        )
+        cur.execute(_SQL["count_events_waiting"], {"now": now})
         (waiting,) = cur.fetchone() or (0,)
-        cur.execute(
-            """
-            SELECT coalesce(sum(p.rows), 0)::bigint
-            FROM (SELECT timing_partner_id, race_id, count(*) AS rows FROM runsignup_participants GROUP BY 1, 2) p
-            WHERE NOT EXISTS (SELECT FROM partner_races l
-                WHERE l.timing_partner_id = p.timing_partner_id AND l.race_id = p.race_id)
-            """
-        )
+        cur.execute(_SQL["count_rows_of_no_partner"])
         (strangers,) = cur.fetchone() or (0,)
     return Findings(writes, waiting, strangers)
