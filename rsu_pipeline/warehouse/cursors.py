@@ -9,8 +9,11 @@ from typing import Literal
 from psycopg2.extensions import connection as Connection
 
 from rsu_pipeline.included_fields import NONE
+from rsu_pipeline.sql_files import load
 from rsu_pipeline.warehouse.event_times import AHEAD_TOLERANCE
 from rsu_pipeline.warehouse.foreign_writes import NEEDS_FULL
+
+_SQL = load(__file__, NEEDS_FULL=NEEDS_FULL)
 
 Mode = Literal["full", "incremental", "history"]
 """Mode of a pass. `history` reads all registrations of past events, as `full` does of upcoming ones.
@@ -81,11 +84,7 @@ class Position:
 def read_event_cursors(conn: Connection, partner_id: int) -> dict[int, EventCursor]:
     """Return the partner's cursors, by event."""
     with conn.cursor() as cur:
-        cur.execute(
-            "SELECT event_id, modified_after, removed_after, first_loaded_at, last_full_at, last_read_at,"
-            f" coalesce(needs_full, {NEEDS_FULL}), registrations, included FROM event_cursors c WHERE timing_partner_id = %s",
-            (partner_id,),
-        )
+        cur.execute(_SQL["read_event_cursors"], {"partner": partner_id})
         return {row[0]: EventCursor(*row) for row in cur.fetchall()}
 
 
@@ -95,11 +94,7 @@ def read_loaded_events(conn: Connection, partner_id: int, event_ids: Sequence[in
     A pass that did not show it left the cursor where an earlier pass set it, more than `overlap` seconds before.
     """
     with conn.cursor() as cur:
-        cur.execute(
-            "SELECT event_id, extract(epoch FROM last_read_at) - modified_after <= %s FROM event_cursors"
-            " WHERE timing_partner_id = %s AND event_id = ANY (%s::bigint[])",
-            (overlap, partner_id, list(event_ids)),
-        )
+        cur.execute(_SQL["read_loaded_events"], {"overlap": overlap, "partner": partner_id, "events": list(event_ids)})
         return dict(cur.fetchall())
 
 
@@ -226,30 +221,7 @@ def advance(
     """
     with conn.cursor() as cur:
         cur.execute(
-            """
-            INSERT INTO event_cursors AS c (timing_partner_id, event_id, race_id, modified_after, removed_after,
-                first_loaded_at, last_full_at, last_read_at, read_number, full_read_number, included, registrations)
-            SELECT %(partner)s, event_id, %(race)s, %(cursor)s, %(cursor)s, now(), to_timestamp(%(first)s),
-                to_timestamp(%(first)s), CASE WHEN %(full)s OR %(removed)s THEN %(number)s ELSE 0 END,
-                CASE WHEN %(full)s AND %(shown)s THEN %(number)s ELSE 0 END, %(included)s, CASE WHEN %(full)s THEN (
-                    SELECT count(*) FROM runsignup_participants p
-                    -- `+ 0` as in participants.note_missing.
-                    WHERE p.timing_partner_id + 0 = %(partner)s AND p.event_id = e.event_id AND p.removed_at IS NULL
-                ) ELSE 0 END
-            FROM unnest(%(events)s::bigint[]) AS e (event_id)
-            ON CONFLICT (timing_partner_id, event_id) DO UPDATE SET race_id = excluded.race_id,
-                -- A second earlier at the least, by which loaded_events tells what was not shown.
-                modified_after = CASE WHEN %(shown)s THEN excluded.modified_after
-                    ELSE least(c.modified_after, excluded.modified_after - 1) END,
-                last_read_at = excluded.last_read_at,
-                removed_after = CASE WHEN %(removed)s THEN excluded.removed_after ELSE c.removed_after END,
-                last_full_at = CASE WHEN %(full)s THEN excluded.last_full_at ELSE c.last_full_at END,
-                needs_full = CASE WHEN NOT %(full)s THEN c.needs_full END,
-                read_number = greatest(c.read_number, excluded.read_number),
-                full_read_number = greatest(c.full_read_number, excluded.full_read_number),
-                included = CASE WHEN %(full)s THEN excluded.included ELSE c.included END,
-                registrations = CASE WHEN %(full)s THEN excluded.registrations ELSE c.registrations END
-            """,
+            _SQL["advance"],
             {
                 "partner": position.partner_id,
                 "race": position.race_id,
@@ -308,27 +280,7 @@ def quarantine(conn: Connection, partner_id: int, race_id: int, rows: Sequence[Q
     by_digest = {hashlib.sha256(row.raw).hexdigest(): row for row in rows}
     with conn.cursor() as cur:
         cur.execute(
-            """
-            WITH rows AS MATERIALIZED (
-                SELECT * FROM unnest(%(registrations)s::bigint[], %(stored)s::boolean[], %(reasons)s::text[], %(digests)s::text[],
-                    %(texts)s::text[]) AS r (registration_id, is_stored, reason, row_digest, row_text)
-            ),
-            before AS (
-                SELECT FROM quarantined_rows q JOIN rows r USING (row_digest)
-                WHERE q.timing_partner_id = %(partner)s AND q.race_id = %(race)s
-                    -- What this transaction has just resolved is the row as it is merged, before its field errors are noted.
-                    AND (q.resolved_at IS NULL OR q.resolved_at = now())
-            ),
-            written AS (
-                INSERT INTO quarantined_rows AS q (timing_partner_id, race_id, registration_id, is_stored, reason,
-                    row_digest, row_text)
-                SELECT %(partner)s, %(race)s, registration_id, is_stored, reason, row_digest, row_text FROM rows
-                ON CONFLICT (timing_partner_id, race_id, row_digest) DO UPDATE
-                SET last_seen_at = now(), resolved_at = NULL, is_stored = excluded.is_stored, reason = excluded.reason
-                RETURNING 1
-            )
-            SELECT (SELECT count(*) FROM written) - (SELECT count(*) FROM before)
-            """,
+            _SQL["quarantine"],
             {
                 "partner": partner_id,
                 "race": race_id,
