@@ -8,8 +8,11 @@ from typing import Literal
 
 from psycopg2.extensions import connection as Connection
 
+from rsu_pipeline.sql_files import load
 from rsu_pipeline.warehouse import race_locks
 from rsu_pipeline.warehouse.event_times import ENDS_AT, IS_UPCOMING, ended_before
+
+_SQL = load(__file__, IS_UPCOMING=IS_UPCOMING, ENDS_AT=ENDS_AT)
 
 Access = Literal["granted", "denied", "not_found"]
 """RunSignup's answer to a partner's request for a race's participants."""
@@ -240,14 +243,7 @@ def mark_vanished(
     """Record the race's events that its detail lacks as `gone`, or as `unsettled`. Nothing is unsettled for its others."""
     with conn.cursor() as cur:
         cur.execute(
-            """
-            UPDATE runsignup_events
-            SET gone_at = CASE WHEN event_id = ANY (%(gone)s::bigint[]) THEN %(now)s ELSE gone_at END,
-                vanished_at = CASE WHEN event_id = ANY (%(unsettled)s::bigint[]) THEN coalesce(vanished_at, %(now)s) END
-            WHERE race_id = %(race)s
-                AND (event_id = ANY (%(gone)s::bigint[] || %(unsettled)s::bigint[]) OR vanished_at IS NOT NULL)
-            """,
-            {"race": race_id, "gone": list(gone), "unsettled": list(unsettled), "now": now},
+            _SQL["mark_vanished"], {"race": race_id, "gone": list(gone), "unsettled": list(unsettled), "now": now}
         )
 
 
@@ -266,33 +262,14 @@ def mark_detail(conn: Connection, race_id: int, *, is_settled: bool) -> None:
 def set_access(conn: Connection, partner_id: int, race_id: int, access: Access, now: dt.datetime) -> bool:
     """Record RunSignup's answer for the race, and return whether it changed anything. A readable race is no longer lost."""
     with conn.cursor() as cur:
-        cur.execute(
-            """
-            UPDATE partner_races
-            SET access = %(access)s, access_changed_at = CASE WHEN access = %(access)s THEN access_changed_at ELSE %(now)s END,
-                lost_at = CASE WHEN %(access)s <> 'granted' THEN lost_at END,
-                lost_reason = CASE WHEN %(access)s <> 'granted' THEN lost_reason END
-            WHERE timing_partner_id = %(partner)s AND race_id = %(race)s
-                AND (access <> %(access)s OR (lost_at IS NOT NULL AND %(access)s = 'granted'))
-            """,
-            {"partner": partner_id, "race": race_id, "access": access, "now": now},
-        )
+        cur.execute(_SQL["set_access"], {"partner": partner_id, "race": race_id, "access": access, "now": now})
         return bool(cur.rowcount)
 
 
 def read_access_candidates(conn: Connection, partner_id: int, now: dt.datetime) -> list[AccessCandidate]:
     """Return the partner's listed races that are not lost and have an event, each with the event that starts last."""
     with conn.cursor() as cur:
-        cur.execute(
-            f"""
-            SELECT DISTINCT ON (e.race_id) e.race_id, e.event_id, l.access = 'granted',
-                {IS_UPCOMING}, e.starts_at
-            FROM partner_races l JOIN runsignup_events e USING (race_id)
-            WHERE l.timing_partner_id = %(partner)s AND l.unlisted_at IS NULL AND l.lost_at IS NULL AND e.gone_at IS NULL
-            ORDER BY e.race_id, {ENDS_AT} DESC NULLS FIRST, e.event_id
-            """,
-            {"partner": partner_id, "now": now},
-        )
+        cur.execute(_SQL["read_access_candidates"], {"partner": partner_id, "now": now})
         return [AccessCandidate(*row) for row in cur.fetchall()]
 
 
@@ -318,19 +295,7 @@ def forget_refused(conn: Connection, partner_id: int, event_ids: Sequence[int]) 
 def read_events(conn: Connection, partner_id: int) -> list[StoredEvent]:
     """Return every event of the partner's races that RunSignup still has, past ones included."""
     with conn.cursor() as cur:
-        cur.execute(
-            """
-            SELECT e.event_id, e.race_id, coalesce(r.name, ''), coalesce(e.name, ''), e.starts_at, e.ends_at,
-                coalesce(e.volunteer, false), e.is_bundle, l.lost_at IS NOT NULL, x.refused_at
-            FROM partner_races l
-            JOIN runsignup_races r USING (race_id)
-            JOIN runsignup_events e USING (race_id)
-            LEFT JOIN refused_events x ON x.timing_partner_id = l.timing_partner_id AND x.event_id = e.event_id
-            WHERE l.timing_partner_id = %s AND e.gone_at IS NULL
-            ORDER BY e.starts_at NULLS FIRST, e.race_id, e.event_id
-            """,
-            (partner_id,),
-        )
+        cur.execute(_SQL["read_events"], {"partner": partner_id})
         return [StoredEvent(*row) for row in cur.fetchall()]
 
 
