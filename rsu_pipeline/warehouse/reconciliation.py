@@ -14,6 +14,7 @@ from typing import Literal
 
 from psycopg2.extensions import connection as Connection
 
+from rsu_pipeline.sql_files import load
 from rsu_pipeline.warehouse.cursors import REMOVALS_PENDING
 from rsu_pipeline.warehouse.registration_columns import CONTENT, INCLUDED, Column
 from rsu_pipeline.warehouse.staging import Source, params_of
@@ -38,7 +39,7 @@ def reconcile(conn: Connection, source: Source, event_ids: Sequence[int], *, is_
     other than storing may explain it: such an event is read again.
     """
     with conn.cursor() as cur:
-        cur.execute(_COMPARE, params_of(source) | {"events": list(event_ids), "resumed": is_resumed})
+        cur.execute(_SQL["compare"], params_of(source) | {"events": list(event_ids), "resumed": is_resumed})
         equal = {event_id for event_id, is_equal in cur.fetchall() if is_equal}
     return [event_id for event_id in event_ids if event_id not in equal]
 
@@ -78,15 +79,7 @@ class Reconciliation:
 def read_reconciliations(conn: Connection, partner_id: int) -> list[Reconciliation]:
     """Return the last comparison of each of the partner's upcoming events that was ever read in full."""
     with conn.cursor() as cur:
-        cur.execute(
-            f"""
-            SELECT c.event_id, c.read_rows, c.stored_rows, {VERDICT}
-            FROM event_cursors c JOIN future_events f USING (timing_partner_id, event_id)
-            WHERE c.timing_partner_id = %s AND c.compared_at IS NOT NULL
-            ORDER BY c.event_id
-            """,
-            (partner_id,),
-        )
+        cur.execute(_SQL["read_reconciliations"], {"partner": partner_id})
         return [Reconciliation(*row) for row in cur.fetchall()]
 
 
@@ -186,6 +179,9 @@ _IS_OPEN = "p.timing_partner_id = %(partner)s AND p.race_id = %(race)s AND p.mod
 _STORED = """
             SELECT * FROM runsignup_participants h
             WHERE h.timing_partner_id = %(partner)s AND h.registration_id = i.registration_id LIMIT 1"""
+_SQL = load(__file__, VERDICT=VERDICT, ROW_HASH=row_hash("t"), IS_EQUAL=_is_equal("s"))
+
+
 # The pass's own feed of removals counts only for what was removed after its first page. If it names an older removal of
 # what the pass saw active, RunSignup's feeds disagree, and the event is read again.
 SUPERSEDED_BY_REMOVALS = f"""
@@ -196,32 +192,3 @@ SUPERSEDED_BY_REMOVALS = f"""
     WHERE {_IS_OPEN} AND {_is_passed("p", "t.registration_id")} AND t.event_id = ANY (p.event_ids)
         AND {_is_counted("p", "t.registration_id")} AND (p.mode <> %(mode)s OR v.removed_epoch >= p.first_page_at)"""
 """SQL: stored rows t that a page of removals (compared v) removes from what open full passes received."""
-
-
-_COMPARE = f"""
-WITH stored AS MATERIALIZED (
-    SELECT e.id AS event_id, s.rows, s.hash
-    FROM unnest(%(events)s::bigint[]) AS e (id) CROSS JOIN LATERAL (
-        SELECT count(*) AS rows, sum({row_hash("t")}) AS hash FROM runsignup_participants t
-        -- `+ 0` as in participants.note_missing.
-        WHERE t.timing_partner_id + 0 = %(partner)s AND t.event_id = e.id AND t.removed_at IS NULL
-    ) s
-),
-sides AS (
-    SELECT e.event_id, coalesce(r.rows, 0) AS read_rows, coalesce(r.hash, 0) AS read_hash,
-        coalesce(s.rows, 0) AS stored_rows, coalesce(s.hash, 0) AS stored_hash
-    FROM unnest(%(events)s::bigint[]) AS e (event_id)
-    LEFT JOIN pass_counts r ON r.timing_partner_id = %(partner)s AND r.race_id = %(race)s AND r.mode = %(mode)s
-        AND r.event_id = e.event_id
-    LEFT JOIN stored s ON s.event_id = e.event_id
-)
-UPDATE event_cursors c
-SET read_rows = s.read_rows, read_hash = s.read_hash, stored_rows = s.stored_rows, stored_hash = s.stored_hash,
-    compared_at = now(),
-    proved_equal_at = CASE WHEN {_is_equal("s")} THEN now()
-        ELSE c.proved_equal_at END
-FROM sides s
-WHERE c.timing_partner_id = %(partner)s AND c.event_id = s.event_id
-    AND (NOT %(resumed)s OR {_is_equal("s")})
-RETURNING c.event_id, {_is_equal("s")}
-"""
