@@ -23,6 +23,7 @@ from psycopg2.extensions import connection as Connection
 from psycopg2.extensions import cursor as Cursor
 
 from rsu_pipeline import cancellation
+from rsu_pipeline.sql_files import load
 from rsu_pipeline.warehouse import database, fleet
 from rsu_pipeline.warehouse.advisory_locks import Kind
 
@@ -244,7 +245,7 @@ class Ledger:
                     (LEDGER_IDLE_TIMEOUT, Kind.LEDGER, self._places),
                 )
                 cur.execute(
-                    _COUNT,
+                    _SQL["count_calls"],
                     {
                         "api_key": self._api_key_id,
                         "all": self._limits.all_credentials,
@@ -257,7 +258,7 @@ class Ledger:
                 )
                 used, frees_in, in_flight, others, is_slow, ahead = cur.fetchone() or (0, None, 0, 0, False, None)
                 if ahead is not None and ahead > STEPPED_SECONDS:
-                    cur.execute(_SET_BACK, {"seconds": ahead})
+                    cur.execute(_SQL["set_back"], {"seconds": ahead})
                     self._conn.commit()
                     return self._try(endpoint, race_id, waited=waited)
                 if used >= self.lane_limit:
@@ -292,47 +293,19 @@ class Ledger:
                 self._conn.rollback()
 
 
-# frees_in: when the oldest of the calls that block the lane leaves the hour.
 _WAS_SLOW = """
 coalesce((SELECT p.settled_at - p.granted_at >= make_interval(secs => %(slow)s) FROM api_calls p
     WHERE p.api_key_id = {api_key} AND p.race_id = {race} AND p.settled_at IS NOT NULL
         AND p.granted_at < {before} AND p.granted_at > {before} - interval '10 minutes'
     ORDER BY p.granted_at DESC LIMIT 1), false)
 """
-_COUNT = f"""
-WITH hour AS (
-    SELECT granted_at, row_number() OVER (ORDER BY granted_at DESC) AS nth
-    FROM api_calls
-    WHERE api_key_id = %(api_key)s AND granted_at > statement_timestamp() - interval '1 hour'
-),
-flight AS (
-    SELECT c.lane <> 'race_day' OR {_WAS_SLOW.format(api_key="c.api_key_id", race="c.race_id", before="c.granted_at")} AS other
-    FROM api_calls c
-    WHERE c.settled_at IS NULL
-        AND c.granted_at > statement_timestamp() - make_interval(secs => %(stuck)s)
-        AND (%(all)s OR c.api_key_id = %(api_key)s)
-        AND (c.granted_at > statement_timestamp() - make_interval(secs => %(abandoned)s)
-            -- A later session may have been given the number of one that is gone.
-            OR EXISTS (SELECT FROM pg_stat_activity a
-                WHERE a.pid = c.holder_pid AND coalesce(a.backend_start, c.granted_at) <= c.granted_at))
+
+
+_SQL = load(
+    __file__,
+    WAS_SLOW=_WAS_SLOW.format(api_key="c.api_key_id", race="c.race_id", before="c.granted_at"),
+    IS_SLOW=_WAS_SLOW.format(api_key="%(api_key)s", race="%(race)s", before="statement_timestamp()"),
 )
-SELECT
-    (SELECT count(*) FROM hour),
-    (SELECT extract(epoch FROM granted_at + interval '1 hour' - statement_timestamp()) FROM hour WHERE nth = %(limit)s),
-    (SELECT count(*) FROM flight),
-    (SELECT count(*) FROM flight WHERE other),
-    {_WAS_SLOW.format(api_key="%(api_key)s", race="%(race)s", before="statement_timestamp()")},
-    extract(epoch FROM greatest((SELECT max(granted_at) FROM hour),
-        (SELECT max(granted_at) FROM api_calls WHERE settled_at IS NULL AND granted_at > statement_timestamp()))
-        - statement_timestamp())::float
-"""
-# The database's clock was set back. Calls in its future would count until that future arrives, and no call would be left.
-# Moved back together, calls leave the hour in the order and at the intervals in which they were made.
-_SET_BACK = """
-UPDATE api_calls SET granted_at = granted_at - make_interval(secs => %(seconds)s),
-    settled_at = settled_at - make_interval(secs => %(seconds)s)
-WHERE granted_at > statement_timestamp()
-"""
 
 
 def count_calls_this_hour(conn: Connection, api_key_id: int) -> int:
