@@ -29,10 +29,13 @@ import psycopg2
 from psycopg2.extensions import connection as Connection
 
 from rsu_pipeline.errors import RsuError
+from rsu_pipeline.sql_files import load
 from rsu_pipeline.start_lists.start_list_rules import IS_CURRENT, REBUILD
 from rsu_pipeline.warehouse import database
 from rsu_pipeline.warehouse.advisory_locks import Kind
 from rsu_pipeline.warehouse.event_times import OVER_AT
+
+_SQL = load(__file__)
 
 KEPT_AFTER = dt.timedelta(days=2)
 """How long an event that is over keeps its list."""
@@ -229,15 +232,7 @@ def read_problems(
     """
     with conn.cursor() as cur:
         cur.execute(
-            """
-            SELECT s.registration_id, s.event_id, s.problems
-            FROM start_list_entries s JOIN runsignup_events e USING (event_id)
-            WHERE s.timing_partner_id = %(partner)s AND s.problems <> '{}'
-                AND (%(only)s::text[] = '{}' OR s.problems && %(only)s::text[])
-                AND (%(events)s::bigint[] IS NULL OR s.event_id = ANY (%(events)s::bigint[]))
-            ORDER BY e.starts_at NULLS LAST, s.event_id, s.registration_id LIMIT %(limit)s
-            """,
-            {"partner": partner_id, "only": list(only), "events": events, "limit": limit},
+            _SQL["read_problems"], {"partner": partner_id, "only": list(only), "events": events, "limit": limit}
         )
         return [Problem(*row) for row in cur.fetchall()]
 
