@@ -27,8 +27,8 @@ _HELD = "SELECT registration_id, event_id, count(*)::int FROM floor_participants
 class Contender:
     """What is measured, by kind.
 
-    The kinds are `floor`, `ours` (every row read again), `incremental` (as planned after a full read) and `small` (the same
-    with small races read in full).
+    The kinds are `floor`, `ours` (every row read again), `incremental` (as planned after a full read) and `nightly` (races that
+    fit one page in full).
     """
 
     label: str
@@ -94,7 +94,7 @@ def judge(hub: Hub, item: Contender, measured: Measured, change: Change, *, firs
     told, calls, expected = measured.report, measured.calls, hub.expected
     written = change.edited + change.bibs + change.added
     assert not told.problems and not told.unequal, f"{item.label}: {told.problems[:3]}, {told.unequal} events unequal"
-    if item.kind not in ("incremental", "small"):
+    if item.kind not in ("incremental", "nightly"):
         assert told.rows == expected.rows, f"{item.label}: {told.rows} rows read, {expected.rows} expected"
     if item.kind == "floor":
         assert calls == {"participants": expected.pages}, calls
@@ -109,9 +109,10 @@ def judge(hub: Hub, item: Contender, measured: Measured, change: Change, *, firs
         found = (told.inserted, told.updated, told.removed, told.bib_changes)
         right = (change.added, change.edited + change.bibs, change.removed, change.bibs)
         assert found == right, f"{item.label}: (inserted, updated, removed, bibs) are {found}, not {right}"
-    # The listing, which a partner's first ends with an empty page, the detail of each race that is new, one call a partner
-    # that verifies its access to new races.
-    assert calls["races"] == expected.listing_pages + (len(hub.partners) if first else 0), calls
+    # The listing, which a partner's first and the nightly end with an empty page, the detail of each race that is new, one call
+    # a partner that verifies its access to new races.
+    ends = len(hub.partners) if first or item.kind == "nightly" else 0
+    assert calls["races"] == expected.listing_pages + ends, calls
     details = calls.get("race", 0)
     assert expected.details <= details <= expected.details + expected.shared if first else not details, calls
     if item.kind == "incremental":
@@ -120,10 +121,12 @@ def judge(hub: Hub, item: Contender, measured: Measured, change: Change, *, firs
         assert reads <= calls["participants"] <= reads + min(reads, written + expected.modified_lately), calls
         assert reads <= calls["removed"] <= reads + min(reads, change.removed + expected.removed_lately), calls
         return
-    if item.kind == "small":
-        # A small race is one call, and one more where the visit before inferred its end. Larger ones are as above.
-        assert len(expected.reads) <= calls["participants"] <= 2 * len(expected.reads), calls
-        assert calls.get("removed", 0) <= len(expected.reads), calls
+    if item.kind == "nightly":
+        # A race that fits one page is one call. Each partner's largest, and near ones, are two every other time. Larger races are
+        # as above.
+        reads, larger, twice = len(expected.reads), expected.larger, len(hub.partners) + expected.near
+        assert reads <= calls["participants"] <= reads + twice + expected.modified_lately, calls
+        assert larger <= calls.get("removed", 0) <= larger + min(larger, expected.removed_lately), calls
         return
     if first:
         assert calls["participants"] == expected.closed_pages + len(hub.partners), calls

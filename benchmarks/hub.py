@@ -27,6 +27,7 @@ from rsu_pipeline.reading_settings import SyncSettings
 from rsu_pipeline.sync.race_details import MAX_PAST_PER_LISTING
 from runsignup_sandbox.process import SandboxProcess
 from runsignup_sandbox.scales import Spec, build
+from runsignup_sandbox.times import DAY
 
 SEED = 7
 PAGE_SIZE = 2500
@@ -59,6 +60,10 @@ class Expected:
     """Of all reads, where a short page is taken for the last, as the simple contenders do."""
     closed_pages: int = 0
     """Of all reads, where only an empty page is."""
+    larger: int = 0
+    """Reads that do not fit one page."""
+    near: int = 0
+    """Reads of races that start within a day, which come before the others whatever their size."""
     listing_pages: int = 0
     details: int = 0
     shared: int = 0
@@ -71,6 +76,7 @@ class Expected:
     def count(self) -> None:
         per_read = [sum(self.sizes[event_id] for event_id in read.event_ids) for read in self.reads]
         self.rows = sum(per_read)
+        self.larger = sum(rows >= PAGE_SIZE for rows in per_read)
         self.pages = sum(rows // PAGE_SIZE + 1 for rows in per_read)
         self.closed_pages = sum(-(-rows // PAGE_SIZE) + 1 for rows in per_read)
 
@@ -263,6 +269,8 @@ def expected(scale: str | Spec, now: float, *, past: bool = False) -> Expected:
         for number in sorted(world.races[race_id].partners)
     ]
     found = Expected(sorted(reads, key=lambda read: (read.partner, read.race_id)), sizes)
+    starts = {event.race_id: event.start for event in world.events.values() if event.id in sizes and event.start}
+    found.near = sum(starts.get(read.race_id, now + 2 * DAY) < now + DAY for read in reads)
     found.modified_lately = sum(read.race_id in modified for read in reads)
     found.removed_lately = sum(read.race_id in removed for read in reads)
     for number in world.partners:

@@ -2,12 +2,15 @@
 
     python -m benchmarks.latency [--scale estate|medium] [--latency 0.7] [--repeat N] [--json FILE]
 
-The partners' future events are loaded, then every answer of the sandbox takes `--latency` seconds, and three nights find nothing
-changed: one reads every row again, one does as planned, one as planned with the default by which small races are read in full.
+The partners' future events are loaded, then every answer of the sandbox takes `--latency` seconds, and four nights find nothing
+changed. One reads every row again, one requests what changed and what was removed, and two do what the nightly does with the
+defaults: races that fit one page are read in full, and each listing ends with an empty page. They are two, since the end of each
+partner's largest page is inferred every other time.
+
 Each is a process of its own that visits the partners side by side, listing and registrations, as a batch run does. No night
 counts unless it made exactly the calls that it may, as in full_sync. Calls × latency ÷ calls in flight is the least that it can
-take. The call ledger explains what is beyond it. While the world has a race in its window, the nights have one call in flight less:
-that is reserved for race day.
+take. The call ledger explains what is beyond it. While the world has a race in its window, the nights have one call in flight
+less: that is reserved for race day.
 """
 
 import argparse
@@ -27,7 +30,8 @@ from runsignup_sandbox.scales import Spec
 NIGHTS = {
     "every row read again": ("ours", "visit-full"),
     "as planned": ("incremental", "visit"),
-    "as planned, small races in full": ("small", "visit-small"),
+    "the nightly": ("nightly", "nightly"),
+    "the nightly after it": ("nightly", "nightly"),
 }
 """Each night's kind, as full_sync judges it, and what `benchmarks.ours` has to do."""
 WANTED_RATIO = 1.05

@@ -3,7 +3,8 @@
 Actions: `prepare` makes the schema and onboards the partners, `full` reads everything again, `plan` follows the plan (full
 where nothing was read before, else incremental), `part` the same of the job's races alone, `history` reads every past event.
 `visit` and `visit-full` do the same as `plan` and `full` partner by partner, each with its listing, as a batch run does: then
-all of it is timed as one. `visit-small` is `visit` with the default by which small races are read in full.
+all of it is timed as one. `nightly` is what the nightly does with the defaults: races that fit one page are read in full, and the
+listing is shown to end.
 
 The job's variant names the optional fields to request. Without it there are none.
 """
@@ -18,7 +19,7 @@ from functools import partial
 from typing import TypeVar
 
 from benchmarks.measure import Job, Meter, Partner, Read, Report, answer, job
-from rsu_pipeline.settings import Settings, load_settings
+from rsu_pipeline.settings import Settings, SyncSettings, load_settings
 from rsu_pipeline.sync import history, listing, partner_sync, sync_outcome
 from rsu_pipeline.sync.read_plan import Plan
 from rsu_pipeline.sync.session import PartnerSession, open_partner_session
@@ -75,8 +76,8 @@ def settings_for(work: Job, **more: str) -> Settings:
 
 def run(work: Job, report: Report, meter: Meter) -> None:
     """Run the partners side by side, as a batch run does."""
-    whole = "500" if work.action == "visit-small" else "0"
-    settings = settings_for(work, RSU_FULL_READ_UP_TO_ROWS=whole, RSU_INCLUDE=work.variant or "none")
+    small = str(SyncSettings.full_read_up_to_rows) if work.action == "nightly" else "0"
+    settings = settings_for(work, RSU_FULL_READ_UP_TO_ROWS=small, RSU_INCLUDE=work.variant or "none")
     secret_box = SecretBox([work.secret_key], source="RSU_SECRET_KEY")
     now = dt.datetime.fromtimestamp(work.now, dt.UTC)
 
@@ -97,7 +98,7 @@ def run(work: Job, report: Report, meter: Meter) -> None:
         "history": _history,
         "visit": partial(_visit, force_full=False),
         "visit-full": partial(_visit, force_full=True),
-        "visit-small": partial(_visit, force_full=False),
+        "nightly": _nightly,
     }
     # As in a batch run, one partner more than calls in flight, who has most to read first; backfills are runs of their own.
     at_once = work.in_flight if work.action == "history" else work.in_flight + 1
@@ -142,6 +143,12 @@ def _visit(session: PartnerSession, *, force_full: bool) -> Report:
     return _sync(session, plan=_plan(session, force_full=force_full))
 
 
+def _nightly(session: PartnerSession) -> Report:
+    done = partner_sync.sync_partner(session, race_ids=None, relist=True)
+    assert done.events is not None and not done.events.problems, done.events
+    return _sync_report(session, done.plan, done.sync)
+
+
 def _plan(session: PartnerSession, *, force_full: bool) -> Plan:
     problems = listing.refresh_events(session).problems
     assert not problems, problems
@@ -149,7 +156,11 @@ def _plan(session: PartnerSession, *, force_full: bool) -> Plan:
 
 
 def _sync(session: PartnerSession, *, plan: Plan) -> Report:
-    report = _report(session, partner_sync.sync_participants(session, plan))
+    return _sync_report(session, plan, partner_sync.sync_participants(session, plan))
+
+
+def _sync_report(session: PartnerSession, plan: Plan, outcome: sync_outcome.SyncOutcome) -> Report:
+    report = _report(session, outcome)
     report.reads = [Read(session.partner_id, read.race_id, list(read.event_ids)) for read in plan.reads]
     return report
 

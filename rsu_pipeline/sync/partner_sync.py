@@ -25,10 +25,11 @@ def make_plan(
     incremental_days: float | None = None,
     force_full: bool = False,
     race_ids: Sequence[int] = (),
+    is_whole_visit: bool = False,
 ) -> Plan:
     """Decide what a sync will read and write it to `future_events`.
 
-    `race_ids` limits the returned plan to these races.
+    `race_ids` limits the returned plan to these races. `is_whole_visit` reads each race in full that fits one page.
 
     Raises:
         PartnerError: one of these races has no upcoming event of this partner.
@@ -40,12 +41,13 @@ def make_plan(
     ]
     held = cursors.read_event_cursors(session.conn, session.partner_id)
     present = session.clock.present()
+    small = session.settings.full_read_up_to_rows
     plan = read_plan.plan_reads(
         everything,
         held,
         present.now,
         incremental_days=session.settings.incremental_days if incremental_days is None else incremental_days,
-        full_read_up_to_rows=session.settings.full_read_up_to_rows,
+        full_read_up_to_rows=read_plan.whole_visit_rows(small, session.settings.page_size) if is_whole_visit else small,
         force_full=force_full,
         also=present.also,
         include=session.settings.include,
@@ -197,10 +199,11 @@ class PartnerSync:
 def sync_partner(session: PartnerSession, *, race_ids: Sequence[int] | None, relist: bool) -> PartnerSync:
     """Sync a partner: the listing if `relist`, the plan, and the registrations of these races and of any never read.
 
-    With `race_ids` None, it reads all races and shows the end of the listing too. Raises what its steps raise.
+    With `race_ids` None, as in the nightly sync, it reads all races, each in full that fits one page, and shows the end of the
+    listing too. Raises what its steps raise.
     """
     refreshed = refresh_events(session, show_end=race_ids is None) if relist else None
-    plan = due = make_plan(session)
+    plan = due = make_plan(session, is_whole_visit=race_ids is None)
     if race_ids is not None:
         new = {read.race_id for read in plan.reads if read.reason == read_plan.FIRST_READ}
         due = plan.only(new | set(race_ids))

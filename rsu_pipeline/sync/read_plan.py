@@ -19,6 +19,7 @@ from rsu_pipeline.warehouse.events import StoredEvent
 FIRST_READ = "first read"
 SMALL_RACE = "small enough for one call"
 OTHER_FIELDS = "other optional fields are requested than before"
+_DISTANT: tuple[cadence.Tier, ...] = ("later", "undated")
 
 
 @dataclass(frozen=True)
@@ -91,22 +92,24 @@ def plan_reads(
 ) -> Plan:
     """Return the events that are upcoming or need a closing read, each with its next read, and the resulting reads.
 
-    The nearest race is read first. Of one race, full reads come first. `also` are later moments that may be the
-    present as well, while clocks disagree: each event is planned for the one that makes it most urgent. `include` are the
-    optional fields that are requested.
+    The nearest race is read first, but of those that fit one page and are more than a day away the largest is the first. Of one
+    race, full reads come first. `also` are later moments that may be the present as well, while clocks disagree: each event is
+    planned for the one that makes it most urgent. `include` are the optional fields that are requested.
     """
     latest, included = max((now, *also)), format_include(include)
-    planned: list[PlannedEvent] = []
+    wanted: list[tuple[StoredEvent, cadence.Tier, dt.datetime, str | None]] = []
+    # Past editions that are stored are not part of a read, so they do not make a race large.
     rows_of_race: dict[int, int] = {}
-    for event in events:
-        cursor = cursors.get(event.event_id)
-        rows_of_race[event.race_id] = rows_of_race.get(event.race_id, 0) + (cursor.registrations if cursor else 0)
     for event in events:
         tier, moment = cadence.nearest_tier(event.starts_at, event.ends_at, now, also)
         cursor = cursors.get(event.event_id)
         closing = _closing_read(event, cursor, moment)
         if (tier == "over" and closing is None) or event.lost:
             continue
+        wanted.append((event, tier, moment, closing))
+        rows_of_race[event.race_id] = rows_of_race.get(event.race_id, 0) + (cursor.registrations if cursor else 0)
+    planned: list[PlannedEvent] = []
+    for event, tier, moment, closing in wanted:
         if closing is not None:
             over_at = cadence.over_at(event.starts_at, event.ends_at)
             planned.append(PlannedEvent(event, tier, "full", closing, over_at))
@@ -115,7 +118,7 @@ def plan_reads(
         mode, reason = decide_read(
             event,
             tier,
-            cursor,
+            cursors.get(event.event_id),
             moment,
             incremental_days=incremental_days,
             force=force_full,
@@ -124,7 +127,16 @@ def plan_reads(
             included=included,
         )
         planned.append(PlannedEvent(event, tier, mode, reason))
-    return Plan(planned, _reads(planned, cursors))
+    return Plan(planned, _longest_page_first(_reads(planned, cursors), planned, rows_of_race))
+
+
+def whole_visit_rows(full_read_up_to_rows: int, page_size: int) -> int:
+    """Return up to how many registrations a visit of all races reads a race in full: those that fit one page.
+
+    A full read of them is one call where an incremental read is two, whatever their size. More frequent visits weigh that call
+    against the bytes, by `full_read_up_to_rows`, where 0 turns both off.
+    """
+    return max(full_read_up_to_rows, page_size - 1) if full_read_up_to_rows else 0
 
 
 def _closing_read(event: StoredEvent, cursor: EventCursor | None, now: dt.datetime) -> str | None:
@@ -210,6 +222,23 @@ def _reads(planned: Sequence[PlannedEvent], cursors: Mapping[int, EventCursor]) 
                     PlannedRead(race_id, group[0].event.race_name, ids, mode, group[0].reason, since, closes_at)
                 )
     return reads
+
+
+def _longest_page_first(
+    reads: list[PlannedRead], planned: Sequence[PlannedEvent], rows_of_race: Mapping[int, int]
+) -> list[PlannedRead]:
+    """Return the reads with the largest of the distant small races before the other distant ones.
+
+    A short page shows the end of its feed if the server has just returned a longer one. So of the races that fit one page only the
+    largest can take a second call, instead of each that is larger than all before it.
+    """
+    near = {item.event.race_id for item in planned if item.tier not in _DISTANT}
+    distant = [read for read in reads if read.race_id not in near]
+    largest = max(
+        (read.race_id for read in distant if read.reason == SMALL_RACE), key=rows_of_race.__getitem__, default=None
+    )
+    first = [read for read in distant if read.race_id == largest]
+    return [read for read in reads if read.race_id in near] + first + [read for read in distant if read not in first]
 
 
 def _nearness(item: PlannedEvent) -> tuple[bool, dt.datetime]:

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rsu_pipeline.sync.read_plan import PlannedRead, plan_reads
+from rsu_pipeline.sync.read_plan import PlannedRead, plan_reads, whole_visit_rows
 from rsu_pipeline.warehouse.cursors import EventCursor
 from rsu_pipeline.warehouse.events import StoredEvent
 
@@ -95,6 +95,26 @@ def test_a_small_race_is_read_in_full_at_every_visit_only_when_set() -> None:
     assert decision(event(), cursor(registrations=80), full_read_up_to_rows=80) == ("full", "small enough for one call")
     assert decision(event(), cursor(registrations=81), full_read_up_to_rows=80)[0] == "incremental"
     assert decision(event(), cursor(registrations=0), full_read_up_to_rows=0)[0] == "incremental"
+
+
+def test_a_race_is_small_by_its_upcoming_registrations_whatever_past_editions_are_stored() -> None:
+    events = [event(1), event(2, start=-400 * DAY), event(3, lost=True)]
+    held = {1: cursor(1, registrations=80), 2: cursor(2, registrations=3000), 3: cursor(3, registrations=3000)}
+    made = plan_reads(events, held, NOW, full_read_up_to_rows=80)
+    assert [(read.event_ids, read.reason) for read in made.reads] == [((1,), "small enough for one call")]
+
+
+def test_a_visit_of_all_races_reads_in_full_what_fits_one_page() -> None:
+    assert [whole_visit_rows(up_to, 2500) for up_to in (0, 1, 500, 3000)] == [0, 2499, 2499, 3000]
+
+
+def test_of_the_distant_races_that_fit_one_page_the_largest_is_read_first() -> None:
+    sizes = {1: 50, 2: 70, 3: 90, 4: 99, 5: 101}
+    events = [event(number, race=number, start=number * 50 * HOUR) for number in sizes]
+    events.append(event(6, race=6, start=2 * HOUR))
+    held = {number: cursor(number, registrations=rows) for number, rows in (sizes | {6: 10}).items()}
+    made = plan_reads(events, held, NOW, full_read_up_to_rows=100)
+    assert [read.race_id for read in made.reads] == [6, 4, 1, 2, 3, 5]
 
 
 def test_a_new_event_in_a_known_race_is_read_in_full_and_the_others_incrementally() -> None:

@@ -96,6 +96,30 @@ def test_a_race_above_the_limit_is_read_incrementally(make_hub: MakeHub) -> None
     assert visit(hub) == {"changes": 1, "removed": 1}
 
 
+def test_the_nightly_reads_each_race_that_fits_one_page_in_full_with_one_call_and_the_largest_with_two_at_most(
+    make_hub: MakeHub,
+) -> None:
+    """Races above the limit are read in full as well, the largest first, whose page shows the ends of all others."""
+    hub = make_hub(spec=SPEC, seed=3)
+    hub.environment["RSU_FULL_READ_UP_TO_ROWS"] = "1"
+    for race in range(4):
+        _, (event_id,) = hub.sandbox.admin.add_race(1, [{"name": f"Race {race}", "start_in_hours": 200 + race}])
+        hub.sandbox.admin.register(event_id, count=30 + 10 * race)
+    hub.sync()
+
+    def nightly() -> Counter[str]:
+        hub.sandbox.admin.reset_stats()
+        with hub.partner_session() as session:
+            assert not partner_sync.sync_partner(session, race_ids=None, relist=True).sync.failures
+        # The details of the races that were just made are read once more, since the minute of their stamps was not over.
+        return Counter({name: count for name, count in calls(hub).items() if name != "race"})
+
+    hub.execute("UPDATE event_cursors SET proved_equal_at = NULL")
+    assert [nightly() for _ in range(3)] == [{"races": 2, "full": full} for full in (7, 8, 7)]
+    assert hub.value("SELECT count(*) FROM event_cursors WHERE proved_equal_at IS NULL") == 0
+    hub.assert_equal()
+
+
 def test_a_partners_only_race_is_one_call_where_the_pass_before_showed_the_end(make_hub: MakeHub) -> None:
     hub = make_hub(spec=ONE_RACE, seed=3)
     hub.sync()
