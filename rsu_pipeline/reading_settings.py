@@ -141,8 +141,8 @@ class SyncSettings:
         500,
         low=0,
         high=10_000_000,
-        meaning="Races with at most this number of registrations are read in full by every sync, which is one call. 0 turns"
-        " this off.",
+        meaning="Races with at most this number of registrations are read in full by every sync, which is one call. The nightly"
+        " sync reads every race in full that fits one page. 0 turns both off.",
     )
     include: tuple[str, ...] = setting(
         "RSU_INCLUDE",
