@@ -10,10 +10,13 @@ from dataclasses import dataclass, field
 
 from psycopg2.extensions import connection as Connection
 
+from rsu_pipeline.sql_files import load
 from rsu_pipeline.warehouse import containers, privacy, race_locks
 from rsu_pipeline.warehouse.credentials import PROVIDER, Partner, PartnerError
 from rsu_pipeline.warehouse.erasures import rewrite
 from rsu_pipeline.warehouse.privacy_classes import without_person
+
+_SQL = load(__file__)
 
 LOCK_TIMEOUT_SECONDS = 60.0
 MERGED = "merged with another partner"
@@ -186,21 +189,21 @@ def _copy_race(conn: Connection, source: Partner, target: Partner, race_id: int)
             " AND NOT attisdropped AND attname NOT IN ('id', 'timing_partner_id', 'first_bib', 'credentials_used')"
         )
         columns = ", ".join(row[0] for row in cur.fetchall())
-        cur.execute(_LINK, values)
+        cur.execute(_SQL["link_race"], values)
         cur.execute(_COPY.format(columns=columns), values)
         (copied,) = cur.fetchone() or (0,)
-        for statement in (_KEEP_LOCAL_BIBS, _COPY_CURSORS, _COPY_HISTORY_EVENTS, _COPY_HISTORY_RACES):
+        for statement in (
+            _SQL["keep_local_bibs"],
+            _SQL["copy_cursors"],
+            _SQL["copy_history_events"],
+            _SQL["copy_history_races"],
+        ):
             cur.execute(statement, values)
     return int(copied)
 
 
 _ERASE = rewrite(without_person("t"), "t.timing_partner_id + 0 = %(partner)s AND t.race_id = %(race)s")
-_LINK = """
-INSERT INTO partner_races (timing_partner_id, race_id, listed_at, access, access_changed_at)
-SELECT %(target)s, race_id, listed_at, access, access_changed_at FROM partner_races
-WHERE timing_partner_id = %(source)s AND race_id = %(race)s
-ON CONFLICT DO NOTHING
-"""
+
 # The bib log of the source stays with the source, so that what is copied begins with the bib of today. An event that has been
 # read for the target may have lost registrations since.
 _COPY = """
@@ -217,29 +220,4 @@ doubted AS (
     WHERE timing_partner_id = %(target)s AND event_id IN (SELECT event_id FROM copied)
 )
 SELECT count(*) FROM copied
-"""
-_KEEP_LOCAL_BIBS = """
-UPDATE runsignup_participants t SET local_bib = s.local_bib
-FROM runsignup_participants s
-WHERE s.timing_partner_id = %(source)s AND s.race_id = %(race)s AND s.local_bib IS NOT NULL
-    AND t.timing_partner_id = %(target)s AND t.registration_id = s.registration_id AND t.local_bib IS NULL
-"""
-_COPY_CURSORS = """
-INSERT INTO event_cursors (timing_partner_id, event_id, race_id, modified_after, removed_after, first_loaded_at, last_full_at,
-    last_read_at, registrations, needs_full)
-SELECT %(target)s, event_id, race_id, modified_after, removed_after, first_loaded_at, last_full_at, last_read_at, registrations,
-    needs_full
-FROM event_cursors WHERE timing_partner_id = %(source)s AND race_id = %(race)s
-ON CONFLICT DO NOTHING
-"""
-_COPY_HISTORY_EVENTS = """
-INSERT INTO history_events SELECT (jsonb_populate_record(h, jsonb_build_object('timing_partner_id', %(target)s::integer))).*
-FROM history_events h JOIN runsignup_events e USING (event_id)
-WHERE h.timing_partner_id = %(source)s AND e.race_id = %(race)s
-ON CONFLICT DO NOTHING
-"""
-_COPY_HISTORY_RACES = """
-INSERT INTO history_races SELECT (jsonb_populate_record(h, jsonb_build_object('timing_partner_id', %(target)s::integer))).*
-FROM history_races h WHERE h.timing_partner_id = %(source)s AND h.race_id = %(race)s
-ON CONFLICT DO NOTHING
 """
