@@ -16,27 +16,16 @@ import psycopg2.errors
 from psycopg2.extensions import connection as Connection
 
 from rsu_pipeline.errors import RsuError
+from rsu_pipeline.sql_files import load
 from rsu_pipeline.warehouse import database
 from rsu_pipeline.warehouse.advisory_locks import Kind
+
+_SQL = load(__file__)
 
 LISTING = 0
 """The partner's listing, in place of a race id."""
 _SHARE_OF_KEY = 2**32
 """A lock of a race has one number of 64 bits. PostgreSQL separates such locks from those of two numbers."""
-
-_READER = """
-SELECT a.application_name, a.backend_start, a.pid, (
-    SELECT array_agg(concat_ws(' ', p.mode, p.feed, p.pages, p.after_registration_id) ORDER BY p.mode) FROM read_passes p
-    WHERE p.timing_partner_id = %(partner)s AND p.race_id = %(race)s
-), (
-    SELECT max(r.detail_read_at) FROM partner_races l JOIN runsignup_races r USING (race_id)
-    WHERE l.timing_partner_id = %(partner)s AND %(race)s = 0
-)
-FROM pg_locks l JOIN pg_stat_activity a USING (pid)
-WHERE l.locktype = 'advisory' AND l.granted AND l.classid::bigint = %(high)s AND l.objid::bigint = %(low)s AND l.objsubid = 1
-    -- Other hubs on the same server lock races of the same numbers.
-    AND l.database = (SELECT oid FROM pg_database WHERE datname = current_database())
-"""
 
 
 class ReadElsewhere(RsuError):
@@ -103,7 +92,7 @@ def find_reader(conn: Connection, partner_id: int, race_id: int) -> Reader | Non
     """Return which session has the lock, or None if none has it now. Ends the transaction."""
     high, low = divmod(_key(partner_id, race_id), _SHARE_OF_KEY)
     with conn.cursor() as cur:
-        cur.execute(_READER, {"partner": partner_id, "race": race_id, "high": high, "low": low})
+        cur.execute(_SQL["find_reader"], {"partner": partner_id, "race": race_id, "high": high, "low": low})
         row = cur.fetchone()
     conn.rollback()
     if row is None:
