@@ -12,6 +12,10 @@ from typing import Literal
 
 from psycopg2.extensions import connection as Connection
 
+from rsu_pipeline.sql_files import load
+
+_SQL = load(__file__)
+
 Kind = Literal["unknown", "form", "type"]
 """`unknown`: a new field. `form`: an optional field whose form is not known. `type`: a list or an object instead of a value."""
 REPORTED_FOR = dt.timedelta(days=7)
@@ -52,35 +56,21 @@ def record(conn: Connection, partner_id: int, race_id: int, found: Mapping[tuple
     top = sorted(counted.most_common(MAX_FIELDS_PER_PAGE))
     with conn.cursor() as cur:
         cur.execute(
-            "INSERT INTO schema_drift AS d (timing_partner_id, race_id, field, kind, occurrences)"
-            " SELECT %s, %s, field, kind, occurrences FROM unnest(%s::text[], %s::text[], %s::bigint[])"
-            " AS f (kind, field, occurrences)"
-            " ON CONFLICT (timing_partner_id, race_id, field, kind) DO UPDATE"
-            " SET occurrences = d.occurrences + excluded.occurrences, last_seen_at = excluded.last_seen_at",
-            (
-                partner_id,
-                race_id,
-                [kind for (kind, _), _ in top],
-                [field for (_, field), _ in top],
-                [rows for _, rows in top],
-            ),
+            _SQL["count_drift"],
+            {
+                "partner": partner_id,
+                "race": race_id,
+                "kinds": [kind for (kind, _), _ in top],
+                "fields": [field for (_, field), _ in top],
+                "occurrences": [rows for _, rows in top],
+            },
         )
 
 
 def read_drift(conn: Connection, partner_id: int | None = None, *, recent: bool = False) -> list[Drift]:
     """Return the fields of a partner, or of all, the gravest first. With `recent` only those to report."""
     with conn.cursor() as cur:
-        cur.execute(
-            """
-            SELECT d.field, d.kind, sum(d.occurrences)::bigint, count(DISTINCT d.timing_partner_id)::int,
-                count(DISTINCT d.race_id)::int, min(d.first_seen_at), max(d.last_seen_at),
-                d.kind <> 'type' AND EXISTS (SELECT FROM accepted_schema_drift a WHERE a.field = d.field)
-            FROM schema_drift d
-            WHERE coalesce(%s, d.timing_partner_id) = d.timing_partner_id
-            GROUP BY d.field, d.kind ORDER BY array_position('{type,form,unknown}', d.kind), d.field
-            """,
-            (partner_id,),
-        )
+        cur.execute(_SQL["read_drift"], {"partner": partner_id})
         found = [Drift(*row) for row in cur.fetchall()]
         cur.execute("SELECT now()")
         ((now,),) = cur.fetchall()
