@@ -7,6 +7,9 @@ from dataclasses import dataclass
 from psycopg2.extensions import connection as Connection
 
 from rsu_pipeline.display import MAX_NAME_CHARS, sanitize_for_display
+from rsu_pipeline.sql_files import load
+
+_SQL = load(__file__)
 
 
 @dataclass(frozen=True)
@@ -85,17 +88,5 @@ def find_shared_api_keys(conn: Connection, *, intended: bool) -> list[list[Named
     With `intended` false, only groups in which more than one partner is not marked as sharing its key on purpose.
     """
     with conn.cursor() as cur:
-        cur.execute(
-            """
-            SELECT array_agg(timing_partner_id ORDER BY timing_partner_id),
-                array_agg(partition_key::text ORDER BY timing_partner_id),
-                array_agg(company_name::text ORDER BY timing_partner_id)
-            FROM timing_partners JOIN partner_provider_credentials USING (timing_partner_id)
-            WHERE disabled_at IS NULL AND api_key_id IS NOT NULL
-            GROUP BY api_key_id
-            HAVING count(*) > 1 AND (%s OR count(*) FILTER (WHERE NOT shares_api_key) > 1)
-            ORDER BY 1
-            """,
-            (intended,),
-        )
+        cur.execute(_SQL["find_shared_api_keys"], {"intended": intended})
         return [[NamedPartner(*item) for item in zip(*group, strict=True)] for group in cur.fetchall()]
