@@ -32,30 +32,10 @@ def find_duplicates(conn: Connection, sample: int) -> Duplicates:
     with conn.cursor() as cur:
         for way in ("indexscan", "indexonlyscan", "bitmapscan"):
             cur.execute(f"SET LOCAL enable_{way} = off")
-        cur.execute(
-            """
-            SELECT coalesce(sum(n), 0)::bigint, count(*), count(*) FILTER (WHERE n > 1),
-                (array_agg(timing_partner_id || ' ' || registration_id || ' ' || n || ' ' || active) FILTER (WHERE n > 1))[:%s]
-            FROM (
-                SELECT timing_partner_id, registration_id, count(*) AS n, count(*) FILTER (WHERE removed_at IS NULL) AS active
-                FROM runsignup_participants GROUP BY timing_partner_id, registration_id
-            ) r
-            """,
-            (sample,),
-        )
+        cur.execute(_SQL["count_duplicates"], {"sample": sample})
         rows, registrations, doubled, found = cur.fetchone() or (0, 0, 0, None)
         conn.rollback()
-        cur.execute(
-            """
-            SELECT EXISTS (
-                SELECT FROM pg_index i
-                WHERE i.indrelid = 'runsignup_participants'::regclass AND i.indisunique AND i.indisvalid AND i.indisready
-                    AND i.indpred IS NULL AND i.indnkeyatts = 2 AND (
-                        SELECT array_agg(a.attname::text ORDER BY a.attname) FROM pg_attribute a
-                        WHERE a.attrelid = i.indrelid AND a.attnum = ANY (i.indkey)
-                    ) = ARRAY['registration_id', 'timing_partner_id'])
-            """
-        )
+        cur.execute(_SQL["is_guarded"])
         (is_guarded,) = cur.fetchone() or (False,)
         cur.execute("SELECT timing_partner_id, partition_key FROM timing_partners")
         keys = dict(cur.fetchall())
@@ -91,10 +71,7 @@ def replay_bib_log(conn: Connection, sample: int) -> Replay:
     an active registration has. Without an entry the bib is still the first.
     """
     with conn.cursor() as cur:
-        cur.execute(
-            _SQL["replay_bib_log"],
-            {"sample": sample},
-        )
+        cur.execute(_SQL["replay_bib_log"], {"sample": sample})
         return Replay(*(cur.fetchone() or (0, 0, 0, 0, 0, [])))
 
 
@@ -117,10 +94,7 @@ class Equality:
 def read_equality(conn: Connection, sample: int) -> Equality:
     """Return the reconciliations (see `reconciliation`) of all enabled partners."""
     with conn.cursor() as cur:
-        cur.execute(
-            _SQL["read_equality"],
-            {"sample": sample},
-        )
+        cur.execute(_SQL["read_equality"], {"sample": sample})
         return Equality(*(cur.fetchone() or (0, 0, 0, 0, 0, [])))
 
 
@@ -137,8 +111,5 @@ class UnstoredRows:
 def read_unstored_rows(conn: Connection, sample: int) -> UnstoredRows:
     """Return the quarantined rows of all enabled partners. The sample has no reasons, because they may quote the row."""
     with conn.cursor() as cur:
-        cur.execute(
-            _SQL["read_unstored_rows"],
-            {"sample": sample},
-        )
+        cur.execute(_SQL["read_unstored_rows"], {"sample": sample})
         return UnstoredRows(*(cur.fetchone() or (0, 0, 0, [])))

@@ -64,3 +64,22 @@ WITH open AS MATERIALIZED (
 SELECT count(*) FILTER (WHERE NOT is_stored), count(*) FILTER (WHERE is_stored),
     count(DISTINCT partner) FILTER (WHERE NOT is_stored), (SELECT coalesce(json_agg(shown), '[]') FROM shown)
 FROM open;
+
+-- name: count_duplicates
+-- Count rows, registrations, and those that several rows have, with a sample of these.
+SELECT coalesce(sum(n), 0)::bigint, count(*), count(*) FILTER (WHERE n > 1),
+    (array_agg(timing_partner_id || ' ' || registration_id || ' ' || n || ' ' || active) FILTER (WHERE n > 1))[: :sample]
+FROM (
+    SELECT timing_partner_id, registration_id, count(*) AS n, count(*) FILTER (WHERE removed_at IS NULL) AS active
+    FROM runsignup_participants GROUP BY timing_partner_id, registration_id
+) r;
+
+-- name: is_guarded
+-- Return whether a valid unique index forbids two rows of one registration.
+SELECT EXISTS (
+    SELECT FROM pg_index i
+    WHERE i.indrelid = 'runsignup_participants'::regclass AND i.indisunique AND i.indisvalid AND i.indisready
+        AND i.indpred IS NULL AND i.indnkeyatts = 2 AND (
+            SELECT array_agg(a.attname::text ORDER BY a.attname) FROM pg_attribute a
+            WHERE a.attrelid = i.indrelid AND a.attnum = ANY (i.indkey)
+        ) = ARRAY['registration_id', 'timing_partner_id']);
