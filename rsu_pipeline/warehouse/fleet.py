@@ -39,7 +39,14 @@ CALL_BUDGET = "coalesce(c.api_key_id, -c.timing_partner_id)"
 """The call budget of a credential: its API key's number, or minus the partner's id while the key has none."""
 
 _SQL = load(
-    __file__, ACTIVE=ACTIVE, IS_ACTIVE=IS_ACTIVE, IS_READ=IS_READ, CALL_BUDGET=CALL_BUDGET, IS_DUE_AT_ANY=IS_DUE_AT_ANY
+    __file__,
+    IS_ABOUT_TO_BE=is_in_window("(statement_timestamp() + make_interval(secs => %(within)s))"),
+    IS_IN_WINDOW=is_in_window("statement_timestamp()"),
+    ACTIVE=ACTIVE,
+    IS_ACTIVE=IS_ACTIVE,
+    IS_READ=IS_READ,
+    CALL_BUDGET=CALL_BUDGET,
+    IS_DUE_AT_ANY=IS_DUE_AT_ANY,
 )
 
 
@@ -131,17 +138,7 @@ def has_race_in_window(conn: Connection, api_key_id: int | None, *, within: floa
     now = "statement_timestamp()"
     with conn.cursor() as cur:
         cur.execute(
-            f"""
-            SELECT EXISTS (
-                SELECT
-                {ACTIVE}
-                JOIN partner_races l USING (timing_partner_id)
-                JOIN runsignup_events e ON e.race_id = l.race_id
-                WHERE {IS_ACTIVE} AND {IS_READ}
-                    AND (%(api_key)s::int IS NULL OR c.api_key_id = %(api_key)s)
-                    AND ({is_in_window(now)} OR {is_in_window(f"({now} + make_interval(secs => %(within)s))")})
-            )
-            """,
+            _SQL["has_race_in_window"],
             {"provider": PROVIDER, "now": AsIs(now), "api_key": api_key_id, "within": within},
         )
         (found,) = cur.fetchone() or (False,)

@@ -41,3 +41,15 @@ LEFT JOIN LATERAL (
     ORDER BY h.finished_at DESC LIMIT 1
 ) tried ON true
 ORDER BY r.timing_partner_id, r.race_id;
+
+-- name: has_race_in_window
+-- Return whether a race that the watch polls is in its window, or enters it within some seconds.
+SELECT EXISTS (
+    SELECT
+    {ACTIVE}
+    JOIN partner_races l USING (timing_partner_id)
+    JOIN runsignup_events e ON e.race_id = l.race_id
+    WHERE {IS_ACTIVE} AND {IS_READ}
+        AND (:api_key::int IS NULL OR c.api_key_id = :api_key)
+        AND ({IS_IN_WINDOW} OR {IS_ABOUT_TO_BE})
+);
