@@ -7,7 +7,10 @@ from dataclasses import dataclass
 
 from psycopg2.extensions import connection as Connection
 
+from rsu_pipeline.sql_files import load
 from rsu_pipeline.warehouse.advisory_locks import Only
+
+_SQL = load(__file__)
 
 RESOLUTION_NOTICE_WITHIN = dt.timedelta(days=7)
 """How long the hub tries to send that a problem is resolved."""
@@ -124,14 +127,15 @@ def record_problems(conn: Connection, problems: Sequence[Problem], now: dt.datet
         )
         for problem in seen.values():
             cur.execute(
-                """
-                INSERT INTO alerts AS a (kind, cause, partner, sentence, run_id, first_seen_at, last_seen_at)
-                VALUES (%s, %s, %s, %s, %s, %s, %s)
-                ON CONFLICT (kind, cause) WHERE cleared_at IS NULL DO UPDATE
-                SET partner = excluded.partner, sentence = excluded.sentence, run_id = excluded.run_id,
-                    last_seen_at = excluded.last_seen_at, looks_missed = 0
-                """,
-                (problem.kind, problem.key, problem.partner, problem.sentence, problem.run_id, now, now),
+                _SQL["record_problem"],
+                {
+                    "kind": problem.kind,
+                    "cause": problem.key,
+                    "partner_key": problem.partner,
+                    "sentence": problem.sentence,
+                    "run": problem.run_id,
+                    "now": now,
+                },
             )
 
 
