@@ -6,9 +6,12 @@ from dataclasses import dataclass
 
 from psycopg2.extensions import connection as Connection
 
+from rsu_pipeline.sql_files import load
 from rsu_pipeline.warehouse.credentials import PROVIDER
 from rsu_pipeline.warehouse.cursors import REMOVALS_PENDING
 from rsu_pipeline.warehouse.event_times import AHEAD_TOLERANCE, IS_UPCOMING
+
+_SQL = load(__file__, IS_UPCOMING=IS_UPCOMING)
 
 
 def read_rejected_credentials(conn: Connection) -> list[tuple[int, str | None, dt.datetime]]:
@@ -36,15 +39,6 @@ def read_pending_removals(conn: Connection) -> list[tuple[int, str | None, int, 
         return cur.fetchall()
 
 
-# A working credential. A rejected one has an alert of its own, and its consequences have none.
-_WORKING = r"""
-timing_partners t
-JOIN partner_provider_credentials c USING (timing_partner_id)
-JOIN providers v ON v.provider_id = c.provider_id AND lower(v.name) = %(provider)s
-"""
-_WORKS = r"t.disabled_at IS NULL AND t.partition_key IS NOT NULL AND c.secret ~ '\S' AND c.rejected_at IS NULL"
-
-
 @dataclass(frozen=True)
 class PartnerReadTimes:
     """When a partner with upcoming events was read: any of its races, and the stalest race that starts within 24 h.
@@ -63,29 +57,7 @@ def read_partner_read_times(conn: Connection, now: dt.datetime) -> list[PartnerR
     """Return every partner with upcoming events and a working credential. A read that is dated in the future does not count."""
     with conn.cursor() as cur:
         cur.execute(
-            f"""
-            WITH ahead AS (
-                SELECT t.timing_partner_id, t.partition_key, c.entered_at, e.race_id, e.starts_at,
-                    greatest(coalesce(CASE WHEN k.last_read_at <= %(latest)s THEN k.last_read_at END,
-                        greatest(l.listed_at, e.created_at)), c.entered_at) AS read_at
-                FROM {_WORKING}
-                JOIN partner_races l USING (timing_partner_id)
-                JOIN runsignup_events e ON e.race_id = l.race_id
-                LEFT JOIN event_cursors k ON k.timing_partner_id = l.timing_partner_id AND k.event_id = e.event_id
-                WHERE {_WORKS} AND l.access NOT IN ('denied', 'not_found') AND l.unlisted_at IS NULL AND l.lost_at IS NULL
-                    AND e.gone_at IS NULL
-                    AND {IS_UPCOMING}
-            ),
-            near AS (
-                SELECT DISTINCT ON (timing_partner_id) timing_partner_id, race_id, read_at FROM ahead
-                WHERE starts_at > %(now)s AND starts_at <= %(now)s + interval '24 hours'
-                ORDER BY timing_partner_id, read_at, race_id
-            )
-            SELECT a.timing_partner_id, a.partition_key, max(a.read_at), n.race_id, n.read_at
-            FROM ahead a LEFT JOIN near n USING (timing_partner_id)
-            GROUP BY a.timing_partner_id, a.partition_key, n.race_id, n.read_at ORDER BY 1
-            """,
-            {"provider": PROVIDER, "now": now, "latest": now + AHEAD_TOLERANCE},
+            _SQL["read_partner_read_times"], {"provider": PROVIDER, "now": now, "latest": now + AHEAD_TOLERANCE}
         )
         return [PartnerReadTimes(*row) for row in cur.fetchall()]
 
@@ -93,13 +65,7 @@ def read_partner_read_times(conn: Connection, now: dt.datetime) -> list[PartnerR
 def read_race_read_times(conn: Connection) -> dict[tuple[int, int], dt.datetime | None]:
     """Return when each race was last read, by partner and race, for races that a working credential may read."""
     with conn.cursor() as cur:
-        cur.execute(
-            f"SELECT t.timing_partner_id, l.race_id, max(k.last_read_at) FROM {_WORKING}"
-            " JOIN partner_races l USING (timing_partner_id) LEFT JOIN event_cursors k"
-            " ON k.timing_partner_id = l.timing_partner_id AND k.race_id = l.race_id"
-            f" WHERE {_WORKS} AND l.access NOT IN ('denied', 'not_found') GROUP BY 1, 2",
-            {"provider": PROVIDER},
-        )
+        cur.execute(_SQL["read_race_read_times"], {"provider": PROVIDER})
         return {(partner_id, race_id): read_at for partner_id, race_id, read_at in cur.fetchall()}
 
 
@@ -109,15 +75,7 @@ def read_vanished_events(conn: Connection, since: dt.datetime) -> list[tuple[int
     The columns are partner, its partition key, race, event.
     """
     with conn.cursor() as cur:
-        cur.execute(
-            f"""
-            SELECT t.timing_partner_id, t.partition_key, l.race_id, e.event_id
-            FROM {_WORKING} JOIN partner_races l USING (timing_partner_id) JOIN runsignup_events e USING (race_id)
-            WHERE {_WORKS} AND l.lost_at IS NULL AND e.gone_at IS NULL AND e.vanished_at <= %(since)s
-            ORDER BY 1, 3, 4
-            """,
-            {"provider": PROVIDER, "since": since},
-        )
+        cur.execute(_SQL["read_vanished_events"], {"provider": PROVIDER, "since": since})
         return cur.fetchall()
 
 
@@ -128,43 +86,14 @@ def read_denied_access(conn: Connection, now: dt.datetime) -> list[tuple[int, st
     the race does not exist.
     """
     with conn.cursor() as cur:
-        cur.execute(
-            f"""
-            SELECT t.timing_partner_id, t.partition_key, l.race_id, NULL::bigint, l.access_changed_at, l.access = 'not_found'
-            FROM {_WORKING} JOIN partner_races l USING (timing_partner_id)
-            WHERE {_WORKS} AND l.access IN ('denied', 'not_found') AND l.unlisted_at IS NULL AND EXISTS (
-                SELECT FROM runsignup_events e WHERE e.race_id = l.race_id AND e.gone_at IS NULL
-                    AND {IS_UPCOMING})
-            UNION ALL
-            SELECT t.timing_partner_id, t.partition_key, e.race_id, e.event_id, x.refused_at, false
-            FROM {_WORKING} JOIN refused_events x USING (timing_partner_id) JOIN runsignup_events e USING (event_id)
-            JOIN partner_races l ON l.timing_partner_id = x.timing_partner_id AND l.race_id = e.race_id
-            WHERE {_WORKS} AND e.gone_at IS NULL AND l.lost_at IS NULL
-                AND {IS_UPCOMING}
-            ORDER BY 1, 3, 4
-            """,
-            {"provider": PROVIDER, "now": now},
-        )
+        cur.execute(_SQL["read_denied_access"], {"provider": PROVIDER, "now": now})
         return cur.fetchall()
 
 
 def read_calls_used(conn: Connection) -> list[tuple[list[int], list[str], int]]:
     """Return the calls of the last hour with each working API key: its partners, their partition keys, calls."""
     with conn.cursor() as cur:
-        cur.execute(
-            f"""
-            WITH used AS (
-                SELECT coalesce(api_key_id, -credential_id) AS call_budget_id, count(*) AS calls FROM api_calls
-                WHERE granted_at > statement_timestamp() - interval '1 hour' GROUP BY 1
-            )
-            SELECT array_agg(t.timing_partner_id ORDER BY t.timing_partner_id),
-                array_agg(t.partition_key::text ORDER BY t.timing_partner_id), u.calls
-            FROM {_WORKING}
-            JOIN used u ON u.call_budget_id = coalesce(c.api_key_id, -c.partner_provider_credential_id)
-            WHERE {_WORKS} GROUP BY u.call_budget_id, u.calls ORDER BY 1
-            """,
-            {"provider": PROVIDER},
-        )
+        cur.execute(_SQL["read_calls_used"], {"provider": PROVIDER})
         return cur.fetchall()
 
 
@@ -210,17 +139,5 @@ def find_runs_with_pending_removals(conn: Connection, run_ids: Collection[str]) 
 def read_failed_reads(conn: Connection, run_ids: Collection[str]) -> list[tuple[str, str, int | None, bool]]:
     """Return what these runs could not read: run, partition key, race (None for the listing), and whether it was read since."""
     with conn.cursor() as cur:
-        cur.execute(
-            """
-            SELECT DISTINCT h.run_id, t.partition_key, h.race_id, EXISTS (
-                SELECT FROM sync_history n
-                WHERE n.timing_partner_id = h.timing_partner_id AND n.race_id IS NOT DISTINCT FROM h.race_id
-                    AND n.finished_at > h.finished_at AND n.status <> 'failed')
-            FROM sync_history h JOIN timing_partners t USING (timing_partner_id)
-            WHERE h.run_id = ANY (%s) AND h.status = 'failed' AND t.partition_key IS NOT NULL
-                AND t.disabled_at IS NULL
-            ORDER BY 1, 2, 3
-            """,
-            (list(run_ids),),
-        )
+        cur.execute(_SQL["read_failed_reads"], {"runs": list(run_ids)})
         return cur.fetchall()
