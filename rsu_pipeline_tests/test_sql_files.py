@@ -6,6 +6,11 @@ import tomllib
 from pathlib import Path
 
 import pytest
+import sqlalchemy
+from dagster._core.storage.event_log.schema import SqlEventLogStorageMetadata
+from dagster._core.storage.runs.schema import RunStorageSqlMetadata
+from dagster._core.storage.schedules.schema import ScheduleStorageSqlMetadata
+from sqlalchemy.dialects import postgresql
 
 from rsu_pipeline import sql_files
 from rsu_pipeline.adoption.rows import CREATE_MOVED
@@ -35,6 +40,16 @@ def settings(statement: str) -> list[str]:
     return [f"\\set {name} '{value}'" for name, value in values.items()]
 
 
+def create_dagsters_tables() -> list[str]:
+    """Return the statements that create Dagster's tables, as its storage declares them, in their schema."""
+    declared = (RunStorageSqlMetadata, SqlEventLogStorageMetadata, ScheduleStorageSqlMetadata)
+    tables = {table.name: table for metadata in declared for table in metadata.sorted_tables}
+    created = [
+        str(sqlalchemy.schema.CreateTable(table).compile(dialect=postgresql.dialect())) for table in tables.values()
+    ]
+    return ["CREATE SCHEMA dagster", "SET LOCAL search_path TO dagster", *created, "SET LOCAL search_path TO public"]
+
+
 def test_there_are_statements_in_files() -> None:
     assert len(FILES) >= 1
 
@@ -52,7 +67,8 @@ def test_each_statement_is_used_and_each_that_is_used_is_there(module: str) -> N
 def test_the_statements_run_in_psql(module: str, database_url: str) -> None:
     found = [text for text in sql.statements(module).values() if EXPLAINED.match(text)]
     lines = [line for text in found for line in (*settings(text), f"EXPLAIN {text};")]
-    script = "\n".join([f"BEGIN; {_CREATE_STAGE}; {CREATE_MOVED}", *lines, "ROLLBACK;"])
+    others = create_dagsters_tables() if any(" dagster." in text for text in found) else []
+    script = "\n".join([f"BEGIN; {'; '.join([_CREATE_STAGE, CREATE_MOVED, *others])};", *lines, "ROLLBACK;"])
     psql = client_programs.find_programs("psql")[0].path
     done = subprocess.run(
         [psql, "-X", "-q", "-v", "ON_ERROR_STOP=1", "-d", database_url],
