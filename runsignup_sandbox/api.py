@@ -26,7 +26,7 @@ from runsignup_sandbox.world import Partner, World, WorldError
 CALLER_ID = "4821.kJ8sandboxQ2mX"
 CALLER_SECRET = "reg-secret-of-the-sandbox"  # noqa: S105 - invented, and of use nowhere else
 RACE_SORTS = frozenset(("name", "date", "end_date"))
-_POST_ONLY = frozenset(("switch", "delete"))
+_POST_ONLY = frozenset(("switch", "delete", "edit"))
 
 
 @dataclass(slots=True)
@@ -65,7 +65,7 @@ class Api:
         endpoint = call.endpoint
         if endpoint == "unknown":
             raise ApiError(1, "Unknown method.")
-        if endpoint == "counts" or (endpoint == "participants" and call.method == "POST"):
+        if endpoint == "counts":
             raise ApiError(8, "Not implemented.")
         if call.method != ("POST" if endpoint in _POST_ONLY else "GET"):
             raise ApiError(2, "HTTP method not supported.")
@@ -76,6 +76,7 @@ class Api:
             "race": self.race,
             "participants": self.participants,
             "removed": self.removed,
+            "edit": self.edit_participants,
             "switch": self.switch_events,
             "delete": self.delete,
             "checkins": self.checkins,
@@ -214,6 +215,43 @@ class Api:
         return encode(mask_nonbinary(removed_row(removal, event, race, self.world.seed)))
 
     # Changes.
+
+    def edit_participants(self, call: Call) -> Answer:
+        """Set bibs. Other edits, and participants without a registration id, which RunSignup adds, are not implemented here.
+
+        One invalid bib refuses the whole call. Bibs of removed registrations are ignored, as RunSignup documents.
+        """
+        race = self._race(call)
+        event_id = self._form_number(call, "event_id")
+        if event_id not in race.event_ids:
+            raise ApiError(301, "Event not found.")
+        if not self._reaches(call, race):
+            raise self._denied()
+        if call.form.get("restrict_potential_dup") not in ("T", "F") or call.form.get("request_format") != "json":
+            raise ApiError(3, "Invalid parameters.")
+        edits: list[tuple[int, int | None]] = []
+        for entry in _entries(call, "participants"):
+            if entry.keys() != {"registration_id", "bib_num"}:
+                raise ApiError(8, "Not implemented.")
+            id, bib = entry["registration_id"], entry["bib_num"]
+            if id in self.world.truth.removed.items:
+                continue
+            if self.world.record(self._own_registration(race, id)).event_id != event_id:
+                raise ApiError(15, f"Invalid id: {id}.")
+            if bib is not None and (not isinstance(bib, int) or isinstance(bib, bool) or bib < 1):
+                raise ApiError(115, "Bib number is invalid", details=f"Bib number is invalid: {bib}")
+            edits.append((id, bib))
+        for id, bib in edits:
+            if not self.world.switches.ignores_edits:
+                self.world.set_bib(id, bib)
+        ids = [entry["registration_id"] for entry in _entries(call, "participants")]
+        return Answer(encode({"participants": [{"registration_id": id} for id in ids]}), rows=len(ids))
+
+    def _form_number(self, call: Call, name: str) -> int:
+        text = call.form.get(name) or call.query.get(name) or ""
+        if not (text.isascii() and text.isdigit()):
+            raise ApiError(3, f"Invalid parameter: {name}.")
+        return int(text)
 
     def switch_events(self, call: Call) -> Answer:
         """Move registrations to other events of the race. Each gets a new registration id."""

@@ -50,9 +50,10 @@ class Call:
 
     @property
     def endpoint(self) -> str:
-        """`races`, `race`, `participants`, `removed` and so on, or `unknown` for a path without a method."""
+        """`races`, `race`, `participants`, `edit` and so on, or `unknown` for a path without a method."""
         pattern = tuple("*" if self.path[0] == "race" and place == 1 else part for place, part in enumerate(self.path))
-        return _ENDPOINTS.get(pattern, "unknown")
+        found = _ENDPOINTS.get(pattern, "unknown")
+        return "edit" if found == "participants" and self.method == "POST" else found
 
     @property
     def race_id(self) -> int | None:

@@ -61,7 +61,7 @@ class Fault(msgspec.Struct, forbid_unknown_fields=True):
 
     kind: Kind
     times: int = 1
-    endpoint: Literal["races", "race", "participants", "removed"] | None = None
+    endpoint: Literal["races", "race", "participants", "removed", "edit"] | None = None
     race_id: int | None = None
     event_id: int | None = None
     partner: int | None = None

@@ -39,6 +39,8 @@ class Switches(msgspec.Struct, forbid_unknown_fields=True):
     """Events that started longer ago are no longer served (RunSignup's terms mention a year). 0: all are."""
     old_answer: Literal["error", "empty"] = "error"
     """The answer to a request for such an event: an error for the whole call, or no rows of that event."""
+    ignores_edits: bool = False
+    """True: edits of participants are answered as if they were stored, and are not."""
     ints_as_strings: bool = False
     pretty: bool = False
     """True: JSON with newlines and indents."""

@@ -28,7 +28,7 @@ GROUPS: dict[str, tuple[str, ...]] = {
         *("runsignup_participants", "unified_participants", "quarantined_rows"),
         *("participant_answers", "participant_addons", "participant_memberships"),
     ),
-    "bibs": ("runsignup_bib_changes", "bib_changes_handled"),
+    "bibs": ("runsignup_bib_changes", "bib_changes_handled", "bib_pushes", "bib_push_events"),
     "start lists": ("start_lists", "start_list_entries", "start_list"),
     "sync": (
         *("future_events", "event_cursors", "read_passes", "pass_registrations", "pass_counts"),
@@ -78,6 +78,8 @@ CORE = (
 JOINS = (
     ("runsignup_bib_changes", ("timing_partner_id", "registration_id"), "runsignup_participants"),
     ("bib_changes_handled", ("bib_change_id",), "runsignup_bib_changes"),
+    ("bib_pushes", ("timing_partner_id", "registration_id"), "runsignup_participants"),
+    ("bib_push_events", ("event_id",), "runsignup_events"),
     ("start_list_entries", ("timing_partner_id", "registration_id"), "runsignup_participants"),
     ("runsignup_participants", ("event_id",), "runsignup_events"),
     ("runsignup_participants", ("timing_partner_id", "new_registration_id"), "runsignup_participants"),

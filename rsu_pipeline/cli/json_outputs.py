@@ -20,11 +20,20 @@ from rsu_pipeline.cli.json_types import (
     SyncOutput,
     WebhookListing,
 )
-from rsu_pipeline.cli.race_json_types import BibChange, EntrantWithoutBib, RaceRow, StartListOutput
+from rsu_pipeline.cli.race_json_types import (
+    BibChange,
+    BibPushOutput,
+    EntrantWithoutBib,
+    PushEventListing,
+    RaceRow,
+    StartListOutput,
+)
 
 OUTPUTS: dict[str, Any] = {
     "alerts list": list[OpenAlert],
     "backfill": BackfillOutput,
+    "bibs list": list[PushEventListing],
+    "bibs push": BibPushOutput,
     "db adopt": AdoptionOutput,
     "health": HealthOutput,
     "partners import": ImportOutput,

@@ -93,3 +93,39 @@ class StartListOutput(TypedDict):
     highest_bib: Annotated[int | None, "highest bib that is a number"]
     built_at: Annotated[dt.datetime, "when the list was built"]
     entries: list[StartListEntry]
+
+
+class PushEventListing(TypedDict):
+    """An event whose local bibs may be sent to RunSignup."""
+
+    partner_id: PartnerId
+    partner: PartnerKey
+    race_id: RaceId
+    race: Annotated[str, "name of the race"]
+    event_id: EventId
+    event: Annotated[str, "name of the event"]
+    allowed_at: Annotated[dt.datetime, "when it was allowed"]
+    allowed_by: Annotated[str, "user and machine that allowed it"]
+    to_send: Annotated[int, "bibs to send, by what is stored now"]
+    open: Annotated[int, "bibs that were sent, and that no read has shown yet"]
+    confirmed: Annotated[int, "bibs that a read has shown"]
+    overtaken: Annotated[int, "bibs in whose place a read showed another, or no registration"]
+    refused: Annotated[int, "bibs that RunSignup refused"]
+
+
+class BibPushState(TypedDict):
+    """A bib given here, and what became of it."""
+
+    registration_id: RegistrationId
+    bib: Annotated[str, "the bib"]
+    state: Annotated[str, "its state in words"]
+
+
+class BibPushOutput(TypedDict):
+    """The bibs of an event that were sent to RunSignup, or would be."""
+
+    event_id: EventId
+    is_allowed: Annotated[bool, "whether the event allows it"]
+    dry_run: Annotated[bool, "whether nothing was sent"]
+    failure: Annotated[str | None, "why it stopped early"]
+    bibs: list[BibPushState]

@@ -1,7 +1,7 @@
 """One credential's calls to RunSignup: acquire a slot from the ledger, call, settle the outcome with the ledger.
 
-Retries happen above the ledger, so that each attempt is counted. Nothing raised or logged here contains a query string or
-a secret.
+Retries happen above the ledger, so that each attempt is counted. A write is never retried. Nothing raised or logged here contains
+a query string or a secret.
 """
 
 from collections import defaultdict
@@ -15,7 +15,7 @@ import tenacity
 from rsu_pipeline import cancellation
 from rsu_pipeline.display import sanitize_for_display
 from rsu_pipeline.included_fields import FLAGS
-from rsu_pipeline.runsignup import envelopes, transport
+from rsu_pipeline.runsignup import bib_writes, envelopes, transport
 from rsu_pipeline.runsignup.api_errors import ApiError, Cause, Remedy, cause_of_code
 from rsu_pipeline.runsignup.pages import Page, RacePage, UnreadableRow
 from rsu_pipeline.runsignup.paging import TEMPLATE_REGISTRATION_ID, PageLengths, next_page
@@ -209,6 +209,17 @@ class Client:
             "removed-participants", race_id, event_ids, params, after, REMOVED_PAGE_SIZE, modified_after
         )
 
+    def set_bibs(self, race_id: int, event_id: int, bibs: Mapping[int, int], check: Callable[[], None]) -> set[int]:
+        """Set the bibs of an event's registrations by their ids, and return the ids that RunSignup answered with.
+
+        The answer is no evidence that a bib is stored: the next read is. So the call is made once. What `check` raises once the
+        call has its slot ends it before anything is sent.
+        """
+        form = bib_writes.build_form(event_id, bibs)
+        path = f"/race/{race_id}/participants"
+        answered, _ = self._attempt("set-bibs", path, {}, race_id, bib_writes.parse_answer, form, check)
+        return set(answered)
+
     def _registrations(
         self,
         feed: str,
@@ -285,7 +296,14 @@ class Client:
         return retrying(self._attempt, endpoint, path, params, race_id, parse)
 
     def _attempt(
-        self, endpoint: str, path: str, params: Mapping[str, str], race_id: int | None, parse: Callable[[bytes], Any]
+        self,
+        endpoint: str,
+        path: str,
+        params: Mapping[str, str],
+        race_id: int | None,
+        parse: Callable[[bytes], Any],
+        form: Mapping[str, str] | None = None,
+        check: Callable[[], None] = lambda: None,
     ) -> tuple[Any, Response]:
         where = endpoint if race_id is None else f"{endpoint} of race {race_id}"
         cancellation.check()
@@ -294,12 +312,14 @@ class Client:
         ended: str | None = "interrupted"
         size = rows = 0
         try:
+            check()
             answer = transport.fetch(
                 self._session,
                 self._base_url + path,
                 {**params, **self._params},
                 self._timeouts,
                 min(self._total_timeout(), self.longest_call),
+                form,
             )
             status, size = answer.status, len(answer.body)
             self.slowest_answer = max(self.slowest_answer, answer.seconds)

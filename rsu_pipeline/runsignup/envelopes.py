@@ -71,7 +71,7 @@ def participants(body: bytes) -> list[EventRows]:
     """
     start = body.lstrip()[:1]
     if start == b"{":
-        if not _has_numeric_keys(_members(body)):
+        if not _has_numeric_keys(read_members(body)):
             # The documentation prints a single element as a bare object.
             body = b"[" + body + b"]"
     elif start != b"[":
@@ -90,7 +90,7 @@ def participants(body: bytes) -> list[EventRows]:
 
 def races(body: bytes) -> list[bytes]:
     """Return the raw races of a `/races` page, unwrapped."""
-    members = _members(body)
+    members = read_members(body)
     if "races" not in members:
         if members:
             raise ApiError(Cause.UNKNOWN_SHAPE, "no member 'races'")
@@ -102,7 +102,7 @@ def races(body: bytes) -> list[bytes]:
 
 def race(body: bytes) -> bytes:
     """Return the raw race of a `/race/:id` response, unwrapped."""
-    members = _members(body)
+    members = read_members(body)
     if "race" not in members:
         raise ApiError(Cause.UNKNOWN_SHAPE, "no member 'race'")
     return _as_sent(bytes(members["race"]), replace_lone_surrogates(body), body)
@@ -148,7 +148,7 @@ def find_error(body: bytes) -> ApiError | None:
     if body.lstrip()[:1] != b"{":
         return None
     try:
-        _members(body)
+        read_members(body)
     except ApiError as error:
         return error if error.cause not in (Cause.NOT_JSON, Cause.UNKNOWN_SHAPE) else None
     return None
@@ -168,7 +168,7 @@ def _not_json(body: bytes) -> ApiError:
     return ApiError(Cause.NOT_JSON, what)
 
 
-def _members(body: bytes) -> dict[str, Raw]:
+def read_members(body: bytes) -> dict[str, Raw]:
     """Return the members of a JSON object, undecoded.
 
     Raises:

@@ -205,9 +205,16 @@ class Session(requests.Session):
 
 
 def fetch(
-    session: Session, url: str, params: Mapping[str, str], timeouts: tuple[float, float], total: float
+    session: Session,
+    url: str,
+    params: Mapping[str, str],
+    timeouts: tuple[float, float],
+    total: float,
+    form: Mapping[str, str] | None = None,
 ) -> Response:
     """Return the response to one GET, within `timeouts` for the connection and for each wait, and `total` seconds altogether.
+
+    With a `form` it is a POST of its fields.
 
     Raises:
         ApiError: the call failed. The text has nothing of the address.
@@ -217,7 +224,15 @@ def fetch(
     try:
         with (
             within(bounds),
-            session.get(url, params=params, timeout=timeouts, stream=True, allow_redirects=False) as response,
+            session.request(
+                "GET" if form is None else "POST",
+                url,
+                params=params,
+                data=form,
+                timeout=timeouts,
+                stream=True,
+                allow_redirects=False,
+            ) as response,
         ):
             headers_at = time.monotonic()
             body = bytearray()

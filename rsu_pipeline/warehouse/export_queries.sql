@@ -23,7 +23,8 @@ ORDER BY e.starts_at NULLS LAST, e.event_id;
 -- name: read_bib_changes
 -- Return one wide row for each change of a bib.
 SELECT b.bib_change_id, b.timing_partner_id, t.company_name AS partner, b.race_id, r.name AS race, b.event_id, e.name AS event,
-    b.registration_id, p.first_name, p.last_name, b.kind, b.old_bib, b.new_bib, to_timestamp(b.modified_epoch) AS modified_at,
+    b.registration_id, p.first_name, p.last_name, b.kind, b.old_bib, b.new_bib, b.source,
+    to_timestamp(b.modified_epoch) AS modified_at,
     b.first_seen_new AS seen_at, b.recorded_at
 FROM runsignup_bib_changes b
 JOIN timing_partners t ON t.timing_partner_id = b.timing_partner_id

@@ -33,7 +33,7 @@ noted AS (
 SELECT registration_id, has_field_errors FROM same;
 
 -- name: merge_active
--- Merge the staged active registrations, log changed bibs, and count what happened.
+-- Merge the staged active registrations, log changed bibs, settle pushes of bibs that they show, and count what happened.
 -- A row is written only if it is new, differs, or returns after a removal that is overruled. Finding each row by LATERAL uses
 -- the index whatever the planner estimates for a table that was just filled. The wide columns are compared and written straight
 -- from the staging table, never materialized. A row that differs only in its seal, or in how its payload is written, gets these
@@ -78,13 +78,21 @@ written AS (
 ),
 logged AS (
     INSERT INTO runsignup_bib_changes (timing_partner_id, race_id, event_id, registration_id, kind, old_bib, new_bib,
-        modified_epoch, last_seen_old, first_seen_new, run_id)
+        modified_epoch, last_seen_old, first_seen_new, run_id, source)
     SELECT :partner, v.race_id, v.event_id, v.registration_id,
         CASE WHEN v.held_bib IS NULL THEN 'assigned' WHEN v.bib IS NULL THEN 'cleared' ELSE 'changed' END,
-        v.held_bib, v.bib, v.last_modified_epoch, v.held_at, to_timestamp(:server_time), :'run'
+        v.held_bib, v.bib, v.last_modified_epoch, v.held_at, to_timestamp(:server_time), :'run',
+        CASE WHEN EXISTS (SELECT FROM bib_pushes u WHERE u.timing_partner_id = :partner
+            AND u.registration_id = v.registration_id AND u.bib = v.bib AND u.outcome IS NULL) THEN 'hub' ELSE 'runsignup' END
     FROM compared v JOIN written USING (registration_id)
     WHERE v.held_bib IS DISTINCT FROM v.bib AND (v.held_id IS NOT NULL OR v.is_loaded)
-    RETURNING 1
+    RETURNING bib_change_id, registration_id, new_bib
+),
+settled AS (
+    UPDATE bib_pushes u SET settled_at = clock_timestamp(), bib_change_id = l.bib_change_id,
+        outcome = CASE WHEN u.bib = l.new_bib THEN 'confirmed' ELSE 'overtaken' END
+    FROM logged l
+    WHERE u.timing_partner_id = :partner AND u.registration_id = l.registration_id AND u.outcome IS NULL
 ),
 unmissed AS (
     DELETE FROM pass_registrations m USING participants_stage i

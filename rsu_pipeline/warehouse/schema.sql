@@ -349,6 +349,82 @@ COMMENT ON COLUMN public.bib_changes_handled.bib_change_id IS 'The change.';
 
 COMMENT ON COLUMN public.bib_changes_handled.handled_at IS 'When it was reported.';
 
+CREATE TABLE public.bib_push_events (
+    timing_partner_id integer NOT NULL,
+    event_id bigint NOT NULL,
+    allowed_at timestamp with time zone DEFAULT now() NOT NULL,
+    allowed_by text NOT NULL
+);
+
+COMMENT ON TABLE public.bib_push_events IS 'One row: an event whose local bibs may be sent to RunSignup. No row: nothing is sent.';
+
+COMMENT ON COLUMN public.bib_push_events.timing_partner_id IS 'The partner whose credential sends them.';
+
+COMMENT ON COLUMN public.bib_push_events.event_id IS 'The event.';
+
+COMMENT ON COLUMN public.bib_push_events.allowed_at IS 'When it was allowed.';
+
+COMMENT ON COLUMN public.bib_push_events.allowed_by IS 'Who allowed it: user and machine.';
+
+CREATE TABLE public.bib_pushes (
+    bib_push_id bigint NOT NULL,
+    timing_partner_id integer NOT NULL,
+    race_id bigint NOT NULL,
+    event_id bigint NOT NULL,
+    registration_id bigint NOT NULL,
+    bib text NOT NULL,
+    sent_at timestamp with time zone DEFAULT clock_timestamp() NOT NULL,
+    sent_by text NOT NULL,
+    attempts integer DEFAULT 1 NOT NULL,
+    run_id text NOT NULL,
+    answer text,
+    outcome text,
+    settled_at timestamp with time zone,
+    bib_change_id bigint,
+    CONSTRAINT bib_pushes_check CHECK (((outcome IS NULL) = (settled_at IS NULL))),
+    CONSTRAINT bib_pushes_check1 CHECK (((outcome IS DISTINCT FROM 'confirmed'::text) OR (bib_change_id IS NOT NULL))),
+    CONSTRAINT bib_pushes_outcome_check CHECK ((outcome = ANY (ARRAY['confirmed'::text, 'overtaken'::text, 'refused'::text])))
+);
+
+COMMENT ON TABLE public.bib_pushes IS 'One row: a bib given here that was sent to RunSignup. It is written before the call.';
+
+COMMENT ON COLUMN public.bib_pushes.bib_push_id IS 'Number of the push.';
+
+COMMENT ON COLUMN public.bib_pushes.timing_partner_id IS 'The partner.';
+
+COMMENT ON COLUMN public.bib_pushes.race_id IS 'The race.';
+
+COMMENT ON COLUMN public.bib_pushes.event_id IS 'The event.';
+
+COMMENT ON COLUMN public.bib_pushes.registration_id IS 'The registration.';
+
+COMMENT ON COLUMN public.bib_pushes.bib IS 'The bib.';
+
+COMMENT ON COLUMN public.bib_pushes.sent_at IS 'When it was last sent, or was about to be.';
+
+COMMENT ON COLUMN public.bib_pushes.sent_by IS 'Who sent it: user and machine.';
+
+COMMENT ON COLUMN public.bib_pushes.attempts IS 'How often it was sent.';
+
+COMMENT ON COLUMN public.bib_pushes.run_id IS 'The run that sent it.';
+
+COMMENT ON COLUMN public.bib_pushes.answer IS 'What RunSignup answered, in one sentence; NULL while it is not known. Shown, never believed.';
+
+COMMENT ON COLUMN public.bib_pushes.outcome IS 'confirmed: a read had the bib. overtaken: a read had another one, or the registration is gone. refused: RunSignup refused it, and a read did not have it. NULL while no read has shown any of these.';
+
+COMMENT ON COLUMN public.bib_pushes.settled_at IS 'When the outcome was known; NULL before.';
+
+COMMENT ON COLUMN public.bib_pushes.bib_change_id IS 'The row of the bib log that shows it; NULL for none.';
+
+CREATE SEQUENCE public.bib_pushes_bib_push_id_seq
+    START WITH 1
+    INCREMENT BY 1
+    NO MINVALUE
+    NO MAXVALUE
+    CACHE 1;
+
+ALTER SEQUENCE public.bib_pushes_bib_push_id_seq OWNED BY public.bib_pushes.bib_push_id;
+
 CREATE TABLE public.contact_retention (
     is_set boolean DEFAULT true NOT NULL,
     before date NOT NULL,
@@ -1890,8 +1966,10 @@ CREATE TABLE public.runsignup_bib_changes (
     first_seen_new timestamp with time zone NOT NULL,
     recorded_at timestamp with time zone DEFAULT clock_timestamp() NOT NULL,
     run_id text,
+    source text DEFAULT 'runsignup'::text NOT NULL,
     CONSTRAINT runsignup_bib_changes_check CHECK ((old_bib IS DISTINCT FROM new_bib)),
-    CONSTRAINT runsignup_bib_changes_kind_check CHECK ((kind = ANY (ARRAY['assigned'::text, 'changed'::text, 'cleared'::text])))
+    CONSTRAINT runsignup_bib_changes_kind_check CHECK ((kind = ANY (ARRAY['assigned'::text, 'changed'::text, 'cleared'::text]))),
+    CONSTRAINT runsignup_bib_changes_source_check CHECK ((source = ANY (ARRAY['runsignup'::text, 'hub'::text])))
 );
 
 COMMENT ON TABLE public.runsignup_bib_changes IS 'One row: the bib that counts for a registration (its own, else its team''s) set, changed or cleared at RunSignup after its event''s first load. Append-only.';
@@ -1921,6 +1999,8 @@ COMMENT ON COLUMN public.runsignup_bib_changes.first_seen_new IS 'RunSignup''s c
 COMMENT ON COLUMN public.runsignup_bib_changes.recorded_at IS 'When the change was written here.';
 
 COMMENT ON COLUMN public.runsignup_bib_changes.run_id IS 'The run that saw it.';
+
+COMMENT ON COLUMN public.runsignup_bib_changes.source IS 'hub: the bib was given here and sent to RunSignup. runsignup: it was given there.';
 
 CREATE SEQUENCE public.runsignup_bib_changes_bib_change_id_seq
     START WITH 1
@@ -2311,6 +2391,8 @@ ALTER TABLE ONLY public.alerts ALTER COLUMN alert_id SET DEFAULT nextval('public
 
 ALTER TABLE ONLY public.api_calls ALTER COLUMN api_call_id SET DEFAULT nextval('public.api_calls_api_call_id_seq'::regclass);
 
+ALTER TABLE ONLY public.bib_pushes ALTER COLUMN bib_push_id SET DEFAULT nextval('public.bib_pushes_bib_push_id_seq'::regclass);
+
 ALTER TABLE ONLY public.erased_registrations ALTER COLUMN erased_registration_id SET DEFAULT nextval('public.erased_registrations_erased_registration_id_seq'::regclass);
 
 ALTER TABLE ONLY public.erased_users ALTER COLUMN erased_user_id SET DEFAULT nextval('public.erased_users_erased_user_id_seq'::regclass);
@@ -2352,6 +2434,12 @@ ALTER TABLE ONLY public.api_calls
 
 ALTER TABLE ONLY public.bib_changes_handled
     ADD CONSTRAINT bib_changes_handled_pkey PRIMARY KEY (bib_change_id);
+
+ALTER TABLE ONLY public.bib_push_events
+    ADD CONSTRAINT bib_push_events_pkey PRIMARY KEY (timing_partner_id, event_id);
+
+ALTER TABLE ONLY public.bib_pushes
+    ADD CONSTRAINT bib_pushes_pkey PRIMARY KEY (bib_push_id);
 
 ALTER TABLE ONLY public.contact_retention
     ADD CONSTRAINT contact_retention_pkey PRIMARY KEY (is_set);
@@ -2483,6 +2571,10 @@ CREATE INDEX api_calls_of_api_key ON public.api_calls USING btree (api_key_id, g
 
 CREATE INDEX api_calls_of_credential ON public.api_calls USING btree (credential_id, granted_at);
 
+CREATE INDEX bib_pushes_event ON public.bib_pushes USING btree (timing_partner_id, event_id);
+
+CREATE UNIQUE INDEX bib_pushes_open ON public.bib_pushes USING btree (timing_partner_id, registration_id, bib) WHERE (outcome IS NULL);
+
 CREATE UNIQUE INDEX erased_registrations_once ON public.erased_registrations USING btree (registration_id, COALESCE(timing_partner_id, 0));
 
 CREATE UNIQUE INDEX erased_users_once ON public.erased_users USING btree (user_id, COALESCE(timing_partner_id, 0));
@@ -2574,6 +2666,15 @@ CREATE TRIGGER queue_start_list AFTER INSERT OR UPDATE ON public.start_lists FOR
 CREATE TRIGGER touch_updated_at BEFORE UPDATE ON public.partner_provider_credentials FOR EACH ROW EXECUTE FUNCTION public.rsu_touch_updated_at();
 
 CREATE TRIGGER touch_updated_at BEFORE UPDATE ON public.timing_partners FOR EACH ROW EXECUTE FUNCTION public.rsu_touch_updated_at();
+
+ALTER TABLE ONLY public.bib_push_events
+    ADD CONSTRAINT bib_push_events_timing_partner_id_fkey FOREIGN KEY (timing_partner_id) REFERENCES public.timing_partners(timing_partner_id);
+
+ALTER TABLE ONLY public.bib_pushes
+    ADD CONSTRAINT bib_pushes_bib_change_id_fkey FOREIGN KEY (bib_change_id) REFERENCES public.runsignup_bib_changes(bib_change_id);
+
+ALTER TABLE ONLY public.bib_pushes
+    ADD CONSTRAINT bib_pushes_timing_partner_id_fkey FOREIGN KEY (timing_partner_id) REFERENCES public.timing_partners(timing_partner_id);
 
 ALTER TABLE ONLY public.erased_registrations
     ADD CONSTRAINT erased_registrations_erased_user_id_fkey FOREIGN KEY (erased_user_id) REFERENCES public.erased_users(erased_user_id);

@@ -19,6 +19,8 @@ PURPOSE = {
     ("alerts",): "Show open alerts and test their notifications.",
     ("alerts", "list"): "Show the open alerts",
     ("alerts", "test"): "Send one message to every address",
+    ("bibs",): "Send bibs given here (local_bib) to RunSignup.",
+    ("bibs", "push"): "read whether they arrived",
     ("db",): "Manage the hub's database",
     ("db", "migrate"): "Migrate the schema",
     ("db", "psql"): "Open psql on the hub's database",

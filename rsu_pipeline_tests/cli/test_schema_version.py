@@ -22,6 +22,10 @@ CATALOG = "SELECT md5(string_agg(attrelid::regclass || attname, ',' ORDER BY att
 REFUSING = [
     ("alerts list", ()),
     ("backfill", ()),
+    ("bibs allow", ("1",)),
+    ("bibs forbid", ("1",)),
+    ("bibs list", ()),
+    ("bibs push", ("1",)),
     ("db grant-reader", ("nobody_of_tests",)),
     ("db roles", ()),
     ("db url", ()),

@@ -1,8 +1,9 @@
 """A process that syncs a partner and dies by SIGKILL at a named point.
 
-    python -m rsu_pipeline_tests.proof.victim PARTNER POINT TIMES [full | history]
+    python -m rsu_pipeline_tests.proof.victim PARTNER POINT TIMES [full | history | push EVENT]
 
-`history` reads a slice of the partner's history, requested before, instead. The environment names the hub. Exit code 0
+`history` reads a slice of the partner's history, requested before, instead. `push` sends the
+event's local bibs. The environment names the hub. Exit code 0
 means that the work ended before the point was reached that many times.
 """
 
@@ -13,10 +14,11 @@ from collections.abc import Callable
 from typing import Any
 
 from rsu_pipeline.runsignup import transport
+from rsu_pipeline.runsignup.client import Client
 from rsu_pipeline.settings import load_settings
-from rsu_pipeline.sync import history, listing, partner_sync, race_pass
+from rsu_pipeline.sync import bib_push, history, listing, partner_sync, race_pass
 from rsu_pipeline.sync.session import open_partner_session
-from rsu_pipeline.warehouse import call_ledger, cursors, events, participants, sync_log
+from rsu_pipeline.warehouse import bib_pushes, call_ledger, cursors, events, participants, sync_log
 from rsu_pipeline.warehouse.secret_box import SecretBox
 
 # Where: an object, the name of a function of it, and whether death comes before or after it.
@@ -43,11 +45,23 @@ POINTS: dict[str, tuple[Any, str, bool]] = {
     "before history is written": (sync_log, "record", True),
     "after history is written": (sync_log, "record", False),
 }
+PUSH_POINTS: dict[str, tuple[Any, str, bool]] = {
+    "before pushes are recorded": (bib_pushes, "record_pushes", True),
+    "after pushes are recorded": (bib_pushes, "record_pushes", False),
+    "before bibs are sent": (Client, "set_bibs", True),
+    "after bibs were sent": (Client, "set_bibs", False),
+    "before answers are recorded": (bib_pushes, "record_answers", True),
+    "after answers are recorded": (bib_pushes, "record_answers", False),
+    "before a page is merged": POINTS["before a page is merged"],
+    "after a page is merged": POINTS["after a page is merged"],
+    "before a push is settled": (bib_pushes, "settle", True),
+    "after a push is settled": (bib_pushes, "settle", False),
+}
 
 
 def arm(point: str, times: int, fatal: signal.Signals = signal.SIGKILL) -> None:
     """Let this process die, or get another signal, when the point is reached for the `times`-th time."""
-    owner, name, before = POINTS[point]
+    owner, name, before = (POINTS | PUSH_POINTS)[point]
     original: Callable[..., Any] = getattr(owner, name)
     left = times
 
@@ -79,6 +93,10 @@ def main() -> None:
     ) as session:
         if "history" in rest:
             history.run_slice(session, 1e6)
+            return
+        if "push" in rest:
+            event = bib_pushes.find_event(session.conn, int(rest[1]))
+            bib_push.push_bibs(session, event, who="victim")
             return
         listing.refresh_events(session)
         plan = partner_sync.make_plan(session, force_full="full" in rest)

@@ -1,0 +1,81 @@
+"""`rsu bibs`: what is allowed, what would be sent, and what became of it."""
+
+import json
+from collections.abc import Callable
+
+import pytest
+
+from rsu_pipeline_tests.cli.shell import Done, refusal, rsu
+from rsu_pipeline_tests.hub import Hub
+
+SPEC = {"partners": 1, "races_per_partner": 1, "events_per_race": 1, "registrations_per_event": 5, "start_in_hours": 30}
+
+
+@pytest.fixture
+def hub(make_hub: Callable[..., Hub]) -> Hub:
+    """Provide a synced hub with a local bib of the first registration."""
+    hub = make_hub(spec=SPEC, seed=7)
+    for row in hub.sandbox.admin.truth(1)["active"]:
+        hub.sandbox.admin.bib(row["registration_id"], None)
+    hub.sync()
+    hub.execute("UPDATE runsignup_participants SET local_bib = '101' WHERE registration_id = %s", min(hub.stored()))
+    return hub
+
+
+def bibs(hub: Hub, *arguments: str) -> Done:
+    return rsu("bibs", *arguments, settings=hub.environment)
+
+
+def event(hub: Hub) -> str:
+    return str(hub.value("SELECT min(event_id) FROM future_events"))
+
+
+def test_an_event_is_allowed_previewed_sent_and_forbidden(hub: Hub) -> None:
+    number, registration = event(hub), min(hub.stored())
+    assert bibs(hub, "list").stdout == "No event allows it. `rsu bibs allow EVENT` does.\n"
+    preview = bibs(hub, "push", number, "--dry-run")
+    assert "would be sent" in preview.stdout
+    assert "1 would be sent, 0 not confirmed, 0 with a problem, 0 at RunSignup already." in preview.stdout
+    assert f"`rsu bibs allow {number}` allows it" in preview.stdout
+    assert f"`rsu bibs allow {number}` allows it" in refusal(bibs(hub, "push", number))
+
+    allowed = bibs(hub, "allow", number)
+    assert allowed.returncode == 0
+    assert "was not tried against RunSignup itself" in allowed.stdout
+    (listed,) = json.loads(bibs(hub, "list", "--json").stdout)
+    assert (listed["event_id"], listed["to_send"], listed["confirmed"]) == (int(number), 1, 0)
+
+    done = bibs(hub, "push", number, "--json")
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout)["bibs"] == [{"registration_id": registration, "bib": "101", "state": "confirmed"}]
+    again = bibs(hub, "push", number)
+    assert again.returncode == 0
+    assert again.stdout == "0 sent and confirmed, 0 not confirmed, 0 with a problem, 1 at RunSignup already.\n"
+    assert " 1 " in bibs(hub, "list").stdout
+
+    assert bibs(hub, "forbid", number).returncode == 0
+    assert json.loads(bibs(hub, "list", "--json").stdout) == []
+
+
+def test_a_dry_run_makes_no_call_and_writes_nothing(hub: Hub) -> None:
+    bibs(hub, "allow", event(hub))
+    before = hub.value("SELECT count(*) FROM api_calls")
+    done = bibs(hub, "push", event(hub), "--dry-run", "--json")
+    answer = json.loads(done.stdout)
+    assert (answer["is_allowed"], answer["dry_run"], answer["bibs"][0]["state"]) == (True, True, "would be sent")
+    assert hub.value("SELECT count(*) FROM api_calls") == before
+    assert hub.value("SELECT count(*) FROM bib_pushes") == 0
+
+
+def test_what_was_not_sent_is_named_and_the_exit_code_is_1(hub: Hub) -> None:
+    bibs(hub, "allow", event(hub))
+    hub.sandbox.admin.bib(min(hub.stored()), 55)
+    done = bibs(hub, "push", event(hub))
+    assert done.returncode == 1
+    assert "RunSignup has bib 55" in done.stdout
+    assert "0 sent and confirmed, 0 not confirmed, 1 with a problem" in done.stdout
+
+
+def test_an_unknown_event_is_one_sentence(hub: Hub) -> None:
+    assert "There is no event 4711" in refusal(bibs(hub, "allow", "4711"))
+    assert "There is no event 4711" in refusal(bibs(hub, "push", "4711", "--dry-run"))
