@@ -9,6 +9,7 @@ from psycopg2.extensions import connection as Connection
 from rsu_pipeline.alerts.alert_store import Problem
 from rsu_pipeline.display import counted
 from rsu_pipeline.warehouse import webhook_store
+from rsu_pipeline.warehouse.webhook_outbox import DEAD_LETTER_DAYS
 from rsu_pipeline.warehouse.webhook_store import Backlog, Webhook
 
 STOPPED_AFTER = 60.0
@@ -80,8 +81,7 @@ def judge_webhook(webhook: Webhook, backlog: Backlog) -> Iterator[Problem]:
             str(number),
             webhook.partner,
             f"Given up after a day: {counted(backlog.dead, 'message')} to {webhook.name}."
-            f" `rsu webhooks redeliver {number}` sends them"
-            " again.",
+            f" `rsu webhooks redeliver {number}` sends them again, for {DEAD_LETTER_DAYS} days. Then they are deleted.",
         )
 
 

@@ -121,6 +121,11 @@ def list_(as_json: bool) -> None:
             f"{backlog.dead:,}",
         )
     show_table(table)
+    if any(backlog.dead for _, backlog in shown):
+        click.echo(
+            f"Dead: given up after a day. Each is deleted {webhook_outbox.DEAD_LETTER_DAYS} days later. `rsu webhooks redeliver"
+            " WEBHOOK` sends them again."
+        )
 
 
 @webhooks.command()

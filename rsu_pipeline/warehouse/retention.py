@@ -4,6 +4,7 @@ Contact data is deleted by `privacy`.
 """
 
 import datetime as dt
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass
@@ -11,6 +12,7 @@ from dataclasses import dataclass
 from psycopg2.extensions import connection as Connection
 
 from rsu_pipeline.warehouse import race_locks
+from rsu_pipeline.warehouse.webhook_outbox import DEAD_LETTER_DAYS
 
 BATCH = 5000
 """Rows deleted in one transaction, so that no sync waits for long."""
@@ -49,6 +51,7 @@ RULES = (
     # Longer than a change may wait to be reported, so that it is not reported twice.
     Rule("bib_changes_handled", "bib_change_id", 14, "handled_at < %(before)s"),
     Rule("webhook_messages", "message_id", 3, "delivered_at < %(before)s"),
+    Rule("webhook_messages", "message_id", DEAD_LETTER_DAYS, "dead_at < %(before)s"),
 )
 STALE_PASS_DAYS = 7
 """A pass is resumed within a day. One of a race that is no longer read would stay."""
@@ -56,9 +59,11 @@ STALE_PASS_DAYS = 7
 
 def delete_old_rows(conn: Connection, now: dt.datetime) -> dict[str, int]:
     """Delete what is too old, batch by batch, committing each. Return the rows deleted by table."""
-    deleted = {rule.table: sum(_batches(conn, rule, now)) for rule in RULES}
+    deleted = Counter[str]()
+    for rule in RULES:
+        deleted[rule.table] += sum(_batches(conn, rule, now))
     deleted["read_passes"] = _delete_stale_passes(conn, now)
-    return deleted
+    return dict(deleted)
 
 
 def _batches(conn: Connection, rule: Rule, now: dt.datetime) -> Iterator[int]:

@@ -14,6 +14,8 @@ from rsu_pipeline.warehouse.webhook_store import CHANNEL
 
 GIVE_UP_AFTER = dt.timedelta(hours=24)
 """How long after its first attempt a message is sent again. Then it is a dead letter."""
+DEAD_LETTER_DAYS = 30
+"""Days after which a dead letter is deleted. Nobody wants the bib changes of last month's race."""
 MIN_ATTEMPTS = 5
 """No message is given up after fewer attempts."""
 _RETRY_SECONDS = (1, 5, 30, 120, 600, 1800)
