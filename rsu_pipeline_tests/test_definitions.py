@@ -262,6 +262,8 @@ SHARED = {
     "errors",
     "included_fields",
     "private_files",
+    "reading_settings",
+    "service_settings",
     "setting_values",
     "settings",
     "sql_files",

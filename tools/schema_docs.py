@@ -79,6 +79,7 @@ JOINS = (
     ("runsignup_bib_changes", ("timing_partner_id", "registration_id"), "runsignup_participants"),
     ("bib_changes_handled", ("bib_change_id",), "runsignup_bib_changes"),
     ("bib_pushes", ("timing_partner_id", "registration_id"), "runsignup_participants"),
+    ("bib_pushes", ("bib_change_id",), "runsignup_bib_changes"),
     ("bib_push_events", ("event_id",), "runsignup_events"),
     ("start_list_entries", ("timing_partner_id", "registration_id"), "runsignup_participants"),
     ("runsignup_participants", ("event_id",), "runsignup_events"),

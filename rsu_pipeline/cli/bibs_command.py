@@ -51,7 +51,7 @@ def allow(event: int, name: str | None) -> None:
 @_EVENT
 @_PARTNER
 def forbid(event: int, name: str | None) -> None:
-    """Forbid that bibs of EVENT are sent to RunSignup. One that is being sent ends after its present call."""
+    """Stop sending bibs of EVENT to RunSignup. A command that is sending them ends after its present call."""
     with hub_connection("bibs forbid") as conn:
         found = _find(conn, event, name)
         bib_pushes.forbid(conn, found)

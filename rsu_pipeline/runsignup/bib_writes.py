@@ -1,6 +1,6 @@
 """The request that sets bibs at RunSignup, and its answer. It is the only one that changes something there.
 
-`POST /race/:race_id/participants` adds or edits participants. Its page in RunSignup's documentation says: a participant with a
+`POST /race/:race_id/participants` adds or edits participants. By its page in RunSignup's documentation a participant with a
 `registration_id` is edited, fields that are not sent stay as they are, bib and chip can be edited even in Safe Sync, and bibs of
 registrations that are no longer active are ignored without an error. PikaTimer, an open-source timing program, writes bibs so:
 `event_id`, `restrict_potential_dup=T`, `clear_null_corrals=F` and `request_format=json` as form fields, and in the field `request`

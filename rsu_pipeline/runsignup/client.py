@@ -210,10 +210,9 @@ class Client:
         )
 
     def set_bibs(self, race_id: int, event_id: int, bibs: Mapping[int, int], check: Callable[[], None]) -> set[int]:
-        """Set the bibs of an event's registrations by their ids, and return the ids that RunSignup answered with.
+        """Set bibs by registration id, and return the ids that RunSignup answered with, which is no evidence: the next read is.
 
-        The answer is no evidence that a bib is stored: the next read is. So the call is made once. What `check` raises once the
-        call has its slot ends it before anything is sent.
+        The call is made once. What `check` raises once it has its slot ends it before anything is sent.
         """
         form = bib_writes.build_form(event_id, bibs)
         path = f"/race/{race_id}/participants"

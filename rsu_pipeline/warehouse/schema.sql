@@ -2671,9 +2671,6 @@ ALTER TABLE ONLY public.bib_push_events
     ADD CONSTRAINT bib_push_events_timing_partner_id_fkey FOREIGN KEY (timing_partner_id) REFERENCES public.timing_partners(timing_partner_id);
 
 ALTER TABLE ONLY public.bib_pushes
-    ADD CONSTRAINT bib_pushes_bib_change_id_fkey FOREIGN KEY (bib_change_id) REFERENCES public.runsignup_bib_changes(bib_change_id);
-
-ALTER TABLE ONLY public.bib_pushes
     ADD CONSTRAINT bib_pushes_timing_partner_id_fkey FOREIGN KEY (timing_partner_id) REFERENCES public.timing_partners(timing_partner_id);
 
 ALTER TABLE ONLY public.erased_registrations

@@ -27,7 +27,8 @@ CREATE TABLE bib_pushes (
     answer text,
     outcome text CHECK (outcome IN ('confirmed', 'overtaken', 'refused')),
     settled_at timestamptz,
-    bib_change_id bigint REFERENCES runsignup_bib_changes,
+    -- No foreign key: with one, TRUNCATE of the bib log would be refused for another reason than that it is append-only.
+    bib_change_id bigint,
     CHECK ((outcome IS NULL) = (settled_at IS NULL)),
     CHECK (outcome IS DISTINCT FROM 'confirmed' OR bib_change_id IS NOT NULL)
 );
