@@ -1,10 +1,12 @@
 """Text from outside the program, made safe to repeat in messages, and counts and times as people read them."""
 
 import datetime as dt
+import re
 
 MAX_NAME_CHARS = 60
 """Characters of a name, key or setting that a message repeats."""
 
+_UTC_TIME = re.compile(r"(\d{4}-\d\d-\d\d \d\d:\d\d)(?::\d\d)? UTC")
 _MARKUP = str.maketrans("<>[]`", "‹›()'")
 
 
@@ -30,6 +32,11 @@ def make_printable(text: str) -> str:
 def counted(number: int, one: str, many: str = "") -> str:
     """Return a number with its noun: `1 row`, `1,203 rows`."""
     return f"{number:,} {one if number == 1 else many or one + 's'}"
+
+
+def show_times_in(zone: dt.tzinfo, text: str) -> str:
+    """Return text with each time in UTC that it names as wall time in a zone. Stored sentences have times in UTC."""
+    return _UTC_TIME.sub(lambda found: format_time(dt.datetime.fromisoformat(f"{found[1]}+00:00"), zone), text)
 
 
 def format_time(moment: dt.datetime, zone: dt.tzinfo) -> str:

@@ -1,9 +1,11 @@
 """Text from outside as part of a sentence: short, printable, on one line, no markup."""
 
+from zoneinfo import ZoneInfo
+
 import pytest
 
 from rsu_pipeline import settings
-from rsu_pipeline.display import MAX_NAME_CHARS, sanitize_for_display
+from rsu_pipeline.display import MAX_NAME_CHARS, sanitize_for_display, show_times_in
 from rsu_pipeline.errors import SettingsError
 
 
@@ -25,3 +27,10 @@ def test_a_setting_that_cannot_be_used_is_repeated_short() -> None:
             settings.load_settings({name: "<\x1b" + "9" * 500})
         assert "9" * MAX_NAME_CHARS not in str(caught.value)
         assert "\x1b" not in str(caught.value) and "<" not in str(caught.value)
+
+
+def test_times_in_utc_that_a_sentence_names_are_shown_in_the_zone_of_the_hub() -> None:
+    text = "late since 2026-03-08 07:05 UTC, and at 2026-11-30 16:50:07 UTC; 2026-11-30 16:50 stays"
+    assert show_times_in(ZoneInfo("America/Denver"), text) == (
+        "late since 2026-03-08 00:05 MST, and at 2026-11-30 09:50 MST; 2026-11-30 16:50 stays"
+    )

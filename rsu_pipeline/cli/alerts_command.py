@@ -9,7 +9,7 @@ from rsu_pipeline import installation
 from rsu_pipeline.alerts import alert_store
 from rsu_pipeline.cli.common import hub_connection, show_json
 from rsu_pipeline.cli.display_table import DisplayTable, show_table
-from rsu_pipeline.display import format_time
+from rsu_pipeline.display import format_time, show_times_in
 
 
 @click.group()
@@ -54,12 +54,12 @@ def list_(as_json: bool) -> None:
         click.echo("No open alerts.")
         return
     zone = installation.current().settings.timezone
-    table = DisplayTable("kind", Column("what", min_width=24), "since", "notified", optional=("notified",))
+    table = DisplayTable("kind", Column("what"), "since", "notified", optional=("notified",))
     for alert in found:
         table.add_row(
             alert.kind,
-            alert.sentence,
+            show_times_in(zone, alert.sentence),
             format_time(alert.first_seen_at, zone),
             format_time(alert.told_at, zone) if alert.told_at else "no",
         )
-    show_table(table)
+    show_table(table, "`--json` has them")

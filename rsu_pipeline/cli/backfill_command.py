@@ -11,9 +11,10 @@ import click
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
+from rsu_pipeline import installation
 from rsu_pipeline.cli.common import choose_partners, hub_connection, refuse_disabled, set_dagster_home, show_json
 from rsu_pipeline.cli.in_process_runs import run_in_process
-from rsu_pipeline.display import counted
+from rsu_pipeline.display import counted, format_time
 from rsu_pipeline.warehouse import backfill_cancellation, backfill_progress, backfill_state, credentials
 
 POLL_SECONDS = 1.0
@@ -68,6 +69,7 @@ def backfill(names: tuple[str, ...], since: int | None, restart: bool, wait: boo
 
 def line(item: backfill_progress.Progress) -> str:
     """Return the progress of a partner's backfill in a sentence."""
+    zone = installation.current().settings.timezone
     text = (
         f"{item.key}: {item.settled} of {item.events} past events, {item.registrations:,}"
         f" registrations, {item.races_done} of {item.races} races"
@@ -75,9 +77,9 @@ def line(item: backfill_progress.Progress) -> str:
     if item.unavailable:
         text += f", {counted(item.unavailable, 'event')} no longer available"
     if item.retry_at:
-        text += f", {counted(item.failing, 'race')} FAILED (retried {item.retry_at:%Y-%m-%d %H:%M} UTC)"
+        text += f", {counted(item.failing, 'race')} FAILED (retried {format_time(item.retry_at, zone)})"
     if item.cancelled_at:
-        return f"{text}, cancelled at {item.cancelled_at:%Y-%m-%d %H:%M} UTC (`rsu backfill` resumes it)"
+        return f"{text}, cancelled at {format_time(item.cancelled_at, zone)} (`rsu backfill` resumes it)"
     return text + (", complete" if item.is_complete else "")
 
 
@@ -139,6 +141,7 @@ def _progress(chosen: Sequence[credentials.Partner]) -> list[backfill_progress.P
 
 def _wait(chosen: Sequence[credentials.Partner], daemon: bool, *, silent: bool) -> None:
     """Wait until every partner's backfill is complete, or only failed races are left. Without a daemon this process reads."""
+    zone = installation.current().settings.timezone
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
     shown: Any = nullcontext() if silent else Progress(*columns, console=Console(stderr=True))
     with shown as bar:
@@ -158,7 +161,7 @@ def _wait(chosen: Sequence[credentials.Partner], daemon: bool, *, silent: bool) 
                 _read(ready[0].key)
                 continue
             if not ready:
-                words = f"waiting until {min(item.not_before for item in open_ones):%H:%M:%S} UTC for calls to be free"
+                words = f"waiting until {format_time(min(item.not_before for item in open_ones), zone)} for calls to be free"
                 if bar and words != told and not daemon:
                     bar.console.print(words)
                 told = words

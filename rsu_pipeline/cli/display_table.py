@@ -19,14 +19,15 @@ from rsu_pipeline.display import make_printable
 
 LABEL_GAP = 2
 """Columns between a label and its value where rows are stacked."""
+STACK_INDENT = 2
 
 
 class DisplayTable:
     """A table of text from outside, in which no cell controls the terminal.
 
     Args:
-        columns: names, or rich's columns. A column with `no_wrap` false may wrap at words, down to its `min_width` if it has
-            one, else to its longest word.
+        columns: names, or rich's columns. A column with `no_wrap` false may wrap at words, down to its longest word, or its
+            `min_width` if that is more.
         optional: names of the columns that a narrow terminal may leave out, in this order.
         gap: blanks between two columns.
     """
@@ -51,7 +52,7 @@ class DisplayTable:
     def least_widths(self) -> list[int]:
         """Return the least width of each column: its natural one, or less where it may wrap."""
         return [
-            natural if column.no_wrap else min(natural, column.min_width or self._longest_word(place))
+            natural if column.no_wrap else min(natural, max(column.min_width or 0, self._longest_word(place)))
             for place, (column, natural) in enumerate(zip(self.columns, self.natural_widths(), strict=True))
         ]
 
@@ -117,7 +118,7 @@ def render(table: DisplayTable, width: int | None) -> tuple[list[Table | Padding
     """Return what to print on a terminal of this width, and the names of the columns that are left out."""
     fitted = table.fit(width)
     if fitted.widths is None:
-        return [part for cells, style in table.rows for part in _stack(table, cells, style)], []
+        return [part for cells, style in table.rows for part in _stack(table, cells, style, width)], []
     shown = Table(box=None, padding=(0, table.gap, 0, 0), pad_edge=False)
     for place, of_column in fitted.widths.items():
         column = table.columns[place]
@@ -127,16 +128,23 @@ def render(table: DisplayTable, width: int | None) -> tuple[list[Table | Padding
     return [shown], fitted.dropped
 
 
-def _stack(table: DisplayTable, cells: Sequence[str], style: str) -> list[Padding | Text]:
-    """Return a row as lines: its first cell, and below it the others that are not empty, each with its column's name."""
+def _stack(table: DisplayTable, cells: Sequence[str], style: str, width: int | None) -> list[Padding | Text]:
+    """Return a row as lines: its first cell, and below it the others that are not empty, each with its column's name.
+
+    A word that does not fit beside the name gets the line below it.
+    """
     names = [str(column.header) for column in table.columns]
     indent = max(map(cell_len, names[1:]), default=0) + LABEL_GAP
     lines: list[Padding | Text] = [Text(cells[0], style=style)]
     for name, cell in zip(names[1:], cells[1:], strict=True):
         if cell:
+            longest = max(map(cell_len, cell.split()), default=0)
+            fits = width is None or STACK_INDENT + indent + longest <= width
             grid = Table.grid(padding=0)
-            grid.add_column(width=indent)
+            grid.add_column(width=indent if fits else None, overflow="fold")
             grid.add_column(overflow="fold")
-            grid.add_row(Text(name), Text(cell))
-            lines.append(Padding(grid, (0, 0, 0, 2), style=style))
+            grid.add_row(Text(name), Text(cell) if fits else None)
+            if not fits:
+                grid.add_row(Text(cell))
+            lines.append(Padding(grid, (0, 0, 0, STACK_INDENT), style=style))
     return lines

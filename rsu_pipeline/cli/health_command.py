@@ -26,6 +26,7 @@ from rsu_pipeline import installation
 from rsu_pipeline.alerts import alert_store, automation_rules, rules
 from rsu_pipeline.cli import backup_age
 from rsu_pipeline.cli.common import show_json
+from rsu_pipeline.display import format_time, show_times_in
 from rsu_pipeline.errors import SettingsError
 from rsu_pipeline.local import embedded
 from rsu_pipeline.local.cluster import Cluster
@@ -196,7 +197,7 @@ def find_failing_checks(
             raise answer
         reasons += answer
     reasons = [
-        (check, _with_since(sentence, None if check in AT_DATABASE else since.get(check)))
+        (check, _with_since(sentence, None if check in AT_DATABASE else since.get(check), settings.timezone))
         for check, sentence in reasons
     ]
     return sorted(reasons, key=lambda reason: CHECKS.index(reason[0]))
@@ -223,7 +224,7 @@ def _database(settings: Settings, asked: set[str], services_since: dict[str, dt.
                 for problem in rules.find_standstills(conn, settings, now):
                     check = rules.HEALTH_CHECKS[problem.kind]
                     if check in asked - {"daemon"}:
-                        yield check, _with_since(problem.sentence, since.get(problem.cause))
+                        yield check, _with_since(problem.sentence, since.get(problem.cause), settings.timezone)
     except (database.DatabaseError, embedded.EmbeddedError) as error:
         yield "database", str(error)
     except psycopg2.Error as error:
@@ -232,11 +233,12 @@ def _database(settings: Settings, asked: set[str], services_since: dict[str, dt.
         yield "database", f"The embedded PostgreSQL in {settings.home / 'postgres'} cannot be examined: {error}."
 
 
-def _with_since(sentence: str, since: dt.datetime | None) -> str:
-    """Return a sentence with the time since when its alert is open, unless it already has one."""
+def _with_since(sentence: str, since: dt.datetime | None, zone: dt.tzinfo) -> str:
+    """Return a sentence with the time since when its alert is open, unless it already has one. Times are in the zone."""
+    sentence = show_times_in(zone, sentence)
     if since is None or "since" in sentence.lower():
         return sentence
-    return f"{sentence} (Since {since:%Y-%m-%d %H:%M} UTC.)"
+    return f"{sentence} (Since {format_time(since, zone)}.)"
 
 
 def database_url(settings: Settings) -> str:

@@ -9,7 +9,7 @@ import psycopg2
 from psycopg2.extensions import connection as Connection
 
 from rsu_pipeline.alerts import alert_store
-from rsu_pipeline.display import counted, make_printable
+from rsu_pipeline.display import counted, make_printable, show_times_in
 from rsu_pipeline.warehouse import credentials, database, sync_log
 
 POLL_SECONDS = 5.0
@@ -56,7 +56,7 @@ def describe_changes(before: Snapshot, now: Snapshot) -> Iterator[str]:
             whole = f"All {now.partners} partners are" if now.partners > 1 else "The partner is"
             yield f"{whole} synced: {counted(now.registrations, 'participant')}."
         elif now.synced:
-            yield f"{now.synced} of {now.partners} partners are synced: {now.registrations:,} participants."
+            yield f"{now.synced} of {now.partners} partners synced: {now.registrations:,} participants."
         else:
             yield f"{counted(now.partners, 'partner')}, none of them synced yet."
     for number, sentence in now.alerts.items():
@@ -94,7 +94,7 @@ def report_changes(
                         last_bib, bibs_at = now.last_bib, time.monotonic()
                     before = now
                     for line in lines:
-                        echo(f"{dt.datetime.now(zone):%H:%M:%S %Z}  {line}")
+                        echo(f"{dt.datetime.now(zone):%H:%M:%S %Z}  {show_times_in(zone, line)}")
                     pause(POLL_SECONDS)
         except (database.DatabaseError, psycopg2.Error, OSError):
             pause(POLL_SECONDS)

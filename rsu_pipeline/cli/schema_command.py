@@ -5,8 +5,10 @@ import sys
 import click
 from rich.table import Column
 
+from rsu_pipeline import installation
 from rsu_pipeline.cli.common import hub_connection, show_json
 from rsu_pipeline.cli.display_table import DisplayTable, show_table
+from rsu_pipeline.display import format_time
 from rsu_pipeline.warehouse import credentials, schema_drift
 
 MEANING = {
@@ -38,13 +40,15 @@ def schema(partner: str | None, accept: tuple[str, ...], as_json: bool) -> None:
     elif not found:
         click.echo("Every field that was read is known.")
     else:
+        zone = installation.current().settings.timezone
         table = DisplayTable(
             Column("field", no_wrap=True),
             Column("what"),
             "registrations",
             "races",
-            "first read (UTC)",
-            "last read (UTC)",
+            "first read",
+            "last read",
+            optional=("first read",),
         )
         for one in found:
             table.add_row(
@@ -52,9 +56,9 @@ def schema(partner: str | None, accept: tuple[str, ...], as_json: bool) -> None:
                 MEANING[one.kind] + (", accepted" if one.is_accepted else ""),
                 str(one.occurrences),
                 str(one.races),
-                f"{one.first_seen_at:%Y-%m-%d %H:%M}",
-                f"{one.last_seen_at:%Y-%m-%d %H:%M}",
+                format_time(one.first_seen_at, zone),
+                format_time(one.last_seen_at, zone),
             )
-        show_table(table)
+        show_table(table, "`--json` has them")
     if any(one.is_error for one in found):
         sys.exit(1)

@@ -14,7 +14,7 @@ from rsu_pipeline.cli.common import hub_connection, show_json
 from rsu_pipeline.cli.display_table import DisplayTable, show_table
 from rsu_pipeline.cli.partners_command import shared_api_keys
 from rsu_pipeline.cli.webhook_lines import describe_webhooks
-from rsu_pipeline.display import counted, format_time, make_printable
+from rsu_pipeline.display import counted, format_time, make_printable, show_times_in
 from rsu_pipeline.settings import Settings
 from rsu_pipeline.sync import cadence, clocks, downtime, forecast
 from rsu_pipeline.sync.downtime import Downtime
@@ -172,7 +172,9 @@ def _failures(found: _Status, zone: dt.tzinfo) -> Iterator[str]:
             races = counted(access.listed, "race")
             yield f"{key}: has access to {races}, lost ones are back since {format_time(access.back_at, zone)}."
         if row.last_error and row.last_error_at:
-            yield make_printable(f"{key}: failed at {format_time(row.last_error_at, zone)}: {row.last_error}")
+            yield make_printable(
+                f"{key}: failed at {format_time(row.last_error_at, zone)}: {show_times_in(zone, row.last_error)}"
+            )
         if row.quarantined:
             yield f"{key}: {row.quarantined:,} quarantined rows. `rsu db psql` on quarantined_rows shows them."
         if late is not None and late.is_stale:

@@ -2,17 +2,19 @@
 
 from psycopg2.extensions import connection as Connection
 
-from rsu_pipeline.display import counted
+from rsu_pipeline import installation
+from rsu_pipeline.display import counted, format_time
 from rsu_pipeline.warehouse import webhook_store
 from rsu_pipeline.warehouse.webhook_store import Backlog, Webhook
 
 
 def describe_state(webhook: Webhook) -> str:
     """Return the state of a webhook in a few words."""
+    zone = installation.current().settings.timezone
     if webhook.disabled_at is not None:
-        return f"off since {webhook.disabled_at:%Y-%m-%d %H:%M}: {webhook.last_error or 'removed'}"
+        return f"off since {format_time(webhook.disabled_at, zone)}: {webhook.last_error or 'removed'}"
     if webhook.failing_since is not None:
-        return f"failing since {webhook.failing_since:%Y-%m-%d %H:%M}: {webhook.last_error}"
+        return f"failing since {format_time(webhook.failing_since, zone)}: {webhook.last_error}"
     return "works" if webhook.delivered_at else "nothing sent yet"
 
 

@@ -15,7 +15,7 @@ from rsu_pipeline import installation
 from rsu_pipeline.cli.common import hub_connection, show_json
 from rsu_pipeline.cli.display_table import DisplayTable, show_table
 from rsu_pipeline.cli.webhook_lines import describe_state
-from rsu_pipeline.display import counted
+from rsu_pipeline.display import counted, format_time
 from rsu_pipeline.private_files import write_new_private_file
 from rsu_pipeline.warehouse import credentials, webhook_outbox, webhook_store
 from rsu_pipeline.warehouse.webhook_store import Backlog
@@ -99,6 +99,7 @@ def list_(as_json: bool) -> None:
     if not found:
         click.echo("No webhook yet. Add one with `rsu webhooks add URL`.")
         return
+    zone = installation.current().settings.timezone
     table = DisplayTable(
         Column("id", justify="right", no_wrap=True),
         "partner",
@@ -116,7 +117,7 @@ def list_(as_json: bool) -> None:
             webhook.host,
             "all" if set(webhook.kinds) >= set(webhook_store.KINDS) else ", ".join(webhook.kinds),
             describe_state(webhook),
-            f"{webhook.delivered_at:%Y-%m-%d %H:%M}" if webhook.delivered_at else "never",
+            format_time(webhook.delivered_at, zone) if webhook.delivered_at else "never",
             f"{backlog.pending:,}",
             f"{backlog.dead:,}",
         )

@@ -19,7 +19,7 @@ def test_partners_and_alerts_are_a_line_each_when_they_change() -> None:
     some = Snapshot(partners=3, synced=1, registrations=1200)
     done = Snapshot(partners=3, synced=3, registrations=4500, alerts={7: "1-acme: x\x1b[31m"})
     assert list(describe_changes(Snapshot(), begun)) == ["3 partners, none of them synced yet."]
-    assert list(describe_changes(begun, some)) == ["1 of 3 partners are synced: 1,200 participants."]
+    assert list(describe_changes(begun, some)) == ["1 of 3 partners synced: 1,200 participants."]
     assert list(describe_changes(some, done)) == [
         "All 3 partners are synced: 4,500 participants.",
         "Alert: 1-acme: x\ufffd[31m",
@@ -65,7 +65,7 @@ def test_a_hub_at_work_is_reported_line_by_line(
         live_report.report_changes(hub.url, dt.UTC, lines.append, pause=pause)
     said = [line.partition("  ")[2] for line in lines]
     assert said[0] == "3 partners, none of them synced yet."
-    assert said[1].startswith("1 of 3 partners are synced: ") and said[2].startswith("All 3 partners are synced: ")
+    assert said[1].startswith("1 of 3 partners synced: ") and said[2].startswith("All 3 partners are synced: ")
     assert said[3:] == ["1 bib change stored.", "Alert: Something is wrong."]
     assert all(line[2] == line[5] == ":" and " UTC  " in line for line in lines)
     with database.session(hub.url, purpose="tests") as conn:
