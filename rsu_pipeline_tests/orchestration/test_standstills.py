@@ -594,7 +594,7 @@ WAYS = {
             " SELECT webhook_id, 'bib.changed', '1', '{}', now() FROM w"
         ),
         sql("DELETE FROM webhooks"),
-        ("messages to webhook", "`rsu webhooks redeliver"),
+        ("1 message to webhook", "`rsu webhooks redeliver"),
     ),
     "the disk is full": Way(
         SERVICE,
