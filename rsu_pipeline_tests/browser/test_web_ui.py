@@ -7,9 +7,11 @@ from pathlib import Path
 import pytest
 from playwright.sync_api import Page, expect
 
+from rsu_pipeline.orchestration.partner_runs import SLICES_PER_RUN
 from rsu_pipeline.settings import project_root
 from rsu_pipeline_tests.browser.chromium import MISSING, find_chromium
 from rsu_pipeline_tests.browser.conftest import PARTNERS, PAST_COUNT, PAST_DAYS, SPEC, Site
+from rsu_pipeline_tests.browser.test_web_guard import ask
 from rsu_pipeline_tests.browser.web_ui import SECOND, WebUi
 
 ASSETS = ("partner_events", "future_events", "participants", "participant_history")
@@ -23,6 +25,11 @@ AUTOMATIONS = (
     "bib_changes",
     "history",
 )
+DISABLED = PARTNERS - 1
+PARTITIONS = "SELECT partition FROM dagster.dynamic_partitions ORDER BY id"
+RUNS_OF_BACKFILL = """query($id: String!) {
+    partitionBackfillOrError(backfillId: $id) { ... on PartitionBackfill { runs { tags { key value } } } }
+}"""
 PICTURE_WANTED = os.environ.get("RSU_SCREENSHOTS") == "1"
 """Read here: when a test runs, the settings of this machine are put away."""
 PICTURE = project_root() / "docs" / "images" / "backfill.png"
@@ -54,7 +61,9 @@ def test_one_partition_is_materialized_from_the_assets_page_and_turns_green(ui: 
 
 
 def test_all_past_editions_are_read_by_a_backfill_of_all_partitions(ui: WebUi, site: Site, tmp_path: Path) -> None:
+    """A few runs for several partners each. A disabled partner is skipped with a note, and fails nothing."""
     hub = site.hub
+    hub.execute("UPDATE timing_partners SET disabled_at = now() WHERE timing_partner_id = %s", DISABLED)
     ui.open_partitions("participant_history")
     expect(ui.page.get_by_title(hub.partners[PARTNERS], exact=True)).to_be_visible()
     dialog = ui.materialize()
@@ -66,19 +75,38 @@ def test_all_past_editions_are_read_by_a_backfill_of_all_partitions(ui: WebUi, s
     ui.expect_text("Status Succeeded")
     ui.expect_text(f"participant_history 100% completed {PARTNERS} 0 {PARTNERS} 0")
     take_picture(ui.page, tmp_path / "backfill.png")
+    assert partners_per_run(site, ui.page.url) == [SLICES_PER_RUN, PARTNERS - SLICES_PER_RUN]
+    ui.open_partitions("participant_history", hub.partners[DISABLED])
+    ui.expect_text(f"Partner {hub.partners[DISABLED]} is disabled. Nothing was read.")
     ui.open_partitions("participant_history", hub.partners[PARTNERS])
     ui.expect_text(f"Failed (0) Materialized ({PARTNERS}) Materializing (0) Missing (0)")
     past_events = len(PAST_DAYS) * SPEC["races_per_partner"]
     ui.expect_metadata(complete=1, races_failing=0, past_events=past_events, registrations=past_events * PAST_COUNT)
 
     requests = hub.rows("SELECT timing_partner_id FROM history_requests WHERE finished_at IS NOT NULL")
-    assert sorted(row["timing_partner_id"] for row in requests) == sorted(hub.partners)
+    assert sorted(row["timing_partner_id"] for row in requests) == sorted(set(hub.partners) - {DISABLED})
+    hub.execute("UPDATE timing_partners SET disabled_at = NULL WHERE timing_partner_id = %s", DISABLED)
     # What has come to the future events meanwhile is for the next sync.
     for partner in hub.partners:
         hub.sync(partner)
-        hub.assert_equal(partner, past_too=True)
+        hub.assert_equal(partner, past_too=partner != DISABLED)
     states = hub.rows("SELECT state, count(*) FROM history_events GROUP BY state")
-    assert states == [{"state": "loaded", "count": past_events * PARTNERS}]
+    assert states == [{"state": "loaded", "count": past_events * (PARTNERS - 1)}]
+
+
+def partners_per_run(site: Site, backfill_page: str) -> list[int]:
+    """Return the number of partitions of each run of a backfill, the largest first."""
+    runs = ask(site, RUNS_OF_BACKFILL, id=backfill_page.rpartition("/b/")[2].partition("?")[0])[
+        "partitionBackfillOrError"
+    ]
+    assert isinstance(runs, dict)
+    order = [row["partition"] for row in site.hub.rows(PARTITIONS)]
+    found = []
+    for run in runs["runs"]:
+        tags = {tag["key"]: tag["value"] for tag in run["tags"]}
+        begin, end = (tags[f"dagster/asset_partition_range_{side}"] for side in ("start", "end"))
+        found.append(order.index(end) - order.index(begin) + 1)
+    return sorted(found, reverse=True)
 
 
 def take_picture(shown: Page, path: Path) -> None:
