@@ -8,7 +8,7 @@ import click
 import psycopg2.errors
 
 from rsu_pipeline import adoption, installation
-from rsu_pipeline.cli import backup, db_access
+from rsu_pipeline.cli import backup, db_access, first_output
 from rsu_pipeline.cli.common import hub_connection, show_json
 from rsu_pipeline.local import client_programs
 from rsu_pipeline.warehouse import addresses, database, reachability, read_only, roles
@@ -175,6 +175,7 @@ def psql(arguments: tuple[str, ...]) -> None:
     conninfo, environment = addresses.parse(url).for_psql()
     command = [str(program.path), "--dbname", conninfo, *arguments]
     sys.stdout.flush()
+    first_output.cancel()
     # Not replaced by exec: this process keeps the embedded server running while psql runs.
     process = subprocess.Popen(command, env=environment)  # noqa: S603 - the operator's own psql
     while True:

@@ -5,6 +5,7 @@ import sys
 import click
 
 from rsu_pipeline import private_files
+from rsu_pipeline.cli import first_output
 from rsu_pipeline.cli.lazy_group import LazyCommand, LazyGroup
 from rsu_pipeline.errors import RsuError
 from rsu_pipeline.warehouse.database import describe_database_error
@@ -82,7 +83,8 @@ def main() -> None:
     """Run the command line. An expected error prints one sentence and exits with code 2."""
     private_files.set_umask()
     try:
-        rsu.main(standalone_mode=False)
+        with first_output.announcing(sys.argv[1:]):
+            rsu.main(standalone_mode=False)
     except click.NoSuchOption as error:
         click.UsageError(f"{error.format_message()}{describe_renamed_option(error.option_name)}", error.ctx).show()
         sys.exit(error.exit_code)
