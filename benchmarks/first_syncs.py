@@ -70,7 +70,7 @@ def _enter(here: Installation, items: list[dict[str, str]], found: FirstSyncs) -
     began = time.monotonic()
     _rsu(here, "partners", "import", "-", stdin=lines)
     found.imported = round(time.monotonic() - began, 1)
-    here.until("a third is green", lambda: len(_green(here)) >= found.partners / 3, seconds=3600)
+    here.until("a third is green", lambda: len(_green(here)) >= found.partners / 3, seconds=900)
     before, entered = _green(here), time.monotonic()
     _rsu(here, "partners", "add", last["name"], "--key", last["key"], "--no-check", stdin=last["secret"])
     key = str(here.value("SELECT partition_key FROM timing_partners ORDER BY timing_partner_id DESC LIMIT 1"))
@@ -86,7 +86,7 @@ def _enter(here: Installation, items: list[dict[str, str]], found: FirstSyncs) -
             found.green = round(now - began, 1)
         return not waiting
 
-    here.until("every partner is green", is_done, seconds=7200)
+    here.until("every partner is green", is_done, seconds=900)
     print(f"{len(before)} of {found.partners} were green when one was entered by hand", flush=True)
 
 

@@ -18,6 +18,7 @@ from rsu_pipeline.orchestration.run_tags import PARENT_TAG, list_repeated_runs
 from rsu_pipeline.start_lists.start_list_store import RebuildFailed
 from rsu_pipeline.sync import partner_sync, start_list_rebuild
 from rsu_pipeline.sync.session import PartnerSession
+from rsu_pipeline.warehouse.credentials import PartnerError
 
 DONE_TAG = "rsu_partner_done"
 """The tag of the last materialization that a batch reports of a partner."""
@@ -72,28 +73,13 @@ def sync_partners(context: dg.OpExecutionContext, warehouse: WarehouseResource, 
     outage = Outage(warehouse.address())
 
     def visit(key: str) -> PartnerSyncReport:
-        if note := find_note(warehouse, key):
-            raise SkippedPartner(note)
-        with runsignup.partner_session(
-            warehouse,
-            key,
-            lane=read_lane(context),
-            run_id=context.run_id,
-            log=lambda line: context.log.info(f"{key}: {line}"),
-        ) as session:
-            with start_list_rebuild.start_lists_rebuilt_on_failure(session):
-                visited = partner_sync.sync_partner(
-                    session, race_ids=config.races.get(key), relist=key in config.relist
-                )
-            told = PartnerSyncReport(visited, session.ledger.left(), {})
-            read_version = partial(data_versions.read_version, session.conn, partner_id=session.partner_id)
-            told.versions = {asset: read_version(asset) for asset in SYNCED}
-            # Lists that are current are reported as well if the UI would show them as unsynced.
-            is_based = data_versions.is_based_on(context.instance, START_LISTS, key, told.versions["participants"])
-            _build_lists(session, told, anyway=not is_based)
-            told.versions[START_LISTS] = read_version(START_LISTS)
-            session.conn.rollback()
-            return told
+        try:
+            return _sync(context, config, warehouse, runsignup, key)
+        except PartnerError:
+            # Asked only now: a session for the question would be a third of those that a partner takes.
+            if note := find_note(warehouse, key):
+                raise SkippedPartner(note) from None
+            raise
 
     def report(key: str, told: PartnerSyncReport) -> list[str]:
         failures = []
@@ -113,6 +99,40 @@ def sync_partners(context: dg.OpExecutionContext, warehouse: WarehouseResource, 
         partners=len(keys),
         warn=context.log.warning,
     )
+
+
+def _sync(
+    context: dg.OpExecutionContext,
+    config: BatchConfig,
+    warehouse: WarehouseResource,
+    runsignup: RunSignupResource,
+    key: str,
+) -> PartnerSyncReport:
+    """Sync one partner, rebuild its start lists, and return what to report.
+
+    Raises:
+        PartnerError: the key belongs to no partner, or to one that is disabled.
+    """
+    with runsignup.partner_session(
+        warehouse,
+        key,
+        lane=read_lane(context),
+        run_id=context.run_id,
+        log=lambda line: context.log.info(f"{key}: {line}"),
+    ) as session:
+        if session.key != key:
+            raise PartnerError(f"{key} is the number of a partner and no partition key.")
+        with start_list_rebuild.start_lists_rebuilt_on_failure(session):
+            visited = partner_sync.sync_partner(session, race_ids=config.races.get(key), relist=key in config.relist)
+        told = PartnerSyncReport(visited, session.ledger.left(), {})
+        read_version = partial(data_versions.read_version, session.conn, partner_id=session.partner_id)
+        told.versions = {asset: read_version(asset) for asset in SYNCED}
+        # Lists that are current are reported as well if the UI would show them as unsynced.
+        is_based = data_versions.is_based_on(context.instance, START_LISTS, key, told.versions["participants"])
+        _build_lists(session, told, anyway=not is_based)
+        told.versions[START_LISTS] = read_version(START_LISTS)
+        session.conn.rollback()
+        return told
 
 
 def list_reported_partners(instance: dg.DagsterInstance, run_id: str | None) -> set[str]:

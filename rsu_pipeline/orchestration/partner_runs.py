@@ -30,6 +30,8 @@ from rsu_pipeline.warehouse import credentials
 PARTNERS_PER_RUN = 25
 BACKFILL_POLICY = dg.BackfillPolicy.multi_run(PARTNERS_PER_RUN)
 """How the assets of a sync are backfilled: one run of four steps for this many partners."""
+AHEAD = 2
+"""Partners of a run that are submitted or finished and not reported, as a multiple of those that work at a time."""
 SLICES_PER_RUN = 10
 HISTORY_POLICY = dg.BackfillPolicy.multi_run(SLICES_PER_RUN)
 """The same of past editions. Each partner's first slice is limited, and single runs of the sensor `history` continue it."""
@@ -83,12 +85,13 @@ def note_skipped(
 def run_side_by_side(keys: Sequence[str], work: Callable[[str], Result]) -> Iterator[tuple[str, Future[Result]]]:
     """Do the work for several partners at a time, and yield each result as it completes.
 
-    A result is released once it was reported, so that memory does not grow with the number of partners.
+    A result is released once it was reported, so that memory does not grow with the number of partners. As many as work at a time
+    may be ahead of the reports, so that nobody waits for a report.
     """
     side_by_side = limit_concurrent_partners(installation.current().settings.budget)
     following = iter(keys)
     with ThreadPoolExecutor(max_workers=side_by_side) as pool:
-        waiting = {pool.submit(work, key): key for key in itertools.islice(following, side_by_side)}
+        waiting = {pool.submit(work, key): key for key in itertools.islice(following, AHEAD * side_by_side)}
         try:
             while waiting:
                 for future in wait(waiting, return_when=FIRST_COMPLETED).done:
