@@ -14,6 +14,7 @@ import sys
 import tempfile
 import time
 from dataclasses import dataclass, field
+from importlib.util import find_spec
 from pathlib import Path
 
 from benchmarks.hub import end_cleanly
@@ -22,7 +23,8 @@ from rsu_pipeline.local import embedded
 from rsu_pipeline.warehouse import database
 from rsu_pipeline.warehouse.secret_box import generate_secret_key
 
-FORMATS = ("csv", "json", "parquet")
+FORMATS = ("csv", "json", *(("parquet",) if find_spec("pyarrow") else ()))
+"""Parquet only where pyarrow is installed."""
 _FILL = """
 SET LOCAL session_replication_role = replica;  -- spares looking up what every row refers to
 INSERT INTO timing_partners (timing_partner_id, company_name, partition_key)
