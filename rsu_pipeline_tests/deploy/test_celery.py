@@ -13,13 +13,12 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
-from contextlib import closing, suppress
+from contextlib import suppress
 from dataclasses import dataclass, field
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-import psycopg2
 import pytest
 import requests
 
@@ -28,6 +27,7 @@ from rsu_pipeline_tests.cli.started import free_port, without_ours
 from rsu_pipeline_tests.conftest import at
 from rsu_pipeline_tests.deploy.deployed import DEPLOY, ROOT, document
 from rsu_pipeline_tests.hub import Hub
+from rsu_pipeline_tests.servers import create_database
 from runsignup_sandbox.process import SandboxProcess
 
 MISSING = [
@@ -247,9 +247,7 @@ class Stage:
 def story(server: str, template: str) -> Iterator[Story]:
     assert not MISSING, f"missing: {', '.join(MISSING)}"
     folder = Path(tempfile.mkdtemp(prefix="rsu-celery-"))
-    with closing(psycopg2.connect(server)) as conn, conn.cursor() as cur:
-        conn.autocommit = True
-        cur.execute(f"CREATE DATABASE rsu_celery TEMPLATE {template}")
+    create_database(server, "rsu_celery", template)
     with SandboxProcess.start("small", seed=7) as sandbox:
         hub = Hub(
             at(server, "rsu_celery"), sandbox, folder / "head" / "home", RSU_CALLS_PER_HOUR=str(CALLS_PER_HOUR),

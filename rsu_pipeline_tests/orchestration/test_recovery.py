@@ -18,7 +18,6 @@ from pathlib import Path
 from typing import Any
 
 import dagster as dg
-import psycopg2
 import pytest
 import requests
 from dagster._core.launcher import WorkerStatus
@@ -33,6 +32,7 @@ from rsu_pipeline_tests.conftest import at
 from rsu_pipeline_tests.hub import Hub
 from rsu_pipeline_tests.orchestration.queued import queue, report, start
 from rsu_pipeline_tests.orchestration.runs import use_environment
+from rsu_pipeline_tests.servers import create_database, drop_database
 from runsignup_sandbox.process import SandboxProcess
 
 # Runs start in 5 s, and in a minute where others use the machine too: the story has a dozen of them.
@@ -283,10 +283,7 @@ class Story:
 @pytest.fixture(scope="module")
 def story(server: str, template: str) -> Iterator[Story]:
     folder = Path(tempfile.mkdtemp(prefix="rsu-recovery-"))
-    conn = psycopg2.connect(server)
-    conn.autocommit = True
-    with conn.cursor() as cur:
-        cur.execute(f"CREATE DATABASE rsu_recovery TEMPLATE {template}")
+    create_database(server, "rsu_recovery", template)
     monkeypatch = pytest.MonkeyPatch()
     # Races so far off that nothing but the runs of the story is at work.
     with SandboxProcess.start(spec={"partners": 2, "start_in_hours": 300}) as sandbox:
@@ -301,9 +298,7 @@ def story(server: str, template: str) -> Iterator[Story]:
                 here.up.end(signal.SIGTERM)
             monkeypatch.undo()
             installation.current.cache_clear()
-            with conn.cursor() as cur:
-                cur.execute("DROP DATABASE rsu_recovery WITH (FORCE)")
-            conn.close()
+            drop_database(server, "rsu_recovery")
             shutil.rmtree(folder)
 
 

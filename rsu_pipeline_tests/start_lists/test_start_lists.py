@@ -14,6 +14,8 @@ from hypothesis import strategies as st
 from rsu_pipeline.start_lists import start_list_store
 from rsu_pipeline.start_lists.start_list_store import NoStartList, RebuildFailed
 from rsu_pipeline.warehouse import database
+from rsu_pipeline_tests.conftest import at
+from rsu_pipeline_tests.servers import create_database, drop_database
 from rsu_pipeline_tests.start_lists.lists_rows import NOW, RACE, START, Lists
 
 HOUR = dt.timedelta(hours=1)
@@ -491,12 +493,9 @@ def test_an_event_without_a_list_is_told_with_its_reason(put: Lists, event: int,
 @pytest.fixture(scope="module")
 def any_database(server: str, template: str) -> Iterator[str]:
     name = "rsu_any_lists"
-    with database.session(server, purpose="tests") as conn:
-        conn.autocommit = True
-        with conn.cursor() as cur:
-            cur.execute(f"CREATE DATABASE {name} TEMPLATE {template}")
-            yield f"{server.rsplit('/', 1)[0]}/{name}"
-            cur.execute(f"DROP DATABASE {name} WITH (FORCE)")
+    create_database(server, name, template)
+    yield at(server, name)
+    drop_database(server, name)
 
 
 BIBS = st.sampled_from([None, "", " ", "1", "2", " 2", "3", "02", "B2", "7000", "70001", "123456789012345678901"])

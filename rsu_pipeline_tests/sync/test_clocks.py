@@ -28,6 +28,7 @@ from rsu_pipeline.warehouse.freshness import EventRead
 from rsu_pipeline.warehouse.hub_clocks import HubClock
 from rsu_pipeline_tests.conftest import at
 from rsu_pipeline_tests.hub import Hub
+from rsu_pipeline_tests.servers import create_database
 from runsignup_sandbox.process import SandboxProcess
 
 SKEW = 120.0
@@ -220,10 +221,7 @@ def test_a_wrong_clock_skips_no_change(shared_hub: Hub, days: float, machine: st
 
 @pytest.fixture(scope="module")
 def shared_hub(server: str, template: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Hub]:
-    with database.session(server, purpose="tests") as conn:
-        conn.autocommit = True
-        with conn.cursor() as cur:
-            cur.execute(f"CREATE DATABASE rsu_clocks TEMPLATE {template}")
+    create_database(server, "rsu_clocks", template)
     with SandboxProcess.start(spec=SPEC, seed=7) as sandbox:
         yield Hub(at(server, "rsu_clocks"), sandbox, tmp_path_factory.mktemp("home"))
 
