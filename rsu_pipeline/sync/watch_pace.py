@@ -6,6 +6,7 @@ These are pure functions, without what a poll itself needs: the board, the alert
 import datetime as dt
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 from rsu_pipeline.settings import Settings
 from rsu_pipeline.sync import cadence, read_plan
@@ -33,7 +34,7 @@ class WatchedRace:
     calls_per_poll: float
     next_over_at: dt.datetime | None = None
 
-    @property
+    @cached_property
     def number(self) -> tuple[int, int]:
         """The ids of the partner and of the race."""
         return self.partner_id, self.race_id
