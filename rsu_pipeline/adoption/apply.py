@@ -41,10 +41,10 @@ class Report:
 
     def lines(self) -> list[str]:
         """Return the plan as sentences, table by table."""
-        told = [step for step in self.steps if step.sentence]
+        shown = [step for step in self.steps if step.sentence]
         lines: list[str] = []
-        for subject in dict.fromkeys(step.subject for step in told):
-            lines += [subject, *(f"  {step.sentence}" for step in told if step.subject == subject)]
+        for subject in dict.fromkeys(step.subject for step in shown):
+            lines += [subject, *(f"  {step.sentence}" for step in shown if step.subject == subject)]
             if subject == "partner_provider_credentials" and self.facts.clear_secrets:
                 number = counted(self.facts.clear_secrets, "credential")
                 lines.append(f"  {number} in clear, which the program seals at its next read")

@@ -26,7 +26,7 @@ class AlertEvaluation:
     """The result of an evaluation: open problems, messages accepted and not accepted by a service, the services that failed."""
 
     wrong: int = 0
-    told: int = 0
+    notified: int = 0
     cleared: int = 0
     sent: int = 0
     unsent: int = 0
@@ -109,7 +109,7 @@ class _Sender:
             causes = [problem.cause for problem in its]
             if self._deliver(f"RunSignup hub: {TITLES[kind]}", _lines(its, self._settings.link, told_before)):
                 alert_store.mark_notified(self._conn, causes, self._now)
-                self._done.told += len(its)
+                self._done.notified += len(its)
             else:
                 alert_store.mark_notification_failed(self._conn, causes)
             self._conn.commit()

@@ -146,7 +146,7 @@ def _wait(chosen: Sequence[credentials.Partner], daemon: bool, *, silent: bool) 
     shown: Any = nullcontext() if silent else Progress(*columns, console=Console(stderr=True))
     with shown as bar:
         tasks = {str(partner.key): bar.add_task(str(partner.key), total=None) for partner in chosen} if bar else {}
-        told = ""
+        last_words = ""
         while True:
             found = _progress(chosen)
             for item in found:
@@ -162,9 +162,9 @@ def _wait(chosen: Sequence[credentials.Partner], daemon: bool, *, silent: bool) 
                 continue
             if not ready:
                 words = f"waiting until {format_time(min(item.not_before for item in open_ones), zone)} for calls to be free"
-                if bar and words != told and not daemon:
+                if bar and words != last_words and not daemon:
                     bar.console.print(words)
-                told = words
+                last_words = words
             time.sleep(POLL_SECONDS)
 
 

@@ -67,11 +67,11 @@ def run_in_process(job: str, key: str, *, lane: str, launched_by: str, ops: dict
             metadata = event.step_materialization_data.materialization.metadata
         elif event.is_step_failure:
             failure = event.step_failure_data
-            told = failure.user_failure_data
-            error = (told.description if told else None) or (
+            details = failure.user_failure_data
+            error = (details.description if details else None) or (
                 failure.error.message.strip() if failure.error else "failed"
             )
-            metadata = told.metadata if told else {}
+            metadata = details.metadata if details else {}
         for name, value in metadata.items():
             if isinstance(value.value, int | float) and name != "seconds":
                 numbers[name] = numbers.get(name, 0) + value.value if name == "api_calls" else value.value

@@ -56,7 +56,7 @@ def _evaluate(context: dg.SensorEvaluationContext, warehouse: WarehouseResource)
         words = f"{counted(done.wrong, 'open alert')}. Notifications are off (RSU_ALERT_URLS is not set)."
         return dg.SensorResult(skip_reason=words, cursor=words)
     alerts, messages = counted(done.wrong, "open alert"), counted(done.sent, "message")
-    words = f"{alerts}, {done.told} notified, {done.cleared} resolved, {messages} sent"
+    words = f"{alerts}, {done.notified} notified, {done.cleared} resolved, {messages} sent"
     if done.unsent:
         words += f", {done.unsent} not accepted by any notifier (sent again at the next tick)"
     if done.failing:

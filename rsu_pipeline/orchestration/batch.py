@@ -81,15 +81,15 @@ def sync_partners(context: dg.OpExecutionContext, warehouse: WarehouseResource, 
                 raise SkippedPartner(note) from None
             raise
 
-    def report(key: str, told: PartnerSyncReport) -> list[str]:
+    def report(key: str, outcome: PartnerSyncReport) -> list[str]:
         failures = []
         # The materialization that marks a partner as done comes last: what was reported before a loss is reported again.
-        for asset, metadata, tags in _reports(told):
-            outage.outlast(partial(_report, context, key, asset, told.versions[asset], metadata, tags))
-        if trouble := run_metadata.describe_failures(told.visited.sync):
+        for asset, metadata, tags in _reports(outcome):
+            outage.outlast(partial(_report, context, key, asset, outcome.versions[asset], metadata, tags))
+        if trouble := run_metadata.describe_failures(outcome.visited.sync):
             failures.append(trouble)
-        if told.not_built:
-            failures.append(f"its start lists could not be built: {told.not_built}")
+        if outcome.not_built:
+            failures.append(f"its start lists could not be built: {outcome.not_built}")
         return failures
 
     report_side_by_side(
@@ -124,15 +124,15 @@ def _sync(
             raise PartnerError(f"{key} is the number of a partner and no partition key.")
         with start_list_rebuild.start_lists_rebuilt_on_failure(session):
             visited = partner_sync.sync_partner(session, race_ids=config.races.get(key), relist=key in config.relist)
-        told = PartnerSyncReport(visited, session.ledger.left(), {})
+        outcome = PartnerSyncReport(visited, session.ledger.left(), {})
         read_version = partial(data_versions.read_version, session.conn, partner_id=session.partner_id)
-        told.versions = {asset: read_version(asset) for asset in SYNCED}
+        outcome.versions = {asset: read_version(asset) for asset in SYNCED}
         # Lists that are current are reported as well if the UI would show them as unsynced.
-        is_based = data_versions.is_based_on(context.instance, START_LISTS, key, told.versions["participants"])
-        _build_lists(session, told, anyway=not is_based)
-        told.versions[START_LISTS] = read_version(START_LISTS)
+        is_based = data_versions.is_based_on(context.instance, START_LISTS, key, outcome.versions["participants"])
+        _build_lists(session, outcome, anyway=not is_based)
+        outcome.versions[START_LISTS] = read_version(START_LISTS)
         session.conn.rollback()
-        return told
+        return outcome
 
 
 def list_reported_partners(instance: dg.DagsterInstance, run_id: str | None) -> set[str]:
@@ -140,33 +140,33 @@ def list_reported_partners(instance: dg.DagsterInstance, run_id: str | None) -> 
 
     Each of them has a materialization with DONE_TAG by the run. A partner whose sync raised has none.
     """
-    told: set[str] = set()
+    reported: set[str] = set()
     for run in list_repeated_runs(instance, run_id):
         found = instance.get_records_for_run(run.dagster_run.run_id, of_type=dg.DagsterEventType.ASSET_MATERIALIZATION)
         for record in found.records:
             event = record.asset_materialization
             if event and event.partition and DONE_TAG in (event.tags or {}):
-                told.add(event.partition)
-    return told
+                reported.add(event.partition)
+    return reported
 
 
-def _build_lists(session: PartnerSession, told: PartnerSyncReport, *, anyway: bool) -> None:
+def _build_lists(session: PartnerSession, outcome: PartnerSyncReport, *, anyway: bool) -> None:
     """Rebuild the partner's start lists if a registration or an event of theirs has changed since they were built."""
-    events = told.visited.events
+    events = outcome.visited.events
     relisted = events is not None and bool(events.races_written + events.events_written + events.events_gone)
     built = start_list_rebuild.rebuild_start_lists(session, anyway=anyway or relisted)
     if isinstance(built, RebuildFailed):
-        told.not_built = built.reason
+        outcome.not_built = built.reason
     elif built is not None:
-        told.lists = run_metadata.start_lists_metadata(session.conn, session.partner_id, built, session.now())
+        outcome.lists = run_metadata.start_lists_metadata(session.conn, session.partner_id, built, session.now())
 
 
-def _reports(told: PartnerSyncReport) -> Iterator[tuple[str, run_metadata.Metadata, dict[str, str]]]:
+def _reports(outcome: PartnerSyncReport) -> Iterator[tuple[str, run_metadata.Metadata, dict[str, str]]]:
     """Yield what the sync did, asset by asset in the order of the lineage, with the tags of each report.
 
     A sync that is not complete reports nothing of `participants`. The last report marks the partner as done.
     """
-    visited, left = told.visited, told.budget_left
+    visited, left = outcome.visited, outcome.budget_left
     found: list[tuple[str, run_metadata.Metadata]] = []
     if visited.events is not None:
         found.append(("partner_events", run_metadata.events_metadata(visited.events, left)))
@@ -174,8 +174,8 @@ def _reports(told: PartnerSyncReport) -> Iterator[tuple[str, run_metadata.Metada
     found.append(("future_events", run_metadata.plan_metadata(visited.plan, reads)))
     if not run_metadata.describe_failures(visited.sync):
         found.append(("participants", run_metadata.sync_metadata(visited.plan, visited.sync, left)))
-    if told.lists:
-        found.append((START_LISTS, told.lists))
+    if outcome.lists:
+        found.append((START_LISTS, outcome.lists))
     for place, (asset, metadata) in enumerate(found, start=1):
         yield asset, metadata, {DONE_TAG: "yes"} if place == len(found) else {}
 

@@ -33,7 +33,7 @@ def at_look(
 def test_causes_of_one_kind_are_one_message_and_a_run_has_a_link(put: Fleet, notifier: Notifier) -> None:
     failed = Problem("run_failed", "watch:", None, "job watch failed.", "ab-12")
     done, _ = at_look(put, [*watch_dead(5, 6, 7), failed], notifier.url)
-    assert (done.wrong, done.told, done.sent) == (4, 4, 2)
+    assert (done.wrong, done.notified, done.sent) == (4, 4, 2)
     assert notifier.take() == [
         ("RunSignup hub: a run failed", "job watch failed. https://hub.example.com/runs/ab-12"),
         (
@@ -54,20 +54,20 @@ def test_a_message_about_many_names_some(put: Fleet, notifier: Notifier) -> None
     ((_, text),) = notifier.take()
     assert len(text.splitlines()) == MAX_LINES + 1
     assert "and 5 more" in text
-    assert at_look(put, watch_dead(*range(MAX_LINES + 5)), notifier.url)[0].told == 0
+    assert at_look(put, watch_dead(*range(MAX_LINES + 5)), notifier.url)[0].notified == 0
 
 
 def test_a_notifier_that_is_down_is_told_later_and_nothing_fails(put: Fleet, notifier: Notifier) -> None:
     notifier.status = 500
     done, said = at_look(put, watch_dead(5), notifier.url)
-    assert (done.told, done.sent, done.unsent, done.failing) == (0, 0, 1, {"json"})
+    assert (done.notified, done.sent, done.unsent, done.failing) == (0, 0, 1, {"json"})
     assert said == ["the notifier of kind json did not accept a message"]
     at_look(put, watch_dead(5), notifier.url)
     (alert,) = alert_store.read_open_alerts(put.conn)
     assert (alert.told_at, alert.failed_sends) == (None, 2)
 
     notifier.status = 200
-    assert at_look(put, watch_dead(5), notifier.url)[0].told == 1
+    assert at_look(put, watch_dead(5), notifier.url)[0].notified == 1
     assert len(notifier.take()) == 1
     assert at_look(put, watch_dead(5), notifier.url)[0].sent == 0
 
@@ -89,7 +89,7 @@ def test_what_came_and_went_while_no_notifier_worked_is_told_when_one_does(put: 
 
 def test_a_cause_is_told_by_the_notifiers_that_work(put: Fleet, notifier: Notifier) -> None:
     done, said = at_look(put, watch_dead(5), f"json://127.0.0.1:9/{CANARY}", notifier.url)
-    assert (done.told, done.failing, len(said)) == (1, {"json"}, 1)
+    assert (done.notified, done.failing, len(said)) == (1, {"json"}, 1)
     assert len(notifier.take()) == 1
     assert at_look(put, watch_dead(5), f"json://127.0.0.1:9/{CANARY}", notifier.url)[0].sent == 0
 
