@@ -1,6 +1,7 @@
 """Every setting, good and bad: a bad one is one sentence that names its variable and repeats no secret."""
 
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 from zoneinfo import ZoneInfo
@@ -9,9 +10,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rsu_pipeline import settings
+from rsu_pipeline import setting_values, settings
 from rsu_pipeline.errors import SettingsError
-from rsu_pipeline.settings import Settings, load_settings
+from rsu_pipeline.setting_values import declared_settings
+from rsu_pipeline.settings import GROUPS, Settings, load_settings
 
 SECRET = "canary-secret-42"
 
@@ -79,7 +81,27 @@ NUMBERS: list[tuple[str, Callable[[Settings], Any], bool, float, float]] = [
     ("RSU_MAX_CLOCK_SKEW", lambda s: s.sync.max_clock_skew, False, 10, 300),
     ("RSU_MASS_REMOVAL_SHARE", lambda s: s.sync.mass_removal_share, False, 0, 1),
     ("RSU_FULL_READ_UP_TO_ROWS", lambda s: s.sync.full_read_up_to_rows, True, 0, 10_000_000),
+    ("RSU_EVENT_HOURS", lambda s: s.sync.event_hours, False, 1, 72),
+    ("RSU_INTERVAL_LATER", lambda s: s.cadence.later, False, 60, 604_800),
+    ("RSU_INTERVAL_DAY", lambda s: s.cadence.day, False, 60, 86_400),
+    ("RSU_INTERVAL_WINDOW", lambda s: s.cadence.window, False, 60, 86_400),
+    ("RSU_INTERVAL_AFTER_FAILURE", lambda s: s.cadence.after_failure, False, 60, 86_400),
+    ("RSU_WATCH_INTERVAL", lambda s: s.watch.interval, False, 1, 3_600),
+    ("RSU_WATCH_REMOVED_EVERY", lambda s: s.watch.removed_every, True, 1, 1_000),
+    ("RSU_WATCH_EVENTS", lambda s: s.watch.refresh_seconds, False, 1, 86_400),
+    ("RSU_WATCH_SLICE", lambda s: s.watch.slice_seconds, False, 10, 7_200),
+    ("RSU_WATCH_SHARDS", lambda s: s.watch.shards, True, 1, 100),
+    ("RSU_HISTORY_SLICE", lambda s: s.history.slice_seconds, False, 1, 3_000),
+    ("RSU_CONTACT_RETENTION_DAYS", lambda s: s.privacy.contact_days, True, 0, 36_500),
+    ("RSU_BACKUP_DAYS", lambda s: s.backup.days, True, 1, 3_650),
 ]
+
+
+def test_every_number_that_is_declared_is_tested() -> None:
+    declared = [one for group in (Settings, *GROUPS.values()) for one in declared_settings(group).values()]
+    parsers = (setting_values.parse_number, setting_values.parse_integer)
+    numbers = {one.variable for one in declared if isinstance(one.parse, partial) and one.parse.func in parsers}
+    assert numbers == {name for name, *_ in NUMBERS}
 
 
 @pytest.mark.parametrize(("name", "of", "whole", "low", "high"), NUMBERS)
