@@ -14,16 +14,11 @@ from rsu_pipeline_tests.cli.started import Started, free_port, gone
 from rsu_pipeline_tests.conftest import at
 from rsu_pipeline_tests.hub import Hub
 from rsu_pipeline_tests.servers import create_database, drop_database
+from rsu_pipeline_tests.specs import estate
 from runsignup_sandbox.process import SandboxProcess
 
 PARTNERS = 13
-SPEC = {
-    "partners": PARTNERS,
-    "races_per_partner": 2,
-    "events_per_race": 1,
-    "registrations_per_event": 12,
-    "start_in_hours": 400,
-}
+SPEC = estate(partners=PARTNERS, races=2, registrations=12)
 PAST_DAYS = (100, 500)
 PAST_COUNT = 6
 """Registrations of a past edition."""

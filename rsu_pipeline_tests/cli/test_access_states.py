@@ -11,15 +11,10 @@ from rsu_pipeline.alerts import rules
 from rsu_pipeline.warehouse import database
 from rsu_pipeline_tests.cli.shell import rsu
 from rsu_pipeline_tests.hub import Hub
+from rsu_pipeline_tests.specs import estate
 from runsignup_sandbox.process import SandboxProcess
 
-SPEC = {
-    "partners": 2,
-    "races_per_partner": 3,
-    "events_per_race": 1,
-    "registrations_per_event": 3,
-    "start_in_hours": 300,
-}
+SPEC = estate(partners=2, races=3, registrations=3, start_in_hours=300)
 
 
 @pytest.fixture

@@ -7,14 +7,9 @@ import pytest
 
 from rsu_pipeline_tests.cli.shell import refusal, rsu
 from rsu_pipeline_tests.hub import Hub
+from rsu_pipeline_tests.specs import estate
 
-SPEC = {
-    "partners": 1,
-    "races_per_partner": 1,
-    "events_per_race": 1,
-    "registrations_per_event": 8,
-    "start_in_hours": 300,
-}
+SPEC = estate(registrations=8, start_in_hours=300)
 TODAY = dt.datetime.now(dt.UTC).date()
 
 

@@ -12,15 +12,10 @@ import pytest
 from rsu_pipeline_tests.cli.shell import rsu
 from rsu_pipeline_tests.cli.terminal import on_a_terminal
 from rsu_pipeline_tests.hub import Hub
+from rsu_pipeline_tests.specs import estate
 from runsignup_sandbox.process import SandboxProcess
 
-SPEC = {
-    "partners": 3,
-    "races_per_partner": 1,
-    "events_per_race": 1,
-    "registrations_per_event": 3,
-    "start_in_hours": 200,
-}
+SPEC = estate(partners=3, registrations=3, start_in_hours=200)
 NAME = "The Extraordinarily Long-Named Timing Company of the Upper Lake District and Surroundings"
 KEY = "1-the-extraordinarily-long-named-timing-company"
 HOST = "results-receiver.the-extraordinarily-long-named-running-club.example.org"

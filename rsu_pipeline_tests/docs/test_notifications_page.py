@@ -8,16 +8,11 @@ from pathlib import Path
 import pytest
 
 from rsu_pipeline_tests.hub import Hub
+from rsu_pipeline_tests.specs import estate
 from tools.pages import PROJECT, blocks
 
 PAGE = PROJECT / "docs" / "notifications.md"
-SPEC = {
-    "partners": 1,
-    "races_per_partner": 1,
-    "events_per_race": 1,
-    "registrations_per_event": 5,
-    "start_in_hours": 400,
-}
+SPEC = estate(registrations=5)
 
 
 @pytest.fixture

@@ -10,15 +10,10 @@ from rsu_pipeline_tests.conftest import at
 from rsu_pipeline_tests.hostile.server import HostileServer, hostile_server
 from rsu_pipeline_tests.hub import Hub
 from rsu_pipeline_tests.servers import create_database, drop_database
+from rsu_pipeline_tests.specs import estate
 from runsignup_sandbox.process import SandboxProcess
 
-SPEC = {
-    "partners": 1,
-    "races_per_partner": 2,
-    "events_per_race": 1,
-    "registrations_per_event": 12,
-    "start_in_hours": 400,
-}
+SPEC = estate(races=2, registrations=12)
 _names = itertools.count(1)
 
 

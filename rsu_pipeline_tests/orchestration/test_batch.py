@@ -19,15 +19,10 @@ from rsu_pipeline.warehouse import database, race_locks
 from rsu_pipeline_tests.hub import Hub
 from rsu_pipeline_tests.orchestration.runs import Metadata, use_environment
 from rsu_pipeline_tests.orchestration.test_assets import NUMBERS, numbers
+from rsu_pipeline_tests.specs import estate
 from runsignup_sandbox.process import SandboxProcess
 
-SPEC = {
-    "partners": 3,
-    "races_per_partner": 2,
-    "events_per_race": 1,
-    "registrations_per_event": 12,
-    "start_in_hours": 30,
-}
+SPEC = estate(partners=3, races=2, registrations=12, start_in_hours=30)
 
 
 @pytest.fixture(scope="module")

@@ -24,18 +24,13 @@ from rsu_pipeline.warehouse.sync_gaps import CaughtUp, Gap
 from rsu_pipeline_tests.cli.shell import rsu
 from rsu_pipeline_tests.hub import Hub
 from rsu_pipeline_tests.orchestration.runs import use_environment
+from rsu_pipeline_tests.specs import estate
 from runsignup_sandbox.process import SandboxProcess
 
 nightly = build_nightly("America/New_York")
 
 HOUR = 3600.0
-SPEC = {
-    "partners": 2,
-    "races_per_partner": 2,
-    "events_per_race": 1,
-    "registrations_per_event": 12,
-    "start_in_hours": 20,
-}
+SPEC = estate(partners=2, races=2, registrations=12, start_in_hours=20)
 EVERY = CadenceSettings()
 EASTERN = ZoneInfo("America/New_York")
 NOW = dt.datetime(2027, 6, 14, 9, tzinfo=dt.UTC)

@@ -15,14 +15,9 @@ from rsu_pipeline.settings import project_root
 from rsu_pipeline_tests.hub import Hub
 from rsu_pipeline_tests.orchestration.runs import code_server, use_environment
 from rsu_pipeline_tests.orchestration.test_terminate import Runs
+from rsu_pipeline_tests.specs import estate
 
-SPEC = {
-    "partners": 2,
-    "races_per_partner": 3,
-    "events_per_race": 1,
-    "registrations_per_event": 12,
-    "start_in_hours": 30,
-}
+SPEC = estate(partners=2, races=3, registrations=12, start_in_hours=30)
 
 
 @pytest.fixture

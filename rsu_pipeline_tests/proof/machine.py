@@ -35,17 +35,12 @@ from rsu_pipeline.warehouse.database import DatabaseError
 from rsu_pipeline_tests.hub import Hub
 from rsu_pipeline_tests.optional_fields import assert_included
 from rsu_pipeline_tests.proof.kills import killed_after
+from rsu_pipeline_tests.specs import estate
 from runsignup_sandbox.process import SandboxProcess
 
 PAGE_SIZE = 4
 PARTNERS = 150
-SPEC = {
-    "partners": PARTNERS,
-    "races_per_partner": 1,
-    "events_per_race": 2,
-    "registrations_per_event": 5,
-    "start_in_hours": 400,
-}
+SPEC = estate(partners=PARTNERS, events=2, registrations=5)
 FAULTS = (
     "http_500 http_503 html_522 throttle_200 throttle_429 truncated short_body html_200 empty_200 xml_200 unknown_shape"
     " reset closed wrong_type error_code"

@@ -9,14 +9,9 @@ from rsu_pipeline.warehouse import bib_pushes
 from rsu_pipeline_tests.cli.shell import run_module
 from rsu_pipeline_tests.hub import Hub
 from rsu_pipeline_tests.proof.victim import PUSH_POINTS
+from rsu_pipeline_tests.specs import estate
 
-SPEC = {
-    "partners": 1,
-    "races_per_partner": 1,
-    "events_per_race": 1,
-    "registrations_per_event": len(PUSH_POINTS) * 2,
-    "start_in_hours": 400,
-}
+SPEC = estate(registrations=len(PUSH_POINTS) * 2)
 
 
 def test_a_killed_push_neither_loses_nor_doubles_an_entry_of_the_bib_log(make_hub: Callable[..., Hub]) -> None:

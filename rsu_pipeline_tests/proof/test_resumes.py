@@ -17,15 +17,10 @@ from rsu_pipeline_tests.cli.shell import run_module
 from rsu_pipeline_tests.hub import Hub
 from rsu_pipeline_tests.proof.conftest import SEED, name_of, parts
 from rsu_pipeline_tests.proof.victim import POINTS
+from rsu_pipeline_tests.specs import estate
 
 KILLS = int(os.environ.get("RSU_PROOF_KILLS", "24"))
-SPEC = {
-    "partners": 1,
-    "races_per_partner": 3,
-    "events_per_race": 2,
-    "registrations_per_event": 9,
-    "start_in_hours": 400,
-}
+SPEC = estate(races=3, events=2, registrations=9)
 
 
 def victim(hub: Hub, point: str, times: int, *more: str) -> int:

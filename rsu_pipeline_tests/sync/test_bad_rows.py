@@ -9,14 +9,9 @@ import pytest
 
 from rsu_pipeline.warehouse import database
 from rsu_pipeline_tests.hub import Hub
+from rsu_pipeline_tests.specs import estate
 
-SPEC = {
-    "partners": 1,
-    "races_per_partner": 1,
-    "events_per_race": 1,
-    "registrations_per_event": 30,
-    "start_in_hours": 400,
-}
+SPEC = estate(registrations=30)
 
 # What is wrong with a row, the reason given for it, and the columns that are NULL for it.
 STORED: dict[str, tuple[Mapping[str, Any], str, tuple[str, ...]]] = {

@@ -12,14 +12,9 @@ from rsu_pipeline.sync.bib_push import PushReport, push_bibs
 from rsu_pipeline.warehouse import bib_pushes
 from rsu_pipeline.warehouse.bib_pushes import BibPushError
 from rsu_pipeline_tests.hub import Hub
+from rsu_pipeline_tests.specs import estate
 
-SPEC = {
-    "partners": 1,
-    "races_per_partner": 1,
-    "events_per_race": 2,
-    "registrations_per_event": 12,
-    "start_in_hours": 30,
-}
+SPEC = estate(events=2, registrations=12, start_in_hours=30)
 
 
 @pytest.fixture

@@ -7,15 +7,10 @@ import psycopg2
 import pytest
 
 from rsu_pipeline_tests.hub import Hub
+from rsu_pipeline_tests.specs import estate
 
 MakeHub = Callable[..., Hub]
-SPEC = {
-    "partners": 1,
-    "races_per_partner": 1,
-    "events_per_race": 2,
-    "registrations_per_event": 10,
-    "start_in_hours": 400,
-}
+SPEC = estate(events=2, registrations=10)
 
 
 @pytest.fixture

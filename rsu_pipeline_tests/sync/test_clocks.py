@@ -29,6 +29,7 @@ from rsu_pipeline.warehouse.hub_clocks import HubClock
 from rsu_pipeline_tests.conftest import at
 from rsu_pipeline_tests.hub import Hub
 from rsu_pipeline_tests.servers import create_database
+from rsu_pipeline_tests.specs import estate
 from runsignup_sandbox.process import SandboxProcess
 
 SKEW = 120.0
@@ -37,13 +38,7 @@ NOW = dt.datetime.fromtimestamp(TRUE, dt.UTC)
 HOUR = dt.timedelta(hours=1)
 EVERY = CadenceSettings()
 SETTINGS = load_settings({})
-SPEC = {
-    "partners": 1,
-    "races_per_partner": 1,
-    "events_per_race": 2,
-    "registrations_per_event": 12,
-    "start_in_hours": 400,
-}
+SPEC = estate(events=2, registrations=12)
 DISTANCES = st.floats(-SKEW / 2, SKEW / 2) | st.sampled_from([-30e6, -86400, -3600, 3600, 86400, 30e6])
 WRONG_WITHIN_A_MONTH = st.floats(-30 * 86400.0, 30 * 86400.0)
 

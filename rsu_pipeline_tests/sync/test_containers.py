@@ -19,15 +19,10 @@ from rsu_pipeline.warehouse import database, freshness, privacy
 from rsu_pipeline.warehouse.containers import PartnerRace
 from rsu_pipeline.warehouse.events import VanishedEvent
 from rsu_pipeline_tests.hub import Hub
+from rsu_pipeline_tests.specs import estate
 
 MakeHub = Callable[..., Hub]
-SPEC = {
-    "partners": 2,
-    "races_per_partner": 2,
-    "events_per_race": 2,
-    "registrations_per_event": 4,
-    "start_in_hours": 400,
-}
+SPEC = estate(partners=2, races=2, events=2, registrations=4)
 NOW = dt.datetime(2027, 6, 1, 12, tzinfo=dt.UTC)
 DAY = dt.timedelta(days=1)
 

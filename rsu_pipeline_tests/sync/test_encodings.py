@@ -9,14 +9,9 @@ import pytest
 from rsu_pipeline.sync import registration_rows
 from rsu_pipeline.warehouse import database
 from rsu_pipeline_tests.hub import Hub
+from rsu_pipeline_tests.specs import estate
 
-SPEC = {
-    "partners": 1,
-    "races_per_partner": 1,
-    "events_per_race": 2,
-    "registrations_per_event": 15,
-    "start_in_hours": 400,
-}
+SPEC = estate(events=2, registrations=15)
 NAMES = {"first_name": "Zo\u00eb", "last_name": "M\u00fcller-\u0141ukasiewicz"}
 
 

@@ -6,14 +6,9 @@ import pytest
 
 from rsu_pipeline.warehouse import participants
 from rsu_pipeline_tests.hub import Hub
+from rsu_pipeline_tests.specs import estate
 
-SPEC = {
-    "partners": 1,
-    "races_per_partner": 1,
-    "events_per_race": 2,
-    "registrations_per_event": 15,
-    "start_in_hours": 400,
-}
+SPEC = estate(events=2, registrations=15)
 
 
 def test_a_first_load_compares_nothing(make_hub: Callable[..., Hub], monkeypatch: pytest.MonkeyPatch) -> None:

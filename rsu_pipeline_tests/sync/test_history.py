@@ -14,16 +14,11 @@ from rsu_pipeline.sync.session import CredentialRejected
 from rsu_pipeline.warehouse import database
 from rsu_pipeline.warehouse.backfill_state import PastEvent, list_waiting_requests
 from rsu_pipeline_tests.hub import Hub
+from rsu_pipeline_tests.specs import estate
 
 MakeHub = Callable[..., Hub]
 NOW = dt.datetime(2026, 10, 4, tzinfo=dt.UTC)
-SPEC = {
-    "partners": 2,
-    "races_per_partner": 2,
-    "events_per_race": 1,
-    "registrations_per_event": 7,
-    "start_in_hours": 400,
-}
+SPEC = estate(partners=2, races=2, registrations=7)
 PAST = (-100, -400, -800)
 """Days from now to the starts of past editions, the newest first."""
 

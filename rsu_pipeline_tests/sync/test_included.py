@@ -13,15 +13,10 @@ from rsu_pipeline.sync import read_plan
 from rsu_pipeline.warehouse import credentials, database
 from rsu_pipeline_tests.hub import Hub
 from rsu_pipeline_tests.optional_fields import assert_included, optional, view
+from rsu_pipeline_tests.specs import estate
 from runsignup_sandbox.included import FLAGS as SANDBOX_FLAGS
 
-SPEC = {
-    "partners": 2,
-    "races_per_partner": 1,
-    "events_per_race": 2,
-    "registrations_per_event": 20,
-    "start_in_hours": 400,
-}
+SPEC = estate(partners=2, events=2, registrations=20)
 
 VIEWS = ("answers", "addons", "memberships")
 

@@ -13,15 +13,10 @@ from rsu_pipeline.runsignup.client import Client
 from rsu_pipeline.warehouse import database
 from rsu_pipeline_tests.hub import Hub
 from rsu_pipeline_tests.servers import stop_at_once
+from rsu_pipeline_tests.specs import estate
 from runsignup_sandbox.process import SandboxProcess
 
-SPEC = {
-    "partners": 1,
-    "races_per_partner": 3,
-    "events_per_race": 2,
-    "registrations_per_event": 10,
-    "start_in_hours": 400,
-}
+SPEC = estate(races=3, events=2, registrations=10)
 
 
 @pytest.mark.parametrize("page", [1, 3, 5])

@@ -15,14 +15,9 @@ from rsu_pipeline.runsignup.client import Client
 from rsu_pipeline.sync import page_requests
 from rsu_pipeline.warehouse import participants
 from rsu_pipeline_tests.hub import Hub
+from rsu_pipeline_tests.specs import estate
 
-SPEC = {
-    "partners": 1,
-    "races_per_partner": 1,
-    "events_per_race": 2,
-    "registrations_per_event": 15,
-    "start_in_hours": 400,
-}
+SPEC = estate(events=2, registrations=15)
 SIGNALLED = """
 import signal, sys, time
 from rsu_pipeline import cancellation

@@ -6,14 +6,9 @@ import pytest
 
 from rsu_pipeline.warehouse import database, reconciliation
 from rsu_pipeline_tests.hub import Hub
+from rsu_pipeline_tests.specs import estate
 
-SPEC = {
-    "partners": 1,
-    "races_per_partner": 1,
-    "events_per_race": 2,
-    "registrations_per_event": 10,
-    "start_in_hours": 400,
-}
+SPEC = estate(events=2, registrations=10)
 
 SABOTAGE = {
     "a field changed": "NEW.first_name := 'Somebody Else'; RETURN NEW;",

@@ -14,15 +14,10 @@ from rsu_pipeline.sync.registration_rows import stage_registration
 from rsu_pipeline.warehouse import database, participants
 from rsu_pipeline.warehouse.staging import Source
 from rsu_pipeline_tests.hub import Hub
+from rsu_pipeline_tests.specs import estate
 
 MakeHub = Callable[..., Hub]
-SPEC = {
-    "partners": 1,
-    "races_per_partner": 1,
-    "events_per_race": 2,
-    "registrations_per_event": 20,
-    "start_in_hours": 400,
-}
+SPEC = estate(events=2, registrations=20)
 
 
 @pytest.fixture

@@ -13,14 +13,9 @@ import pytest
 
 from rsu_pipeline.sync.sync_outcome import SyncOutcome
 from rsu_pipeline_tests.hub import Hub
+from rsu_pipeline_tests.specs import estate
 
-SPEC = {
-    "partners": 1,
-    "races_per_partner": 1,
-    "events_per_race": 2,
-    "registrations_per_event": 9,
-    "start_in_hours": 400,
-}
+SPEC = estate(events=2, registrations=9)
 
 
 @pytest.fixture

@@ -9,14 +9,9 @@ import pytest
 from rsu_pipeline.runsignup.payload_decoding import decode_registration
 from rsu_pipeline.warehouse import database, schema_drift
 from rsu_pipeline_tests.hub import Hub
+from rsu_pipeline_tests.specs import estate
 
-SPEC = {
-    "partners": 1,
-    "races_per_partner": 1,
-    "events_per_race": 1,
-    "registrations_per_event": 10,
-    "start_in_hours": 400,
-}
+SPEC = estate(registrations=10)
 ROW: dict[str, Any] = {
     "user": {"user_id": 1, "first_name": "Ada", "address": {"city": "Harwick"}},
     "registration_id": 5,

@@ -11,14 +11,9 @@ from rsu_pipeline.sync.session import PartnerSession
 from rsu_pipeline.sync.sync_outcome import SyncOutcome
 from rsu_pipeline.warehouse import backfill_state, database, race_locks
 from rsu_pipeline_tests.hub import Hub
+from rsu_pipeline_tests.specs import estate
 
-SPEC = {
-    "partners": 1,
-    "races_per_partner": 4,
-    "events_per_race": 1,
-    "registrations_per_event": 5,
-    "start_in_hours": 400,
-}
+SPEC = estate(races=4, registrations=5)
 
 
 class Sync:

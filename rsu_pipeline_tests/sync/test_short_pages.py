@@ -6,15 +6,10 @@ import pytest
 
 from rsu_pipeline.sync import listing, partner_sync
 from rsu_pipeline_tests.hub import Hub
+from rsu_pipeline_tests.specs import estate
 
 MakeHub = Callable[..., Hub]
-SPEC = {
-    "partners": 1,
-    "races_per_partner": 9,
-    "events_per_race": 2,
-    "registrations_per_event": 9,
-    "start_in_hours": 400,
-}
+SPEC = estate(races=9, events=2, registrations=9)
 
 
 def changed(hub: Hub) -> None:

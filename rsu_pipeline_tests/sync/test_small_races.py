@@ -14,15 +14,10 @@ from rsu_pipeline.sync import partner_sync, watch
 from rsu_pipeline.sync.read_plan import SMALL_RACE
 from rsu_pipeline.sync.watch import PartnerWatched, Watch
 from rsu_pipeline_tests.hub import Hub
+from rsu_pipeline_tests.specs import estate
 
 MakeHub = Callable[..., Hub]
-SPEC = {
-    "partners": 1,
-    "races_per_partner": 3,
-    "events_per_race": 2,
-    "registrations_per_event": 10,
-    "start_in_hours": 100,
-}
+SPEC = estate(races=3, events=2, registrations=10, start_in_hours=100)
 ONE_RACE = SPEC | {"races_per_partner": 1}
 IN_WINDOW = SPEC | {"start_in_hours": 2}
 

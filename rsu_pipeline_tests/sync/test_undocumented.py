@@ -10,15 +10,10 @@ from rsu_pipeline.settings import load_settings
 from rsu_pipeline.sync import access
 from rsu_pipeline.warehouse import credentials, database
 from rsu_pipeline_tests.hub import Hub
+from rsu_pipeline_tests.specs import estate
 
 MakeHub = Callable[..., Hub]
-SPEC = {
-    "partners": 1,
-    "races_per_partner": 1,
-    "events_per_race": 2,
-    "registrations_per_event": 10,
-    "start_in_hours": 4000,
-}
+SPEC = estate(events=2, registrations=10, start_in_hours=4000)
 
 
 def calls(hub: Hub, *endpoints: str) -> list[dict[str, str]]:

@@ -8,14 +8,9 @@ from rsu_pipeline.start_lists import start_list_store
 from rsu_pipeline.warehouse import database, privacy
 from rsu_pipeline.warehouse.privacy import Done
 from rsu_pipeline_tests.hub import Hub
+from rsu_pipeline_tests.specs import estate
 
-SPEC = {
-    "partners": 2,
-    "races_per_partner": 1,
-    "events_per_race": 2,
-    "registrations_per_event": 12,
-    "start_in_hours": 400,
-}
+SPEC = estate(partners=2, events=2, registrations=12)
 UNKNOWN = {"question_responses": [{"question_text": "In case of emergency", "response": "555-0142 Aunt Ottoline"}]}
 CONTACT = ("email", "phone", "dob")
 Person = dict[str, Any]

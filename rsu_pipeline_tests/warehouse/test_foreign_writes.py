@@ -15,15 +15,10 @@ from rsu_pipeline.warehouse import database, foreign_writes, read_only, roles
 from rsu_pipeline.warehouse.roles import RolesError
 from rsu_pipeline_tests.cli.shell import refusal, rsu
 from rsu_pipeline_tests.hub import Hub
+from rsu_pipeline_tests.specs import estate
 from rsu_pipeline_tests.warehouse.sessions import rows
 
-SPEC = {
-    "partners": 1,
-    "races_per_partner": 1,
-    "events_per_race": 2,
-    "registrations_per_event": 10,
-    "start_in_hours": 400,
-}
+SPEC = estate(events=2, registrations=10)
 OLD = "old_sync.py"
 ROLE, PASSWORD = "rsu_test_old", "only-for-tests"
 

@@ -17,6 +17,7 @@ from rsu_pipeline.sync import listing, partner_sync
 from rsu_pipeline.warehouse import call_ledger, database, leases, race_locks
 from rsu_pipeline.warehouse.leases import BEAT_SECONDS, SILENT_SECONDS, TAKE_OVER_SECONDS, Observer
 from rsu_pipeline_tests.hub import Hub
+from rsu_pipeline_tests.specs import estate
 from rsu_pipeline_tests.warehouse import sleeper as sleepers
 from rsu_pipeline_tests.warehouse.sessions import rows
 from rsu_pipeline_tests.warehouse.sleeper import asleep
@@ -26,13 +27,7 @@ SENTENCE = (
     r"^The connection to PostgreSQL at \S+ was lost: [^\n]* This process was stopped for \d+ s, so"
     r" others took over its work\. What was not committed is rolled back\. [^\n]*$"
 )
-SPEC = {
-    "partners": 1,
-    "races_per_partner": 2,
-    "events_per_race": 1,
-    "registrations_per_event": 9,
-    "start_in_hours": 400,
-}
+SPEC = estate(races=2, registrations=9)
 
 
 @pytest.fixture

@@ -12,16 +12,11 @@ from rsu_pipeline.warehouse import database, poolers, race_locks
 from rsu_pipeline.warehouse.database import DatabaseError
 from rsu_pipeline_tests.cli.shell import rsu
 from rsu_pipeline_tests.hub import Hub
+from rsu_pipeline_tests.specs import estate
 from rsu_pipeline_tests.warehouse.pgbouncer import pgbouncer
 from rsu_pipeline_tests.warehouse.sessions import rows
 
-SPEC = {
-    "partners": 1,
-    "races_per_partner": 1,
-    "events_per_race": 1,
-    "registrations_per_event": 10,
-    "start_in_hours": 400,
-}
+SPEC = estate(registrations=10)
 REFUSED = r"^The pooler at 127\.0\.0\.1:\d+/\S+ pools transactions, .*pool_mode=session"
 
 

@@ -20,15 +20,10 @@ from rsu_pipeline.warehouse.roles import RolesError
 from rsu_pipeline_tests.cli.shell import refusal, rsu
 from rsu_pipeline_tests.hub import Hub
 from rsu_pipeline_tests.orchestration.runs import sync_partner, use_environment
+from rsu_pipeline_tests.specs import estate
 from rsu_pipeline_tests.warehouse.sessions import rows
 
-SPEC = {
-    "partners": 1,
-    "races_per_partner": 1,
-    "events_per_race": 2,
-    "registrations_per_event": 10,
-    "start_in_hours": 400,
-}
+SPEC = estate(events=2, registrations=10)
 PASSWORD = "only-for-tests"
 Logins = dict[str, str]
 """libpq URL by kind of role."""
