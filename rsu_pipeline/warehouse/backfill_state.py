@@ -19,14 +19,13 @@ MAX_WAIT = dt.timedelta(hours=24)
 class Request:
     """The request for a partner's backfill.
 
-    Events of years before `since_year` are left out, and what was read before `anew_from` is read again. `listed_at` is None
+    Events of years before `since_year` are left out. `listed_at` is None
     until the partner's races were listed for it, `finished_at` while something is left, `cancelled_at` unless it was cancelled.
     """
 
     partner_id: int
     since_year: int | None
     requested_at: dt.datetime
-    anew_from: dt.datetime | None
     listed_at: dt.datetime | None
     not_before: dt.datetime
     slices: int
@@ -62,9 +61,7 @@ class PastRace:
     failures: int
 
 
-_REQUEST = (
-    "timing_partner_id, since_year, requested_at, anew_from, listed_at, not_before, slices, finished_at, cancelled_at"
-)
+_REQUEST = "timing_partner_id, since_year, requested_at, listed_at, not_before, slices, finished_at, cancelled_at"
 
 _SQL = load(
     __file__,

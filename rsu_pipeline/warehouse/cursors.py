@@ -37,7 +37,6 @@ class EventCursor:
     event_id: int
     modified_after: int
     removed_after: int
-    first_loaded_at: dt.datetime
     last_full_at: dt.datetime
     last_read_at: dt.datetime
     needs_full: str | None

@@ -2,7 +2,7 @@
 
 -- name: read_event_cursors
 -- Return a partner's cursors.
-SELECT event_id, modified_after, removed_after, first_loaded_at, last_full_at, last_read_at,
+SELECT event_id, modified_after, removed_after, last_full_at, last_read_at,
 coalesce(needs_full, {NEEDS_FULL}), registrations, included FROM event_cursors c WHERE timing_partner_id = :partner;
 
 -- name: read_loaded_events

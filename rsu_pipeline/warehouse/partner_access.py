@@ -49,7 +49,7 @@ class PartnerAccess:
         known: races it ever listed, without those that RunSignup deleted.
         lost: races to which access was lost and that no other partner of the hub has. `lost_upcoming` are those of them with an
             upcoming event.
-        lost_at: when the last of them was lost. `is_recent`: whether that is so recent that an operator must act.
+        is_recent: whether the last of them was lost so recently that an operator must act.
         back_at: when lost access came back, if recently.
     """
 
@@ -66,7 +66,6 @@ class PartnerAccess:
     known: int
     lost: list[int]
     lost_upcoming: list[int]
-    lost_at: dt.datetime | None
     is_recent: bool
     back_at: dt.datetime | None
 

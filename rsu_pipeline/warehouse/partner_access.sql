@@ -23,7 +23,7 @@ SELECT t.timing_partner_id, t.partition_key, t.disabled_at IS NOT NULL, c.timing
         SELECT FROM sync_history h WHERE h.timing_partner_id = t.timing_partner_id AND h.finished_at >= c.entered_at) OR EXISTS (
         SELECT FROM api_calls a WHERE a.credential_id = c.partner_provider_credential_id AND a.granted_at >= c.entered_at),
     c.verified_at IS NOT NULL, coalesce(listing.status IN ('completed', 'partial'), false),
-    coalesce(r.listed, 0), coalesce(r.known, 0), coalesce(r.lost, '{}'), coalesce(r.lost_upcoming, '{}'), r.lost_at,
+    coalesce(r.listed, 0), coalesce(r.known, 0), coalesce(r.lost, '{}'), coalesce(r.lost_upcoming, '{}'),
     coalesce(r.lost_at > :'now'::timestamptz - :'reported'::interval, false),
     (SELECT max(a.cleared_at) FROM alerts a
      WHERE a.kind = 'access_lost' AND a.partner = t.partition_key AND a.cleared_at > :'now'::timestamptz - :'shown'::interval)

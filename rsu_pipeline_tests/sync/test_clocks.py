@@ -364,7 +364,7 @@ def test_a_final_read_dated_in_the_future_is_none() -> None:
 
 
 def cursor(full: dt.datetime) -> EventCursor:
-    return EventCursor(1, int(full.timestamp()), int(full.timestamp()), full, full, full, None, 10)
+    return EventCursor(1, int(full.timestamp()), int(full.timestamp()), full, full, None, 10)
 
 
 # What is reported of clocks that differ.

@@ -38,7 +38,6 @@ def cursor(number: int = 1, full: dt.timedelta = HOUR, **more: object) -> EventC
         event_id=number,
         modified_after=1000 + number,
         removed_after=900 + number,
-        first_loaded_at=NOW - 30 * DAY,
         last_full_at=NOW - full,
         last_read_at=NOW - HOUR,
         needs_full=None,
