@@ -63,8 +63,8 @@ def sync_partners(context: dg.OpExecutionContext, warehouse: WarehouseResource, 
     keys = list(dict.fromkeys(config.partners))
     if not keys:
         raise dg.Failure("This run names no partner. Enter partition keys under `partners`.", allow_retries=False)
-    told_before = list_reported_partners(context.instance, context.run.tags.get(PARENT_TAG))
-    left = [key for key in keys if key not in told_before]
+    reported_before = list_reported_partners(context.instance, context.run.tags.get(PARENT_TAG))
+    left = [key for key in keys if key not in reported_before]
     if len(left) < len(keys):
         context.log.info(
             f"{len(keys) - len(left)} of {len(keys)} partners were synced by the run that this one repeats"
