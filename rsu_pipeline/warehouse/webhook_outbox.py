@@ -10,7 +10,10 @@ from dataclasses import dataclass
 
 from psycopg2.extensions import connection as Connection
 
+from rsu_pipeline.sql_files import load
 from rsu_pipeline.warehouse.webhook_store import CHANNEL
+
+_SQL = load(__file__)
 
 GIVE_UP_AFTER = dt.timedelta(hours=24)
 """How long after its first attempt a message is sent again. Then it is a dead letter."""
@@ -36,7 +39,7 @@ class Message:
 def take_due(conn: Connection, webhook_id: int, busy: Collection[int], limit: int) -> list[Message]:
     """Return the messages of a webhook that are due, oldest first, without those being sent (`busy`)."""
     with conn.cursor() as cur:
-        cur.execute(_DUE, {"webhook": webhook_id, "busy": list(busy), "limit": limit})
+        cur.execute(_SQL["find_due_messages"], {"webhook": webhook_id, "busy": list(busy), "limit": limit})
         return [Message(*row) for row in cur.fetchall()]
 
 
@@ -64,7 +67,7 @@ def record_failed(conn: Connection, message: Message, error: str, *, retry_after
     wait = _RETRY_SECONDS[min(message.attempts, len(_RETRY_SECONDS) - 1)]
     with conn.cursor() as cur:
         cur.execute(
-            _FAILED,
+            _SQL["note_failure"],
             {
                 "message": message.message_id,
                 "error": error,
@@ -109,23 +112,3 @@ def redeliver(conn: Connection, webhook_id: int) -> int:
         )
         cur.execute("SELECT pg_notify(%s, '')", (CHANNEL,))
     return count
-
-
-_PENDING = "delivered_at IS NULL AND {0}.dead_at IS NULL"
-_DUE = f"""
-SELECT m.message_id, m.webhook_id, m.message_key::text, m.body::text, m.attempts
-FROM webhook_messages m
-WHERE m.webhook_id = %(webhook)s AND m.{_PENDING.format("m")} AND coalesce(m.retry_at <= clock_timestamp(), true)
-    AND m.message_id <> ALL (%(busy)s::bigint[])
-    AND NOT EXISTS (
-        SELECT FROM webhook_messages e
-        WHERE e.webhook_id = %(webhook)s AND e.subject = m.subject AND e.{_PENDING.format("e")} AND e.message_id < m.message_id)
-ORDER BY m.message_id
-LIMIT %(limit)s
-"""
-_FAILED = """
-UPDATE webhook_messages SET attempts = attempts + 1, first_tried_at = coalesce(first_tried_at, clock_timestamp()),
-    last_error = %(error)s, retry_at = clock_timestamp() + make_interval(secs => %(wait)s),
-    dead_at = CASE WHEN attempts + 1 >= %(least)s AND first_tried_at <= clock_timestamp() - %(give_up)s THEN clock_timestamp() END
-WHERE message_id = %(message)s AND delivered_at IS NULL
-"""
