@@ -101,22 +101,33 @@ SELECT count(*) FROM restored;
 
 -- name: link_transfers
 -- Point registrations of deleted events to their successors.
-WITH successors AS (
-    SELECT o.id, min(n.registration_id) AS registration_id
-    FROM runsignup_events e
-    CROSS JOIN LATERAL (
-        SELECT max(h.finished_at) AS finished_at FROM sync_history h
+-- Events that are gone come first, and registrations by their event, so that nothing is read where none is gone. Joined at once,
+-- every registration of the hub was read, at each sync.
+WITH gone AS MATERIALIZED (
+    SELECT e.event_id, e.race_id, (
+        SELECT max(h.finished_at) FROM sync_history h
         WHERE h.timing_partner_id = :partner AND h.race_id = e.race_id AND h.status <> 'failed'
-            AND e.event_id = ANY (h.event_ids)
-    ) last_read
-    JOIN runsignup_participants o ON o.timing_partner_id + 0 = :partner AND o.event_id = e.event_id
-        AND o.removed_reason = 'event_deleted' AND o.new_registration_id IS NULL
-    JOIN runsignup_events s ON s.race_id = e.race_id AND s.event_id <> e.event_id
-    JOIN runsignup_participants n ON n.timing_partner_id + 0 = :partner AND n.event_id = s.event_id
-        AND n.removed_at IS NULL AND n.user_id = o.user_id AND n.registration_id > o.registration_id
-        AND n.first_seen_at > last_read.finished_at
+            AND e.event_id = ANY (h.event_ids)) AS last_read_at
+    FROM runsignup_events e WHERE e.gone_at > :'since'::timestamptz
+),
+deleted AS MATERIALIZED (
+    SELECT g.race_id, g.last_read_at, o.id, o.event_id, o.registration_id, o.user_id, o.first_name, o.last_name, o.dob
+    FROM gone g CROSS JOIN LATERAL (
+        SELECT * FROM runsignup_participants p
+        WHERE p.timing_partner_id + 0 = :partner AND p.event_id = g.event_id
+            AND p.removed_reason = 'event_deleted' AND p.new_registration_id IS NULL OFFSET 0) o
+),
+others AS MATERIALIZED (
+    SELECT e.race_id, n.event_id, n.registration_id, n.user_id, n.first_name, n.last_name, n.dob, n.first_seen_at
+    FROM (SELECT DISTINCT race_id FROM deleted) d JOIN runsignup_events e USING (race_id) CROSS JOIN LATERAL (
+        SELECT * FROM runsignup_participants p
+        WHERE p.timing_partner_id + 0 = :partner AND p.event_id = e.event_id AND p.removed_at IS NULL OFFSET 0) n
+),
+successors AS (
+    SELECT o.id, min(n.registration_id) AS registration_id
+    FROM deleted o JOIN others n ON n.race_id = o.race_id AND n.user_id = o.user_id AND n.event_id <> o.event_id
+        AND n.registration_id > o.registration_id AND n.first_seen_at > o.last_read_at
         AND (n.first_name, n.last_name, n.dob) IS NOT DISTINCT FROM (o.first_name, o.last_name, o.dob)
-    WHERE e.gone_at > :'since'::timestamptz
     GROUP BY o.id
     HAVING count(*) = 1
 )

@@ -2,7 +2,7 @@
 
 import pytest
 
-from rsu_pipeline.warehouse import database
+from rsu_pipeline.warehouse import containers, database
 from rsu_pipeline_tests.warehouse.fleet_rows import NOW, Fleet
 
 
@@ -36,6 +36,35 @@ def test_a_race_is_shown_of_a_partner_that_can_read_it_now(put: Fleet, change: s
         assert cur.fetchall() == ([] if owner is None else [(owner,)])
         cur.execute("SELECT timing_partner_id FROM unified_events")
         assert cur.fetchall() == ([] if owner is None else [(owner,)])
+
+
+def test_looking_for_transfers_reads_no_registration_where_no_event_is_gone(put: Fleet) -> None:
+    """Each sync does so: it read every registration of the hub, a quarter of a second for 50,000."""
+    put.partner(1)
+    put.race(10, 1)
+    for event in (100, 101):
+        put.event(event, 10)
+    put.sql(
+        "INSERT INTO runsignup_participants (race_id, event_id, timing_partner_id, registration_id)"
+        " SELECT 10, 100 + n % 2, 1, n FROM generate_series(1, 2000) n"
+    )
+    put.conn.commit()
+    put.sql("ANALYZE runsignup_participants")
+    put.conn.commit()
+
+    def count_read() -> int:
+        with put.conn.cursor() as cur:
+            cur.execute(
+                "SELECT seq_tup_read + idx_tup_fetch FROM pg_stat_xact_user_tables WHERE relname = 'runsignup_participants'"
+            )
+            (read,) = cur.fetchone() or (0,)
+            return int(read)
+
+    assert containers.link_transfers(put.conn, 1, NOW) == 0
+    assert count_read() == 0
+    put.sql("UPDATE runsignup_events SET gone_at = %s WHERE event_id = 100", NOW)
+    assert containers.link_transfers(put.conn, 1, NOW) == 0
+    assert count_read() > 0, "it is counted"
 
 
 def test_an_event_that_one_answer_took_for_gone_is_confirmed_after_the_upgrade(
