@@ -119,7 +119,8 @@ def main() -> int:
     options = parser.parse_args()
     if options.dlt_python and not options.dlt_python.exists():
         parser.error(f"--dlt-python: there is no {options.dlt_python}.")
-    dlt_python = options.dlt_python or the_bench_python()
+    # Contenders run in another folder. Not resolved, since a link to the interpreter is what makes the environment.
+    dlt_python = options.dlt_python.absolute() if options.dlt_python else the_bench_python()
     results = report.Results(options.scale)
     end_cleanly()
     with started(options.scale) as hub:

@@ -17,14 +17,13 @@ from pathlib import Path
 from typing import Any
 from urllib.error import HTTPError
 from urllib.parse import urlsplit
-from urllib.request import ProxyHandler, Request, build_opener
 
 import click
 import psycopg2
 
 from rsu_pipeline import installation
 from rsu_pipeline.alerts import alert_store, automation_rules, rules
-from rsu_pipeline.cli import backup_age
+from rsu_pipeline.cli import backup_age, local_http
 from rsu_pipeline.cli.common import show_json
 from rsu_pipeline.display import format_time, show_times_in
 from rsu_pipeline.errors import SettingsError
@@ -302,31 +301,17 @@ def _web(url: str, headers: Mapping[str, str], asked: Collection[str]) -> Iterat
     check = min(asked, key=CHECKS.index)
     try:
         if "web" in asked:
-            _fetch(f"{url}/server_info", headers)
+            local_http.fetch(f"{url}/server_info", headers, timeout=CALL_SECONDS)
         if "location" in asked:
             check = "location"
             query = json.dumps({"query": LOCATIONS}).encode()
-            answer = json.loads(_fetch(f"{url}/graphql", {**headers, "Content-Type": "application/json"}, query))
+            as_json = {**headers, "Content-Type": "application/json"}
+            answer = json.loads(local_http.fetch(f"{url}/graphql", as_json, query, timeout=CALL_SECONDS))
             yield from (("location", sentence) for sentence in describe_location_failure(answer))
     except HTTPError as error:
         yield check, f"The Dagster UI at {url} answers with an error: HTTP {error.code}."
     except (OSError, HTTPException, ValueError):
         yield check, f"The Dagster UI does not answer at {url}. Check its log, and start it again."
-
-
-def _fetch(url: str, headers: Mapping[str, str], body: bytes | None = None) -> bytes:
-    """Return an answer of this machine, not of a proxy that the environment names.
-
-    This uses the standard library, because `requests` takes 0.3 s of CPU to import, as much as the rest of this command.
-
-    Raises:
-        HTTPError: the server answered with an error.
-        OSError: the server could not be reached.
-        HTTPException: the answer is not HTTP.
-    """
-    request = Request(url, data=body, headers=dict(headers))  # noqa: S310 - http and https only, see _http_only
-    with build_opener(ProxyHandler({})).open(request, timeout=CALL_SECONDS) as answer:
-        return bytes(answer.read())
 
 
 def describe_location_failure(answer: Mapping[str, Any]) -> list[str]:
