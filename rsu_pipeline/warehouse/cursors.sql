@@ -11,16 +11,12 @@ SELECT event_id, extract(epoch FROM last_read_at) - modified_after <= :overlap F
 WHERE timing_partner_id = :partner AND event_id = ANY (:'events'::bigint[]);
 
 -- name: advance
--- Move the cursors of a pass's events to where its changes begin.
+-- Move the cursors of a pass's events to where its changes begin. The registrations of a full one are counted by `compare`.
 INSERT INTO event_cursors AS c (timing_partner_id, event_id, race_id, modified_after, removed_after,
-    first_loaded_at, last_full_at, last_read_at, read_number, full_read_number, included, registrations)
+    first_loaded_at, last_full_at, last_read_at, read_number, full_read_number, included)
 SELECT :partner, event_id, :race, :cursor, :cursor, now(), to_timestamp(:first),
     to_timestamp(:first), CASE WHEN :'full' OR :'removed' THEN :number ELSE 0 END,
-    CASE WHEN :'full' AND :'shown' THEN :number ELSE 0 END, :'included', CASE WHEN :'full' THEN (
-        SELECT count(*) FROM runsignup_participants p
-        -- `+ 0` as in participants.note_missing.
-        WHERE p.timing_partner_id + 0 = :partner AND p.event_id = e.event_id AND p.removed_at IS NULL
-    ) ELSE 0 END
+    CASE WHEN :'full' AND :'shown' THEN :number ELSE 0 END, :'included'
 FROM unnest(:'events'::bigint[]) AS e (event_id)
 ON CONFLICT (timing_partner_id, event_id) DO UPDATE SET race_id = excluded.race_id,
     -- A second earlier at the least, by which loaded_events tells what was not shown.
@@ -32,8 +28,7 @@ ON CONFLICT (timing_partner_id, event_id) DO UPDATE SET race_id = excluded.race_
     needs_full = CASE WHEN NOT :'full' THEN c.needs_full END,
     read_number = greatest(c.read_number, excluded.read_number),
     full_read_number = greatest(c.full_read_number, excluded.full_read_number),
-    included = CASE WHEN :'full' THEN excluded.included ELSE c.included END,
-    registrations = CASE WHEN :'full' THEN excluded.registrations ELSE c.registrations END;
+    included = CASE WHEN :'full' THEN excluded.included ELSE c.included END;
 
 -- name: quarantine
 -- Record rows that could not be stored as sent, and count those that were not quarantined before.

@@ -26,7 +26,7 @@ sides AS (
     LEFT JOIN stored s ON s.event_id = e.event_id
 )
 UPDATE event_cursors c
-SET read_rows = s.read_rows, read_hash = s.read_hash, stored_rows = s.stored_rows, stored_hash = s.stored_hash,
+SET registrations = s.stored_rows, read_rows = s.read_rows, read_hash = s.read_hash, stored_rows = s.stored_rows, stored_hash = s.stored_hash,
     compared_at = now(),
     proved_equal_at = CASE WHEN {IS_EQUAL} THEN now()
         ELSE c.proved_equal_at END
