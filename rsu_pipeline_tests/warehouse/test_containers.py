@@ -38,7 +38,7 @@ def test_a_race_is_shown_of_a_partner_that_can_read_it_now(put: Fleet, change: s
         assert cur.fetchall() == ([] if owner is None else [(owner,)])
 
 
-def test_looking_for_transfers_reads_no_registration_where_no_event_is_gone(put: Fleet) -> None:
+def test_finding_transfers_reads_no_registration_where_no_event_is_gone(put: Fleet) -> None:
     """Each sync does so: it read every registration of the hub, a quarter of a second for 50,000."""
     put.partner(1)
     put.race(10, 1)
