@@ -12,6 +12,7 @@ from rsu_pipeline.orchestration.failures import expected_errors_as_failures
 from rsu_pipeline.orchestration.fleet_checks import check_fleet
 from rsu_pipeline.orchestration.lanes import LANE_TAG
 from rsu_pipeline.orchestration.resources import WarehouseResource
+from rsu_pipeline.orchestration.run_tags import REPORTS_SENSOR
 from rsu_pipeline.warehouse import sync_log
 
 warnings.filterwarnings("ignore", "Parameter `use_user_code_server`", dg.BetaWarning)
@@ -21,7 +22,7 @@ REPORTS_SECONDS = 120
 """An evaluation takes 0.4 s of processor time for 100 partners."""
 
 registration_reports = dg.AutomationConditionSensorDefinition(
-    "registration_reports",
+    REPORTS_SENSOR,
     target=dg.AssetSelection.assets(registration_report),
     minimum_interval_seconds=REPORTS_SECONDS,
     default_status=dg.DefaultSensorStatus.RUNNING,

@@ -67,6 +67,12 @@ OF_AUTOMATION = frozenset(
     }
 )
 """Tags that the daemon sets. A run launched by a person has them only if it repeats a run that has the same."""
+REPORTS_SENSOR = "registration_reports"
+"""The sensor of the reports' automation condition. Dagster makes a backfill of what it requests for several partners."""
+OF_REPORTS = frozenset(
+    {"dagster/sensor_name", "dagster/tick", "dagster/from_automation_condition", "dagster/asset_evaluation_id"}
+)
+"""Tags of the runs of that backfill. Nothing counts runs by this sensor, so a person who imitates it gains nothing."""
 OF_LAUNCHERS = {".dagster/grpc_info": "{}", "dagster-celery/task_id": ""}
 """Where a launcher started the process of a run. A repeated run has its parent's until it is launched itself."""
 
@@ -82,11 +88,15 @@ def refused_tags(tags: Mapping[str, str], parent: Mapping[str, str], *, is_autom
     # A backfill is launched by a person, with tags of their choice, though the daemon submits its runs.
     by_sensor = is_automatic and "dagster/backfill" not in tags
     of_backfill = is_automatic and "dagster/backfill" in tags
+    of_reports = of_backfill and tags.get("dagster/sensor_name") == REPORTS_SENSOR
 
     def is_allowed(name: str, value: str) -> bool:
         if name in OF_AUTOMATION:
             return (
-                by_sensor or (of_backfill and name.endswith(("backfill", "backfill_id"))) or parent.get(name) == value
+                by_sensor
+                or (of_backfill and name.endswith(("backfill", "backfill_id")))
+                or (of_reports and name in OF_REPORTS)
+                or parent.get(name) == value
             )
         return name in FREE or "/" not in name
 

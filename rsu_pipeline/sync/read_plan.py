@@ -187,7 +187,7 @@ def decide_read(
         return "full", "daily in its last week"
     if small:
         return "full", SMALL_RACE
-    return "incremental", f"full read {age.total_seconds() / 3600:.1f} h ago"
+    return "incremental", f"last full read {age.total_seconds() / 3600:.1f} h ago"
 
 
 def postpone_full(plan: Plan, cursors: Mapping[int, EventCursor]) -> Plan:

@@ -19,8 +19,17 @@ SENSOR_PATIENCE = 150 * SECOND
 
 @pytest.fixture(scope="module")
 def synced(site: Site) -> str:
-    """Provide the partition key of a partner that `rsu sync` has synced in full."""
-    done = rsu("sync", "--partner", str(PARTNER), "--full", "--json", settings=site.hub.environment)
+    """Provide the partition key of a partner that `rsu sync` has synced in full, with the next one."""
+    done = rsu(
+        "sync",
+        "--partner",
+        str(PARTNER),
+        "--partner",
+        str(PARTNER + 1),
+        "--full",
+        "--json",
+        settings=site.hub.environment,
+    )
     assert done.returncode == 0, done.stderr
     assert json.loads(done.stdout)["partners"][0]["full_reads"] == 2
     return site.hub.partners[PARTNER]
@@ -79,8 +88,9 @@ def test_a_tick_of_bib_changes_shows_what_it_reported_and_everything_stays_in_sy
 
 def test_a_run_carries_few_tags_and_names_who_launched_it(ui: WebUi, site: Site, synced: str) -> None:
     ui.page.goto(f"{site.url}/runs")
-    launched = ui.page.get_by_text(re.compile("rsu sync")).first
-    row = launched.locator("xpath=ancestor::*[.//button[contains(., 'View all tags')]][1]")
+    holders = ui.page.locator("xpath=//*[.//button[contains(., 'View all tags')]]")
+    # The innermost that has all of it.
+    row = holders.filter(has_text="rsu sync").filter(has_text=synced).last
     expect(row).to_contain_text(f"partner: {synced}")
     expect(row).to_contain_text("user: ")
     shown = re.search(r"View all tags \((\d+)\)", row.inner_text())

@@ -8,7 +8,7 @@ from dagster._core.run_coordinator import SubmitRunContext
 from dagster._core.storage import tags as dagsters
 
 from rsu_pipeline.orchestration.run_config import RunRefused
-from rsu_pipeline.orchestration.run_tags import FREE, OF_AUTOMATION, REFUSED, coordinator_tags, refused_tags
+from rsu_pipeline.orchestration.run_tags import FREE, OF_AUTOMATION, OF_REPORTS, REFUSED, coordinator_tags, refused_tags
 from rsu_pipeline_tests.orchestration.queued import make
 
 ACTED_ON = {
@@ -73,6 +73,16 @@ def test_a_backfill_from_a_browser_cannot_pass_for_a_sensor() -> None:
     assert refused_tags(of_backfill, {}, is_automatic=True) == []
     forged = {**of_backfill, "dagster/run_key": "x", "dagster/sensor_name": "race_day", "first_sync": "x"}
     assert refused_tags(forged, {}, is_automatic=True) == ["dagster/run_key", "dagster/sensor_name", "first_sync"]
+
+
+def test_the_backfill_of_reports_that_their_sensor_requests_for_several_partners_is_accepted() -> None:
+    of_backfill = {"dagster/backfill": "abcdefgh", "dagster/tick": "7"}
+    of_backfill |= {"dagster/from_automation_condition": "true", "dagster/asset_evaluation_id": "7"}
+    assert refused_tags({**of_backfill, "dagster/sensor_name": "registration_reports"}, {}, is_automatic=True) == []
+    assert refused_tags({**of_backfill, "dagster/sensor_name": "race_day"}, {}, is_automatic=True) == sorted(OF_REPORTS)
+    forged = {**of_backfill, "dagster/sensor_name": "registration_reports", "dagster/run_key": "x"}
+    assert refused_tags(forged, {}, is_automatic=True) == ["dagster/run_key"]
+    assert len(refused_tags(forged, {}, is_automatic=False)) == 6
 
 
 def test_labels_of_ones_own_are_accepted() -> None:
