@@ -236,3 +236,15 @@ def test_code_links_and_headings_are_found(tmp_path: Path) -> None:
     assert links(prose(page)) == ["b.md#c", "i/y.png"]
     assert anchors(page) == {"the-one-and-only", "twice", "twice-1"}
     assert [(one.line, one.text) for one in blocks(page)] == [(7, "# no heading\nrsu up")]
+
+
+def test_every_picture_is_on_a_page_and_small() -> None:
+    shown = {
+        (path.parent / link).resolve()
+        for path in FILES
+        for link in links(path.read_text(encoding="utf-8"))
+        if link.endswith(".png")
+    }
+    pictures = set((DOCS / "images").iterdir())
+    assert pictures == shown
+    assert {path.name for path in pictures if path.stat().st_size > 200_000} == set()
