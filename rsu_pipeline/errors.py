@@ -4,6 +4,7 @@ The tree:
 
     RsuError
     ├─ SettingsError
+    ├─ BibPushError                warehouse.bib_pushes
     ├─ ChildFailed                 local.supervisor
     ├─ ApiError                    runsignup.api_errors
     │  └─ BudgetExhausted
@@ -22,6 +23,7 @@ The tree:
     ├─ PartnerFileError            cli.partner_file
     ├─ PrivacyError                warehouse.privacy
     ├─ ReadElsewhere               warehouse.race_locks
+    ├─ ReadTooOld                  sync.bib_push
     ├─ RolesError                  warehouse.roles
     ├─ SecretKeyError              warehouse.secret_box
     ├─ SkippedPartner              orchestration.partner_runs
