@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo demo-fresh up test test-all prove lint docs lock update audit sbom bench bench-quick clean
+.PHONY: help setup demo demo-fresh up test test-all test-extras prove lint docs lock update audit sbom bench bench-quick clean
 
 help:  ## Show the targets.
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
@@ -88,12 +88,16 @@ lock:  ## Renew every lock from pyproject.toml (needs uv).
 	$(PYTHON) -m tools.lock_delta $(DG_LOCK)
 	uv pip compile benchmarks/requirements.in $(LOCK_OPTIONS) $(UPGRADE) -o benchmarks/requirements.txt
 	printf '%s\n' $(TOOLS) | uv pip compile - $(LOCK_OPTIONS) $(UPGRADE) -o requirements-tools.txt
+	printf '%s\n' $(EXTRAS) | uv pip compile - $(LOCK_OPTIONS) $(UPGRADE) -o requirements-extras.txt
 
 LOCK_OPTIONS := --quiet --universal --python-version 3.11 --generate-hashes --no-header --no-emit-index-url \
 	--no-emit-find-links --no-annotate --no-strip-extras
 
 # Of audit and sbom, in an environment of their own; their lock is requirements-tools.txt.
 TOOLS := pip-audit==2.10.1 cyclonedx-bom==7.5.0
+# What the tests of Parquet and DuckDB need, in an environment of their own beside .venv: pandas imports pyarrow wherever it is, which
+# takes memory and time that installations without it do not need.
+EXTRAS := 'duckdb>=1.1' 'pyarrow>=17'
 # The version that Dagster's libraries share.
 DAGSTER_LIBRARIES := $(shell sed -n 's/.*"dagster-postgres==\(.*\)".*/\1/p' pyproject.toml)
 DAGSTER_CORE := $(shell sed -n 's/.*"dagster==\(.*\)".*/\1/p' pyproject.toml)
@@ -104,6 +108,17 @@ update:  ## Newest versions within pyproject.toml's ranges into the locks, then 
 	$(MAKE) setup
 	$(BIN)/python -m tools.licences
 	$(MAKE) test-all
+
+.venv-extras/installed: .venv/installed requirements-extras.txt
+	$(PYTHON) -m venv .venv-extras
+	.venv-extras/bin/pip install --quiet --disable-pip-version-check --no-deps --require-hashes -r requirements-extras.txt
+	$(BIN)/python -c 'import sysconfig; print("import site; site.addsitedir(%r)" % sysconfig.get_path("purelib"))' \
+		> $$(.venv-extras/bin/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))')/beside.pth
+	@touch $@
+
+test-extras: .venv-extras/installed  ## The tests of Parquet and DuckDB, which are skipped elsewhere.
+	.venv-extras/bin/python -m pytest -q -k "parquet or python_examples" \
+		rsu_pipeline_tests/cli/test_export.py rsu_pipeline_tests/docs/test_analysts_page.py
 
 .venv-tools/installed: requirements-tools.txt
 	$(PYTHON) -m venv .venv-tools
@@ -117,4 +132,4 @@ sbom: .venv-tools/installed  ## What runs, as a CycloneDX bill of materials in s
 	.venv-tools/bin/cyclonedx-py requirements --pyproject pyproject.toml --output-reproducible --of JSON -o sbom.json requirements.txt
 
 clean:  ## Remove the environment and caches; data in .rsu stays.
-	rm -rf .venv .venv-tools .venv-bench build .mypy_cache .ruff_cache .pytest_cache .hypothesis *.egg-info
+	rm -rf .venv .venv-tools .venv-extras .venv-bench build .mypy_cache .ruff_cache .pytest_cache .hypothesis *.egg-info
