@@ -22,6 +22,7 @@ from rsu_pipeline.local import embedded, pg_binaries
 from rsu_pipeline.runsignup.payload_decoding import decode_registration
 from rsu_pipeline.sync.registration_rows import compute_digest, stage_registration
 from rsu_pipeline.warehouse import database, participants
+from rsu_pipeline.warehouse.cursors import Mode
 from rsu_pipeline.warehouse.staging import Source, StagedLine
 
 PAGE = 2500
@@ -31,9 +32,12 @@ INSERT INTO timing_partners (company_name) VALUES ('Benchmark Timing');
 INSERT INTO runsignup_races (race_id, name) VALUES (1, 'Race');
 INSERT INTO partner_races (timing_partner_id, race_id) VALUES (1, 1);
 INSERT INTO runsignup_events (event_id, race_id, name) VALUES (11, 1, 'Mile'), (12, 1, 'Half');
+INSERT INTO read_passes (timing_partner_id, race_id, mode, event_ids) VALUES (1, 1, 'full', '{11,12}');
 """
 LOADED = """
-INSERT INTO event_cursors (timing_partner_id, event_id, first_loaded_at) VALUES (1, 11, now()), (1, 12, now())
+INSERT INTO event_cursors (timing_partner_id, race_id, event_id, modified_after, removed_after, first_loaded_at, last_full_at,
+    last_read_at)
+SELECT 1, 1, event_id, 0, 0, now(), now(), now() FROM runsignup_events
 """
 SILENT = """
 DROP TRIGGER notify_bib_changes ON runsignup_bib_changes;
@@ -86,12 +90,13 @@ def make_page(first: int, *, city: str, bib: int | None) -> list[StagedLine]:
 
 def store(conn: Connection, lines: list[StagedLine], *, is_first_load: bool) -> float:
     """Store a page, and return how many seconds that took."""
-    source = Source(1, "1-benchmark", 1, int(time.time()), "benchmark", "incremental")
+    mode: Mode = "full" if is_first_load else "incremental"
+    source = Source(1, "1-benchmark", 1, int(time.time()), "benchmark", mode)
     began = time.perf_counter()
     counts, refused = participants.merge_active(conn, lines, source, full=False, is_first_load=is_first_load)
     conn.commit()
     seconds = time.perf_counter() - began
-    assert not refused and counts.inserted + counts.updated == len(lines), counts
+    assert not refused and counts.inserted + counts.updated == len(lines), (counts, refused[:1])
     return seconds
 
 
