@@ -113,23 +113,16 @@ def open_pass(
     too old, else a new one.
     """
     wanted = sorted(event_ids)
+    its = {"partner": partner_id, "race": race_id, "mode": mode, "events": wanted, "included": included}
     with conn.cursor() as cur:
-        cur.execute(
-            "SELECT feed, modified_after, first_page_at, coalesce(changes_from, first_page_at), after_registration_id, pages,"
-            " read_number"
-            " FROM read_passes WHERE timing_partner_id = %s AND race_id = %s AND mode = %s AND event_ids = %s::bigint[]"
-            " AND included = %s"
-            # A pass without a stored page begins now.
-            " AND pages > 0 AND started_at BETWEEN now() - %s AND now() + %s",
-            (partner_id, race_id, mode, wanted, included, RESUME_WITHIN, AHEAD_TOLERANCE),
-        )
+        cur.execute(_SQL["find_unfinished_pass"], its | {"within": RESUME_WITHIN, "ahead": AHEAD_TOLERANCE})
         row = cur.fetchone()
         if row is None:
             drop_pass(conn, partner_id, race_id, mode)
             cur.execute(
                 "INSERT INTO read_passes (timing_partner_id, race_id, mode, event_ids, modified_after, included)"
-                " VALUES (%s, %s, %s, %s::bigint[], %s, %s) RETURNING read_number",
-                (partner_id, race_id, mode, wanted, modified_after, included),
+                " VALUES (%(partner)s, %(race)s, %(mode)s, %(events)s::bigint[], %(after)s, %(included)s) RETURNING read_number",
+                its | {"after": modified_after},
             )
             ((number,),) = cur.fetchall()
             row = ("participants", modified_after, None, None, 0, 0, number)
