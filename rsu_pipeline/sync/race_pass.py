@@ -131,9 +131,9 @@ def _read_active(
         position.modified_after = since
         _commit(session, position)
     else:
-        _finish(
-            session, position, source, outcome, confirm_removals, with_removed=position.reads_all, is_end_shown=is_shown
-        )
+        # The cursor of the removed feed shows how far that was read. Where there is none, nothing is stored as removed either.
+        is_first = position.reads_all and since is None
+        _finish(session, position, source, outcome, confirm_removals, with_removed=is_first, is_end_shown=is_shown)
 
 
 def _note_page(
@@ -210,15 +210,18 @@ def _needs_removed(session: PartnerSession, position: Position, since: int | Non
 
     It has to, to learn why the registrations that it misses are gone, including those that an earlier pass missed and
     RunSignup had not named by `since`, and whether what it reactivated is removed after all. A pass that misses nothing does
-    not need them.
+    not need them, except now and then where something is stored as removed: a registration that came back and left again
+    between two reads is named with another reason, which nothing else shows.
     """
     if outcome.counts.reactivated or participants.find_missing(
         session.conn, session.partner_id, position.race_id, position.mode
     ):
         return True
-    return since is not None and participants.has_unexplained(
-        session.conn, session.partner_id, position.event_ids, since
-    )
+    if since is not None and participants.has_unexplained(session.conn, session.partner_id, position.event_ids, since):
+        return True
+    days = session.settings.incremental_days
+    is_old = since is None or (position.first_page_at or 0) - since > days * 86400
+    return is_old and participants.has_removed(session.conn, session.partner_id, position.event_ids)
 
 
 def _read_removed(session: PartnerSession, position: Position, outcome: ReadOutcome, confirm_removals: bool) -> None:

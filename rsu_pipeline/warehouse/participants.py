@@ -184,6 +184,14 @@ def has_unexplained(conn: Connection, partner_id: int, event_ids: Sequence[int],
     return bool(found)
 
 
+def has_removed(conn: Connection, partner_id: int, event_ids: Sequence[int]) -> bool:
+    """Return whether one of these events has a registration that is stored as removed."""
+    with conn.cursor() as cur:
+        cur.execute(_SQL["has_removed"], {"partner": partner_id, "events": list(event_ids)})
+        (found,) = cur.fetchone() or (False,)
+    return bool(found)
+
+
 def remove_missing(conn: Connection, source: Source, event_ids: Sequence[int]) -> int:
     """Mark what a complete full pass did not see of these events as `missing_upstream`, and return how many."""
     with conn.cursor() as cur:

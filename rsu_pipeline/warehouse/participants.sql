@@ -206,6 +206,13 @@ SELECT EXISTS (
     WHERE t.timing_partner_id + 0 = :partner AND t.event_id = ANY (:'events'::bigint[])
         AND t.removed_reason = 'missing_upstream' AND t.removed_at >= to_timestamp(:since));
 
+-- name: has_removed
+-- Return whether a registration of these events is stored as removed.
+SELECT EXISTS (
+    SELECT FROM runsignup_participants t
+    -- `+ 0` as in note_missing.
+    WHERE t.timing_partner_id + 0 = :partner AND t.event_id = ANY (:'events'::bigint[]) AND t.removed_at IS NOT NULL);
+
 -- name: remove_missing
 -- Mark what a complete full pass did not see.
 UPDATE runsignup_participants t

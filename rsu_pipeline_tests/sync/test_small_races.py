@@ -269,3 +269,51 @@ def test_removals_that_wait_for_a_person_are_not_read_again_at_every_poll(make_h
     hub.execute("UPDATE event_cursors SET last_full_at = now() - interval '6 minutes'")
     watched(hub, 2)
     assert calls(hub)["full"] >= 1
+
+
+LEFT_TWICE_SPEC = ONE_RACE | {"start_in_hours": 400}
+"""So far ahead that the race is upcoming still when a full read is due again."""
+
+
+def leave_twice(hub: Hub) -> tuple[int, int]:
+    """Have a registration removed, read, and then back and transferred before the next read. Return its id and the new one."""
+    admin = hub.sandbox.admin
+    hub.sync()
+    number, *_ = hub.truth()
+    admin.remove(number, "removed")
+    admin.clock(advance=600)
+    hub.sync()
+    assert reason(hub, number) == ("removed", None)
+    other = max(row["event_id"] for row in admin.truth(1)["active"])
+    admin.clock(advance=600)
+    admin.reactivate(number)
+    admin.clock(advance=60)
+    new = admin.transfer(number, other)
+    admin.clock(advance=600)
+    assert visit(hub).keys() == {"full"}
+    assert new in hub.stored() and reason(hub, number) == ("removed", None)
+    return number, new
+
+
+def reason(hub: Hub, number: int) -> tuple[str, int | None]:
+    (row,) = hub.rows(
+        "SELECT removed_reason, new_registration_id FROM runsignup_participants WHERE registration_id = %s", number
+    )
+    return row["removed_reason"], row["new_registration_id"]
+
+
+def test_a_full_read_does_not_move_the_cursor_of_removals_that_it_did_not_request(make_hub: MakeHub) -> None:
+    hub = make_hub(spec=LEFT_TWICE_SPEC, seed=3)
+    number, new = leave_twice(hub)
+    hub.environment["RSU_FULL_READ_UP_TO_ROWS"] = "0"
+    assert visit(hub).keys() == {"changes", "removed"}
+    assert reason(hub, number) == ("transferred", new)
+
+
+def test_races_that_are_always_read_in_full_have_the_reasons_of_removals_within_a_week(make_hub: MakeHub) -> None:
+    hub = make_hub(spec=LEFT_TWICE_SPEC, seed=3)
+    number, new = leave_twice(hub)
+    hub.sandbox.admin.clock(advance=7.2 * 86400)
+    assert visit(hub).keys() == {"full", "removed"}
+    assert reason(hub, number) == ("transferred", new)
+    assert visit(hub).keys() == {"full"}
