@@ -7,6 +7,10 @@ MAX_NAME_CHARS = 60
 """Characters of a name, key or setting that a message repeats."""
 
 _UTC_TIME = re.compile(r"(\d{4}-\d\d-\d\d \d\d:\d\d)(?::\d\d)? UTC")
+_JOINERS = "\u200c\u200d"
+"""They join or part the letters beside them: part of the spelling in Persian, Malayalam and Sinhala, and of many emoji."""
+_BREAKS = re.compile(r"[\t-\r\x1c-\x1f\x85\u2028\u2029]")
+_STEERING = re.compile(r"[\x00-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
 _MARKUP = str.maketrans("<>[]`", "‹›()'")
 
 
@@ -26,7 +30,15 @@ def make_printable(text: str) -> str:
     Control characters, escape sequences and marks that change the direction of writing can steer a terminal or disguise
     what is next to them.
     """
-    return "".join(one if one.isprintable() else " " if one.isspace() else "\ufffd" for one in text)
+    return "".join(one if one.isprintable() or one in _JOINERS else " " if one.isspace() else "\ufffd" for one in text)
+
+
+def put_on_one_line(text: str) -> str:
+    """Return text for a cell of a file: as it is, without control characters and marks that turn the direction of writing.
+
+    A program that scores or prints has a font and a Unicode of its own. What this one does not know is not for it to replace.
+    """
+    return _STEERING.sub("\ufffd", _BREAKS.sub(" ", text))
 
 
 def counted(number: int, one: str, many: str = "") -> str:

@@ -5,13 +5,18 @@ from zoneinfo import ZoneInfo
 import pytest
 
 from rsu_pipeline import settings
-from rsu_pipeline.display import MAX_NAME_CHARS, sanitize_for_display, show_times_in
+from rsu_pipeline.display import MAX_NAME_CHARS, make_printable, put_on_one_line, sanitize_for_display, show_times_in
 from rsu_pipeline.errors import SettingsError
 
 
 def test_it_is_cut_with_a_mark() -> None:
     assert sanitize_for_display("x" * 100, 10) == "x" * 9 + "…"
     assert sanitize_for_display("x" * 10, 10) == "x" * 10
+
+
+@pytest.mark.parametrize("name", ["\U0001f3c3\u200d\u2640\ufe0f", "\u0645\u06cc\u200c\u0631\u0648"])
+def test_a_name_keeps_the_joiners_that_are_part_of_its_spelling(name: str) -> None:
+    assert sanitize_for_display(name, 10) == make_printable(name) == put_on_one_line(name) == name
 
 
 @pytest.mark.parametrize("text", ["a\nb", "a\tb", "a\x1b[31mb", "a\x00b", "a\u202eb", "<b>a</b>", "[a](b)", "`a`"])

@@ -10,7 +10,7 @@ import re
 from collections.abc import Mapping, Sequence
 from types import MappingProxyType
 
-from rsu_pipeline.display import make_printable
+from rsu_pipeline.display import put_on_one_line
 from rsu_pipeline.start_lists.start_list_store import Entry
 
 FORMATS: Mapping[str, Mapping[str, str]] = MappingProxyType(
@@ -58,4 +58,4 @@ def _cell(value: object) -> object:
     """Return a value as a cell, on one line. A text that a spreadsheet would treat as a formula gets an apostrophe in front."""
     if isinstance(value, list):
         value = ", ".join(value)
-    return _FORMULA.sub(r"\1'\2\3", make_printable(value)) if isinstance(value, str) else value
+    return _FORMULA.sub(r"\1'\2\3", put_on_one_line(value)) if isinstance(value, str) else value

@@ -49,6 +49,10 @@ CELLS = {
     "x\n-1": "x -1",
     "x\x1b[31m": "x\ufffd[31m",
     "x\u202ey": "x\ufffdy",
+    # A name's own characters stay, also those that this program's Unicode has no name for.
+    "\U0001f3c3\u200d\u2640\ufe0f": "\U0001f3c3\u200d\u2640\ufe0f",
+    "x\u200cy\u200fz": "x\u200cy\u200fz",
+    "x\U0001fffd": "x\U0001fffd",
     "x;y": "x;y",
     'a"b,c': 'a"b,c',
     "Jean-Luc": "Jean-Luc",
