@@ -122,9 +122,9 @@ def judge(hub: Hub, item: Contender, measured: Measured, change: Change, *, firs
         assert reads <= calls["removed"] <= reads + min(reads, change.removed + expected.removed_lately), calls
         return
     if item.kind == "nightly":
-        # A race that fits one page is one call. Each partner's largest, and near ones, are two every other time. Larger races are
-        # as above.
-        reads, larger, twice = len(expected.reads), expected.larger, len(hub.partners) + expected.near
+        # A race that fits one page is one call. Each partner's largest ones, and near ones, are two every other time. Larger
+        # races are as above.
+        reads, larger, twice = len(expected.reads), expected.larger, expected.largest + expected.near
         assert reads <= calls["participants"] <= reads + twice + expected.modified_lately, calls
         assert larger <= calls.get("removed", 0) <= larger + min(larger, expected.removed_lately), calls
         return

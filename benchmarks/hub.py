@@ -62,6 +62,8 @@ class Expected:
     """Of all reads, where only an empty page is."""
     larger: int = 0
     """Reads that do not fit one page."""
+    largest: int = 0
+    """Reads that fit one page and whose partner has no larger one that does: no page shows their end."""
     near: int = 0
     """Reads of races that start within a day, which come before the others whatever their size."""
     listing_pages: int = 0
@@ -77,6 +79,11 @@ class Expected:
         per_read = [sum(self.sizes[event_id] for event_id in read.event_ids) for read in self.reads]
         self.rows = sum(per_read)
         self.larger = sum(rows >= PAGE_SIZE for rows in per_read)
+        of_partner: dict[int, list[int]] = {}
+        for read, rows in zip(self.reads, per_read, strict=True):
+            if rows < PAGE_SIZE:
+                of_partner.setdefault(read.partner, []).append(rows)
+        self.largest = sum(rows.count(max(rows)) for rows in of_partner.values())
         self.pages = sum(rows // PAGE_SIZE + 1 for rows in per_read)
         self.closed_pages = sum(-(-rows // PAGE_SIZE) + 1 for rows in per_read)
 
