@@ -26,8 +26,8 @@ class DisplayTable:
     """A table of text from outside, in which no cell controls the terminal.
 
     Args:
-        columns: names, or rich's columns. A column with `no_wrap` false may wrap at words, down to its longest word, or its
-            `min_width` if that is more.
+        columns: names, or rich's columns. A column with `no_wrap` false may wrap at words, down to its longest word, or to its
+            `min_width` if it has one, into which a longer word is folded.
         optional: names of the columns that a narrow terminal may leave out, in this order.
         gap: blanks between two columns.
     """
@@ -52,7 +52,7 @@ class DisplayTable:
     def least_widths(self) -> list[int]:
         """Return the least width of each column: its natural one, or less where it may wrap."""
         return [
-            natural if column.no_wrap else min(natural, max(column.min_width or 0, self._longest_word(place)))
+            natural if column.no_wrap else min(natural, column.min_width or self._longest_word(place))
             for place, (column, natural) in enumerate(zip(self.columns, self.natural_widths(), strict=True))
         ]
 
