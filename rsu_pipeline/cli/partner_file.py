@@ -13,6 +13,7 @@ from pathlib import Path
 import click
 
 from rsu_pipeline import installation
+from rsu_pipeline.cli import first_output
 from rsu_pipeline.cli.common import hub_connection, show_json
 from rsu_pipeline.display import MAX_NAME_CHARS, counted, make_printable, sanitize_for_display
 from rsu_pipeline.errors import RsuError
@@ -106,7 +107,8 @@ def _read(path: str) -> _File:
         PartnerFileError: it cannot be read.
     """
     if path == "-":
-        return _File("standard input", sys.stdin.buffer.read(MAX_FILE_BYTES + 1), True)
+        with first_output.waiting_for_input():
+            return _File("standard input", sys.stdin.buffer.read(MAX_FILE_BYTES + 1), True)
     name = sanitize_for_display(path, MAX_NAME_CHARS)
     try:
         with Path(path).open("rb") as file:

@@ -23,11 +23,12 @@ def on_a_terminal(
     columns: int = 80,
     rows: int = 24,
     until: Callable[[str], bool] = lambda shown: False,
+    type_in: Callable[[str], str] = lambda shown: "",
 ) -> tuple[str, int]:
     """Run a command on a terminal of this size.
 
     What it wrote, without escape sequences, and its exit code. It is interrupted once what it wrote is enough, or after a
-    minute.
+    minute. `type_in` is called with what it wrote so far, and returns what is typed then.
     """
     ours, theirs = pty.openpty()
     fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", rows, columns, 0, 0))
@@ -44,6 +45,8 @@ def on_a_terminal(
             process.wait(30)
         with suppress(BlockingIOError, OSError):
             written += os.read(ours, 65536)
+        if typed := type_in(plain(written)):
+            os.write(ours, typed.encode())
         time.sleep(0.02)
     with suppress(BlockingIOError, OSError):
         while chunk := os.read(ours, 65536):

@@ -88,6 +88,66 @@ def test_a_command_that_waits_for_runsignup_shows_that_it_works(command: str, hu
         hub.sandbox.admin.switch(latency_ms=0)
 
 
+class SlowTypist:
+    """Answers each prompt after some seconds, and keeps what the terminal showed just before each answer."""
+
+    def __init__(self, *answers: tuple[str, str], seconds: float = 2 * first_output.SILENT_SECONDS) -> None:
+        self._answers = list(answers)
+        self._seconds = seconds
+        self._since: float | None = None
+        self.seen: list[str] = []
+
+    def __call__(self, shown: str) -> str:
+        if not self._answers or self._answers[0][0] not in shown:
+            return ""
+        self._since = self._since or time.monotonic()
+        if time.monotonic() - self._since < self._seconds:
+            return ""
+        self.seen.append(shown)
+        self._since = None
+        return f"{self._answers.pop(0)[1]}\n"
+
+
+@pytest.mark.parametrize(
+    ("command", "prompt", "answer"),
+    [
+        (("partners", "remove", "1", "--archive"), "races? [y/N]:", "n"),
+        (("partners", "merge", "1", "2"), "into 2-split-second-harwick? [y/N]:", "n"),
+        (("privacy", "erase", "--user", "1"), "permanently? [y/N]:", "n"),
+        (("webhooks", "add", "https://hooks.example/x"), "Secret (whsec_...):", "whsec_x"),
+    ],
+    ids=lambda value: " ".join(value[:2]) if isinstance(value, tuple) else "",
+)
+def test_while_a_prompt_waits_the_line_is_not_written(
+    command: tuple[str, ...], prompt: str, answer: str, hub: Hub
+) -> None:
+    typist = SlowTypist((prompt, answer))
+    on_a_terminal(hub.environment, *command, type_in=typist)
+    assert len(typist.seen) == 1 and "is working" not in typist.seen[0]
+
+
+def test_while_standard_input_is_typed_the_line_is_not_written(hub: Hub, limit: float) -> None:
+    typist = SlowTypist(("", "name,key,secret\n\x04"), seconds=limit + first_output.SILENT_SECONDS)
+    shown, code = on_a_terminal(hub.environment, "partners", "import", "-", type_in=typist)
+    assert "is working" not in shown
+    assert typist.seen == [""] and code == 2
+
+
+def test_the_line_is_written_after_the_last_answer_if_the_command_is_silent_again(hub: Hub) -> None:
+    typist = SlowTypist(("API key:", "key-of-acme"), ("API secret:", "secret-of-acme"))
+    with locked(hub.url) as unlock:
+
+        def is_announced(shown: str) -> bool:
+            if "is working" in shown or (len(typist.seen) == 2 and shown.count("\n") > 3):
+                unlock()
+                return True
+            return False
+
+        shown, _ = on_a_terminal(hub.environment, "partners", "add", "Acme", type_in=typist, until=is_announced)
+    assert typist.seen == ["RunSignup API key: ", "RunSignup API key: key-of-acme\nRunSignup API secret: "]
+    assert shown.startswith(f"{typist.seen[-1]}\nrsu partners add is working ...\n")
+
+
 def test_without_a_terminal_nothing_is_added(hub: Hub) -> None:
     hub.sandbox.admin.switch(latency_ms=1200)
     try:
