@@ -26,6 +26,7 @@ from rsu_pipeline.cli.race_json_types import (
     EntrantWithoutBib,
     PushEventListing,
     RaceRow,
+    StartListFigures,
     StartListOutput,
 )
 
@@ -43,7 +44,8 @@ OUTPUTS: dict[str, Any] = {
     "race-day --changes": list[BibChange],
     "race-day --missing": list[EntrantWithoutBib],
     "schema": list[DriftingField],
-    "start-list": StartListOutput,
+    "start-list": list[StartListFigures],
+    "start-list EVENT": StartListOutput,
     "status": list[PartnerStatus],
     "sync": SyncOutput,
     "webhooks list": list[WebhookListing],

@@ -72,8 +72,8 @@ class StartListEntry(TypedDict):
     registration_id: RegistrationId
 
 
-class StartListOutput(TypedDict):
-    """The start list of an event, in order of bib."""
+class StartListFigures(TypedDict):
+    """An event's start list in figures."""
 
     partner_id: PartnerId
     event_id: EventId
@@ -92,6 +92,11 @@ class StartListOutput(TypedDict):
     lowest_bib: Annotated[int | None, "lowest bib that is a number"]
     highest_bib: Annotated[int | None, "highest bib that is a number"]
     built_at: Annotated[dt.datetime, "when the list was built"]
+
+
+class StartListOutput(StartListFigures):
+    """The start list of an event, in order of bib."""
+
     entries: list[StartListEntry]
 
 

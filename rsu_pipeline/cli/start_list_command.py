@@ -16,8 +16,8 @@ from rsu_pipeline.warehouse import credentials
 
 
 @click.command("start-list")
-@click.argument("event", type=click.IntRange(1, 2**63 - 1))
-@click.option("--partner", "name", metavar="ID", help="Id or key of a partner, if two share the race.")
+@click.argument("event", type=click.IntRange(1, 2**63 - 1), required=False)
+@click.option("--partner", "name", metavar="ID", help="Id or key of a partner, for example if two share the race.")
 @click.option("--problems", "problems_only", is_flag=True, help="Only entrants with a problem.")
 @click.option("--csv", "as_csv", is_flag=True, help="Output CSV for spreadsheets: UTF-8, one line per entrant.")
 @click.option(
@@ -28,21 +28,26 @@ from rsu_pipeline.warehouse import credentials
 )
 @click.option("--json", "as_json", is_flag=True, help="Output JSON.")
 def start_list(
-    event: int, name: str | None, problems_only: bool, as_csv: bool, kind: str | None, as_json: bool
+    event: int | None, name: str | None, problems_only: bool, as_csv: bool, kind: str | None, as_json: bool
 ) -> None:
-    """Show the start list of EVENT, RunSignup's id of the event, in order of bib.
+    """Show the start list of EVENT, RunSignup's id of the event, in order of bib. Without EVENT, list the events.
 
     Start lists cover upcoming events and those that ended less than two days ago. Every sync and every new bib updates them.
     """
     kind = "csv" if as_csv and kind is None else kind
     if kind is not None and as_json:
         raise click.UsageError("--json excludes --csv and --format.")
+    if event is None and (kind is not None or problems_only):
+        raise click.UsageError("--csv, --format and --problems need an EVENT. `rsu start-list` lists them.")
     with hub_connection("start-list") as conn:
         partner_id = None if name is None else credentials.find_partner(conn, name).partner_id
+        if event is None:
+            _show_events(start_list_store.read_start_lists(conn, partner_id, dt.datetime.now(dt.UTC)), as_json=as_json)
+            return
         found = start_list_store.read_start_list(conn, event, dt.datetime.now(dt.UTC), partner_id=partner_id)
         entries = start_list_store.read_entries(conn, found, problems_only=problems_only)
     if as_json:
-        show_json("start-list", vars(found) | {"entries": entries})
+        show_json("start-list EVENT", vars(found) | {"entries": entries})
     elif kind is not None:
         # Bytes, so that neither the terminal's encoding nor the platform's line ends change them.
         click.echo(format_entries(entries, kind).encode(), nl=False)
@@ -51,10 +56,44 @@ def start_list(
         show_table(_table(entries), "`--csv` has them")
 
 
-def _head(found: start_list_store.StartList) -> str:
+def _show_events(lists: list[start_list_store.StartList], *, as_json: bool) -> None:
+    if as_json:
+        show_json("start-list", lists)
+        return
+    if not lists:
+        click.echo("No event has a start list: none is ahead, or none has been synced.")
+        return
+    table = DisplayTable(
+        Column("EVENT", justify="right", no_wrap=True),
+        Column("event", min_width=10),
+        Column("race", min_width=12),
+        "start",
+        Column("entrants", justify="right", no_wrap=True),
+        Column("no bib", justify="right", no_wrap=True),
+        Column("partner", justify="right", no_wrap=True),
+        optional=("partner",),
+    )
+    for one in lists:
+        table.add_row(
+            str(one.event_id),
+            one.event,
+            one.race,
+            _start(one),
+            f"{one.entrants:,}",
+            f"{one.without_bib:,}",
+            str(one.partner_id),
+        )
+    show_table(table, "`--json` has them")
+
+
+def _start(found: start_list_store.StartList) -> str:
     zone = values.zone(found.timezone) or EASTERN
-    start = f"{found.start.replace(tzinfo=zone):%Y-%m-%d %H:%M %Z}" if found.start else "start unknown"
-    text = f"{found.event}, {found.race} ({start}): {counted(found.entrants, 'entrant')}, {found.without_bib:,} without a bib"
+    return f"{found.start.replace(tzinfo=zone):%Y-%m-%d %H:%M %Z}" if found.start else "start unknown"
+
+
+def _head(found: start_list_store.StartList) -> str:
+    entrants = f"{counted(found.entrants, 'entrant')}, {found.without_bib:,} without a bib"
+    text = f"{found.event}, {found.race} ({_start(found)}): {entrants}"
     for number, words in (
         (found.duplicate_bibs, "with a bib of another entrant"),
         (found.bibs_in_other_events, "with a bib of another event"),

@@ -167,11 +167,12 @@ def is_current(conn: Connection, partner_id: int, now: dt.datetime) -> bool:
     return bool(current)
 
 
-def read_start_lists(conn: Connection, partner_id: int, now: dt.datetime) -> list[StartList]:
-    """Return the partner's lists, first start first."""
+def read_start_lists(conn: Connection, partner_id: int | None, now: dt.datetime) -> list[StartList]:
+    """Return the lists of a partner, or of all, first start first."""
     with conn.cursor() as cur:
         cur.execute(
-            f"{_LISTS} WHERE s.timing_partner_id = %(partner)s ORDER BY e.starts_at NULLS LAST, s.event_id",
+            f"{_LISTS} WHERE %(partner)s IS NULL OR s.timing_partner_id = %(partner)s"
+            " ORDER BY e.starts_at NULLS LAST, s.event_id, s.timing_partner_id",
             _parameters(partner_id, now),
         )
         return [StartList(*row) for row in cur.fetchall()]
@@ -201,7 +202,7 @@ def read_start_list(conn: Connection, event_id: int, now: dt.datetime, *, partne
         cur.execute("SELECT coalesce(volunteer, false) FROM runsignup_events WHERE event_id = %s", (event_id,))
         known = cur.fetchone()
     if known is None:
-        raise NoStartList(f"There is no event {event_id}: `rsu db psql -c 'SELECT * FROM unified_events'` shows them.")
+        raise NoStartList(f"There is no event {event_id}: `rsu start-list` lists those that have a start list.")
     if known[0]:
         raise NoStartList(f"Event {event_id} is for volunteers and has no start list.")
     whose = "" if partner_id is None else f" of partner {partner_id}"

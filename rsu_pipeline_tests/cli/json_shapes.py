@@ -21,6 +21,8 @@ def check_output(arguments: tuple[str, ...], stdout: str) -> None:
 def output_of(arguments: tuple[str, ...]) -> str | None:
     """Return the name of the output that a call prints, or None for a call of no such command."""
     variant = "".join(f" {option}" for option in OPTIONS if option in arguments)
+    if arguments[0] == "start-list" and any(one.isdigit() for one in arguments[1:2]):
+        return "start-list EVENT"
     for words in (arguments[:2], arguments[:1]):
         if (name := " ".join(words) + variant) in json_outputs.OUTPUTS:
             return name

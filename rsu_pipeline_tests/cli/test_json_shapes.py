@@ -28,6 +28,7 @@ CALLS = {
     "race-day --missing": ("race-day", "--missing"),
     "schema": ("schema",),
     "start-list": ("start-list",),
+    "start-list EVENT": ("start-list",),
     "webhooks list": ("webhooks", "list"),
 }
 
@@ -62,7 +63,7 @@ def near(module_database: str, tmp_path_factory: pytest.TempPathFactory) -> Any:
 @pytest.mark.parametrize("name", CALLS)
 def test_what_is_printed_has_the_declared_shape(near: Hub, name: str) -> None:
     event = str(near.value("SELECT min(event_id) FROM start_lists"))
-    arguments = (*CALLS[name], *((event,) if name == "start-list" else ()), "--json")
+    arguments = (*CALLS[name], *((event,) if name == "start-list EVENT" else ()), "--json")
     assert output_of(arguments) == name
     done = rsu(*arguments, settings=near.environment)
     assert done.stdout, done.stderr

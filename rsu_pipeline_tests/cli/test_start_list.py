@@ -88,15 +88,30 @@ def test_json_is_for_programs(put: Lists, settings: dict[str, str]) -> None:
     assert found["entries"][0]["problems"] == []
 
 
+def test_without_an_event_the_events_are_listed_first_start_first(put: Lists, settings: dict[str, str]) -> None:
+    put.event(3, start=START.replace(year=NOW.year + 1) - dt.timedelta(days=1))
+    put.enter(3, None)
+    put.build(NOW)
+    put.conn.commit()
+    done = rsu("start-list", settings=settings)
+    assert (done.returncode, done.stderr) == (0, "")
+    header, *lines = done.stdout.splitlines()
+    assert header.split()[:4] == ["EVENT", "event", "race", "start"]
+    assert [line.split()[0] for line in lines] == ["3", "1"] and "Über Run [bold]" in lines[0]
+    assert lines[0].split()[-3:] == ["1", "1", "1"] and lines[1].split()[-3:] == [str(len(NASTY)), "0", "1"]
+    found = json.loads(rsu("start-list", "--json", "--partner", "1-acme", settings=settings).stdout)
+    assert [(one["event_id"], one["without_bib"]) for one in found] == [(3, 1), (1, 0)]
+
+
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
         (["99"], "There is no event 99: "),
         (["2"], "Event 2 is for volunteers and has no start list."),
-        (["five"], "Invalid value for 'EVENT': 'five' is not a valid integer"),
-        (["0"], "Invalid value for 'EVENT': 0 is not in the range"),
-        (["9" * 20], "Invalid value for 'EVENT': "),
-        ([], "Missing argument 'EVENT'."),
+        (["five"], "Invalid value for '[EVENT]': 'five' is not a valid integer"),
+        (["0"], "Invalid value for '[EVENT]': 0 is not in the range"),
+        (["9" * 20], "Invalid value for '[EVENT]': "),
+        (["--csv"], "--csv, --format and --problems need an EVENT."),
         (["1", "--csv", "--json"], "--json excludes --csv and --format."),
         (["1", "--format", "raceresult", "--json"], "--json excludes --csv and --format."),
         (["1", "--partner", "77"], "There is no partner '77'"),
