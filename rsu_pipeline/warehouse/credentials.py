@@ -212,8 +212,11 @@ def enter_credential(
     secret: str,
     scheme: str,
     shares_api_key: bool,
+    how_to_share: str = "add --shared-key",
 ) -> None:
     """Give an existing partner a credential, a partition key if it has none, and enable it. A first sync follows.
+
+    `how_to_share` names what the caller accepts to set `shares_api_key`.
 
     Raises:
         PartnerError: another partner has this API key and `shares_api_key` is false.
@@ -223,7 +226,7 @@ def enter_credential(
         present = _stored_api_key(conn, secret_box, partner_id, principal)
         api_key_id = api_keys.number_of(conn, secret_box, principal)
         if api_key_id != present and not shares_api_key:
-            _refuse_shared_key(conn, api_key_id, partner_id)
+            _refuse_shared_key(conn, api_key_id, partner_id, how_to_share)
         cur.execute(
             _SQL["store_credential"],
             {
@@ -279,12 +282,12 @@ def _shown(name: str) -> str:
     return sanitize_for_display(name, MAX_NAME_CHARS)
 
 
-def _refuse_shared_key(conn: Connection, api_key_id: int, partner_id: int) -> None:
+def _refuse_shared_key(conn: Connection, api_key_id: int, partner_id: int, how_to_share: str) -> None:
     others = duplicate_partners.find_partners_with(conn, api_key_id, but=partner_id)
     if others:
         raise PartnerError(
             f"{others[0].label} has this API key already. RunSignup counts the calls of a key, not of a partner, and its"
-            " registrations would be stored twice. Enter the partner's own key, or add --shared-key if both are meant to"
+            f" registrations would be stored twice. Enter the partner's own key, or {how_to_share} if both are meant to"
             " have this one."
         )
 

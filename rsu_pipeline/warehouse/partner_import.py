@@ -11,6 +11,9 @@ from rsu_pipeline.warehouse import credential_encryption, credentials, duplicate
 from rsu_pipeline.warehouse.credentials import Partner, PartnerError
 from rsu_pipeline.warehouse.secret_box import SecretBox
 
+SHARE_IN_FILE = "write yes in the column shared_key"
+"""How a row accepts an API key that another partner has."""
+
 
 @dataclass(frozen=True)
 class PartnerRow:
@@ -102,6 +105,7 @@ def _try(conn: Connection, secret_box: SecretBox, row: PartnerRow, known: _Known
         secret=row.secret,
         scheme=row.scheme,
         shares_api_key=row.shares_api_key,
+        how_to_share=SHARE_IN_FILE,
     )
     key = credentials.ensure_key(conn, partner_id)
     return RowReport(row.line, row.name, Outcome.ADDED if present is None else Outcome.CHANGED, key)
@@ -115,8 +119,8 @@ def _refuse_repeated(row: PartnerRow, known: _Known) -> None:
     other = known.lines_of_keys.setdefault(row.principal, row)
     if other.line != row.line and not row.shares_api_key:
         raise PartnerError(
-            f"Line {other.line} has this API key too. Enter the partner's own key, or write yes in the column shared_key if"
-            " both are meant to have this one."
+            f"Line {other.line} has this API key too. Enter the partner's own key, or {SHARE_IN_FILE} if both are meant to"
+            " have this one."
         )
 
 

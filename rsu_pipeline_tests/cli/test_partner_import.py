@@ -87,6 +87,8 @@ def test_nothing_is_half_entered_when_a_row_is_refused_and_every_row_is_reported
     ]
     for line, reason in enumerate(reasons, 3):
         assert reason in outcomes[line][1]
+    for line in (4, 8):
+        assert "or write yes in the column shared_key if both" in outcomes[line][1] and "--" not in outcomes[line][1]
     assert stored(settings) == [("Juniper Timing", "1-juniper-timing")]
     assert rows(settings, "SELECT count(*) FROM runsignup_api_keys") == [(1,)]
     text = import_(settings, file)
