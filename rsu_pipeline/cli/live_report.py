@@ -10,7 +10,7 @@ from psycopg2.extensions import connection as Connection
 
 from rsu_pipeline.alerts import alert_store
 from rsu_pipeline.display import counted, make_printable, show_times_in
-from rsu_pipeline.warehouse import credentials, database, sync_log
+from rsu_pipeline.warehouse import credentials, database, freshness, sync_log
 
 POLL_SECONDS = 5.0
 BIBS_EVERY_SECONDS = 60.0
@@ -19,13 +19,14 @@ BIBS_EVERY_SECONDS = 60.0
 
 @dataclass(frozen=True)
 class Snapshot:
-    """What is reported of the hub: active partners and how many of them were synced, registrations, alerts.
+    """What is reported of the hub: active partners and those of them that were synced, their registrations, alerts.
 
-    `last_bib` is the number of the last bib change. `alerts` has the sentence of each open alert by its number.
+    A partner that was synced remains so when it gets a new event. `registrations` are those of the synced partners. `last_bib`
+    is the number of the last bib change. `alerts` has the sentence of each open alert by its number.
     """
 
     partners: int = 0
-    synced: int = 0
+    synced: frozenset[int] = frozenset()
     registrations: int = 0
     last_bib: int = 0
     alerts: Mapping[int, str] = field(default_factory=dict)
@@ -34,13 +35,14 @@ class Snapshot:
 def read_snapshot(conn: Connection, before: Snapshot) -> Snapshot:
     """Return the present state of the hub. Ends the transaction.
 
-    Registrations are counted only if another partner was synced since `before`, because counting reads all of them.
+    Registrations are counted only if another partner was synced since `before`, because counting reads all of them. They are
+    counted after the synced partners were listed, so the count has everything that made them synced.
     """
     active = {partner.partner_id for partner in credentials.list_partners(conn) if partner.is_active}
-    synced = len(active & sync_log.list_read_partners(conn))
+    synced = frozenset(active & (before.synced | freshness.list_synced_partners(conn, dt.datetime.now(dt.UTC))))
     registrations = before.registrations
     if (synced, len(active)) != (before.synced, before.partners):
-        registrations = sum(row.participants for row in sync_log.read_partner_status(conn) if row.partner_id in active)
+        registrations = sum(row.participants for row in sync_log.read_partner_status(conn) if row.partner_id in synced)
     alerts = {alert.alert_id: alert.sentence for alert in alert_store.read_open_alerts(conn)}
     with conn.cursor() as cur:
         cur.execute("SELECT coalesce(max(bib_change_id), 0) FROM runsignup_bib_changes")
@@ -52,11 +54,11 @@ def read_snapshot(conn: Connection, before: Snapshot) -> Snapshot:
 def describe_changes(before: Snapshot, now: Snapshot) -> Iterator[str]:
     """Yield a line for each thing but bibs that has changed: partners that were synced, alerts that opened or are resolved."""
     if now.partners and (now.synced, now.partners) != (before.synced, before.partners):
-        if now.synced == now.partners:
+        if len(now.synced) == now.partners:
             whole = f"All {now.partners} partners are" if now.partners > 1 else "The partner is"
             yield f"{whole} synced: {counted(now.registrations, 'participant')}."
         elif now.synced:
-            yield f"{now.synced} of {now.partners} partners synced: {now.registrations:,} participants."
+            yield f"{len(now.synced)} of {now.partners} partners synced: {now.registrations:,} participants."
         else:
             yield f"{counted(now.partners, 'partner')}, none of them synced yet."
     for number, sentence in now.alerts.items():

@@ -99,6 +99,13 @@ def read_event_reads(conn: Connection, now: dt.datetime) -> list[EventRead]:
         return [EventRead(*row) for row in cur.fetchall()]
 
 
+def list_synced_partners(conn: Connection, now: dt.datetime) -> set[int]:
+    """Return the partners of which everything upcoming at `now` was read, or tried without success."""
+    with conn.cursor() as cur:
+        cur.execute(_SQL["list_synced_partners"], {"now": now})
+        return {partner_id for (partner_id,) in cur.fetchall()}
+
+
 def count_bibs_by_hour(conn: Connection, now: dt.datetime) -> list[tuple[dt.datetime, int, float | None]]:
     """Return, for each of the last 24 hours with bib changes, its beginning, their count, and their 95th percentile of seconds."""
     with conn.cursor() as cur:

@@ -110,6 +110,21 @@ LEFT JOIN event_cursors k ON k.timing_partner_id = l.timing_partner_id AND k.eve
 WHERE t.disabled_at IS NULL AND t.partition_key IS NOT NULL AND c.is_complete AND {AHEAD}
 ORDER BY t.timing_partner_id, l.race_id, e.event_id;
 
+-- name: list_synced_partners
+-- Return the partners whose races were listed and whose upcoming events were all read, or are of a race that just failed.
+SELECT t.timing_partner_id FROM timing_partners t
+WHERE EXISTS (
+    SELECT FROM sync_history h WHERE h.timing_partner_id = t.timing_partner_id AND h.status IN ('completed', 'partial'))
+AND NOT EXISTS (
+    SELECT FROM partner_races l
+    JOIN runsignup_events e ON e.race_id = l.race_id
+    LEFT JOIN event_cursors k ON k.timing_partner_id = l.timing_partner_id AND k.event_id = e.event_id
+    WHERE l.timing_partner_id = t.timing_partner_id AND k.event_id IS NULL AND {AHEAD}
+        AND NOT EXISTS (
+            SELECT FROM sync_history h
+            WHERE h.timing_partner_id = l.timing_partner_id AND h.race_id = l.race_id AND h.status = 'failed'
+                AND h.operation_type IS DISTINCT FROM 'history'));
+
 -- name: count_bibs_by_hour
 -- Count the bib changes of each of the last 24 hours, with their 95th percentile of seconds.
 SELECT date_trunc('hour', recorded_at) AS hour, count(*), percentile_cont(0.95) WITHIN GROUP

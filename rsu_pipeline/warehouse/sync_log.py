@@ -84,13 +84,6 @@ def read_partner_status(conn: Connection) -> list[PartnerStatus]:
         return [PartnerStatus(*row) for row in cur.fetchall()]
 
 
-def list_read_partners(conn: Connection) -> set[int]:
-    """Return the partners of which something was ever read without failing: those with a `PartnerStatus.last_sync`."""
-    with conn.cursor() as cur:
-        cur.execute(_SQL["list_read_partners"])
-        return {partner_id for (partner_id,) in cur.fetchall()}
-
-
 def count_synced_partners(conn: Connection) -> int:
     """Return how many partners' races were ever read without failing."""
     with conn.cursor() as cur:

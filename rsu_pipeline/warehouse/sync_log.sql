@@ -50,14 +50,6 @@ LEFT JOIN LATERAL (
     ORDER BY h.finished_at DESC LIMIT 1) bad ON true
 ORDER BY t.timing_partner_id;
 
--- name: list_read_partners
--- Return the partners of which something was ever read without failing.
-SELECT t.timing_partner_id FROM timing_partners t
-WHERE EXISTS (SELECT FROM sync_history h WHERE h.timing_partner_id = t.timing_partner_id
-AND h.status IN ('completed', 'partial'))
-OR EXISTS (SELECT FROM event_cursors k WHERE k.timing_partner_id = t.timing_partner_id
-AND k.last_read_at IS NOT NULL);
-
 -- name: read_log
 -- Return the newest rows of the log, newest first.
 SELECT t.partition_key, h.race_id, r.name, coalesce(h.operation_type, ''), h.status, coalesce(h.reason, ''),
