@@ -17,7 +17,7 @@ from rsu_pipeline.alerts import (
 from rsu_pipeline.alerts.alert_store import Problem
 from rsu_pipeline.setting_values import LOOPBACK_HOSTS
 from rsu_pipeline.settings import Settings
-from rsu_pipeline.sync import clocks, watch_pace
+from rsu_pipeline.sync import clocks, failing_watch, watch_pace
 from rsu_pipeline.sync.race_day_board import longest_silence, unread_since
 from rsu_pipeline.warehouse import (
     backfill_state,
@@ -30,6 +30,7 @@ from rsu_pipeline.warehouse import (
     partner_access,
 )
 from rsu_pipeline.warehouse.automation import has_dagster
+from rsu_pipeline.warehouse.failed_polls import FailedPoll
 
 STALE_AFTER = dt.timedelta(hours=8)
 STALE_BEFORE_START = dt.timedelta(minutes=45)
@@ -61,6 +62,7 @@ TITLES = {
     "registration_missing": "the caller registration is missing",
     "duplicate_bibs": "a bib is assigned twice",
     "dead_watch": "a race in its window is not watched",
+    "polls_failing": "polls of a race in its window fail",
     automation_rules.KIND: "a sensor, a schedule or the queue has stopped",
     "history_failing": "past editions cannot be read",
     "backfill_stopped": "a backfill has stopped",
@@ -77,6 +79,7 @@ HEALTH_CHECKS = {
     automation_rules.DAEMON_KIND: "daemon",
     automation_rules.KIND: "automation",
     "dead_watch": "watch",
+    "polls_failing": "watch",
     "foreign_writes": "writes",
     "clock_skew": "clock",
     **dict.fromkeys(webhook_rules.TITLES, "delivery"),
@@ -107,7 +110,7 @@ def find_problems(conn: Connection, settings: Settings, hub_now: dt.datetime) ->
         *_budget_short(conn, settings),
         *check_registration(settings, now),
         *_duplicate_bibs(conn, now),
-        *find_unpolled_races(conn, settings, now),
+        *find_unread_races(conn, settings, now),
         *_history_failing(conn),
         *_api_key_shared(conn),
         *_foreign_writes(conn, now),
@@ -262,26 +265,37 @@ def _duplicate_bibs(conn: Connection, now: dt.datetime) -> Iterator[Problem]:
         )
 
 
-def find_unpolled_races(conn: Connection, settings: Settings, now: dt.datetime) -> Iterator[Problem]:
-    """Yield a problem for each race in its window that nothing polls."""
+def find_unread_races(conn: Connection, settings: Settings, now: dt.datetime) -> Iterator[Problem]:
+    """Yield a problem for each race in its window that is not read: nothing polls it, or its polls fail."""
     races = fleet.select_races_to_read(conn, now)
     watched = watch_pace.select_watched_races(races, now, settings)
     in_window = {(race.partner_id, race.race_id) for race in watched}
     reads = rule_queries.read_race_read_times(conn) if in_window else {}
     allowed = longest_silence(watched, settings)
+    late = {}
     for race in races:
         its = (race.partner_id, race.race_id)
-        if its not in in_window or its not in reads:
-            continue
-        since = unread_since(race.times, reads[its], now)
-        if now - since > allowed[race.call_budget_id]:
-            yield Problem(
-                "dead_watch",
-                f"{race.partner_id}:{race.race_id}",
-                race.key,
-                f"{race.key}: race {race.race_id} is in its window and has not been read since {since:%H:%M} UTC. Run"
-                f" `rsu sync --partner {race.partner_id} --race {race.race_id}`, and check job watch in the Dagster UI.",
-            )
+        if its in in_window and its in reads:
+            since = unread_since(race.times, reads[its], now)
+            if now - since > allowed[race.call_budget_id]:
+                late[its] = race, since
+    failing = failing_watch.read_failing_polls(conn, late, allowed, now, settings)
+    for its, (race, since) in late.items():
+        yield _unread(race, since, failing.get(its))
+
+
+def _unread(race: fleet.FleetRace, since: dt.datetime, failed_poll: FailedPoll | None) -> Problem:
+    subject = f"{race.partner_id}:{race.race_id}"
+    if failed_poll is not None:
+        sentence = failing_watch.describe_failing_poll(failed_poll, since)
+        return Problem("polls_failing", subject, race.key, f"{race.key}: {sentence}.")
+    return Problem(
+        "dead_watch",
+        subject,
+        race.key,
+        f"{race.key}: race {race.race_id} is in its window and has not been read since {since:%H:%M} UTC. Run"
+        f" `rsu sync --partner {race.partner_id} --race {race.race_id}`, and check job watch in the Dagster UI.",
+    )
 
 
 def _history_failing(conn: Connection) -> Iterator[Problem]:

@@ -5,15 +5,16 @@ Everything but `read_board` is a pure function of rows, settings and time.
 
 import datetime as dt
 import enum
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from psycopg2.extensions import connection as Connection
 
 from rsu_pipeline.settings import Settings
-from rsu_pipeline.sync import cadence
+from rsu_pipeline.sync import cadence, failing_watch
 from rsu_pipeline.sync.watch_pace import CALL_SECONDS, WatchedRace, calls_per_poll, poll_interval
 from rsu_pipeline.warehouse import call_ledger
+from rsu_pipeline.warehouse.failed_polls import FailedPoll
 from rsu_pipeline.warehouse.near_races import STARTS_WITHIN, NearRace, read_near_races
 
 MISSED_POLLS = 2
@@ -97,11 +98,24 @@ class BoardRow:
 def read_board(conn: Connection, now: dt.datetime, settings: Settings) -> list[BoardRow]:
     """Return the board of the whole installation at `now`, worst race first."""
     races = read_near_races(conn, now)
-    return build_board(races, now, settings, call_seconds=call_ledger.measure_usual_call_seconds(conn))
+    call_seconds = call_ledger.measure_usual_call_seconds(conn)
+    allowed = longest_silence(_select_watched(races, now, settings), settings, call_seconds)
+    failed = [
+        (race.partner_id, race.race_id)
+        for race in races
+        if race.failed_at is not None and race.call_budget_id in allowed
+    ]
+    failing = failing_watch.read_failing_polls(conn, failed, allowed, now, settings)
+    return build_board(races, now, settings, call_seconds=call_seconds, failing=failing)
 
 
 def build_board(
-    races: Sequence[NearRace], now: dt.datetime, settings: Settings, *, call_seconds: float | None = None
+    races: Sequence[NearRace],
+    now: dt.datetime,
+    settings: Settings,
+    *,
+    call_seconds: float | None = None,
+    failing: Mapping[tuple[int, int], FailedPoll] | None = None,
 ) -> list[BoardRow]:
     """Return the races in their window or starting within a day, worst first, then by the nearest start.
 
@@ -110,31 +124,38 @@ def build_board(
         now: the present.
         settings: for the interval of polls.
         call_seconds: how long calls take now, None if unknown.
+        failing: the last poll of each race that the watch goes on polling and cannot read, by partner and race.
     """
+    watched = _select_watched(races, now, settings)
+    in_window = {race.number for race in watched}
+    allowed = longest_silence(watched, settings, call_seconds)
+    rows = []
+    for race in races:
+        number = race.partner_id, race.race_id
+        is_in_window = number in in_window
+        starts = sorted(start for start, _ in race.times if start is not None)
+        ahead = [start for start in starts if start >= now]
+        if not is_in_window and not any(start <= now + STARTS_WITHIN for start in ahead):
+            continue
+        silence = allowed[race.call_budget_id] if is_in_window else None
+        problems = _problems(race, now, silence, (failing or {}).get(number))
+        rows.append(BoardRow(race, is_in_window, ahead[0] if ahead else starts[-1], problems))
+    return sorted(rows, key=lambda row: (row.urgency, row.start, row.race.key, row.race.race_id))
+
+
+def _select_watched(races: Sequence[NearRace], now: dt.datetime, settings: Settings) -> list[WatchedRace]:
+    """Return the races in their window."""
     # As if every race were large: the most that polls take.
     calls = calls_per_poll(
         is_small=False,
         removed_every=settings.watch.removed_every,
         refreshes_per_poll=settings.watch.refreshes_per_poll,
     )
-    in_window = {
-        (race.partner_id, race.race_id): WatchedRace(
-            race.partner_id, race.key, race.call_budget_id, race.race_id, is_small=False, calls_per_poll=calls
-        )
+    return [
+        WatchedRace(race.partner_id, race.key, race.call_budget_id, race.race_id, is_small=False, calls_per_poll=calls)
         for race in races
         if cadence.race_tier(race.times, now) == "window"
-    }
-    allowed = longest_silence(list(in_window.values()), settings, call_seconds)
-    rows = []
-    for race in races:
-        is_in_window = (race.partner_id, race.race_id) in in_window
-        starts = sorted(start for start, _ in race.times if start is not None)
-        ahead = [start for start in starts if start >= now]
-        if not is_in_window and not any(start <= now + STARTS_WITHIN for start in ahead):
-            continue
-        problems = _problems(race, now, allowed[race.call_budget_id] if is_in_window else None)
-        rows.append(BoardRow(race, is_in_window, ahead[0] if ahead else starts[-1], problems))
-    return sorted(rows, key=lambda row: (row.urgency, row.start, row.race.key, row.race.race_id))
+    ]
 
 
 def longest_silence(
@@ -177,13 +198,17 @@ def unread_since(
     return opened if read_at is None or cadence.is_ahead(read_at, now) else max(read_at, opened)
 
 
-def _problems(race: NearRace, now: dt.datetime, allowed: dt.timedelta | None) -> tuple[Problem, ...]:
+def _problems(
+    race: NearRace, now: dt.datetime, allowed: dt.timedelta | None, failing: FailedPoll | None
+) -> tuple[Problem, ...]:
     """Return the problems of a race, worst first. `allowed` is None outside its window."""
-    found = [*_blocking(race, now, allowed), *_untidy(race)]
+    found = [*_blocking(race, now, allowed, failing), *_untidy(race)]
     return tuple(sorted(found, key=lambda problem: problem.urgency))
 
 
-def _blocking(race: NearRace, now: dt.datetime, allowed: dt.timedelta | None) -> list[Problem]:
+def _blocking(
+    race: NearRace, now: dt.datetime, allowed: dt.timedelta | None, failing: FailedPoll | None
+) -> list[Problem]:
     if race.is_rejected:
         return [
             _blocked(
@@ -199,15 +224,19 @@ def _blocking(race: NearRace, now: dt.datetime, allowed: dt.timedelta | None) ->
             )
         ]
     found = []
-    if race.failed_at is not None:
+    is_late = allowed is not None and now - unread_since(race.times, race.read_at, now) > allowed
+    if is_late and failing is not None:
+        since = unread_since(race.times, race.read_at, now)
+        found.append(_blocked("read fails", failing_watch.describe_failing_poll(failing, since)))
+    elif race.failed_at is not None:
         found.append(_blocked("read fails", race.failure or "the last read failed: `rsu status` shows the error"))
     if race.refused_events:
         found.append(_blocked("event refused", f"RunSignup refuses {race.refused_events} of its events"))
-    if race.read_at is None:
+    if race.read_at is None and failing is None:
         found.append(_blocked("never read", "not read completely yet: `rsu sync` reads it"))
-    elif cadence.is_ahead(race.read_at, now):
+    elif race.read_at is not None and cadence.is_ahead(race.read_at, now):
         found.append(_blocked("clock off", "its last read is in the future: correct the clock of this machine"))
-    elif allowed is not None and now - unread_since(race.times, race.read_at, now) > allowed:
+    elif race.read_at is not None and is_late and allowed is not None and failing is None:
         late = (
             f"not read for {(now - race.read_at).total_seconds():.0f} s, expected every {allowed.total_seconds():.0f} s"
         )

@@ -39,6 +39,18 @@ def read_in_the_future(put: Fleet) -> None:
     read(-46 * MINUTE)(put)
 
 
+def fail_polls(put: Fleet) -> None:
+    read(1.1 * MINUTE)(put)
+    put.tried(1, 5, 0.1 * MINUTE, "failed")
+    put.sql(
+        "INSERT INTO api_calls (credential_id, lane, endpoint, race_id, granted_at, settled_at, error)"
+        " SELECT partner_provider_credential_id, 'race_day', 'participants', 5, %s, %s, 'no complete answer in time'"
+        " FROM partner_provider_credentials",
+        NOW - 0.3 * MINUTE,
+        NOW - 0.1 * MINUTE,
+    )
+
+
 def calls(put: Fleet) -> None:
     put.sql(
         "INSERT INTO api_calls (credential_id, lane, endpoint) SELECT c.partner_provider_credential_id, 'routine', 'races'"
@@ -137,6 +149,13 @@ FAULTS = [
     Fault("budget_short", calls, do("DELETE FROM api_calls"), "50 of 900 calls"),
     Fault("duplicate_bibs", list_with(2), list_with(0), "event 50: 2 entrants", start=20 * HOUR),
     Fault("dead_watch", read(1.1 * MINUTE), read(0.9 * MINUTE), "race 5 is in its window", start=2 * HOUR),
+    Fault(
+        "polls_failing",
+        fail_polls,
+        read(0.9 * MINUTE),
+        "RunSignup has not answered race 5 since 11:58 UTC",
+        start=2 * HOUR,
+    ),
     Fault(
         "api_key_shared",
         share_api_key,

@@ -788,6 +788,13 @@ def test_a_notifier_that_takes_nothing_while_others_do_is_named_notified_of_once
 
 def test_every_kind_that_stops_something_is_made_to_stop_here() -> None:
     # What else stops is made in alerts/test_rules.py.
-    others = {"partner_stale", "history_failing", "foreign_writes", "notifier_failing", "notification_queue"}
+    others = {
+        "partner_stale",
+        "polls_failing",
+        "history_failing",
+        "foreign_writes",
+        "notifier_failing",
+        "notification_queue",
+    }
     assert {way.kind for way in WAYS.values()} | others == rules.HEALTH_CHECKS.keys() | {SERVICE}
     assert len(WAYS) >= 20
