@@ -12,7 +12,7 @@ from xml.etree import ElementTree as Xml
 
 from rsu_pipeline_tests import schedule
 
-SLOW_SECONDS = 3.0
+SLOW_SECONDS = 2.0
 """How long a test takes on average, for all values of its parameters, with three processes at two cores."""
 KEPT = ("docs/", "test_definitions", "test_suite")
 
