@@ -136,10 +136,12 @@ def find_standstills(conn: Connection, settings: Settings, hub_now: dt.datetime)
 def drop_consequences(found: Sequence[Problem]) -> list[Problem]:
     """Return the problems without those that another problem explains, so that one problem is one alert.
 
-    Runs of a partner fail while its credential is rejected. No first sync and no slice of a backfill is launched while the
-    sensor that launches it, or the whole daemon, has stopped.
+    While the credential of a partner is rejected, its runs fail, and its first sync and its backfill do not happen. No first sync
+    and no slice of a backfill is launched while the sensor that launches it, or the whole daemon, has stopped.
     """
-    rejected = {problem.partner for problem in found if problem.kind == "credential_rejected"}
+    rejections = [problem for problem in found if problem.kind == "credential_rejected"]
+    rejected = {problem.partner for problem in rejections}
+    rejected_ids = {problem.key for problem in rejections}
     stopped = {
         problem.key for problem in found if problem.kind in (automation_rules.KIND, automation_rules.DAEMON_KIND)
     }
@@ -147,6 +149,8 @@ def drop_consequences(found: Sequence[Problem]) -> list[Problem]:
     def is_consequence(problem: Problem) -> bool:
         if problem.kind == "run_failed":
             return problem.partner is not None and problem.partner in rejected
+        if problem.kind in ("never_synced", "backfill_stopped") and problem.key in rejected_ids:
+            return True
         launcher = {"never_synced": "new_credentials", "backfill_stopped": "history"}.get(problem.kind)
         return launcher is not None and bool(stopped & {launcher, "daemon"})
 

@@ -136,8 +136,8 @@ def _unread(run: FailedRun, reads: Iterable[tuple[str, int | None, bool]]) -> It
             "run_failed",
             f"sync:{key}",
             key,
-            f"{key}: {what} since {run.ended_at:%Y-%m-%d %H:%M} UTC. They are retried automatically. Open the run to see the"
-            " error.",
+            f"{key}: {what} since {run.ended_at:%Y-%m-%d %H:%M} UTC. They are retried automatically. `rsu log --failed`"
+            " shows the error, also of a sync that was a command.",
             run.run_id,
         )
 

@@ -29,6 +29,8 @@ MAX_FAILURES = 6
 """Inconclusive answers (server errors, unknown events) after which no further race is requested."""
 MIN_TELLING_REFUSALS = 2
 """A partner may have lost one race and kept the others, so a sample of one never rejects a credential."""
+REFUSED_EVERY_RACE = "it refuses every race that was requested with this key and secret"
+"""Why a credential is rejected after its listing was checked."""
 VERIFIED_RECENTLY = dt.timedelta(minutes=10)
 """How long a read that succeeded outweighs the refusal of one race.
 
@@ -103,7 +105,7 @@ def verify_listing(session: PartnerSession, listed: Sequence[Race], known: Colle
     evidence = find_readable_race(session, _candidates(session, listed))
     verdict = _judge_listing(session, listed, evidence)
     if verdict is Verdict.REJECTED:
-        mark_credential_rejected(session, "no race of its listing can be read")
+        mark_credential_rejected(session, REFUSED_EVERY_RACE)
     if verdict is Verdict.UNDECIDED and evidence.failures and not evidence.is_exhausted:
         raise evidence.failures[0]
     return verdict is Verdict.WORKS
@@ -143,7 +145,7 @@ def check_access(session: PartnerSession) -> Verdict | None:
     if verdict is Verdict.UNDECIDED and evidence.failures and not evidence.refused:
         raise evidence.failures[0]
     if verdict is Verdict.REJECTED:
-        credentials.mark_rejected(session.conn, session.credential_id, "no race of its listing can be read")
+        credentials.mark_rejected(session.conn, session.credential_id, REFUSED_EVERY_RACE)
     return verdict
 
 

@@ -89,7 +89,7 @@ class PartnerAccess:
         """The state in a few words, with its numbers."""
         words: dict[State, str] = {
             "none": "none: not synced",
-            "rejected": f"rejected: {self.rejected_reason}",
+            "rejected": "rejected: RunSignup rejects key or secret",
             "no races any more": f"lost all {self.known}",
             "lost some": f"lost {len(self.lost_upcoming)} of {self.known}",
         }

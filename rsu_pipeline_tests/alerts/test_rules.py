@@ -6,10 +6,12 @@ from dataclasses import dataclass
 
 import pytest
 
-from rsu_pipeline.alerts import rules, webhook_rules
+from rsu_pipeline.alerts import rules, run_rules, webhook_rules
+from rsu_pipeline.alerts.alert_store import Problem
 from rsu_pipeline.alerts.evaluate import evaluate_alerts
 from rsu_pipeline.settings import load_settings
 from rsu_pipeline.warehouse import credential_encryption
+from rsu_pipeline.warehouse.dagster_runs import FailedRun
 from rsu_pipeline.warehouse.secret_box import SecretBox, generate_secret_key
 from rsu_pipeline_tests.alerts.notifier import CANARY, Notifier
 from rsu_pipeline_tests.warehouse.fleet_rows import HOUR, MINUTE, NOW, Fleet
@@ -269,6 +271,23 @@ def test_a_refused_credential_is_one_cause_and_not_three(put: Fleet, notifier: N
     ]
     put.sql("UPDATE partner_provider_credentials SET rejected_at = %s", NOW - 2 * HOUR)
     assert [title for title, _ in hear(put, notifier)] == ["RunSignup hub: RunSignup rejects a credential"]
+
+
+def test_a_partner_whose_credential_is_rejected_has_no_alert_of_what_follows_from_that() -> None:
+    def problem(kind: str, partner_id: int) -> Problem:
+        return Problem(kind, str(partner_id), f"{partner_id}-acme", f"{kind} of {partner_id}")
+
+    follow = ("never_synced", "backfill_stopped", "run_failed")
+    found = [problem(kind, partner) for kind in follow for partner in (1, 2)]
+    rejected = problem("credential_rejected", 1)
+    assert rules.drop_consequences([*found, rejected]) == [*(item for item in found if item.key == "2"), rejected]
+
+
+def test_a_sync_that_failed_names_the_log_which_has_the_syncs_of_commands_too() -> None:
+    run = FailedRun("a1", "sync_partner", "1-acme", None, NOW, [], False, False, False)
+    (problem,) = run_rules.judge_failed([run], [("a1", "1-acme", 5, False)], set())
+    assert "1 race could not be read: 5" in problem.sentence
+    assert "`rsu log --failed` shows the error" in problem.sentence and "Open the run" not in problem.sentence
 
 
 def test_what_was_entered_just_now_is_not_stale(put: Fleet, notifier: Notifier) -> None:

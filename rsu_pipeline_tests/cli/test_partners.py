@@ -137,7 +137,7 @@ def test_a_wrong_secret_leaves_nothing_half_entered_unless_asked(settings: Setti
     assert listed(settings) == []
     kept = add(settings, key, "not-the-secret", "--keep")
     assert kept.returncode == 1 and REFUSED in kept.stderr
-    assert str(listed(settings)[0]["state"]).startswith("rejected: ")
+    assert listed(settings)[0]["state"] == "rejected: RunSignup rejects key or secret"
     again = rsu("partners", "check", str(listed(settings)[0]["key"]), settings=settings)
     assert (again.returncode, REFUSED in again.stderr) == (1, True), again
     mended = add(settings, *access(sandbox))

@@ -66,8 +66,8 @@ def test_a_refused_credential_fails_at_once_the_second_time_and_works_when_enter
     try:
         failed = failure(sync_partner(instance, key), "partner_events")
         assert failed.description == (
-            f"RunSignup rejects the credential of partner {key} (no race of its listing can be read): enter the right key"
-            " and secret with `rsu partners add`."
+            f"RunSignup rejects the credential of partner {key} (it refuses every race that was requested with this key and"
+            " secret): enter the right key and secret with `rsu partners add`."
         )
         calls = hub.value("SELECT count(*) FROM api_calls")
         again = failure(sync_partner(instance, key), "partner_events")

@@ -53,7 +53,7 @@ def one_new_race_discards_the_listing(monkeypatch: pytest.MonkeyPatch) -> None:
         if evidence.failures:
             raise evidence.failures[0]
         if evidence.refused:
-            access.mark_credential_rejected(session, "no race of its listing can be read")
+            access.mark_credential_rejected(session, access.REFUSED_EVERY_RACE)
         return True
 
     monkeypatch.setattr(listing.access, "verify_listing", verify)
