@@ -13,7 +13,7 @@ import msgspec
 from runsignup_sandbox.life import INTERVAL
 from runsignup_sandbox.scales import SCALES, Spec, build
 from runsignup_sandbox.server import Settings, serve
-from runsignup_sandbox.small import add_race_of_today
+from runsignup_sandbox.small import add_newcomer, add_race_of_today
 from runsignup_sandbox.state import Keeper, Origin, StateError, load
 from runsignup_sandbox.world import World
 
@@ -30,6 +30,9 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--live", action="store_true", help="let people register, move and leave by themselves")
     parser.add_argument(
         "--live-interval", type=float, default=INTERVAL, metavar="SECONDS", help="mean time between a partner's changes"
+    )
+    parser.add_argument(
+        "--newcomer", nargs=3, metavar=("NAME", "KEY", "SECRET"), help="add a partner with one race, unless it is there"
     )
     parser.add_argument("--latency-ms", type=float, default=0.0)
     parser.add_argument(
@@ -55,6 +58,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         world, keeper = _world(origin, options.now, options.state)
         if options.live:
             add_race_of_today(world)
+        if options.newcomer:
+            add_newcomer(world, *options.newcomer)
+        world.publish_all()
         # The world never becomes garbage, so the collector need not traverse it again and again.
         gc.collect()
         gc.freeze()

@@ -29,6 +29,8 @@ from rsu_pipeline.warehouse import credentials, database, server_lock
 DEMO_PORT = 8765
 """Default port of the demo's RunSignup. RSU_DEMO_PORT overrides it."""
 DEMO_SEED = 7
+DEMO_NEWCOMER = ("Acme Timing", "InventedKeyOfAcmeTimingInTheDemo", "InventedSecretOfAcmeTimingInDemo")
+"""Name, key and secret of the demo's partner that nobody has entered yet, to try `rsu partners add` with."""
 MAX_SOCKET_PATH_CHARS = 100
 ANSWER_SECONDS = 5.0
 """Some systems allow no more than 103 bytes."""
@@ -89,10 +91,14 @@ def demo(fresh: bool, show_environment: bool, verbose: bool) -> None:
     sandbox = Child(
         "sandbox",
         [sys.executable, "-m", "runsignup_sandbox", "--port", str(port), "--scale", "small", "--seed", str(DEMO_SEED),
-         "--live", "--exit-with-parent", "--state", str(here.settings.home / "sandbox.state")],
+         "--live", "--newcomer", *DEMO_NEWCOMER, "--exit-with-parent", "--state", str(here.settings.home / "sandbox.state")],
         ready=lambda: _answers(f"http://127.0.0.1:{port}/admin/partners"),
     )  # fmt: skip
-    hint = 'In another terminal: eval "$(.venv/bin/rsu demo --env)"; .venv/bin/rsu status'
+    name, key, secret = DEMO_NEWCOMER
+    hint = (
+        'In another terminal: eval "$(.venv/bin/rsu demo --env)"; .venv/bin/rsu status\n'
+        f'An invented partner to enter: .venv/bin/rsu partners add "{name}"\n  key {key}\n  secret {secret}'
+    )
     sys.exit(_serve(here, [sandbox], verbose=verbose, hint=hint, onboard_from=port))
 
 
@@ -289,10 +295,10 @@ def _listens(path: Path) -> bool:
 
 
 def _onboard(here: Installation, port: int) -> None:
-    """Add the sandbox's partners that are not there yet."""
+    """Add the sandbox's partners that are not there yet, but for the one that is for somebody to enter."""
     listed = json.loads(local_http.fetch(f"http://127.0.0.1:{port}/admin/partners", {}, timeout=ANSWER_SECONDS))
     with database.session(here.migrated_database_url, purpose="demo") as conn:
-        present = {partner.name for partner in credentials.list_partners(conn)}
+        present = {DEMO_NEWCOMER[0], *(partner.name for partner in credentials.list_partners(conn))}
         for item in listed:
             if item["name"] not in present:
                 credentials.add(conn, here.secret_box, name=item["name"], principal=item["key"], secret=item["secret"])

@@ -24,6 +24,7 @@ from click.testing import CliRunner
 from rsu_pipeline.cli import up_command
 from rsu_pipeline.errors import SettingsError
 from rsu_pipeline.local import embedded
+from rsu_pipeline.settings import project_root
 from rsu_pipeline_tests.cli.started import RSU, Started, free_port, gone, without_ours
 from rsu_pipeline_tests.conftest import at
 from runsignup_sandbox.process import AdminClient
@@ -114,6 +115,7 @@ class Story:
     left_by_interrupt: list[str]
     output: list[str]
     exposed: list[str]
+    onboarded: str
     up: "UpSeen"
 
 
@@ -189,6 +191,8 @@ def story(server: str) -> Iterator[Story]:
         again.until("the daemon is at work", lambda: daemons_run(ui))
         at_second, kept, family_interrupted = stored(home), newcomers(port), again.family()
         exposed = open_to_others(home)
+        name, key, _ = up_command.DEMO_NEWCOMER
+        onboarded = shell(f'echo {up_command.DEMO_NEWCOMER[2]} | {RSU} partners add "{name}" --key {key}')
         exit_code = again.end(signal.SIGINT)
         yield Story(
             home=home,
@@ -206,6 +210,7 @@ def story(server: str) -> Iterator[Story]:
             left_by_interrupt=gone(again, home),
             output=[demo.output, again.output],
             exposed=exposed,
+            onboarded=onboarded,
             up=up_seen,
         )
     finally:
@@ -268,6 +273,15 @@ def test_the_demos_settings_point_other_commands_at_it(story: Story) -> None:
         "3-mill-pond-race-services",
     ]
     assert all(row["participants"] > 0 and row["last_error"] is None for row in story.status)
+
+
+def test_the_demo_prints_the_pair_of_a_partner_to_enter_and_it_works(story: Story) -> None:
+    name, key, secret = up_command.DEMO_NEWCOMER
+    tour = (project_root() / "docs" / "tour.md").read_text()
+    for text in (*story.output, tour):
+        assert f'partners add "{name}"' in text and key in text and secret in text
+    assert "Added partner 4-acme-timing." in story.onboarded
+    assert "The credential works: one of its races was read." in story.onboarded
 
 
 def test_the_demo_keeps_all_its_data_in_its_own_folder(story: Story) -> None:

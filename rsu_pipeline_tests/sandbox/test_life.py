@@ -7,9 +7,10 @@ import pytest
 
 from rsu_pipeline_tests.sandbox.conftest import NOW
 from runsignup_sandbox.life import Life
+from runsignup_sandbox.races import Race
 from runsignup_sandbox.records import Record, Removal
 from runsignup_sandbox.scales import build
-from runsignup_sandbox.small import add_race_of_today
+from runsignup_sandbox.small import add_newcomer, add_race_of_today
 from runsignup_sandbox.state import Origin, encoded_state
 from runsignup_sandbox.times import DAY, HOUR
 from runsignup_sandbox.world import World
@@ -134,6 +135,26 @@ def test_the_same_seed_lives_the_same_life() -> None:
 
     assert lived(7) == lived(7)
     assert lived(7) != lived(8)
+
+
+def test_a_newcomer_has_its_key_and_one_race_and_changes_nothing_of_the_others() -> None:
+    def of_others(world: World) -> str:
+        rows = [record for record in world.truth.active.items.values() if 4 not in race_of(world, record).partners]
+        partners = [(one.number, one.name, one.key, one.secret) for one in world.partners.values() if one.number != 4]
+        return repr((partners, [(row.id, row.event_id, row.person, row.modified, row.bib) for row in rows]))
+
+    def race_of(world: World, record: Record) -> Race:
+        return world.races[world.events[record.event_id].race_id]
+
+    world = _world()
+    before = of_others(world)
+    assert add_newcomer(world, "Acme Timing", "key", "secret")
+    assert not add_newcomer(world, "Acme Timing", "other", "pair")
+    partner = world.partner_of("key", "secret")
+    assert partner is not None and partner.number == 4
+    (race,) = [race for race in world.races.values() if partner.reaches(race)]
+    assert race.partners == {4} and sum(len(world.truth.active.of_event(one)) for one in race.event_ids) == 65
+    assert of_others(world) == before
 
 
 def test_a_demo_that_goes_on_days_later_has_a_race_this_morning() -> None:
