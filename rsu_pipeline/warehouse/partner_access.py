@@ -17,6 +17,7 @@ from rsu_pipeline.warehouse.event_times import IS_UPCOMING
 _SQL = load(__file__, IS_UPCOMING=IS_UPCOMING)
 
 State = Literal[
+    "archived",
     "switched off",
     "none",
     "rejected",
@@ -41,8 +42,10 @@ class PartnerAccess:
     """What a partner's credential gives access to.
 
     Attributes:
-        is_off: whether the partner is disabled. `has_credential`, `is_rejected`, `is_tried` and `is_verified` are about its
-            present key and secret.
+        is_off: whether the partner is disabled.
+        is_archived: whether it was removed with its credential and its races, of which it had some. The database does not show
+            whether people were erased too.
+        has_credential: whether it has a key and secret. `is_rejected`, `is_tried` and `is_verified` are about the present ones.
         rejected_reason: why RunSignup rejects them.
         is_listed: whether the last listing with them is complete.
         listed: races that RunSignup lists and that are not lost.
@@ -56,6 +59,7 @@ class PartnerAccess:
     partner_id: int
     key: str | None
     is_off: bool
+    is_archived: bool
     has_credential: bool
     is_rejected: bool
     rejected_reason: str | None
@@ -73,6 +77,7 @@ class PartnerAccess:
     def state(self) -> State:
         """The state, the first that applies."""
         states: tuple[tuple[bool, State], ...] = (
+            (self.is_archived, "archived"),
             (self.is_off, "switched off"),
             (not self.has_credential, "none"),
             (self.is_rejected, "rejected"),

@@ -17,7 +17,14 @@ WITH races AS (
         max(lost_at) FILTER (WHERE is_lost AND is_upcoming) AS lost_at
     FROM races GROUP BY timing_partner_id
 )
-SELECT t.timing_partner_id, t.partition_key, t.disabled_at IS NOT NULL, c.timing_partner_id IS NOT NULL,
+SELECT t.timing_partner_id, t.partition_key, t.disabled_at IS NOT NULL,
+    -- Removing deletes the credential and marks every race as lost. Disabling does neither.
+    t.disabled_at IS NOT NULL AND NOT EXISTS (
+        SELECT FROM partner_provider_credentials k JOIN providers v USING (provider_id)
+        WHERE k.timing_partner_id = t.timing_partner_id AND lower(v.name) = :'provider')
+        AND (SELECT bool_and(l.lost_at IS NOT NULL) FROM partner_races l
+            WHERE l.timing_partner_id = t.timing_partner_id) IS TRUE,
+    c.timing_partner_id IS NOT NULL,
     c.rejected_at IS NOT NULL, c.rejected_reason,
     listing.status IS NOT NULL OR c.verified_at IS NOT NULL OR EXISTS (
         SELECT FROM sync_history h WHERE h.timing_partner_id = t.timing_partner_id AND h.finished_at >= c.entered_at) OR EXISTS (

@@ -1,5 +1,6 @@
 """`rsu partners remove` and `merge`: what stays, what goes, and that both can be undone or repeated."""
 
+import json
 from collections.abc import Callable
 
 import pytest
@@ -26,6 +27,14 @@ def synced(make_hub: Callable[..., Hub]) -> Hub:
 
 def partners(hub: Hub, *arguments: str, stdin: str = "") -> Done:
     return rsu("partners", *arguments, settings=hub.environment, stdin=stdin)
+
+
+def states(hub: Hub) -> dict[int, str]:
+    """Return the state of each partner, which `partners list` and `status` show alike."""
+    listed = {item["partner_id"]: item["state"] for item in json.loads(partners(hub, "list", "--json").stdout)}
+    status = json.loads(rsu("status", "--json", settings=hub.environment).stdout)
+    assert {item["partner_id"]: item["access"]["state"] for item in status} == listed
+    return listed
 
 
 def partitions(hub: Hub) -> set[str]:
@@ -69,8 +78,16 @@ def test_removing_asks_first_and_then_archives_the_rows_and_deletes_the_partitio
         assert synced.value(f"SELECT count(*) FROM {table} WHERE timing_partner_id = 1") == 0
     assert_log_replays(synced)
     synced.assert_equal(2)
+    assert states(synced) == {1: "archived", 2: "works"}
     # Safe to repeat.
     assert partners(synced, "remove", "1", "--archive", "--yes").returncode == 0
+
+
+def test_a_disabled_partner_is_not_shown_as_archived(synced: Hub) -> None:
+    assert partners(synced, "disable", "1").returncode == 0
+    assert states(synced) == {1: "switched off", 2: "works"}
+    synced.execute("UPDATE partner_races SET lost_at = now(), lost_reason = 'access_lost' WHERE timing_partner_id = 1")
+    assert states(synced)[1] == "switched off"
 
 
 def test_an_archived_partner_that_is_entered_again_has_its_key_and_all_its_rows(synced: Hub) -> None:
