@@ -160,12 +160,19 @@ def _wait(chosen: Sequence[credentials.Partner], daemon: bool, *, silent: bool) 
             if not daemon and ready:
                 _read(ready[0].key)
                 continue
-            if not ready:
-                words = f"waiting until {format_time(min(item.not_before for item in open_ones), zone)} for calls to be free"
-                if bar and words != last_words and not daemon:
-                    bar.console.print(words)
-                last_words = words
+            words = describe_wait(open_ones, now, zone)
+            if bar and words != last_words:
+                bar.console.print(words)
+            last_words = words
             time.sleep(POLL_SECONDS)
+
+
+def describe_wait(open_ones: Sequence[backfill_progress.Progress], now: dt.datetime, zone: dt.tzinfo) -> str:
+    """Return what the open backfills wait for: calls, or the daemon, whose sensor `history` requests a slice every minute."""
+    begins = min(item.not_before for item in open_ones)
+    if begins > now:
+        return f"waiting until {format_time(begins, zone)} for calls to be free"
+    return "waiting for the daemon: it requests the next slice within a minute, which runs behind everything else"
 
 
 def _only_failed(item: backfill_progress.Progress) -> bool:

@@ -1,13 +1,21 @@
 """`rsu backfill`: requested, read at once with --wait, shown by `rsu status`."""
 
+import datetime as dt
 import json
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import dagster as dg
 import pytest
+from dagster._daemon.types import DaemonHeartbeat
 
+from rsu_pipeline.cli.backfill_command import describe_wait
+from rsu_pipeline.settings import project_root
+from rsu_pipeline.warehouse.backfill_progress import Progress
 from rsu_pipeline_tests.cli.shell import refusal, rsu
+from rsu_pipeline_tests.cli.terminal import on_a_terminal
 from rsu_pipeline_tests.hub import Hub
 from runsignup_sandbox.process import SandboxProcess
 
@@ -76,3 +84,25 @@ def test_a_refused_key_ends_the_wait_with_a_sentence(hub: Hub) -> None:
     hub.sandbox.admin.revoke(1)
     done = rsu("backfill", "--partner", "1", "--wait", "--json", settings=hub.environment)
     assert "rejects the credential" in refusal(done)
+
+
+def test_a_wait_for_the_daemon_says_what_it_waits_for(hub: Hub, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert rsu("backfill", "--partner", "1", settings=hub.environment).returncode == 0
+    for name, value in hub.environment.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setenv("DAGSTER_HOME", str(project_root()))
+    with dg.DagsterInstance.get() as instance:
+        instance.add_daemon_heartbeat(DaemonHeartbeat(time.time(), "SENSOR", None, None))
+    words = "waiting for the daemon: it requests the next slice within a minute"
+    shown, _ = on_a_terminal(
+        hub.environment, "backfill", "--partner", "1", "--wait", columns=120, until=lambda shown: words in shown
+    )
+    assert shown.count(words) == 1
+
+
+def test_a_wait_for_calls_says_until_when() -> None:
+    now = dt.datetime(2026, 5, 1, 12, tzinfo=dt.UTC)
+    item = Progress("1-acme", None, now, None, None, now + dt.timedelta(minutes=5), 1, 0, 0, None, 1, 0, 0, 0, 0, 0)
+    assert describe_wait([item], now, dt.UTC).startswith("waiting until ")
+    assert "12:05" in describe_wait([item], now, dt.UTC)
+    assert describe_wait([item], item.not_before, dt.UTC).startswith("waiting for the daemon")
