@@ -34,7 +34,14 @@ def on_a_terminal(
     fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", rows, columns, 0, 0))
     variables = environment(**settings) | {"TERM": "xterm", "COLUMNS": str(columns), "LINES": str(rows)}
     process = subprocess.Popen(
-        [SCRIPT, *arguments], env=variables, stdin=theirs, stdout=theirs, stderr=theirs, start_new_session=True
+        [SCRIPT, *arguments],
+        env=variables,
+        stdin=theirs,
+        stdout=theirs,
+        stderr=theirs,
+        start_new_session=True,
+        # Its controlling terminal, which getpass opens as /dev/tty.
+        preexec_fn=lambda: fcntl.ioctl(0, termios.TIOCSCTTY, 0),
     )
     os.close(theirs)
     os.set_blocking(ours, False)
