@@ -9,7 +9,6 @@ from pydantic import Field
 
 from rsu_pipeline.orchestration import data_versions, run_metadata
 from rsu_pipeline.orchestration.assets.synced_assets import START_LISTS, SYNCED
-from rsu_pipeline.orchestration.lanes import read_lane
 from rsu_pipeline.orchestration.outages import Outage
 from rsu_pipeline.orchestration.partner_runs import SkippedPartner, find_note, report_side_by_side
 from rsu_pipeline.orchestration.resources import RunSignupResource, WarehouseResource
@@ -113,13 +112,7 @@ def _sync(
     Raises:
         PartnerError: the key belongs to no partner, or to one that is disabled.
     """
-    with runsignup.partner_session(
-        warehouse,
-        key,
-        lane=read_lane(context),
-        run_id=context.run_id,
-        log=lambda line: context.log.info(f"{key}: {line}"),
-    ) as session:
+    with runsignup.partner_session_of_several(warehouse, context, key) as session:
         if session.key != key:
             raise PartnerError(f"{key} is the number of a partner and no partition key.")
         with start_list_rebuild.start_lists_rebuilt_on_failure(session):

@@ -82,6 +82,18 @@ class RunSignupResource(dg.ConfigurableResource[Any]):
         ) as opened:
             yield opened
 
+    def partner_session_of_several(
+        self, warehouse: WarehouseResource, context: dg.OpExecutionContext | dg.AssetExecutionContext, key: str
+    ) -> AbstractContextManager[PartnerSession]:
+        """Open the session of one of a run's partners, in the run's lane and under its id. Its log lines begin with the key."""
+        return self.partner_session(
+            warehouse,
+            key,
+            lane=read_lane(context),
+            run_id=context.run_id,
+            log=lambda line: context.log.info(f"{key}: {line}"),
+        )
+
     def partner_session_of_run(
         self, warehouse: WarehouseResource, context: dg.AssetExecutionContext
     ) -> AbstractContextManager[PartnerSession]:

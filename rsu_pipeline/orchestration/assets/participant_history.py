@@ -10,7 +10,6 @@ from rsu_pipeline import installation
 from rsu_pipeline.orchestration import data_versions, run_metadata
 from rsu_pipeline.orchestration.assets.synced_assets import KINDS, START_LISTS, partner_events, rebuild_lists
 from rsu_pipeline.orchestration.failures import expected_errors_as_failures
-from rsu_pipeline.orchestration.lanes import read_lane
 from rsu_pipeline.orchestration.partitions import is_of_one_partner, read_partitions, timing_partner
 from rsu_pipeline.orchestration.partner_runs import HISTORY_POLICY, Reports, materialize_several, note_skipped
 from rsu_pipeline.orchestration.resources import RunSignupResource, WarehouseResource
@@ -95,13 +94,7 @@ def _read_several(
     ends = time.monotonic() + installation.current().settings.history.slice_seconds
 
     def work(key: str) -> Reports:
-        with runsignup.partner_session(
-            warehouse,
-            key,
-            lane=read_lane(context),
-            run_id=context.run_id,
-            log=lambda line: context.log.info(f"{key}: {line}"),
-        ) as session:
+        with runsignup.partner_session_of_several(warehouse, context, key) as session:
             _request(context, session, config)
             metadata = _read_slice(session, max(0.0, ends - time.monotonic()))
             reports = Reports()

@@ -10,7 +10,6 @@ from pydantic import Field
 from rsu_pipeline.orchestration import data_versions, run_metadata
 from rsu_pipeline.orchestration.data_versions import CODE_VERSIONS
 from rsu_pipeline.orchestration.failures import expected_errors_as_failures
-from rsu_pipeline.orchestration.lanes import read_lane
 from rsu_pipeline.orchestration.partitions import is_of_one_partner, read_partitions, timing_partner
 from rsu_pipeline.orchestration.partner_runs import BACKFILL_POLICY, Reports, materialize_several, note_skipped
 from rsu_pipeline.orchestration.resources import RunSignupResource, WarehouseResource
@@ -200,13 +199,7 @@ def sync_several(
 
     def work(key: str) -> Reports:
         with (
-            runsignup.partner_session(
-                warehouse,
-                key,
-                lane=read_lane(context),
-                run_id=context.run_id,
-                log=lambda line: context.log.info(f"{key}: {line}"),
-            ) as session,
+            runsignup.partner_session_of_several(warehouse, context, key) as session,
             start_list_rebuild.start_lists_rebuilt_on_failure(session),
         ):
             return _sync_for_reports(session, assets, config)
