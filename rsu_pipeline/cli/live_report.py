@@ -39,7 +39,9 @@ def read_snapshot(conn: Connection, before: Snapshot) -> Snapshot:
     counted after the synced partners were listed, so the count has everything that made them synced.
     """
     active = {partner.partner_id for partner in credentials.list_partners(conn) if partner.is_active}
-    synced = frozenset(active & (before.synced | freshness.list_synced_partners(conn, dt.datetime.now(dt.UTC))))
+    synced = before.synced & active
+    if synced != active:
+        synced |= active & freshness.list_synced_partners(conn, dt.datetime.now(dt.UTC))
     registrations = before.registrations
     if (synced, len(active)) != (before.synced, before.partners):
         registrations = sum(row.participants for row in sync_log.read_partner_status(conn) if row.partner_id in synced)
