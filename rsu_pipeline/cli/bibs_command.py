@@ -9,13 +9,13 @@ from psycopg2.extensions import connection as Connection
 from rich.table import Column
 
 from rsu_pipeline import installation
-from rsu_pipeline.cli.common import hub_connection, show_json
+from rsu_pipeline.cli.common import find_partner_id, hub_connection, show_json
 from rsu_pipeline.cli.display_table import DisplayTable, show_table
 from rsu_pipeline.display import make_printable
 from rsu_pipeline.sync.bib_push import PushReport, push_bibs
 from rsu_pipeline.sync.bib_push_plan import Decision, plan_pushes
 from rsu_pipeline.sync.session import open_partner_session
-from rsu_pipeline.warehouse import bib_pushes, credentials, privacy
+from rsu_pipeline.warehouse import bib_pushes, privacy
 from rsu_pipeline.warehouse.bib_pushes import PushEvent
 
 _EVENT = click.argument("event", type=click.IntRange(1, 2**63 - 1))
@@ -137,8 +137,7 @@ def push(event: int, name: str | None, dry_run: bool, registrations: tuple[int, 
 
 
 def _find(conn: Connection, event: int, name: str | None) -> PushEvent:
-    partner_id = None if name is None else credentials.find_partner(conn, name).partner_id
-    return bib_pushes.find_event(conn, event, partner_id)
+    return bib_pushes.find_event(conn, event, find_partner_id(conn, name))
 
 
 def _title(found: PushEvent) -> str:

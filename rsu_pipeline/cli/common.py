@@ -47,6 +47,15 @@ def choose_partners(names: Sequence[str]) -> list[credentials.Partner]:
     return chosen
 
 
+def find_partner_id(conn: Connection, name: str | None) -> int | None:
+    """Return the id of the partner that --partner names, by id or key, and None where it is not given: all partners.
+
+    Raises:
+        PartnerError: there is none of this name.
+    """
+    return None if name is None else credentials.find_partner(conn, name).partner_id
+
+
 def refuse_disabled(chosen: Sequence[credentials.Partner]) -> None:
     """Refuse to read for a disabled partner that was named.
 

@@ -6,9 +6,8 @@ from typing import get_args
 import click
 
 from rsu_pipeline.cli import export_files
-from rsu_pipeline.cli.common import hub_connection
+from rsu_pipeline.cli.common import find_partner_id, hub_connection
 from rsu_pipeline.display import counted
-from rsu_pipeline.warehouse import credentials
 from rsu_pipeline.warehouse.export_queries import Subject, build_export
 
 WRITERS = {
@@ -62,7 +61,7 @@ def export(
             build_export(
                 conn,
                 subject,
-                partner_id=None if name is None else credentials.find_partner(conn, name).partner_id,
+                partner_id=find_partner_id(conn, name),
                 race_id=race_id,
                 since=None if since is None else since.replace(tzinfo=dt.UTC),
             ),

@@ -4,9 +4,9 @@ import click
 from rich.table import Column
 
 from rsu_pipeline import installation
-from rsu_pipeline.cli.common import hub_connection, show_json
+from rsu_pipeline.cli.common import find_partner_id, hub_connection, show_json
 from rsu_pipeline.cli.display_table import DisplayTable, show_table
-from rsu_pipeline.warehouse import credentials, sync_log
+from rsu_pipeline.warehouse import sync_log
 from rsu_pipeline.warehouse.sync_log import LoggedSync, describe_changes
 
 
@@ -24,7 +24,7 @@ def log(name: str | None, race_id: int | None, failed: bool, changed: bool, limi
     status` and `rsu race-day` have the time of the last one. Times are in RSU_TIMEZONE.
     """
     with hub_connection("log") as conn:
-        partner_id = None if name is None else credentials.find_partner(conn, name).partner_id
+        partner_id = find_partner_id(conn, name)
         found = sync_log.read_log(
             conn, limit, partner_id=partner_id, race_id=race_id, failed_only=failed, changed_only=changed
         )

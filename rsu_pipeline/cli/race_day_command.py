@@ -14,14 +14,14 @@ from rich.table import Column
 from rich.text import Text
 
 from rsu_pipeline import installation
-from rsu_pipeline.cli.common import hub_connection, show_json
+from rsu_pipeline.cli.common import find_partner_id, hub_connection, show_json
 from rsu_pipeline.cli.display_table import DisplayTable, render, show_table
 from rsu_pipeline.display import counted, make_printable
 from rsu_pipeline.eastern import EASTERN
 from rsu_pipeline.runsignup import values
 from rsu_pipeline.sync import clocks, race_day_board
 from rsu_pipeline.sync.race_day_board import BoardRow, Urgency
-from rsu_pipeline.warehouse import credentials, near_races
+from rsu_pipeline.warehouse import near_races
 from rsu_pipeline.warehouse.near_races import BibChange, Entrant
 
 REFRESH_SECONDS = 5.0
@@ -57,7 +57,7 @@ def race_day(
     if follow and as_json:
         raise click.UsageError("--watch and --json exclude each other.")
     with hub_connection("race-day") as conn:
-        partner_id = None if name is None else credentials.find_partner(conn, name).partner_id
+        partner_id = find_partner_id(conn, name)
         if minutes is not None:
             look = _changes(conn, partner_id, race_id, minutes, as_json)
         elif missing:

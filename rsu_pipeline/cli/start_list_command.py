@@ -5,14 +5,13 @@ import datetime as dt
 import click
 from rich.table import Column
 
-from rsu_pipeline.cli.common import hub_connection, show_json
+from rsu_pipeline.cli.common import find_partner_id, hub_connection, show_json
 from rsu_pipeline.cli.display_table import DisplayTable, show_table
 from rsu_pipeline.display import counted, make_printable
 from rsu_pipeline.eastern import EASTERN
 from rsu_pipeline.runsignup import values
 from rsu_pipeline.start_lists import start_list_store
 from rsu_pipeline.start_lists.list_formats import FORMATS, format_entries
-from rsu_pipeline.warehouse import credentials
 
 
 @click.command("start-list")
@@ -40,7 +39,7 @@ def start_list(
     if event is None and (kind is not None or problems_only):
         raise click.UsageError("--csv, --format and --problems need an EVENT. `rsu start-list` lists them.")
     with hub_connection("start-list") as conn:
-        partner_id = None if name is None else credentials.find_partner(conn, name).partner_id
+        partner_id = find_partner_id(conn, name)
         if event is None:
             _show_events(start_list_store.read_start_lists(conn, partner_id, dt.datetime.now(dt.UTC)), as_json=as_json)
             return

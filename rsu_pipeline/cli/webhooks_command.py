@@ -12,12 +12,12 @@ import click
 from rich.table import Column
 
 from rsu_pipeline import installation
-from rsu_pipeline.cli.common import hub_connection, show_json
+from rsu_pipeline.cli.common import find_partner_id, hub_connection, show_json
 from rsu_pipeline.cli.display_table import DisplayTable, show_table
 from rsu_pipeline.cli.webhook_lines import describe_state
 from rsu_pipeline.display import counted, format_time
 from rsu_pipeline.private_files import write_new_private_file
-from rsu_pipeline.warehouse import credentials, webhook_outbox, webhook_store
+from rsu_pipeline.warehouse import webhook_outbox, webhook_store
 from rsu_pipeline.warehouse.webhook_store import Backlog
 from rsu_pipeline.webhooks import signatures
 from rsu_pipeline.webhooks.endpoint import Endpoint, parse_url
@@ -55,7 +55,7 @@ def add(url: str, name: str | None, kinds: tuple[str, ...], secret_file: Path | 
     secret = signatures.generate_secret() if secret_file else _secret()
     signatures.check_secret(secret)
     with hub_connection("webhooks add") as conn:
-        partner_id = None if name is None else credentials.find_partner(conn, name).partner_id
+        partner_id = find_partner_id(conn, name)
         if secret_file:
             write_new_private_file(secret_file, f"{secret}\n")
         webhook_id = webhook_store.add_webhook(
