@@ -118,6 +118,9 @@ def push(event: int, name: str | None, dry_run: bool, registrations: tuple[int, 
     with hub_connection("bibs push") as conn:
         found = _find(conn, event, name)
         decisions = plan_pushes(bib_pushes.read_bibs(conn, found), only=only)
+    if unknown := sorted(set(registrations) - {item.registration_id for item in decisions}):
+        shown = ", ".join(map(str, unknown))
+        raise bib_pushes.BibPushError(f"Event {event} has no bib given here for registration {shown}.")
     if dry_run:
         _show(PushReport(found, decisions), as_json, dry_run=True)
         return

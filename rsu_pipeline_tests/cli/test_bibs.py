@@ -76,6 +76,14 @@ def test_what_was_not_sent_is_named_and_the_exit_code_is_1(hub: Hub) -> None:
     assert "0 sent and confirmed, 0 not confirmed, 1 with a problem" in done.stdout
 
 
+def test_a_registration_without_a_bib_given_here_is_refused_before_any_call(hub: Hub) -> None:
+    bibs(hub, "allow", event(hub))
+    before = hub.value("SELECT count(*) FROM api_calls")
+    done = bibs(hub, "push", event(hub), "--registration", str(min(hub.stored())), "--registration", "4711")
+    assert refusal(done) == f"Event {event(hub)} has no bib given here for registration 4711."
+    assert hub.value("SELECT count(*) FROM api_calls") == before
+
+
 def test_an_unknown_event_is_one_sentence(hub: Hub) -> None:
     assert "There is no event 4711" in refusal(bibs(hub, "allow", "4711"))
     assert "There is no event 4711" in refusal(bibs(hub, "push", "4711", "--dry-run"))
