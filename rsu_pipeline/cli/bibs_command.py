@@ -1,5 +1,6 @@
-"""`rsu bibs`: bibs given here that are sent to RunSignup, where an event allows it."""
+"""`rsu bibs`: bibs given here at check-in, and sent to RunSignup where an event allows it."""
 
+import datetime as dt
 import logging
 import sys
 import uuid
@@ -12,6 +13,7 @@ from rsu_pipeline import installation
 from rsu_pipeline.cli.common import find_partner_id, hub_connection, show_json
 from rsu_pipeline.cli.display_table import DisplayTable, show_table
 from rsu_pipeline.display import make_printable
+from rsu_pipeline.start_lists.local_bibs import LocalBibChange, Registration, give_bib, take_bib
 from rsu_pipeline.sync.bib_push import PushReport, push_bibs
 from rsu_pipeline.sync.bib_push_plan import Decision, plan_pushes
 from rsu_pipeline.sync.session import open_partner_session
@@ -19,16 +21,54 @@ from rsu_pipeline.warehouse import bib_pushes, privacy
 from rsu_pipeline.warehouse.bib_pushes import PushEvent
 
 _EVENT = click.argument("event", type=click.IntRange(1, 2**63 - 1))
+_REGISTRATION = click.argument("registration", type=click.IntRange(1, 2**63 - 1))
 _PARTNER = click.option("--partner", "name", metavar="ID", help="Id or key of a partner, if two share the race.")
 
 
 @click.group()
 def bibs() -> None:
-    """Send bibs given here (local_bib) to RunSignup.
+    """Give bibs here (local_bib), and send them to RunSignup.
 
-    Nothing is sent unless it was allowed for the event. A bib that RunSignup has is never replaced. docs/local-bibs.md describes
-    the rules. None of this was tried against RunSignup itself.
+    A bib given here counts until RunSignup has one. Nothing is sent unless it was allowed for the event. A bib that RunSignup has
+    is never replaced. docs/local-bibs.md describes the rules. Sending was not tried against RunSignup itself.
     """
+
+
+@bibs.command()
+@_REGISTRATION
+@click.argument("bib")
+@_PARTNER
+@click.option("--even-if-taken", is_flag=True, help="Even if another entrant of the event has the bib.")
+@click.option("--json", "as_json", is_flag=True, help="Output JSON.")
+def give(registration: int, bib: str, name: str | None, even_if_taken: bool, as_json: bool) -> None:
+    """Give the entrant of REGISTRATION a BIB here. The start list shows it at once.
+
+    REGISTRATION is RunSignup's id: `rsu race-day --missing` and `rsu start-list EVENT` show it. The bib counts until RunSignup has
+    one, and no sync overwrites it. No call is made to RunSignup.
+    """
+    with hub_connection("bibs give") as conn:
+        partner_id = find_partner_id(conn, name)
+        change = give_bib(
+            conn, registration, bib, dt.datetime.now(dt.UTC), partner_id=partner_id, even_if_taken=even_if_taken
+        )
+        conn.commit()
+    _show_change("bibs give", change, as_json)
+
+
+@bibs.command()
+@_REGISTRATION
+@_PARTNER
+@click.option("--json", "as_json", is_flag=True, help="Output JSON.")
+def take(registration: int, name: str | None, as_json: bool) -> None:
+    """Take back the bib that was given to REGISTRATION here. What RunSignup has stays.
+
+    The start list shows it at once. No call is made to RunSignup.
+    """
+    with hub_connection("bibs take") as conn:
+        partner_id = find_partner_id(conn, name)
+        change = take_bib(conn, registration, dt.datetime.now(dt.UTC), partner_id=partner_id)
+        conn.commit()
+    _show_change("bibs take", change, as_json)
 
 
 @bibs.command()
@@ -145,6 +185,45 @@ def _find(conn: Connection, event: int, name: str | None) -> PushEvent:
 
 def _title(found: PushEvent) -> str:
     return make_printable(f"event {found.event_id} ({found.event}, {found.race}, partner {found.partner})")
+
+
+def _show_change(command: str, change: LocalBibChange, as_json: bool) -> None:
+    if as_json:
+        show_json(command, vars(change.registration) | {"previous": change.previous, "holders": change.holders})
+        return
+    for line in _describe_change(change):
+        click.echo(line)
+
+
+def _describe_change(change: LocalBibChange) -> list[str]:
+    """Return what was done, then what else an operator must know, a sentence each."""
+    who, bib, previous = change.registration, change.registration.local_bib, change.previous
+    place = f"registration {who.registration_id}, {who.event}, {who.race}, partner {who.partner}"
+    entrant = make_printable(f"{who.name} ({place})" if who.name else place)
+    lines = [f"Gave bib {bib} to {entrant}." if bib else f"Took bib {previous} back from {entrant}."]
+    if bib and previous not in (None, bib):
+        lines.append(f"It replaces bib {make_printable(previous or '')}, which was given here before.")
+    if who.bib is None:
+        lines.append("The entrant has no bib now.")
+    elif who.bib_source != "local":
+        lines.append(f"{_describe_source(who)}, and that one counts.")
+    lines += [
+        make_printable(f"Registration {holder.registration_id} ({holder.name}) has bib {bib} too.")
+        for holder in change.holders
+    ]
+    if bib and who.problems:
+        lines.append(f"Problems on the start list: {', '.join(who.problems).replace('_', ' ')}.")
+    if not who.has_start_list:
+        lines.append(f"Event {who.event_id} has no start list now: `rsu start-list` lists those that have one.")
+    return lines
+
+
+def _describe_source(who: Registration) -> str:
+    bib = make_printable(who.bib or "")
+    return {
+        "team": f"The entrant's team has bib {bib} at RunSignup",
+        "bundle": f"The bundle that the entrant took has bib {bib}",
+    }.get(who.bib_source or "", f"RunSignup has bib {bib} for the entrant")
 
 
 def _state(item: Decision, report: PushReport, *, dry_run: bool) -> str:

@@ -24,6 +24,7 @@ from rsu_pipeline.cli.race_json_types import (
     BibChange,
     BibPushOutput,
     EntrantWithoutBib,
+    LocalBibOutput,
     PushEventListing,
     RaceRow,
     StartListFigures,
@@ -33,8 +34,10 @@ from rsu_pipeline.cli.race_json_types import (
 OUTPUTS: dict[str, Any] = {
     "alerts list": list[OpenAlert],
     "backfill": BackfillOutput,
+    "bibs give": LocalBibOutput,
     "bibs list": list[PushEventListing],
     "bibs push": BibPushOutput,
+    "bibs take": LocalBibOutput,
     "db adopt": AdoptionOutput,
     "health": HealthOutput,
     "partners import": ImportOutput,

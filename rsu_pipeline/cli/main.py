@@ -14,7 +14,7 @@ PACKAGE = "rsu_pipeline.cli"
 COMMANDS = {
     "alerts": LazyCommand(f"{PACKAGE}.alerts_command:alerts", "Show open alerts and test their notifications."),
     "backfill": LazyCommand(f"{PACKAGE}.backfill_command:backfill", "Read the registrations of past editions."),
-    "bibs": LazyCommand(f"{PACKAGE}.bibs_command:bibs", "Send bibs given here to RunSignup."),
+    "bibs": LazyCommand(f"{PACKAGE}.bibs_command:bibs", "Give bibs here, and send them to RunSignup."),
     "db": LazyCommand(f"{PACKAGE}.db_command:db", "Manage the hub's database: migrate, adopt, export, import."),
     "deliver": LazyCommand(f"{PACKAGE}.deliver_command:deliver", "Deliver webhooks and files of start lists."),
     "demo": LazyCommand(f"{PACKAGE}.up_command:demo", "Start everything with a local RunSignup and invented people."),

@@ -100,6 +100,35 @@ class StartListOutput(StartListFigures):
     entries: list[StartListEntry]
 
 
+class BibHolder(TypedDict):
+    """Another entrant of the event that has the bib."""
+
+    registration_id: RegistrationId
+    name: Annotated[str, "name of the entrant"]
+
+
+class LocalBibOutput(TypedDict):
+    """An entrant whose bib was given or taken back here, afterwards."""
+
+    partner_id: PartnerId
+    partner: PartnerKey
+    race_id: RaceId
+    race: Annotated[str, "name of the race"]
+    event_id: EventId
+    event: Annotated[str, "name of the event"]
+    registration_id: RegistrationId
+    name: Annotated[str, "name of the entrant"]
+    local_bib: Annotated[str | None, "bib given here, null if it was taken back"]
+    previous: Annotated[str | None, "bib that was given here before"]
+    bib: Annotated[str | None, "bib that counts"]
+    bib_source: Annotated[
+        Literal["registration", "team", "bundle", "local"] | None, "where that is from; local is the one given here"
+    ]
+    has_start_list: Annotated[bool, "whether the event has a start list, which shows it"]
+    problems: Annotated[list[str], "problems of the entrant on it, as in docs/data-model.md"]
+    holders: list[BibHolder]
+
+
 class PushEventListing(TypedDict):
     """An event whose local bibs may be sent to RunSignup."""
 

@@ -84,6 +84,49 @@ def test_a_registration_without_a_bib_given_here_is_refused_before_any_call(hub:
     assert hub.value("SELECT count(*) FROM api_calls") == before
 
 
+def test_a_bib_given_at_check_in_is_on_the_start_list_at_once_without_a_call(hub: Hub) -> None:
+    first, second, *_ = sorted(hub.stored())
+    calls = hub.value("SELECT count(*) FROM api_calls")
+    name = hub.value("SELECT name FROM partner_entrants WHERE registration_id = %s", second)
+    done = bibs(hub, "give", str(second), "204")
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.startswith(f"Gave bib 204 to {name} (registration {second}, ")
+    assert done.stdout.count("\n") == 1
+    listed = json.loads(rsu("start-list", event(hub), "--json", settings=hub.environment).stdout)["entries"]
+    shown = {item["registration_id"]: (item["bib"], item["bib_source"]) for item in listed}
+    assert (shown[first], shown[second]) == (("101", "local"), ("204", "local"))
+
+    taken = bibs(hub, "give", str(second), "101")
+    assert f"Bib 101 is taken in event {event(hub)}, by registration {first} (" in refusal(taken)
+    assert hub.value("SELECT local_bib FROM runsignup_participants WHERE registration_id = %s", second) == "204"
+    forced = bibs(hub, "give", str(second), "101", "--even-if-taken")
+    assert "It replaces bib 204, which was given here before.\n" in forced.stdout
+    assert f"Registration {first} (" in forced.stdout
+    assert "Problems on the start list: duplicate bib.\n" in forced.stdout
+
+    back = bibs(hub, "take", str(second), "--json")
+    assert (json.loads(back.stdout)["previous"], json.loads(back.stdout)["bib"]) == ("101", None)
+    listed = json.loads(rsu("start-list", event(hub), "--json", settings=hub.environment).stdout)["entries"]
+    assert {item["registration_id"]: item["bib"] for item in listed}[second] is None
+    assert hub.value("SELECT count(*) FROM api_calls") == calls
+
+
+def test_a_bib_that_cannot_be_given_is_one_sentence(hub: Hub) -> None:
+    assert "There is no registration 4711." in refusal(bibs(hub, "give", "4711", "7"))
+    assert "The bib is empty." in refusal(bibs(hub, "give", str(min(hub.stored())), " "))
+    assert "'1 2' is no bib" in refusal(bibs(hub, "give", str(min(hub.stored())), "1 2"))
+    assert "has no bib that was given here" in refusal(bibs(hub, "take", str(max(hub.stored()))))
+    assert "There is no partner 'nobody'" in refusal(bibs(hub, "take", "4711", "--partner", "nobody"))
+
+
+def test_the_bib_that_runsignup_has_is_reported_as_the_one_that_counts(hub: Hub) -> None:
+    one = max(hub.stored())
+    hub.sandbox.admin.bib(one, 55)
+    hub.sync()
+    done = bibs(hub, "give", str(one), "300")
+    assert done.stdout.endswith("RunSignup has bib 55 for the entrant, and that one counts.\n")
+
+
 def test_an_unknown_event_is_one_sentence(hub: Hub) -> None:
     assert "There is no event 4711" in refusal(bibs(hub, "allow", "4711"))
     assert "There is no event 4711" in refusal(bibs(hub, "push", "4711", "--dry-run"))
