@@ -20,7 +20,7 @@ from rsu_pipeline.private_files import write_new_private_file
 from rsu_pipeline.warehouse import webhook_outbox, webhook_store
 from rsu_pipeline.warehouse.webhook_store import Backlog
 from rsu_pipeline.webhooks import signatures
-from rsu_pipeline.webhooks.endpoint import Endpoint, parse_url
+from rsu_pipeline.webhooks.endpoint import Endpoint, parse_url, refuse_unreachable
 
 
 @click.group()
@@ -48,10 +48,13 @@ def webhooks() -> None:
 def add(url: str, name: str | None, kinds: tuple[str, ...], secret_file: Path | None) -> None:
     """Add a webhook at URL, which must begin with https://.
 
+    An address that is not public is refused, unless RSU_WEBHOOK_NETWORKS allows its network.
+
     The secret that signs its messages is made with --new-secret, else read from RSU_WEBHOOK_SECRET, from standard input if that
     is not a terminal, or from a prompt. It is never shown.
     """
     target = parse_url(url)
+    refuse_unreachable(target, installation.current().settings.webhooks.networks)
     secret = signatures.generate_secret() if secret_file else _secret()
     signatures.check_secret(secret)
     with hub_connection("webhooks add") as conn:

@@ -101,6 +101,22 @@ def _unwrap(address: Address) -> Address:
     return address.ipv4_mapped or address.sixtofour or (address.teredo or (None, None))[1] or address
 
 
+def refuse_unreachable(target: Target, allowed: Sequence[Network]) -> None:
+    """Refuse an address to which no message would ever be sent, however it is written.
+
+    A name that cannot be resolved now is accepted, because it may become known later. Sending checks all again.
+
+    Raises:
+        WebhookError: every address of the host is refused.
+    """
+    try:
+        _resolve(target, allowed)
+    except _Refused as refused:
+        raise WebhookError(f"No message can be sent to {target.shown}: {refused}.") from None
+    except OSError:
+        return
+
+
 class _Refused(Exception):
     """Nothing is sent to this host. The text is the reason."""
 

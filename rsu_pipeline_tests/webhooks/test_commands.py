@@ -1,11 +1,14 @@
 """`rsu webhooks`: what it refuses, what it shows, and that a new key still opens what it stored."""
 
+import ipaddress
 from pathlib import Path
 
 import pytest
 from cryptography.fernet import Fernet
 
 from benchmarks.webhook_receiver import SECRET, Receiver
+from rsu_pipeline.warehouse.webhook_store import WebhookError
+from rsu_pipeline.webhooks.endpoint import parse_url, refuse_unreachable
 from rsu_pipeline_tests.cli.shell import refusal
 from rsu_pipeline_tests.hub import SECRET_KEY
 from rsu_pipeline_tests.webhooks.conftest import Outbox
@@ -36,6 +39,42 @@ def test_bad_input_is_one_sentence(outbox: Outbox, arguments: tuple[str, ...], s
     assert refusal(done).startswith(said)
     assert "me:word" not in done.stderr and SECRET not in done.stderr
     assert outbox.value("SELECT count(*) FROM webhooks") == 0
+
+
+@pytest.mark.parametrize(
+    ("host", "address"),
+    [
+        ("10.0.0.1", "10.0.0.1"),
+        ("169.254.169.254", "169.254.169.254"),
+        ("[::1]:8443", "::1"),
+        ("[::ffff:10.0.0.1]", "::ffff:10.0.0.1"),
+        ("[::ffff:a00:1]", "::ffff:10.0.0.1"),
+        ("[64:ff9b::a00:1]", "64:ff9b::a00:1"),
+        ("167772161", "10.0.0.1"),
+        ("0xa000001", "10.0.0.1"),
+        ("012.0.0.1", "10.0.0.1"),
+        ("10.1", "10.0.0.1"),
+        ("localhost", "127.0.0.1"),
+    ],
+)
+def test_an_address_that_nothing_would_be_sent_to_is_not_added(host: str, address: str) -> None:
+    target = parse_url(f"https://{host}/rsu")
+    with pytest.raises(WebhookError) as refused:
+        refuse_unreachable(target, ())
+    assert str(refused.value) == (
+        f"No message can be sent to {host}: {ipaddress.ip_address(address)} is no public address"
+        " (RSU_WEBHOOK_NETWORKS can allow its network)."
+    )
+
+
+def test_adding_a_private_address_is_refused_and_a_network_that_is_allowed_is_not(outbox: Outbox) -> None:
+    add = ("webhooks", "add", "https://10.20.0.1/rsu")
+    assert refusal(outbox.rsu(*add, stdin=f"{SECRET}\n")) == (
+        "No message can be sent to 10.20.0.1: 10.20.0.1 is no public address (RSU_WEBHOOK_NETWORKS can allow its network)."
+    )
+    assert outbox.value("SELECT count(*) FROM webhooks") == 0
+    outbox.settings["RSU_WEBHOOK_NETWORKS"] = "10.20.0.0/16"
+    assert outbox.rsu(*add, stdin=f"{SECRET}\n").returncode == 0
 
 
 def test_a_secret_file_that_exists_is_kept(outbox: Outbox, tmp_path: Path) -> None:
