@@ -15,7 +15,7 @@ from rsu_pipeline.sync import cadence, failing_watch
 from rsu_pipeline.sync.watch_pace import CALL_SECONDS, WatchedRace, calls_per_poll, poll_interval
 from rsu_pipeline.warehouse import call_ledger
 from rsu_pipeline.warehouse.failed_polls import FailedPoll
-from rsu_pipeline.warehouse.near_races import STARTS_WITHIN, NearRace, read_near_races
+from rsu_pipeline.warehouse.near_races import NearRace, read_near_races
 
 MISSED_POLLS = 2
 """Intervals without a read after which a race in its window is late."""
@@ -98,53 +98,39 @@ class BoardRow:
 def read_board(conn: Connection, now: dt.datetime, settings: Settings) -> list[BoardRow]:
     """Return the board of the whole installation at `now`, worst race first."""
     races = read_near_races(conn, now)
-    call_seconds = call_ledger.measure_usual_call_seconds(conn)
-    allowed = longest_silence(_select_watched(races, now, settings), settings, call_seconds)
-    failed = [
-        (race.partner_id, race.race_id)
-        for race in races
-        if race.failed_at is not None and race.call_budget_id in allowed
-    ]
+    watched = select_watched(races, now, settings)
+    allowed = longest_silence(watched, settings, call_ledger.measure_usual_call_seconds(conn))
+    silences = {race.number: allowed[race.call_budget_id] for race in watched}
+    failed = [race.number for race in races if race.failed_at is not None and race.number in silences]
     failing = failing_watch.read_failing_polls(conn, failed, allowed, now, settings)
-    return build_board(races, now, settings, call_seconds=call_seconds, failing=failing)
+    return build_board(races, now, silences, failing)
 
 
 def build_board(
     races: Sequence[NearRace],
     now: dt.datetime,
-    settings: Settings,
-    *,
-    call_seconds: float | None = None,
+    silences: Mapping[tuple[int, int], dt.timedelta],
     failing: Mapping[tuple[int, int], FailedPoll] | None = None,
 ) -> list[BoardRow]:
-    """Return the races in their window or starting within a day, worst first, then by the nearest start.
+    """Return the near races, worst first, then by the nearest start.
 
     Args:
-        races: every near race of the installation, because all share the calls that a poll waits for.
+        races: the near races.
         now: the present.
-        settings: for the interval of polls.
-        call_seconds: how long calls take now, None if unknown.
+        silences: how long each race in its window may go without a read, by partner and race.
         failing: the last poll of each race that the watch goes on polling and cannot read, by partner and race.
     """
-    watched = _select_watched(races, now, settings)
-    in_window = {race.number for race in watched}
-    allowed = longest_silence(watched, settings, call_seconds)
     rows = []
     for race in races:
-        number = race.partner_id, race.race_id
-        is_in_window = number in in_window
         starts = sorted(start for start, _ in race.times if start is not None)
-        ahead = [start for start in starts if start >= now]
-        if not is_in_window and not any(start <= now + STARTS_WITHIN for start in ahead):
-            continue
-        silence = allowed[race.call_budget_id] if is_in_window else None
-        problems = _problems(race, now, silence, (failing or {}).get(number))
-        rows.append(BoardRow(race, is_in_window, ahead[0] if ahead else starts[-1], problems))
+        following = next((start for start in starts if start >= now), starts[-1])
+        problems = _problems(race, now, silences.get(race.number), (failing or {}).get(race.number))
+        rows.append(BoardRow(race, race.number in silences, following, problems))
     return sorted(rows, key=lambda row: (row.urgency, row.start, row.race.key, row.race.race_id))
 
 
-def _select_watched(races: Sequence[NearRace], now: dt.datetime, settings: Settings) -> list[WatchedRace]:
-    """Return the races in their window."""
+def select_watched(races: Sequence[NearRace], now: dt.datetime, settings: Settings) -> list[WatchedRace]:
+    """Return the races in their window. All of the installation count, because they share the calls that a poll waits for."""
     # As if every race were large: the most that polls take.
     calls = calls_per_poll(
         is_small=False,

@@ -62,6 +62,11 @@ def ended_before(event: str, day: str) -> str:
     return f"greatest({event}.start_time, {event}.end_time) < {day}"
 
 
+def is_on_board(at: str) -> str:
+    """Return SQL for whether the event is on the race-day board: it is in its window, or starts within a day."""
+    return f"(e.starts_at IS NOT NULL AND ({is_in_window(at)} OR e.starts_at BETWEEN {at} AND {at} + {_interval(DAY_BEFORE)}))"
+
+
 def is_in_window(at: str) -> str:
     """Return SQL for whether the event is in its window at the moment that the SQL `at` gives."""
     start = "coalesce(e.starts_at, e.ends_at)"

@@ -8,18 +8,16 @@ from psycopg2.extensions import connection as Connection
 
 from rsu_pipeline.sql_files import load
 from rsu_pipeline.warehouse.credentials import PROVIDER
-from rsu_pipeline.warehouse.event_times import OVER_AT
+from rsu_pipeline.warehouse.event_times import is_on_board
 from rsu_pipeline.warehouse.fleet import ACTIVE, CALL_BUDGET
 
-STARTS_WITHIN = dt.timedelta(hours=24)
-"""How long before its start an event is on the board."""
 LAST_BIB_WITHIN = dt.timedelta(hours=24)
 """How far back the last bib of a race is searched."""
 
 
 @dataclass(frozen=True)
 class NearRace:
-    """A race of a partner with an event that is not over and starts within a day.
+    """A race of a partner with a near event: one that is in its window or starts within a day.
 
     Attributes:
         call_budget_id: as in `fleet.FleetRace`.
@@ -64,6 +62,11 @@ class NearRace:
     last_bib_recorded_at: dt.datetime | None
 
     @property
+    def number(self) -> tuple[int, int]:
+        """The ids of the partner and of the race."""
+        return self.partner_id, self.race_id
+
+    @property
     def without_bib(self) -> int:
         """How many entrants have no bib."""
         return self.entrants - self.with_bib
@@ -98,11 +101,11 @@ class Entrant:
     name: str
 
 
-_SQL = load(__file__, ACTIVE=ACTIVE, CALL_BUDGET=CALL_BUDGET, OVER_AT=OVER_AT)
+_SQL = load(__file__, ACTIVE=ACTIVE, CALL_BUDGET=CALL_BUDGET, IS_ON_BOARD=is_on_board("%(now)s::timestamptz"))
 
 
 def read_near_races(conn: Connection, now: dt.datetime) -> list[NearRace]:
-    """Return every race with an event that is not over and starts within a day, in order of partner and race."""
+    """Return every race with a near event, in order of partner and race."""
     with conn.cursor() as cur:
         cur.execute(_SQL["find_near_races"], _parameters(now, None, None))
         return [
@@ -140,6 +143,5 @@ def _parameters(now: dt.datetime, partner_id: int | None, race_id: int | None) -
         "provider": PROVIDER,
         "partner": partner_id,
         "race": race_id,
-        "starts_within": STARTS_WITHIN,
         "last_bib_within": LAST_BIB_WITHIN,
     }

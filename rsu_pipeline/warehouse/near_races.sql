@@ -1,7 +1,7 @@
 -- Races of a race morning. See sql_files.py for the form.
 
 -- name: near
--- Fragment: near, the events that are not over and start within a day, of one partner and race or of all.
+-- Fragment: near, the events that are in their window or start within a day, of one partner and race or of all.
 -- Volunteers' events have no bibs. Disabled partners are not shown on race morning.
 near AS MATERIALIZED (
     SELECT t.timing_partner_id, t.partition_key, {CALL_BUDGET} AS call_budget_id, c.rejected_at, l.race_id, l.access,
@@ -12,7 +12,7 @@ near AS MATERIALIZED (
     LEFT JOIN event_cursors k ON k.timing_partner_id = l.timing_partner_id AND k.event_id = e.event_id
     WHERE t.disabled_at IS NULL AND t.partition_key IS NOT NULL AND e.gone_at IS NULL AND e.volunteer IS NOT TRUE
         AND l.lost_at IS NULL
-        AND e.starts_at <= :'now'::timestamptz + :'starts_within'::interval AND {OVER_AT} > :'now'::timestamptz
+        AND {IS_ON_BOARD}
         AND (:partner::int IS NULL OR t.timing_partner_id = :partner)
         AND (:race::bigint IS NULL OR l.race_id = :race)
 );

@@ -1,5 +1,6 @@
 """`rsu race-day`: on a hub that has read two races in their window, one of which then goes wrong."""
 
+import datetime as dt
 import json
 import re
 from collections.abc import Iterator
@@ -100,6 +101,31 @@ def test_which_bibs_changed_and_who_has_none(near: Hub) -> None:
     assert board(near, "--changes", "0") == [] == board(near, "--changes", "10", "--race", "1")
     shown = rsu("race-day", "--missing", "--partner", "1", settings=near.environment).stdout
     assert str(second) in shown and str(third) in shown and str(first) not in shown
+
+
+def test_a_virtual_event_that_has_been_open_for_days_is_neither_on_the_board_nor_in_its_lists(near: Hub) -> None:
+    for partner in (1, 2):
+        near.sandbox.admin.bib(entrants(near, partner)[0], None)
+        read(near, partner)
+    virtual, own = near.partners[2], near.partners[1]
+    event_id = near.value("SELECT event_id FROM event_cursors WHERE timing_partner_id = 2")
+    lists = ((), ("--missing",), ("--changes", "10"))
+
+    def shown() -> list[set[str]]:
+        return [{row.get("key", row.get("partner")) for row in board(near, *arguments)} for arguments in lists]
+
+    set_times = (
+        "UPDATE runsignup_events SET starts_at = now() - %s, ends_at = now() + interval '30 days' WHERE event_id = %s"
+    )
+    for hours, expected in ((23, {virtual, own}), (25, {own})):
+        near.execute(set_times, dt.timedelta(hours=hours), event_id)
+        assert shown() == [expected] * 3, hours
+    # The race is on the board for its other event alone: the virtual one's entrants are not counted.
+    near.execute(
+        "UPDATE runsignup_events SET race_id = (SELECT min(race_id) FROM runsignup_events) WHERE event_id = %s",
+        event_id,
+    )
+    assert [(row["entrants"], row["problems"]) for row in board(near)] == [(3, [])]
 
 
 def test_no_line_is_longer_than_80_columns_and_no_figure_is_cut(near: Hub) -> None:
