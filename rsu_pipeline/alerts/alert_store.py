@@ -22,7 +22,8 @@ KEPT = dt.timedelta(days=90)
 class Problem:
     """A problem that exists now.
 
-    `key` is the same at every evaluation while the cause is the same. `partner` is a partition key.
+    `key` is the same at every evaluation while the cause is the same. `partner` is a partition key. `races` are those that cannot
+    be read, None among them for the listing. `is_at_runsignup` means that RunSignup answers no read of them.
     """
 
     kind: str
@@ -30,6 +31,8 @@ class Problem:
     partner: str | None
     sentence: str
     run_id: str | None = None
+    races: tuple[int | None, ...] = ()
+    is_at_runsignup: bool = False
 
     @property
     def cause(self) -> tuple[str, str]:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from psycopg2.extensions import connection as Connection
 
 from rsu_pipeline.sql_files import load
+from rsu_pipeline.sync.failing_watch import UNANSWERED_CAUSES
 from rsu_pipeline.warehouse.credentials import PROVIDER
 from rsu_pipeline.warehouse.cursors import REMOVALS_PENDING
 from rsu_pipeline.warehouse.event_times import AHEAD_TOLERANCE, IS_UPCOMING
@@ -136,8 +137,30 @@ def find_runs_with_pending_removals(conn: Connection, run_ids: Collection[str]) 
         return {run_id for (run_id,) in cur.fetchall()}
 
 
-def read_failed_reads(conn: Connection, run_ids: Collection[str]) -> list[tuple[str, str, int | None, bool]]:
-    """Return what these runs could not read: run, partition key, race (None for the listing), and whether it was read since."""
+@dataclass(frozen=True)
+class FailedRead:
+    """What a run could not read. `race_id` None is the listing. `is_at_runsignup`: RunSignup did not answer."""
+
+    run_id: str
+    key: str
+    race_id: int | None
+    is_read_since: bool
+    is_at_runsignup: bool = False
+
+
+def read_failed_reads(conn: Connection, run_ids: Collection[str]) -> list[FailedRead]:
+    """Return what these runs could not read, a race several times if it failed for several causes."""
     with conn.cursor() as cur:
-        cur.execute(_SQL["read_failed_reads"], {"runs": list(run_ids)})
-        return cur.fetchall()
+        cur.execute(_SQL["read_failed_reads"], {"runs": list(run_ids), "unanswered": sorted(UNANSWERED_CAUSES)})
+        return [FailedRead(*row) for row in cur.fetchall()]
+
+
+def is_unanswered(conn: Connection, partner_id: int, race_id: int | None, since: dt.datetime) -> bool:
+    """Return whether RunSignup did not answer the last read of a race after `since`, or of anything of the partner if None."""
+    with conn.cursor() as cur:
+        cur.execute(
+            _SQL["is_unanswered"],
+            {"partner": partner_id, "race": race_id, "since": since, "unanswered": sorted(UNANSWERED_CAUSES)},
+        )
+        ((found,),) = cur.fetchall()
+    return bool(found)

@@ -76,12 +76,24 @@ JOIN used u ON u.call_budget_id = coalesce(c.api_key_id, -c.partner_provider_cre
 WHERE {WORKS} GROUP BY u.call_budget_id, u.calls ORDER BY 1;
 
 -- name: read_failed_reads
--- Return what these runs could not read, and whether it was read since.
+-- Return what these runs could not read, whether it was read since, and whether RunSignup did not answer.
 SELECT DISTINCT h.run_id, t.partition_key, h.race_id, EXISTS (
     SELECT FROM sync_history n
     WHERE n.timing_partner_id = h.timing_partner_id AND n.race_id IS NOT DISTINCT FROM h.race_id
         AND n.finished_at > h.finished_at AND n.status <> 'failed')
+    -- A poll that found nothing leaves no row in the log, only a read.
+    OR EXISTS (SELECT FROM event_cursors k WHERE k.timing_partner_id = h.timing_partner_id AND k.race_id = h.race_id
+        AND k.last_read_at > h.finished_at),
+    coalesce(h.error_details ->> 'cause' = ANY (:'unanswered'::text[]), false)
 FROM sync_history h JOIN timing_partners t USING (timing_partner_id)
 WHERE h.run_id = ANY (:'runs'::text[]) AND h.status = 'failed' AND t.partition_key IS NOT NULL
     AND t.disabled_at IS NULL
 ORDER BY 1, 2, 3;
+
+-- name: is_unanswered
+-- Return whether RunSignup did not answer the last read of a race, or of anything of the partner.
+SELECT coalesce((
+    SELECT h.status = 'failed' AND h.error_details ->> 'cause' = ANY (:'unanswered'::text[]) FROM sync_history h
+    WHERE h.timing_partner_id = :partner AND (:race::bigint IS NULL OR h.race_id = :race)
+        AND h.operation_type IS DISTINCT FROM 'history' AND h.finished_at > :'since'::timestamptz
+    ORDER BY h.finished_at DESC LIMIT 1), false);

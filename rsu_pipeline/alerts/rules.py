@@ -1,7 +1,7 @@
 """Alert rules: find the open problems. Sentences name partition keys, races and events by number, never people or secrets."""
 
 import datetime as dt
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from urllib.parse import urlsplit
 
 from psycopg2.extensions import connection as Connection
@@ -12,9 +12,11 @@ from rsu_pipeline.alerts import (
     failing_notifiers,
     rule_queries,
     run_rules,
+    stale_rules,
     webhook_rules,
 )
 from rsu_pipeline.alerts.alert_store import Problem
+from rsu_pipeline.alerts.consequences import drop_consequences
 from rsu_pipeline.setting_values import LOOPBACK_HOSTS
 from rsu_pipeline.settings import Settings
 from rsu_pipeline.sync import clocks, failing_watch, watch_pace
@@ -32,9 +34,6 @@ from rsu_pipeline.warehouse import (
 from rsu_pipeline.warehouse.automation import has_dagster
 from rsu_pipeline.warehouse.failed_polls import FailedPoll
 
-STALE_AFTER = dt.timedelta(hours=8)
-STALE_BEFORE_START = dt.timedelta(minutes=45)
-"""For a race that starts within 24 h."""
 VANISHED_FOR = dt.timedelta(hours=1)
 """How long an event may be missing from its race's detail without a second answer that confirms it."""
 BUDGET_LEFT = 0.1
@@ -106,7 +105,7 @@ def find_problems(conn: Connection, settings: Settings, hub_now: dt.datetime) ->
         *_access_denied(conn, now),
         *_access_lost(conn, now),
         *_held_back(conn, now),
-        *_stale(conn, settings, now),
+        *stale_rules.find_stale_partners(conn, settings, now),
         *_budget_short(conn, settings),
         *check_registration(settings, now),
         *_duplicate_bibs(conn, now),
@@ -131,30 +130,6 @@ def find_problems(conn: Connection, settings: Settings, hub_now: dt.datetime) ->
 def find_standstills(conn: Connection, settings: Settings, hub_now: dt.datetime) -> list[Problem]:
     """Return the problems that stop or fail something: the list of `rsu health` and of the asset fleet_health."""
     return [problem for problem in find_problems(conn, settings, hub_now) if problem.kind in HEALTH_CHECKS]
-
-
-def drop_consequences(found: Sequence[Problem]) -> list[Problem]:
-    """Return the problems without those that another problem explains, so that one problem is one alert.
-
-    While the credential of a partner is rejected, its runs fail, and its first sync and its backfill do not happen. No first sync
-    and no slice of a backfill is launched while the sensor that launches it, or the whole daemon, has stopped.
-    """
-    rejections = [problem for problem in found if problem.kind == "credential_rejected"]
-    rejected = {problem.partner for problem in rejections}
-    rejected_ids = {problem.key for problem in rejections}
-    stopped = {
-        problem.key for problem in found if problem.kind in (automation_rules.KIND, automation_rules.DAEMON_KIND)
-    }
-
-    def is_consequence(problem: Problem) -> bool:
-        if problem.kind == "run_failed":
-            return problem.partner is not None and problem.partner in rejected
-        if problem.kind in ("never_synced", "backfill_stopped") and problem.key in rejected_ids:
-            return True
-        launcher = {"never_synced": "new_credentials", "backfill_stopped": "history"}.get(problem.kind)
-        return launcher is not None and bool(stopped & {launcher, "daemon"})
-
-    return [problem for problem in found if not is_consequence(problem)]
 
 
 def _name(partner_id: int, key: str | None) -> str:
@@ -212,23 +187,6 @@ def _held_back(conn: Connection, now: dt.datetime) -> Iterator[Problem]:
         )
 
 
-def _stale(conn: Connection, settings: Settings, now: dt.datetime) -> Iterator[Problem]:
-    longest = max(STALE_AFTER, 2 * dt.timedelta(seconds=settings.cadence.later))
-    before_start = max(STALE_BEFORE_START, 3 * dt.timedelta(seconds=settings.cadence.day))
-    for reading in rule_queries.read_partner_read_times(conn, now):
-        sentence = None
-        if reading.near_read_at is not None and now - reading.near_read_at > before_start:
-            sentence = (
-                f"{reading.key}: race {reading.near_race_id} starts within 24 h and was last read before"
-                f" {_at(reading.near_read_at)}."
-            )
-        elif now - reading.last_read_at > longest:
-            sentence = f"{reading.key}: no race has been read since {_at(reading.last_read_at)}."
-        if sentence:
-            step = f" Run `rsu sync --partner {reading.partner_id}`, which reports the cause."
-            yield Problem("partner_stale", str(reading.partner_id), reading.key, sentence + step)
-
-
 def _budget_short(conn: Connection, settings: Settings) -> Iterator[Problem]:
     limit = max(1, int(settings.budget.calls_per_hour * call_ledger.LANES["routine"]))
     for partner_ids, keys, used in rule_queries.read_calls_used(conn):
@@ -283,7 +241,8 @@ def find_unread_races(conn: Connection, settings: Settings, now: dt.datetime) ->
             since = unread_since(race.times, reads[its], now)
             if now - since > allowed[race.call_budget_id]:
                 late[its] = race, since
-    failing = failing_watch.read_failing_polls(conn, late, allowed, now, settings)
+    budgets = {its: race.call_budget_id for its, (race, _) in late.items()}
+    failing = failing_watch.read_failing_polls(conn, budgets, allowed, now, settings)
     for its, (race, since) in late.items():
         yield _unread(race, since, failing.get(its))
 
@@ -292,12 +251,19 @@ def _unread(race: fleet.FleetRace, since: dt.datetime, failed_poll: FailedPoll |
     subject = f"{race.partner_id}:{race.race_id}"
     if failed_poll is not None:
         sentence = failing_watch.describe_failing_poll(failed_poll, since)
-        return Problem("polls_failing", subject, race.key, f"{race.key}: {sentence}.")
+        return Problem(
+            "polls_failing",
+            subject,
+            race.key,
+            f"{race.key}: {sentence}.",
+            races=(race.race_id,),
+            is_at_runsignup=failing_watch.is_at_runsignup(failed_poll),
+        )
     return Problem(
         "dead_watch",
         subject,
         race.key,
-        f"{race.key}: race {race.race_id} is in its window and has not been read since {since:%H:%M} UTC. Run"
+        f"{race.key}: race {race.race_id} is in its window and has not been read since {_at(since)}. Run"
         f" `rsu sync --partner {race.partner_id} --race {race.race_id}`, and check job watch in the Dagster UI.",
     )
 

@@ -8,6 +8,7 @@ from psycopg2.extensions import connection as Connection
 
 from rsu_pipeline.alerts import alert_store, rule_queries
 from rsu_pipeline.alerts.alert_store import Problem
+from rsu_pipeline.alerts.rule_queries import FailedRead
 from rsu_pipeline.display import counted
 from rsu_pipeline.warehouse import dagster_runs
 from rsu_pipeline.warehouse.dagster_runs import FailedRun, UnfinishedRun
@@ -53,19 +54,17 @@ def find_run_problems(conn: Connection, now: dt.datetime) -> Iterator[Problem]:
     yield from judge_unfinished(dagster_runs.read_unfinished_runs(conn), now)
 
 
-def judge_failed(
-    failed: Sequence[FailedRun], reads: Iterable[tuple[str, str, int | None, bool]], held_back: set[str]
-) -> list[Problem]:
+def judge_failed(failed: Sequence[FailedRun], reads: Iterable[FailedRead], held_back: set[str]) -> list[Problem]:
     """Return the problems of failed runs, one per failed subject, linked to the newest of those runs.
 
     Args:
         failed: the runs, newest first.
-        reads: what they could not read, by run: partition key, race (None for the listing), whether it was read since.
+        reads: what they could not read.
         held_back: the runs that failed because removals are pending confirmation, which is an alert of its own.
     """
-    unread: dict[str, list[tuple[str, int | None, bool]]] = {}
-    for run_id, key, race_id, is_read in reads:
-        unread.setdefault(run_id, []).append((key, race_id, is_read))
+    unread: dict[str, list[FailedRead]] = {}
+    for read in reads:
+        unread.setdefault(read.run_id, []).append(read)
     problems: dict[str, Problem] = {}
     for run in failed:
         if run.run_id in unread:
@@ -120,12 +119,13 @@ def _failed(run: FailedRun) -> Problem:
     )
 
 
-def _unread(run: FailedRun, reads: Iterable[tuple[str, int | None, bool]]) -> Iterator[Problem]:
-    found: dict[str, list[int | None]] = {}
-    for key, race_id, is_read in reads:
-        if not is_read:
-            found.setdefault(key, []).append(race_id)
-    for key, races in found.items():
+def _unread(run: FailedRun, reads: Iterable[FailedRead]) -> Iterator[Problem]:
+    found: dict[str, list[FailedRead]] = {}
+    for read in reads:
+        if not read.is_read_since:
+            found.setdefault(read.key, []).append(read)
+    for key, its in found.items():
+        races = tuple(dict.fromkeys(read.race_id for read in its))
         numbers = [str(race) for race in races if race is not None]
         what = (
             f"{counted(len(numbers), 'race')} could not be read: {', '.join(numbers[:MAX_LISTED])}" if numbers else ""
@@ -139,6 +139,8 @@ def _unread(run: FailedRun, reads: Iterable[tuple[str, int | None, bool]]) -> It
             f"{key}: {what} since {run.ended_at:%Y-%m-%d %H:%M} UTC. They are retried automatically. `rsu log --failed`"
             " shows the error, also of a sync that was a command.",
             run.run_id,
+            races,
+            is_at_runsignup=all(read.is_at_runsignup for read in its),
         )
 
 

@@ -1,7 +1,8 @@
 """Distinguish a race whose polls fail from one that nothing polls.
 
-A race in its window that is not read has one of two causes: the watch polls it and fails, or the watch has stopped. Recorded polls
-decide: a race is polled while failed polls of it keep being recorded.
+A race in its window that is not read has one of three causes: the watch polls it and fails, the watch has no call left, or the
+watch has stopped. What is recorded decides: a race is polled while failed polls of it keep being recorded, and the watch has no
+call left while the call ledger has none for any lane.
 """
 
 import datetime as dt
@@ -13,25 +14,42 @@ from psycopg2.extensions import connection as Connection
 from rsu_pipeline.runsignup.api_errors import REMEDIES, Cause, Remedy
 from rsu_pipeline.settings import Settings
 from rsu_pipeline.sync.silent_races import REST
+from rsu_pipeline.warehouse import call_ledger
 from rsu_pipeline.warehouse.failed_polls import FailedPoll, read_failed_polls
 
 _UNANSWERED = frozenset({Cause.CONNECTION.value, Cause.TIMEOUT.value})
-_AT_RUNSIGNUP = frozenset(cause.value for cause, remedy in REMEDIES.items() if remedy is Remedy.RETRY)
+UNANSWERED_CAUSES = frozenset(cause.value for cause, remedy in REMEDIES.items() if remedy is Remedy.RETRY)
+"""Causes that are at RunSignup, or on the way to it: it does not answer, or answers with errors of its own."""
 
 
 def read_failing_polls(
     conn: Connection,
-    late: Collection[tuple[int, int]],
+    late: Mapping[tuple[int, int], int],
     allowed: Mapping[int, dt.timedelta],
     now: dt.datetime,
     settings: Settings,
 ) -> dict[tuple[int, int], FailedPoll]:
     """Return the failed polls of those of the late races that the watch goes on polling, by partner and race.
 
-    `allowed` is how long a race may go without a read, by call budget.
+    A race that the watch cannot poll, because no call is left, counts as one whose poll has just failed.
+
+    Args:
+        conn: the hub's database.
+        late: the call budget of each late race, by partner and race.
+        allowed: how long a race may go without a read, by call budget.
+        now: the present.
+        settings: for the pace of the watch, and the calls of an hour.
     """
-    found = read_failed_polls(conn, late) if late else []
-    return select_going_on(found, allowed, now, settings)
+    if not late:
+        return {}
+    failing = select_going_on(read_failed_polls(conn, late), allowed, now, settings)
+    waiting = {number: budget for number, budget in late.items() if number not in failing}
+    within = {budget: allowed[budget] for budget in set(waiting.values())}
+    used_up = call_ledger.find_used_up(conn, within, settings.budget.calls_per_hour) if within else set()
+    for (partner_id, race_id), budget in waiting.items():
+        if budget in used_up:
+            failing[partner_id, race_id] = FailedPoll(partner_id, race_id, budget, Cause.BUDGET.value, now)
+    return failing
 
 
 def select_going_on(
@@ -57,10 +75,20 @@ def select_going_on(
     return going_on
 
 
+def is_at_runsignup(poll: FailedPoll) -> bool:
+    """Return whether polls fail because RunSignup does not answer, or answers with errors of its own."""
+    return poll.cause in UNANSWERED_CAUSES
+
+
 def describe_failing_poll(poll: FailedPoll, since: dt.datetime) -> str:
     """Return what fails since when, and what to do."""
-    at = f"{since.astimezone(dt.UTC):%H:%M} UTC ({poll.cause})"
-    if poll.cause not in _AT_RUNSIGNUP:
+    at = f"{since.astimezone(dt.UTC):%Y-%m-%d %H:%M} UTC ({poll.cause})"
+    if poll.cause == Cause.BUDGET.value:
+        return (
+            f"race {poll.race_id} has not been polled since {at}, because its API key has no call left in this hour. The watch"
+            " polls it as calls become free. Start nothing else with this key: cancel its backfills and syncs"
+        )
+    if not is_at_runsignup(poll):
         return f"polls of race {poll.race_id} have failed since {at}. The watch goes on polling. `rsu log --failed` shows the error"
     failing = (
         f"RunSignup has not answered race {poll.race_id} since {at}"

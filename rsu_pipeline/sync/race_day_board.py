@@ -10,6 +10,7 @@ from dataclasses import dataclass, replace
 
 from psycopg2.extensions import connection as Connection
 
+from rsu_pipeline.runsignup.api_errors import Cause
 from rsu_pipeline.settings import Settings
 from rsu_pipeline.sync import cadence, failing_watch
 from rsu_pipeline.sync.watch_pace import CALL_SECONDS, WatchedRace, calls_per_poll, poll_interval
@@ -101,8 +102,8 @@ def read_board(conn: Connection, now: dt.datetime, settings: Settings) -> list[B
     watched = select_watched(races, now, settings)
     allowed = longest_silence(watched, settings, call_ledger.measure_usual_call_seconds(conn))
     silences = {race.number: allowed[race.call_budget_id] for race in watched}
-    failed = [race.number for race in races if race.failed_at is not None and race.number in silences]
-    failing = failing_watch.read_failing_polls(conn, failed, allowed, now, settings)
+    late = {race.number: race.call_budget_id for race in races if _is_late(race, now, silences.get(race.number))}
+    failing = failing_watch.read_failing_polls(conn, late, allowed, now, settings)
     return build_board(races, now, silences, failing)
 
 
@@ -192,6 +193,10 @@ def _problems(
     return tuple(sorted(found, key=lambda problem: problem.urgency))
 
 
+def _is_late(race: NearRace, now: dt.datetime, allowed: dt.timedelta | None) -> bool:
+    return allowed is not None and now - unread_since(race.times, race.read_at, now) > allowed
+
+
 def _blocking(
     race: NearRace, now: dt.datetime, allowed: dt.timedelta | None, failing: FailedPoll | None
 ) -> list[Problem]:
@@ -210,10 +215,11 @@ def _blocking(
             )
         ]
     found = []
-    is_late = allowed is not None and now - unread_since(race.times, race.read_at, now) > allowed
+    is_late = _is_late(race, now, allowed)
     if is_late and failing is not None:
         since = unread_since(race.times, race.read_at, now)
-        found.append(_blocked("read fails", failing_watch.describe_failing_poll(failing, since)))
+        short = "no calls left" if failing.cause == Cause.BUDGET.value else "read fails"
+        found.append(_blocked(short, failing_watch.describe_failing_poll(failing, since)))
     elif race.failed_at is not None:
         found.append(_blocked("read fails", race.failure or "the last read failed: `rsu status` shows the error"))
     if race.refused_events:

@@ -12,9 +12,10 @@ While a race is in its window, one slot is reserved for lane race_day, the other
 lanes are short. A race-day call that waits acquires a shared lock that the other lanes see.
 """
 
+import datetime as dt
 import random
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Literal
 
@@ -318,6 +319,20 @@ def count_calls_this_hour(conn: Connection, api_key_id: int) -> int:
         (count,) = cur.fetchone() or (0,)
     conn.rollback()
     return int(count)
+
+
+def find_used_up(conn: Connection, within: Mapping[int, dt.timedelta], calls_per_hour: int) -> set[int]:
+    """Return the API keys that had no call left for any lane at some moment of the last while, which `within` has for each.
+
+    Only lane race_day uses the last calls of an hour, and it uses each that becomes free at its next poll.
+    """
+    keys = sorted(within)
+    with conn.cursor() as cur:
+        cur.execute(
+            _SQL["find_used_up"],
+            {"api_keys": keys, "seconds": [within[key].total_seconds() for key in keys], "limit": calls_per_hour},
+        )
+        return {key for (key,) in cur.fetchall()}
 
 
 def measure_usual_call_seconds(conn: Connection) -> float | None:

@@ -34,3 +34,14 @@ SELECT
 UPDATE api_calls SET granted_at = granted_at - make_interval(secs => :seconds),
     settled_at = settled_at - make_interval(secs => :seconds)
 WHERE granted_at > statement_timestamp();
+
+-- name: find_used_up
+-- Find the API keys whose calls of an hour were all used at some moment within the last seconds. They are used up from the call
+-- that fills the hour until the first of that hour is older than an hour.
+SELECT w.api_key_id FROM unnest(:'api_keys'::bigint[], :'seconds'::float[]) AS w (api_key_id, seconds)
+WHERE EXISTS (
+    SELECT FROM (
+        SELECT c.granted_at, lead(c.granted_at, :limit - 1) OVER (ORDER BY c.granted_at) AS filled_at FROM api_calls c
+        WHERE c.api_key_id = w.api_key_id
+            AND c.granted_at > statement_timestamp() - interval '1 hour' - make_interval(secs => w.seconds)) h
+    WHERE h.filled_at < h.granted_at + interval '1 hour');

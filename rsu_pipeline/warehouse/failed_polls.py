@@ -12,6 +12,11 @@ from rsu_pipeline.warehouse.fleet import CALL_BUDGET
 
 _SQL = load(__file__, CALL_BUDGET=CALL_BUDGET)
 
+LOGGED_WITHIN_SECONDS = 10.0
+"""How soon after its call the watch logs a read that failed on the answer."""
+UNNAMED = "the answer could not be used"
+"""The cause of a failed poll for which none was recorded."""
+
 
 @dataclass(frozen=True)
 class FailedPoll:
@@ -31,6 +36,8 @@ def read_failed_polls(conn: Connection, races: Collection[tuple[int, int]]) -> l
             _SQL["read_failed_polls"],
             {
                 "provider": PROVIDER,
+                "logged_within": LOGGED_WITHIN_SECONDS,
+                "unnamed": UNNAMED,
                 "partners": [partner_id for partner_id, _ in races],
                 "races": [race_id for _, race_id in races],
             },

@@ -3,7 +3,8 @@
 -- name: read_failed_polls
 -- Return the last failed poll of each of these races whose last read failed, with the cause.
 -- Only the watch calls in lane race_day, so a failed call there shows that it polls. A failed sync of another lane does not.
-SELECT w.timing_partner_id, w.race_id, {CALL_BUDGET}, poll.error, poll.settled_at
+-- A call whose answer could not be used did not fail itself: the failed read is logged right after it.
+SELECT w.timing_partner_id, w.race_id, {CALL_BUDGET}, coalesce(poll.error, tried.cause, :'unnamed'), poll.settled_at
 FROM unnest(:'partners'::int[], :'races'::bigint[]) AS w (timing_partner_id, race_id)
 JOIN partner_provider_credentials c USING (timing_partner_id)
 JOIN providers v ON v.provider_id = c.provider_id AND lower(v.name) = :'provider'
@@ -12,7 +13,7 @@ CROSS JOIN LATERAL (
     WHERE k.timing_partner_id = w.timing_partner_id AND k.race_id = w.race_id
 ) good
 CROSS JOIN LATERAL (
-    SELECT h.status, h.finished_at FROM sync_history h
+    SELECT h.status, h.finished_at, h.error_details ->> 'cause' AS cause FROM sync_history h
     WHERE h.timing_partner_id = w.timing_partner_id AND h.race_id = w.race_id
         AND h.operation_type IS DISTINCT FROM 'history'
     ORDER BY h.finished_at DESC LIMIT 1
@@ -21,7 +22,9 @@ CROSS JOIN LATERAL (
     SELECT a.error, a.settled_at FROM api_calls a
     WHERE a.credential_id = c.partner_provider_credential_id AND a.race_id = w.race_id AND a.lane = 'race_day'
         -- A refresh of the race's events is no poll.
-        AND a.endpoint <> 'race' AND a.error IS NOT NULL AND a.settled_at IS NOT NULL AND a.granted_at > good.read_at
+        AND a.endpoint <> 'race' AND a.settled_at IS NOT NULL AND a.granted_at > good.read_at
+        AND (a.error IS NOT NULL
+            OR tried.finished_at BETWEEN a.granted_at AND a.settled_at + make_interval(secs => :logged_within))
     ORDER BY a.granted_at DESC LIMIT 1
 ) poll
 WHERE tried.status = 'failed' AND tried.finished_at > good.read_at

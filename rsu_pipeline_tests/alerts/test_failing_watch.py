@@ -1,6 +1,8 @@
 """A watch whose polls RunSignup does not answer is distinguished from a watch that has stopped, by recorded polls."""
 
+import base64
 import datetime as dt
+import json
 import os
 import signal
 from collections.abc import Callable, Iterator
@@ -12,7 +14,7 @@ from rsu_pipeline.alerts.alert_store import Problem
 from rsu_pipeline.sync import partner_sync
 from rsu_pipeline.sync.race_day_board import read_board
 from rsu_pipeline.sync.watch import Watch
-from rsu_pipeline.warehouse import database
+from rsu_pipeline.warehouse import call_ledger, database
 from rsu_pipeline_tests.hub import Hub
 
 SPEC = {"partners": 1, "races_per_partner": 1, "events_per_race": 1, "registrations_per_event": 3, "start_in_hours": 2}
@@ -83,6 +85,75 @@ def test_a_sync_that_fails_does_not_show_that_the_watch_polls(silent: Hub) -> No
     assert outcome.failures
     assert [problem.kind for problem in problems(silent)] == ["dead_watch"]
     assert "not polled" in dict(on_board(silent))
+
+
+def test_polls_whose_answers_cannot_be_used_are_named_as_that_and_not_as_a_dead_watch(silent: Hub) -> None:
+    os.kill(silent.sandbox.process.pid, signal.SIGCONT)
+    event_id = silent.value("SELECT event_id FROM event_cursors")
+    rows = [
+        {"registration_id": number, "event_id": event_id, "user": {"first_name": "Ann"}, "last_modified": 1_790_000_000}
+        for number in (900_000_002, 900_000_001)
+    ]
+    body = json.dumps([{"event": {"event_id": event_id}, "participants": rows}]).encode()
+    silent.sandbox.admin.fault("raw", 0, endpoint="participants", body=base64.b64encode(body).decode())
+    watch(silent)
+    assert silent.value("SELECT count(*) FROM api_calls WHERE lane = 'race_day' AND error IS NOT NULL") == 0
+    (problem,) = problems(silent)
+    assert problem.kind == "polls_failing" and not problem.is_at_runsignup
+    assert (
+        "(answer has an unknown shape). The watch goes on polling. `rsu log --failed` shows the error"
+        in problem.sentence
+    )
+    assert "read fails" in dict(on_board(silent))
+
+
+def test_polls_without_a_call_left_are_named_as_that_and_not_as_a_dead_watch(silent: Hub) -> None:
+    limit = 1000
+    silent.environment["RSU_CALLS_PER_HOUR"] = str(limit)
+    silent.execute(
+        "INSERT INTO api_calls (credential_id, api_key_id, lane, endpoint, granted_at, settled_at)"
+        " SELECT partner_provider_credential_id, api_key_id, 'race_day', 'participants', now() - interval '30 minutes', now()"
+        " FROM partner_provider_credentials, generate_series(1, %s)",
+        limit,
+    )
+    watch(silent)
+    assert (
+        silent.value(
+            "SELECT count(*) FROM api_calls WHERE lane = 'race_day' AND granted_at > now() - interval '1 minute'"
+        )
+        == 0
+    )
+    (problem,) = problems(silent)
+    race_id = silent.value("SELECT race_id FROM partner_races")
+    assert problem.kind == "polls_failing" and not problem.is_at_runsignup
+    assert f"race {race_id} has not been polled since 2" in problem.sentence
+    assert "because its API key has no call left in this hour" in problem.sentence
+    assert "no calls left" in dict(on_board(silent))
+    # Calls are free for longer than a race may wait: the watch would have used them.
+    silent.execute("UPDATE api_calls SET granted_at = now() - interval '70 minutes' WHERE lane = 'race_day'")
+    assert [problem.kind for problem in problems(silent)] == ["dead_watch"]
+    assert "not polled" in dict(on_board(silent))
+
+
+def test_calls_are_used_up_while_the_newest_hour_is_full_and_until_its_first_call_is_an_hour_old(silent: Hub) -> None:
+    key = silent.value("SELECT api_key_id FROM partner_provider_credentials")
+    minute = dt.timedelta(minutes=1)
+
+    def used_up(*ago: float) -> bool:
+        silent.execute("DELETE FROM api_calls")
+        for minutes in ago:
+            silent.execute(
+                "INSERT INTO api_calls (credential_id, api_key_id, lane, endpoint, granted_at, settled_at) SELECT"
+                " partner_provider_credential_id, api_key_id, 'race_day', 'participants', now() - %s, now()"
+                " FROM partner_provider_credentials",
+                minutes * minute,
+            )
+        with database.session(silent.url, purpose="tests") as conn:
+            return call_ledger.find_used_up(conn, {key: minute}, 3) == {key}
+
+    assert used_up(59, 30, 1) and used_up(60.5, 30, 1)
+    # Full until more than a minute ago, never full, and three calls in more than an hour.
+    assert not used_up(61.5, 30, 5) and not used_up(30, 1) and not used_up(60.9, 60.8, 0.5)
 
 
 def test_a_race_that_is_read_again_is_named_no_more(silent: Hub) -> None:

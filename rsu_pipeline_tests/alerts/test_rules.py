@@ -6,9 +6,11 @@ from dataclasses import dataclass
 
 import pytest
 
-from rsu_pipeline.alerts import rules, run_rules, webhook_rules
+from rsu_pipeline.alerts import rule_queries, rules, run_rules, webhook_rules
 from rsu_pipeline.alerts.alert_store import Problem
+from rsu_pipeline.alerts.consequences import drop_consequences
 from rsu_pipeline.alerts.evaluate import evaluate_alerts
+from rsu_pipeline.alerts.rule_queries import FailedRead
 from rsu_pipeline.settings import load_settings
 from rsu_pipeline.warehouse import credential_encryption
 from rsu_pipeline.warehouse.dagster_runs import FailedRun
@@ -155,7 +157,7 @@ FAULTS = [
         "polls_failing",
         fail_polls,
         read(0.9 * MINUTE),
-        "RunSignup has not answered race 5 since 11:58 UTC",
+        "RunSignup has not answered race 5 since 2026-10-03 11:58 UTC",
         start=2 * HOUR,
     ),
     Fault(
@@ -280,12 +282,111 @@ def test_a_partner_whose_credential_is_rejected_has_no_alert_of_what_follows_fro
     follow = ("never_synced", "backfill_stopped", "run_failed")
     found = [problem(kind, partner) for kind in follow for partner in (1, 2)]
     rejected = problem("credential_rejected", 1)
-    assert rules.drop_consequences([*found, rejected]) == [*(item for item in found if item.key == "2"), rejected]
+    assert drop_consequences([*found, rejected]) == [*(item for item in found if item.key == "2"), rejected]
+
+
+def failing_polls(race_id: int = 5, *, is_at_runsignup: bool = True) -> Problem:
+    return Problem(
+        "polls_failing", f"1:{race_id}", "1-acme", "Polls fail.", races=(race_id,), is_at_runsignup=is_at_runsignup
+    )
+
+
+def failed_sync(*reads: tuple[int | None, bool]) -> Problem:
+    """Return the problem of a sync whose reads failed, each with whether it is RunSignup that did not answer."""
+    run = FailedRun("a1", "watch", None, "0", NOW, [], False, False, False)
+    found = [FailedRead("a1", "1-acme", race_id, False, is_at_runsignup) for race_id, is_at_runsignup in reads]
+    (problem,) = run_rules.judge_failed([run], found, set())
+    return problem
+
+
+def stale(race_id: int | None, *, is_at_runsignup: bool) -> Problem:
+    races = () if race_id is None else (race_id,)
+    return Problem("partner_stale", "1", "1-acme", "Stale.", races=races, is_at_runsignup=is_at_runsignup)
+
+
+@pytest.mark.parametrize(
+    "follows",
+    [
+        failed_sync((5, True)),
+        # A race whose polls fail for any cause is not read by syncs either.
+        failed_sync((5, False)),
+        failed_sync((None, True), (5, True), (6, True)),
+        stale(5, is_at_runsignup=False),
+        stale(6, is_at_runsignup=True),
+        stale(None, is_at_runsignup=True),
+    ],
+)
+def test_a_long_outage_of_runsignup_is_one_alert(follows: Problem) -> None:
+    assert drop_consequences([follows, failing_polls()]) == [failing_polls()]
+    assert drop_consequences([follows]) == [follows], "without the cause it is reported itself"
+
+
+@pytest.mark.parametrize(
+    "stays",
+    [
+        # Another race, which fails for a cause of its own.
+        failed_sync((6, False)),
+        failed_sync((5, True), (6, False)),
+        failed_sync((5, True), (6, False), (6, True)),
+        failed_sync((None, False)),
+        # Nothing tries to read it.
+        stale(6, is_at_runsignup=False),
+        stale(None, is_at_runsignup=False),
+        Problem("run_failed", "watch:0", None, "A bug."),
+        Problem("dead_watch", "1:6", "1-acme", "Not polled."),
+    ],
+)
+def test_an_outage_of_runsignup_hides_nothing_that_has_a_cause_of_its_own(stays: Problem) -> None:
+    assert drop_consequences([stays, failing_polls()]) == [stays, failing_polls()]
+
+
+def test_polls_that_fail_here_hide_no_other_race_of_the_partner_and_no_other_partner() -> None:
+    here = failing_polls(is_at_runsignup=False)
+    others = [failed_sync((6, True)), stale(None, is_at_runsignup=True)]
+    assert drop_consequences([here, others[0]]) == [here, others[0]]
+    assert drop_consequences([here, others[1]]) == [here, others[1]]
+    other = Problem("run_failed", "sync:2-bay", "2-bay", "Not read.", races=(5,), is_at_runsignup=True)
+    assert drop_consequences([failing_polls(), other]) == [failing_polls(), other]
+
+
+def test_a_partner_is_not_stale_too_while_its_syncs_fail_because_runsignup_does_not_answer() -> None:
+    failed = failed_sync((6, True))
+    assert drop_consequences([failed, stale(6, is_at_runsignup=True)]) == [failed]
+    assert drop_consequences([failed, stale(6, is_at_runsignup=False)]) == [failed, stale(6, is_at_runsignup=False)]
+
+
+def test_a_stale_race_is_unanswered_only_while_syncs_go_on_trying_it(put: Fleet) -> None:
+    stage(put, 20 * HOUR)
+    read(50 * MINUTE)(put)
+    details = 'UPDATE sync_history SET error_details = \'{"cause": "no complete answer in time"}\''
+
+    def is_unanswered() -> bool:
+        (problem,) = rules.find_problems(put.conn, load_settings({}), NOW)
+        assert (problem.kind, problem.races) == ("partner_stale", (5,))
+        return problem.is_at_runsignup
+
+    assert not is_unanswered()
+    put.tried(1, 5, 10 * MINUTE, "failed")
+    assert not is_unanswered()
+    put.sql(details)
+    assert is_unanswered()
+    put.sql("UPDATE sync_history SET finished_at = %s", NOW - 46 * MINUTE)
+    assert not is_unanswered()
+
+
+def test_a_race_that_a_quiet_poll_has_read_since_is_no_failed_read(put: Fleet) -> None:
+    stage(put, 2 * HOUR)
+    put.tried(1, 5, 5 * MINUTE, "failed")
+    put.sql("UPDATE sync_history SET run_id = 'a1'")
+    read(6 * MINUTE)(put)
+    assert [item.is_read_since for item in rule_queries.read_failed_reads(put.conn, ["a1"])] == [False]
+    read(4 * MINUTE)(put)
+    assert [item.is_read_since for item in rule_queries.read_failed_reads(put.conn, ["a1"])] == [True]
 
 
 def test_a_sync_that_failed_names_the_log_which_has_the_syncs_of_commands_too() -> None:
     run = FailedRun("a1", "sync_partner", "1-acme", None, NOW, [], False, False, False)
-    (problem,) = run_rules.judge_failed([run], [("a1", "1-acme", 5, False)], set())
+    (problem,) = run_rules.judge_failed([run], [FailedRead("a1", "1-acme", 5, False)], set())
     assert "1 race could not be read: 5" in problem.sentence
     assert "`rsu log --failed` shows the error" in problem.sentence and "Open the run" not in problem.sentence
 

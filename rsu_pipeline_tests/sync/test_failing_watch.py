@@ -40,13 +40,17 @@ def test_a_shard_that_goes_on_does_not_speak_for_one_that_has_stopped() -> None:
 @pytest.mark.parametrize(
     ("cause", "words"),
     [
-        ("no complete answer in time", "RunSignup has not answered race 7 since 11:58 UTC"),
+        ("no complete answer in time", "RunSignup has not answered race 7 since 2026-06-13 11:58 UTC"),
         ("connection failed", "check RunSignup's status and the network"),
-        ("server error", "RunSignup has answered race 7 with errors since 11:58 UTC (server error)"),
+        ("server error", "RunSignup has answered race 7 with errors since 2026-06-13 11:58 UTC (server error)"),
+        (
+            "call budget used up",
+            "because its API key has no call left in this hour. The watch polls it as calls become free",
+        ),
         ("request refused", "`rsu log --failed` shows the error"),
     ],
 )
 def test_the_cause_decides_the_sentence(cause: str, words: str) -> None:
     sentence = describe_failing_poll(poll(7, 5, cause=cause), NOW - dt.timedelta(minutes=2))
-    assert words in sentence and "The watch goes on polling" in sentence
-    assert ("nothing to do here" in sentence) == (cause != "request refused")
+    assert words in sentence and ("The watch goes on polling" in sentence) == (cause != "call budget used up")
+    assert ("nothing to do here" in sentence) == (cause not in ("request refused", "call budget used up"))
