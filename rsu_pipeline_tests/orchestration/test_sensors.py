@@ -6,7 +6,7 @@ import pytest
 from rsu_pipeline.definitions import build_definitions
 from rsu_pipeline.orchestration import partitions
 from rsu_pipeline.orchestration.resources import WarehouseResource
-from rsu_pipeline.orchestration.sensors import new_credentials
+from rsu_pipeline.orchestration.sensors import MAX_STRAY, new_credentials
 from rsu_pipeline.warehouse import credentials, database
 from rsu_pipeline_tests.hub import Hub
 from rsu_pipeline_tests.orchestration.runs import sync_partner, use_environment
@@ -15,21 +15,18 @@ SECRET = "canary-secret-entered-by-sql"
 
 
 def look(instance: dg.DagsterInstance) -> dg.SensorResult:
-    """Evaluate the sensor once, and add and delete partitions as the daemon does."""
+    """Evaluate the sensor once, and delete partitions as the daemon does."""
     with dg.build_sensor_context(instance=instance, resources={"warehouse": WarehouseResource()}) as context:
         result = new_credentials(context)
     assert isinstance(result, dg.SensorResult)
     for request in result.dynamic_partitions_requests or []:
-        if isinstance(request, dg.AddDynamicPartitionsRequest):
-            instance.add_dynamic_partitions(request.partitions_def_name, list(request.partition_keys))
-        else:
-            for key in request.partition_keys:
-                instance.delete_dynamic_partition(request.partitions_def_name, key)
+        for key in request.partition_keys:
+            instance.delete_dynamic_partition(request.partitions_def_name, key)
     return result
 
 
-def added(result: dg.SensorResult) -> list[str]:
-    return [key for request in result.dynamic_partitions_requests or [] for key in request.partition_keys]
+def partition_keys(instance: dg.DagsterInstance) -> list[str]:
+    return list(instance.get_dynamic_partitions(partitions.NAME))
 
 
 def run_keys(result: dg.SensorResult) -> dict[str, str]:
@@ -71,7 +68,7 @@ def enter_by_sql(hub: Hub, name: str, principal: str, secret: str) -> None:
 def test_every_new_partner_gets_a_partition_and_one_first_sync(hub: Hub, instance: dg.DagsterInstance) -> None:
     result = look(instance)
     keys = list(hub.partners.values())
-    assert added(result) == keys
+    assert partition_keys(instance) == keys
     assert sorted(run_keys(result)) == keys
     for request in result.run_requests or []:
         assert request.tags["lane"] == "new_partner"
@@ -81,7 +78,7 @@ def test_every_new_partner_gets_a_partition_and_one_first_sync(hub: Hub, instanc
     # Before the runs have started: the same run keys, by which the daemon drops them, and no partition again.
     again = look(instance)
     assert run_keys(again) == run_keys(result)
-    assert added(again) == []
+    assert partition_keys(instance) == keys
 
 
 def test_after_the_first_sync_it_skips_and_says_how_many_there_are(hub: Hub, instance: dg.DagsterInstance) -> None:
@@ -114,7 +111,7 @@ def test_a_first_sync_that_failed_at_runsignup_is_not_asked_for_again_until_the_
         conn.commit()
     changed = look(instance)
     assert run_keys(changed)[key] != run_keys(first)[key]
-    assert added(changed) == []
+    assert partition_keys(instance) == list(hub.partners.values())
     hub.sandbox.admin.clear_faults()
     assert execute(instance, changed, key)
     assert key not in run_keys(look(instance))
@@ -145,7 +142,7 @@ def test_partners_without_credential_or_switched_off_keep_their_partition_and_ar
     result = look(instance)
     assert run_keys(result) == {}
     assert skip_message(result) == "0 active partners, 0 new, 0 awaiting their first sync, 0 encrypted"
-    assert instance.get_dynamic_partitions(partitions.NAME) == list(hub.partners.values())
+    assert partition_keys(instance) == list(hub.partners.values())
 
 
 def test_partitions_of_partners_that_are_gone_are_removed(hub: Hub, instance: dg.DagsterInstance) -> None:
@@ -154,7 +151,7 @@ def test_partitions_of_partners_that_are_gone_are_removed(hub: Hub, instance: dg
     (request,) = look(instance).dynamic_partitions_requests or ()
     assert isinstance(request, dg.DeleteDynamicPartitionsRequest)
     assert sorted(request.partition_keys) == sorted(hub.partners.values())
-    assert instance.get_dynamic_partitions(partitions.NAME) == []
+    assert partition_keys(instance) == []
 
 
 def test_a_secret_entered_in_clear_is_sealed_by_the_next_look(hub: Hub, instance: dg.DagsterInstance) -> None:
@@ -162,7 +159,7 @@ def test_a_secret_entered_in_clear_is_sealed_by_the_next_look(hub: Hub, instance
         credentials.set_disabled(conn, 1, True)  # more than three would share a run
     enter_by_sql(hub, "Quill & Ribbon Timing", "canary-key", SECRET)
     result = look(instance)
-    assert added(result)[-1] == "4-quill-ribbon-timing"
+    assert partition_keys(instance)[-1] == "4-quill-ribbon-timing"
     assert run_keys(result).keys() >= {"4-quill-ribbon-timing"}
     rows = hub.rows("SELECT principal, secret FROM partner_provider_credentials WHERE timing_partner_id = 4")
     (row,) = rows
@@ -218,3 +215,13 @@ def test_a_database_that_is_away_is_one_sentence(
         look(instance)
     assert str(failed.value.description).startswith("Cannot use PostgreSQL at 127.0.0.1:9/hub: ")
     assert "canary" not in str(failed.value.description)
+
+
+def test_many_partitions_of_partners_that_are_gone_are_removed_over_several_ticks(
+    hub: Hub, instance: dg.DagsterInstance
+) -> None:
+    instance.add_dynamic_partitions(partitions.NAME, [f"99-gone-{number}" for number in range(MAX_STRAY + 20)])
+    for left in (20, 0, 0):
+        look(instance)
+        assert sum(key.startswith("99-gone-") for key in partition_keys(instance)) == left
+    assert sorted(partition_keys(instance)) == sorted(hub.partners.values())
