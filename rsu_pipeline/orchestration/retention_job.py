@@ -23,12 +23,12 @@ from rsu_pipeline.orchestration.dagster_internals import (
     AssetCheckExecutionsTable,
     AssetEventTagsTable,
     RunsTable,
-    SqlEventLogStorage,
     SqlEventLogStorageTable,
 )
 from rsu_pipeline.orchestration.failures import expected_errors_as_failures
 from rsu_pipeline.orchestration.resources import WarehouseResource
 from rsu_pipeline.orchestration.run_config import NO_CONFIG
+from rsu_pipeline.orchestration.storage import sql_event_log
 from rsu_pipeline.sync import clocks
 from rsu_pipeline.warehouse import privacy
 from rsu_pipeline.warehouse.retention import delete_old_rows
@@ -131,7 +131,7 @@ def _delete_records(instance: dg.DagsterInstance, run_id: str) -> None:
     """Delete what a run wrote and printed, but not the run."""
     instance.compute_log_manager.delete_logs(prefix=[run_id])
     instance.event_log_storage.delete_events(run_id)
-    with _events(instance).index_connection() as conn:
+    with sql_event_log(instance).index_connection() as conn:
         conn.execute(AssetCheckExecutionsTable.delete().where(CHECKS.run_id == run_id))
 
 
@@ -148,7 +148,7 @@ def newest_runs(instance: dg.DagsterInstance) -> set[str]:
         .where(CHECKS.execution_status != "PLANNED")
         .group_by(CHECKS.asset_key, CHECKS.check_name, CHECKS.partition)
     )
-    with _events(instance).index_connection() as conn:
+    with sql_event_log(instance).index_connection() as conn:
         runs = [
             *conn.execute(sa.select(EVENTS.run_id).where(EVENTS.id.in_(materialised))),
             *conn.execute(sa.select(CHECKS.run_id).where(CHECKS.id.in_(answered))),
@@ -170,11 +170,11 @@ def delete_runless_events(instance: dg.DagsterInstance, now: dt.datetime) -> int
         .where(EVENTS.id.not_in(newest))
         .order_by(EVENTS.id)
     )
-    with _events(instance).index_connection() as conn:
+    with sql_event_log(instance).index_connection() as conn:
         ids = [row[0] for row in conn.execute(old)]
     for start in range(0, len(ids), BATCH):
         batch = ids[start : start + BATCH]
-        with _events(instance).index_connection() as conn:
+        with sql_event_log(instance).index_connection() as conn:
             conn.execute(AssetEventTagsTable.delete().where(AssetEventTagsTable.c.event_id.in_(batch)))
             conn.execute(SqlEventLogStorageTable.delete().where(EVENTS.id.in_(batch)))
     return len(ids)
@@ -202,7 +202,7 @@ def _deleted_runs_with_records(instance: dg.DagsterInstance, before: dt.datetime
             .group_by(run_id)
             .having(sa.func.max(written_at) < before.replace(tzinfo=None))
         )
-        with _events(instance).index_connection() as conn:
+        with sql_event_log(instance).index_connection() as conn:
             found.update(str(row[0]) for row in conn.execute(query))
     return found
 
@@ -231,10 +231,3 @@ def _ended_long_ago(instance: dg.DagsterInstance, now: dt.datetime) -> Iterator[
 
 def _before(now: dt.datetime, days: int) -> dt.datetime:
     return now - dt.timedelta(days=days)
-
-
-def _events(instance: dg.DagsterInstance) -> SqlEventLogStorage:
-    storage = instance.event_log_storage
-    if not isinstance(storage, SqlEventLogStorage):
-        raise TypeError(f"retention knows Dagster's SQL storages, not {type(storage).__name__}")
-    return storage

@@ -28,6 +28,7 @@ from rsu_pipeline.orchestration.dagster_internals import (
     ConfigurableClassData,
     LocalArtifactStorage,
     LocalComputeLogManager,
+    SqlEventLogStorage,
 )
 from rsu_pipeline.warehouse import database, server_lock
 from rsu_pipeline.warehouse.advisory_locks import Only
@@ -152,6 +153,14 @@ class HomeFiles(LocalArtifactStorage):
     @classmethod
     def from_config_value(cls, inst_data: ConfigurableClassData | None, config_value: Mapping[str, Any]) -> Self:
         return cls(base_dir=str(installation.current().settings.home / "dagster"), inst_data=inst_data)
+
+
+def sql_event_log(instance: dg.DagsterInstance) -> SqlEventLogStorage:
+    """Return an instance's events as tables, for statements that Dagster has no function for."""
+    storage = instance.event_log_storage
+    if not isinstance(storage, SqlEventLogStorage):
+        raise TypeError(f"Dagster's events have to be in SQL tables, and are in {type(storage).__name__}.")
+    return storage
 
 
 def sqlalchemy_url(database_url: str) -> str:
