@@ -1,13 +1,14 @@
-"""Store one page of a race's registrations: stage, merge, quarantine. The caller commits."""
+"""Store one page of a race's registrations: build its lines, merge them, quarantine. The caller commits."""
 
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Container, Mapping, Sequence
+from dataclasses import dataclass, field
 from types import MappingProxyType
 
 from psycopg2.extensions import connection as Connection
 
 from rsu_pipeline.runsignup.pages import Page
+from rsu_pipeline.runsignup.payloads import Registration
 from rsu_pipeline.sync.registration_rows import compute_digest, stage_registration
 from rsu_pipeline.sync.session import PartnerSession
 from rsu_pipeline.warehouse import cursors, participants, schema_drift
@@ -34,48 +35,65 @@ class IngestedPage:
     newly_quarantined: int
 
 
-def ingest_page(
-    session: PartnerSession,
-    source: Source,
-    page: Page,
-    event_ids: Sequence[int],
-    merge: Callable[[Connection, Sequence[StagedLine], Source], _Merged],
-    held: Mapping[int, bool] = MappingProxyType({}),
-) -> IngestedPage:
-    """Stage and merge a page, except registrations stored unchanged. What cannot be stored is quarantined with its reason."""
-    quarantined = [QuarantinedRow(row.raw, row.reason, row.registration_id, is_stored=False) for row in page.unreadable]
-    has_unidentified_row = any(row.registration_id is None for row in quarantined)
-    events_of_held_back = list(event_ids) if quarantined else []
-    lines: list[StagedLine] = []
-    rows = []
-    faults: list[list[str]] = []
+@dataclass
+class StagedPage:
+    """The lines of a page's rows, with the rows and their field errors, and what of the page cannot be stored."""
+
+    lines: list[StagedLine] = field(default_factory=list)
+    rows: list[Registration] = field(default_factory=list)
+    faults: list[list[str]] = field(default_factory=list)
+    quarantined: list[QuarantinedRow] = field(default_factory=list)
+    events_of_held_back: list[int] = field(default_factory=list)
+
+
+def stage_page(page: Page, race_id: int, event_ids: Sequence[int], held: Container[int] = ()) -> StagedPage:
+    """Return the lines of a page's rows but for the registrations `held`. It needs no connection."""
+    staged = StagedPage(
+        quarantined=[
+            QuarantinedRow(row.raw, row.reason, row.registration_id, is_stored=False) for row in page.unreadable
+        ],
+        events_of_held_back=list(event_ids) if page.unreadable else [],
+    )
     wanted = set(event_ids)
     for row in page.rows:
         if row.event_id not in wanted:
-            quarantined.append(
+            staged.quarantined.append(
                 QuarantinedRow(row.raw, f"event {row.event_id} was not requested", row.registration_id, is_stored=False)
             )
-            events_of_held_back += event_ids
+            staged.events_of_held_back += event_ids
             continue
         if row.registration_id in held:
             continue
         try:
-            line, wrong = stage_registration(row, source.race_id)
+            line, wrong = stage_registration(row, race_id)
         except UnicodeDecodeError as error:
-            quarantined.append(
+            staged.quarantined.append(
                 QuarantinedRow(row.raw, f"not UTF-8 ({error.reason})", row.registration_id, is_stored=False)
             )
-            events_of_held_back.append(row.event_id or 0)
+            staged.events_of_held_back.append(row.event_id or 0)
             continue
-        lines.append(
-            line + b"\t%d" % participants.compute_digest(compute_digest(row.raw), has_field_errors=bool(wrong))
-        )
-        rows.append(row)
-        faults.append(wrong)
-    counts, refused = merge(session.conn, lines, source) if lines else (Counts(), [])
+        digest = participants.compute_digest(compute_digest(row.raw), has_field_errors=bool(wrong))
+        staged.lines.append(line + b"\t%d" % digest)
+        staged.rows.append(row)
+        staged.faults.append(wrong)
+    return staged
+
+
+def store_page(
+    session: PartnerSession,
+    source: Source,
+    page: Page,
+    staged: StagedPage,
+    merge: Callable[[Connection, Sequence[StagedLine], Source], _Merged],
+    held: Mapping[int, bool] = MappingProxyType({}),
+) -> IngestedPage:
+    """Merge a staged page. What cannot be stored is quarantined with its reason. `held` are stored unchanged."""
+    has_unidentified_row = any(row.registration_id is None for row in page.unreadable)
+    quarantined, events_of_held_back = list(staged.quarantined), list(staged.events_of_held_back)
+    counts, refused = merge(session.conn, staged.lines, source) if staged.lines else (Counts(), [])
     reasons = {item.index: item.reason for item in refused}
     seen = []
-    for index, (row, wrong) in enumerate(zip(rows, faults, strict=True)):
+    for index, (row, wrong) in enumerate(zip(staged.rows, staged.faults, strict=True)):
         if index in reasons:
             quarantined.append(QuarantinedRow(row.raw, reasons[index], row.registration_id, is_stored=False))
             events_of_held_back.append(row.event_id or 0)

@@ -1,6 +1,7 @@
-"""Requests of a feed's pages: the next page is requested while the one before it is stored.
+"""Requests of a feed's pages: the next page is requested, and its lines built, while the one before it is stored.
 
-What comes next is known as soon as a page is decoded. So RunSignup is waited for and PostgreSQL is written to at the same time.
+What comes next is known as soon as a page is decoded. So RunSignup is waited for and PostgreSQL is written to at the same time. The
+lines of a page that is all new are built in that time too: it took a seventh of the clock of a large race's first load.
 A pass makes one call at a time all the same: each takes its concurrency slot from the call ledger when it is sent and gives it
 back when it is answered, and the next page is requested only after the page before it was taken.
 
@@ -15,6 +16,7 @@ from dataclasses import replace
 from types import TracebackType
 
 from rsu_pipeline.runsignup.pages import Page
+from rsu_pipeline.sync.page_ingest import StagedPage
 
 THREAD_NAME = "next page"
 
@@ -22,14 +24,15 @@ THREAD_NAME = "next page"
 class PageRequests:
     """The pages of one feed, one after the other. Use as a context manager."""
 
-    def __init__(self, request: Callable[[int], Page]) -> None:
-        """Read pages with `request`, which returns the page after a registration id.
+    def __init__(self, request: Callable[[int], Page], stage: Callable[[Page], StagedPage] | None) -> None:
+        """Read pages with `request`, which returns the page after a registration id, and stage those requested ahead.
 
-        It may be called in another thread, but never by two at a time.
+        Both may be called in another thread, but never by two at a time.
         """
         self._request = request
+        self._stage = stage
         self._executor = ThreadPoolExecutor(max_workers=1, thread_name_prefix=THREAD_NAME)
-        self._next: Future[tuple[Page, float]] | None = None
+        self._next: Future[tuple[Page, float, StagedPage | None]] | None = None
 
     def __enter__(self) -> "PageRequests":
         return self
@@ -41,13 +44,20 @@ class PageRequests:
 
     def request_ahead(self, after: int) -> None:
         """Request the page after a registration id, without waiting for it. It is the next one that is taken."""
-        self._next = self._executor.submit(lambda: (self._request(after), time.monotonic()))
+        self._next = self._executor.submit(self._request_and_stage, after)
 
-    def take(self, after: int) -> Page:
-        """Return the page after a registration id: the one requested ahead, else a new one. Raises ApiError."""
+    def take(self, after: int) -> tuple[Page, StagedPage | None]:
+        """Return the page after a registration id: the one requested ahead, else a new one. Raises ApiError.
+
+        One that was requested ahead comes with its lines if pages are staged ahead.
+        """
         if self._next is None:
-            return self._request(after)
+            return self._request(after), None
         ahead, self._next = self._next, None
-        page, arrived = ahead.result()
+        page, arrived, staged = ahead.result()
         waited = time.monotonic() - arrived
-        return replace(page, elapsed=page.elapsed + waited, seconds=page.seconds + waited)
+        return replace(page, elapsed=page.elapsed + waited, seconds=page.seconds + waited), staged
+
+    def _request_and_stage(self, after: int) -> tuple[Page, float, StagedPage | None]:
+        page, arrived = self._request(after), time.monotonic()
+        return page, arrived, self._stage(page) if self._stage else None

@@ -12,7 +12,7 @@ from functools import partial
 from rsu_pipeline.included_fields import format_include
 from rsu_pipeline.runsignup.pages import Page
 from rsu_pipeline.sync import cadence
-from rsu_pipeline.sync.page_ingest import IngestedPage, find_unchanged, ingest_page
+from rsu_pipeline.sync.page_ingest import IngestedPage, find_unchanged, stage_page, store_page
 from rsu_pipeline.sync.page_requests import PageRequests
 from rsu_pipeline.sync.read_plan import SMALL_RACE, PlannedRead
 from rsu_pipeline.sync.session import PartnerSession
@@ -94,13 +94,15 @@ def _read_active(
     session.conn.rollback()
     # No later visit would find what the last read of an event misses.
     settles = outcome.read.closes_at is not None or position.mode == "history"
-    with PageRequests(partial(_request, session, position)) as pages:
+    stage = partial(stage_page, race_id=position.race_id, event_ids=position.event_ids)
+    # Of a race that was loaded before most rows are stored unchanged, and need no lines.
+    with PageRequests(partial(_request, session, position), None if loaded else stage) as pages:
         while True:
-            page = pages.take(position.after)
+            page, staged = pages.take(position.after)
             is_first_load = position.reads_all and len(loaded) < len(position.event_ids)
             if is_first_load and not (position.pages or page.rows or page.unreadable):
                 # One response without rows is no evidence that an event has none. Nothing else would show it: no row is missed.
-                page = pages.take(position.after)
+                page, staged = pages.take(position.after)
             source = _source(session, position, page)
             is_shown = page.next.is_last or (not settles and _is_end_shown(session, position, page, loaded))
             # Only for a visit that may be as short: a requested full read, or the last read of an event, must be complete.
@@ -117,7 +119,7 @@ def _read_active(
                 upto=upto,
                 is_first_load=position.reads_all and not loaded,
             )
-            taken = ingest_page(session, source, page, position.event_ids, merge, held)
+            taken = store_page(session, source, page, staged or stage(page, held=held), merge, held)
             outcome.counts.add(taken.counts)
             outcome.newly_quarantined += taken.newly_quarantined
             _note_page(session, position, source, page, taken, upto)
@@ -233,7 +235,7 @@ def _read_removed(session: PartnerSession, position: Position, outcome: ReadOutc
         for row in page.rows:
             row.removed_reason = row.removed_reason or "removed"
         merge = partial(participants.merge_removed, overlap=session.settings.cursor_overlap)
-        taken = ingest_page(session, source, page, position.event_ids, merge)
+        taken = store_page(session, source, page, stage_page(page, position.race_id, position.event_ids), merge)
         outcome.counts.add(taken.counts)
         outcome.newly_quarantined += taken.newly_quarantined
         _step(position, page, outcome)

@@ -12,7 +12,8 @@ from typing import Any
 import pytest
 
 from rsu_pipeline.runsignup.client import Client
-from rsu_pipeline.sync import page_requests
+from rsu_pipeline.runsignup.pages import Page
+from rsu_pipeline.sync import page_requests, race_pass
 from rsu_pipeline.warehouse import participants
 from rsu_pipeline_tests.hub import Hub
 from rsu_pipeline_tests.specs import estate
@@ -87,6 +88,28 @@ def test_the_next_page_is_requested_while_a_page_is_stored(
     for (began, ended), following in zip(stored, pages[1:], strict=True):
         assert began - 0.1 < following[0] < ended, "the page after is requested while this one is stored"
     assert all(before[1] <= after[0] for before, after in itertools.pairwise(calls)), "one call at a time"
+    hub.assert_equal()
+
+
+def test_the_lines_of_a_first_load_are_built_while_the_page_before_is_stored(
+    make_hub: Callable[..., Hub], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    hub = make_hub(spec=SPEC, seed=7)
+    hub.environment["RSU_PAGE_SIZE"] = "10"
+    stage, staged_by = race_pass.stage_page, list[bool]()
+
+    def noting(page: Page, *args: Any, **more: Any) -> Any:
+        if page.rows:
+            staged_by.append(threading.current_thread().name.startswith(page_requests.THREAD_NAME))
+        return stage(page, *args, **more)
+
+    monkeypatch.setattr(race_pass, "stage_page", noting)
+    hub.sync()
+    assert staged_by == [False, True, True]
+    staged_by.clear()
+    # Most rows of a later read are stored unchanged. PostgreSQL shows which, and they need no lines.
+    hub.sync(full=True)
+    assert staged_by == [False, False, False]
     hub.assert_equal()
 
 
