@@ -71,10 +71,10 @@ def killed_after(steps: int, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
         def __init__(self, **how: Any) -> None:
             pass
 
-        def submit(self, request: Callable[[], Any]) -> "Future[Any]":
+        def submit(self, request: Callable[..., Any], *arguments: Any) -> "Future[Any]":
             answered: Future[Any] = Future()
             try:
-                answered.set_result(request())
+                answered.set_result(request(*arguments))
             except Exception as error:
                 answered.set_exception(error)
             return answered
