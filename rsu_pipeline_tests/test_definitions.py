@@ -6,6 +6,7 @@ import os
 import re
 import subprocess
 import sys
+from functools import cache
 from pathlib import Path
 
 import dagster as dg
@@ -57,7 +58,8 @@ def modules(part: str) -> list[Path]:
     return [alone] if alone.exists() else sorted((PACKAGE / part).rglob("*.py"))
 
 
-def imported(path: Path) -> set[str]:
+@cache
+def imported(path: Path) -> frozenset[str]:
     """Return every module that a file imports anywhere. Relative ones are resolved."""
     found: set[str] = set()
     own = path.relative_to(PROJECT).with_suffix("").parts
@@ -67,7 +69,7 @@ def imported(path: Path) -> set[str]:
         elif isinstance(node, ast.ImportFrom):
             base = ".".join([*own[: -node.level], *filter(None, [node.module])]) if node.level else str(node.module)
             found |= {base, *(f"{base}.{alias.name}" for alias in node.names)}
-    return found
+    return frozenset(found)
 
 
 def is_in(name: str, package: str) -> bool:
@@ -275,6 +277,7 @@ def rank(part: str) -> int:
     return len(LAYERS) if part in SHARED else next(number for number, row in enumerate(LAYERS) if part in row)
 
 
+@cache
 def parts() -> list[str]:
     """Return the packages and modules right below the package."""
     found = {path.relative_to(PACKAGE).parts[0].removesuffix(".py") for path in PACKAGE.rglob("*.py")}
