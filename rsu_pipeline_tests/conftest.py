@@ -21,11 +21,11 @@ from xdist.remote import Producer
 from xdist.workermanage import WorkerController
 
 from rsu_pipeline import default_signals, installation
-from rsu_pipeline.local import embedded, pg_binaries
+from rsu_pipeline.local import cluster, embedded, pg_binaries
 from rsu_pipeline.warehouse import database
 from rsu_pipeline_tests import schedule, scratch
 from rsu_pipeline_tests.cli.shell import launch_sandbox
-from rsu_pipeline_tests.hub import Hub
+from rsu_pipeline_tests.hub import Hub, close_sessions
 from rsu_pipeline_tests.installation import real_servers
 from rsu_pipeline_tests.servers import create_database, drop_database, execute, relax
 from runsignup_sandbox.process import SandboxProcess
@@ -115,7 +115,10 @@ def server() -> Iterator[str]:
     folder = Path(tempfile.mkdtemp(prefix="rsu-tests-"))
     folder.chmod(0o711)  # under root the server runs as another account
     programs = real_servers.reachable_programs(int(CHOSEN), folder) if CHOSEN else pg_binaries.machine_binaries()
-    url = embedded.ensure_running(folder / "postgres", programs)
+    with pytest.MonkeyPatch.context() as patch:
+        # The files are in memory. A server that is to survive a power cut is a test's own.
+        patch.setitem(cluster.SETTINGS, "fsync", "off")
+        url = embedded.ensure_running(folder / "postgres", programs)
     relax(url, folder / "postgres")
     yield url
     embedded.release(folder / "postgres")
@@ -145,6 +148,7 @@ def databases(server: str, prefix: str, template: str) -> Iterator[Callable[[], 
 
     yield make
     for name in made:
+        close_sessions(at(server, name))
         drop_database(server, name)
 
 

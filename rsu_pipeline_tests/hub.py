@@ -3,10 +3,11 @@
 import datetime as dt
 import os
 import re
-import socket
+import threading
 import time
+import weakref
 from collections.abc import Iterator, Mapping
-from contextlib import AbstractContextManager, closing, contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any
 from zoneinfo import ZoneInfo
@@ -18,8 +19,9 @@ from psycopg2.extensions import connection as Connection
 
 from rsu_pipeline.settings import Settings, load_settings
 from rsu_pipeline.sync import history, listing, partner_sync
+from rsu_pipeline.sync.clocks import Clock
 from rsu_pipeline.sync.history import Slice
-from rsu_pipeline.sync.session import PartnerSession, open_partner_session
+from rsu_pipeline.sync.session import Clients, PartnerSession, partner_session_on
 from rsu_pipeline.sync.sync_outcome import SyncOutcome
 from rsu_pipeline.warehouse import backfill_progress, backfill_state, call_ledger, credentials, database
 from rsu_pipeline.warehouse.backfill_progress import Progress
@@ -29,6 +31,7 @@ from runsignup_sandbox.process import SandboxProcess
 
 SECRET_KEY = Fernet.generate_key().decode()
 Row = dict[str, Any]
+_hubs: "weakref.WeakSet[Hub]" = weakref.WeakSet()
 
 
 class Hub:
@@ -56,7 +59,9 @@ class Hub:
         """The same of the database's clock; None where it shows what the hub's does."""
         self.partners: dict[int, str] = {}
         """Partition key by the sandbox's number of the partner; our number of it is the same."""
-        with database.session(url, purpose="tests") as conn:
+        self._kept = threading.local()
+        _hubs.add(self)
+        with self._session() as conn:
             for item in sandbox.admin.partners():
                 partner_id = credentials.add(
                     conn, self.secret_box, name=item["name"], principal=item["key"], secret=item["secret"]
@@ -86,18 +91,24 @@ class Hub:
         if self.database_ahead is not None:
             shown = now + dt.timedelta(seconds=self.database_ahead - self.ahead)
             database_now = lambda: shown  # noqa: E731
-        with open_partner_session(
-            self.url,
-            self.secret_box,
-            self.settings,
-            self.partners[partner],
-            lane=lane,
-            run_id=run_id,
-            log=lambda line: None,
-            now=lambda: now,
-            database_now=database_now,
-            retry_rejected=retry_rejected,
-        ) as session:
+        settings = self.settings
+        clock = Clock(settings.sync.max_clock_skew, hub=lambda: now, database=database_now)
+        with (
+            self._session(f"sync {run_id[:8]}") as conn,
+            self._session(f"ledger {run_id[:8]}") as ledger_conn,
+            closing(Clients(settings, ledger_conn, lane, clock.hear)) as clients,
+            partner_session_on(
+                conn,
+                clients,
+                self.secret_box,
+                settings,
+                self.partners[partner],
+                run_id=run_id,
+                log=lambda line: None,
+                clock=clock,
+                retry_rejected=retry_rejected,
+            ) as session,
+        ):
             yield session
 
     def sync(
@@ -135,7 +146,7 @@ class Hub:
 
     def rows(self, query: str, *parameters: object) -> list[Row]:
         """Return the rows of a query as dicts."""
-        with self._connect() as conn, conn.cursor(cursor_factory=psycopg2.extras.RealDictCursor) as cur:
+        with self._session() as conn, conn.cursor(cursor_factory=psycopg2.extras.RealDictCursor) as cur:
             cur.execute(query, parameters or None)
             return [dict(row) for row in cur.fetchall()]
 
@@ -145,17 +156,40 @@ class Hub:
         return value
 
     def execute(self, statement: str, *parameters: object) -> None:
-        with self._connect() as conn, conn.cursor() as cur:
+        with self._session() as conn, conn.cursor() as cur:
             cur.execute(statement, parameters or None)
             conn.commit()
 
-    def _connect(self) -> AbstractContextManager[Connection]:
-        """Open a session that is named as the hub's are. One of the hub's own, checked in every way, costs twice as much."""
-        name = f"rsu tests {socket.gethostname()}:{os.getpid()}"
-        return closing(psycopg2.connect(self.url, application_name=name, client_encoding="UTF8"))
+    @contextmanager
+    def _session(self, purpose: str = "tests") -> Iterator[Connection]:
+        """Provide a session of the hub's. What is not committed is rolled back.
+
+        Each thread keeps its sessions, since opening one takes longer than most queries and a new one has no table in its caches.
+        A block that fails ends its session, as the end of a process does.
+        """
+        free: dict[tuple[int, str, str], Connection] = self._kept.__dict__
+        key = (os.getpid(), self.url, purpose)
+        conn = free.pop(key, None)
+        if conn is None or not _answers(conn):
+            conn = database.connect(self.url, purpose=purpose)
+        try:
+            with database.explained(self.url, conn):
+                yield conn
+                conn.rollback()
+        except BaseException:
+            database.close(self.url, conn)
+            raise
+        if free.setdefault(key, conn) is not conn:
+            database.close(self.url, conn)
+
+    def close(self) -> None:
+        """End the sessions that this thread keeps."""
+        while self._kept.__dict__:
+            database.close(self.url, self._kept.__dict__.popitem()[1])
 
     def wait_for_sessions_to_end(self) -> None:
         """Wait until PostgreSQL has noticed that a killed process's sessions ended."""
+        self.close()
         deadline = time.monotonic() + 30
         while self.value(
             "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND pid <> pg_backend_pid()"
@@ -254,6 +288,23 @@ class Hub:
         for key, row in self.stored(partner).items():
             bib = row["bib_num"] or (row["team_info"] or {}).get("team_bib_num")
             assert bibs[key] == (None if bib in (None, "") else str(bib)), (key, bibs[key], bib)
+
+
+def close_sessions(url: str) -> None:
+    """End what hubs keep open at a database."""
+    for hub in list(_hubs):
+        if hub.url.partition("?")[0] == url:
+            hub.close()
+
+
+def _answers(conn: Connection) -> bool:
+    """Return whether a session can be used."""
+    try:
+        with conn, conn.cursor() as cur:
+            cur.execute("SELECT 1")
+    except (psycopg2.OperationalError, psycopg2.InterfaceError):
+        return False
+    return True
 
 
 FIELDS = [

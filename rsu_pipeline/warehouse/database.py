@@ -9,7 +9,7 @@ import os
 import socket
 import weakref
 from collections.abc import Iterator
-from contextlib import closing, contextmanager
+from contextlib import contextmanager
 from importlib import resources
 
 import psycopg2
@@ -110,36 +110,43 @@ def session(url: str, *, purpose: str) -> Iterator[Connection]:
     Raises:
         DatabaseError: there is no connection, it is lost within the block, or the server denies the role a table or a change.
     """
-    with closing(connect(url, purpose=purpose)) as conn, _released(url, conn):
-        try:
+    conn = connect(url, purpose=purpose)
+    try:
+        with explained(url, conn):
             yield conn
-        except psycopg2.errors.ReadOnlySqlTransaction as error:
-            raise ReadOnlyError(
-                f"PostgreSQL at {describe_server(url)} only reads now: {(error.diag.message_primary or '').strip()}."
-                " Some providers turn that on when the disk is full."
-            ) from error
-        except psycopg2.errors.InsufficientPrivilege as error:
-            raise DatabaseError(
-                f"PostgreSQL at {describe_server(url)} refuses role {conn.info.user}: {(error.diag.message_primary or '').strip()}."
-                " docs/security.md lists the roles that the hub needs. Create them with `rsu db roles`."
-            ) from error
-        except (psycopg2.OperationalError, psycopg2.InterfaceError) as error:
-            if not conn.closed:
-                raise
-            raise DatabaseError(
-                f"The connection to PostgreSQL at {describe_server(url)} was lost: {addresses.explain(url, error)}."
-                f"{_standstill(url)} What was not committed is rolled back. Run it again once the server is back."
-            ) from error
+    finally:
+        close(url, conn)
 
 
 @contextmanager
-def _released(url: str, conn: Connection) -> Iterator[None]:
+def explained(url: str, conn: Connection) -> Iterator[None]:
+    """Raise DatabaseError with the cause and the next step for errors of PostgreSQL that are no fault of a statement."""
     try:
         yield
-    finally:
-        conn.close()
-        if url in _keepers:
-            _keepers[url].release(conn)
+    except psycopg2.errors.ReadOnlySqlTransaction as error:
+        raise ReadOnlyError(
+            f"PostgreSQL at {describe_server(url)} only reads now: {(error.diag.message_primary or '').strip()}."
+            " Some providers turn that on when the disk is full."
+        ) from error
+    except psycopg2.errors.InsufficientPrivilege as error:
+        raise DatabaseError(
+            f"PostgreSQL at {describe_server(url)} refuses role {conn.info.user}: {(error.diag.message_primary or '').strip()}."
+            " docs/security.md lists the roles that the hub needs. Create them with `rsu db roles`."
+        ) from error
+    except (psycopg2.OperationalError, psycopg2.InterfaceError) as error:
+        if not conn.closed:
+            raise
+        raise DatabaseError(
+            f"The connection to PostgreSQL at {describe_server(url)} was lost: {addresses.explain(url, error)}."
+            f"{_standstill(url)} What was not committed is rolled back. Run it again once the server is back."
+        ) from error
+
+
+def close(url: str, conn: Connection) -> None:
+    """Close a session, which then needs no lease."""
+    conn.close()
+    if url in _keepers:
+        _keepers[url].release(conn)
 
 
 def _standstill(url: str) -> str:

@@ -60,6 +60,7 @@ def worked(
     assert hub.value("SELECT string_agg(DISTINCT field, ', ') FROM schema_drift") == NEW_FIELD
     columns = {"ID": "timing_partner_id", "RACE": "race_id", "EVENT": "event_id", "REGISTRATION": "registration_id"}
     hub.wait_for_sessions_to_end()
+    hub.close()
     yield Worked(name, {word: str(found[column]) for word, column in columns.items()} | {"FIELD": NEW_FIELD})
     execute(server, f"DROP DATABASE {name} WITH (FORCE)")
 

@@ -51,8 +51,11 @@ def test_names_are_stored_as_sent_whatever_encoding_is_asked_for(hub: Hub, sourc
 
 
 @pytest.fixture
-def as_before(monkeypatch: pytest.MonkeyPatch) -> Callable[[], AbstractContextManager[None]]:
-    """Provide sessions and rules as they were: the client's encoding is what somebody set, and nothing checks it."""
+def as_before(monkeypatch: pytest.MonkeyPatch) -> Callable[[Hub], AbstractContextManager[None]]:
+    """Provide sessions and rules as they were: the client's encoding is what somebody set, and nothing checks it.
+
+    Sessions that the hub keeps are ended before and after.
+    """
     connect = database.connect
 
     def connect_as_before(url: str, **options: Any) -> Any:
@@ -61,19 +64,21 @@ def as_before(monkeypatch: pytest.MonkeyPatch) -> Callable[[], AbstractContextMa
         return conn
 
     @contextmanager
-    def before() -> Iterator[None]:
+    def before(hub: Hub) -> Iterator[None]:
+        hub.close()
         with monkeypatch.context() as patch:
             patch.setattr(database, "connect", connect_as_before)
             patch.setattr(registration_rows, "RULES", b"1")
             yield
+        hub.close()
 
     return before
 
 
 def test_rows_that_were_stored_in_another_encoding_are_repaired_by_the_next_full_read(
-    hub: Hub, monkeypatch: pytest.MonkeyPatch, as_before: Callable[[], AbstractContextManager[None]]
+    hub: Hub, monkeypatch: pytest.MonkeyPatch, as_before: Callable[[Hub], AbstractContextManager[None]]
 ) -> None:
-    with as_before():
+    with as_before(hub):
         broken = hub.sync(full=True)
         assert broken.failures == [] and broken.unequal_events == [], "and it was called equal"
     assert name_in(hub)[0] == "Zo\u00c3\u00ab"
@@ -92,12 +97,12 @@ def test_rows_that_were_stored_in_another_encoding_are_repaired_by_the_next_full
 
 
 def test_past_editions_that_were_stored_in_another_encoding_are_repaired_by_a_backfill_from_the_start(
-    make_hub: Callable[..., Hub], as_before: Callable[[], AbstractContextManager[None]]
+    make_hub: Callable[..., Hub], as_before: Callable[[Hub], AbstractContextManager[None]]
 ) -> None:
     hub = make_hub(scale="small", seed=7)
     broken = "SELECT count(*) FROM runsignup_participants WHERE first_name = 'Zo\u00c3\u00ab'"
     hub.sync()
-    with as_before():
+    with as_before(hub):
         assert hub.history().finished
     assert hub.value(broken) > 0
     assert hub.history(reload=True).finished

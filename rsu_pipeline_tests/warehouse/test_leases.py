@@ -201,10 +201,12 @@ def test_a_databases_clock_that_steps_ends_nobody() -> None:
 
 
 def test_a_keeper_without_sessions_has_no_session_of_its_own(database_url: str) -> None:
+    others = set(threading.enumerate())
     with database.session(database_url, purpose="tests") as conn:
         database.lease(conn)
-        assert "lease keeper" in {thread.name for thread in threading.enumerate()}
+        (keeper,) = set(threading.enumerate()) - others
+        assert keeper.name == "lease keeper"
     deadline = time.monotonic() + 10
-    while any(thread.name == "lease keeper" for thread in threading.enumerate()):
+    while keeper.is_alive():
         assert time.monotonic() < deadline
         time.sleep(0.01)
