@@ -68,7 +68,8 @@ class Settings:
         "RSU_TIMEZONE",
         EASTERN,
         partial(setting_values.parse_zone, "RSU_TIMEZONE"),
-        "Zone of schedules that have a time of day, and of the days in reports.",
+        "Zone of schedules that have a time of day, of the days in reports, and of every time that people are shown, except a"
+        " race's own.",
         default_words="`America/New_York`",
     )
     ui_port: int = integer("RSU_UI_PORT", 3000, low=1, high=65535, meaning="Port of the Dagster UI.")

@@ -12,6 +12,7 @@ from rsu_pipeline.alerts.alert_store import Alert, Problem
 from rsu_pipeline.alerts.notify import Delivery, send
 from rsu_pipeline.alerts.rules import HUB_KINDS, TITLES
 from rsu_pipeline.alerts.transitions import plan_notifications
+from rsu_pipeline.display import show_times_in
 from rsu_pipeline.service_settings import AlertSettings
 
 Send = Callable[[Sequence[str], str, str], list[Delivery]]
@@ -40,14 +41,19 @@ def evaluate_alerts(
     now: dt.datetime,
     log: Callable[[str], None],
     *,
+    zone: dt.tzinfo,
     kinds: Collection[str] = HUB_KINDS,
     send: Send = send,
 ) -> AlertEvaluation:
     """Record the open problems and send what is due, one message per kind. Commits.
 
     A message that no service accepted stays due and is sent again at the next evaluation. Alerts of other `kinds` are left
-    alone.
+    alone. Messages have times in `zone`, and what is stored has them in UTC.
     """
+
+    def send_in_zone(urls: Sequence[str], title: str, body: str) -> list[Delivery]:
+        return send(urls, title, show_times_in(zone, body))
+
     before = [alert for alert in alert_store.read_unsettled_alerts(conn, now) if alert.kind in kinds]
     to_tell, over = plan_notifications(before, problems, now)
     alert_store.record_problems(conn, problems, now, kinds)
@@ -59,12 +65,12 @@ def evaluate_alerts(
     done = AlertEvaluation(wrong=len({problem.cause for problem in problems}))
     if not settings.urls:
         return done
-    sender = _Sender(conn, settings, now, log, send, done)
+    sender = _Sender(conn, settings, now, log, send_in_zone, done)
     # Resolved alerts first: a problem that came back before its end was sent is then sent as new.
     sender.send_resolved(over)
     sender.send_open(to_tell, {alert.cause for alert in before if alert.cleared_at is None and alert.told_at})
     if sender.has_time():
-        _retry_notifiers(conn, settings.urls, now, send)
+        _retry_notifiers(conn, settings.urls, now, send_in_zone)
     return done
 
 

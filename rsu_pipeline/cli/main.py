@@ -7,6 +7,7 @@ import click
 from rsu_pipeline import private_files
 from rsu_pipeline.cli import first_output
 from rsu_pipeline.cli.lazy_group import LazyCommand, LazyGroup
+from rsu_pipeline.display import show_times_in
 from rsu_pipeline.errors import RsuError
 from rsu_pipeline.warehouse.database import describe_database_error
 
@@ -79,6 +80,16 @@ def rsu() -> None:
 rsu.lazy_commands = COMMANDS
 
 
+def _with_hub_times(text: str) -> str:
+    """Return an error with its times in RSU_TIMEZONE, or as it is if the settings themselves cannot be used."""
+    from rsu_pipeline import installation
+
+    try:
+        return show_times_in(installation.current().settings.timezone, text)
+    except RsuError:
+        return text
+
+
 def main() -> None:
     """Run the command line. An expected error prints one sentence and exits with code 2."""
     private_files.set_umask()
@@ -95,7 +106,7 @@ def main() -> None:
         click.echo("Stopped.", err=True)
         sys.exit(130)
     except RsuError as error:
-        click.echo(f"Error: {error}", err=True)
+        click.echo(f"Error: {_with_hub_times(str(error))}", err=True)
         sys.exit(2)
     except Exception as error:
         sentence = describe_database_error(error)

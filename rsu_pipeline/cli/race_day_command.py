@@ -16,8 +16,7 @@ from rich.text import Text
 from rsu_pipeline import installation
 from rsu_pipeline.cli.common import find_partner_id, hub_connection, show_json
 from rsu_pipeline.cli.display_table import DisplayTable, render, show_table
-from rsu_pipeline.display import counted, make_printable
-from rsu_pipeline.eastern import EASTERN
+from rsu_pipeline.display import counted, make_printable, show_times_in
 from rsu_pipeline.runsignup import values
 from rsu_pipeline.sync import clocks, race_day_board
 from rsu_pipeline.sync.race_day_board import BoardRow, Urgency
@@ -153,7 +152,7 @@ def _table(rows: Sequence[BoardRow], now: dt.datetime) -> DisplayTable:
 def _sentences(rows: Sequence[BoardRow]) -> list[str]:
     """Return a line for each problem: the partner, the race and the next step."""
     return [
-        make_printable(f"{row.race.key}, race {row.race.race_id}: {problem.sentence}.")
+        make_printable(f"{row.race.key}, race {row.race.race_id}: {show_times_in(_zone(), problem.sentence)}.")
         for row in rows
         for problem in row.problems
     ]
@@ -166,7 +165,7 @@ def _zone() -> ZoneInfo:
 
 def _in_zone(start: dt.datetime, zone_name: str | None, now: dt.datetime) -> str:
     """Return a start as wall time in the race's zone, US Eastern if it has none, with the day if it is not today."""
-    zone = values.zone(zone_name) or EASTERN
+    zone = values.race_zone(zone_name)
     local = start.astimezone(zone)
     is_today = local.date() == now.astimezone(zone).date()
     return f"{local:%H:%M %Z}" if is_today else f"{local:%a %H:%M %Z}"
@@ -191,7 +190,7 @@ def _last_bib(row: BoardRow) -> str:
     if race.last_bib_kind is None or race.last_bib_recorded_at is None:
         return "-"
     bib = race.last_bib if race.last_bib is not None else "cleared"
-    zone = values.zone(race.zone) or EASTERN
+    zone = values.race_zone(race.zone)
     if race.last_bib_modified_at is None:
         return f"{bib} {race.last_bib_recorded_at.astimezone(zone):%H:%M:%S}"
     delay = (race.last_bib_recorded_at - race.last_bib_modified_at).total_seconds()

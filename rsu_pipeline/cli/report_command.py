@@ -5,6 +5,7 @@ from pathlib import Path
 
 import click
 
+from rsu_pipeline import installation
 from rsu_pipeline.cli.common import choose_partners, hub_connection
 from rsu_pipeline.display import counted
 from rsu_pipeline.warehouse import report_queries
@@ -35,7 +36,9 @@ def report(names: tuple[str, ...], path: Path) -> None:
             )
             made.append(page.build_report(partner.name, rows, changes, now.date()))
     try:
-        path.write_text(page.render_html(made, now), encoding="utf-8")
+        path.write_text(
+            page.render_html(made, now.astimezone(installation.current().settings.timezone)), encoding="utf-8"
+        )
     except OSError as error:
         raise click.UsageError(f"Cannot write {path}: {error.strerror}.") from None
     click.echo(f"{path}: {counted(len(made), 'partner')}, {counted(sum(len(item.events) for item in made), 'event')}")

@@ -8,7 +8,6 @@ from rich.table import Column
 from rsu_pipeline.cli.common import find_partner_id, hub_connection, show_json
 from rsu_pipeline.cli.display_table import DisplayTable, show_table
 from rsu_pipeline.display import counted, make_printable
-from rsu_pipeline.eastern import EASTERN
 from rsu_pipeline.runsignup import values
 from rsu_pipeline.start_lists import start_list_store
 from rsu_pipeline.start_lists.list_formats import FORMATS, format_entries
@@ -86,7 +85,7 @@ def _show_events(lists: list[start_list_store.StartList], *, as_json: bool) -> N
 
 
 def _start(found: start_list_store.StartList) -> str:
-    zone = values.zone(found.timezone) or EASTERN
+    zone = values.race_zone(found.timezone)
     return f"{found.start.replace(tzinfo=zone):%Y-%m-%d %H:%M %Z}" if found.start else "start unknown"
 
 

@@ -10,8 +10,10 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.text import Text
 
+from rsu_pipeline import installation
 from rsu_pipeline.cli.common import choose_partners, refuse_disabled, set_dagster_home, show_json
 from rsu_pipeline.cli.in_process_runs import run_in_process
+from rsu_pipeline.display import show_times_in
 from rsu_pipeline.warehouse import credentials
 
 
@@ -95,11 +97,12 @@ def _run(partner: credentials.Partner, config: dict[str, Any]) -> dict[str, Any]
 
 
 def _line(result: dict[str, Any]) -> str:
+    error = show_times_in(installation.current().settings.timezone, result["error"])
     if "rows_read" not in result:
-        return f"{result['partner']}: FAILED: {result['error']}"
+        return f"{result['partner']}: FAILED: {error}"
     text = (
         f"{result['partner']}: {result['rows_read']} read, {result['rows_inserted']} new, {result['rows_updated']} changed,"
         f" {result['rows_unchanged']} unchanged, {result['rows_removed']} removed, {result['rows_quarantined']} quarantined,"
         f" {result['bib_changes']} bib changes, {result['api_calls']} calls, {result['budget_left']} left this hour"
     )
-    return text if result["ok"] else f"{text}. FAILED: {result['error']}"
+    return text if result["ok"] else f"{text}. FAILED: {error}"

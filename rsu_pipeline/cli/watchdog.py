@@ -20,6 +20,7 @@ from rsu_pipeline.alerts.alert_store import Problem
 from rsu_pipeline.alerts.evaluate import evaluate_alerts
 from rsu_pipeline.alerts.notify import send
 from rsu_pipeline.cli import health_command
+from rsu_pipeline.display import show_times_in
 from rsu_pipeline.settings import Settings
 from rsu_pipeline.warehouse import database
 
@@ -102,7 +103,7 @@ def _evaluate_stored(target: Target, failed: Sequence[health_command.Reason], no
         if is_alone:
             problems += rules.find_problems(conn, settings, now)
             kinds |= rules.HUB_KINDS
-        evaluate_alerts(conn, problems, settings.alerts, now, log, kinds=kinds)
+        evaluate_alerts(conn, problems, settings.alerts, now, log, zone=settings.timezone, kinds=kinds)
 
 
 def _note_database(settings: Settings, away: str | None, now: dt.datetime, log: Log) -> None:
@@ -139,7 +140,7 @@ def _read(path: Path) -> tuple[str, bool] | None:
 def _send(settings: Settings, title: str, text: str, log: Log) -> bool:
     if not settings.alerts.urls:
         return True
-    results = send(settings.alerts.urls, title, text)
+    results = send(settings.alerts.urls, title, show_times_in(settings.timezone, text))
     for one in results:
         if not one.is_accepted:
             log(f"the notifier of kind {one.scheme} did not accept a message")

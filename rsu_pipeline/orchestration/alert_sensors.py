@@ -51,7 +51,7 @@ def _evaluate(context: dg.SensorEvaluationContext, warehouse: WarehouseResource)
         if not is_mine:
             return dg.SensorResult(skip_reason="another process evaluates alerts")
         problems = rules.find_problems(conn, settings, now)
-        done = evaluate_alerts(conn, problems, settings.alerts, now, context.log.warning)
+        done = evaluate_alerts(conn, problems, settings.alerts, now, context.log.warning, zone=settings.timezone)
     if not settings.alerts.urls:
         words = f"{counted(done.wrong, 'open alert')}. Notifications are off (RSU_ALERT_URLS is not set)."
         return dg.SensorResult(skip_reason=words, cursor=words)

@@ -10,6 +10,8 @@ from collections.abc import Collection, Sequence
 
 import dagster as dg
 
+from rsu_pipeline import installation
+from rsu_pipeline.display import format_time
 from rsu_pipeline.orchestration import partitions
 from rsu_pipeline.orchestration.dagster_internals import (
     CANCELABLE_RUN_STATUSES,
@@ -79,10 +81,11 @@ def terminate_runs(instance: dg.DagsterInstance, keys: Collection[str]) -> list[
 
 def observation(key: str, at: dt.datetime) -> dg.AssetObservation:
     """Return what a partner's partition shows of its cancelled backfill."""
+    zone = installation.current().settings.timezone
     return dg.AssetObservation(
         HISTORY,
         partition=key,
-        description=f"The backfill was cancelled at {at:%Y-%m-%d %H:%M:%S} UTC. Launching it again resumes it.",
+        description=f"The backfill was cancelled at {format_time(at, zone)}. Launching it again resumes it.",
         metadata={"cancelled_at": dg.MetadataValue.timestamp(at)},
     )
 

@@ -5,6 +5,8 @@ import warnings
 
 import dagster as dg
 
+from rsu_pipeline import installation
+from rsu_pipeline.display import format_time
 from rsu_pipeline.orchestration.assets.participant_history import participant_history
 from rsu_pipeline.orchestration.assets.start_list_asset import start_lists
 from rsu_pipeline.orchestration.assets.synced_assets import participants
@@ -121,7 +123,9 @@ def history_complete(context: dg.AssetCheckExecutionContext, warehouse: Warehous
     return dg.AssetCheckResult(
         passed=progress.is_complete or progress.cancelled_at is not None,
         severity=dg.AssetCheckSeverity.ERROR if failing else dg.AssetCheckSeverity.WARN,
-        description=f"Cancelled at {progress.cancelled_at:%Y-%m-%d %H:%M} UTC." if progress.cancelled_at else None,
+        description=f"Cancelled at {format_time(progress.cancelled_at, installation.current().settings.timezone)}."
+        if progress.cancelled_at
+        else None,
         metadata={
             "past_events": progress.events,
             "events_settled": progress.settled,

@@ -12,6 +12,7 @@ import dagster as dg
 
 from rsu_pipeline import installation
 from rsu_pipeline.alerts import rules
+from rsu_pipeline.display import show_times_in
 from rsu_pipeline.orchestration.assets.fleet_health import fleet_health
 from rsu_pipeline.orchestration.failures import expected_errors_as_failures
 from rsu_pipeline.orchestration.resources import WarehouseResource
@@ -318,7 +319,14 @@ def nothing_stands_still(warehouse: WarehouseResource) -> dg.AssetCheckResult:
         not found,
         ERROR,
         {"standstills": len(found)},
-        [{"kind": item.kind, "partner": item.partner, "sentence": item.sentence} for item in found[:SAMPLE]],
+        [
+            {
+                "kind": item.kind,
+                "partner": item.partner,
+                "sentence": show_times_in(settings.timezone, item.sentence),
+            }
+            for item in found[:SAMPLE]
+        ],
     )
 
 

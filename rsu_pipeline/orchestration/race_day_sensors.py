@@ -281,7 +281,7 @@ def race_day_board_refresh(context: dg.SensorEvaluationContext, warehouse: Wareh
         return dg.SensorResult(skip_reason="no race in its window or starting within 24 hours", cursor=cursor)
     blocked = sum(row.urgency is Urgency.BLOCKED for row in rows)
     words = f"{counted(len(rows), 'race')} on the board, {blocked} of them do not receive bibs"
-    event = dg.AssetMaterialization("race_day_board", metadata=dict(board_metadata(rows, now)))
+    event = dg.AssetMaterialization("race_day_board", metadata=dict(board_metadata(rows, now, settings.timezone)))
     return dg.SensorResult(asset_events=[event], skip_reason=words, cursor=cursor)
 
 

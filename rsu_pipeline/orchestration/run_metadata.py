@@ -6,6 +6,8 @@ from collections.abc import Mapping, Sequence
 import dagster as dg
 from psycopg2.extensions import connection as Connection
 
+from rsu_pipeline.display import format_time
+from rsu_pipeline.runsignup import values
 from rsu_pipeline.start_lists import start_list_store
 from rsu_pipeline.sync.history import Slice, seconds_left
 from rsu_pipeline.sync.listing import EventsOutcome
@@ -53,7 +55,7 @@ def plan_metadata(plan: Plan, reads: Sequence[PlannedRead]) -> Metadata:
                         "race": item.event.race_name[:MAX_NAME_CHARS],
                         "event": item.event.name[:MAX_NAME_CHARS],
                         "event_id": item.event.event_id,
-                        "starts_at": item.event.starts_at.strftime("%Y-%m-%d %H:%M UTC")
+                        "starts_at": format_time(item.event.starts_at, values.race_zone(item.event.timezone))
                         if item.event.starts_at
                         else "",
                         "tier": item.tier,
@@ -198,7 +200,9 @@ def start_lists_metadata(
                         **{name: getattr(item, name) for name in columns},
                         "race": item.race[:MAX_NAME_CHARS],
                         "event": item.event[:MAX_NAME_CHARS],
-                        "start": item.start.strftime("%Y-%m-%d %H:%M") if item.start else "",
+                        "start": f"{item.start.replace(tzinfo=values.race_zone(item.timezone)):%Y-%m-%d %H:%M %Z}"
+                        if item.start
+                        else "",
                     }
                 )
                 for item in lists[:SAMPLE]

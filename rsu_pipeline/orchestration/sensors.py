@@ -8,7 +8,7 @@ from collections.abc import Mapping
 import dagster as dg
 
 from rsu_pipeline import installation
-from rsu_pipeline.display import MAX_NAME_CHARS, counted, sanitize_for_display
+from rsu_pipeline.display import MAX_NAME_CHARS, counted, format_time, sanitize_for_display
 from rsu_pipeline.orchestration import cancelled_runs, partitions
 from rsu_pipeline.orchestration.batch import sync_batch
 from rsu_pipeline.orchestration.failures import expected_errors_as_failures
@@ -104,7 +104,8 @@ def history(context: dg.SensorEvaluationContext, warehouse: WarehouseResource) -
         f"{counted(len(waiting), 'partner')} with past editions to read, {len(busy)} in progress, {slices} requested"
     )
     if cancelled:
-        words += f", {len(cancelled)} are cancelled ({', '.join(_describe_cancellation(cancelled))})"
+        described = _describe_cancellation(cancelled, installation.current().settings.timezone)
+        words += f", {len(cancelled)} are cancelled ({', '.join(described)})"
     context.log.info(words)
     return dg.SensorResult(
         run_requests=requests,
@@ -117,9 +118,9 @@ def history(context: dg.SensorEvaluationContext, warehouse: WarehouseResource) -
     )
 
 
-def _describe_cancellation(cancelled: Mapping[str, dt.datetime]) -> list[str]:
+def _describe_cancellation(cancelled: Mapping[str, dt.datetime], zone: dt.tzinfo) -> list[str]:
     """Return which partners were cancelled when, newest first."""
-    words = [f"{key} at {at:%Y-%m-%d %H:%M} UTC" for key, at in list(cancelled.items())[:SHOWN_CANCELLED]]
+    words = [f"{key} at {format_time(at, zone)}" for key, at in list(cancelled.items())[:SHOWN_CANCELLED]]
     return words if len(words) == len(cancelled) else [*words, "..."]
 
 

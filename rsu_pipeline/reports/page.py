@@ -100,7 +100,7 @@ def _is_plausible(day: object, today: dt.date) -> bool:
 def render_html(reports: list[Report], made_at: dt.datetime) -> str:
     """Return one page with a section for each partner."""
     sections = "".join(_section(item) for item in reports)
-    return f"{_HEAD}<h1>Registrations</h1><p>Upcoming events, as of {made_at:%Y-%m-%d %H:%M} UTC.</p>\n{sections}</body></html>\n"
+    return f"{_HEAD}<h1>Registrations</h1><p>Upcoming events, as of {made_at:%Y-%m-%d %H:%M %Z}.</p>\n{sections}</body></html>\n"
 
 
 def format_amount(value: float) -> str:

@@ -186,6 +186,11 @@ def zone(name: str | None) -> ZoneInfo | None:
     return ZoneInfo(known) if known else None
 
 
+def race_zone(name: str | None) -> ZoneInfo:
+    """Return the zone in which the times of a race are shown: the named one, else US Eastern."""
+    return zone(name) or EASTERN
+
+
 def _time(text: str) -> dt.datetime:
     """Return the time that a text names: with an offset if it has one, else without zone."""
     text = plain(text)

@@ -43,7 +43,7 @@ class StoredEvent:
     """What planning needs of an event.
 
     `starts_at` and `ends_at` are instants. `lost` means that the partner cannot read the race any more. `refused_at` is when
-    RunSignup last refused this event while it answered for others of the race.
+    RunSignup last refused this event while it answered for others of the race. `timezone` is its name of the race's zone.
     """
 
     event_id: int
@@ -56,6 +56,7 @@ class StoredEvent:
     is_bundle: bool
     lost: bool
     refused_at: dt.datetime | None = None
+    timezone: str | None = None
 
 
 @dataclass(frozen=True)

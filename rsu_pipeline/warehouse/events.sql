@@ -28,7 +28,7 @@ ORDER BY e.race_id, {ENDS_AT} DESC NULLS FIRST, e.event_id;
 -- name: read_events
 -- Return every event of a partner's races that RunSignup still has.
 SELECT e.event_id, e.race_id, coalesce(r.name, ''), coalesce(e.name, ''), e.starts_at, e.ends_at,
-    coalesce(e.volunteer, false), e.is_bundle, l.lost_at IS NOT NULL, x.refused_at
+    coalesce(e.volunteer, false), e.is_bundle, l.lost_at IS NOT NULL, x.refused_at, r.timezone
 FROM partner_races l
 JOIN runsignup_races r USING (race_id)
 JOIN runsignup_events e USING (race_id)

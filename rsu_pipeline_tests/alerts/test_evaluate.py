@@ -2,6 +2,7 @@
 
 import datetime as dt
 from collections.abc import Sequence
+from zoneinfo import ZoneInfo
 
 from hypothesis import HealthCheck, given
 from hypothesis import settings as examples
@@ -27,7 +28,7 @@ def at_look(
 ) -> tuple[AlertEvaluation, list[str]]:
     said: list[str] = []
     settings = AlertSettings(urls=urls, link="https://hub.example.com")
-    return evaluate_alerts(put.conn, problems, settings, now, said.append), said
+    return evaluate_alerts(put.conn, problems, settings, now, said.append, zone=dt.UTC), said
 
 
 def test_causes_of_one_kind_are_one_message_and_a_run_has_a_link(put: Fleet, notifier: Notifier) -> None:
@@ -47,6 +48,21 @@ def test_causes_of_one_kind_are_one_message_and_a_run_has_a_link(put: Fleet, not
         "Resolved: a run failed",
         "Resolved: a race in its window is not watched",
     ]
+
+
+def test_messages_have_times_in_the_zone_of_the_hub_and_the_table_has_them_in_utc(
+    put: Fleet, notifier: Notifier
+) -> None:
+    sentence = "race 5 has not been read since 2026-10-03 11:58 UTC."
+    dead = Problem("dead_watch", "1:5", "1-acme", sentence)
+    settings = AlertSettings(urls=(notifier.url,))
+    for problems in ([dead], [], []):
+        evaluate_alerts(put.conn, problems, settings, NOW, lambda _: None, zone=ZoneInfo("America/Denver"))
+    shown = "race 5 has not been read since 2026-10-03 05:58 MDT."
+    assert [text for _, text in notifier.take()] == [shown, f"Resolved. Since 2026-10-03 06:00 MDT: {shown}"]
+    with put.conn.cursor() as cur:
+        cur.execute("SELECT sentence FROM alerts")
+        assert cur.fetchall() == [(sentence,)]
 
 
 def test_a_message_about_many_names_some(put: Fleet, notifier: Notifier) -> None:
@@ -147,7 +163,13 @@ def test_whatever_comes_and_goes_the_table_remembers_what_was_told(
     for causes, works, minutes in [*looks, *[(set[tuple[str, str]](), True, 1)] * 3]:  # noqa: B007 - send reads it
         now += minutes * MINUTE
         evaluate_alerts(
-            put.conn, [problem(*cause) for cause in sorted(causes)], settings, now, lambda _: None, send=send
+            put.conn,
+            [problem(*cause) for cause in sorted(causes)],
+            settings,
+            now,
+            lambda _: None,
+            zone=dt.UTC,
+            send=send,
         )
     with put.conn.cursor() as cur:
         cur.execute("SELECT * FROM alerts ORDER BY alert_id")

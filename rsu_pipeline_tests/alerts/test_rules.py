@@ -3,6 +3,7 @@
 import datetime as dt
 from collections.abc import Callable
 from dataclasses import dataclass
+from zoneinfo import ZoneInfo
 
 import pytest
 
@@ -11,6 +12,7 @@ from rsu_pipeline.alerts.alert_store import Problem
 from rsu_pipeline.alerts.consequences import drop_consequences
 from rsu_pipeline.alerts.evaluate import evaluate_alerts
 from rsu_pipeline.alerts.rule_queries import FailedRead
+from rsu_pipeline.display import show_times_in
 from rsu_pipeline.settings import load_settings
 from rsu_pipeline.warehouse import credential_encryption
 from rsu_pipeline.warehouse.dagster_runs import FailedRun
@@ -199,7 +201,8 @@ def stage(put: Fleet, start: dt.timedelta) -> None:
 def hear(put: Fleet, notifier: Notifier, now: dt.datetime = NOW, **environment: str) -> list[tuple[str, str]]:
     """Evaluate once and return the messages that were sent."""
     settings = load_settings({"RSU_ALERT_URLS": notifier.url, **environment})
-    evaluate_alerts(put.conn, rules.find_problems(put.conn, settings, NOW), settings.alerts, now, lambda _: None)
+    problems = rules.find_problems(put.conn, settings, NOW)
+    evaluate_alerts(put.conn, problems, settings.alerts, now, lambda _: None, zone=dt.UTC)
     return notifier.take()
 
 
@@ -212,6 +215,8 @@ def test_a_fault_is_told_once_and_its_end_once(put: Fleet, notifier: Notifier, f
     ((title, text),) = hear(put, notifier)
     assert title == f"RunSignup hub: {rules.TITLES[fault.kind]}"
     assert fault.says in text
+    # Each time has its date, so that it is shown in the zone of the hub.
+    assert "UTC" not in show_times_in(ZoneInfo("America/Denver"), text)
     assert "@" not in text
     assert "secret" not in text.replace("key and secret", "")
     assert hear(put, notifier) == hear(put, notifier) == []
@@ -438,7 +443,8 @@ def test_a_missing_registration_is_told_once_and_its_end_once(put: Fleet, notifi
 
     def hear(**environment: str) -> list[str]:
         settings = load_settings(REAL | environment | {"RSU_ALERT_URLS": notifier.url})
-        evaluate_alerts(put.conn, rules.find_problems(put.conn, settings, day), settings.alerts, day, lambda _: None)
+        problems = rules.find_problems(put.conn, settings, day)
+        evaluate_alerts(put.conn, problems, settings.alerts, day, lambda _: None, zone=dt.UTC)
         return [title for title, _ in notifier.take()]
 
     assert [hear(), hear()] == [["RunSignup hub: the caller registration is missing"], []]

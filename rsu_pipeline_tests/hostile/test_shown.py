@@ -271,7 +271,7 @@ def test_a_message_names_numbers_only_and_no_service_is_given_markup(evil: Hub) 
         now = dt.datetime.now(dt.UTC)
         problems = rules.find_problems(conn, evil.settings, now)
         settings = AlertSettings(urls=(notifier.url,), link="http://127.0.0.1:3000")
-        evaluate_alerts(conn, problems, settings, now, said.append)
+        evaluate_alerts(conn, problems, settings, now, said.append, zone=dt.UTC)
         messages: list[Any] = notifier.take()
         assert messages and problems
         for title, text in messages:

@@ -4,6 +4,7 @@ import datetime as dt
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
+from zoneinfo import ZoneInfo
 
 import dagster as dg
 import psycopg2
@@ -11,11 +12,14 @@ import pytest
 
 from rsu_pipeline import installation
 from rsu_pipeline.definitions import build_definitions
+from rsu_pipeline.orchestration.assets.race_day_board_asset import board_metadata
 from rsu_pipeline.orchestration.race_day_sensors import build_bib_changes, race_day, race_day_board_refresh
 from rsu_pipeline.orchestration.resources import RunSignupResource, WarehouseResource
+from rsu_pipeline.sync.race_day_board import BoardRow, Problem, Urgency
 from rsu_pipeline.warehouse import database, fleet
 from rsu_pipeline_tests.orchestration.queued import make, queue, report, start
 from rsu_pipeline_tests.orchestration.runs import use_environment
+from rsu_pipeline_tests.sync.test_race_day_board import race
 from rsu_pipeline_tests.warehouse.fleet_rows import HOUR, Fleet
 
 bib_changes = build_bib_changes("watch")
@@ -298,3 +302,16 @@ def test_the_board_is_an_asset_that_a_person_can_materialize(put: Fleet, instanc
     )
     (event,) = done.asset_materializations_for_node("race_day_board")
     assert event.metadata["races"].value == 1
+
+
+def test_the_board_has_the_start_in_the_races_zone_and_every_other_time_in_the_hubs() -> None:
+    start = dt.datetime(2026, 6, 13, 14, 0, tzinfo=dt.UTC)
+    recorded = start - dt.timedelta(hours=2)
+    problem = Problem("read fails", "RunSignup has not answered race 7 since 2026-06-13 11:58 UTC", Urgency.BLOCKED)
+    near = race(7, zone="America/Chicago", last_bib="5", last_bib_kind="assigned", last_bib_recorded_at=recorded)
+    metadata = board_metadata([BoardRow(near, True, start, (problem,))], start, ZoneInfo("America/Denver"))
+    table = metadata["board"]
+    assert isinstance(table, dg.TableMetadataValue)
+    shown = table.records[0].data
+    assert (shown["start"], shown["last_bib_recorded_at"]) == ("2026-06-13 09:00 CDT", "2026-06-13 06:00 MDT")
+    assert shown["problems"] == "RunSignup has not answered race 7 since 2026-06-13 05:58 MDT"

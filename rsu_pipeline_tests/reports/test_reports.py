@@ -77,7 +77,7 @@ def test_a_clock_that_is_ahead_counts_as_today() -> None:
 def test_without_registrations_there_is_a_page_all_the_same() -> None:
     made = page.build_report("Acme", [], [], TODAY)
     assert made.pictures == {} and made.rows() == []
-    assert "No registrations of upcoming events" in page.render_html([made], dt.datetime(2026, 10, 3))
+    assert "No registrations of upcoming events" in page.render_html([made], dt.datetime(2026, 10, 3, tzinfo=dt.UTC))
 
 
 @pytest.mark.filterwarnings("error")
@@ -103,7 +103,7 @@ def test_the_page_escapes_every_name_and_needs_nothing_else() -> None:
     made = page.build_report(
         SCRIPT, [entrant(1, race=SCRIPT, event='"><img src=x onerror=y>', amount_paid=5.0)], [], TODAY
     )
-    text = page.render_html([made], dt.datetime(2026, 10, 3, 12, 0))
+    text = page.render_html([made], dt.datetime(2026, 10, 3, 12, 0, tzinfo=dt.UTC))
     assert "<script" not in text and "<img src=x" not in text
     assert text.count("&lt;script&gt;") == 2
     assert not re.search(r"""(?:src|href)=["'](?!data:image/png;base64,)""", text) and "http" not in text.replace(

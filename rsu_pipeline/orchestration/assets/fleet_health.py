@@ -9,6 +9,7 @@ import dagster as dg
 
 from rsu_pipeline import installation
 from rsu_pipeline.alerts import rules
+from rsu_pipeline.display import format_time, show_times_in
 from rsu_pipeline.orchestration.assets.participant_history import participant_history
 from rsu_pipeline.orchestration.assets.synced_assets import KINDS, participants
 from rsu_pipeline.orchestration.data_versions import CODE_VERSIONS
@@ -64,7 +65,7 @@ def fleet_health(warehouse: WarehouseResource) -> dg.MaterializeResult[None]:
             **_numbers(partners, fresh, budget, settings),
             "standstills": dg.MetadataValue.int(len(standstills)),
             "standing_still": dg.MetadataValue.text(
-                "\n".join(item.sentence for item in standstills[:ROWS]) or "Nothing."
+                "\n".join(show_times_in(settings.timezone, item.sentence) for item in standstills[:ROWS]) or "Nothing."
             ),
             "hours_not_syncing": dg.MetadataValue.float(max((item.hours for item in downtimes), default=0.0)),
             "downtime": dg.MetadataValue.text(
@@ -72,7 +73,7 @@ def fleet_health(warehouse: WarehouseResource) -> dg.MaterializeResult[None]:
             ),
             **_lines(forecast.compute_shares(fresh), bibs, now),
             "seconds": dg.MetadataValue.float(round(time.monotonic() - began, 3)),
-            "by_partner": _table(partners, worst),
+            "by_partner": _table(partners, worst, settings.timezone),
             **{
                 title: dg.MetadataValue.md(f"![{title}]({plots.encode_data_uri(png)})")
                 for title, png in pictures.items()
@@ -142,7 +143,7 @@ def _numbers(
     }
 
 
-def _table(partners: Sequence[PartnerHealth], worst: Mapping[int, Freshness]) -> dg.TableMetadataValue:
+def _table(partners: Sequence[PartnerHealth], worst: Mapping[int, Freshness], zone: dt.tzinfo) -> dg.TableMetadataValue:
     def trouble(item: PartnerHealth) -> tuple[bool, bool, float]:
         late = worst.get(item.partner_id)
         in_trouble = item.credential == "refused" or bool(item.failures or item.held_back or (late and late.is_stale))
@@ -150,21 +151,21 @@ def _table(partners: Sequence[PartnerHealth], worst: Mapping[int, Freshness]) ->
 
     return dg.MetadataValue.table(
         [
-            dg.TableRecord(dict(zip(COLUMNS, _row(item, worst.get(item.partner_id)), strict=True)))
+            dg.TableRecord(dict(zip(COLUMNS, _row(item, worst.get(item.partner_id), zone), strict=True)))
             for item in sorted(partners, key=trouble)[:ROWS]
         ],
         schema=dg.TableSchema([dg.TableColumn(name) for name in COLUMNS]),
     )
 
 
-def _row(item: PartnerHealth, late: Freshness | None) -> tuple[str | int | float, ...]:
+def _row(item: PartnerHealth, late: Freshness | None, zone: dt.tzinfo) -> tuple[str | int | float, ...]:
     stale = late if late is not None and late.is_stale else None
     history = "" if item.past_events is None else f"{item.past_events_settled} of {item.past_events} events"
     return (
         item.key or str(item.partner_id),
         item.credential,
         item.races_ahead,
-        item.last_sync.strftime("%Y-%m-%d %H:%M UTC") if item.last_sync else "",
+        format_time(item.last_sync, zone) if item.last_sync else "",
         _minutes(stale.overdue) if stale else 0.0,
         stale.read.event_id if stale else "",
         item.failures,

@@ -6,12 +6,14 @@ from collections.abc import Sequence
 import dagster as dg
 
 from rsu_pipeline import installation
+from rsu_pipeline.display import format_time, show_times_in
 from rsu_pipeline.orchestration.assets.synced_assets import KINDS
 from rsu_pipeline.orchestration.data_versions import CODE_VERSIONS
 from rsu_pipeline.orchestration.failures import expected_errors_as_failures
 from rsu_pipeline.orchestration.resources import WarehouseResource
 from rsu_pipeline.orchestration.run_config import NO_CONFIG
 from rsu_pipeline.orchestration.table_metadata import OPERATORS
+from rsu_pipeline.runsignup import values
 from rsu_pipeline.sync import clocks
 from rsu_pipeline.sync.race_day_board import BoardRow, Urgency, read_board
 
@@ -41,12 +43,14 @@ def race_day_board(warehouse: WarehouseResource) -> dg.MaterializeResult[None]:
     with expected_errors_as_failures(), warehouse.connect("race_day_board") as conn:
         now = clocks.present(conn, settings.sync.max_clock_skew)
         rows = read_board(conn, now, settings)
-    return dg.MaterializeResult(metadata=board_metadata(rows, now))
+    return dg.MaterializeResult(metadata=board_metadata(rows, now, settings.timezone))
 
 
-def board_metadata(rows: Sequence[BoardRow], now: dt.datetime) -> dict[str, dg.MetadataValue]:
-    """Return the board as metadata: figures, and a table without names of people."""
-    objects = [row.as_object(now) for row in rows[:ROWS]]
+def board_metadata(rows: Sequence[BoardRow], now: dt.datetime, zone: dt.tzinfo) -> dict[str, dg.MetadataValue]:
+    """Return the board as metadata: figures, and a table without names of people.
+
+    Times of a race are in the race's zone, others in `zone`.
+    """
     return {
         "races": dg.MetadataValue.int(len(rows)),
         "races_in_window": dg.MetadataValue.int(sum(row.is_in_window for row in rows)),
@@ -54,18 +58,24 @@ def board_metadata(rows: Sequence[BoardRow], now: dt.datetime) -> dict[str, dg.M
         "without_bib": dg.MetadataValue.int(sum(row.race.without_bib for row in rows)),
         "duplicate_bibs": dg.MetadataValue.int(sum(row.race.duplicate_bibs for row in rows)),
         "board": dg.MetadataValue.table(
-            [dg.TableRecord({name: _cell(item[name]) for name in COLUMNS}) for item in objects],
+            [dg.TableRecord(_record(row, now, zone)) for row in rows[:ROWS]],
             schema=dg.TableSchema([dg.TableColumn(name) for name in COLUMNS]),
         ),
     }
 
 
+def _record(row: BoardRow, now: dt.datetime, zone: dt.tzinfo) -> dict[str, str | int | float]:
+    """Return a row as Dagster's tables accept it."""
+    its = row.as_object(now)
+    shown = {
+        "start": format_time(row.start, values.race_zone(row.race.zone)),
+        "last_bib_recorded_at": format_time(recorded, zone) if (recorded := row.race.last_bib_recorded_at) else "",
+        "problems": "; ".join(show_times_in(zone, problem.sentence) for problem in row.problems),
+    }
+    return {name: shown[name] if name in shown else _cell(its[name]) for name in COLUMNS}
+
+
 def _cell(value: object) -> str | int | float:
-    """Return a value as Dagster's tables accept it."""
     if value is None:
         return ""
-    if isinstance(value, dt.datetime):
-        return value.strftime("%Y-%m-%d %H:%M:%S UTC") if value.tzinfo else str(value)
-    if isinstance(value, list):
-        return "; ".join(map(str, value))
     return value if isinstance(value, (int, float)) else str(value)
