@@ -6,7 +6,7 @@ import os
 import stat
 import sys
 from collections import Counter
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -57,14 +57,21 @@ def import_(file: str, secrets: str | None, dry_run: bool, as_json: bool) -> Non
         raise click.UsageError("FILE and --secrets cannot both be standard input.")
     with hub_connection("partners import") as conn:
         rows, unusable = parse_partners(_read(file), _read(secrets) if secrets else None, os.environ)
-        reports = enter_partners(conn, installation.current().secret_box, rows) + unusable
-        is_refused = any(report.outcome is Outcome.REFUSED for report in reports)
-        if is_refused or dry_run:
-            conn.rollback()
-        else:
+        # A trial first: an import that is refused uses up no number of a partner.
+        reports = enter_partners(conn, installation.current().secret_box, rows, is_trial=True) + unusable
+        conn.rollback()
+        is_entered = not dry_run and not _has_refusal(reports)
+        if is_entered:
+            reports = enter_partners(conn, installation.current().secret_box, rows)
+            is_entered = not _has_refusal(reports)
+        if is_entered:
             conn.commit()
-    _report(sorted(reports, key=lambda report: report.line), is_entered=not is_refused and not dry_run, as_json=as_json)
-    sys.exit(2 if is_refused else 0)
+    _report(sorted(reports, key=lambda report: report.line), is_entered=is_entered, as_json=as_json)
+    sys.exit(2 if _has_refusal(reports) else 0)
+
+
+def _has_refusal(reports: Sequence[RowReport]) -> bool:
+    return any(report.outcome is Outcome.REFUSED for report in reports)
 
 
 def _report(reports: list[RowReport], *, is_entered: bool, as_json: bool) -> None:

@@ -36,7 +36,7 @@ def partners() -> None:
     type=click.Choice(["api_key", "rsu_api_key", "sp_api_key"]),
     default="api_key",
     show_default=True,
-    help="api_key: key and secret as RunSignup issues them to timers. The others send the secret in a header.",
+    help="The kind of key, see below.",
 )
 @click.option(
     "--shared-key",
@@ -51,6 +51,11 @@ def add(name: str, key: str | None, scheme: str, shared_key: bool, no_check: boo
     Prompts for the key, then for the secret, and reads a race at RunSignup to verify both. If RunSignup rejects them, nothing
     is stored. The secret is read from RSU_PARTNER_SECRET, from standard input if that is not a terminal, or from a prompt. It
     is never taken from the command line, where others could see it.
+
+    --scheme names the kind of key. api_key is what RunSignup issues to timers, races and partners: key and secret are sent as
+    parameters. rsu_api_key is a key of its API v2, whose secret is sent in a header, and sp_api_key is that of a super partner. If
+    RunSignup rejects a pair, it is tried as api_key or rsu_api_key too, and the message names the scheme that works. OAuth tokens
+    are not supported.
     """
     key = credential_entry.read_key(key)
     secret = credential_entry.read_secret()

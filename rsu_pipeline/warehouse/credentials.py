@@ -188,6 +188,8 @@ def add(
             partner_id = int(found[0][0])
         else:
             _refuse_similar_name(conn, name)
+            if not shares_api_key:  # before it has a number, which would be used up
+                _refuse_shared_key(conn, api_keys.find_number(conn, secret_box, principal), None, "add --shared-key")
             partner_id = create_partner(conn, name)
     enter_credential(
         conn, secret_box, partner_id, principal=principal, secret=secret, scheme=scheme, shares_api_key=shares_api_key
@@ -195,10 +197,15 @@ def add(
     return partner_id
 
 
-def create_partner(conn: Connection, name: str) -> int:
-    """Create a partner without a credential, and return its id."""
+def create_partner(conn: Connection, name: str, *, provisional_id: int | None = None) -> int:
+    """Create a partner without a credential, and return its id.
+
+    With `provisional_id`, which is negative, no number of partners is used up. The caller rolls back.
+    """
+    row = {"company_name": name} | ({} if provisional_id is None else {"timing_partner_id": provisional_id})
+    statement = f"INSERT INTO timing_partners ({', '.join(row)}) VALUES %s RETURNING timing_partner_id"
     with conn.cursor() as cur:
-        cur.execute("INSERT INTO timing_partners (company_name) VALUES (%s) RETURNING timing_partner_id", (name,))
+        cur.execute(statement, (tuple(row.values()),))
         (partner_id,) = cur.fetchone() or (0,)
     return int(partner_id)
 
@@ -282,7 +289,7 @@ def _shown(name: str) -> str:
     return sanitize_for_display(name, MAX_NAME_CHARS)
 
 
-def _refuse_shared_key(conn: Connection, api_key_id: int, partner_id: int, how_to_share: str) -> None:
+def _refuse_shared_key(conn: Connection, api_key_id: int | None, partner_id: int | None, how_to_share: str) -> None:
     others = duplicate_partners.find_partners_with(conn, api_key_id, but=partner_id)
     if others:
         raise PartnerError(

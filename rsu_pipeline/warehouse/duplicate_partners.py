@@ -69,14 +69,14 @@ def _partners(conn: Connection, *, only_enabled: bool = False) -> list[NamedPart
         return [NamedPartner(*row) for row in cur.fetchall()]
 
 
-def find_partners_with(conn: Connection, api_key_id: int, *, but: int) -> list[NamedPartner]:
+def find_partners_with(conn: Connection, api_key_id: int | None, *, but: int | None) -> list[NamedPartner]:
     """Return the other partners that have this API key, and prevent that it is entered meanwhile."""
     with conn.cursor() as cur:
         cur.execute("SELECT FROM runsignup_api_keys WHERE api_key_id = %s FOR NO KEY UPDATE", (api_key_id,))
         cur.execute(
             "SELECT timing_partner_id, partition_key, company_name FROM timing_partners"
             " JOIN partner_provider_credentials USING (timing_partner_id)"
-            " WHERE api_key_id = %s AND timing_partner_id <> %s ORDER BY timing_partner_id",
+            " WHERE api_key_id = %s AND timing_partner_id IS DISTINCT FROM %s ORDER BY timing_partner_id",
             (api_key_id, but),
         )
         return [NamedPartner(*row) for row in cur.fetchall()]

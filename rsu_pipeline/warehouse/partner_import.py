@@ -47,11 +47,16 @@ class RowReport:
     reason: str = ""
 
 
-def enter_partners(conn: Connection, secret_box: SecretBox, rows: Sequence[PartnerRow]) -> list[RowReport]:
-    """Enter the partners of all rows, and report each. A row that is refused leaves the others. The caller commits."""
+def enter_partners(
+    conn: Connection, secret_box: SecretBox, rows: Sequence[PartnerRow], *, is_trial: bool = False
+) -> list[RowReport]:
+    """Enter the partners of all rows, and report each. A row that is refused leaves the others. The caller commits.
+
+    A trial does the same with provisional ids, so that it uses up no number of a partner. The caller rolls back.
+    """
     credential_encryption.encrypt_all(conn, secret_box)  # so that a key entered by SQL a moment ago is known
     known = _Known(credentials.list_partners(conn))
-    return [_enter(conn, secret_box, row, known) for row in rows]
+    return [_enter(conn, secret_box, row, known, is_trial) for row in rows]
 
 
 class _Known:
@@ -67,11 +72,11 @@ class _Known:
         self.lines_of_keys: dict[str, PartnerRow] = {}
 
 
-def _enter(conn: Connection, secret_box: SecretBox, row: PartnerRow, known: _Known) -> RowReport:
+def _enter(conn: Connection, secret_box: SecretBox, row: PartnerRow, known: _Known, is_trial: bool) -> RowReport:
     with conn.cursor() as cur:
         cur.execute("SAVEPOINT partner_row")
         try:
-            report = _try(conn, secret_box, row, known)
+            report = _try(conn, secret_box, row, known, -row.line if is_trial else None)
         except PartnerError as error:
             cur.execute("ROLLBACK TO SAVEPOINT partner_row")
             report = RowReport(row.line, row.name, Outcome.REFUSED, reason=str(error))
@@ -79,7 +84,9 @@ def _enter(conn: Connection, secret_box: SecretBox, row: PartnerRow, known: _Kno
     return report
 
 
-def _try(conn: Connection, secret_box: SecretBox, row: PartnerRow, known: _Known) -> RowReport:
+def _try(
+    conn: Connection, secret_box: SecretBox, row: PartnerRow, known: _Known, provisional_id: int | None
+) -> RowReport:
     """Enter one row.
 
     Raises:
@@ -96,7 +103,11 @@ def _try(conn: Connection, secret_box: SecretBox, row: PartnerRow, known: _Known
     ):
         # It is neither synced again nor enabled.
         return RowReport(row.line, row.name, Outcome.UNCHANGED, present.key)
-    partner_id = credentials.create_partner(conn, row.name) if present is None else present.partner_id
+    partner_id = (
+        credentials.create_partner(conn, row.name, provisional_id=provisional_id)
+        if present is None
+        else present.partner_id
+    )
     credentials.enter_credential(
         conn,
         secret_box,

@@ -101,6 +101,21 @@ def test_a_dry_run_enters_nothing(settings: Settings, tmp_path: Path) -> None:
     assert stored(settings) == []
 
 
+def test_what_is_refused_or_tried_uses_up_no_number_of_a_partner(settings: Settings, tmp_path: Path) -> None:
+    first = write(tmp_path, "name,key,secret\nJuniper Timing,k1,s1\n")
+    for _ in range(2):
+        import_(settings, first, "--dry-run")
+    import_(settings, first)
+    refused = import_(settings, write(tmp_path, "name,key,secret\nLantern,k2,s2\nMill Pond,k1,s3\n"))
+    assert refused.returncode == 2
+    for name, key in (("Lantern", "k1"), ("juniper  timing", "k9")):
+        refusal(rsu("partners", "add", name, "--key", key, "--no-check", settings=settings, stdin="s\n"))
+    assert (
+        rsu("partners", "add", "Mill Pond", "--key", "k3", "--no-check", settings=settings, stdin="s\n").returncode == 0
+    )
+    assert stored(settings) == [("Juniper Timing", "1-juniper-timing"), ("Mill Pond", "2-mill-pond")]
+
+
 @pytest.mark.parametrize("mode", [0o640, 0o604, 0o644])
 def test_a_file_with_secrets_that_others_can_read_is_refused(settings: Settings, tmp_path: Path, mode: int) -> None:
     text = refusal(import_(settings, write(tmp_path, "name,key,secret\nJuniper Timing,k1,canary\n", mode=mode)))

@@ -244,6 +244,6 @@ def test_a_key_that_another_partner_has_is_refused_unless_it_is_meant_and_then_s
     assert add(settings, key, secret, "--no-check", "--shared-key", name="Birch Timing").returncode == 0
     for command in (("partners", "list"), ("status",)):
         shown = rsu(*command, settings=settings).stdout
-        assert shown.endswith("1-juniper-timing and 3-birch-timing share one API key and its calls.\n")
+        assert shown.endswith("1-juniper-timing and 2-birch-timing share one API key and its calls.\n")
     text = refusal(add(settings, "another", secret, "--no-check", name="juniper  TIMING"))
     assert text.startswith("There is a partner named 'Juniper Timing' (1-juniper-timing)")
