@@ -3,8 +3,8 @@
 Dagster promises nothing about them, so its version is pinned exactly. When a new version moves one, the import here fails, and
 this list is what to check. A test finds private imports elsewhere.
 
-- `QueuedRunCoordinator`, `DefaultRunLauncher`, the storages and `ConfigurableClassData` are the base classes that Dagster's own
-  documentation of dagster.yaml names. Classes of the instance have no public base.
+- `QueuedRunCoordinator`, `DefaultRunLauncher`, the storages, `ConfigurableClass` and its data are the base classes that Dagster's
+  own documentation of dagster.yaml names. Classes of the instance have no public base.
 - `SqlEventLogStorage` and the tables of its schema are what retention deletes from. Dagster has no deletion by age.
 - `InstigatorState` and its data have the moments that a step of the clock leaves in the future.
 - `DagsterUserCodeUnreachableError` is the one error after which the daemon queues a run again.
@@ -30,6 +30,7 @@ from dagster._core.launcher.default_run_launcher import DefaultRunLauncher
 from dagster._core.run_coordinator import QueuedRunCoordinator, SubmitRunContext
 from dagster._core.scheduler.instigation import InstigatorState, ScheduleInstigatorData, SensorInstigatorData
 from dagster._core.storage.dagster_run import CANCELABLE_RUN_STATUSES
+from dagster._core.storage.defs_state.base import DefsStateStorage
 from dagster._core.storage.event_log.schema import (
     AssetCheckExecutionsTable,
     AssetEventTagsTable,
@@ -41,7 +42,7 @@ from dagster._core.storage.root import LocalArtifactStorage
 from dagster._core.storage.runs.schema import RunsTable
 from dagster._core.storage.tags import SCHEDULE_NAME_TAG, SCHEDULED_EXECUTION_TIME_TAG
 from dagster._core.workspace.context import BaseWorkspaceRequestContext, IWorkspaceProcessContext
-from dagster._serdes import ConfigurableClassData
+from dagster._serdes import ConfigurableClass, ConfigurableClassData
 
 __all__ = [
     "CANCELABLE_RUN_STATUSES",
@@ -58,9 +59,11 @@ __all__ = [
     "BaseWorkspaceRequestContext",
     "BulkActionStatus",
     "CheckRunHealthResult",
+    "ConfigurableClass",
     "ConfigurableClassData",
     "DagsterUserCodeUnreachableError",
     "DefaultRunLauncher",
+    "DefsStateStorage",
     "IWorkspaceProcessContext",
     "InstigatorState",
     "InstigatorType",

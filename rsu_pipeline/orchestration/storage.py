@@ -12,6 +12,7 @@ import os
 import threading
 from collections.abc import Callable, Mapping
 from functools import partial
+from pathlib import Path
 from typing import Any, Self
 
 import dagster as dg
@@ -24,8 +25,11 @@ from sqlalchemy.dialects.postgresql.psycopg2 import PGDialect_psycopg2
 from sqlalchemy.engine import URL, Engine
 
 from rsu_pipeline import installation, private_files
+from rsu_pipeline.local import embedded
 from rsu_pipeline.orchestration.dagster_internals import (
+    ConfigurableClass,
     ConfigurableClassData,
+    DefsStateStorage,
     LocalArtifactStorage,
     LocalComputeLogManager,
     SqlEventLogStorage,
@@ -34,8 +38,18 @@ from rsu_pipeline.warehouse import database, server_lock
 from rsu_pipeline.warehouse.advisory_locks import Only
 
 SCHEMA = "dagster"
+NO_STATE = "No definition of this project keeps state. Leave defs_state_storage out of dagster.yaml for one that does."
 _engines: dict[tuple[int, str, int | None], Engine] = {}
 _engines_lock = threading.Lock()
+EMBEDDED = "embedded "
+"""Begins what is kept in place of an embedded PostgreSQL's address: this, then its folder.
+
+Such a server is started by the first connection, so that what only loads the definitions starts nothing.
+"""
+_creation = threading.RLock()
+_being_created: set[str] = set()
+_to_create: set[str] = set()
+"""Embedded servers in which Dagster's tables are created, if they are not there, by the first connection."""
 _in_place: set[str] = set()
 """Addresses at which this process has found or made Dagster's tables.
 
@@ -44,7 +58,7 @@ Every tick of a sensor or schedule makes an instance of its own, and another che
 _found_columns: set[tuple[str, ...]] = set()
 """Columns of Dagster's tables that this process has found, by SQLAlchemy's address."""
 _addresses: list[str] = []
-"""RSU_DATABASE_URL by the number in SQLAlchemy's address. Only tests have more than one in a process."""
+"""RSU_DATABASE_URL, or EMBEDDED and a folder, by the number in SQLAlchemy's address. Only tests have several in a process."""
 
 
 class HubDialect(PGDialect_psycopg2):
@@ -68,7 +82,7 @@ class HubDialect(PGDialect_psycopg2):
         is_daemon = os.environ.get("PGAPPNAME", "").startswith(f"{server_lock.DAEMON} ")
         purpose = "daemon" if is_daemon else "dagster"
         try:
-            return database.connect(_addresses[int(arguments[0])], purpose=purpose, schema=SCHEMA)
+            return database.connect(_reach(_addresses[int(arguments[0])]), purpose=purpose, schema=SCHEMA)
         except (database.UnreachableError, database.ReadOnlyError) as error:
             raise psycopg2.OperationalError(str(error)) from None
 
@@ -85,14 +99,21 @@ class HubStorage(DagsterPostgresStorage):
 
     @classmethod
     def from_config_value(cls, inst_data: ConfigurableClassData | None, config_value: Mapping[str, Any]) -> Self:
-        address = installation.current().database_url
+        settings = installation.current().settings
+        creates_tables = bool(config_value.get("should_autocreate_tables", True))
+        address = settings.database_url or f"{EMBEDDED}{settings.home / 'postgres'}"
         is_new = address not in _in_place
+        if is_new and settings.database_url is None:
+            is_new = False
+            if creates_tables:
+                _to_create.add(address)
         storage = cls(
             inst_data=inst_data,
             postgres_url=_make_schema(address) if is_new else sqlalchemy_url(address),
-            should_autocreate_tables=is_new and config_value.get("should_autocreate_tables", True),
+            should_autocreate_tables=is_new and creates_tables,
         )
-        _in_place.add(address)
+        if settings.database_url is not None:
+            _in_place.add(address)
         url = sqlalchemy_url(address)
         parts: tuple[Any, ...] = (storage.run_storage, storage.event_log_storage, storage.schedule_storage)
         for part in parts:
@@ -155,12 +176,73 @@ class HomeFiles(LocalArtifactStorage):
         return cls(base_dir=str(installation.current().settings.home / "dagster"), inst_data=inst_data)
 
 
+class NoDefinitionState(DefsStateStorage[dg.DagsterInstance], ConfigurableClass):
+    """What definitions may keep from one load to the next: the project's keep nothing, so loading them queries no table."""
+
+    def __init__(self, inst_data: ConfigurableClassData | None) -> None:
+        self._inst_data = inst_data
+
+    @property
+    def inst_data(self) -> ConfigurableClassData | None:
+        return self._inst_data
+
+    @classmethod
+    def config_type(cls) -> Mapping[str, Any]:
+        return {}
+
+    @classmethod
+    def from_config_value(cls, inst_data: ConfigurableClassData | None, config_value: Mapping[str, Any]) -> Self:
+        return cls(inst_data)
+
+    def get_latest_defs_state_info(self) -> None:
+        return None
+
+    def download_state_to_path(self, key: str, version: str, path: Path) -> None:
+        raise dg.DagsterInvariantViolationError(NO_STATE)
+
+    def upload_state_from_path(self, key: str, version: str, path: Path) -> None:
+        raise dg.DagsterInvariantViolationError(NO_STATE)
+
+    def set_latest_version(self, key: str, version: str | None) -> None:
+        raise dg.DagsterInvariantViolationError(NO_STATE)
+
+
 def sql_event_log(instance: dg.DagsterInstance) -> SqlEventLogStorage:
     """Return an instance's events as tables, for statements that Dagster has no function for."""
     storage = instance.event_log_storage
     if not isinstance(storage, SqlEventLogStorage):
         raise TypeError(f"Dagster's events have to be in SQL tables, and are in {type(storage).__name__}.")
     return storage
+
+
+def _reach(address: str) -> str:
+    """Return a database's address. An embedded server is started, and the first connection makes Dagster's tables in it.
+
+    Raises:
+        EmbeddedError: the embedded server cannot be started.
+    """
+    if not address.startswith(EMBEDDED):
+        return address
+    here, folder = installation.current(), Path(address.removeprefix(EMBEDDED))
+    is_current = here.settings.database_url is None and here.settings.home / "postgres" == folder
+    url = here.database_url if is_current else embedded.ensure_running(folder)
+    if address not in _in_place:
+        with _creation:
+            # What creates the tables connects through here again, in the same thread.
+            if address not in _in_place and address not in _being_created:
+                _create_in(address, url)
+    return url
+
+
+def _create_in(address: str, url: str) -> None:
+    _being_created.add(address)
+    try:
+        _make_schema(url)
+        if address in _to_create:
+            DagsterPostgresStorage(postgres_url=sqlalchemy_url(address), should_autocreate_tables=True)
+        _in_place.add(address)
+    finally:
+        _being_created.discard(address)
 
 
 def sqlalchemy_url(database_url: str) -> str:

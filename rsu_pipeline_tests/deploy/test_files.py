@@ -259,7 +259,7 @@ def test_the_chart_is_told_of_classes_that_are_there() -> None:
         return [found for value in values for found in classes(value)] if isinstance(values, list) else []
 
     found = classes(document("deploy/kubernetes/values.yaml"))
-    assert len(found) == 2
+    assert len(found) == 3
     for module, name in found:
         assert hasattr(import_module(module), name)
 

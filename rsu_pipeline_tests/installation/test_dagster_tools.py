@@ -125,5 +125,19 @@ def test_dg_dev_serves_the_checkout(dg_folder: Path, settings: dict[str, str], t
     assert_serves(settings, tmp_path, dg_command(dg_folder, "dev"), path=str(dg_folder))
 
 
+def test_definitions_are_validated_in_a_fresh_checkout_without_starting_a_database(tmp_path: Path) -> None:
+    fresh = {"RSU_HOME": str(tmp_path / "rsu"), "HOME": str(tmp_path), "PATH": f"{BIN}:{os.environ['PATH']}"}
+    done = subprocess.run(
+        [BIN / "dagster", "definitions", "validate"],
+        env=without_ours() | fresh,
+        cwd=project_root(),
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert not (tmp_path / "rsu" / "postgres").exists()
+
+
 def test_dagster_dev_serves_the_checkout(settings: dict[str, str], tmp_path: Path) -> None:
     assert_serves(settings, tmp_path, [str(BIN / "dagster"), "dev"])

@@ -2,9 +2,12 @@
 
 import os
 import re
+import shutil
 import subprocess
 import sys
+import tempfile
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import dagster as dg
@@ -12,6 +15,8 @@ import pytest
 from dagster_postgres import PostgresRunStorage
 from sqlalchemy import create_engine, event, text
 
+from rsu_pipeline import installation
+from rsu_pipeline.local import embedded
 from rsu_pipeline.orchestration import partitions
 from rsu_pipeline.orchestration.storage import sqlalchemy_url
 from rsu_pipeline.warehouse import database, server_lock
@@ -84,6 +89,26 @@ def test_a_process_looks_for_dagsters_tables_once_only(
     # As for each tick of a sensor: no read, which would make them again.
     with dg.DagsterInstance.from_ref(reference):
         assert tables(empty_database)["dagster"] == set()
+
+
+def test_an_embedded_server_is_started_by_the_first_query_and_not_by_an_instance(
+    dagster_home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # A short path, because a socket of the server is in it.
+    home = Path(tempfile.mkdtemp(prefix="rsu-lazy-"))
+    monkeypatch.delenv("RSU_DATABASE_URL", raising=False)
+    use_environment(monkeypatch, {"RSU_HOME": str(home)})
+    try:
+        with dg.DagsterInstance.from_config(str(dagster_home)) as instance:
+            assert not (home / "postgres").exists()
+            with ThreadPoolExecutor(4) as pool:
+                answers = [pool.submit(instance.get_dynamic_partitions, partitions.NAME) for _ in range(4)]
+            assert [answer.result() for answer in answers] == [[]] * 4
+            assert {"runs", "event_logs", "job_ticks"} <= tables(installation.current().database_url)["dagster"]
+    finally:
+        embedded.release(home / "postgres")
+        embedded.destroy(home / "postgres")
+        shutil.rmtree(home, ignore_errors=True)
 
 
 def test_processes_that_start_at_the_same_moment_share_one_storage(
