@@ -11,7 +11,7 @@ from psycopg2.extensions import cursor as Cursor
 
 from rsu_pipeline.eastern import EASTERN_SQL
 from rsu_pipeline.sql_files import load
-from rsu_pipeline.warehouse import reconciliation
+from rsu_pipeline.warehouse import privacy_classes, reconciliation
 from rsu_pipeline.warehouse.staging import COLUMNS, Counts, RejectedRow, Source, StagedLine, params_of, stage_and
 
 
@@ -266,7 +266,9 @@ _UPTO = "(%(upto)s IS NULL OR registration_id <= %(upto)s)"
 _NAMES = ", ".join(COLUMNS)
 _NEW = ", ".join(f"i.{name}" for name in COLUMNS)
 _COMPARED = [name for name in COLUMNS if name != "payload"]
-_DIFFERS = f"({', '.join(f'i.{name}' for name in _COMPARED)}) IS DISTINCT FROM ({', '.join(f't.{name}' for name in _COMPARED)})"
+_DIFFERS = " IS DISTINCT FROM ".join(
+    f"({', '.join(privacy_classes.comparable(name, f'{alias}.{name}') for name in _COMPARED)})" for alias in "it"
+)
 _TEXT_DIFFERS = "i.payload::text IS DISTINCT FROM t.payload::text"
 """SQL: whether the payloads of a staged row i and its stored row t differ as text. Then they are compared as values."""
 _CHANGES = ", ".join(f"{name} = excluded.{name}" for name in COLUMNS if name != "registration_id")

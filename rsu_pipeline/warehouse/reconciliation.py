@@ -86,16 +86,13 @@ def read_reconciliations(conn: Connection, partner_id: int) -> list[Reconciliati
 def row_hash(alias: str) -> str:
     """Return SQL for a row's hash, a bigint, of its content as PostgreSQL stores it on both sides.
 
-    JSON is hashed by value, so that 1.0 and 1.00 are equal. The payload is hashed as its text. The merge makes the stored text
-    follow the one received.
+    JSON is hashed by value, so that 1.0 and 1.00 are equal. What has type `json` is hashed as its text: answers, which are always
+    written in the same way, and the payload. The merge makes the payload's stored text follow the one received.
     """
     plain, documents = _split(alias, [column for column in CONTENT if column not in INCLUDED])
     hashes = [f"hashtextextended(ROW({plain})::text, 0)"]
-    for seed, (value, kind) in enumerate(documents, start=1):
-        hashed = (
-            f"hashtextextended({value}::text, {seed})" if kind == "json" else f"jsonb_hash_extended({value}, {seed})"
-        )
-        hashes.append(f"coalesce({hashed}, {seed})")
+    for seed, document in enumerate(documents, start=1):
+        hashes.append(f"coalesce({_document_hash(document, seed)}, {seed})")
     return f"({' # '.join(hashes)}{_included_hash(alias)})"
 
 
@@ -106,12 +103,18 @@ def _included_hash(alias: str) -> str:
     """
     plain, documents = _split(alias, INCLUDED)
     json = "".join(
-        f" # coalesce(jsonb_hash_extended({value}, {seed}), 0)" for seed, (value, _) in enumerate(documents, start=6)
+        f" # coalesce({_document_hash(document, seed)}, 0)" for seed, document in enumerate(documents, start=6)
     )
     return (
         f" # CASE WHEN num_nonnulls({plain}, {', '.join(value for value, _ in documents)}) > 0"
         f" THEN hashtextextended(ROW({plain})::text, 9){json} ELSE 0 END"
     )
+
+
+def _document_hash(document: tuple[str, str], seed: int) -> str:
+    """Return SQL for the hash of a JSON column, given with its type."""
+    value, kind = document
+    return f"hashtextextended({value}::text, {seed})" if kind == "json" else f"jsonb_hash_extended({value}, {seed})"
 
 
 def _split(alias: str, columns: Sequence[Column]) -> tuple[str, list[tuple[str, str]]]:

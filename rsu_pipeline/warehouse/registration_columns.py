@@ -196,7 +196,7 @@ INCLUDED: tuple[Column, ...] = (
     Column("corporate_team", "text", _PERSONAL, parser=Parser.INCLUDED),
     # Anything may be in an answer or a note: a physician, a number in an emergency.
     Column("registration_notes", "text", _CONTACT, parser=Parser.INCLUDED),
-    Column("answers", "jsonb", _CONTACT, parser=Parser.INCLUDED),
+    Column("answers", "json", _CONTACT, parser=Parser.INCLUDED),
     Column("addons", "jsonb", _PERSONAL, parser=Parser.INCLUDED),
     Column("memberships", "jsonb", _CONTACT, parser=Parser.INCLUDED),
 )

@@ -574,9 +574,9 @@ CREATE TABLE public.runsignup_participants (
     coupon_discount numeric,
     corporate_team text,
     registration_notes text,
-    answers jsonb,
     addons jsonb,
-    memberships jsonb
+    memberships jsonb,
+    answers json
 );
 
 COMMENT ON TABLE public.runsignup_participants IS 'One row: a registration as one partner''s credential sees it, active or removed.';
@@ -675,11 +675,11 @@ COMMENT ON COLUMN public.runsignup_participants.corporate_team IS 'Name of the c
 
 COMMENT ON COLUMN public.runsignup_participants.registration_notes IS 'Notes of the race about the registration; NULL unless requested with notes.';
 
-COMMENT ON COLUMN public.runsignup_participants.answers IS 'Questions and answers, read through participant_answers; NULL unless requested with questions.';
-
 COMMENT ON COLUMN public.runsignup_participants.addons IS 'Add-ons bought with the registration, read through participant_addons; NULL unless requested with addons.';
 
 COMMENT ON COLUMN public.runsignup_participants.memberships IS 'Memberships that the entrant gave, read through participant_memberships; NULL unless requested with memberships.';
+
+COMMENT ON COLUMN public.runsignup_participants.answers IS 'Questions and answers, read through participant_answers; NULL unless requested with questions. Text: -> and ->> read it, answers::jsonb has the operators and functions of jsonb.';
 
 CREATE TABLE public.runsignup_races (
     race_id bigint NOT NULL,
@@ -1601,7 +1601,7 @@ CREATE VIEW public.participant_answers AS
     a.answer,
     p.removed_at
    FROM (public.runsignup_participants p
-     CROSS JOIN LATERAL ROWS FROM(jsonb_to_recordset(p.answers) AS (question_id bigint, question text, answer text)) WITH ORDINALITY a(question_id, question, answer, "position"));
+     CROSS JOIN LATERAL ROWS FROM(json_to_recordset(p.answers) AS (question_id bigint, question text, answer text)) WITH ORDINALITY a(question_id, question, answer, "position"));
 
 COMMENT ON VIEW public.participant_answers IS 'One row: an answer to a question of a registration. A question with several answers has several rows.';
 

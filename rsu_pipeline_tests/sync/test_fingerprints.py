@@ -281,3 +281,70 @@ def test_a_view_of_another_program_over_the_payload_is_named_before_its_type_cha
             database.DatabaseError, match=r"nothing was changed: view shirts reads .*payload.* drop it, migrate"
         ):
             database.migrate(conn)
+
+
+ANSWERS_BEFORE_0031 = """
+DROP TRIGGER note_foreign_write ON runsignup_participants;
+ALTER TABLE runsignup_participants RENAME COLUMN answers TO now;
+ALTER TABLE runsignup_participants ADD COLUMN answers jsonb;
+UPDATE runsignup_participants
+SET answers = now::jsonb, seal = seal # hashtextextended(now::text, 6) # jsonb_hash_extended(now::jsonb, 6)
+WHERE now IS NOT NULL;
+CREATE OR REPLACE VIEW participant_answers AS
+SELECT p.timing_partner_id, p.race_id, p.event_id, p.registration_id, a.position::integer AS position, a.question_id, a.question,
+    a.answer, p.removed_at
+FROM runsignup_participants p CROSS JOIN LATERAL ROWS FROM (
+    jsonb_to_recordset(p.answers) AS (question_id bigint, question text, answer text)
+) WITH ORDINALITY AS a (question_id, question, answer, position);
+ALTER TABLE runsignup_participants DROP COLUMN now;
+DELETE FROM schema_migrations WHERE version = 31;
+"""
+"""Leave the table as a program before migration 0031 did."""
+ODD_ANSWERS = [
+    {"question_id": 1, "question_text": 'A "quoted" \\ question\n\tof two lines\u0001?', "response": "Zoë \U0001f3c3 \\u0041"},
+    {"question_id": "2", "question_text": 3, "responses": {"a": "one", "b": 2}},
+    {"question_id": None, "response": None},
+    {"question_id": -(2**63), "question_text": "", "response": ["x", {"y": 1.50}]},
+]  # fmt: skip
+
+
+def test_answers_that_were_stored_before_they_became_text_are_recognised_after_the_migration(
+    make_hub: Callable[..., Hub], staged: Staged
+) -> None:
+    hub = make_hub(spec=SPEC, seed=7)
+    hub.environment["RSU_INCLUDE"] = "all"
+    odd, empty, none, *_ = keys(hub)
+    hub.sandbox.admin.edit(odd, {"question_responses": ODD_ANSWERS})
+    hub.sandbox.admin.edit(empty, {"question_responses": {}})
+    hub.sandbox.admin.edit(none, {"question_responses": None})
+    hub.sync()
+    triggers = "SELECT pg_get_triggerdef(oid) FROM pg_trigger WHERE tgname = 'note_foreign_write' ORDER BY 1"
+    everything = "SELECT to_jsonb(p) AS row, answers::text AS answers FROM runsignup_participants p ORDER BY id"
+    shown = "SELECT * FROM participant_answers ORDER BY registration_id, position"
+    before = [hub.rows(query) for query in (triggers, everything, shown)]
+    assert staged() == 30 and len(before[2]) > 100
+    with database.session(hub.url, purpose="as before") as conn, conn.cursor() as cur:
+        cur.execute(triggers)
+        (trigger,) = [definition for (definition,) in cur.fetchall() if "runsignup_participants" in definition]
+        cur.execute(ANSWERS_BEFORE_0031)
+        cur.execute(trigger)
+        conn.commit()
+        assert "0031_answers_as_text.sql" in database.migrate(conn)
+    assert [hub.rows(query) for query in (triggers, everything, shown)] == before
+    counts = read_in_full(hub).counts
+    assert (staged(), counts.unchanged) == (0, 30)
+    # Where a row is staged, for whatever reason, its answers do not differ either.
+    hub.execute("UPDATE runsignup_participants SET seal = NULL")
+    counts = read_in_full(hub).counts
+    assert (staged(), counts.unchanged, counts.updated) == (30, 30, 0)
+
+
+def test_a_view_of_another_program_over_the_answers_is_named_before_their_type_changes(hub: Hub) -> None:
+    with database.session(hub.url, purpose="as before") as conn, conn.cursor() as cur:
+        cur.execute("CREATE VIEW shirts AS SELECT answers -> 0 AS first FROM runsignup_participants")
+        cur.execute("DELETE FROM schema_migrations WHERE version = 31")
+        conn.commit()
+        with pytest.raises(
+            database.DatabaseError, match=r"nothing was changed: view shirts reads .*answers.* drop it, migrate"
+        ):
+            database.migrate(conn)
