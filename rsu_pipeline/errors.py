@@ -18,6 +18,7 @@ The tree:
     │  └─ AdoptionRefusedError     adoption.steps
     ├─ EmbeddedError               local.pg_binaries
     ├─ ExportError                 warehouse.export_queries
+    ├─ LocalBibError               start_lists.local_bibs
     ├─ NoStartList                 start_lists.start_list_store
     ├─ PartnerError                warehouse.credentials
     ├─ PartnerFileError            cli.partner_file

@@ -76,6 +76,8 @@ def line(item: backfill_progress.Progress) -> str:
     )
     if item.unavailable:
         text += f", {counted(item.unavailable, 'event')} no longer available"
+    if item.unconfirmed:
+        text += f", {counted(item.unconfirmed, 'event')} to be read again: one empty answer confirms nothing"
     if item.retry_at:
         text += f", {counted(item.failing, 'race')} FAILED (retried {format_time(item.retry_at, zone)})"
     if item.cancelled_at:
@@ -170,6 +172,8 @@ def _wait(chosen: Sequence[credentials.Partner], daemon: bool, *, silent: bool) 
 def describe_wait(open_ones: Sequence[backfill_progress.Progress], now: dt.datetime, zone: dt.tzinfo) -> str:
     """Return what the open backfills wait for: calls, or the daemon, whose sensor `history` requests a slice every minute."""
     begins = min(item.not_before for item in open_ones)
+    if begins > now and all(item.unconfirmed for item in open_ones):
+        return f"waiting until {format_time(begins, zone)} to read again what RunSignup had no registrations for"
     if begins > now:
         return f"waiting until {format_time(begins, zone)} for calls to be free"
     return "waiting for the daemon: it requests the next slice within a minute, which runs behind everything else"

@@ -44,6 +44,7 @@ class BackfillProgress(TypedDict):
     loaded: Annotated[int, "events with stored registrations"]
     empty: Annotated[int, "events without a registration"]
     unavailable: Annotated[int, "events that RunSignup no longer returns"]
+    unconfirmed: Annotated[int, "events that are read again, since one empty answer confirms nothing"]
     registrations: Annotated[int, "active registrations stored of them"]
     calls: Annotated[int, "calls since the request"]
     is_complete: Annotated[bool, "whether nothing is left"]

@@ -130,6 +130,7 @@ def history_complete(context: dg.AssetCheckExecutionContext, warehouse: Warehous
             "past_events": progress.events,
             "events_settled": progress.settled,
             "events_unavailable": progress.unavailable,
+            "events_unconfirmed": progress.unconfirmed,
             "races": progress.races,
             "races_done": progress.races_done,
             "races_failing": len(failing),

@@ -78,6 +78,7 @@ FIGURES: dict[str, dict[str, str]] = {
         "events_loaded": "of them, those whose registrations are stored",
         "events_empty": "of them, those for which RunSignup returns none",
         "events_unavailable": "of them, those that RunSignup no longer returns",
+        "events_unconfirmed": "of them, those that are read again, since one empty answer confirms nothing",
         "registrations": "registrations stored of them",
         "calls_so_far": "calls that the request has used",
         "calls_left_estimate": "calls that it still needs, estimated",

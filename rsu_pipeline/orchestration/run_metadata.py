@@ -158,6 +158,7 @@ def history_metadata(done: Slice, progress: Progress | None, ledger: Ledger) -> 
         "events_loaded": progress.loaded,
         "events_empty": progress.empty,
         "events_unavailable": progress.unavailable,
+        "events_unconfirmed": progress.unconfirmed,
         "registrations": progress.registrations,
         "calls_so_far": progress.calls,
         "calls_left_estimate": progress.calls_left,

@@ -2,7 +2,8 @@
 
 One pass reads all requested past events of a race, which is the fewest calls. RunSignup may refuse what is more than a
 year old. If a pass is refused, the race's editions are read one by one, and an old one that is refused by itself is
-recorded as unavailable.
+recorded as unavailable. An empty response that nothing supports is requested again an hour later: no visit comes after that would
+show what a bad moment of RunSignup has hidden.
 """
 
 import datetime as dt
@@ -90,7 +91,7 @@ def run_slice(session: PartnerSession, seconds: float, *, clock: Callable[[], fl
     """
     began, calls = clock(), session.ledger.calls
     done = Slice()
-    refusals = access.Refusals(session, access.stored_candidates(session))
+    refusals = access.Refusals(session)
     backfill_state.begin_slice(session.conn, session.partner_id, if_it_dies=ORPHANED_SLICE_TIMEOUT)
 
     def visit(race_id: int) -> bool:
@@ -103,6 +104,8 @@ def run_slice(session: PartnerSession, seconds: float, *, clock: Callable[[], fl
 
     try:
         _refresh_listing(session)
+        # With the races that were just listed: one of them may be the only one that can be read.
+        refusals = access.Refusals(session, access.stored_candidates(session))
         elsewhere = sharing.read_in_turn(session, [race.race_id for race in _select_unread(session)], visit)
         for sentence in elsewhere.values():
             session.log(sentence)
@@ -179,6 +182,7 @@ def _race(session: PartnerSession, race: PastRace, done: Slice) -> None:
             for ids in split_by_address(list(by_id)):
                 _read(session, race, [by_id[event_id] for event_id in ids], done)
     backfill_state.note_success(session.conn, session.partner_id, race.race_id)
+    backfill_state.wait_for_confirmation(session.conn, session.partner_id, race.race_id)
     session.conn.commit()
 
 

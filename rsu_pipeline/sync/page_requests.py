@@ -24,7 +24,7 @@ THREAD_NAME = "next page"
 class PageRequests:
     """The pages of one feed, one after the other. Use as a context manager."""
 
-    def __init__(self, request: Callable[[int], Page], stage: Callable[[Page], StagedPage] | None) -> None:
+    def __init__(self, request: Callable[[int], Page], stage: Callable[[Page], StagedPage] | None = None) -> None:
         """Read pages with `request`, which returns the page after a registration id, and stage those requested ahead.
 
         Both may be called in another thread, but never by two at a time.
@@ -46,11 +46,21 @@ class PageRequests:
         """Request the page after a registration id, without waiting for it. It is the next one that is taken."""
         self._next = self._executor.submit(self._request_and_stage, after)
 
-    def take(self, after: int) -> tuple[Page, StagedPage | None]:
-        """Return the page after a registration id: the one requested ahead, else a new one. Raises ApiError.
+    def take(self, after: int, *, again_if_empty: bool) -> tuple[Page, StagedPage | None]:
+        """Return the page after a registration id: the one requested ahead, else a new one.
 
-        One that was requested ahead comes with its lines if pages are staged ahead.
+        One that was requested ahead comes with its lines if pages are staged ahead. `again_if_empty` requests a page once more if
+        it has no rows.
+
+        Raises:
+            ApiError: A call failed.
         """
+        page, staged = self._take(after)
+        if again_if_empty and not (page.rows or page.unreadable):
+            page, staged = self._take(after)
+        return page, staged
+
+    def _take(self, after: int) -> tuple[Page, StagedPage | None]:
         if self._next is None:
             return self._request(after), None
         ahead, self._next = self._next, None

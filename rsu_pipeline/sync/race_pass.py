@@ -87,9 +87,15 @@ def _read_active(
     session: PartnerSession, position: Position, outcome: ReadOutcome, confirm_removals: bool, with_removed: bool
 ) -> None:
     loaded: Mapping[int, bool] = {}
+    has_rows = False
     if position.reads_all:
         overlap = session.settings.cursor_overlap
         loaded = cursors.read_loaded_events(session.conn, session.partner_id, position.event_ids, overlap=overlap)
+        has_rows = (
+            position.mode == "history"
+            or len(loaded) < len(position.event_ids)
+            or participants.is_any_above(session.conn, session.partner_id, position.event_ids, position.after)
+        )
     # No transaction waits for RunSignup: it would delay vacuum, and a limit could end the session.
     session.conn.rollback()
     # No later visit would find what the last read of an event misses.
@@ -98,11 +104,9 @@ def _read_active(
     # Of a race that was loaded before most rows are stored unchanged, and need no lines.
     with PageRequests(partial(_request, session, position), None if loaded else stage) as pages:
         while True:
-            page, staged = pages.take(position.after)
-            is_first_load = position.reads_all and len(loaded) < len(position.event_ids)
-            if is_first_load and not (position.pages or page.rows or page.unreadable):
-                # One response without rows is no evidence that an event has none. Nothing else would show it: no row is missed.
-                page, staged = pages.take(position.after)
+            is_surprise = position.reads_all and not position.is_last_short and (has_rows or position.pages > 0)
+            page, staged = pages.take(position.after, again_if_empty=is_surprise)
+            position.is_last_short = page.next.is_short if page.rows or page.unreadable else position.is_last_short
             source = _source(session, position, page)
             is_shown = page.next.is_last or (not settles and _is_end_shown(session, position, page, loaded))
             # Only for a visit that may be as short: a requested full read, or the last read of an event, must be complete.
@@ -257,12 +261,15 @@ def _finish(
 ) -> None:
     """Complete a pass: mark what a full pass did not see and nothing explains, move the cursors, end the pass."""
     refused: list[Missing] = []
+    unconfirmed: list[int] = []
     if position.reads_all:
         gone = participants.find_missing(session.conn, session.partner_id, position.race_id, position.mode)
         if gone:
             race_locks.wait_for_removals(session.conn, session.partner_id)
-        refused = [] if confirm_removals else _implausible(session, position, gone)
-        allowed = [item.event_id for item in gone if item not in refused]
+        if not confirm_removals:
+            refused = _implausible(session, position, gone)
+            unconfirmed = _unconfirmed_events(session, position, outcome, gone, refused)
+        allowed = [item.event_id for item in gone if item not in refused and item.event_id not in unconfirmed]
         if allowed:
             outcome.counts.removed += participants.remove_missing(session.conn, source, allowed)
         outcome.refused = [f"event {item.event_id}: {item.missing} of {item.held} registrations" for item in refused]
@@ -274,17 +281,57 @@ def _finish(
         is_end_shown=is_end_shown,
     )
     if position.reads_all:
-        unequal = reconciliation.reconcile(session.conn, source, position.event_ids, is_resumed=position.is_resumed)
+        unequal = reconciliation.reconcile(
+            session.conn, source, position.event_ids, is_resumed=position.is_resumed or bool(unconfirmed)
+        )
+        unequal = [event_id for event_id in unequal if event_id not in unconfirmed]
         cursors.request_full_read(session.conn, session.partner_id, unequal, cursors.NOT_EQUAL)
         outcome.unequal, outcome.unsettled = ([], unequal) if position.is_resumed else (unequal, [])
         held_back = [item.event_id for item in refused]
         cursors.request_full_read(session.conn, session.partner_id, held_back, cursors.REMOVALS_PENDING)
     if position.mode == "history":
         backfill_state.note_read(
-            session.conn, session.partner_id, position.race_id, position.event_ids, needs_catch_up=position.is_resumed
+            session.conn,
+            session.partner_id,
+            position.race_id,
+            position.event_ids,
+            needs_catch_up=position.is_resumed,
+            unconfirmed=unconfirmed,
         )
+    else:
+        cursors.request_full_read(session.conn, session.partner_id, unconfirmed, cursors.END_UNCONFIRMED)
     cursors.drop_pass(session.conn, session.partner_id, position.race_id, position.mode)
     session.conn.commit()
+
+
+def _unconfirmed_events(
+    session: PartnerSession,
+    position: Position,
+    outcome: ReadOutcome,
+    missing: Sequence[Missing],
+    refused: Sequence[Missing],
+) -> list[int]:
+    """Return the events for which a later pass has to confirm the end of the feed, so that nothing counts as missing by this one.
+
+    An empty page ends the feed. It is one response, which RunSignup may have given at a bad moment. After a page with fewer rows
+    than requested it agrees with that. After a full page, or as the only one, nothing supports it but a second response at once.
+    Upcoming events without any registration, received or stored, are none of them: every visit reads them again anyway. Those
+    whose removals are pending are read again for that.
+    """
+    if position.is_last_short:
+        return []
+    if position.mode == "history":
+        confirmed = backfill_state.read_confirmable(session.conn, session.partner_id, position.event_ids)
+    elif outcome.counts.read or missing:
+        confirmed = {
+            event_id
+            for event_id, cursor in cursors.read_event_cursors(session.conn, session.partner_id).items()
+            if cursor.needs_full in (cursors.END_UNCONFIRMED, cursors.REMOVALS_PENDING)
+        }
+    else:
+        return []
+    confirmed |= {item.event_id for item in refused}
+    return [event_id for event_id in position.event_ids if event_id not in confirmed]
 
 
 def _removed_cursor(session: PartnerSession, position: Position) -> int | None:

@@ -15,7 +15,8 @@ _SQL = load(__file__, PAST_EVENTS=PAST_EVENTS, RACES_LEFT=RACES_LEFT)
 class Progress:
     """The progress of a partner's backfill.
 
-    Counts are of the requested races and past events. `registrations` are the active ones stored of them, `failing` the races
+    Counts are of the requested races and past events. `unconfirmed` are events for which RunSignup has answered with no
+    registration at one moment only, `registrations` the active ones stored of all of them, `failing` the races
     whose last attempt failed, the first of which is retried at `retry_at`.
     """
 
@@ -33,6 +34,7 @@ class Progress:
     loaded: int
     empty: int
     unavailable: int
+    unconfirmed: int
     registrations: int
     calls: int
 

@@ -13,6 +13,8 @@ from rsu_pipeline.warehouse.event_times import AHEAD_TOLERANCE, ENDS_AT, NEEDS_C
 
 MAX_WAIT = dt.timedelta(hours=24)
 """The longest time by which a slice or a failed race is delayed."""
+CONFIRMED_AFTER = dt.timedelta(hours=1)
+"""How far apart two reads are that together show that nothing follows an empty answer: longer than a bad moment of RunSignup."""
 
 
 @dataclass(frozen=True)
@@ -257,7 +259,7 @@ def note_success(conn: Connection, partner_id: int, race_id: int) -> None:
     with conn.cursor() as cur:
         cur.execute(
             "UPDATE history_races SET failures = 0, error = NULL, retry_at = NULL"
-            " WHERE timing_partner_id = %s AND race_id = %s AND error IS NOT NULL",
+            " WHERE timing_partner_id = %s AND race_id = %s AND retry_at IS NOT NULL",
             (partner_id, race_id),
         )
 
@@ -276,18 +278,46 @@ def forget_failures_of_others(conn: Connection, partner_id: int, race_ids: Seque
 
 
 def note_read(
-    conn: Connection, partner_id: int, race_id: int, event_ids: Sequence[int], *, needs_catch_up: bool
+    conn: Connection,
+    partner_id: int,
+    race_id: int,
+    event_ids: Sequence[int],
+    *,
+    needs_catch_up: bool,
+    unconfirmed: Sequence[int],
 ) -> None:
     """Record that the race's pass read these past events, in the caller's transaction.
 
     They are `empty` if nothing is stored of them, else `loaded`. `needs_catch_up` means that the read was interrupted and has to be
-    caught up. A pass that began before a request to read everything again counts as read long ago.
+    caught up. The `unconfirmed` events are read again after CONFIRMED_AFTER. A pass that began before a request to read everything
+    again counts as read long ago.
     """
     with conn.cursor() as cur:
         cur.execute(
             _SQL["note_read"],
-            {"partner": partner_id, "race": race_id, "events": list(event_ids), "behind": needs_catch_up},
+            {
+                "partner": partner_id,
+                "race": race_id,
+                "events": list(event_ids),
+                "behind": needs_catch_up,
+                "unconfirmed": list(unconfirmed),
+            },
         )
+
+
+def read_confirmable(conn: Connection, partner_id: int, event_ids: Sequence[int]) -> set[int]:
+    """Return which of these events were read with an unconfirmed end, at least CONFIRMED_AFTER ago."""
+    with conn.cursor() as cur:
+        cur.execute(
+            _SQL["read_confirmable"], {"partner": partner_id, "events": list(event_ids), "wait": CONFIRMED_AFTER}
+        )
+        return {event_id for (event_id,) in cur.fetchall()}
+
+
+def wait_for_confirmation(conn: Connection, partner_id: int, race_id: int) -> None:
+    """Have the race's unconfirmed events read again after CONFIRMED_AFTER, in the caller's transaction."""
+    with conn.cursor() as cur:
+        cur.execute(_SQL["wait_for_confirmation"], {"partner": partner_id, "race": race_id, "wait": CONFIRMED_AFTER})
 
 
 def note_caught_up(conn: Connection, partner_id: int, event_ids: Sequence[int]) -> None:

@@ -2,17 +2,20 @@
 
 -- name: past_events
 -- Fragment: every past event (e) requested by q, with its state: d if the backfill read it, k if a sync read it after its end.
--- Years are by the event's own calendar. An event counts as read only if a complete read began after it was over. An event
--- that RunSignup no longer returns stays unavailable.
+-- Years are by the event's own calendar. An event counts as read only if a complete read began after it was over, and if its end
+-- is confirmed. An event that RunSignup no longer returns stays unavailable.
 FROM partner_races l
 JOIN history_requests q USING (timing_partner_id)
 JOIN runsignup_events e ON e.race_id = l.race_id AND e.gone_at IS NULL AND l.lost_at IS NULL
     AND {OVER_AT} <= :'now'
     AND (q.since_year IS NULL OR extract(year FROM coalesce(e.start_time, e.end_time)) >= q.since_year)
 LEFT JOIN history_events d ON d.timing_partner_id = l.timing_partner_id AND d.event_id = e.event_id
+    AND d.state <> 'unconfirmed'
     AND (q.anew_from IS NULL OR d.read_at >= q.anew_from) AND (d.state = 'unavailable' OR d.read_at >= {OVER_AT})
 LEFT JOIN event_cursors k ON k.timing_partner_id = l.timing_partner_id AND k.event_id = e.event_id
-    AND k.last_full_at >= {OVER_AT} AND q.anew_from IS NULL;
+    AND k.last_full_at >= {OVER_AT} AND q.anew_from IS NULL
+    AND NOT EXISTS (SELECT FROM history_events u WHERE u.timing_partner_id = k.timing_partner_id AND u.event_id = k.event_id
+        AND u.state = 'unconfirmed');
 
 -- name: races_left
 -- Fragment: races_left, of one partner or of all if `partner` is NULL, of one race or of all if `race` is NULL.
@@ -89,13 +92,29 @@ WHERE r.timing_partner_id = :partner AND r.finished_at IS NOT NULL AND r.cancell
 -- name: note_read
 -- Record that the race's pass read these past events.
 INSERT INTO history_events (timing_partner_id, event_id, behind, state, read_at)
-SELECT :partner, e.id, :behind, CASE WHEN EXISTS (SELECT FROM runsignup_participants p
+SELECT :partner, e.id, :behind, CASE WHEN e.id = ANY (:'unconfirmed'::bigint[]) THEN 'unconfirmed' WHEN EXISTS (SELECT FROM runsignup_participants p
     WHERE p.timing_partner_id = :partner AND p.event_id = e.id) THEN 'loaded' ELSE 'empty' END,
     CASE WHEN r.started_at = to_timestamp(0) THEN r.started_at ELSE clock_timestamp() END
 FROM unnest(:'events'::bigint[]) AS e (id) LEFT JOIN read_passes r
     ON r.timing_partner_id = :partner AND r.race_id = :race AND r.mode = 'history'
 ON CONFLICT (timing_partner_id, event_id) DO UPDATE SET state = excluded.state, reason = NULL,
-    behind = excluded.behind, read_at = excluded.read_at;
+    behind = excluded.behind, read_at = CASE WHEN history_events.state = 'unconfirmed' AND excluded.state = 'unconfirmed'
+        THEN least(history_events.read_at, excluded.read_at) ELSE excluded.read_at END;
+
+-- name: read_confirmable
+-- Return which of these events were read with an unconfirmed end, long enough ago.
+SELECT h.event_id FROM history_events h
+WHERE h.timing_partner_id = :partner AND h.event_id = ANY (:'events'::bigint[]) AND h.state = 'unconfirmed'
+    AND h.read_at <= clock_timestamp() - :'wait'::interval;
+
+-- name: wait_for_confirmation
+-- Have a race's unconfirmed events read again once their wait is over.
+INSERT INTO history_races AS h (timing_partner_id, race_id, retry_at)
+SELECT :partner, :race, max(u.read_at) + :'wait'::interval
+FROM history_events u JOIN runsignup_events e USING (event_id)
+WHERE u.timing_partner_id = :partner AND e.race_id = :race AND u.state = 'unconfirmed'
+HAVING count(*) > 0
+ON CONFLICT (timing_partner_id, race_id) DO UPDATE SET retry_at = excluded.retry_at;
 
 -- name: find_races_left
 -- Find the races with something left to do, the one with the newest past event first.

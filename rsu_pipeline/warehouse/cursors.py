@@ -26,6 +26,8 @@ REMOVALS_PENDING = "removals held back, waiting to be confirmed"
 """Why an event needs a full read after one that would have removed too many of its registrations."""
 NOT_EQUAL = "last full read was not proved equal"
 """Why an event needs a full read if its stored rows differ from what the last one received."""
+END_UNCONFIRMED = "last full read ended with an empty answer after a full page"
+"""Why an event needs a full read if only one moment of RunSignup showed that nothing follows the rows received."""
 RESUME_WITHIN = dt.timedelta(hours=24)
 """A pass that began longer ago is restarted: its first pages no longer describe the present."""
 
@@ -55,9 +57,9 @@ class Position:
     """The checkpoint of a pass over a race.
 
     `after` is the registration id up to which everything is stored, `first_page_at` when the first page was read (None before
-    it), `changes_from` from when on the next incremental read requests changes. `resumed` means that an earlier process
-    began it. Both times are Unix seconds, and the earliest that the clocks allow. `read_number` orders it among other reads by
-    their beginning.
+    it), `changes_from` from when on the next incremental read requests changes. Both times are Unix seconds, and the earliest that
+    the clocks allow. `is_last_short` means that the last page with active registrations had fewer than requested, `resumed` that an
+    earlier process began the pass. `read_number` orders it among other reads by their beginning.
     """
 
     partner_id: int
@@ -70,6 +72,7 @@ class Position:
     changes_from: int | None
     after: int
     pages: int
+    is_last_short: bool
     is_resumed: bool
     read_number: int
     included: str = NONE
@@ -125,7 +128,7 @@ def open_pass(
                 its | {"after": modified_after},
             )
             ((number,),) = cur.fetchall()
-            row = ("participants", modified_after, None, None, 0, 0, number)
+            row = ("participants", modified_after, None, None, 0, 0, False, number)
             if mode != "incremental":
                 # The target of the foreign key of all rows that the pass will store. Incrementally read events have a cursor.
                 cur.execute(
@@ -134,7 +137,7 @@ def open_pass(
                     (partner_id, race_id, mode, wanted),
                 )
     conn.commit()
-    feed, since, first_page_at, changes_from, after, pages, number = row
+    feed, since, first_page_at, changes_from, after, pages, is_last_short, number = row
     return Position(
         partner_id,
         race_id,
@@ -146,6 +149,7 @@ def open_pass(
         changes_from,
         after,
         pages,
+        is_last_short,
         is_resumed=pages > 0,
         read_number=number,
         included=included,
@@ -179,7 +183,8 @@ def save(conn: Connection, position: Position) -> None:
     with conn.cursor() as cur:
         cur.execute(
             "UPDATE read_passes SET feed = %s, modified_after = %s, first_page_at = %s, changes_from = %s,"
-            " after_registration_id = %s, pages = %s WHERE timing_partner_id = %s AND race_id = %s AND mode = %s",
+            " after_registration_id = %s, pages = %s, is_last_short = %s"
+            " WHERE timing_partner_id = %s AND race_id = %s AND mode = %s",
             (
                 position.feed,
                 position.modified_after,
@@ -187,6 +192,7 @@ def save(conn: Connection, position: Position) -> None:
                 position.changes_from,
                 position.after,
                 position.pages,
+                position.is_last_short,
                 position.partner_id,
                 position.race_id,
                 position.mode,

@@ -55,7 +55,7 @@ SELECT (SELECT count(*) FROM written) - (SELECT count(*) FROM before);
 -- name: find_unfinished_pass
 -- Return the pass that an earlier process left unfinished over these events, unless it is too old. A pass without a stored page
 -- begins now.
-SELECT feed, modified_after, first_page_at, coalesce(changes_from, first_page_at), after_registration_id, pages, read_number
+SELECT feed, modified_after, first_page_at, coalesce(changes_from, first_page_at), after_registration_id, pages, is_last_short, read_number
 FROM read_passes
 WHERE timing_partner_id = :partner AND race_id = :race AND mode = :'mode' AND event_ids = :'events'::bigint[]
     AND included = :'included' AND pages > 0

@@ -15,7 +15,7 @@ from typing import Literal
 from psycopg2.extensions import connection as Connection
 
 from rsu_pipeline.sql_files import load
-from rsu_pipeline.warehouse.cursors import REMOVALS_PENDING
+from rsu_pipeline.warehouse.cursors import END_UNCONFIRMED, REMOVALS_PENDING
 from rsu_pipeline.warehouse.registration_columns import CONTENT, INCLUDED, Column
 from rsu_pipeline.warehouse.staging import Source, params_of
 
@@ -50,11 +50,11 @@ def _is_equal(counts: str) -> str:
 
 
 _IS_EXPLAINED = f"""
-(c.needs_full IS NOT DISTINCT FROM '{REMOVALS_PENDING}' OR EXISTS (
+(coalesce(c.needs_full, '') IN ('{REMOVALS_PENDING}', '{END_UNCONFIRMED}') OR EXISTS (
     SELECT FROM quarantined_rows q
     WHERE q.timing_partner_id = c.timing_partner_id AND q.race_id = c.race_id AND q.resolved_at IS NULL AND NOT q.is_stored))
 """
-"""SQL: whether it is known why an event cannot be equal: rows of its race are quarantined, or removals are pending.
+"""SQL: whether it is known why an event cannot be equal: rows are quarantined, or removals or the end are to be confirmed.
 
 A check or an alert of its own reports that.
 """

@@ -1476,7 +1476,7 @@ CREATE TABLE public.history_events (
     reason text,
     behind boolean DEFAULT false NOT NULL,
     read_at timestamp with time zone DEFAULT now() NOT NULL,
-    CONSTRAINT history_events_state_check CHECK ((state = ANY (ARRAY['loaded'::text, 'empty'::text, 'unavailable'::text])))
+    CONSTRAINT history_events_state_check CHECK ((state = ANY (ARRAY['loaded'::text, 'empty'::text, 'unavailable'::text, 'unconfirmed'::text])))
 );
 
 COMMENT ON TABLE public.history_events IS 'One row: a past event that was read, or that RunSignup no longer gives out.';
@@ -1485,7 +1485,7 @@ COMMENT ON COLUMN public.history_events.timing_partner_id IS 'The partner.';
 
 COMMENT ON COLUMN public.history_events.event_id IS 'The event.';
 
-COMMENT ON COLUMN public.history_events.state IS 'loaded; empty: RunSignup answered with no registration; unavailable: RunSignup refuses this edition, more than a year old.';
+COMMENT ON COLUMN public.history_events.state IS 'loaded; empty: RunSignup answered with no registration; unconfirmed: an empty answer is the only evidence that nothing more follows, and it is read again an hour later; unavailable: RunSignup refuses this edition, more than a year old.';
 
 COMMENT ON COLUMN public.history_events.reason IS 'RunSignup''s message for one that is unavailable.';
 
@@ -1514,7 +1514,7 @@ COMMENT ON COLUMN public.history_races.failures IS 'Times in a row that it faile
 
 COMMENT ON COLUMN public.history_races.error IS 'How it failed last; NULL when it did not.';
 
-COMMENT ON COLUMN public.history_races.retry_at IS 'When it is tried again; NULL when it did not fail.';
+COMMENT ON COLUMN public.history_races.retry_at IS 'When it is tried again, after a failure or to confirm an empty answer; NULL for at once.';
 
 CREATE TABLE public.history_requests (
     timing_partner_id integer NOT NULL,
@@ -1785,6 +1785,7 @@ CREATE TABLE public.read_passes (
     changes_from bigint,
     read_number bigint NOT NULL,
     included text DEFAULT 'none'::text NOT NULL,
+    is_last_short boolean DEFAULT false NOT NULL,
     CONSTRAINT read_passes_feed_check CHECK ((feed = ANY (ARRAY['participants'::text, 'removed'::text]))),
     CONSTRAINT read_passes_mode_check CHECK ((mode = ANY (ARRAY['full'::text, 'incremental'::text, 'history'::text])))
 );
@@ -1816,6 +1817,8 @@ COMMENT ON COLUMN public.read_passes.changes_from IS 'Unix seconds from which th
 COMMENT ON COLUMN public.read_passes.read_number IS 'Of all reads of the hub, in the order in which they began. Requests for a read have numbers of the same sequence.';
 
 COMMENT ON COLUMN public.read_passes.included IS 'Optional fields that the pass requests. A pass is resumed only with the same ones.';
+
+COMMENT ON COLUMN public.read_passes.is_last_short IS 'Whether the last page with active registrations had fewer than requested, which supports that an empty one ends the feed.';
 
 CREATE SEQUENCE public.read_passes_read_number_seq
     START WITH 1

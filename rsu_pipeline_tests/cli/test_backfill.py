@@ -1,5 +1,6 @@
 """`rsu backfill`: requested, read at once with --wait, shown by `rsu status`."""
 
+import dataclasses
 import datetime as dt
 import json
 import time
@@ -102,7 +103,9 @@ def test_a_wait_for_the_daemon_says_what_it_waits_for(hub: Hub, monkeypatch: pyt
 
 def test_a_wait_for_calls_says_until_when() -> None:
     now = dt.datetime(2026, 5, 1, 12, tzinfo=dt.UTC)
-    item = Progress("1-acme", None, now, None, None, now + dt.timedelta(minutes=5), 1, 0, 0, None, 1, 0, 0, 0, 0, 0)
+    item = Progress("1-acme", None, now, None, None, now + dt.timedelta(minutes=5), 1, 0, 0, None, 1, 0, 0, 0, 0, 0, 0)
     assert describe_wait([item], now, dt.UTC).startswith("waiting until ")
     assert "12:05" in describe_wait([item], now, dt.UTC)
     assert describe_wait([item], item.not_before, dt.UTC).startswith("waiting for the daemon")
+    again = describe_wait([dataclasses.replace(item, unconfirmed=1)], now, dt.UTC)
+    assert "12:05" in again and "read again" in again

@@ -148,7 +148,7 @@ def test_a_final_read_whose_removals_are_pending_leaves_the_event_due(make_hub: 
     hub = make_hub(spec=SPEC | {"start_in_hours": 1}, seed=3)
     hub.sync()
     hub.sandbox.admin.clock(advance=50 * 3600)
-    hub.sandbox.admin.fault("raw", 1, endpoint="participants", body="W10=")
+    hub.sandbox.admin.fault("raw", 2, endpoint="participants", body="W10=")
     assert "removals pending confirmation" in hub.sync().failures[0]
     assert due_races(hub), "an answer that is not believed settles nothing"
     assert not hub.sync().failures

@@ -128,7 +128,8 @@ def test_only_the_years_asked_for(hub: Hub) -> None:
 
 def test_the_newest_race_comes_first_and_a_slice_ends_between_races(hub: Hub) -> None:
     admin = hub.sandbox.admin
-    new_race, _ = admin.add_race(1, [{"name": "Last month", "start_in_hours": -24 * 30}])
+    new_race, (event_id,) = admin.add_race(1, [{"name": "Last month", "start_in_hours": -24 * 30}])
+    admin.register(event_id)
     hub.sync(1)
     done = hub.history(seconds=0.0)
     assert (done.races, done.finished) == (0, False)
@@ -302,7 +303,8 @@ def test_two_partners_that_share_a_race_each_have_its_history(make_hub: MakeHub)
 
 
 def test_without_a_call_left_for_the_listing_the_next_slice_begins_with_it(hub: Hub) -> None:
-    new_race, _ = hub.sandbox.admin.add_race(1, [{"name": "Last month", "start_in_hours": -24 * 30}])
+    new_race, (event_id,) = hub.sandbox.admin.add_race(1, [{"name": "Last month", "start_in_hours": -24 * 30}])
+    hub.sandbox.admin.register(event_id)
     hub.environment["RSU_CALLS_PER_HOUR"] = "1"
     done = hub.history()
     assert done.out_of_budget is not None and not done.finished and done.calls == 0

@@ -83,7 +83,8 @@ def test_the_next_page_is_requested_while_a_page_is_stored(
     ):
         outcome = hub.sync()
     assert outcome.counts.inserted == 30 and not outcome.failures
-    pages, stored = calls[-4:], stores
+    # The empty page behind three full ones is requested twice.
+    pages, stored = calls[-5:-1], stores
     assert len(stored) == 3
     for (began, ended), following in zip(stored, pages[1:], strict=True):
         assert began - 0.1 < following[0] < ended, "the page after is requested while this one is stored"

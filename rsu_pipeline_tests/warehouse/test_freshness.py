@@ -183,7 +183,7 @@ def test_the_progress_of_a_history_is_that_of_each_partners_own(put: Fleet) -> N
     standing(put)
     put.event(102, 10, -100 * HOUR)
     backfill_state.request_backfill(put.conn, 1)
-    backfill_state.note_read(put.conn, 1, 10, [101], needs_catch_up=False)
+    backfill_state.note_read(put.conn, 1, 10, [101], needs_catch_up=False, unconfirmed=[])
     backfill_state.note_failure(put.conn, 1, 10, "no", wait=HOUR)
     own = backfill_progress.read_progress(put.conn, 1, NOW)
     found = one(put, 1)
@@ -199,7 +199,7 @@ def test_the_progress_of_a_history_is_that_of_each_partners_own(put: Fleet) -> N
     backfill_state.note_success(put.conn, 1, 10)
     put.sql("UPDATE history_requests SET finished_at = now()")
     assert (one(put, 1).history_complete, one(put, 1).failures) == (False, 0), "an event is not read"
-    backfill_state.note_read(put.conn, 1, 10, [102], needs_catch_up=False)
+    backfill_state.note_read(put.conn, 1, 10, [102], needs_catch_up=False, unconfirmed=[])
     assert one(put, 1).history_complete
 
 

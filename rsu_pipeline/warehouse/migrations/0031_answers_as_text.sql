@@ -1,6 +1,6 @@
 -- Answers to questions are kept as text that is known to be JSON, type json, as the payload is: parsing them into jsonb and hashing
 -- that took a tenth of the time of a first load with five answers each. Only rows with answers are written: 100,000 took 9 s on two
--- busy cores, and as much disk again until a vacuum. Meanwhile nobody reads the table. Without answers this takes no time.
+-- busy cores, and one and a half times the disk more until a vacuum. Meanwhile nobody reads the table. Without answers this takes no time.
 
 DO $$
 DECLARE
