@@ -30,6 +30,7 @@ from rsu_pipeline import installation
 from rsu_pipeline.alerts import automation_rules, failing_notifiers, rules
 from rsu_pipeline.cli import health_command, watchdog
 from rsu_pipeline.definitions import build_definitions, defs
+from rsu_pipeline.display import show_times_in
 from rsu_pipeline.orchestration.alert_sensors import alerts, alerts_stand_in
 from rsu_pipeline.orchestration.resources import WarehouseResource
 from rsu_pipeline.settings import Settings, project_root
@@ -696,7 +697,7 @@ def test_a_standstill_is_named_alerted_once_and_closes_by_itself(its: Installati
     assert "since " in sentence.lower()
     assert way.words[0] in sentence and way.words[1] in sentence
     ((kind, stored),) = open_alerts(its)
-    assert kind == way.kind and stored in text and way.words[1] in text
+    assert kind == way.kind and show_times_in(its.hub.settings.timezone, stored) in text and way.words[1] in text
 
     its.all_else_goes_well()
     assert [its.evaluate(), its.evaluate(), its.evaluate()] == [[], [], []]

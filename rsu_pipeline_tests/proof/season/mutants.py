@@ -26,6 +26,7 @@ from rsu_pipeline.sync.session import PartnerSession
 from rsu_pipeline.sync.vanished import Findings
 from rsu_pipeline.warehouse import backfill_progress, backfill_state, containers, erasures, participants
 from rsu_pipeline.warehouse.event_times import OVER_AT
+from rsu_pipeline_tests.proof.mutants import believe_each_end
 
 Mutant = Callable[[pytest.MonkeyPatch], None]
 
@@ -84,8 +85,12 @@ def a_short_page_is_the_last(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def removals_are_not_guarded(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Mark as missing whatever a full read does not see, however much it is."""
+    """Mark as missing whatever a full read does not see, however much it is, and believe one empty answer.
+
+    Each of the two rules alone keeps what one bad moment hides.
+    """
     monkeypatch.setattr(race_pass, "_is_plausible", lambda session, missing, held: True)
+    believe_each_end(monkeypatch)
 
 
 def a_detail_without_events_is_believed(monkeypatch: pytest.MonkeyPatch) -> None:
