@@ -113,7 +113,7 @@ def test_race_day_nightly_and_backfill_at_once_starve_nobody_and_hold_up_no_bib(
 
 def test_when_calls_run_short_history_stops_first_and_race_day_last(make_hub: Callable[..., Hub]) -> None:
     hub = make_hub(spec=SPEC | {"partners": 1}, seed=7)
-    hub.environment |= {"RSU_WATCH_INTERVAL": "1", "RSU_PAGE_SIZE": "4"}
+    hub.environment |= {"RSU_WATCH_INTERVAL": "1", "RSU_PAGE_SIZE": "5"}
     with_past(hub)
     used = hub.value("SELECT count(*) FROM api_calls")
     # Of what is left of the hour, history may have little, the nightly sync some, race day all.
