@@ -322,7 +322,7 @@ def _unconfirmed_events(
         return []
     if position.mode == "history":
         confirmed = backfill_state.read_confirmable(session.conn, session.partner_id, position.event_ids)
-    elif outcome.counts.read or missing:
+    elif outcome.counts.read or position.is_resumed or missing:
         confirmed = {
             event_id
             for event_id, cursor in cursors.read_event_cursors(session.conn, session.partner_id).items()

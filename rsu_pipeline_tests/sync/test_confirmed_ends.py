@@ -64,6 +64,14 @@ def test_a_past_edition_that_is_empty_at_two_moments_is_empty(hub: Hub) -> None:
     hub.assert_equal(past_too=True)
 
 
+def test_an_event_that_is_gone_does_not_wait_for_its_second_read(hub: Hub, past: tuple[int, int]) -> None:
+    answer_empty(hub, past[0], 2)
+    hub.history()
+    assert hub.history_progress().unconfirmed == 1
+    hub.execute("UPDATE runsignup_events SET gone_at = now() WHERE event_id = %s", past[1])
+    assert hub.history_progress().unconfirmed == 0
+
+
 def test_a_slice_that_begins_earlier_confirms_nothing(hub: Hub, past: tuple[int, int]) -> None:
     answer_empty(hub, past[0], 4)
     assert not hub.history().finished
@@ -97,6 +105,20 @@ def test_what_is_behind_a_full_page_is_not_lost_at_a_first_load(make_hub: Callab
         assert not hub.sync().failures
     hub.assert_equal()
     assert hub.value("SELECT needs_full FROM event_cursors") is None
+
+
+def test_what_is_behind_a_full_page_is_not_lost_if_the_pass_was_resumed_there(make_hub: Callable[..., Hub]) -> None:
+    hub = make_hub(spec=estate(events=1, registrations=7), seed=7)
+    hub.environment |= {"RSU_PAGE_SIZE": "4", "RSU_CALL_ATTEMPTS": "1"}
+    (race_id,) = {row["race_id"] for row in hub.sandbox.admin.truth(1)["races"]}
+    hub.sandbox.admin.fault("http_500", 1, endpoint="participants", after_page=True)
+    assert hub.sync().failures
+    answer_empty(hub, race_id, 2)
+    outcome = hub.sync()
+    assert outcome.reads[0].is_resumed and not outcome.failures
+    assert hub.value("SELECT needs_full FROM event_cursors") == cursors.END_UNCONFIRMED
+    assert not hub.sync().failures
+    hub.assert_equal()
 
 
 def test_what_is_behind_a_full_page_is_removed_only_if_two_reads_agree(make_hub: Callable[..., Hub]) -> None:
