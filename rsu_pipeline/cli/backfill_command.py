@@ -172,7 +172,7 @@ def _wait(chosen: Sequence[credentials.Partner], daemon: bool, *, silent: bool) 
 def describe_wait(open_ones: Sequence[backfill_progress.Progress], now: dt.datetime, zone: dt.tzinfo) -> str:
     """Return what the open backfills wait for: calls, or the daemon, whose sensor `history` requests a slice every minute."""
     begins = min(item.not_before for item in open_ones)
-    if begins > now and all(item.unconfirmed for item in open_ones):
+    if begins > now and all(item.unconfirmed and item.settled + item.unconfirmed == item.events for item in open_ones):
         return f"waiting until {format_time(begins, zone)} to read again what RunSignup had no registrations for"
     if begins > now:
         return f"waiting until {format_time(begins, zone)} for calls to be free"

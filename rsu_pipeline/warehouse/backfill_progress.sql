@@ -6,6 +6,7 @@ WITH {RACES_LEFT}, past AS (
     SELECT l.timing_partner_id, count(*) AS events,
         count(*) FILTER (WHERE d.state = 'loaded' OR d.state IS NULL AND k.event_id IS NOT NULL) AS loaded,
         count(*) FILTER (WHERE d.state = 'empty') AS empty, count(*) FILTER (WHERE d.state = 'unavailable') AS unavailable,
+        count(u.event_id) AS unconfirmed,
         sum(n.registrations)::bigint AS registrations
     {PAST_EVENTS}
     LEFT JOIN event_cursors n ON n.timing_partner_id = l.timing_partner_id AND n.event_id = e.event_id
@@ -14,7 +15,7 @@ WITH {RACES_LEFT}, past AS (
 )
 SELECT q.timing_partner_id, t.partition_key, q.since_year, q.requested_at, q.finished_at, q.cancelled_at, q.not_before, seen.races,
     seen.races - coalesce(o.races, 0), failed.races, failed.retry_at, coalesce(p.events, 0), coalesce(p.loaded, 0),
-    coalesce(p.empty, 0), coalesce(p.unavailable, 0), unconfirmed.events, coalesce(p.registrations, 0), calls.n
+    coalesce(p.empty, 0), coalesce(p.unavailable, 0), coalesce(p.unconfirmed, 0), coalesce(p.registrations, 0), calls.n
 FROM history_requests q
 JOIN timing_partners t USING (timing_partner_id)
 LEFT JOIN past p USING (timing_partner_id)
@@ -27,9 +28,6 @@ CROSS JOIN LATERAL (
     SELECT count(*) AS races, min(h.retry_at) AS retry_at FROM history_races h
     WHERE h.timing_partner_id = q.timing_partner_id AND h.error IS NOT NULL
 ) failed
-CROSS JOIN LATERAL (
-    SELECT count(*) AS events FROM history_events u WHERE u.timing_partner_id = q.timing_partner_id AND u.state = 'unconfirmed'
-) unconfirmed
 CROSS JOIN LATERAL (
     SELECT count(*) AS n
     FROM api_calls a JOIN partner_provider_credentials c ON c.partner_provider_credential_id = a.credential_id

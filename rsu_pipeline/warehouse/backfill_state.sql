@@ -1,7 +1,8 @@
 -- Backfill requests and their state. See sql_files.py for the form.
 
 -- name: past_events
--- Fragment: every past event (e) requested by q, with its state: d if the backfill read it, k if a sync read it after its end.
+-- Fragment: every past event (e) requested by q, with its state: d if the backfill read it, u if its end is
+-- unconfirmed, k if a sync read it after its end.
 -- Years are by the event's own calendar. An event counts as read only if a complete read began after it was over, and if its end
 -- is confirmed. An event that RunSignup no longer returns stays unavailable.
 FROM partner_races l
@@ -12,10 +13,9 @@ JOIN runsignup_events e ON e.race_id = l.race_id AND e.gone_at IS NULL AND l.los
 LEFT JOIN history_events d ON d.timing_partner_id = l.timing_partner_id AND d.event_id = e.event_id
     AND d.state <> 'unconfirmed'
     AND (q.anew_from IS NULL OR d.read_at >= q.anew_from) AND (d.state = 'unavailable' OR d.read_at >= {OVER_AT})
+LEFT JOIN history_events u ON u.timing_partner_id = l.timing_partner_id AND u.event_id = e.event_id AND u.state = 'unconfirmed'
 LEFT JOIN event_cursors k ON k.timing_partner_id = l.timing_partner_id AND k.event_id = e.event_id
-    AND k.last_full_at >= {OVER_AT} AND q.anew_from IS NULL
-    AND NOT EXISTS (SELECT FROM history_events u WHERE u.timing_partner_id = k.timing_partner_id AND u.event_id = k.event_id
-        AND u.state = 'unconfirmed');
+    AND k.last_full_at >= {OVER_AT} AND q.anew_from IS NULL AND u.event_id IS NULL;
 
 -- name: races_left
 -- Fragment: races_left, of one partner or of all if `partner` is NULL, of one race or of all if `race` is NULL.

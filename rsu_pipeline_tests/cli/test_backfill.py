@@ -109,3 +109,5 @@ def test_a_wait_for_calls_says_until_when() -> None:
     assert describe_wait([item], item.not_before, dt.UTC).startswith("waiting for the daemon")
     again = describe_wait([dataclasses.replace(item, unconfirmed=1)], now, dt.UTC)
     assert "12:05" in again and "read again" in again
+    both = describe_wait([dataclasses.replace(item, unconfirmed=1, events=2)], now, dt.UTC)
+    assert "calls" in both, "what is left beside it waits for calls"
