@@ -51,6 +51,11 @@ def show_times_in(zone: dt.tzinfo, text: str) -> str:
     return _UTC_TIME.sub(lambda found: format_time(dt.datetime.fromisoformat(f"{found[1]}+00:00"), zone), text)
 
 
+def format_utc(moment: dt.datetime) -> str:
+    """Return an instant as stored sentences have it, so that `show_times_in` finds it."""
+    return format_time(moment, dt.UTC)
+
+
 def format_time(moment: dt.datetime, zone: dt.tzinfo) -> str:
     """Return an instant as wall time in a zone, with the zone's name."""
     return f"{moment.astimezone(zone):%Y-%m-%d %H:%M %Z}"

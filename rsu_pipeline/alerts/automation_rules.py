@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from psycopg2.extensions import connection as Connection
 
 from rsu_pipeline.alerts.alert_store import Problem
-from rsu_pipeline.display import counted
+from rsu_pipeline.display import counted, format_utc
 from rsu_pipeline.warehouse import automation, liveness
 from rsu_pipeline.warehouse.automation import Automation, Waiting
 
@@ -110,7 +110,7 @@ def describe_daemon_failure(silence: Mapping[str, float], now: dt.datetime) -> d
     if newest > DEAD_AFTER:
         return {
             "daemon": f"The Dagster daemon's last heartbeat was {newest:.0f} s ago. It has been silent since"
-            f" {_at(now - dt.timedelta(seconds=newest))}. Sensors, schedules and queued runs are not processed. Start the"
+            f" {format_utc(now - dt.timedelta(seconds=newest))}. Sensors, schedules and queued runs are not processed. Start the"
             " daemon."
         }
     stuck = sorted(name for name in THREADS if known.get(name, newest) > STUCK_AFTER)
@@ -134,7 +134,7 @@ def judge_automations(
     last = max((tick for tick in (newest, *ticks[-1:]) if tick and tick <= now + CLOCK_TOLERANCE), default=None)
     has_stopped = newest is not None and (last is None or now - last > PAUSE)
     if has_stopped and any(item.is_on for item in found.values()):
-        ticked = _at(last) if last else "a moment in the future"
+        ticked = format_utc(last) if last else "a moment in the future"
         stopped = f"No sensor or schedule has ticked since {ticked}: restart the daemon. Until then nothing is synced."
         yield Problem(KIND, "daemon", None, stopped)
         return
@@ -171,16 +171,17 @@ def _describe_failure(
     item: Automation, silence: dt.timedelta, resumed: dt.datetime | None, now: dt.datetime
 ) -> str | None:
     if not item.is_on:
-        return f"is switched off since {_at(item.changed_at)}: switch it on in the Dagster UI under Automation"
+        return f"is switched off since {format_utc(item.changed_at)}: switch it on in the Dagster UI under Automation"
     if item.failing_since is not None and now - item.failing_since > FAILING_FOR:
-        return (
-            f"has failed at every tick since {_at(item.failing_since)}: the Dagster UI shows the error under Automation"
-        )
+        return f"has failed at every tick since {format_utc(item.failing_since)}: the Dagster UI shows the error under Automation"
     ticked_at = item.ticked_at or item.known_since
     if ticked_at > now + CLOCK_TOLERANCE:
-        return f"has ticked at {_at(ticked_at)}, in the future: correct the clock of the daemon's machine, then restart the daemon"
+        return (
+            f"has ticked at {format_utc(ticked_at)}, in the future: correct the clock of the daemon's machine, then restart"
+            " the daemon"
+        )
     if now - max(ticked_at, resumed or ticked_at) > silence:
-        return f"has not ticked since {_at(ticked_at)}: restart the daemon"
+        return f"has not ticked since {format_utc(ticked_at)}: restart the daemon"
     return None
 
 
@@ -189,11 +190,7 @@ def _queue(waiting: Waiting) -> Problem:
         KIND,
         f"queue:{waiting.lane}",
         None,
-        f"The queue has stopped: {counted(waiting.runs, 'run')} of lane {waiting.lane} waiting since {_at(waiting.since)},"
+        f"The queue has stopped: {counted(waiting.runs, 'run')} of lane {waiting.lane} waiting since {format_utc(waiting.since)},"
         f" though no"
         " run is ahead of them. Restart the daemon, and check its log if that does not help.",
     )
-
-
-def _at(moment: dt.datetime) -> str:
-    return f"{moment:%Y-%m-%d %H:%M} UTC"

@@ -12,7 +12,7 @@ from rsu_pipeline.alerts.alert_store import Alert, Problem
 from rsu_pipeline.alerts.notify import Delivery, send
 from rsu_pipeline.alerts.rules import HUB_KINDS, TITLES
 from rsu_pipeline.alerts.transitions import plan_notifications
-from rsu_pipeline.display import show_times_in
+from rsu_pipeline.display import format_utc, show_times_in
 from rsu_pipeline.service_settings import AlertSettings
 
 Send = Callable[[Sequence[str], str, str], list[Delivery]]
@@ -140,7 +140,7 @@ def _retry_notifiers(conn: Connection, urls: Sequence[str], now: dt.datetime, se
     """Send a message to the notifiers that did not accept the last one, so that their alert is resolved by itself. Commits."""
     for notifier in failing_notifiers.read_all(conn):
         if failing_notifiers.is_due(notifier, now):
-            text = f"This notifier accepted no message since {notifier.failing_since:%Y-%m-%d %H:%M} UTC."
+            text = f"This notifier accepted no message since {format_utc(notifier.failing_since)}."
             (sent,) = send([urls[notifier.position - 1]], "RunSignup hub: this notifier accepts messages again", text)
             failing_notifiers.record(conn, [(notifier.position, sent)], now)
             conn.commit()
@@ -158,7 +158,7 @@ def _lines(problems: list[Problem], link: str, told_before: set[tuple[str, str]]
 
 def _cleared_lines(gone: list[Alert]) -> list[str]:
     lines = [
-        f"Resolved. Since {alert.first_seen_at:%Y-%m-%d %H:%M} UTC: {alert.sentence}"
+        f"Resolved. Since {format_utc(alert.first_seen_at)}: {alert.sentence}"
         + ("" if alert.told_at else " (No notification could be sent while it lasted.)")
         for alert in gone[:MAX_LINES]
     ]

@@ -17,6 +17,7 @@ from rsu_pipeline.alerts import (
 )
 from rsu_pipeline.alerts.alert_store import Problem
 from rsu_pipeline.alerts.consequences import drop_consequences
+from rsu_pipeline.display import format_utc
 from rsu_pipeline.setting_values import LOOPBACK_HOSTS
 from rsu_pipeline.settings import Settings
 from rsu_pipeline.sync import clocks, failing_watch, watch_pace
@@ -142,8 +143,8 @@ def _rejected(conn: Connection) -> Iterator[Problem]:
             "credential_rejected",
             str(partner_id),
             key,
-            f"{_name(partner_id, key)}: RunSignup has rejected the key and secret since {_at(since)}. Nothing is synced. Enter"
-            " valid ones with `rsu partners add`.",
+            f"{_name(partner_id, key)}: RunSignup has rejected the key and secret since {format_utc(since)}. Nothing is synced."
+            " Enter valid ones with `rsu partners add`.",
         )
 
 
@@ -155,7 +156,7 @@ def _access_denied(conn: Connection, now: dt.datetime) -> Iterator[Problem]:
             "access_denied",
             f"{partner_id}:{race_id}:{event_id or ''}",
             key,
-            f"{key}: RunSignup {answer} since {since:%Y-%m-%d %H:%M} UTC. Its registrations are not read. The partner's other"
+            f"{key}: RunSignup {answer} since {format_utc(since)}. Its registrations are not read. The partner's other"
             " races are. Ask the partner to allow its key there. Access is tried again automatically.",
         )
 
@@ -263,7 +264,7 @@ def _unread(race: fleet.FleetRace, since: dt.datetime, failed_poll: FailedPoll |
         "dead_watch",
         subject,
         race.key,
-        f"{race.key}: race {race.race_id} is in its window and has not been read since {_at(since)}. Run"
+        f"{race.key}: race {race.race_id} is in its window and has not been read since {format_utc(since)}. Run"
         f" `rsu sync --partner {race.partner_id} --race {race.race_id}`, and check job watch in the Dagster UI.",
     )
 
@@ -319,8 +320,8 @@ def _never_synced(conn: Connection, now: dt.datetime) -> Iterator[Problem]:
                 "never_synced",
                 str(partner.partner_id),
                 partner.key,
-                f"{key}: nothing has been synced since the credential was entered at {_at(partner.entered_at)}, and no run of it"
-                f" is queued. Run `rsu sync --partner {partner.partner_id}`, which reports the cause.",
+                f"{key}: nothing has been synced since the credential was entered at {format_utc(partner.entered_at)}, and no run"
+                f" of it is queued. Run `rsu sync --partner {partner.partner_id}`, which reports the cause.",
             )
 
 
@@ -332,7 +333,7 @@ def _backfill_stopped(conn: Connection, now: dt.datetime) -> Iterator[Problem]:
             "backfill_stopped",
             str(due[key][0]),
             key,
-            f"{key}: the next slice of its backfill has been due since {_at(late[key])}, and no run of it is queued. Run"
+            f"{key}: the next slice of its backfill has been due since {format_utc(late[key])}, and no run of it is queued. Run"
             f" `rsu backfill --partner {due[key][0]}`, or `rsu backfill --cancel` if it is not wanted.",
         )
 
@@ -344,8 +345,8 @@ def _notifier_failing(conn: Connection) -> Iterator[Problem]:
             "notifier_failing",
             "all",
             None,
-            f"No notifier of RSU_ALERT_URLS has accepted a message since {_at(since)}. `rsu alerts list` shows the alerts without"
-            " a notification. Correct the addresses, then run `rsu alerts test`.",
+            f"No notifier of RSU_ALERT_URLS has accepted a message since {format_utc(since)}. `rsu alerts list` shows the alerts"
+            " without a notification. Correct the addresses, then run `rsu alerts test`.",
         )
         return
     for notifier in failing_notifiers.read_all(conn):
@@ -355,9 +356,5 @@ def _notifier_failing(conn: Connection) -> Iterator[Problem]:
                 f"notifier {notifier.position}",
                 None,
                 f"Notifier {notifier.position} of RSU_ALERT_URLS ({notifier.scheme}) has accepted no message since"
-                f" {_at(notifier.failing_since)}. Others do. Correct its address. It is tried again every five minutes.",
+                f" {format_utc(notifier.failing_since)}. Others do. Correct its address. It is tried again every five minutes.",
             )
-
-
-def _at(moment: dt.datetime) -> str:
-    return f"{moment.astimezone(dt.UTC):%Y-%m-%d %H:%M} UTC"

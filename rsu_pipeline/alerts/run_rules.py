@@ -9,7 +9,7 @@ from psycopg2.extensions import connection as Connection
 from rsu_pipeline.alerts import alert_store, rule_queries
 from rsu_pipeline.alerts.alert_store import Problem
 from rsu_pipeline.alerts.rule_queries import FailedRead
-from rsu_pipeline.display import counted
+from rsu_pipeline.display import counted, format_utc
 from rsu_pipeline.warehouse import dagster_runs
 from rsu_pipeline.warehouse.dagster_runs import FailedRun, UnfinishedRun
 
@@ -87,7 +87,7 @@ def judge_unfinished(runs: Iterable[UnfinishedRun], now: dt.datetime) -> Iterato
                 "run_stuck",
                 run.run_id,
                 run.partition,
-                f"{_named(run)} {what} since {run.last_event_at:%Y-%m-%d %H:%M} UTC. Terminate it in the Dagster UI under Runs."
+                f"{_named(run)} {what} since {format_utc(run.last_event_at)}. Terminate it in the Dagster UI under Runs."
                 " What it stored is kept, and the next run continues from there.",
                 run.run_id,
             )
@@ -113,7 +113,7 @@ def _failed(run: FailedRun) -> Problem:
         "run_failed",
         cause,
         run.partition,
-        f"{_named(run)} failed{missing} at {run.ended_at:%Y-%m-%d %H:%M} UTC. Open the run to see the error. The next run that"
+        f"{_named(run)} failed{missing} at {format_utc(run.ended_at)}. Open the run to see the error. The next run that"
         " does the same work resolves this alert.",
         run.run_id,
     )
@@ -136,7 +136,7 @@ def _unread(run: FailedRun, reads: Iterable[FailedRead]) -> Iterator[Problem]:
             "run_failed",
             f"sync:{key}",
             key,
-            f"{key}: {what} since {run.ended_at:%Y-%m-%d %H:%M} UTC. They are retried automatically. `rsu log --failed`"
+            f"{key}: {what} since {format_utc(run.ended_at)}. They are retried automatically. `rsu log --failed`"
             " shows the error, also of a sync that was a command.",
             run.run_id,
             races,

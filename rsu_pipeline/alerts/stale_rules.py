@@ -8,6 +8,7 @@ from psycopg2.extensions import connection as Connection
 from rsu_pipeline.alerts import rule_queries
 from rsu_pipeline.alerts.alert_store import Problem
 from rsu_pipeline.alerts.rule_queries import PartnerReadTimes
+from rsu_pipeline.display import format_utc
 from rsu_pipeline.settings import Settings
 
 STALE_AFTER = dt.timedelta(hours=8)
@@ -21,12 +22,11 @@ def find_stale_partners(conn: Connection, settings: Settings, now: dt.datetime) 
     before_start = max(STALE_BEFORE_START, 3 * dt.timedelta(seconds=settings.cadence.day))
     for reading in rule_queries.read_partner_read_times(conn, now):
         if reading.near_read_at is not None and now - reading.near_read_at > before_start:
-            sentence = (
-                f"race {reading.near_race_id} starts within 24 h and was last read before {_at(reading.near_read_at)}."
-            )
+            read_at = format_utc(reading.near_read_at)
+            sentence = f"race {reading.near_race_id} starts within 24 h and was last read before {read_at}."
             yield _stale(conn, reading, sentence, reading.near_race_id, now - before_start)
         elif now - reading.last_read_at > longest:
-            sentence = f"no race has been read since {_at(reading.last_read_at)}."
+            sentence = f"no race has been read since {format_utc(reading.last_read_at)}."
             yield _stale(conn, reading, sentence, None, now - longest)
 
 
@@ -42,7 +42,3 @@ def _stale(
         races=() if race_id is None else (race_id,),
         is_at_runsignup=rule_queries.is_unanswered(conn, reading.partner_id, race_id, since),
     )
-
-
-def _at(moment: dt.datetime) -> str:
-    return f"{moment.astimezone(dt.UTC):%Y-%m-%d %H:%M} UTC"

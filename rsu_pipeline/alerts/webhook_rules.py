@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from psycopg2.extensions import connection as Connection
 
 from rsu_pipeline.alerts.alert_store import Problem
-from rsu_pipeline.display import counted
+from rsu_pipeline.display import counted, format_utc
 from rsu_pipeline.warehouse import webhook_store
 from rsu_pipeline.warehouse.webhook_outbox import DEAD_LETTER_DAYS
 from rsu_pipeline.warehouse.webhook_store import Backlog, Webhook
@@ -63,15 +63,15 @@ def judge_webhook(webhook: Webhook, backlog: Backlog) -> Iterator[Problem]:
             "webhook_failing",
             str(number),
             webhook.partner,
-            f"The receiver of {webhook.name} has ended it (HTTP 410) since {_at(webhook.disabled_at)}. Nothing is sent to it."
-            f" Remove it with `rsu webhooks remove {number}`, or enable it with `rsu webhooks redeliver {number}`.",
+            f"The receiver of {webhook.name} has ended it (HTTP 410) since {format_utc(webhook.disabled_at)}. Nothing is sent"
+            f" to it. Remove it with `rsu webhooks remove {number}`, or enable it with `rsu webhooks redeliver {number}`.",
         )
     elif webhook.failing_since and webhook.failing_for and webhook.failing_for > FAILING_FOR:
         yield Problem(
             "webhook_failing",
             str(number),
             webhook.partner,
-            f"{webhook.name} has accepted nothing since {_at(webhook.failing_since)}: {webhook.last_error}."
+            f"{webhook.name} has accepted nothing since {format_utc(webhook.failing_since)}: {webhook.last_error}."
             f" Pending: {counted(backlog.pending, 'message')}. It is tried every minute."
             f" `rsu webhooks test {number}` tries it now.",
         )
@@ -89,7 +89,3 @@ def _duration(seconds: float) -> str:
     if seconds == math.inf:
         return "on this database yet"
     return f"for {seconds:.0f} s" if seconds < 120 else f"for {seconds / 60:.0f} min"
-
-
-def _at(moment: dt.datetime) -> str:
-    return f"{moment.astimezone(dt.UTC):%Y-%m-%d %H:%M} UTC"

@@ -20,7 +20,7 @@ from rsu_pipeline.alerts.alert_store import Problem
 from rsu_pipeline.alerts.evaluate import evaluate_alerts
 from rsu_pipeline.alerts.notify import send
 from rsu_pipeline.cli import health_command
-from rsu_pipeline.display import show_times_in
+from rsu_pipeline.display import format_utc, show_times_in
 from rsu_pipeline.settings import Settings
 from rsu_pipeline.warehouse import database
 
@@ -119,7 +119,7 @@ def _note_database(settings: Settings, away: str | None, now: dt.datetime, log: 
         ):
             path.unlink(missing_ok=True)
         return
-    since, was_sent = noted or (f"{now:%Y-%m-%d %H:%M} UTC", False)
+    since, was_sent = noted or (format_utc(now), False)
     if not was_sent:
         text = (
             f"{away} Since {since}. Nothing is synced until it is back. Check the server. The hub continues by itself."

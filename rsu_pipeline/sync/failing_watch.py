@@ -11,6 +11,7 @@ from collections.abc import Collection, Mapping
 
 from psycopg2.extensions import connection as Connection
 
+from rsu_pipeline.display import format_utc
 from rsu_pipeline.runsignup.api_errors import REMEDIES, Cause, Remedy
 from rsu_pipeline.settings import Settings
 from rsu_pipeline.sync.silent_races import REST
@@ -82,7 +83,7 @@ def is_at_runsignup(poll: FailedPoll) -> bool:
 
 def describe_failing_poll(poll: FailedPoll, since: dt.datetime) -> str:
     """Return what fails since when, and what to do."""
-    at = f"{since.astimezone(dt.UTC):%Y-%m-%d %H:%M} UTC ({poll.cause})"
+    at = f"{format_utc(since)} ({poll.cause})"
     if poll.cause == Cause.BUDGET.value:
         return (
             f"race {poll.race_id} has not been polled since {at}, because its API key has no call left in this hour. The watch"

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field, replace
 
 from psycopg2.extensions import connection as Connection
 
+from rsu_pipeline.display import format_utc
 from rsu_pipeline.errors import RsuError
 from rsu_pipeline.reading_settings import BudgetSettings, SyncSettings
 from rsu_pipeline.runsignup.api_errors import BudgetExhausted
@@ -258,6 +259,6 @@ def _refuse_rejected(partner: credentials.Partner, now: dt.datetime) -> None:
     if partner.rejected_at is not None and age is not None and age < REJECTED_RETRY_AFTER:
         raise CredentialRejected(
             f"RunSignup rejected the credential of partner {partner.key or partner.partner_id} at"
-            f" {partner.rejected_at:%Y-%m-%d %H:%M} UTC ({partner.rejected_reason}). It is tried again at the next"
+            f" {format_utc(partner.rejected_at)} ({partner.rejected_reason}). It is tried again at the next"
             " visit, or at once when it changes: `rsu partners add` or `rsu partners check`."
         )

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 from psycopg2.extensions import connection as Connection
 
+from rsu_pipeline.display import format_utc
 from rsu_pipeline.sql_files import load
 
 _SQL = load(__file__)
@@ -46,7 +47,7 @@ class ForeignWrite:
         program = self.program or "A program without a name"
         return (
             f"{program} (role {self.login}, from {self.address}) did {self.operation} on {self.table_name} in"
-            f" {self.transactions} transactions from {self.first_at:%Y-%m-%d %H:%M} to {self.last_at:%Y-%m-%d %H:%M} UTC."
+            f" {self.transactions} transactions from {format_utc(self.first_at)} to {format_utc(self.last_at)}."
         )
 
 
