@@ -92,8 +92,10 @@ WHERE r.timing_partner_id = :partner AND r.finished_at IS NOT NULL AND r.cancell
 -- name: note_read
 -- Record that the race's pass read these past events.
 INSERT INTO history_events (timing_partner_id, event_id, behind, state, read_at)
-SELECT :partner, e.id, :behind, CASE WHEN e.id = ANY (:'unconfirmed'::bigint[]) THEN 'unconfirmed' WHEN EXISTS (SELECT FROM runsignup_participants p
-    WHERE p.timing_partner_id = :partner AND p.event_id = e.id) THEN 'loaded' ELSE 'empty' END,
+SELECT :partner, e.id, :behind, CASE WHEN e.id = ANY (:'unconfirmed'::bigint[]) THEN 'unconfirmed' ELSE coalesce((
+        -- No EXISTS, which a planner may answer with a hash of the whole table.
+        SELECT 'loaded' FROM runsignup_participants p
+        WHERE p.timing_partner_id + 0 = :partner AND p.event_id = e.id LIMIT 1), 'empty') END,
     CASE WHEN r.started_at = to_timestamp(0) THEN r.started_at ELSE clock_timestamp() END
 FROM unnest(:'events'::bigint[]) AS e (id) LEFT JOIN read_passes r
     ON r.timing_partner_id = :partner AND r.race_id = :race AND r.mode = 'history'

@@ -239,10 +239,11 @@ def read_newest_stamp(conn: Connection, partner_id: int, event_ids: Sequence[int
     """Return RunSignup's latest stamp on what is stored of these events, in Unix seconds, or 0 if nothing is."""
     with conn.cursor() as cur:
         cur.execute(
-            "SELECT coalesce(max(greatest(last_modified_epoch, removed_epoch)), 0) FROM runsignup_participants"
-            # `+ 0` as in participants.note_missing.
-            " WHERE timing_partner_id + 0 = %s AND event_id = ANY (%s::bigint[])",
-            (partner_id, list(event_ids)),
+            "SELECT coalesce(max(greatest(t.last_modified_epoch, t.removed_epoch)), 0)"
+            # Event by event, and `+ 0`, as in participants.note_missing.
+            " FROM unnest(%s::bigint[]) AS e (id) JOIN runsignup_participants t ON t.event_id = e.id"
+            " WHERE t.timing_partner_id + 0 = %s",
+            (list(event_ids), partner_id),
         )
         (newest,) = cur.fetchone() or (0,)
     return int(newest)

@@ -578,6 +578,7 @@ CREATE TABLE public.runsignup_participants (
     memberships jsonb,
     answers json
 );
+ALTER TABLE ONLY public.runsignup_participants ALTER COLUMN event_id SET (n_distinct=-0.02);
 
 COMMENT ON TABLE public.runsignup_participants IS 'One row: a registration as one partner''s credential sees it, active or removed.';
 
