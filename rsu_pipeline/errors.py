@@ -13,6 +13,7 @@ The tree:
     │  ├─ ReadOnlyError            warehouse.addresses
     │  ├─ UnreachableError         warehouse.database
     │  ├─ SchemaVersionError       warehouse.schema_version
+    │  ├─ StatementError           warehouse.statement_errors
     │  ├─ ClientProgramError       local.client_programs
     │  ├─ DumpError                local.dumps
     │  └─ AdoptionRefusedError     adoption.steps

@@ -11,6 +11,8 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
+import psycopg2
+
 from rsu_pipeline.display import counted, sanitize_for_display
 from rsu_pipeline.runsignup.api_errors import ApiError, BudgetExhausted, Cause, Remedy
 from rsu_pipeline.runsignup.event_ids import split_by_address
@@ -19,10 +21,11 @@ from rsu_pipeline.sync.race_pass import ReadOutcome
 from rsu_pipeline.sync.read_plan import PlannedRead
 from rsu_pipeline.sync.session import PartnerSession
 from rsu_pipeline.sync.sync_outcome import SyncOutcome
-from rsu_pipeline.warehouse import backfill_cancellation, backfill_state
+from rsu_pipeline.warehouse import backfill_cancellation, backfill_state, database
 from rsu_pipeline.warehouse.backfill_progress import Progress
 from rsu_pipeline.warehouse.backfill_state import PastEvent, PastRace
 from rsu_pipeline.warehouse.event_times import AHEAD_TOLERANCE
+from rsu_pipeline.warehouse.statement_errors import StatementError
 
 YEAR = dt.timedelta(days=365)
 """RunSignup's terms limit requests to one year back. Its answer to older ones is not known."""
@@ -145,6 +148,12 @@ def _visit(session: PartnerSession, race: PastRace, done: Slice, refusals: acces
         refusals.note(race.race_id, error)
         if not done.sync.has_read:
             refusals.decide(early=True)
+    except psycopg2.Error as error:
+        # Somebody's lock on one race's rows leaves the other races.
+        failure = database.find_statement_error(session.conn, error)
+        if failure is None:
+            raise
+        _fail(session, race, failure, done)
 
 
 def _select_unread(session: PartnerSession, race_id: int | None = None) -> list[PastRace]:
@@ -282,7 +291,7 @@ def _record_unavailable(
     done.unavailable += len(events)
 
 
-def _fail(session: PartnerSession, race: PastRace, error: ApiError, done: Slice) -> None:
+def _fail(session: PartnerSession, race: PastRace, error: ApiError | StatementError, done: Slice) -> None:
     wait = retry_wait(race.failures + 1)
     backfill_state.note_failure(session.conn, session.partner_id, race.race_id, str(error), wait=wait)
     session.conn.commit()

@@ -9,6 +9,8 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
+import psycopg2
+
 from rsu_pipeline.runsignup.api_errors import ApiError, BudgetExhausted, Cause, Remedy
 from rsu_pipeline.sync import access, event_refresh, read_plan, sharing
 from rsu_pipeline.sync.listing import EventsOutcome, refresh_events, refresh_race
@@ -16,7 +18,7 @@ from rsu_pipeline.sync.race_pass import ReadOutcome, read_race
 from rsu_pipeline.sync.read_plan import Plan, PlannedRead
 from rsu_pipeline.sync.session import PartnerSession
 from rsu_pipeline.sync.sync_outcome import SyncOutcome, record_read, update_credential_status
-from rsu_pipeline.warehouse import containers, credentials, cursors, events
+from rsu_pipeline.warehouse import containers, credentials, cursors, database, events
 
 
 def make_plan(
@@ -171,6 +173,12 @@ class _Reads:
                 raise
             if not outcome.has_read:
                 self._refusals.decide(early=True)
+        except psycopg2.Error as error:
+            # Somebody's lock on one race's rows leaves the other races.
+            failure = database.find_statement_error(session.conn, error)
+            if failure is None:
+                raise
+            record_read(session, outcome, result, failure)
         else:
             record_read(session, outcome, result, None, quiet=options.quiet)
             if result.unsettled:

@@ -12,6 +12,7 @@ from rsu_pipeline.sync.session import PartnerSession
 from rsu_pipeline.warehouse import containers, credentials, cursors, events, sync_log
 from rsu_pipeline.warehouse.events import Access
 from rsu_pipeline.warehouse.staging import Counts
+from rsu_pipeline.warehouse.statement_errors import StatementError
 
 MAX_NAME_CHARS = 80
 """Characters of a race's name in a line of a log."""
@@ -73,7 +74,12 @@ class SyncOutcome:
 
 
 def record_read(
-    session: PartnerSession, outcome: SyncOutcome, result: ReadOutcome, error: ApiError | None, *, quiet: bool = False
+    session: PartnerSession,
+    outcome: SyncOutcome,
+    result: ReadOutcome,
+    error: ApiError | StatementError | None,
+    *,
+    quiet: bool = False,
 ) -> None:
     """Record one read, in the outcome, in the race's access, in the sync log.
 
@@ -88,11 +94,12 @@ def record_read(
         containers.settle_owners(session.conn, session.partner_id)
     if error is None:
         events.forget_refused(session.conn, session.partner_id, read.event_ids)
-    elif error.cause is Cause.EVENT_NOT_FOUND and len(read.event_ids) == 1:
+    cause = error.cause if isinstance(error, ApiError) else None
+    if cause is Cause.EVENT_NOT_FOUND and len(read.event_ids) == 1:
         events.note_refused(session.conn, session.partner_id, read.event_ids, str(error))
-    if error is not None and read.mode == "incremental" and error.cause in _HEALED_BY_FULL:
+    if cause is not None and read.mode == "incremental" and cause in _HEALED_BY_FULL:
         cursors.request_full_read(
-            session.conn, session.partner_id, read.event_ids, f"incremental read failed: {error.cause.value}"
+            session.conn, session.partner_id, read.event_ids, f"incremental read failed: {cause.value}"
         )
     if quiet and error is None and _found_nothing(result):
         session.conn.commit()

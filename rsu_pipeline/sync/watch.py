@@ -258,8 +258,9 @@ class Watch:
             if conn.closed:
                 raise
             conn.rollback()
-            self._bug = error
-            self._record_problem(done, race, f"{type(error).__name__}, raised when this slice ends")
+            failure = database.find_statement_error(conn, error)
+            self._bug = self._bug if failure else error
+            self._record_problem(done, race, str(failure or f"{type(error).__name__}, raised when this slice ends"))
         else:
             self._record_poll(done, race, polled)
 

@@ -18,7 +18,7 @@ import psycopg2.extensions
 from psycopg2.extensions import connection as Connection
 
 from rsu_pipeline import cancellation
-from rsu_pipeline.warehouse import addresses, leases, poolers, session_settings
+from rsu_pipeline.warehouse import addresses, leases, poolers, session_settings, statement_errors
 from rsu_pipeline.warehouse.addresses import DatabaseError as DatabaseError
 from rsu_pipeline.warehouse.addresses import ReadOnlyError as ReadOnlyError
 from rsu_pipeline.warehouse.addresses import describe_server as describe_server
@@ -109,6 +109,7 @@ def session(url: str, *, purpose: str) -> Iterator[Connection]:
 
     Raises:
         DatabaseError: there is no connection, it is lost within the block, or the server denies the role a table or a change.
+        StatementError: PostgreSQL could not execute a statement now, for example because of somebody's lock.
     """
     conn = connect(url, purpose=purpose)
     try:
@@ -133,13 +134,20 @@ def explained(url: str, conn: Connection) -> Iterator[None]:
             f"PostgreSQL at {describe_server(url)} refuses role {conn.info.user}: {(error.diag.message_primary or '').strip()}."
             " docs/security.md lists the roles that the hub needs. Create them with `rsu db roles`."
         ) from error
-    except (psycopg2.OperationalError, psycopg2.InterfaceError) as error:
+    except (psycopg2.OperationalError, psycopg2.InterfaceError, psycopg2.InternalError) as error:
         if not conn.closed:
+            if failure := statement_errors.find_statement_error(url, conn, error):
+                raise failure from error
             raise
         raise DatabaseError(
             f"The connection to PostgreSQL at {describe_server(url)} was lost: {addresses.explain(url, error)}."
             f"{_standstill(url)} What was not committed is rolled back. Run it again once the server is back."
         ) from error
+
+
+def find_statement_error(conn: Connection, error: BaseException) -> statement_errors.StatementError | None:
+    """Return the sentence about a statement of this session that PostgreSQL could not execute now, or None. Rolls back."""
+    return statement_errors.find_statement_error(_addresses[conn], conn, error) if conn in _addresses else None
 
 
 def close(url: str, conn: Connection) -> None:

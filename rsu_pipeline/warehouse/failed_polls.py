@@ -12,8 +12,8 @@ from rsu_pipeline.warehouse.fleet import CALL_BUDGET
 
 _SQL = load(__file__, CALL_BUDGET=CALL_BUDGET)
 
-LOGGED_WITHIN_SECONDS = 10.0
-"""How soon after its call the watch logs a read that failed on the answer."""
+LOGGED_WITHIN_SECONDS = 45.0
+"""How soon after its call the watch logs a read that failed on the answer, or whose rows waited for a lock until the timeout."""
 UNNAMED = "the answer could not be used"
 """The cause of a failed poll for which none was recorded."""
 

@@ -1,11 +1,14 @@
 """Connections."""
 
+from contextlib import closing
+
 import psycopg2
 import psycopg2.errors
 import pytest
 
-from rsu_pipeline.warehouse import database
+from rsu_pipeline.warehouse import database, session_settings, waiting
 from rsu_pipeline.warehouse.database import DatabaseError
+from rsu_pipeline.warehouse.statement_errors import StatementError
 from rsu_pipeline_tests.warehouse.sessions import rows
 
 PARTNER = "INSERT INTO timing_partners (company_name) VALUES ('Juniper Timing'), ('Larch Timing')"
@@ -49,11 +52,62 @@ def test_a_connection_lost_in_a_session_is_one_sentence(server: str) -> None:
 
 def test_an_error_of_ours_in_a_session_stays_what_it_is(server: str) -> None:
     with (
-        pytest.raises(psycopg2.errors.QueryCanceled),
+        pytest.raises(psycopg2.errors.UndefinedTable),
         database.session(server, purpose="tests") as conn,
         conn.cursor() as cur,
     ):
-        cur.execute("SET statement_timeout = 10; SELECT pg_sleep(5)")
+        cur.execute("SELECT FROM nowhere")
+
+
+@pytest.mark.parametrize(
+    ("statement", "sentence"),
+    [
+        (
+            "SET statement_timeout = 10; SELECT pg_sleep(5)",
+            "canceling statement due to statement timeout. An administrator",
+        ),
+        (
+            "DO $$ BEGIN RAISE 'no space left' USING ERRCODE = 'disk_full'; END $$",
+            "no space left. Make room on the disk",
+        ),
+        (
+            "DO $$ BEGIN RAISE 'bad page' USING ERRCODE = 'data_corrupted'; END $$",
+            "bad page. PostgreSQL's own log has more",
+        ),
+        (
+            "DO $$ BEGIN RAISE 'too many' USING ERRCODE = 'configuration_limit_exceeded'; END $$",
+            "too many. What it was for",
+        ),
+    ],
+)
+def test_a_statement_that_cannot_be_executed_now_is_one_sentence(server: str, statement: str, sentence: str) -> None:
+    with (
+        pytest.raises(StatementError, match=rf"^PostgreSQL at \S+ could not execute a statement: {sentence}[^\n]*\.$"),
+        database.session(server, purpose="tests") as conn,
+        conn.cursor() as cur,
+    ):
+        cur.execute(statement)
+
+
+def test_who_has_locked_a_table_is_named_without_being_waited_for(
+    database_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(session_settings.SETTINGS, "lock_timeout", "100ms")
+    monkeypatch.setattr(waiting, "BLOCKED_SECONDS", 0.0)
+    reader, writer = (
+        psycopg2.connect(database_url, application_name=name) for name in ("a \x1b[31mreport", "a vacuum")
+    )
+    with closing(reader), closing(writer), reader.cursor() as first, writer.cursor() as second:
+        first.execute("SELECT FROM timing_partners")
+        second.execute("SAVEPOINT a; LOCK TABLE runsignup_participants IN ACCESS EXCLUSIVE MODE")
+        with (
+            pytest.raises(
+                StatementError, match=r"session \d+ \(a vacuum, role \w+, .*\) has locked rows of runsignup_part"
+            ),
+            database.session(database_url, purpose="tests") as conn,
+            conn.cursor() as cur,
+        ):
+            cur.execute("SELECT FROM runsignup_participants")
 
 
 def sentence(url: str) -> str:
