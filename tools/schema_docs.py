@@ -29,7 +29,7 @@ GROUPS: dict[str, tuple[str, ...]] = {
         *("participant_answers", "participant_addons", "participant_memberships"),
     ),
     "bibs": ("runsignup_bib_changes", "bib_changes_handled", "bib_pushes", "bib_push_events"),
-    "start lists": ("start_lists", "start_list_entries", "start_list"),
+    "start lists": ("start_lists", "start_list_entries", "start_list", "start_list_folders"),
     "sync": (
         *("future_events", "event_cursors", "read_passes", "pass_registrations", "pass_counts"),
         *("sync_history", "api_calls", "hub_clocks"),

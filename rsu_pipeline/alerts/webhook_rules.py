@@ -1,4 +1,4 @@
-"""Alert rules for delivery: the process that sends webhooks, each webhook, and PostgreSQL's queue of notifications."""
+"""Alert rules for delivery: the process that sends webhooks, each webhook, files of start lists, and PostgreSQL's queue."""
 
 import datetime as dt
 import math
@@ -7,8 +7,9 @@ from collections.abc import Iterator
 from psycopg2.extensions import connection as Connection
 
 from rsu_pipeline.alerts.alert_store import Problem
-from rsu_pipeline.display import counted, format_utc
-from rsu_pipeline.warehouse import webhook_store
+from rsu_pipeline.display import counted, format_utc, sanitize_for_display
+from rsu_pipeline.warehouse import start_list_folders, webhook_store
+from rsu_pipeline.warehouse.start_list_folders import KeptFolder
 from rsu_pipeline.warehouse.webhook_outbox import DEAD_LETTER_DAYS
 from rsu_pipeline.warehouse.webhook_store import Backlog, Webhook
 
@@ -16,6 +17,9 @@ STOPPED_AFTER = 60.0
 """Seconds without a heartbeat of the process that delivers. It sends one every 10 s."""
 FAILING_FOR = dt.timedelta(minutes=5)
 """How long a webhook may fail. Receivers are restarted now and then."""
+FILES_FAILING_FOR = dt.timedelta(seconds=60)
+"""How long files of start lists may be old. Scoring programs import them on race mornings."""
+MAX_FOLDER_CHARS = 200
 MAX_QUEUE_SHARE = 0.25
 """Share of PostgreSQL's queue of notifications. A full queue would fail every transaction that notifies, syncs among them."""
 
@@ -23,6 +27,7 @@ TITLES = {
     "delivery_stopped": "webhooks are not delivered",
     "webhook_failing": "a webhook does not accept messages",
     "webhook_dead_letters": "messages to a webhook were given up",
+    "list_files_failing": "files of start lists are not current",
     "notification_queue": "a program keeps notifications from being deleted",
 }
 
@@ -44,6 +49,8 @@ def find_problems_of_delivery(conn: Connection, *, has_files: bool = False) -> I
     backlogs = webhook_store.read_backlogs(conn)
     for webhook in webhook_store.list_webhooks(conn):
         yield from judge_webhook(webhook, backlogs.get(webhook.webhook_id, Backlog()))
+    for kept in start_list_folders.read_folders(conn):
+        yield from judge_folder(kept)
     share = webhook_store.read_queue_share(conn)
     if share > MAX_QUEUE_SHARE:
         yield Problem(
@@ -53,6 +60,26 @@ def find_problems_of_delivery(conn: Connection, *, has_files: bool = False) -> I
             f"PostgreSQL's queue of notifications is {share:.0%} full, because a session that listens stays in a transaction."
             " A full queue stops every sync. docs/alerts.md has the statement that finds the session: end it.",
         )
+
+
+def judge_folder(kept: KeptFolder) -> Iterator[Problem]:
+    """Yield what keeps the files of a folder from being current."""
+    where = f"{sanitize_for_display(kept.folder, MAX_FOLDER_CHARS)} on {kept.machine.rsplit(':', 1)[0]}"
+    if kept.seconds_silent > STOPPED_AFTER:
+        sentence = (
+            f"No process has kept the files of start lists in {where} current {_duration(kept.seconds_silent)}. Start `rsu"
+            " deliver` there again, as `rsu up` and the units of deploy/ do. A folder that nobody keeps is forgotten after a day."
+        )
+    elif kept.failing_since and kept.failing_for and kept.failing_for > FILES_FAILING_FOR:
+        reason = sanitize_for_display(kept.last_error or "", MAX_FOLDER_CHARS)
+        sentence = (
+            f"Files of start lists in {where} have not all been written since {format_utc(kept.failing_since)}: {reason}."
+            " Programs that import from there get an old list. It is tried again every two seconds: make room, or let the process"
+            " write there."
+        )
+    else:
+        return
+    yield Problem("list_files_failing", kept.folder, None, sentence)
 
 
 def judge_webhook(webhook: Webhook, backlog: Backlog) -> Iterator[Problem]:

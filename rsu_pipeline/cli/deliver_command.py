@@ -9,6 +9,9 @@ from rsu_pipeline import installation
 from rsu_pipeline.start_lists.list_folder import keep_current
 from rsu_pipeline.webhooks.delivery import DeliveryWorker
 
+FORGET_SECONDS = 5.0
+"""How long a process that ends waits for its folder to be forgotten."""
+
 
 @click.command()
 def deliver() -> None:
@@ -26,14 +29,18 @@ def deliver() -> None:
         lambda line: click.echo(line, err=True),
     )
     ended = threading.Event()
+    keeper: threading.Thread | None = None
     folder, kind = here.settings.start_lists.folder, here.settings.start_lists.kind
     if folder is not None:
-        threading.Thread(
+        keeper = threading.Thread(
             target=keep_current,
             args=(here.migrated_database_url, folder, kind, ended, lambda line: click.echo(line, err=True)),
             daemon=True,
-        ).start()
+        )
+        keeper.start()
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda *_: worker.stop())
     worker.run()
     ended.set()
+    if keeper is not None:
+        keeper.join(FORGET_SECONDS)

@@ -108,7 +108,8 @@ def health(
     syncs      runs, credentials, first syncs, past editions and alerts make progress
     writes     no other program writes to races, events and registrations
     clock      the clocks of hub, database and RunSignup agree
-    delivery   webhooks are delivered and accepted, and notifications are taken
+    delivery   webhooks are delivered and accepted, files of start lists written,
+               and notifications taken
     code       the code server answers
     web        the Dagster UI answers
     location   the Dagster UI could load the project from the code server

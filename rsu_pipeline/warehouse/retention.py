@@ -50,6 +50,7 @@ RULES = (
     Rule("foreign_writes", "foreign_write_id", 90, "last_at < %(before)s"),
     # Longer than a change may wait to be reported, so that it is not reported twice.
     Rule("bib_changes_handled", "bib_change_id", 14, "handled_at < %(before)s"),
+    Rule("start_list_folders", "folder", 1, "kept_at < %(before)s"),
     Rule("webhook_messages", "message_id", 3, "delivered_at < %(before)s"),
     Rule("webhook_messages", "message_id", DEAD_LETTER_DAYS, "dead_at < %(before)s"),
 )

@@ -2094,6 +2094,26 @@ CREATE VIEW public.start_list AS
 
 COMMENT ON VIEW public.start_list IS 'Start lists for scoring, one row an entrant: start is wall time in the race''s zone, bib_number orders, bib is the text. Where two partners share a race, choose one.';
 
+CREATE TABLE public.start_list_folders (
+    folder text NOT NULL,
+    machine text NOT NULL,
+    kept_at timestamp with time zone NOT NULL,
+    failing_since timestamp with time zone,
+    last_error text
+);
+
+COMMENT ON TABLE public.start_list_folders IS 'One row: a folder that a process keeps files of start lists in.';
+
+COMMENT ON COLUMN public.start_list_folders.folder IS 'Its path.';
+
+COMMENT ON COLUMN public.start_list_folders.machine IS 'Host and process id of the process that keeps it.';
+
+COMMENT ON COLUMN public.start_list_folders.kept_at IS 'When that process last compared the files with the lists, by the database''s clock.';
+
+COMMENT ON COLUMN public.start_list_folders.failing_since IS 'Since when a file or the folder cannot be written; NULL: all of them are current.';
+
+COMMENT ON COLUMN public.start_list_folders.last_error IS 'Why not.';
+
 CREATE TABLE public.start_lists (
     timing_partner_id integer NOT NULL,
     event_id bigint NOT NULL,
@@ -2543,6 +2563,9 @@ ALTER TABLE ONLY public.schema_migrations
 
 ALTER TABLE ONLY public.start_list_entries
     ADD CONSTRAINT start_list_entries_pkey PRIMARY KEY (timing_partner_id, registration_id);
+
+ALTER TABLE ONLY public.start_list_folders
+    ADD CONSTRAINT start_list_folders_pkey PRIMARY KEY (folder);
 
 ALTER TABLE ONLY public.start_lists
     ADD CONSTRAINT start_lists_pkey PRIMARY KEY (timing_partner_id, event_id);

@@ -348,6 +348,7 @@ def test_the_nightly_run_reports_what_it_deleted_and_leaves_bib_log_and_registra
         "quarantined_rows": 0,
         "foreign_writes": 0,
         "bib_changes_handled": 0,
+        "start_list_folders": 0,
         "webhook_messages": 0,
         "read_passes": 0,
     }

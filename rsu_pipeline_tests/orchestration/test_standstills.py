@@ -597,6 +597,16 @@ WAYS = {
         sql("DELETE FROM webhooks"),
         ("1 message to webhook", "`rsu webhooks redeliver"),
     ),
+    "files of start lists are not written": Way(
+        "list_files_failing",
+        "delivery",
+        sql(
+            "INSERT INTO start_list_folders VALUES ('/srv/lists', 'clock:7', now(), now() - interval '2 minutes',"
+            " '[Errno 28] No space left on device')"
+        ),
+        sql("DELETE FROM start_list_folders"),
+        ("in /srv/lists on clock have not all been written since", "make room"),
+    ),
     "the disk is full": Way(
         SERVICE,
         "disk",

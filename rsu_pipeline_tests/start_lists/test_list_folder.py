@@ -10,11 +10,12 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from psycopg2.extensions import connection as Connection
 
 from rsu_pipeline.setting_values import LIST_FORMATS
 from rsu_pipeline.start_lists.list_folder import ListFolder, keep_current
 from rsu_pipeline.start_lists.list_formats import FORMATS
-from rsu_pipeline.warehouse import database
+from rsu_pipeline.warehouse import database, start_list_folders
 from rsu_pipeline_tests.start_lists.lists_rows import NOW, Lists
 
 
@@ -111,6 +112,71 @@ def test_a_folder_that_cannot_be_written_is_logged_once_and_written_when_it_can_
     ended.set()
     thread.join()
     assert len(logged) == 1 and logged[0].startswith(f"start lists are not written to {blocked / 'lists'} now: ")
+
+
+def test_a_file_that_cannot_be_written_leaves_the_others(put: Lists, folder: Path) -> None:
+    # A folder in the place of the first file, since tests may run as root.
+    (folder / "1-1.csv").mkdir()
+    (folder / "9-9.csv").mkdir()
+    (folder / "9-8.csv").touch()
+    lists = ListFolder(folder, "csv")
+    with pytest.raises(OSError, match=r"1-1\.csv"):
+        lists.update(put.conn, NOW)
+    assert sorted(path.name for path in folder.iterdir() if path.is_file()) == ["1-2.csv"]
+    (folder / "1-1.csv").rmdir()
+    (folder / "9-9.csv").rmdir()
+    assert [path.name for path in lists.update(put.conn, NOW)] == ["1-1.csv"]
+    assert bibs(folder) == {"1-1.csv": ["101"], "1-2.csv": ["102"]}
+
+
+def test_a_folder_that_cannot_be_written_is_recorded_until_it_can(put: Lists, database_url: str, folder: Path) -> None:
+    (folder / "1-1.csv").mkdir()
+    ended, logged = threading.Event(), list[str]()
+    thread = threading.Thread(target=keep_current, args=(database_url, folder, "csv", ended, logged.append))
+    thread.start()
+
+    def until(is_failing: bool) -> start_list_folders.KeptFolder:
+        deadline = time.monotonic() + 20
+        while time.monotonic() < deadline:
+            for kept in start_list_folders.read_folders(put.conn):
+                if (kept.failing_since is not None) == is_failing:
+                    return kept
+            put.conn.rollback()
+            time.sleep(0.02)
+        raise AssertionError("nothing was recorded")
+
+    kept = until(True)
+    assert kept.folder == str(folder) and kept.last_error and "1-1.csv" in kept.last_error
+    (folder / "1-1.csv").rmdir()
+    until(False)
+    ended.set()
+    thread.join()
+    put.conn.rollback()
+    assert start_list_folders.read_folders(put.conn) == [] and len(logged) == 1
+
+
+def test_a_fault_of_the_program_ends_no_thread(
+    put: Lists, database_url: str, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    update, calls = ListFolder.update, list[int]()
+
+    def faulty(lists: ListFolder, conn: Connection, now: dt.datetime) -> list[Path]:
+        calls.append(1)
+        if len(calls) == 1:
+            raise ZeroDivisionError("invented")
+        return update(lists, conn, now)
+
+    monkeypatch.setattr(ListFolder, "update", faulty)
+    ended, logged = threading.Event(), list[str]()
+    thread = threading.Thread(target=keep_current, args=(database_url, folder, "csv", ended, logged.append))
+    thread.start()
+    deadline = time.monotonic() + 20
+    while not (folder / "1-1.csv").exists():
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+    ended.set()
+    thread.join()
+    assert [line.rsplit(": ", 1)[1] for line in logged] == ["invented"]
 
 
 def test_the_names_of_formats_are_those_of_the_setting() -> None:
