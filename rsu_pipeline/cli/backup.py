@@ -15,9 +15,10 @@ import click
 from psycopg2.extensions import connection as Connection
 
 from rsu_pipeline import installation
+from rsu_pipeline.cli.output_files import find_replaceable_file
 from rsu_pipeline.display import counted
 from rsu_pipeline.local import client_programs, dumps
-from rsu_pipeline.warehouse import credentials, database
+from rsu_pipeline.warehouse import bibs, credentials, database
 from rsu_pipeline.warehouse.secret_box import SecretKeyError
 
 
@@ -43,6 +44,7 @@ def export_(file: Path, force: bool) -> None:
 
     A database of an older or newer version is exported unchanged, so that a backup can be made before an upgrade.
     """
+    file = find_replaceable_file(file)
     with _plain_refusals(file):
         if file.exists() and not force:
             raise click.UsageError(f"{file} already exists. Choose another name, or overwrite it with --force.")
@@ -88,6 +90,8 @@ def import_(file: Path) -> None:
     # Another session, because it finds the tables in the schema that the file has them in.
     with database.session(url, purpose="import") as conn:
         database.migrate(conn)
+        bibs.skip_numbers(conn)
+        conn.commit()
         present = [partner for partner in credentials.list_partners(conn) if partner.credential_id]
         closed = [str(partner.key or partner.partner_id) for partner in present if not _opens(conn, partner.partner_id)]
     if closed:

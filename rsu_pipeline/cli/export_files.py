@@ -11,6 +11,7 @@ from typing import IO, Any
 
 from psycopg2.extensions import connection as Connection
 
+from rsu_pipeline.cli.output_files import find_replaceable_file
 from rsu_pipeline.display import MAX_NAME_CHARS, sanitize_for_display
 from rsu_pipeline.warehouse.export_queries import Column, Export, ExportError
 
@@ -31,7 +32,7 @@ def written_file(path: str) -> Iterator[IO[bytes]]:
         yield sys.stdout.buffer
         sys.stdout.buffer.flush()
         return
-    target = Path(path)
+    target = find_replaceable_file(Path(path), "- is standard output.")
     try:
         descriptor, name = tempfile.mkstemp(prefix=f".{target.name}.", dir=target.parent)
     except OSError as error:

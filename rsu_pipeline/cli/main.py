@@ -5,7 +5,7 @@ import sys
 import click
 
 from rsu_pipeline import private_files
-from rsu_pipeline.cli import first_output
+from rsu_pipeline.cli import first_output, output_files
 from rsu_pipeline.cli.lazy_group import LazyCommand, LazyGroup
 from rsu_pipeline.display import show_times_in
 from rsu_pipeline.errors import RsuError
@@ -93,6 +93,7 @@ def _with_hub_times(text: str) -> str:
 def main() -> None:
     """Run the command line. An expected error prints one sentence and exits with code 2."""
     private_files.set_umask()
+    output_files.open_closed_outputs()
     try:
         with first_output.announcing(sys.argv[1:]):
             rsu.main(standalone_mode=False)
@@ -108,6 +109,13 @@ def main() -> None:
     except RsuError as error:
         click.echo(f"Error: {_with_hub_times(str(error))}", err=True)
         sys.exit(2)
+    except OSError as error:
+        if not output_files.is_of_output(error):
+            raise
+        output_files.discard_output()
+        if not isinstance(error, BrokenPipeError):
+            click.echo(f"Error: The output could not be written: {error.strerror or type(error).__name__}.", err=True)
+        sys.exit(1)
     except Exception as error:
         sentence = describe_database_error(error)
         if sentence is None:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import click
 from psycopg2.extensions import connection as Connection
 
+from rsu_pipeline.cli.output_files import find_replaceable_file
 from rsu_pipeline.settings import Settings
 from rsu_pipeline.sync import forecast
 from rsu_pipeline.warehouse import freshness
@@ -101,8 +102,9 @@ def write_metrics(found: "CollectorRegistry", target: str) -> None:
     if target == "-":
         sys.stdout.write(generate_latest(found).decode())
         return
+    file = find_replaceable_file(Path(target), "- is standard output.")
     try:
-        write_to_textfile(target, found)
-        Path(target).chmod(PUBLIC_MODE)
+        write_to_textfile(str(file), found)
+        file.chmod(PUBLIC_MODE)
     except OSError as error:
         raise click.UsageError(f"Cannot write {Path(target)}: {error.strerror}.") from None

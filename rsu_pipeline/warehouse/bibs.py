@@ -9,6 +9,9 @@ from rsu_pipeline.sql_files import load
 
 _SQL = load(__file__)
 
+SKIPPED_NUMBERS = 1_000_000
+"""More than a hub logs between a backup and the loss of its database."""
+
 MAX_BIBS_AT_ONCE = 10_000
 REPORT_WITHIN_DAYS = 2
 """Older changes were reported by the syncs since."""
@@ -43,3 +46,13 @@ def claim_new_bibs(conn: Connection) -> list[NewBibs]:
     with conn.cursor() as cur:
         cur.execute(_SQL["claim_new_bibs"], {"days": REPORT_WITHIN_DAYS, "limit": MAX_BIBS_AT_ONCE})
         return [NewBibs(*row) for row in cur.fetchall()]
+
+
+def skip_numbers(conn: Connection) -> None:
+    """Have the bib log of a hub that was restored continue far beyond the numbers that it had given since the backup.
+
+    Programs know changes by number. One that remembers a number of before the restore would take another bib for seen.
+    """
+    with conn.cursor() as cur:
+        sequence = "pg_get_serial_sequence('runsignup_bib_changes', 'bib_change_id')"
+        cur.execute(f"SELECT setval({sequence}, nextval({sequence}) + %s)", (SKIPPED_NUMBERS,))
