@@ -21,6 +21,7 @@ LONGEST = (
     "proof/test_resumes",
     "deploy/test_celery",
     "browser/",
+    "webserver/",
     "orchestration/test_recovery",
     "cli/test_run_config_canaries",
     "cli/test_canaries",
@@ -40,6 +41,26 @@ LONGEST = (
     "benchmarks/",
 )
 """What takes minutes begins first, so that no process is left with it at the end."""
+WAITING = (
+    "sync/test_small_races",
+    "warehouse/test_reserve",
+    "sync/test_watch",
+    "warehouse/test_leases",
+    "sync/test_outages",
+    "sync/test_transactions",
+    "sync/test_moved_starts",
+    "sync/test_sharing",
+    "sync/test_together",
+    "webhooks/test_delivery",
+    "benchmarks/test_watch",
+    "benchmarks/test_refusing_race",
+    "benchmarks/test_latency",
+    "benchmarks/race_morning/test_simulate",
+    "cli/test_first_output",
+)
+"""Modules that wait for most of their 10 to 40 seconds. Side by side they would leave both cores idle."""
+WAITING_EVERY = 6
+"""After as many groups that compute, one that waits follows."""
 LEFT_TO_CI = {
     "proof": ("proof/",),
     "browser": ("browser/",),
@@ -110,8 +131,20 @@ def ordered(nodeids: Sequence[str]) -> list[str]:
         groups.setdefault(group(nodeid), []).append(nodeid)
     proofs = [tests for tests in groups.values() if name_of(tests[0]).startswith("proof/")]
     others = [tests for tests in groups.values() if not name_of(tests[0]).startswith("proof/")]
-    pairs = itertools.zip_longest(proofs, others, fillvalue=[])
-    return [nodeid for pair in pairs for tests in pair for nodeid in tests]
+    pairs = itertools.chain.from_iterable(itertools.zip_longest(proofs, others, fillvalue=[]))
+    return [nodeid for tests in _spread(list(pairs)) for nodeid in tests]
+
+
+def _spread(groups: Sequence[list[str]]) -> list[list[str]]:
+    """Return the groups with those that wait spread among the others."""
+    waiting = [tests for tests in groups if tests and name_of(tests[0]).startswith(WAITING)]
+    computing = [tests for tests in groups if tests and not name_of(tests[0]).startswith(WAITING)]
+    spread: list[list[str]] = []
+    for place, tests in enumerate(computing, 1):
+        spread.append(tests)
+        if waiting and place % WAITING_EVERY == 0:
+            spread.append(waiting.pop(0))
+    return spread + waiting
 
 
 def mark(items: Iterable[pytest.Item]) -> None:

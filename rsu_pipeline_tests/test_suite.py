@@ -123,8 +123,23 @@ def test_the_longest_begin_first_and_proofs_alternate_with_what_waits() -> None:
     assert (last, end) == (["cli/test_up.py::test_a", "cli/test_up.py::test_b"], "sync/test_bibs.py::test_a")
 
 
+def test_modules_that_wait_are_spread_among_those_that_compute() -> None:
+    waiting = [f"{name}.py::test_a" for name in schedule.WAITING[:3]]
+    computing = [f"alerts/test_{number:02}.py::test_a" for number in range(2 * schedule.WAITING_EVERY + 1)]
+    found = [
+        schedule.name_of(nodeid) for nodeid in schedule.ordered([schedule.ROOT + name for name in waiting + computing])
+    ]
+    assert [found.index(name) for name in waiting] == [
+        schedule.WAITING_EVERY,
+        2 * schedule.WAITING_EVERY + 1,
+        len(found) - 1,
+    ]
+    assert [name for name in found if name not in waiting] == computing
+
+
 @pytest.mark.parametrize(
-    "name", [*schedule.LONGEST, *(name for names in schedule.LEFT_TO_CI.values() for name in names)]
+    "name",
+    [*schedule.LONGEST, *schedule.WAITING, *(name for names in schedule.LEFT_TO_CI.values() for name in names)],
 )
 def test_what_the_schedule_names_is_there(name: str) -> None:
     path, _, test = name.partition("::")
