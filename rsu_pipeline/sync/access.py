@@ -173,14 +173,18 @@ class Refusals:
     def decide(self, *, early: bool = False) -> Verdict:
         """Decide about the credential after refusals, if no race was read, and return the verdict.
 
-        `early` decides only after MAX_REFUSALS refusals, when requesting the partner's other races would waste calls.
+        `early` decides only after MAX_REFUSALS refusals, when requesting the partner's other races would waste calls. A rejected
+        credential with which nothing was read, as of a partner without upcoming events, is tried at one of its races.
 
         Raises:
             CredentialRejected: the refusals are about the credential and no other race can be read.
         """
         if self._verdict is not None:
             return self._verdict
-        if not self._race_ids or (early and len(self._race_ids) < MAX_REFUSALS):
+        is_unread = not self._race_ids and self._session.partner.rejected_at is not None
+        if is_unread and not early:
+            self._candidates = self._candidates or stored_candidates(self._session)
+        elif not self._race_ids or (early and len(self._race_ids) < MAX_REFUSALS):
             return Verdict.UNDECIDED
         self._verdict = Verdict.UNDECIDED
         if len(self._race_ids) < MIN_TELLING_REFUSALS and _is_verified_recently(self._session):
@@ -196,7 +200,7 @@ class Refusals:
         evidence.refused += [race for race in self._candidates if race.race_id in self._race_ids]
         self._verdict = judge_credential(evidence)
         if self._verdict is Verdict.REJECTED:
-            mark_credential_rejected(self._session, self._reason)
+            mark_credential_rejected(self._session, self._reason or REFUSED_EVERY_RACE)
         return self._verdict
 
 

@@ -186,6 +186,22 @@ def test_access_that_returns_is_noticed_at_the_next_visit(make_hub: MakeHub) -> 
     assert not is_rejected(hub)
 
 
+@pytest.mark.parametrize("is_revoked", [False, True])
+def test_access_that_returns_is_noticed_though_no_event_is_upcoming(make_hub: MakeHub, is_revoked: bool) -> None:
+    hub = make_hub(spec=SPEC | {"start_in_hours": -900}, seed=3)
+    hub.sync()
+    assert not hub.sync().reads
+    hub.execute("UPDATE partner_provider_credentials SET rejected_at = now() - interval '5 minutes'")
+    if is_revoked:
+        hub.sandbox.admin.revoke(1)
+    hub.sync()
+    assert is_rejected(hub) is is_revoked
+    hub.sandbox.admin.reset_stats()
+    if not is_revoked:
+        hub.sync()
+        assert "participants" not in hub.sandbox.admin.stats()["by_endpoint"], "once is enough"
+
+
 @pytest.mark.parametrize(
     "fault",
     [
