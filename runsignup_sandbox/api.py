@@ -120,7 +120,7 @@ class Api:
             end = order == "end_date"
             found.sort(key=lambda entry: _edition_day(entry[2], end), reverse=descending)
         rows = []
-        for race, editions, current in found[offset : offset + size]:
+        for race, editions, current in found[offset : offset + size][: call.most_rows]:
             row = race_object(race, editions, now)
             if call.flag("events"):
                 row["events"] = _events(current.events if current else (), race)

@@ -39,7 +39,10 @@ class ApiError(Exception):
 
 @dataclass(slots=True)
 class Call:
-    """Method, path below /Rest, first value of each parameter, lower-case headers, form fields."""
+    """Method, path below /Rest, first value of each parameter, lower-case headers, form fields.
+
+    `most_rows` limits the rows of this answer alone. The next page begins where it would without.
+    """
 
     method: str
     path: tuple[str, ...]
@@ -47,6 +50,7 @@ class Call:
     headers: dict[str, str]
     form: dict[str, str]
     client: tuple[str, int] | None
+    most_rows: int | None = None
 
     @property
     def endpoint(self) -> str:

@@ -23,6 +23,7 @@ Kind = Literal[
     "slow_body",
     "truncated",
     "short_body",
+    "few_rows",
     "html_200",
     "empty_200",
     "xml_200",
@@ -39,7 +40,7 @@ Kind = Literal[
 
 HANGING = frozenset(("timeout", "reset", "closed"))
 """Kinds that send no answer at all."""
-ALTERING = frozenset(("slow_body", "truncated", "short_body", "date"))
+ALTERING = frozenset(("slow_body", "truncated", "short_body", "few_rows", "date"))
 """Kinds that change how the true answer is sent."""
 FLOODING = frozenset(("bomb", "endless"))
 """Kinds whose answer is larger than any client should accept."""
@@ -52,11 +53,13 @@ class Fault(msgspec.Struct, forbid_unknown_fields=True):
     """A fault for the next `times` matching calls, or for all until cleared if `times` is 0.
 
     Every filter that is not None must match. `after_page` True hits only calls with after_registration_id, so only pages after the
-    first. `event_id` hits calls that request it. `seconds` is how long a hanging or dribbling fault lasts, in real time.
+    first. `event_id` hits calls that request it. `seconds` is how long a hanging or dribbling fault lasts, in real time. `until`
+    ends the fault at a time of the sandbox's clock, in Unix seconds.
 
     `raw` answers with `body` (base64), `status` and `headers`. `date` sends the true answer with `message` as its Date header, or
-    without one if that is empty. `redirect` leads to `message` if that is an address. `bomb` sends `size` bytes of white space,
-    compressed. `endless` sends the same uncompressed, without a length, and never ends if `size` is 0.
+    without one if that is empty. `few_rows` sends the true answer with at most `size` of its rows. `redirect` leads to `message` if
+    that is an address. `bomb` sends `size` bytes of white space, compressed. `endless` sends the same uncompressed, without a
+    length, and never ends if `size` is 0.
     """
 
     kind: Kind
@@ -73,6 +76,7 @@ class Fault(msgspec.Struct, forbid_unknown_fields=True):
     status: int = 200
     headers: list[tuple[str, str]] = []
     size: int = 0
+    until: float | None = None
 
 
 class Faults:
@@ -93,10 +97,10 @@ class Faults:
         self._faults.clear()
         self._left.clear()
 
-    def take(self, call: Call, partner: int | None) -> Fault | None:
-        """Return the oldest fault that hits this call, counted as used."""
+    def take(self, call: Call, partner: int | None, now: float) -> Fault | None:
+        """Return the oldest fault that hits this call, counted as used. `now` is the sandbox's time."""
         for id, fault in self._faults.items():
-            if _strikes(fault, call, partner):
+            if (fault.until is None or now < fault.until) and _strikes(fault, call, partner):
                 if fault.times:
                     self._left[id] -= 1
                     if self._left[id] == 0:

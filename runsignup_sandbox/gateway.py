@@ -133,7 +133,8 @@ class Gateway:
         }
         log, began = traffic.log, time.monotonic()
         try:
-            fault = None if too_many else self.faults.take(call, partner.number if partner else None)
+            number = partner.number if partner else None
+            fault = None if too_many else self.faults.take(call, number, self.world.clock.now())
             entry["fault"] = fault.kind if fault else None
             answer = await self._answer(call, fault, too_many)
             if answer is not None:
@@ -161,6 +162,8 @@ class Gateway:
         if fault and fault.kind not in ALTERING:
             await asyncio.sleep(switches.latency_ms / 1000)
             return answer_of(fault)
+        if fault and fault.kind == "few_rows":
+            call.most_rows = fault.size
         # The state is read half-way: a change made in the second half is not in this answer.
         await asyncio.sleep(switches.latency_ms / 2000)
         answer = spelled(self.api.answer(call), call, switches)

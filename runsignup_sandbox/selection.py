@@ -117,6 +117,7 @@ def _page(
         if key is not None:
             found.sort(key=key, reverse=descending)
         chosen = found[offset:need]
+    chosen = chosen[: call.most_rows]
     if switches.duplicate_row and chosen:
         # A full page of a keyset read stays full. The row left out comes with the next page.
         if len(chosen) == size > 1 and "page" not in call.query:

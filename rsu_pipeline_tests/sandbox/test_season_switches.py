@@ -60,3 +60,25 @@ def test_answers_may_come_without_a_date_or_with_a_senseless_one(sandbox: Sandbo
         assert get(sandbox, "/races").headers["Date"] == "yesterday noon"
     finally:
         sandbox.admin.switch(date_header="true")
+
+
+def test_one_answer_may_have_few_rows_until_a_time(sandbox: SandboxProcess) -> None:
+    admin = sandbox.admin
+    race_id, (event_id,) = admin.add_race(1, [{"name": "5K", "start_in_hours": 50}])
+    registrations = admin.register(event_id, count=3)
+    admin.remove(registrations.pop())
+
+    def rows(feed: str) -> int:
+        (element,) = get(
+            sandbox, f"/race/{race_id}/{feed}-participants".replace("active-", ""), event_id=event_id
+        ).json()
+        return len(element.get("participants") or element["event"]["participants"])
+
+    admin.fault("few_rows", 2, endpoint="participants", race_id=race_id, size=1, until=admin.clock() + 3600)
+    admin.fault("few_rows", endpoint="removed", race_id=race_id)
+    assert [rows("active"), rows("removed"), rows("removed")] == [1, 0, 1]
+    admin.clock(advance=3601)
+    assert rows("active") == 2
+    admin.clear_faults()
+    admin.fault("few_rows", endpoint="races", size=1)
+    assert len(get(sandbox, "/races", start_date="2020-01-01").json()["races"]) == 1
