@@ -7,7 +7,7 @@ a query string or a secret.
 from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Any, Literal, Protocol
 from urllib.parse import quote, quote_plus
 
 import tenacity
@@ -192,12 +192,13 @@ class Client:
         size: int,
         modified_after: int | None = None,
         include: Sequence[str] = (),
+        order: Literal["ASC", "DESC"] = "ASC",
     ) -> Page:
-        """Return the page of active registrations above registration id `after`, in id order.
+        """Return the page of active registrations above registration id `after`, in this order of ids.
 
         With `modified_after` (Unix seconds, inclusive) the page has only those that changed. `include` names the optional fields.
         """
-        params = {"supports_nb": "T", "sort": "registration_id ASC"} | {FLAGS[name]: "T" for name in include}
+        params = {"supports_nb": "T", "sort": f"registration_id {order}"} | {FLAGS[name]: "T" for name in include}
         return self._registrations("participants", race_id, event_ids, params, after, size, modified_after)
 
     def removed_page(
@@ -264,17 +265,10 @@ class Client:
             # They are stored and counted with the page before.
             rows = []
         feed_part = (race_id, tuple(event_ids), modified_after)
-        is_longest = self._page_lengths[feed].note(feed_part, after, sent, following)
-        return Page(
-            rows,
-            unreadable,
-            following,
-            answer.server_time,
-            is_longest,
-            answer.date,
-            answer.elapsed,
-            answer.seconds,
-        )
+        # A page of one row shows nothing of how many the server returns.
+        is_longest = size == 1 or self._page_lengths[feed].note(feed_part, after, sent, following)
+        seen = (answer.date, answer.elapsed, answer.seconds)
+        return Page(rows, unreadable, following, answer.server_time, is_longest, *seen)
 
     def _call(
         self,

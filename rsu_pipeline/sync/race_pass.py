@@ -11,9 +11,9 @@ from functools import partial
 
 from rsu_pipeline.included_fields import format_include
 from rsu_pipeline.runsignup.pages import Page
-from rsu_pipeline.sync import cadence
+from rsu_pipeline.sync import removed_feed
 from rsu_pipeline.sync.page_ingest import IngestedPage, find_unchanged, stage_page, store_page
-from rsu_pipeline.sync.page_requests import PageRequests
+from rsu_pipeline.sync.page_requests import request_pages
 from rsu_pipeline.sync.read_plan import SMALL_RACE, PlannedRead
 from rsu_pipeline.sync.session import PartnerSession
 from rsu_pipeline.warehouse import backfill_state, cursors, participants, race_locks, reconciliation
@@ -102,10 +102,10 @@ def _read_active(
     settles = outcome.read.closes_at is not None or position.mode == "history"
     stage = partial(stage_page, race_id=position.race_id, event_ids=position.event_ids)
     # Of a race that was loaded before most rows are stored unchanged, and need no lines.
-    with PageRequests(partial(_request, session, position), None if loaded else stage) as pages:
+    with request_pages(session, position, None if loaded else stage) as pages:
         while True:
             is_surprise = position.reads_all and not position.is_last_short and (has_rows or position.pages > 0)
-            page, staged = pages.take(position.after, again_if_empty=is_surprise)
+            page, staged = pages.take(position.after, is_short=position.is_last_short, again_if_empty=is_surprise)
             position.is_last_short = page.next.is_short if page.rows or page.unreadable else position.is_last_short
             source = _source(session, position, page)
             is_shown = page.next.is_last or (not settles and _is_end_shown(session, position, page, loaded))
@@ -114,7 +114,7 @@ def _read_active(
             is_last = is_shown or (may_infer and _is_end_inferred(session, position, page, loaded))
             upto = None if is_last else page.next.covered_to
             if upto is not None:
-                pages.request_ahead(upto)
+                pages.request_ahead(upto, is_short=page.next.is_short)
             # Before anything was loaded no row can be stored already.
             held = find_unchanged(session, source, page, position.event_ids, upto) if loaded else {}
             merge = partial(
@@ -131,8 +131,9 @@ def _read_active(
             if is_last:
                 break
             _commit(session, position)
-    since = _removed_cursor(session, position) if position.reads_all or with_removed else None
-    if _needs_removed(session, position, since, outcome) if position.reads_all else with_removed:
+    position.is_last_short = pages.is_end_shown or (position.is_last_short and not pages.is_end_contradicted)
+    since = removed_feed.find_cursor(session, position) if position.reads_all or with_removed else None
+    if removed_feed.is_needed(session, position, since, outcome.counts) if position.reads_all else with_removed:
         position.feed, position.after = "removed", 0
         position.modified_after = since
         _commit(session, position)
@@ -159,18 +160,6 @@ def _note_page(
         seen=[row.registration_id for row in page.rows] + taken.held_back,
         # A row without an id could be any stored row, so nothing on such a page is marked missing.
         is_certain=not taken.has_unidentified_row,
-    )
-
-
-def _request(session: PartnerSession, position: Position, after: int) -> Page:
-    """Request the page of the pass after a registration id."""
-    return session.client.participants_page(
-        position.race_id,
-        position.event_ids,
-        after=after,
-        size=session.settings.page_size,
-        modified_after=position.modified_after,
-        include=session.settings.include,
     )
 
 
@@ -205,29 +194,10 @@ def _is_end_inferred(session: PartnerSession, position: Position, page: Page, lo
     stored = participants.read_active_ids(session.conn, session.partner_id, position.event_ids)
     if stored != {row.registration_id for row in page.rows}:
         return False
-    since = _removed_cursor(session, position)
+    since = removed_feed.find_cursor(session, position)
     return since is None or not participants.has_unexplained(
         session.conn, session.partner_id, position.event_ids, since
     )
-
-
-def _needs_removed(session: PartnerSession, position: Position, since: int | None, outcome: ReadOutcome) -> bool:
-    """Return whether a full pass has to request the removed registrations.
-
-    It has to, to learn why the registrations that it misses are gone, including those that an earlier pass missed and
-    RunSignup had not named by `since`, and whether what it reactivated is removed after all. A pass that misses nothing does
-    not need them, except now and then where something is stored as removed: a registration that came back and left again
-    between two reads is named with another reason, which nothing else shows.
-    """
-    if outcome.counts.reactivated or participants.find_missing(
-        session.conn, session.partner_id, position.race_id, position.mode
-    ):
-        return True
-    if since is not None and participants.has_unexplained(session.conn, session.partner_id, position.event_ids, since):
-        return True
-    days = session.settings.incremental_days
-    is_old = since is None or (position.first_page_at or 0) - since > days * 86400
-    return is_old and participants.has_removed(session.conn, session.partner_id, position.event_ids)
 
 
 def _read_removed(session: PartnerSession, position: Position, outcome: ReadOutcome, confirm_removals: bool) -> None:
@@ -244,7 +214,10 @@ def _read_removed(session: PartnerSession, position: Position, outcome: ReadOutc
         outcome.newly_quarantined += taken.newly_quarantined
         _step(position, page, outcome)
         if page.next.is_last:
-            break
+            if position.modified_after is None or not removed_feed.is_any_unexplained(session, position):
+                break
+            # RunSignup may have stamped a removal with an earlier time, or left it out of a read before.
+            position.after, position.modified_after = 0, None
         _commit(session, position)
     _finish(session, position, source, outcome, confirm_removals, with_removed=True)
 
@@ -332,19 +305,6 @@ def _unconfirmed_events(
         return []
     confirmed |= {item.event_id for item in refused}
     return [event_id for event_id in position.event_ids if event_id not in confirmed]
-
-
-def _removed_cursor(session: PartnerSession, position: Position) -> int | None:
-    """Return the cursor of the removed feed: the oldest of the pass's events, or None (no limit) if one has none."""
-    held = cursors.read_event_cursors(session.conn, session.partner_id)
-    latest = max((present := session.clock.present()).also, default=present.now)
-    known = [
-        held[event_id].removed_after
-        for event_id in position.event_ids
-        # What was removed before a cursor that is in the future would never be requested.
-        if event_id in held and not cadence.is_ahead(held[event_id].furthest, latest)
-    ]
-    return min(known) if len(known) == len(position.event_ids) else None
 
 
 def _implausible(session: PartnerSession, position: Position, gone: Sequence[Missing]) -> list[Missing]:

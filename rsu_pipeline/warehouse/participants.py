@@ -173,12 +173,14 @@ def find_missing(conn: Connection, partner_id: int, race_id: int, mode: str) -> 
         return [Missing(*row) for row in cur.fetchall()]
 
 
-def has_unexplained(conn: Connection, partner_id: int, event_ids: Sequence[int], since: int) -> bool:
-    """Return whether one of these events has a registration that went missing without a reason since then, Unix seconds."""
+def has_unexplained(
+    conn: Connection, partner_id: int, event_ids: Sequence[int], since: int, upto: int | None = None
+) -> bool:
+    """Return whether one of these events has a registration that went missing without a reason then, in Unix seconds."""
     with conn.cursor() as cur:
         cur.execute(
             _SQL["has_unexplained"],
-            {"partner": partner_id, "events": list(event_ids), "since": since},
+            {"partner": partner_id, "events": list(event_ids), "since": since, "upto": upto},
         )
         (found,) = cur.fetchone() or (False,)
     return bool(found)

@@ -206,7 +206,8 @@ SELECT EXISTS (
         SELECT FROM runsignup_participants t
         -- Event by event, and `+ 0`, as in note_missing.
         WHERE t.timing_partner_id + 0 = :partner AND t.event_id = e.id
-            AND t.removed_reason = 'missing_upstream' AND t.removed_at >= to_timestamp(:since) LIMIT 1) found);
+            AND t.removed_reason = 'missing_upstream' AND t.removed_at >= to_timestamp(:since)
+            AND (:upto::bigint IS NULL OR t.removed_at <= to_timestamp(:upto)) LIMIT 1) found);
 
 -- name: has_removed
 -- Return whether a registration of these events is stored as removed.

@@ -19,11 +19,13 @@ from rsu_pipeline.warehouse.staging import Source
 
 def believe_each_end(monkeypatch: pytest.MonkeyPatch) -> None:
     """Take one empty answer for the end of a feed. It is part of other mutants, whose harm a second read would mend."""
-    take = PageRequests.take
+
+    def broken(self: PageRequests, after: int, *, is_short: bool, again_if_empty: bool) -> Any:
+        return self._take(after, is_short)
+
     monkeypatch.setattr(race_pass, "_unconfirmed_events", lambda *given: [])
-    monkeypatch.setattr(
-        PageRequests, "take", lambda self, after, *, again_if_empty: take(self, after, again_if_empty=False)
-    )
+    monkeypatch.setattr(PageRequests, "take", broken)
+    monkeypatch.setattr(PageRequests, "_read_last", lambda self, after: None)
 
 
 def cursor_from_last_stamp(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -5,6 +5,7 @@ from collections.abc import Callable
 
 import pytest
 
+from rsu_pipeline.runsignup.client import Client
 from rsu_pipeline.warehouse import backfill_state, cursors
 from rsu_pipeline_tests.hub import Hub
 from rsu_pipeline_tests.specs import estate
@@ -113,7 +114,7 @@ def test_what_is_behind_a_full_page_is_not_lost_if_the_pass_was_resumed_there(ma
     (race_id,) = {row["race_id"] for row in hub.sandbox.admin.truth(1)["races"]}
     hub.sandbox.admin.fault("http_500", 1, endpoint="participants", after_page=True)
     assert hub.sync().failures
-    answer_empty(hub, race_id, 2)
+    answer_empty(hub, race_id, 3)
     outcome = hub.sync()
     assert outcome.reads[0].is_resumed and not outcome.failures
     assert hub.value("SELECT needs_full FROM event_cursors") == cursors.END_UNCONFIRMED
@@ -138,14 +139,70 @@ def test_what_is_behind_a_full_page_is_removed_only_if_two_reads_agree(make_hub:
     hub.assert_equal()
 
 
-def test_a_race_whose_registrations_fill_pages_exactly_is_confirmed_once(make_hub: Callable[..., Hub]) -> None:
+def test_the_highest_registration_confirms_a_race_whose_registrations_fill_pages_exactly(
+    make_hub: Callable[..., Hub],
+) -> None:
     hub = make_hub(spec=estate(events=1, registrations=8), seed=7)
     hub.environment["RSU_PAGE_SIZE"] = "4"
-    hub.sync()
-    assert hub.value("SELECT needs_full FROM event_cursors") == cursors.END_UNCONFIRMED
+    hub.sandbox.admin.reset_stats()
     hub.sync()
     assert hub.value("SELECT needs_full FROM event_cursors") is None
+    # Two full pages, an empty one, and the highest.
+    assert hub.sandbox.admin.stats()["by_endpoint"]["participants"] == 4 + 1
     hub.assert_equal()
+
+
+@pytest.mark.parametrize("times", [1, 2, 3, 4])
+@pytest.mark.parametrize("is_limit", [False, True])
+def test_what_is_behind_a_short_page_of_a_past_edition_is_not_lost(
+    hub: Hub, past: tuple[int, int], times: int, is_limit: bool
+) -> None:
+    race_id, event_id = past
+    admin = hub.sandbox.admin
+    admin.register(event_id, count=3)
+    if is_limit:
+        admin.switch(most_rows={"participants": 2})
+    admin.fault("few_rows", endpoint="participants", race_id=race_id, size=2)
+    admin.fault("few_rows", times, endpoint="participants", race_id=race_id, size=0)
+    # The highest registration is answered empty, the next page, and that once more.
+    assert hub.history().finished == (times < 3)
+    if times >= 3:
+        admin.clear_faults()
+        let_an_hour_pass(hub)
+        assert hub.history(ask=False).finished
+    hub.assert_equal(past_too=True)
+
+
+def test_a_server_that_returns_few_rows_takes_no_call_more(hub: Hub, past: tuple[int, int]) -> None:
+    hub.sandbox.admin.register(past[1], count=5)
+    hub.sandbox.admin.switch(most_rows={"participants": 3})
+    hub.sandbox.admin.reset_stats()
+    assert hub.history().finished
+    # Three pages and the highest registration, which shows that the third is the last.
+    log = [call for call in hub.sandbox.admin.stats()["log"] if call["race_id"] == past[0]]
+    assert [call["rows"] for call in log if call["endpoint"] == "participants"] == [3, 1, 3, 1]
+    hub.assert_equal(past_too=True)
+
+
+def test_a_highest_registration_that_cannot_be_read_is_no_evidence(hub: Hub, past: tuple[int, int]) -> None:
+    (last,) = hub.sandbox.admin.register(past[1])
+    hub.sandbox.admin.edit(last, {"registration_id": "unknown"})
+    assert not hub.history().problems
+    let_an_hour_pass(hub)
+    assert hub.history(ask=False).finished
+    assert hub.value("SELECT count(*) FROM runsignup_participants WHERE event_id = %s", past[1]) == 2
+
+
+def test_a_server_that_ignores_the_order_is_read_to_an_empty_page(
+    hub: Hub, past: tuple[int, int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ask = Client.participants_page
+    monkeypatch.setattr(Client, "participants_page", lambda *args, **how: ask(*args, **how | {"order": "ASC"}))
+    hub.sandbox.admin.reset_stats()
+    assert hub.history().finished
+    log = [call for call in hub.sandbox.admin.stats()["log"] if call["race_id"] == past[0]]
+    assert [call["rows"] for call in log if call["endpoint"] == "participants"] == [2, 1, 0]
+    hub.assert_equal(past_too=True)
 
 
 def test_a_race_without_registrations_is_not_read_more_often(make_hub: Callable[..., Hub]) -> None:

@@ -184,9 +184,9 @@ def test_an_exhausted_budget_stops_cleanly_and_the_next_sync_goes_on_there(make_
         hub.execute("UPDATE api_calls SET granted_at = granted_at - interval '1 hour'")
         outcome = hub.sync()
     hub.assert_equal()
-    # Each page of the races that were left was requested once, over however many hours.
+    # Each page of the races that were left was requested once, and the highest registration, over however many hours.
     log = [
-        (call["race_id"], call["query"].get("after_registration_id"))
+        (call["race_id"], call["query"]["sort"], call["query"].get("after_registration_id"))
         for call in hub.sandbox.admin.stats()["log"]
         if call["endpoint"] == "participants" and "modified_after_timestamp" not in call["query"]
     ]

@@ -118,7 +118,8 @@ def test_what_stays_without_a_reason_is_asked_after_once_more_and_then_let_be(hu
         hub.sync(full=True)
         asked.append(admin.stats()["by_endpoint"].get("removed", 0))
         admin.clock(advance=3600)
-    assert asked == [1, 1, 0]
+    # Since the last read and among all, whose end is an empty page, and among all an hour later.
+    assert asked == [3, 2, 0]
     hub.assert_removals()
 
 
@@ -317,3 +318,29 @@ def test_a_detail_without_events_marks_none_of_them_gone(hub: Hub, events: list[
         outcome = listing.refresh_events(session)
     assert any("its detail has no events" in problem for problem in outcome.problems)
     assert hub.value("SELECT count(*) FROM runsignup_events WHERE gone_at IS NOT NULL") == 0
+
+
+@pytest.mark.parametrize("up_to", ["0", "500"])
+@pytest.mark.parametrize("why", ["an empty answer", "an earlier stamp"])
+def test_the_reason_of_a_removal_is_found_though_the_feed_did_not_show_it(
+    make_hub: Callable[..., Hub], why: str, up_to: str
+) -> None:
+    hub = make_hub(spec=estate(events=1, registrations=12), seed=7)
+    hub.environment["RSU_FULL_READ_UP_TO_ROWS"] = up_to
+    admin = hub.sandbox.admin
+    admin.clock(rate=0)
+    hub.sync()
+    removed = min(hub.stored())
+    now = admin.clock(advance=5000)
+    if why == "an earlier stamp":
+        admin.clock(set=now - 7200)
+    admin.remove(removed, "deferred")
+    now = admin.clock(set=now + 3000)
+    if why == "an empty answer":
+        admin.fault("few_rows", 4, endpoint="removed", size=0, until=now + 60)
+    hub.sync()
+    for _ in range(2):
+        admin.clock(advance=4000)
+        hub.sync(full=True)
+    assert row(hub, removed)["removed_reason"] == "deferred"
+    hub.assert_removals()
