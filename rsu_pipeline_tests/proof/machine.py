@@ -29,6 +29,7 @@ from hypothesis.stateful import (
 from rsu_pipeline.runsignup.api_errors import ApiError
 from rsu_pipeline.runsignup.client import Client
 from rsu_pipeline.sync import sharing
+from rsu_pipeline.sync.removed_feed import ANOTHER_MOMENT_SECONDS
 from rsu_pipeline.sync.session import CredentialRejected
 from rsu_pipeline.warehouse import database, race_locks
 from rsu_pipeline.warehouse.database import DatabaseError
@@ -108,6 +109,7 @@ class Convergence(RuleBasedStateMachine):
         self.revoked = False
         self.late = 0
         self.hidden = 0
+        self.another_moment = 0
         self.hub.environment["RSU_INCLUDE"] = INCLUDE[self.arena.programs % len(INCLUDE)]
         # Whole seconds, so that a program means the same wherever it runs.
         self.admin.clock(set=math.ceil(self.admin.clock()))
@@ -257,6 +259,23 @@ class Convergence(RuleBasedStateMachine):
         after_page = after_page and endpoint in ("participants", "removed")
         self.admin.fault(kind, times, endpoint=endpoint, partner=self.partner, after_page=after_page, **more)
 
+    @rule(
+        endpoint=st.sampled_from(["participants", "removed"]),
+        rows=st.integers(0, 3),
+        times=st.integers(1, 4),
+        after_page=st.booleans(),
+    )
+    def answer_few(self, endpoint: str, rows: int, times: int, after_page: bool) -> None:
+        """Let the next answers have few rows or none, which only a later full read corrects."""
+        self.admin.fault("few_rows", times, endpoint=endpoint, partner=self.partner, after_page=after_page, size=rows)
+        self.silent = True
+        self.another_moment = ANOTHER_MOMENT_SECONDS
+
+    @rule(feed=st.sampled_from(["participants", "removed", "races"]), rows=st.sampled_from([2, 3, 1000]))
+    def clamp_pages(self, feed: str, rows: int) -> None:
+        """Let RunSignup give out fewer rows at a time than requested from now on."""
+        self.admin.switch(most_rows=self.admin.switches()["most_rows"] | {feed: rows})
+
     # Syncs.
 
     def _sync(self, *, full: bool = False, confirm: bool = False) -> None:
@@ -402,7 +421,7 @@ class Convergence(RuleBasedStateMachine):
             self.admin.clear_faults()
             self.admin.switch(visibility_delay=0)
             self.admin.grant(self.partner)
-            self.admin.clock(advance=self.late + self.hidden + 1, skew=0)
+            self.admin.clock(advance=self.late + self.hidden + self.another_moment + 1, skew=0)
             if self.silent:
                 # What vanishes without a trace shows only to a full pass begun after it; one that a killed run began
                 # before may have read its page already. Whatever is left of such a pass is finished first.
@@ -416,7 +435,7 @@ class Convergence(RuleBasedStateMachine):
             self.hub.assert_bib_log_replays(self.partner)
             self.hub.assert_proved_equal(self.partner)
         finally:
-            self.admin.switch(visibility_delay=0, layout="last")
+            self.admin.switch(visibility_delay=0, layout="last", most_rows={})
             self.monkeypatch.undo()
 
 

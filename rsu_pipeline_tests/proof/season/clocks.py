@@ -57,6 +57,8 @@ class Clocks:
         self._conn = conn
         self.time = START.timestamp()
         """RunSignup's true time in Unix seconds."""
+        self.runsignup_error = 0.0
+        """Seconds by which RunSignup's own clock is ahead, by which it stamps what changes."""
         self.hub_error = 0.0
         """Seconds by which the hub's own clock is ahead."""
         self.database_error = 0.0
@@ -65,7 +67,8 @@ class Clocks:
 
     def set_to(self, time: float) -> None:
         """Set RunSignup's time, and with it the database's."""
-        self.time = self._admin.clock(set=time)
+        self.time = time
+        self._admin.clock(set=time + self.runsignup_error)
         with self._conn.cursor() as cur:
             cur.execute(
                 "UPDATE simulated_clock SET base = to_timestamp(%s), since = pg_catalog.clock_timestamp()",

@@ -8,6 +8,7 @@ from rsu_pipeline_tests.proof.season.arena import Arena
 from rsu_pipeline_tests.proof.season.judge import judge
 from rsu_pipeline_tests.proof.season.programs import Program
 from rsu_pipeline_tests.proof.season.steps_access import AccessSteps
+from rsu_pipeline_tests.proof.season.steps_answers import AnswerSteps
 from rsu_pipeline_tests.proof.season.steps_clocks import ClockSteps
 from rsu_pipeline_tests.proof.season.steps_hub import HubSteps
 from rsu_pipeline_tests.proof.season.steps_people import PeopleSteps
@@ -27,7 +28,7 @@ SMALL_RACES = (ALL_RACES, 5, 0)
 EASTERN = ZoneInfo("America/New_York")
 
 
-class Season(HubSteps, RegistrationSteps, RaceSteps, AccessSteps, ClockSteps, PeopleSteps):
+class Season(HubSteps, RegistrationSteps, AnswerSteps, RaceSteps, AccessSteps, ClockSteps, PeopleSteps):
     """One program's world with all steps."""
 
     def finish(self, left_out: frozenset[str] = frozenset()) -> None:
@@ -41,7 +42,8 @@ class Season(HubSteps, RegistrationSteps, RaceSteps, AccessSteps, ClockSteps, Pe
         self.end_passing_faults()
         self.admin.switch(visibility_delay=0)
         self.admin.clock(skew=0)
-        self.clocks.hub_error = self.clocks.database_error = 0.0
+        self.clocks.hub_error = self.clocks.database_error = self.clocks.runsignup_error = 0.0
+        self.clocks.advance(0)
         self.restore_all()
         self.enter_secrets()
         self.enable_partners()

@@ -17,6 +17,17 @@ class ClockSteps(World):
         self.admin.clock(skew=seconds)
         self.has_true_date = self.has_true_date and seconds == 0
 
+    @step(seconds=choice(-7200, -20, 0, 20, 7200))
+    def runsignup_clock_steps(self, seconds: int) -> None:
+        """Let RunSignup stamp what changes with another time, and send that with every answer. It also ends what failed there."""
+        self.end_passing_faults()
+        if self.late:
+            # What is hidden until a time by that clock is hidden for longer.
+            self.late += max(self.clocks.runsignup_error - seconds, 0)
+        self.clocks.runsignup_error = seconds
+        self.clocks.advance(0)
+        self.has_true_date = self.has_true_date and seconds == 0
+
     @step(seconds=choice(-60, -20, 0, 20, 60))
     def hub_clock_drifts(self, seconds: int) -> None:
         self.clocks.hub_error = seconds

@@ -27,6 +27,14 @@ class RegistrationSteps(World):
         if row := self.registration(pick):
             self.admin.bib(row["registration_id"], bib)
 
+    @step(pick=pick, bib=number(1, 9), seconds=choice(0, 1, 40))
+    def clear_bib_and_give_it_again(self, pick: int, bib: int, seconds: float) -> None:
+        """Take a registration's bib away and give it one, between two polls of the hub: the one that it had, or another."""
+        if row := self.registration(pick):
+            self.admin.bib(row["registration_id"], None)
+            self.clocks.advance(seconds)
+            self.admin.bib(row["registration_id"], row["bib_num"] if bib < 5 else bib)
+
     @step(pick=pick, numbers=number(100, 900))
     def check_in(self, pick: int, numbers: int) -> None:
         """Give everybody of an event a bib."""
@@ -127,15 +135,3 @@ class RegistrationSteps(World):
     @step(layout=choice("last", "own", "first"))
     def lay_out(self, layout: str) -> None:
         self.admin.switch(layout=layout)
-
-    @step(feed=choice("participants", "removed", "races"), rows=choice(2, 3, 1000))
-    def clamp_pages(self, feed: str, rows: int) -> None:
-        """Let RunSignup give out fewer rows at a time than requested from now on."""
-        most = self._admin.switches()["most_rows"]
-        self.admin.switch(most_rows=most | {feed: rows})
-
-    @step(pick=pick)
-    def answer_empty(self, pick: int) -> None:
-        """Let the next answer with registrations of a race have none."""
-        if race := self.race(pick):
-            self.admin.fault("raw", 1, endpoint="participants", race_id=race["race_id"], body="W10=")
