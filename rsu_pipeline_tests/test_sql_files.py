@@ -35,7 +35,7 @@ def settings(statement: str) -> list[str]:
     """Return psql's commands that set a statement's parameters, by the type that each is cast to."""
     values = {}
     for name, kind in re.findall(r":'(\w+)'(?:::(\w+(?:\[\])?))?", statement):
-        fitting = "{1}" if kind.endswith("[]") else OF_TYPE.get(kind)
+        fitting = f"{{{OF_TYPE.get(kind[:-2], 1)}}}" if kind.endswith("[]") else OF_TYPE.get(kind)
         values[name] = fitting or values.get(name) or BY_NAME.get(name, "1")
     return [f"\\set {name} '{value}'" for name, value in values.items()]
 

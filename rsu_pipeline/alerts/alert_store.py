@@ -128,18 +128,17 @@ def record_problems(conn: Connection, problems: Sequence[Problem], now: dt.datet
             " AND (kind, cause) NOT IN (SELECT * FROM unnest(%s::text[], %s::text[]))",
             (list(kinds), [kind for kind, _ in seen], [key for _, key in seen]),
         )
-        for problem in seen.values():
-            cur.execute(
-                _SQL["record_problem"],
-                {
-                    "kind": problem.kind,
-                    "cause": problem.key,
-                    "partner_key": problem.partner,
-                    "sentence": problem.sentence,
-                    "run": problem.run_id,
-                    "now": now,
-                },
-            )
+        cur.execute(
+            _SQL["record_problems"],
+            {
+                "kinds": [problem.kind for problem in seen.values()],
+                "causes": [problem.key for problem in seen.values()],
+                "partner_keys": [problem.partner for problem in seen.values()],
+                "sentences": [problem.sentence for problem in seen.values()],
+                "runs": [problem.run_id for problem in seen.values()],
+                "now": now,
+            },
+        )
 
 
 def read_unsent_since(conn: Connection) -> dt.datetime | None:

@@ -155,12 +155,17 @@ def read_failed_reads(conn: Connection, run_ids: Collection[str]) -> list[Failed
         return [FailedRead(*row) for row in cur.fetchall()]
 
 
-def is_unanswered(conn: Connection, partner_id: int, race_id: int | None, since: dt.datetime) -> bool:
-    """Return whether RunSignup did not answer the last read of a race after `since`, or of anything of the partner if None."""
+def find_unanswered(conn: Connection, tries: Collection[tuple[int, int | None, dt.datetime]]) -> set[int]:
+    """Return the partners whose last try RunSignup did not answer, by one query for all.
+
+    Each try is a partner, a race (None for anything of the partner), and the moment after which it counts.
+    """
+    if not tries:
+        return set()
+    partners, races, since = (list(column) for column in zip(*tries, strict=True))
     with conn.cursor() as cur:
         cur.execute(
-            _SQL["is_unanswered"],
-            {"partner": partner_id, "race": race_id, "since": since, "unanswered": sorted(UNANSWERED_CAUSES)},
+            _SQL["find_unanswered"],
+            {"partners": partners, "races": races, "since": since, "unanswered": sorted(UNANSWERED_CAUSES)},
         )
-        ((found,),) = cur.fetchall()
-    return bool(found)
+        return {partner_id for (partner_id,) in cur.fetchall()}

@@ -90,10 +90,15 @@ WHERE h.run_id = ANY (:'runs'::text[]) AND h.status = 'failed' AND t.partition_k
     AND t.disabled_at IS NULL
 ORDER BY 1, 2, 3;
 
--- name: is_unanswered
--- Return whether RunSignup did not answer the last read of a race, or of anything of the partner.
-SELECT coalesce((
-    SELECT h.status = 'failed' AND h.error_details ->> 'cause' = ANY (:'unanswered'::text[]) FROM sync_history h
-    WHERE h.timing_partner_id = :partner AND (:race::bigint IS NULL OR h.race_id = :race)
-        AND h.operation_type IS DISTINCT FROM 'history' AND h.finished_at > :'since'::timestamptz
-    ORDER BY h.finished_at DESC LIMIT 1), false);
+-- name: find_unanswered
+-- Find the partners whose last try since then RunSignup did not answer: of this race, or of anything if the race is NULL.
+SELECT w.timing_partner_id
+FROM unnest(:'partners'::int[], :'races'::bigint[], :'since'::timestamptz[]) AS w (timing_partner_id, race_id, since)
+CROSS JOIN LATERAL (
+    SELECT h.status, h.error_details ->> 'cause' AS cause FROM sync_history h
+    WHERE h.timing_partner_id = w.timing_partner_id AND (w.race_id IS NULL OR h.race_id = w.race_id)
+        AND h.operation_type IS DISTINCT FROM 'history' AND h.finished_at > w.since
+    ORDER BY h.finished_at DESC LIMIT 1
+) tried
+WHERE tried.status = 'failed' AND tried.cause = ANY (:'unanswered'::text[])
+ORDER BY 1;

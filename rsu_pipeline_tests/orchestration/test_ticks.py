@@ -8,13 +8,16 @@ from typing import Any, ClassVar, NamedTuple
 import dagster as dg
 import psycopg2.extensions
 import pytest
+from click.testing import CliRunner
 from psycopg2.extensions import connection as Connection
 
 from rsu_pipeline import installation
+from rsu_pipeline.cli.main import rsu
 from rsu_pipeline.definitions import build_definitions
 from rsu_pipeline.orchestration.resources import RunSignupResource, WarehouseResource
 from rsu_pipeline.orchestration.run_tags import REPORTS_SENSOR
 from rsu_pipeline.warehouse import addresses
+from rsu_pipeline.warehouse.cursors import REMOVALS_PENDING
 from rsu_pipeline_tests.hub import Hub
 from rsu_pipeline_tests.orchestration.runs import use_environment
 
@@ -29,6 +32,8 @@ SPEC = {
 MAX_NAMED = 10
 MAX_OF_DAGSTER = 50
 """Statements of Dagster's own evaluation, which are more where something has changed: 43 here."""
+COMMANDS = ("status", "status --prometheus -", "health", "race-day", "log --failed", "alerts list", "partners list")
+"""Commands that show all partners."""
 
 Statements = Counter[str]
 
@@ -104,6 +109,21 @@ def tick_all(instance: dg.DagsterInstance, counted: Statements) -> Ticks:
     return found
 
 
+def show_all(instance: dg.DagsterInstance, counted: Statements) -> Ticks:
+    """Run the checks of the fleet and each command that shows all partners once."""
+    counted.clear()
+    assert (
+        build_definitions().resolve_job_def("check_fleet").execute_in_process(instance=instance, raise_on_error=False)
+    )
+    found = {"check_fleet": Tick(counted.copy(), 0)}
+    for command in COMMANDS:
+        counted.clear()
+        done = CliRunner().invoke(rsu, command.split())
+        assert done.exit_code in (0, 1) and counted, done.output
+        found[command] = Tick(counted.copy(), 0)
+    return found
+
+
 def enable_only(hub: Hub, count: int) -> list[str]:
     """Disable all partners but the first ones, and return the partition keys of these."""
     hub.execute("UPDATE timing_partners SET disabled_at = CASE WHEN timing_partner_id > %s THEN now() END", count)
@@ -114,6 +134,35 @@ def sync(instance: dg.DagsterInstance, keys: list[str]) -> None:
     job = build_definitions().resolve_job_def("sync_batch")
     config = {"ops": {"sync_partners": {"config": {"partners": keys, "relist": keys}}}}
     assert job.execute_in_process(instance=instance, run_config=config).success
+
+
+def fail_everything(hub: Hub) -> None:
+    """Leave every partner stale: a third with a race in its window, a third with one within 24 h, and each with failed reads.
+
+    Each has two failed runs too, one of them without a trace, removals pending confirmation, duplicate bibs, and an event that
+    its race's detail lacks.
+    """
+    hub.execute("UPDATE partner_provider_credentials SET entered_at = now() - interval '9 days'")
+    hub.execute(
+        "UPDATE runsignup_events SET created_at = now() - interval '9 days', vanished_at = now() - interval '2 hours',"
+        " starts_at = now() + CASE event_id % 3 WHEN 0 THEN interval '1 hour' WHEN 1 THEN interval '20 hours' ELSE '30 hours' END"
+    )
+    hub.execute("UPDATE partner_races SET listed_at = now() - interval '9 days'")
+    hub.execute("UPDATE event_cursors SET last_read_at = now() - interval '2 days', needs_full = %s", REMOVALS_PENDING)
+    hub.execute("UPDATE start_lists SET duplicate_bibs = 2")
+    hub.execute("DELETE FROM sync_history")
+    hub.execute(
+        "INSERT INTO sync_history (timing_partner_id, race_id, status, finished_at, error_details, run_id)"
+        " SELECT timing_partner_id, race_id, 'failed', now() - interval '1 minute', '{\"cause\": \"connection failed\"}',"
+        " 'run of ' || timing_partner_id FROM partner_races"
+    )
+    hub.execute(
+        "INSERT INTO dagster.runs (run_id, pipeline_name, status, run_body, partition, start_time, end_time)"
+        " SELECT CASE odd WHEN 0 THEN 'run of ' || timing_partner_id ELSE 'bug of ' || timing_partner_id END, 'sync_partner',"
+        " 'FAILURE', (SELECT run_body FROM dagster.runs ORDER BY id DESC LIMIT 1), partition_key,"
+        " extract(epoch FROM now()) - 90, extract(epoch FROM now()) - 60"
+        " FROM timing_partners, generate_series(0, 1) AS odd WHERE disabled_at IS NULL"
+    )
 
 
 def tick_in_each_state(hub: Hub, instance: dg.DagsterInstance, counted: Statements, count: int) -> dict[str, Ticks]:
@@ -138,12 +187,8 @@ def tick_in_each_state(hub: Hub, instance: dg.DagsterInstance, counted: Statemen
     return found
 
 
-def test_a_tick_takes_as_many_queries_whatever_the_number_of_partners(
-    hub: Hub, hub_instance: dg.DagsterInstance, counted: Statements
-) -> None:
-    enable_only(hub, 1)
-    tick_all(hub_instance, counted)  # what a process does once
-    few, many = (tick_in_each_state(hub, hub_instance, counted, count) for count in (FEW, MANY))
+def assert_as_many_queries(few: dict[str, Ticks], many: dict[str, Ticks]) -> None:
+    """Assert that no evaluation with many partners makes more queries, or names more runs, than with few."""
     for state, ticks in many.items():
         for name, tick in ticks.items():
             was = few[state][name].statements
@@ -152,4 +197,32 @@ def test_a_tick_takes_as_many_queries_whatever_the_number_of_partners(
             limit = MAX_OF_DAGSTER if name == REPORTS_SENSOR else was.total()
             assert tick.statements.total() <= limit, (state, name, tick.statements - was)
             assert tick.named <= MAX_NAMED, (state, name)
+
+
+def test_a_tick_takes_as_many_queries_whatever_the_number_of_partners(
+    hub: Hub, hub_instance: dg.DagsterInstance, counted: Statements
+) -> None:
+    enable_only(hub, 1)
+    tick_all(hub_instance, counted)  # what a process does once
+    few, many = (tick_in_each_state(hub, hub_instance, counted, count) for count in (FEW, MANY))
+    assert_as_many_queries(few, many)
     assert many["due"]["race_proximity"].named and many["backfills"]["history"].named == MANY
+
+
+def test_a_tick_takes_as_many_queries_whatever_the_number_of_failing_partners(
+    hub: Hub, hub_instance: dg.DagsterInstance, counted: Statements
+) -> None:
+    enable_only(hub, MANY)
+    tick_all(hub_instance, counted)  # what a process does once, and the partitions
+    sync(hub_instance, list(hub.partners.values()))
+    fail_everything(hub)
+    found: list[dict[str, Ticks]] = []
+    for count in (FEW, MANY):
+        enable_only(hub, count)
+        hub.execute("DELETE FROM alerts")
+        first = tick_all(hub_instance, counted)
+        assert hub.value("SELECT count(*) FROM alerts WHERE cleared_at IS NULL") >= 5 * count
+        found.append(
+            {"failing": first, "with open alerts": tick_all(hub_instance, counted) | show_all(hub_instance, counted)}
+        )
+    assert_as_many_queries(*found)
