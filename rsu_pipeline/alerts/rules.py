@@ -123,7 +123,7 @@ def find_problems(conn: Connection, settings: Settings, hub_now: dt.datetime) ->
             *run_rules.find_run_problems(conn, hub_now),
             *automation_rules.find_stopped_automation(conn, hub_now),
             *_never_synced(conn, now),
-            *_backfill_stopped(conn, now),
+            *_backfill_stopped(conn, now, hub_now),
         ]
     return drop_consequences(found)
 
@@ -325,10 +325,16 @@ def _never_synced(conn: Connection, now: dt.datetime) -> Iterator[Problem]:
             )
 
 
-def _backfill_stopped(conn: Connection, now: dt.datetime) -> Iterator[Problem]:
+def _backfill_stopped(conn: Connection, now: dt.datetime, hub_now: dt.datetime) -> Iterator[Problem]:
+    """Yield a problem for each slice that was not requested in time. While the queue is full of slices, the others wait."""
     due = backfill_state.read_due_requests(conn, now)
     late = {key: since for key, (_, since) in due.items() if now - since > NOT_BEGUN_FOR}
-    for key in dagster_runs.find_partners_without_run(conn, list(late), in_batches=False) if late else []:
+    waiting = dagster_runs.find_partners_without_run(conn, list(late), in_batches=False) if late else []
+    if waiting and (
+        dagster_runs.count_slices_queued_since(conn, hub_now - NOT_BEGUN_FOR) >= backfill_state.MAX_QUEUED_SLICES
+    ):
+        return
+    for key in waiting:
         yield Problem(
             "backfill_stopped",
             str(due[key][0]),

@@ -15,6 +15,7 @@ from rsu_pipeline.display import format_time
 from rsu_pipeline.orchestration import partitions
 from rsu_pipeline.orchestration.dagster_internals import (
     CANCELABLE_RUN_STATUSES,
+    BulkActionsFilter,
     BulkActionStatus,
     DagsterUserCodeUnreachableError,
 )
@@ -22,6 +23,7 @@ from rsu_pipeline.orchestration.lanes import HISTORY
 from rsu_pipeline.warehouse.backfill_cancellation import OpenRequest
 
 HISTORY_JOB = "backfill_history"
+BACKFILL_TAG = "dagster/backfill"
 MAX_RUNTIME = "exceeding maximum runtime"
 """Part of the message with which Dagster's run monitor ends a run that takes too long."""
 MAX_CLOCK_DIFFERENCE = dt.timedelta(minutes=5)
@@ -37,16 +39,19 @@ def cancelled_by_a_person(
     """Return when each of these requests was cancelled, by partner: by the backfill that made it, or by one of its runs."""
     if not requests:
         return {}
-    of_backfills = _cancelled_backfills(instance, {request.backfill_id for request in requests if request.backfill_id})
+    made_by = {request.backfill_id for request in requests if request.backfill_id}
+    of_backfills = _select_backfills(instance, made_by, CANCELLED_BACKFILL)
     cancelled = {request.partner_id: now for request in requests if request.backfill_id in of_backfills}
     since = min(request.last_requested_at for request in requests) - MAX_CLOCK_DIFFERENCE
     by_key = {request.key: request for request in requests}
     ended = dg.RunsFilter(statuses=[dg.DagsterRunStatus.CANCELING, dg.DagsterRunStatus.CANCELED], updated_after=since)
-    for run in instance.get_runs(ended):
+    runs = [run for run in instance.get_runs(ended) if reads_history(run)]
+    failed = _select_backfills(instance, {run.tags.get(BACKFILL_TAG) for run in runs}, FAILED_BACKFILL)
+    for run in runs:
         key = run.tags.get("dagster/partition")
         # A run for several partners has no partition, but made their requests.
         its = [by_key[key]] if key in by_key else [request for request in requests if request.run_id == run.run_id]
-        if not its or not reads_history(run) or _backfill_failed(instance, run):
+        if not its or run.tags.get(BACKFILL_TAG) in failed:
             continue
         at = _person_cancelled_at(instance, run.run_id)
         for request in its:
@@ -94,15 +99,15 @@ def _reads_more(run: dg.DagsterRun) -> bool:
     return bool(run.asset_selection) and run.asset_selection != {HISTORY}
 
 
-def _cancelled_backfills(instance: dg.DagsterInstance, ids: Collection[str]) -> set[str]:
-    found = (instance.get_backfill(backfill_id) for backfill_id in ids)
-    return {backfill.backfill_id for backfill in found if backfill and backfill.status in CANCELLED_BACKFILL}
-
-
-def _backfill_failed(instance: dg.DagsterInstance, run: dg.DagsterRun) -> bool:
-    backfill_id = run.tags.get("dagster/backfill")
-    backfill = instance.get_backfill(backfill_id) if backfill_id else None
-    return backfill is not None and backfill.status in FAILED_BACKFILL
+def _select_backfills(
+    instance: dg.DagsterInstance, ids: Collection[str | None], statuses: Collection[BulkActionStatus]
+) -> set[str]:
+    """Return which of these backfills have one of these statuses, by one query for all."""
+    wanted = sorted(filter(None, ids))
+    if not wanted:
+        return set()
+    filters = BulkActionsFilter(backfill_ids=wanted, statuses=list(statuses))
+    return {backfill.backfill_id for backfill in instance.get_backfills(filters=filters)}
 
 
 def _person_cancelled_at(instance: dg.DagsterInstance, run_id: str) -> dt.datetime | None:

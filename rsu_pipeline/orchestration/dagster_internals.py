@@ -23,7 +23,7 @@ from dagster._core.definitions.data_version import (
 )
 from dagster._core.definitions.run_request import InstigatorType
 from dagster._core.errors import DagsterUserCodeUnreachableError
-from dagster._core.execution.backfill import BulkActionStatus
+from dagster._core.execution.backfill import BulkActionsFilter, BulkActionStatus
 from dagster._core.instance import RUNLESS_RUN_ID
 from dagster._core.launcher import CheckRunHealthResult, LaunchRunContext, WorkerStatus
 from dagster._core.launcher.default_run_launcher import DefaultRunLauncher
@@ -58,6 +58,7 @@ __all__ = [
     "AssetEventTagsTable",
     "BaseWorkspaceRequestContext",
     "BulkActionStatus",
+    "BulkActionsFilter",
     "CheckRunHealthResult",
     "ConfigurableClass",
     "ConfigurableClassData",

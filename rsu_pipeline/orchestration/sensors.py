@@ -22,6 +22,7 @@ from rsu_pipeline.warehouse import backfill_cancellation, backfill_state, creden
 warnings.filterwarnings("ignore", "Parameter `owners` of initializer `SensorDefinition", dg.BetaWarning)
 
 SHOWN_CANCELLED = 5
+QUEUED = frozenset({dg.DagsterRunStatus.QUEUED, dg.DagsterRunStatus.NOT_STARTED})
 SHOWN_STRAY = 10
 """Partitions without a partner that a tick names."""
 MAX_STRAY = 100
@@ -88,8 +89,9 @@ def history(context: dg.SensorEvaluationContext, warehouse: WarehouseResource) -
         waiting = backfill_state.list_waiting_requests(conn, now)
         cancelled = backfill_cancellation.read_cancelled_keys(conn)
     known = set(context.instance.get_dynamic_partitions(partitions.NAME)) if waiting else set()
-    busy = _reading_history(context.instance) if waiting else set()
+    busy, queued = _reading_history(context.instance) if waiting else (set(), 0)
     free = [key for key in waiting if key in known and key not in busy]
+    begun = free[: max(0, backfill_state.MAX_QUEUED_SLICES - queued)]
     requests = [
         dg.RunRequest(
             run_key=f"history:{key}:{now:%Y%m%dT%H%M%S}",
@@ -97,12 +99,14 @@ def history(context: dg.SensorEvaluationContext, warehouse: WarehouseResource) -
             run_config={"ops": {"participant_history": {"config": {"resume_only": True}}}},
             tags={"lane": "backfill", "partner": key},
         )
-        for key in free
+        for key in begun
     ]
     slices = counted(len(requests), "slice")
     words = (
         f"{counted(len(waiting), 'partner')} with past editions to read, {len(busy)} in progress, {slices} requested"
     )
+    if len(begun) < len(free):
+        words += f", {len(free) - len(begun)} left to later ticks"
     if cancelled:
         described = _describe_cancellation(cancelled, installation.current().settings.timezone)
         words += f", {len(cancelled)} are cancelled ({', '.join(described)})"
@@ -124,11 +128,8 @@ def _describe_cancellation(cancelled: Mapping[str, dt.datetime], zone: dt.tzinfo
     return words if len(words) == len(cancelled) else [*words, "..."]
 
 
-def _reading_history(instance: dg.DagsterInstance) -> set[str]:
-    """Return the partition keys of the partners with a queued or running slice, however it was launched."""
-    return {
-        key
-        for run in instance.get_runs(dg.RunsFilter(statuses=ACTIVE))
-        if cancelled_runs.reads_history(run)
-        for key in partitions.list_keys_of_run(instance, run)
-    }
+def _reading_history(instance: dg.DagsterInstance) -> tuple[set[str], int]:
+    """Return the partition keys of the partners with a queued or running slice, however it was launched, and the slices queued."""
+    runs = [run for run in instance.get_runs(dg.RunsFilter(statuses=ACTIVE)) if cancelled_runs.reads_history(run)]
+    keys = {key for run in runs for key in partitions.list_keys_of_run(instance, run)}
+    return keys, sum(run.job_name == backfill_history.name and run.status in QUEUED for run in runs)

@@ -13,6 +13,11 @@ from rsu_pipeline.warehouse.event_times import AHEAD_TOLERANCE, ENDS_AT, NEEDS_C
 
 MAX_WAIT = dt.timedelta(hours=24)
 """The longest time by which a slice or a failed race is delayed."""
+MAX_QUEUED_SLICES = 50
+"""Slices that wait in Dagster's queue at once. The others are requested at later ticks, longest waiting first.
+
+Two runs at a time, of 5 s at least, end 24 slices between two ticks of the sensor, so the lane never waits for a request.
+"""
 CONFIRMED_AFTER = dt.timedelta(hours=1)
 """How far apart two reads are that together show that nothing follows an empty answer: longer than a bad moment of RunSignup."""
 

@@ -75,3 +75,11 @@ def find_partners_without_run(conn: Connection, keys: Sequence[str], *, in_batch
     with conn.cursor() as cur:
         cur.execute(_SQL["find_partners_without_run"], {"keys": list(keys), "in_batches": in_batches})
         return [key for (key,) in cur.fetchall()]
+
+
+def count_slices_queued_since(conn: Connection, since: dt.datetime) -> int:
+    """Return how many slices of backfills are queued, or were at some moment since then."""
+    with conn.cursor() as cur:
+        cur.execute(_SQL["count_slices_queued_since"], {"since": since})
+        ((found,),) = cur.fetchall()
+    return int(found)

@@ -83,3 +83,9 @@ WITH active AS MATERIALIZED (
 )
 SELECT k.key FROM unnest(:'keys'::text[]) WITH ORDINALITY AS k (key, place)
 WHERE NOT EXISTS (SELECT FROM busy b WHERE b.key = k.key) ORDER BY k.place;
+
+-- name: count_slices_queued_since
+-- Count the slices of backfills that are queued, or were at some moment since then: Dagster has changed their runs.
+SELECT count(*) FROM dagster.runs
+WHERE pipeline_name = 'backfill_history' AND (status IN ('QUEUED', 'NOT_STARTED', 'STARTING')
+    OR update_timestamp > :'since'::timestamptz AT TIME ZONE 'UTC');

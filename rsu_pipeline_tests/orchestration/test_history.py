@@ -1,15 +1,19 @@
 """`participant_history`, its sensor and its check on a real instance, database and sandbox."""
 
+import datetime as dt
 from typing import Any
 
 import dagster as dg
 import pytest
 
 from rsu_pipeline import installation
+from rsu_pipeline.alerts import rules
 from rsu_pipeline.definitions import build_definitions
 from rsu_pipeline.orchestration import partitions, sensors
 from rsu_pipeline.orchestration.lanes import read_lane_of_run
 from rsu_pipeline.orchestration.resources import WarehouseResource
+from rsu_pipeline.settings import load_settings
+from rsu_pipeline.warehouse import backfill_state, database
 from rsu_pipeline_tests.hub import Hub
 
 NUMBERS = {
@@ -125,6 +129,50 @@ def test_a_slice_under_way_or_queued_is_not_asked_for_twice(hub: Hub, instance: 
     assert look(instance) == []
     instance.delete_run(run.run_id)
     assert [item.partition_key for item in look(instance)] == [key] == [request.partition_key]
+
+
+def test_slices_of_many_partners_are_requested_over_several_ticks_the_longest_waiting_first(
+    hub: Hub, instance: dg.DagsterInstance, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(backfill_state, "MAX_QUEUED_SLICES", 2)
+    instance.add_dynamic_partitions(partitions.NAME, list(hub.partners.values()))
+    by_wait = [2, 3, 1]
+    for place, partner in enumerate(by_wait):
+        hub.history(partner, seconds=0)
+        since = dt.timedelta(minutes=30 - place)
+        hub.execute("UPDATE history_requests SET not_before = now() - %s WHERE timing_partner_id = %s", since, partner)
+    keys = [hub.partners[partner] for partner in by_wait]
+    assert [request.partition_key for request in look(instance)] == keys[:2]
+    job = build_definitions().resolve_job_def("backfill_history")
+    runs = [instance.create_run_for_job(job, tags={"dagster/partition": key}) for key in keys[:2]]
+    assert look(instance) == [], "the queue is full"
+    instance.report_run_failed(runs[0])
+    hub.execute("UPDATE history_requests SET not_before = now() WHERE timing_partner_id = %s", by_wait[0])
+    assert [request.partition_key for request in look(instance)] == keys[2:], "the others come first"
+
+
+def test_a_backfill_that_waits_for_its_turn_has_not_stopped(
+    hub: Hub, hub_instance: dg.DagsterInstance, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(backfill_state, "MAX_QUEUED_SLICES", 1)
+
+    def find_stopped() -> list[str | None]:
+        with database.session(hub.url, purpose="tests") as conn:
+            found = rules.find_problems(conn, load_settings({}), dt.datetime.now(dt.UTC))
+        return [problem.partner for problem in found if problem.kind == "backfill_stopped"]
+
+    for partner in (1, 2):
+        hub.history(partner, seconds=0)
+    hub.execute("UPDATE history_requests SET not_before = now() - interval '10 minutes'")
+    assert find_stopped() == [hub.partners[1], hub.partners[2]]
+    job = build_definitions().resolve_job_def("backfill_history")
+    tags = {"dagster/partition": hub.partners[1]}
+    run = hub_instance.create_run_for_job(job, tags=tags)
+    assert find_stopped() == []
+    hub_instance.report_run_failed(run)
+    assert find_stopped() == [], "the sensor has not ticked since"
+    hub.execute("UPDATE dagster.runs SET update_timestamp = update_timestamp - interval '90 seconds'")
+    assert find_stopped() == [hub.partners[1], hub.partners[2]]
 
 
 def test_a_slice_that_left_no_word_is_followed_by_another(hub: Hub, instance: dg.DagsterInstance) -> None:

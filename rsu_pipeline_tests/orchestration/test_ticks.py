@@ -16,7 +16,7 @@ from rsu_pipeline.cli.main import rsu
 from rsu_pipeline.definitions import build_definitions
 from rsu_pipeline.orchestration.resources import RunSignupResource, WarehouseResource
 from rsu_pipeline.orchestration.run_tags import REPORTS_SENSOR
-from rsu_pipeline.warehouse import addresses
+from rsu_pipeline.warehouse import addresses, backfill_state
 from rsu_pipeline.warehouse.cursors import REMOVALS_PENDING
 from rsu_pipeline_tests.hub import Hub
 from rsu_pipeline_tests.orchestration.runs import use_environment
@@ -179,8 +179,8 @@ def tick_in_each_state(hub: Hub, instance: dg.DagsterInstance, counted: Statemen
     hub.execute("UPDATE event_cursors SET last_read_at = last_read_at - interval '1 day'")
     found["due"] = tick_all(instance, counted)
     hub.execute(
-        "INSERT INTO history_requests (timing_partner_id) SELECT timing_partner_id FROM timing_partners"
-        " WHERE disabled_at IS NULL ON CONFLICT DO NOTHING"
+        "INSERT INTO history_requests (timing_partner_id, backfill_id) SELECT timing_partner_id, 'backfill' || timing_partner_id"
+        " FROM timing_partners WHERE disabled_at IS NULL ON CONFLICT DO NOTHING"
     )
     found["backfills"] = tick_all(instance, counted)
     hub.execute("DELETE FROM history_requests")
@@ -192,21 +192,20 @@ def assert_as_many_queries(few: dict[str, Ticks], many: dict[str, Ticks]) -> Non
     for state, ticks in many.items():
         for name, tick in ticks.items():
             was = few[state][name].statements
-            if (state, name) == ("backfills", "history"):
-                continue  # It requests a run for each, and Dagster validates each partition.
             limit = MAX_OF_DAGSTER if name == REPORTS_SENSOR else was.total()
             assert tick.statements.total() <= limit, (state, name, tick.statements - was)
             assert tick.named <= MAX_NAMED, (state, name)
 
 
 def test_a_tick_takes_as_many_queries_whatever_the_number_of_partners(
-    hub: Hub, hub_instance: dg.DagsterInstance, counted: Statements
+    hub: Hub, hub_instance: dg.DagsterInstance, counted: Statements, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(backfill_state, "MAX_QUEUED_SLICES", FEW)  # Dagster validates the partition of each run
     enable_only(hub, 1)
     tick_all(hub_instance, counted)  # what a process does once
     few, many = (tick_in_each_state(hub, hub_instance, counted, count) for count in (FEW, MANY))
     assert_as_many_queries(few, many)
-    assert many["due"]["race_proximity"].named and many["backfills"]["history"].named == MANY
+    assert many["due"]["race_proximity"].named and many["backfills"]["history"].named == FEW
 
 
 def test_a_tick_takes_as_many_queries_whatever_the_number_of_failing_partners(
