@@ -66,6 +66,7 @@ BANNED = {
     "say": r"says?|said|saying",
     "door": r"doors?",
     "desk": r"desks?",
+    "bad moment": r"bad moments?|moments? of RunSignup",
 }
 """Words that no sentence may hold, with the pattern that finds them. docs/glossary.md has what to write instead."""
 LOCK_WORDS = re.compile(r"\b(?:locks?|locked|leases?|slots?|transactions?|mutex)\b", re.IGNORECASE)

@@ -3,7 +3,7 @@
 One pass reads all requested past events of a race, which is the fewest calls. RunSignup may refuse what is more than a
 year old. If a pass is refused, the race's editions are read one by one, and an old one that is refused by itself is
 recorded as unavailable. An empty response that nothing supports is requested again an hour later: no visit comes after that would
-show what a bad moment of RunSignup has hidden.
+show what a transient empty response has hidden.
 """
 
 import datetime as dt

@@ -286,7 +286,7 @@ def _unconfirmed_events(
 ) -> list[int]:
     """Return the events for which a later pass has to confirm the end of the feed, so that nothing counts as missing by this one.
 
-    An empty page ends the feed. It is one response, which RunSignup may have given at a bad moment. After a page with fewer rows
+    An empty page ends the feed. It is one response, which may be a transient empty one. After a page with fewer rows
     than requested it agrees with that. After a full page, or as the only one, nothing supports it but a second response at once.
     Upcoming events without any registration, received or stored, are none of them: every visit reads them again anyway. Those
     whose removals are pending are read again for that.

@@ -16,7 +16,7 @@ class Progress:
     """The progress of a partner's backfill.
 
     Counts are of the requested races and past events. `unconfirmed` are events for which RunSignup has answered with no
-    registration at one moment only, `registrations` the active ones stored of all of them, `failing` the races
+    registration at one time only, `registrations` the active ones stored of all of them, `failing` the races
     whose last attempt failed, the first of which is retried at `retry_at`.
     """
 

@@ -19,7 +19,7 @@ MAX_QUEUED_SLICES = 50
 Two runs at a time, of 5 s at least, end 24 slices between two ticks of the sensor, so the lane never waits for a request.
 """
 CONFIRMED_AFTER = dt.timedelta(hours=1)
-"""How far apart two reads are that together show that nothing follows an empty answer: longer than a bad moment of RunSignup."""
+"""How far apart two reads are that together show that nothing follows: longer than a transient empty response lasts."""
 
 
 @dataclass(frozen=True)

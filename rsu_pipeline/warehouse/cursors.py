@@ -27,7 +27,7 @@ REMOVALS_PENDING = "removals held back, waiting to be confirmed"
 NOT_EQUAL = "last full read was not proved equal"
 """Why an event needs a full read if its stored rows differ from what the last one received."""
 END_UNCONFIRMED = "last full read ended with an empty answer after a full page"
-"""Why an event needs a full read if only one moment of RunSignup showed that nothing follows the rows received."""
+"""Why an event needs a full read if nothing but responses at one time shows that nothing follows the rows received."""
 RESUME_WITHIN = dt.timedelta(hours=24)
 """A pass that began longer ago is restarted: its first pages no longer describe the present."""
 

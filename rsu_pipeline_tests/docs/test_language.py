@@ -71,6 +71,7 @@ def test_a_docstring_that_begins_with_a_noun_phrase_is_noticed(docstring: str, e
         ("The lock is held until the transaction ends.", []),
         ("A held lock. Rows that are held.", ["held"]),
         ("Look the race up: it looks like `desk`.", ["look"]),
+        ("At a bad moment of RunSignup no row came.", ["bad moment"]),
         ("The table lookup of a standby, asked for twice.", ["asked for"]),
         ("PR stands for pull request, and the hub stands still.", ["stands"]),
     ],

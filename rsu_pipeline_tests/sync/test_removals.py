@@ -299,7 +299,7 @@ def test_empty_answers_for_many_small_races_remove_no_more_than_a_share_of_the_p
     hub.sync()
     hub.sandbox.admin.fault("raw", 0, endpoint="participants", body="W10=")
     outcome = hub.sync(full=True)
-    assert outcome.counts.removed == 0 and not outcome.failures, "one moment is no evidence"
+    assert outcome.counts.removed == 0 and not outcome.failures, "one response is no evidence"
     outcome = hub.sync(full=True)
     assert outcome.counts.removed <= 10 and len(outcome.failures) >= 8
     hub.sandbox.admin.clear_faults()

@@ -87,7 +87,7 @@ def a_short_page_is_the_last(monkeypatch: pytest.MonkeyPatch) -> None:
 def removals_are_not_guarded(monkeypatch: pytest.MonkeyPatch) -> None:
     """Mark as missing whatever a full read does not see, however much it is, and believe one empty answer.
 
-    Each of the two rules alone keeps what one bad moment hides.
+    Each of the two rules alone keeps what a transient empty response hides.
     """
     monkeypatch.setattr(race_pass, "_is_plausible", lambda session, missing, held: True)
     believe_each_end(monkeypatch)
