@@ -70,7 +70,7 @@ class PartnerWatched:
     """The result of a slice for one partner.
 
     `busy` counts polls that were postponed because another sync was reading the race, `trouble` has a sentence for each race whose
-    last poll failed, `lists_rebuilt` means that start lists were rebuilt.
+    last poll failed, `lacking_calls` those that only lacked a call, `lists_rebuilt` means that start lists were rebuilt.
     """
 
     counts: Counts = field(default_factory=Counts)
@@ -79,14 +79,14 @@ class PartnerWatched:
     busy: int = 0
     lists_rebuilt: bool = False
     trouble: dict[int, str] = field(default_factory=dict)
+    lacking_calls: set[int] = field(default_factory=set)
 
 
 @dataclass(frozen=True, kw_only=True)
 class Polled:
     """A poll of a race.
 
-    `not_refreshed` is why its events could not be refreshed. `polled_at` is when the read ended, before the refresh. Moments are of
-    the monotonic clock, in seconds.
+    `not_refreshed` is why its events could not be. Moments are seconds of the monotonic clock: `polled_at` is before the refresh.
     """
 
     outcome: SyncOutcome
@@ -160,7 +160,7 @@ class Watch:
         if self._bug is not None:
             bug, self._bug = self._bug, None
             raise bug
-        return self._done
+        return self.done
 
     @property
     def done(self) -> dict[str, PartnerWatched]:
@@ -279,8 +279,8 @@ class Watch:
         timed_out = any(
             isinstance(read.error, ApiError) and read.error.cause is Cause.TIMEOUT for read in outcome.reads
         )
-        # What hangs would hang a second time, and the refresh is due again at the next poll.
-        not_refreshed = None if timed_out else self._refresh_events(session, race)
+        # What hangs would hang a second time, or has no call for it. The refresh is due again at the next poll.
+        not_refreshed = None if timed_out or outcome.out_of_budget is not None else self._refresh_events(session, race)
         return Polled(
             outcome=outcome,
             not_refreshed=not_refreshed,
@@ -296,8 +296,7 @@ class Watch:
         """Note a poll for the pace of the next ones, in the result and in the log."""
         outcome = polled.outcome
         if outcome.elsewhere or outcome.shared:
-            # The other sync stores what it reads.
-            done.busy += 1
+            done.busy += 1  # the other sync stores what it reads
             if outcome.elsewhere:
                 self._due_at[race.number] = self._clock() + min(self._interval, READ_ELSEWHERE_RETRY_SECONDS)
             return
@@ -308,10 +307,11 @@ class Watch:
             done.calls += polled.calls
             done.counts.add(outcome.counts)
         problems = [polled.not_refreshed, *outcome.failures] if polled.not_refreshed else outcome.failures
+        lacks_call = outcome.out_of_budget is not None and not problems
         if outcome.out_of_budget is not None:
             problems = [*problems, f"call budget used up, a call is free in {outcome.out_of_budget:.0f} s"]
         if problems:
-            self._record_problem(done, race, "; ".join(problems))
+            self._record_problem(done, race, "; ".join(problems), lacks_call=lacks_call)
         else:
             done.trouble.pop(race.race_id, None)
         if outcome.counts.has_changes:
@@ -387,11 +387,12 @@ class Watch:
         elif built is not None:
             done.lists_rebuilt = True
 
-    def _record_problem(self, done: PartnerWatched, race: WatchedRace, problem: str) -> None:
+    def _record_problem(self, done: PartnerWatched, race: WatchedRace, problem: str, lacks_call: bool = False) -> None:
         """Record a problem of a race, and log it if it is new. The race is tried again at its next turn."""
         if race.race_id not in done.trouble:
             self._log(f"{race.key}, race {race.race_id}: {problem}")
         done.trouble[race.race_id] = problem
+        (done.lacking_calls.add if lacks_call else done.lacking_calls.discard)(race.race_id)
 
 
 def _read(session: PartnerSession, plan: Plan, reads_removed: bool) -> SyncOutcome:

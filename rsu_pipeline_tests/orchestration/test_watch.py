@@ -1,5 +1,6 @@
 """The watch as a job, and the sensor that polls by itself, on a real instance, database and sandbox."""
 
+import datetime as dt
 import itertools
 import re
 import threading
@@ -14,9 +15,11 @@ import dagster as dg
 import pytest
 
 from rsu_pipeline import installation
+from rsu_pipeline.alerts import rules
 from rsu_pipeline.definitions import build_definitions
 from rsu_pipeline.orchestration import race_day_sensors
 from rsu_pipeline.orchestration.race_day_sensors import build_bib_changes
+from rsu_pipeline.settings import load_settings
 from rsu_pipeline.warehouse import database
 from rsu_pipeline_tests.hub import Hub
 from rsu_pipeline_tests.orchestration.runs import use_environment
@@ -120,6 +123,28 @@ def test_a_bib_given_out_meanwhile_arrives_and_each_partners_partition_is_told(
         (hub.partners[1], 1),
         (hub.partners[3], 1),
     ]
+
+
+def test_a_watch_that_only_lacks_calls_has_not_failed(
+    hub: Hub, hub_instance: dg.DagsterInstance, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    use_environment(monkeypatch, hub.environment | {"RSU_CALLS_PER_HOUR": "100"})
+    hub.execute(
+        "INSERT INTO api_calls (credential_id, api_key_id, lane, endpoint, granted_at, settled_at)"
+        " SELECT c.partner_provider_credential_id, c.api_key_id, 'routine', 'races', now() - interval '5 minutes', now()"
+        " FROM partner_provider_credentials c, generate_series(1, 100)"
+    )
+    run = watch(hub_instance, 2)
+    assert run.success
+    assert any("call budget used up, a call is free in" in line for line in run.said), run.said
+    hub.execute("UPDATE event_cursors SET last_read_at = now() - interval '20 minutes'")
+    with database.session(hub.url, purpose="tests") as conn:
+        found = rules.find_problems(conn, load_settings({"RSU_CALLS_PER_HOUR": "100"}), dt.datetime.now(dt.UTC))
+    assert {problem.kind for problem in found} & {"run_failed", "polls_failing"} == {"polls_failing"}
+
+    hub.sandbox.admin.fault("http_500", 0)
+    hub.execute("DELETE FROM api_calls")
+    assert not watch(hub_instance, 2).success
 
 
 def test_the_next_watch_waits_for_the_one_before_and_takes_over_without_a_gap(
