@@ -44,6 +44,8 @@ MAX_NAMED_PARTNERS = 10
 """Partners that the message of a tick names."""
 SENSOR_SECONDS = 15.0
 """How long bib_changes may start polls of its own in one tick."""
+REPORT_SECONDS = 20.0
+"""How long bib_changes begins reports in one tick. The others are reported at the next one."""
 SENSOR_CALL_SECONDS = 10.0
 """The longest call of such a poll, which is not repeated. Dagster abandons a tick after 60 s."""
 
@@ -241,14 +243,7 @@ def bib_changes(
     for problem in trouble:
         context.log.warning(problem)
     with expected_errors_as_failures(), warehouse.connect("bib_changes") as conn:
-        new = bibs.claim_new_bibs(conn)
-        for item in new:
-            _report(context.instance, conn, item, "participants", _bib_metadata(item))
-            # Lists that cannot be built do not stop the report. The partner's next sync builds them.
-            if lists := _rebuild_lists(conn, item.partner_id, context.log.warning, anyway=True):
-                _report(context.instance, conn, item, START_LISTS, lists)
-        # Marked as handled only after the report: a crash between the two reports them twice, never not at all.
-        conn.commit()
+        new = _report_new_bibs(context.instance, conn, context.log.warning)
     unread = f". {counted(len(trouble), 'race')} could not be read: {'; '.join(trouble[:20])}" if trouble else ""
     if not new:
         return dg.SensorResult(skip_reason=f"no new bib changes{unread}", cursor=context.cursor)
@@ -257,6 +252,26 @@ def bib_changes(
     # The list of ticks shows the cursor, and calls a tick without runs "0 runs requested". Nothing reads it.
     at = format_time(dt.datetime.now(dt.UTC), installation.current().settings.timezone)
     return dg.SensorResult(skip_reason=words + unread, cursor=f"{at}: {words}")
+
+
+def _report_new_bibs(instance: dg.DagsterInstance, conn: Connection, warn: Callable[[str], None]) -> list[bibs.NewBibs]:
+    """Report new bibs and rebuild the start lists, some partners at a time, for REPORT_SECONDS. The rest is left to the next tick.
+
+    They are marked as handled only after the report: a crash between the two reports them twice, never not at all.
+    """
+    until = time.monotonic() + REPORT_SECONDS
+    reported: list[bibs.NewBibs] = []
+    while time.monotonic() < until and (new := bibs.claim_new_bibs(conn)):
+        for item in new:
+            _report(instance, conn, item, "participants", _bib_metadata(item))
+            # Lists that cannot be built do not stop the report. The partner's next sync builds them.
+            if lists := _rebuild_lists(conn, item.partner_id, warn, anyway=True):
+                _report(instance, conn, item, START_LISTS, lists)
+        conn.commit()
+        reported += new
+        if len(new) < bibs.PARTNERS_AT_ONCE:
+            break
+    return reported
 
 
 def describe_bibs(new: Sequence[bibs.NewBibs]) -> str:

@@ -13,6 +13,8 @@ SKIPPED_NUMBERS = 1_000_000
 """More than a hub logs between a backup and the loss of its database."""
 
 MAX_BIBS_AT_ONCE = 10_000
+PARTNERS_AT_ONCE = 20
+"""Partners whose changes are handled in one transaction."""
 REPORT_WITHIN_DAYS = 2
 """Older changes were reported by the syncs since."""
 
@@ -39,12 +41,16 @@ class NewBibs:
 
 
 def claim_new_bibs(conn: Connection) -> list[NewBibs]:
-    """Mark every unhandled change as handled and return them by partner, in the caller's transaction.
+    """Mark unhandled changes as handled and return them by partner, in the caller's transaction.
 
+    These are the PARTNERS_AT_ONCE partners whose changes have waited longest. The others are returned by the next call.
     What acts on them commits with the mark. They are not found by a growing id, because rows become visible out of order.
     """
     with conn.cursor() as cur:
-        cur.execute(_SQL["claim_new_bibs"], {"days": REPORT_WITHIN_DAYS, "limit": MAX_BIBS_AT_ONCE})
+        cur.execute(
+            _SQL["claim_new_bibs"],
+            {"days": REPORT_WITHIN_DAYS, "limit": MAX_BIBS_AT_ONCE, "partners": PARTNERS_AT_ONCE},
+        )
         return [NewBibs(*row) for row in cur.fetchall()]
 
 

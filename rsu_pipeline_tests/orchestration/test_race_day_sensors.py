@@ -12,11 +12,12 @@ import pytest
 
 from rsu_pipeline import installation
 from rsu_pipeline.definitions import build_definitions
+from rsu_pipeline.orchestration import race_day_sensors
 from rsu_pipeline.orchestration.assets.race_day_board_asset import board_metadata
 from rsu_pipeline.orchestration.race_day_sensors import build_bib_changes, race_day, race_day_board_refresh
 from rsu_pipeline.orchestration.resources import RunSignupResource, WarehouseResource
 from rsu_pipeline.sync.race_day_board import BoardRow, Problem, Urgency
-from rsu_pipeline.warehouse import database, fleet
+from rsu_pipeline.warehouse import bibs, database, fleet
 from rsu_pipeline_tests.orchestration.queued import make, queue, report, start
 from rsu_pipeline_tests.orchestration.runs import use_environment
 from rsu_pipeline_tests.sync.test_race_day_board import race
@@ -223,6 +224,25 @@ def test_new_bibs_are_told_once_to_their_partners_partition_with_counts(
     with put.conn.cursor() as cur:
         cur.execute("SELECT count(*) FROM bib_changes_handled JOIN runsignup_bib_changes USING (bib_change_id)")
         assert cur.fetchall() == [(5,)]
+
+
+def test_bibs_of_many_partners_are_reported_over_several_ticks_the_longest_waiting_first(
+    put: Fleet, instance: dg.DagsterInstance, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(bibs, "PARTNERS_AT_ONCE", 2)
+    for number in (1, 2, 3, 4, 5):
+        put.partner(number)
+    for number in (4, 2, 1, 5, 3):
+        log_bib(put, number, None, "5")
+        put.conn.commit()
+    with monkeypatch.context() as hurried:
+        hurried.setattr(race_day_sensors, "REPORT_SECONDS", 0.001)
+        assert skipped(look(bib_changes, instance)) == "2 bib changes of 2 partners reported: 2-acme 1, 4-acme 1"
+    reported = skipped(look(bib_changes, instance))
+    assert reported == "3 bib changes of 3 partners reported: 1-acme 1, 5-acme 1, 3-acme 1", (
+        "in one tick if there is time"
+    )
+    assert skipped(look(bib_changes, instance)) == "no new bib changes"
 
 
 def test_a_row_that_becomes_visible_after_later_ones_is_told_too(put: Fleet, instance: dg.DagsterInstance) -> None:
