@@ -27,6 +27,7 @@ EXPLAINED = re.compile(r"\s*(?:--.*\n\s*)*(?:WITH|SELECT|INSERT|UPDATE|DELETE)\b
 OF_TYPE = {"timestamptz": "2026-10-03 12:00+00", "date": "2026-10-03", "interval": "1 hour"}
 BY_NAME = {
     **dict.fromkeys(["full", "certain", "reload", "resumed"], "true"),
+    "zone": "UTC",
     **dict.fromkeys(["now", "latest", "until"], OF_TYPE["timestamptz"]),
 }
 

@@ -25,20 +25,19 @@ def report(names: tuple[str, ...], path: Path) -> None:
     """
     from rsu_pipeline.reports import page
 
-    now = dt.datetime.now(dt.UTC)
+    zone = installation.current().settings.timezone
+    now = dt.datetime.now(zone)
     made = []
     chosen = choose_partners(names)
     with hub_connection("report") as conn:
         for partner in chosen:
             rows, changes = (
-                ask(conn, partner.partner_id)
+                ask(conn, partner.partner_id, zone)
                 for ask in (report_queries.read_registrations, report_queries.read_bib_changes)
             )
-            made.append(page.build_report(partner.name, rows, changes, now.date()))
+            made.append(page.build_report(partner.name, rows, changes, now.date(), zone))
     try:
-        path.write_text(
-            page.render_html(made, now.astimezone(installation.current().settings.timezone)), encoding="utf-8"
-        )
+        path.write_text(page.render_html(made, now), encoding="utf-8")
     except OSError as error:
         raise click.UsageError(f"Cannot write {path}: {error.strerror}.") from None
     click.echo(f"{path}: {counted(len(made), 'partner')}, {counted(sum(len(item.events) for item in made), 'event')}")

@@ -46,7 +46,7 @@ CODE_VERSIONS = {
     "participants": RULES.decode(),
     "start_lists": "1",
     "participant_history": RULES.decode(),
-    "registration_report": "1",
+    "registration_report": "2",
     "fleet_health": "1",
     "race_day_board": "1",
 }

@@ -40,8 +40,10 @@ class Report:
         return [{str(name): value for name, value in row.items()} for row in self.events.to_dict("records")]
 
 
-def build_report(partner: str, registrations: frames.Rows, changes: frames.Rows, today: dt.date) -> Report:
-    """Make the report from the rows.
+def build_report(
+    partner: str, registrations: frames.Rows, changes: frames.Rows, today: dt.date, zone: dt.tzinfo = dt.UTC
+) -> Report:
+    """Make the report from the rows, whose days and `today` are of `zone`.
 
     Impossible days (a typing error or a garbled clock at RunSignup) are left out. Those of a bib count as today.
     """
@@ -59,7 +61,7 @@ def build_report(partner: str, registrations: frames.Rows, changes: frames.Rows,
         "bib_coverage": summarize_coverage(coverage),
         "amount_by_event": summarize_amounts(events),
     }
-    return Report(partner, events, plots.draw_plots(events, by_day, coverage), lines)
+    return Report(partner, events, plots.draw_plots(events, by_day, coverage, str(zone)), lines)
 
 
 def summarize_days(by_day: "pd.DataFrame") -> str:

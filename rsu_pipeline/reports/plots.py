@@ -18,15 +18,18 @@ MAX_LINES = len(COLOURS)
 """Events with their own line or bar. The rest share one, in grey."""
 
 
-def draw_plots(events: "pd.DataFrame", by_day: "pd.DataFrame", coverage: "pd.DataFrame") -> dict[str, bytes]:
-    """Return PNG plots by title: registrations by day, bib coverage, amounts by event. Empty plots are left out."""
+def draw_plots(events: "pd.DataFrame", by_day: "pd.DataFrame", coverage: "pd.DataFrame", zone: str) -> dict[str, bytes]:
+    """Return PNG plots by title: registrations by day, bib coverage, amounts by event. Empty plots are left out.
+
+    Days are of `zone`, which the axes name.
+    """
     plots = {}
     largest = list(events.sort_values("entrants", ascending=False, kind="stable").index[:MAX_LINES])
     names = {event_id: _label(events.loc[event_id]) for event_id in largest}
     if not by_day.empty:
-        plots["Registrations so far, by event"] = _registrations(by_day, names)
+        plots["Registrations so far, by event"] = _registrations(by_day, names, zone)
     if not coverage.empty:
-        plots["Entrants with a bib, over time"] = _coverage(coverage)
+        plots["Entrants with a bib, over time"] = _coverage(coverage, zone)
     if not events.empty and events["amount_paid"].notna().any():
         plots["Amount paid, by event"] = _money(events, names)
     return plots
@@ -36,8 +39,8 @@ def encode_data_uri(png: bytes) -> str:
     return f"data:image/png;base64,{base64.b64encode(png).decode()}"
 
 
-def _registrations(by_day: "pd.DataFrame", names: Mapping[Any, str]) -> bytes:
-    figure, axes = _axes("Registrations so far, by event", "day of registration (US Eastern)", "registrations")
+def _registrations(by_day: "pd.DataFrame", names: Mapping[Any, str], zone: str) -> bytes:
+    figure, axes = _axes("Registrations so far, by event", f"day of registration ({zone})", "registrations")
     for colour, (event_id, name) in zip(COLOURS, names.items(), strict=False):
         if event_id in by_day.columns:
             axes.plot(by_day.index, by_day[event_id].to_numpy(), color=colour, label=name)
@@ -48,8 +51,8 @@ def _registrations(by_day: "pd.DataFrame", names: Mapping[Any, str]) -> bytes:
     return _png(figure)
 
 
-def _coverage(coverage: "pd.DataFrame") -> bytes:
-    figure, axes = _axes("Entrants with a bib, over time", "day (UTC)", "entrants")
+def _coverage(coverage: "pd.DataFrame", zone: str) -> bytes:
+    figure, axes = _axes("Entrants with a bib, over time", f"day ({zone})", "entrants")
     axes.step(coverage.index, coverage["entrants"].to_numpy(), color=GREY, where="post", label="entrants")
     axes.step(coverage.index, coverage["with_bib"].to_numpy(), color=COLOURS[0], where="post", label="with a bib")
     axes.scatter(coverage.index[-1:], coverage["with_bib"].to_numpy()[-1:], color=COLOURS[0], s=12)

@@ -1,8 +1,10 @@
 """The report of a hub at work: the asset's figures, the command's file, and nobody's name in either."""
 
+import datetime as dt
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
+from zoneinfo import ZoneInfo
 
 import dagster as dg
 import pytest
@@ -10,6 +12,7 @@ import pytest
 from rsu_pipeline import installation
 from rsu_pipeline.definitions import build_definitions
 from rsu_pipeline.orchestration import partitions
+from rsu_pipeline.warehouse import database, report_queries
 from rsu_pipeline_tests.cli.shell import refusal, rsu
 from rsu_pipeline_tests.hub import Hub
 from rsu_pipeline_tests.orchestration.runs import use_environment
@@ -64,6 +67,33 @@ def test_the_asset_tells_what_is_stored(hub: Hub) -> None:
     pictures = [text for name, text in others.items() if name != "events_shown"]
     assert len(pictures) == 3
     assert all(text.startswith("![") and "data:image/png;base64," in text and len(text) < 60_000 for text in pictures)
+
+
+def test_days_of_a_report_are_of_the_hubs_zone(hub: Hub) -> None:
+    hub.sync(3)
+    number = min(key for key, row in hub.truth(3).items() if row["bib_num"] is None)
+    hub.sandbox.admin.bib(number, 4711)
+    hub.sync(3)
+    # 22:30 US Eastern is 02:30 UTC of the next day, and 19:30 in Los Angeles.
+    hub.execute(
+        "UPDATE runsignup_participants SET registration_date = '2026-07-03 22:30', first_seen_at = '2026-07-04 05:30Z'"
+        " WHERE registration_id = %s",
+        number,
+    )
+    moment = dt.datetime(2026, 7, 5, 6, 30, tzinfo=dt.UTC).timestamp()
+    hub.execute("ALTER TABLE runsignup_bib_changes DISABLE TRIGGER USER")
+    hub.execute("UPDATE runsignup_bib_changes SET modified_epoch = %s", moment)
+
+    def read_days(zone: str) -> list[str]:
+        with database.session(hub.url, purpose="tests") as conn:
+            rows = report_queries.read_registrations(conn, 3, ZoneInfo(zone))
+            (change,) = report_queries.read_bib_changes(conn, 3, ZoneInfo(zone))
+        (row,) = [row for row in rows if row["registration_id"] == number]
+        return [str(row["registered_on"]), str(row["first_seen_on"]), str(change["day"])]
+
+    assert read_days("UTC") == ["2026-07-04", "2026-07-04", "2026-07-05"]
+    assert read_days("America/New_York") == ["2026-07-03", "2026-07-04", "2026-07-05"]
+    assert read_days("America/Los_Angeles") == ["2026-07-03", "2026-07-03", "2026-07-04"]
 
 
 def test_the_command_writes_one_page_without_names(hub: Hub, tmp_path: Path) -> None:

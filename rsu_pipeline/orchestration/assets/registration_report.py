@@ -4,6 +4,7 @@ import datetime as dt
 
 import dagster as dg
 
+from rsu_pipeline import installation
 from rsu_pipeline.orchestration.assets.synced_assets import participants
 from rsu_pipeline.orchestration.data_versions import CODE_VERSIONS
 from rsu_pipeline.orchestration.failures import expected_errors_as_failures
@@ -64,6 +65,7 @@ def registration_report(context: dg.AssetExecutionContext, warehouse: WarehouseR
     as a file: `rsu report --html FILE`. A partner's report is made when the partner is new, and once an hour if its
     registrations have changed.
     """
+    zone = installation.current().settings.timezone
     for key in read_partitions(context):
         with expected_errors_as_failures():
             note = find_note(warehouse, key)
@@ -72,9 +74,9 @@ def registration_report(context: dg.AssetExecutionContext, warehouse: WarehouseR
             continue
         with expected_errors_as_failures(), warehouse.connect("registration_report") as conn:
             partner = credentials.find_partner(conn, key)
-            rows = report_queries.read_registrations(conn, partner.partner_id)
-            changes = report_queries.read_bib_changes(conn, partner.partner_id)
-        made = page.build_report(partner.name, rows, changes, dt.datetime.now(dt.UTC).date())
+            rows = report_queries.read_registrations(conn, partner.partner_id, zone)
+            changes = report_queries.read_bib_changes(conn, partner.partner_id, zone)
+        made = page.build_report(partner.name, rows, changes, dt.datetime.now(zone).date(), zone)
         context.add_asset_metadata(_metadata(made), partition_key=key)
 
 
