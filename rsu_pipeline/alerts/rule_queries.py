@@ -169,3 +169,10 @@ def find_unanswered(conn: Connection, tries: Collection[tuple[int, int | None, d
             {"partners": partners, "races": races, "since": since, "unanswered": sorted(UNANSWERED_CAUSES)},
         )
         return {partner_id for (partner_id,) in cur.fetchall()}
+
+
+def find_recovering_partners(conn: Connection, since: dt.datetime) -> set[str]:
+    """Return the partition keys of the partners with a race whose polls RunSignup did not answer until `since` or later."""
+    with conn.cursor() as cur:
+        cur.execute(_SQL["find_recovering_partners"], {"since": since, "unanswered": sorted(UNANSWERED_CAUSES)})
+        return {key for (key,) in cur.fetchall()}

@@ -102,3 +102,14 @@ CROSS JOIN LATERAL (
 ) tried
 WHERE tried.status = 'failed' AND tried.cause = ANY (:'unanswered'::text[])
 ORDER BY 1;
+
+-- name: find_recovering_partners
+-- Find the partners with a race whose polls RunSignup did not answer until then or later, by the alerts of it.
+SELECT DISTINCT a.partner FROM alerts a
+WHERE a.kind = 'polls_failing' AND (a.cleared_at IS NULL OR a.cleared_at > :'since'::timestamptz) AND EXISTS (
+    SELECT FROM sync_history h
+    WHERE h.timing_partner_id = split_part(a.cause, ':', 1)::int AND h.race_id = split_part(a.cause, ':', 2)::bigint
+        AND h.status = 'failed' AND h.error_details ->> 'cause' = ANY (:'unanswered'::text[])
+        -- An alert opens when polls have failed for some minutes. Clocks may differ by as much.
+        AND h.finished_at BETWEEN a.first_seen_at - interval '15 minutes' AND a.last_seen_at + interval '5 minutes')
+ORDER BY 1;

@@ -16,7 +16,7 @@ from rsu_pipeline.alerts import (
     webhook_rules,
 )
 from rsu_pipeline.alerts.alert_store import Problem
-from rsu_pipeline.alerts.consequences import drop_consequences
+from rsu_pipeline.alerts.consequences import RECOVERY, drop_consequences
 from rsu_pipeline.display import format_utc
 from rsu_pipeline.setting_values import LOOPBACK_HOSTS
 from rsu_pipeline.settings import Settings
@@ -125,7 +125,7 @@ def find_problems(conn: Connection, settings: Settings, hub_now: dt.datetime) ->
             *_never_synced(conn, now),
             *_backfill_stopped(conn, now, hub_now),
         ]
-    return drop_consequences(found)
+    return drop_consequences(found, rule_queries.find_recovering_partners(conn, hub_now - RECOVERY))
 
 
 def find_standstills(conn: Connection, settings: Settings, hub_now: dt.datetime) -> list[Problem]:

@@ -9,7 +9,7 @@ import pytest
 
 from rsu_pipeline.alerts import rule_queries, rules, run_rules, webhook_rules
 from rsu_pipeline.alerts.alert_store import Problem
-from rsu_pipeline.alerts.consequences import drop_consequences
+from rsu_pipeline.alerts.consequences import RECOVERY, drop_consequences
 from rsu_pipeline.alerts.evaluate import evaluate_alerts
 from rsu_pipeline.alerts.rule_queries import FailedRead
 from rsu_pipeline.display import show_times_in
@@ -343,6 +343,29 @@ def test_a_long_outage_of_runsignup_is_one_alert(follows: Problem) -> None:
 )
 def test_an_outage_of_runsignup_hides_nothing_that_has_a_cause_of_its_own(stays: Problem) -> None:
     assert drop_consequences([stays, failing_polls()]) == [stays, failing_polls()]
+
+
+def test_what_failed_in_an_outage_is_no_alert_until_it_could_be_tried_again(put: Fleet, notifier: Notifier) -> None:
+    stage(put, 2 * HOUR)
+    fail_polls(put)
+    put.sql('UPDATE sync_history SET error_details = \'{"cause": "no complete answer in time"}\'')
+    assert [title for title, _ in hear(put, notifier)] == ["RunSignup hub: polls of a race in its window fail"]
+    distant = [failed_sync((6, True)), stale(6, is_at_runsignup=True)]
+    own = failed_sync((6, False))
+
+    def recovering(later: dt.timedelta) -> set[str]:
+        return rule_queries.find_recovering_partners(put.conn, NOW + later - RECOVERY)
+
+    read(0 * MINUTE)(put)
+    assert recovering(MINUTE) == {"1-acme"}, "the alert is still open"
+    hear(put, notifier)
+    hear(put, notifier)
+    assert recovering(19 * MINUTE) == {"1-acme"}
+    assert recovering(21 * MINUTE) == set()
+    assert drop_consequences(distant, {"1-acme"}) == []
+    assert drop_consequences([own], {"1-acme"}) == [own]
+    put.sql('UPDATE sync_history SET error_details = \'{"cause": "not an answer of RunSignup"}\'')
+    assert recovering(MINUTE) == set(), "it was no outage"
 
 
 def test_polls_that_fail_here_hide_no_other_race_of_the_partner_and_no_other_partner() -> None:
