@@ -12,7 +12,14 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
 from rsu_pipeline import installation
-from rsu_pipeline.cli.common import choose_partners, hub_connection, refuse_disabled, set_dagster_home, show_json
+from rsu_pipeline.cli.common import (
+    choose_partners,
+    hub_connection,
+    refuse_disabled,
+    set_dagster_home,
+    show_json,
+    show_line,
+)
 from rsu_pipeline.cli.in_process_runs import run_in_process
 from rsu_pipeline.display import counted, format_time
 from rsu_pipeline.warehouse import backfill_cancellation, backfill_progress, backfill_state, credentials
@@ -58,10 +65,10 @@ def backfill(names: tuple[str, ...], since: int | None, restart: bool, wait: boo
         show_json("backfill", {"partners": found})
     elif wait:
         for item in found:
-            click.echo(line(item))
+            show_line(line(item))
     else:
         words = "it begins within a minute" if daemon else "no daemon is running. Start it with `rsu up`, or add --wait"
-        click.echo(
+        show_line(
             f"Requested the backfill of {counted(len(chosen), 'partner')}: {words}. `rsu status` shows the progress."
         )
     sys.exit(1 if wait and not all(item.is_complete for item in found) else 0)
@@ -101,14 +108,14 @@ def _cancel(chosen: Sequence[credentials.Partner], *, as_json: bool) -> None:
         show_json("backfill", {"partners": found})
         return
     if not cancelled:
-        click.echo("These partners have no open backfill. Nothing to cancel.")
+        show_line("These partners have no open backfill. Nothing to cancel.")
         return
-    click.echo(
+    show_line(
         f"Cancelled the backfill of {counted(len(cancelled), 'partner')} ({', '.join(item.key for item in cancelled)})."
         " What is stored is kept. `rsu backfill` resumes it."
     )
     for run_id in unreached:
-        click.echo(f"Run {run_id[:8]} could not be terminated from here. It ends after the race that it reads.")
+        show_line(f"Run {run_id[:8]} could not be terminated from here. It ends after the race that it reads.")
 
 
 def _terminate(keys: Sequence[str], at: dt.datetime) -> list[str]:

@@ -15,6 +15,7 @@ import click
 from psycopg2.extensions import connection as Connection
 
 from rsu_pipeline import installation
+from rsu_pipeline.cli.common import show_line
 from rsu_pipeline.cli.output_files import find_replaceable_file
 from rsu_pipeline.display import counted
 from rsu_pipeline.local import client_programs, dumps
@@ -52,7 +53,7 @@ def export_(file: Path, force: bool) -> None:
             raise click.UsageError(f"There is no folder {file.absolute().parent}. Create it, or choose another.")
     with _plain_refusals(file), _shown_progress("Writing", dumps.part_path(file)) as show:
         dumps.write_dump(installation.current().database_url, file, show)
-    click.echo(
+    show_line(
         f"Wrote {file} ({file.stat().st_size / 1e6:,.1f} MB). It does not contain the encryption key:"
         f" keep {'RSU_SECRET_KEY' if installation.current().settings.secret_keys else _key_file()} apart from it."
     )

@@ -2,6 +2,10 @@
 
 import json
 import os
+import re
+import shutil
+import sys
+import textwrap
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
@@ -11,6 +15,9 @@ from psycopg2.extensions import connection as Connection
 from rsu_pipeline import installation, settings
 from rsu_pipeline.cli import json_outputs
 from rsu_pipeline.warehouse import credentials, database
+
+MAX_NAMED_MIGRATIONS = 3
+_UNBROKEN = re.compile(r"`[^`\n]*`|\d{4}-\d\d-\d\d \d\d:\d\d(?: [A-Z]{2,5}\b)?")
 
 
 @contextmanager
@@ -69,10 +76,28 @@ def refuse_disabled(chosen: Sequence[credentials.Partner]) -> None:
             )
 
 
+def describe_migrations(applied: Sequence[str]) -> str:
+    """Return which migrations were applied: each of a few, and the first and the last of many, as on a new database."""
+    if len(applied) <= MAX_NAMED_MIGRATIONS:
+        return f"Applied {', '.join(applied)}."
+    return f"Applied {len(applied)} migrations, {applied[0]} to {applied[-1]}."
+
+
 def set_dagster_home() -> None:
     """Set the environment in which Dagster finds its instance and dagster.yaml."""
     os.environ.setdefault("DAGSTER_HOME", str(settings.project_root()))
     os.chdir(settings.project_root())
+
+
+def show_line(text: str) -> None:
+    """Print a sentence, wrapped between words on a terminal.
+
+    A command in backticks stays on one line, so that it can be copied, and so does a time with its zone.
+    """
+    width = shutil.get_terminal_size().columns if sys.stdout.isatty() else None
+    unbroken = _UNBROKEN.sub(lambda found: found[0].replace(" ", "\0"), text)
+    lines = textwrap.wrap(unbroken, width, break_long_words=False, break_on_hyphens=False) if width else [unbroken]
+    click.echo("\n".join(lines).replace("\0", " "))
 
 
 def show_json(command: str, value: object) -> None:

@@ -9,7 +9,7 @@ import psycopg2.errors
 
 from rsu_pipeline import adoption, installation
 from rsu_pipeline.cli import backup, db_access, first_output
-from rsu_pipeline.cli.common import hub_connection, show_json
+from rsu_pipeline.cli.common import describe_migrations, hub_connection, show_json
 from rsu_pipeline.local import client_programs
 from rsu_pipeline.warehouse import addresses, database, reachability, read_only, roles
 from rsu_pipeline.warehouse.schema_version import SchemaVersionError
@@ -43,7 +43,7 @@ def migrate(wait_seconds: float | None) -> None:
             here.database_url, timeout_seconds=wait_seconds, log=lambda line: click.echo(line, err=True)
         )
     applied = here.migrate()
-    click.echo(f"Applied {', '.join(applied)}." if applied else "The schema is up to date.")
+    click.echo(describe_migrations(applied) if applied else "The schema is up to date.")
 
 
 @db.command()

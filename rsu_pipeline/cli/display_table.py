@@ -8,13 +8,13 @@ import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-import click
 from rich.cells import cell_len
 from rich.console import Console
 from rich.padding import Padding
 from rich.table import Column, Table
 from rich.text import Text
 
+from rsu_pipeline.cli.common import show_line
 from rsu_pipeline.display import make_printable
 
 LABEL_GAP = 2
@@ -111,7 +111,7 @@ def show_table(table: DisplayTable, everything: str = "") -> None:
     for renderable in renderables:
         console.print(renderable)
     if dropped:
-        click.echo(f"Not shown in {width} columns: {', '.join(dropped)}{f' ({everything})' if everything else ''}.")
+        show_line(f"Not shown in {width} columns: {', '.join(dropped)}{f' ({everything})' if everything else ''}.")
 
 
 def render(table: DisplayTable, width: int | None) -> tuple[list[Table | Padding | Text], list[str]]:

@@ -24,7 +24,7 @@ import psycopg2
 from rsu_pipeline import installation
 from rsu_pipeline.alerts import alert_store, automation_rules, rules
 from rsu_pipeline.cli import backup_age, local_http
-from rsu_pipeline.cli.common import show_json
+from rsu_pipeline.cli.common import show_json, show_line
 from rsu_pipeline.display import format_time, show_times_in
 from rsu_pipeline.errors import SettingsError
 from rsu_pipeline.local import embedded
@@ -140,9 +140,9 @@ def health(
         _show_json(settings, chosen, reasons, time.monotonic() - began)
     elif reasons:
         for _, sentence in reasons:
-            click.echo(sentence)
+            show_line(sentence)
     else:
-        click.echo(f"Healthy: {', '.join(chosen)}.{backup_age.describe(settings.backup) if 'backup' in chosen else ''}")
+        show_line(f"Healthy: {', '.join(chosen)}.{backup_age.describe(settings.backup) if 'backup' in chosen else ''}")
     sys.stdout.flush()
     if reasons:
         sys.exit(1)

@@ -9,7 +9,7 @@ from rich.table import Column
 
 from rsu_pipeline import installation
 from rsu_pipeline.cli import credential_entry, partner_check, partner_edits, partner_file
-from rsu_pipeline.cli.common import hub_connection, show_json
+from rsu_pipeline.cli.common import hub_connection, show_json, show_line
 from rsu_pipeline.cli.display_table import DisplayTable, show_table
 from rsu_pipeline.display import format_time
 from rsu_pipeline.warehouse import credential_undo, credentials, duplicate_partners, partner_access
@@ -133,7 +133,7 @@ def list_(as_json: bool) -> None:
         )
     show_table(table)
     for line in shared:
-        click.echo(line)
+        show_line(line)
 
 
 def shared_api_keys(conn: Connection) -> list[str]:

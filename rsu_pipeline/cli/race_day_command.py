@@ -14,7 +14,7 @@ from rich.table import Column
 from rich.text import Text
 
 from rsu_pipeline import installation
-from rsu_pipeline.cli.common import find_partner_id, hub_connection, show_json
+from rsu_pipeline.cli.common import find_partner_id, hub_connection, show_json, show_line
 from rsu_pipeline.cli.display_table import DisplayTable, render, show_table
 from rsu_pipeline.display import counted, make_printable, show_times_in
 from rsu_pipeline.runsignup import values
@@ -96,7 +96,7 @@ def _show(live: Live | None, table: DisplayTable, lines: Sequence[str], now: dt.
     if live is None:
         show_table(table)
         for line in lines:
-            click.echo(line)
+            show_line(line)
         return
     head = f"{now.astimezone(_zone()):%H:%M:%S %Z}, refreshed every {REFRESH_SECONDS:.0f} s, Ctrl-C ends"
     parts, _ = render(table, live.console.width)

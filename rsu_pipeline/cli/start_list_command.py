@@ -5,7 +5,7 @@ import datetime as dt
 import click
 from rich.table import Column
 
-from rsu_pipeline.cli.common import find_partner_id, hub_connection, show_json
+from rsu_pipeline.cli.common import find_partner_id, hub_connection, show_json, show_line
 from rsu_pipeline.cli.display_table import DisplayTable, show_table
 from rsu_pipeline.display import counted, make_printable
 from rsu_pipeline.runsignup import values
@@ -50,7 +50,7 @@ def start_list(
         # Bytes, so that neither the terminal's encoding nor the platform's line ends change them.
         click.echo(format_entries(entries, kind).encode(), nl=False)
     else:
-        click.echo(_head(found))
+        show_line(_head(found))
         show_table(_table(entries), "`--csv` has them")
 
 

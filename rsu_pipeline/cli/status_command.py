@@ -10,7 +10,7 @@ from rich.table import Column
 
 from rsu_pipeline import installation
 from rsu_pipeline.cli import metrics
-from rsu_pipeline.cli.common import hub_connection, show_json
+from rsu_pipeline.cli.common import hub_connection, show_json, show_line
 from rsu_pipeline.cli.display_table import DisplayTable, show_table
 from rsu_pipeline.cli.partners_command import shared_api_keys
 from rsu_pipeline.cli.webhook_lines import describe_webhooks
@@ -62,7 +62,7 @@ def status(as_json: bool, target: str | None) -> None:
     zone = installation.current().settings.timezone
     show_table(_table(found), "`rsu status --json` has them")
     for line in (*_failures(found, zone), *found.shared, *found.webhooks, *downtime.describe(found.downtimes, zone)):
-        click.echo(line)
+        show_line(line)
 
 
 @dataclass(frozen=True)

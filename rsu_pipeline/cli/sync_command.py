@@ -11,9 +11,9 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.text import Text
 
 from rsu_pipeline import installation
-from rsu_pipeline.cli.common import choose_partners, refuse_disabled, set_dagster_home, show_json
+from rsu_pipeline.cli.common import choose_partners, refuse_disabled, set_dagster_home, show_json, show_line
 from rsu_pipeline.cli.in_process_runs import run_in_process
-from rsu_pipeline.display import show_times_in
+from rsu_pipeline.display import counted, show_times_in
 from rsu_pipeline.warehouse import credentials
 
 
@@ -74,13 +74,13 @@ def sync(
             result = _run(partner, config)
             results.append(result)
             if bar and task is not None:
-                bar.console.print(Text(_line(result)), soft_wrap=True)
+                bar.console.print(Text(_line(result)), soft_wrap=not bar.console.is_terminal)
                 bar.advance(task)
     if as_json:
         show_json("sync", {"partners": results})
     elif quiet:
         for result in results:
-            click.echo(_line(result))
+            show_line(_line(result))
     sys.exit(0 if all(result["ok"] for result in results) else 1)
 
 
@@ -100,9 +100,10 @@ def _line(result: dict[str, Any]) -> str:
     error = show_times_in(installation.current().settings.timezone, result["error"])
     if "rows_read" not in result:
         return f"{result['partner']}: FAILED: {error}"
+    bib_changes, calls = counted(result["bib_changes"], "bib change"), counted(result["api_calls"], "call")
     text = (
         f"{result['partner']}: {result['rows_read']} read, {result['rows_inserted']} new, {result['rows_updated']} changed,"
         f" {result['rows_unchanged']} unchanged, {result['rows_removed']} removed, {result['rows_quarantined']} quarantined,"
-        f" {result['bib_changes']} bib changes, {result['api_calls']} calls, {result['budget_left']} left this hour"
+        f" {bib_changes}, {calls}, {result['budget_left']} left this hour"
     )
     return text if result["ok"] else f"{text}. FAILED: {error}"

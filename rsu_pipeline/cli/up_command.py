@@ -19,6 +19,7 @@ import click
 
 from rsu_pipeline import installation, private_files
 from rsu_pipeline.cli import live_report, local_http
+from rsu_pipeline.cli.common import describe_migrations
 from rsu_pipeline.errors import SettingsError
 from rsu_pipeline.installation import Installation
 from rsu_pipeline.local import embedded
@@ -140,7 +141,7 @@ def _prepare(here: Installation) -> dict[str, str]:
     url = here.database_url
     server_lock.hold(url, report=lambda line: click.echo(f"Warning: {line}", err=True))
     if applied := here.migrate():
-        click.echo(f"Applied {', '.join(applied)}.")
+        click.echo(describe_migrations(applied))
     _ = here.secret_box  # the key file is created now, and a bad key is refused before anything runs
     click.echo(f"Database ready at {database.describe_server(url)}.")
     return {

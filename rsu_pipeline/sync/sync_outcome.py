@@ -3,7 +3,7 @@
 import datetime as dt
 from dataclasses import dataclass, field
 
-from rsu_pipeline.display import sanitize_for_display
+from rsu_pipeline.display import counted, sanitize_for_display
 from rsu_pipeline.runsignup.api_errors import ApiError, Cause
 from rsu_pipeline.sync import access, cadence, losses, read_plan
 from rsu_pipeline.sync.access import Verdict
@@ -182,5 +182,5 @@ def _line(result: ReadOutcome) -> str:
     return (
         f"{head}: {counts.read} read, {counts.inserted} new, {counts.updated + counts.reactivated} changed,"
         f" {counts.unchanged} unchanged, {counts.removed} removed, {counts.quarantined} quarantined,"
-        f" {counts.bib_changes} bib changes, {result.calls} calls, {result.seconds:.1f} s{went_on}"
+        f" {counted(counts.bib_changes, 'bib change')}, {counted(result.calls, 'call')}, {result.seconds:.1f} s{went_on}"
     )

@@ -8,6 +8,7 @@ from typing import Literal
 
 from psycopg2.extensions import connection as Connection
 
+from rsu_pipeline.display import counted
 from rsu_pipeline.sql_files import load
 from rsu_pipeline.warehouse.credentials import PROVIDER
 
@@ -132,7 +133,7 @@ def read_log(
                 "race": race_id,
                 "failed": failed_only,
                 "changed": changed_only,
-                "changes": [name for name, _ in CHANGES],
+                "changes": [name for name, _, _ in CHANGES],
                 "limit": limit,
             },
         )
@@ -140,20 +141,20 @@ def read_log(
 
 
 CHANGES = (
-    ("inserted", "new"),
-    ("updated", "changed"),
-    ("reactivated", "active again"),
-    ("removed", "removed"),
-    ("bib_changes", "bib changes"),
-    ("quarantined", "quarantined"),
-    ("races_written", "races written"),
-    ("events_written", "events written"),
-    ("events_gone", "events gone"),
-    ("races_lost", "races lost"),
+    ("inserted", "new", "new"),
+    ("updated", "changed", "changed"),
+    ("reactivated", "active again", "active again"),
+    ("removed", "removed", "removed"),
+    ("bib_changes", "bib change", "bib changes"),
+    ("quarantined", "quarantined", "quarantined"),
+    ("races_written", "race written", "races written"),
+    ("events_written", "event written", "events written"),
+    ("events_gone", "event gone", "events gone"),
+    ("races_lost", "race lost", "races lost"),
 )
-"""Counts of the sync log that are changes of what is stored, and how messages name them."""
+"""Counts of the sync log that are changes of what is stored, and how messages name one and several."""
 
 
 def describe_changes(counts: Mapping[str, int]) -> str:
     """Return what a read changed, as in `3 new, 2 bib changes`, or `nothing`."""
-    return ", ".join(f"{counts[name]:,} {word}" for name, word in CHANGES if counts.get(name)) or "nothing"
+    return ", ".join(counted(counts[name], one, many) for name, one, many in CHANGES if counts.get(name)) or "nothing"

@@ -26,9 +26,9 @@ def fresh(empty_database: str, tmp_path: Path) -> Settings:
 
 
 def test_migrate_makes_the_schema_and_then_has_nothing_to_do(fresh: Settings) -> None:
-    names = ", ".join(name for _, name, _ in database.list_migrations())
+    names = [name for _, name, _ in database.list_migrations()]
     first = rsu("db", "migrate", settings=fresh)
-    assert (first.returncode, first.stdout) == (0, f"Applied {names}.\n")
+    assert (first.returncode, first.stdout) == (0, f"Applied {len(names)} migrations, {names[0]} to {names[-1]}.\n")
     assert rsu("db", "migrate", settings=fresh).stdout == "The schema is up to date.\n"
     assert rows(fresh, "SELECT count(*) FROM timing_partners") == [(0,)]
     assert not Path(fresh["RSU_HOME"]).exists(), "no key is made before there is a secret"

@@ -78,7 +78,7 @@ def test_status_fits_80_columns_with_no_figure_and_no_word_of_an_error_cut(synce
     assert all(len(line) <= 80 for line in table), table
     assert shown.count(key) >= 2 and "works" in shown and "3" in shown
     assert LONG in " ".join(shown.split()) and LONG in wide
-    assert re.search(r"failed at \d{4}-\d\d-\d\d \d\d:\d\d M[SD]T: ", shown), shown
+    assert re.search(r"failed at \d{4}-\d\d-\d\d \d\d:\d\d M[SD]T:\s", shown), shown
 
 
 def test_the_log_shows_what_was_read_when_why_and_what_it_changed(synced: Hub) -> None:

@@ -9,6 +9,7 @@ from collections.abc import Iterator
 
 import pytest
 
+from rsu_pipeline.cli.common import show_line
 from rsu_pipeline_tests.cli.shell import rsu
 from rsu_pipeline_tests.cli.terminal import on_a_terminal
 from rsu_pipeline_tests.hub import Hub
@@ -92,9 +93,9 @@ def test_no_figure_and_no_name_is_cut_on_80_columns_and_times_are_those_of_the_h
     assert code == wide.returncode, shown
     assert "\u2026" not in shown, shown
     lacking = words_of(wide.stdout + wide.stderr) - words_of(shown)
-    left_out = re.search(r"Not shown in 80 columns: (.+?) \(`--json` has them\)", shown)
+    left_out = re.search(r"Not shown in 80 columns: (.+?)\s\(`--json` has them\)", shown, re.DOTALL)
     if left_out:
-        lacking -= cells_of(wide.stdout, left_out[1].split(", "))
+        lacking -= cells_of(wide.stdout, re.split(r",\s+", left_out[1]))
     elif wide.stdout:
         # Rows that are stacked begin with their first cell, without its name.
         lacking -= {wide.stdout.split()[0]}
@@ -103,8 +104,22 @@ def test_no_figure_and_no_name_is_cut_on_80_columns_and_times_are_those_of_the_h
 
 
 def test_the_columns_of_a_terminal_hold_whole_lines(hub: Hub) -> None:
-    """Lines of tables end within 80 columns. A sentence may be longer, and the terminal continues it."""
-    for command in ("partners list", "webhooks list", "alerts list", "schema"):
+    """Lines end within 80 columns, those of sentences too."""
+    for command in ("partners list", "webhooks list", "alerts list", "schema", "status", "health"):
         shown, _ = on_a_terminal(hub.environment, *command.split())
-        table = [line for line in shown.splitlines() if not re.search(r"share one API key|^Not shown", line)]
-        assert all(len(line.rstrip()) <= 80 for line in table), (command, table)
+        assert all(len(line.rstrip()) <= 80 for line in shown.splitlines()), (command, shown)
+
+
+def test_a_sentence_is_wrapped_between_words_and_in_no_command(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    sentence = f"{KEY}: nothing was read. Run `rsu sync --partner 1 --race 190001`, which reports the cause."
+    show_line(sentence)
+    assert capsys.readouterr().out == f"{sentence}\n", "programs read whole lines"
+    monkeypatch.setattr("sys.stdout.isatty", lambda: True)
+    monkeypatch.setenv("COLUMNS", "80")
+    show_line(sentence)
+    assert capsys.readouterr().out.splitlines() == [
+        f"{KEY}: nothing was read. Run",
+        "`rsu sync --partner 1 --race 190001`, which reports the cause.",
+    ]

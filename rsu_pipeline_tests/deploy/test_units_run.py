@@ -130,7 +130,7 @@ def seen(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Seen]:
 def test_a_database_that_comes_late_delays_the_start_and_then_everything_comes_up(seen: Seen) -> None:
     # At once, and once more where the reason changes: a server that shuts down first refuses, then is gone.
     assert 1 <= seen.waited.count("Waiting for the database") <= 2, seen.waited
-    assert "Applied 0001" in seen.outcomes["rsu-migrate.service ExecStart"][1], seen.outcomes
+    assert " migrations, 0001" in seen.outcomes["rsu-migrate.service ExecStart"][1], seen.outcomes
     (command,) = unit("rsu-migrate.service")["Service"]["ExecStart"]
     assert command.endswith(" db migrate --wait")
     assert unit("rsu-migrate.service")["Service"]["TimeoutStartSec"] == ["infinity"]
