@@ -20,7 +20,7 @@ def find_replaceable_file(path: Path, otherwise: str = "Name a file.") -> Path:
 
     Raises:
         UsageError: something else is there. A device or a pipe such as /dev/stdout would be replaced for every program. A folder
-            cannot be replaced, which its own error says.
+            cannot be replaced, which its own error states.
     """
     target = path.resolve()
     if path.exists() and not path.is_file() and not path.is_dir():

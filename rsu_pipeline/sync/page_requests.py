@@ -31,7 +31,7 @@ NONE = 0
 class PageRequests:
     """The pages of one feed, one after the other. Use as a context manager.
 
-    An empty page is no evidence of the end: it is what RunSignup answers at a bad moment too. So the highest registration of the
+    An empty page is no evidence of the end: it may be a transient empty response. So the highest registration of the
     feed is requested in place of a page that would be empty. Where the pass has come to it, nothing follows.
     """
 

@@ -6,7 +6,7 @@ from rsu_pipeline_tests.proof.season.programs import Draw, choice, number, pick,
 from rsu_pipeline_tests.proof.season.world import World
 
 MOMENT: Draw = choice(20, 300, 3000)
-"""How long RunSignup's bad moment lasts at most, in seconds. After an hour the hub takes another moment for another one."""
+"""How long transient empty responses last at most, in seconds. An hour later the hub takes a response for another one."""
 FEED: Draw = choice("participants", "participants", "removed")
 
 
