@@ -115,6 +115,16 @@ def read_duplicate_bibs(conn: Connection, now: dt.datetime) -> list[tuple[int, s
         return cur.fetchall()
 
 
+def read_left_bibs(conn: Connection, now: dt.datetime) -> list[tuple[int, str | None, int, int, int, str, int]]:
+    """Return the events, not over, with entrants without a bib whose earlier registration was given one here.
+
+    The columns are partner, its partition key, race, event, one of the registrations, its bib, entrants.
+    """
+    with conn.cursor() as cur:
+        cur.execute(_SQL["read_left_bibs"], {"now": now})
+        return cur.fetchall()
+
+
 def read_failing_backfills(conn: Connection, more_than: int) -> list[tuple[int, str | None, int, int]]:
     """Return the races whose past editions failed more often in a row: partner, its partition key, race, failures."""
     with conn.cursor() as cur:

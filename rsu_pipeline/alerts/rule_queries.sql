@@ -113,3 +113,25 @@ WHERE a.kind = 'polls_failing' AND (a.cleared_at IS NULL OR a.cleared_at > :'sin
         -- An alert opens when polls have failed for some minutes. Clocks may differ by as much.
         AND h.finished_at BETWEEN a.first_seen_at - interval '15 minutes' AND a.last_seen_at + interval '5 minutes')
 ORDER BY 1;
+
+-- name: read_left_bibs
+-- Return the entrants without a bib whose earlier registration was given one here: partner, its key, race, event, the
+-- registration, the bib, and how many there are in the event.
+-- RunSignup makes a new registration for each transfer, and knows nothing of a bib that was given here.
+WITH RECURSIVE successor AS (
+    SELECT p.timing_partner_id, btrim(p.local_bib, E' \t\r\n') AS bib, p.new_registration_id AS registration_id
+    FROM runsignup_participants p
+    WHERE p.local_bib IS NOT NULL AND p.removed_at IS NOT NULL AND p.new_registration_id IS NOT NULL
+    UNION
+    SELECT s.timing_partner_id, s.bib, p.new_registration_id
+    FROM successor s CROSS JOIN LATERAL (
+        SELECT h.new_registration_id, h.removed_at FROM runsignup_participants h
+        WHERE h.timing_partner_id = s.timing_partner_id AND h.registration_id = s.registration_id LIMIT 1) p
+    WHERE p.removed_at IS NOT NULL AND p.new_registration_id IS NOT NULL
+)
+SELECT DISTINCT ON (t.timing_partner_id, n.event_id) t.timing_partner_id, t.partition_key, e.race_id, n.event_id,
+    n.registration_id, s.bib, count(*) OVER (PARTITION BY t.timing_partner_id, n.event_id)::int
+FROM successor s JOIN start_list_entries n USING (timing_partner_id, registration_id)
+JOIN timing_partners t USING (timing_partner_id) JOIN runsignup_events e ON e.event_id = n.event_id
+WHERE t.disabled_at IS NULL AND n.bib IS NULL AND s.bib <> '' AND {IS_UPCOMING}
+ORDER BY t.timing_partner_id, n.event_id, n.registration_id;

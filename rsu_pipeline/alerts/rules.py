@@ -17,7 +17,7 @@ from rsu_pipeline.alerts import (
 )
 from rsu_pipeline.alerts.alert_store import Problem
 from rsu_pipeline.alerts.consequences import RECOVERY, drop_consequences
-from rsu_pipeline.display import format_utc
+from rsu_pipeline.display import counted, format_utc, sanitize_for_display
 from rsu_pipeline.setting_values import LOOPBACK_HOSTS
 from rsu_pipeline.settings import Settings
 from rsu_pipeline.sync import clocks, failing_watch, watch_pace
@@ -43,6 +43,7 @@ HISTORY_TRIES = 3
 REGISTRATION_FROM = dt.date(2026, 12, 1)
 """From this day on a missing caller registration is an alert. RunSignup requires it from 2027-01-01."""
 
+MAX_BIB_CHARS = 20
 NOT_BEGUN_FOR = dt.timedelta(seconds=80)
 """How long a first sync or a slice of a backfill may be due without a run. The sensor that launches it ticks every minute."""
 SERVICE_KIND = "service_down"
@@ -61,6 +62,7 @@ TITLES = {
     "budget_short": "the call budget is nearly used up",
     "registration_missing": "the caller registration is missing",
     "duplicate_bibs": "a bib is assigned twice",
+    "bibs_left": "a bib given here was lost by a transfer",
     "dead_watch": "a race in its window is not watched",
     "polls_failing": "polls of a race in its window fail",
     automation_rules.KIND: "a sensor, a schedule or the queue has stopped",
@@ -110,6 +112,7 @@ def find_problems(conn: Connection, settings: Settings, hub_now: dt.datetime) ->
         *_budget_short(conn, settings),
         *check_registration(settings, now),
         *_duplicate_bibs(conn, now),
+        *_left_bibs(conn, now),
         *find_unread_races(conn, settings, now),
         *_history_failing(conn),
         *_api_key_shared(conn),
@@ -225,6 +228,19 @@ def _duplicate_bibs(conn: Connection, now: dt.datetime) -> Iterator[Problem]:
             f"{partner_id}:{event_id}",
             key,
             f"{_name(partner_id, key)}: race {race_id}, event {event_id}: {entrants} entrants share a bib with another entrant.",
+        )
+
+
+def _left_bibs(conn: Connection, now: dt.datetime) -> Iterator[Problem]:
+    for partner_id, key, race_id, event_id, registration, bib, entrants in rule_queries.read_left_bibs(conn, now):
+        yield Problem(
+            "bibs_left",
+            f"{partner_id}:{event_id}",
+            key,
+            f"{_name(partner_id, key)}: race {race_id}, event {event_id}: {counted(entrants, 'entrant')} without a bib had one"
+            " that was given here, before a transfer made a new registration. If it is still worn, run `rsu bibs give"
+            f" {registration} {sanitize_for_display(bib, MAX_BIB_CHARS)} --partner {partner_id}`. The others are in `rsu"
+            f" start-list {event_id} --problems`.",
         )
 
 

@@ -2636,6 +2636,8 @@ CREATE INDEX runsignup_participants_event_id_text ON public.runsignup_participan
 
 CREATE UNIQUE INDEX runsignup_participants_identity ON public.runsignup_participants USING btree (timing_partner_id, registration_id);
 
+CREATE INDEX runsignup_participants_left_bibs ON public.runsignup_participants USING btree (timing_partner_id, registration_id) WHERE ((local_bib IS NOT NULL) AND (removed_at IS NOT NULL) AND (new_registration_id IS NOT NULL));
+
 CREATE INDEX runsignup_participants_of_event ON public.runsignup_participants USING btree (event_id, timing_partner_id, registration_id);
 
 CREATE INDEX runsignup_races_timing_partner_id ON public.runsignup_races USING btree (timing_partner_id);

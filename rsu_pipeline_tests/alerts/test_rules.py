@@ -76,6 +76,27 @@ def list_with(duplicates: int) -> Change:
     return change
 
 
+def leave_bib(bib: str | None) -> Change:
+    """Have a registration with a bib given here be replaced by one that has this bib."""
+
+    def change(put: Fleet) -> None:
+        put.sql("DELETE FROM start_list_entries")
+        put.sql("DELETE FROM runsignup_participants")
+        list_with(0)(put)
+        put.sql(
+            "INSERT INTO runsignup_participants (timing_partner_id, race_id, event_id, registration_id, local_bib, removed_at,"
+            " removed_reason, new_registration_id) VALUES (1, 5, 50, 71, '1234', %(at)s, 'transferred', 72),"
+            " (1, 5, 50, 72, NULL, NULL, NULL, NULL)".replace("%(at)s", f"'{NOW}'")
+        )
+        put.sql(
+            "INSERT INTO start_list_entries (timing_partner_id, registration_id, event_id, race_id, bib, problems)"
+            " VALUES (1, 72, 50, 5, %s, '{}') ON CONFLICT (timing_partner_id, registration_id) DO UPDATE SET bib = excluded.bib",
+            bib,
+        )
+
+    return change
+
+
 def history(failures: int) -> Change:
     def change(put: Fleet) -> None:
         put.sql("INSERT INTO history_requests (timing_partner_id) VALUES (1) ON CONFLICT DO NOTHING")
@@ -154,6 +175,7 @@ FAULTS = [
     Fault("partner_stale", read(46 * MINUTE), read(44 * MINUTE), "race 5 starts within 24 h", start=20 * HOUR),
     Fault("budget_short", calls, do("DELETE FROM api_calls"), "50 of 900 calls"),
     Fault("duplicate_bibs", list_with(2), list_with(0), "event 50: 2 entrants", start=20 * HOUR),
+    Fault("bibs_left", leave_bib(None), leave_bib("77"), "event 50: 1 entrant without a bib", start=20 * HOUR),
     Fault("dead_watch", read(1.1 * MINUTE), read(0.9 * MINUTE), "race 5 is in its window", start=2 * HOUR),
     Fault(
         "polls_failing",
