@@ -21,13 +21,15 @@ from dataclasses import dataclass
 from typing import Any, Literal
 from urllib.parse import urlsplit
 
-from graphql import GraphQLError, OperationDefinitionNode, parse
+from graphql import FieldNode, GraphQLError, Node, OperationDefinitionNode, Visitor, parse, visit
 
 from rsu_pipeline.setting_values import LOOPBACK_HOSTS
 
 GRAPHQL = "/graphql"
 CLOSED = ("/report_asset_materialization/", "/report_asset_check/", "/report_asset_observation/")
 """They write materializations and checks that no run made."""
+CLOSED_FIELDS = frozenset({"reportRunlessAssetEvents", "reportAssetCheckEvaluations"})
+"""Mutations that do the same. With one a partition would be shown as synced, or a failed check as passed."""
 CLOSED_PAGES = ("/notebook", "/dagit/notebook")
 """They read files of the code server, of which the hub has none."""
 DOWNLOADS = ("/logs/", "/download_debug/")
@@ -170,7 +172,32 @@ def refuse_body(body: bytes) -> Refusal | None:
         return Refusal(400, "The body is no JSON.")
     if not isinstance(value, dict) or not isinstance(value.get("query"), str):
         return Refusal(400, "The body must be one JSON object with a GraphQL document in its member query.")
+    fields = fields_of(value["query"])
+    if fields is None:
+        return Refusal(400, "This is no GraphQL document.")
+    if CLOSED_FIELDS & fields:
+        return Refusal(403, "Only runs and sensors report materializations and checks, so this is closed.")
     return None
+
+
+def fields_of(document: str) -> set[str] | None:
+    """Return the names of all fields of a GraphQL document, whatever they are called in the answer, or None if it is unreadable."""
+
+    class Fields(Visitor):
+        def __init__(self) -> None:
+            super().__init__()
+            self.found: set[str] = set()
+
+        def enter_field(self, node: FieldNode, *_: Node | object) -> None:
+            self.found.add(node.name.value)
+
+    try:
+        parsed = parse(document, no_location=True, max_tokens=MAX_TOKENS)
+    except (GraphQLError, RecursionError):
+        return None
+    fields = Fields()
+    visit(parsed, fields)
+    return fields.found
 
 
 def refuse_message(text: str | None) -> Refusal | None:

@@ -91,6 +91,30 @@ def test_what_is_sent_by_post_is_one_object_with_a_document() -> None:
         assert refusal.status == 400
 
 
+@pytest.mark.parametrize(
+    "document",
+    [
+        "mutation { reportRunlessAssetEvents(eventParams: {eventType: ASSET_MATERIALIZATION}) { __typename } }",
+        "mutation m { wipeAssets { x } harmless: reportAssetCheckEvaluations { x } }",
+        "mutation m { ...f } fragment f on Mutation { ... on Mutation { reportAssetCheckEvaluations { x } } }",
+        "query { version } mutation m { a { b } c: reportRunlessAssetEvents { x } }",
+    ],
+)
+def test_no_materialization_or_check_is_reported_by_a_mutation(document: str) -> None:
+    refusal = refuse_body(body(document).encode())
+    assert refusal is not None and refusal.status == 403
+
+
+def test_a_document_that_cannot_be_read_here_is_not_passed_on() -> None:
+    for document in (
+        "{",
+        "{a" * 50_000 + "}" * 50_000,
+        "mutation { a: reportRunlessAssetEvents " + "b " * 30_000 + "}",
+    ):
+        refusal = refuse_body(body(document).encode())
+        assert refusal is not None and refusal.status == 400
+
+
 def test_a_websocket_carries_subscriptions_only() -> None:
     for text in ('{"type": "connection_init"}', start("subscription { x }"), '{"type": "stop", "id": "1"}'):
         assert refuse_message(text) is None
