@@ -21,6 +21,14 @@ NOTHING: Plain = "nothing"
 PRINTED = "printed by a run"
 REVEALING = (b"dagster_version", b"__NEXT_DATA__", b"\x1f\x8b", PRINTED.encode())
 """One of these is in an answer that reveals something: to a question, a page, a debug file, what a run printed."""
+NEVER = (
+    "mutation { reportRunlessAssetEvents(eventParams: {eventType: ASSET_MATERIALIZATION, assetKey: {path:"
+    ' ["fleet_health"]}}) { __typename } }'
+)
+PASSED = (
+    'mutation { reportAssetCheckEvaluations(eventParams: {assetKey: {path: ["fleet_health"]}, checkName: "x",'
+    " passed: true}) { __typename } }"
+)
 READ = "{ version instance { hasInfo } dagster_version: version }"
 STOP = 'mutation { stopSensor(id: "$SENSOR") { __typename } }'
 CONFIG = "runConfigData: "
@@ -190,6 +198,14 @@ ATTACKS = (
         _headers(None, {"Origin": EVIL}),
     ),
     Attack("an observation that never was", CHANGES, "POST", "/report_asset_observation/fleet_health?data_version=9"),
+    post(
+        "a materialization that never was, by GraphQL of our page",
+        CHANGES,
+        JSON,
+        body(NEVER),
+        Origin="$ORIGIN",
+    ),
+    post("a check that never ran, by GraphQL of our page", CHANGES, JSON, body(PASSED), Origin="$ORIGIN"),
     get("a run's debug file by a page of another site", READS, "/download_debug/$RUN", **CROSS),
     get("a link to a run's debug file", READS, "/download_debug/$RUN", **LINK),
     get("what a run printed, by a page of another site", READS, "/logs/$RUN/compute_logs/x/out", **CROSS),

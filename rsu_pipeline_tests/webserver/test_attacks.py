@@ -15,6 +15,8 @@ UNSEEN_BY_A_PROXY = (
     "a batch of two documents",
     "a mutation over our page's websocket",
     "a query over our page's websocket",
+    "a materialization that never was, by GraphQL of our page",
+    "a check that never ran, by GraphQL of our page",
 )
 """What is wrong with these is in what a proxy does not read, or no browser sends them."""
 
