@@ -2640,6 +2640,8 @@ CREATE INDEX runsignup_participants_left_bibs ON public.runsignup_participants U
 
 CREATE INDEX runsignup_participants_of_event ON public.runsignup_participants USING btree (event_id, timing_partner_id, registration_id);
 
+CREATE INDEX runsignup_participants_removed ON public.runsignup_participants USING btree (event_id, timing_partner_id) WHERE (removed_at IS NOT NULL);
+
 CREATE INDEX runsignup_races_timing_partner_id ON public.runsignup_races USING btree (timing_partner_id);
 
 CREATE INDEX start_list_entries_bib ON public.start_list_entries USING btree (bib);

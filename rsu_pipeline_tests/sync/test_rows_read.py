@@ -59,7 +59,7 @@ def rows_read(hub: Hub) -> int:
 
 
 @contextmanager
-def own_rows_only(hub: Hub, times: int) -> Iterator[None]:
+def own_rows_only(hub: Hub, times: float) -> Iterator[None]:
     """Assert that what is within reads no more registrations than its race has, times a number."""
     before = rows_read(hub)
     yield
@@ -70,18 +70,18 @@ def own_rows_only(hub: Hub, times: int) -> Iterator[None]:
 @pytest.mark.parametrize("statistics", STATISTICS)
 def test_a_visit_reads_the_rows_of_its_race(hub: Hub, statistics: str) -> None:
     fill(hub, statistics)
-    with own_rows_only(hub, 4):
+    with own_rows_only(hub, 2.5):
         assert hub.sync().counts.inserted == OWN
     some, changed, *_ = sorted(row["registration_id"] for row in hub.sandbox.admin.truth(1)["active"])
     hub.sandbox.admin.bib(changed, 4711)
     hub.sandbox.admin.remove(some)
-    with own_rows_only(hub, 1):
+    with own_rows_only(hub, 0.1):
         counts = hub.sync().counts
         assert (counts.updated, counts.removed) == (1, 1)
-    with own_rows_only(hub, 6):
+    with own_rows_only(hub, 3.5):
         assert hub.sync(full=True).counts.unchanged == OWN - 1
     hub.environment["RSU_FULL_READ_UP_TO_ROWS"] = "500"
-    with own_rows_only(hub, 8):
+    with own_rows_only(hub, 4.5):
         assert hub.sync().counts.unchanged == OWN - 1
 
 
@@ -94,5 +94,5 @@ def test_a_backfill_reads_the_rows_of_its_races(hub: Hub, statistics: str) -> No
         hub.sandbox.admin.register(event_id, count=OWN // EVENTS)
     hub.sync()
     fill(hub, statistics)
-    with own_rows_only(hub, 5):
+    with own_rows_only(hub, 2.5):
         assert hub.history().sync.counts.inserted == OWN
