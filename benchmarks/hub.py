@@ -59,7 +59,7 @@ class Expected:
     pages: int = 0
     """Of all reads, where a short page is taken for the last, as the simple contenders do."""
     closed_pages: int = 0
-    """Of all reads, where only an empty page is."""
+    """Of all reads, where a call shows the end."""
     larger: int = 0
     """Reads that do not fit one page."""
     largest: int = 0
@@ -85,7 +85,8 @@ class Expected:
                 of_partner.setdefault(read.partner, []).append(rows)
         self.largest = sum(rows.count(max(rows)) for rows in of_partner.values())
         self.pages = sum(rows // PAGE_SIZE + 1 for rows in per_read)
-        self.closed_pages = sum(-(-rows // PAGE_SIZE) + 1 for rows in per_read)
+        # The highest registration, behind an empty page where the last page is full.
+        self.closed_pages = sum(-(-rows // PAGE_SIZE) + 1 + (rows > 0 and rows % PAGE_SIZE == 0) for rows in per_read)
 
 
 @dataclass
