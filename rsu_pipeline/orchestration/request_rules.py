@@ -21,7 +21,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 from urllib.parse import urlsplit
 
-from graphql import FieldNode, GraphQLError, Node, OperationDefinitionNode, Visitor, parse, visit
+from graphql import DocumentNode, FieldNode, GraphQLError, Node, OperationDefinitionNode, Visitor, parse, visit
 
 from rsu_pipeline.setting_values import LOOPBACK_HOSTS
 
@@ -157,11 +157,18 @@ def _refuse_documents(documents: Sequence[str]) -> Refusal | None:
 
 def kinds_of(document: str) -> set[Kind] | None:
     """Return the kinds of a GraphQL document's operations, or None if it cannot be read."""
+    parsed = _parse(document)
+    if parsed is None:
+        return None
+    return {one.operation.value for one in parsed.definitions if isinstance(one, OperationDefinitionNode)}
+
+
+def _parse(document: str) -> DocumentNode | None:
+    """Return a GraphQL document, or None if it cannot be read."""
     try:
-        definitions = parse(document, no_location=True, max_tokens=MAX_TOKENS).definitions
+        return parse(document, no_location=True, max_tokens=MAX_TOKENS)
     except (GraphQLError, RecursionError):
         return None
-    return {one.operation.value for one in definitions if isinstance(one, OperationDefinitionNode)}
 
 
 def refuse_body(body: bytes) -> Refusal | None:
@@ -181,7 +188,7 @@ def refuse_body(body: bytes) -> Refusal | None:
 
 
 def fields_of(document: str) -> set[str] | None:
-    """Return the names of all fields of a GraphQL document, whatever they are called in the answer, or None if it is unreadable."""
+    """Return the names of all fields of a GraphQL document, without their aliases, or None if it cannot be read."""
 
     class Fields(Visitor):
         def __init__(self) -> None:
@@ -191,9 +198,8 @@ def fields_of(document: str) -> set[str] | None:
         def enter_field(self, node: FieldNode, *_: Node | object) -> None:
             self.found.add(node.name.value)
 
-    try:
-        parsed = parse(document, no_location=True, max_tokens=MAX_TOKENS)
-    except (GraphQLError, RecursionError):
+    parsed = _parse(document)
+    if parsed is None:
         return None
     fields = Fields()
     visit(parsed, fields)
