@@ -146,7 +146,7 @@ def explained(url: str, conn: Connection) -> Iterator[None]:
 
 
 def find_statement_error(conn: Connection, error: BaseException) -> statement_errors.StatementError | None:
-    """Return the sentence about a statement of this session that PostgreSQL could not execute now, or None. Rolls back."""
+    """Return the sentence about a statement of this session that PostgreSQL could not execute now, or None."""
     return statement_errors.find_statement_error(_addresses[conn], conn, error) if conn in _addresses else None
 
 

@@ -26,7 +26,9 @@ class StatementError(DatabaseError):
 
 
 def find_statement_error(url: str, conn: Connection, error: BaseException) -> StatementError | None:
-    """Return the sentence about an error of PostgreSQL that is no fault of a statement, or None. Rolls back.
+    """Return the sentence about an error of PostgreSQL that is no fault of a statement, or None.
+
+    Where there is one, the session is rolled back, so that the failure can be recorded in it.
 
     Args:
         url: the address of the database.
@@ -34,6 +36,11 @@ def find_statement_error(url: str, conn: Connection, error: BaseException) -> St
         error: what a statement raised, in this session or another one of this process.
     """
     if conn.closed or not isinstance(error, psycopg2.Error) or not _is_outside(error):
+        return None
+    try:
+        conn.rollback()
+    except psycopg2.Error:
+        # The connection is lost too, which is another sentence.
         return None
     reason = (error.diag.message_primary or type(error).__name__).strip().rstrip(".")
     head = f"PostgreSQL at {describe_server(url)} could not execute a statement: {reason}"
@@ -50,7 +57,6 @@ def _next_step(conn: Connection, error: psycopg2.Error) -> str:
     code = error.pgcode or ""
     if isinstance(error, psycopg2.errors.LockNotAvailable):
         try:
-            conn.rollback()
             return waiting.describe_blockers(conn)
         except psycopg2.Error:
             return "Another session has locked rows or a table, and could not be named."

@@ -110,6 +110,15 @@ def test_who_has_locked_a_table_is_named_without_being_waited_for(
             cur.execute("SELECT FROM runsignup_participants")
 
 
+def test_a_session_whose_statement_could_not_be_executed_records_that(server: str) -> None:
+    with database.session(server, purpose="tests") as conn, conn.cursor() as cur:
+        with pytest.raises(psycopg2.errors.QueryCanceled) as caught:
+            cur.execute("SET LOCAL statement_timeout = '10ms'; SELECT pg_sleep(30)")
+        assert database.find_statement_error(conn, caught.value)
+        cur.execute("SELECT 1")
+        assert cur.fetchall() == [(1,)]
+
+
 def sentence(url: str) -> str:
     with pytest.raises(DatabaseError) as caught:
         database.connect(url, purpose="tests")
