@@ -64,7 +64,8 @@ def find_problems_of_delivery(conn: Connection, *, has_files: bool = False) -> I
 
 def judge_folder(kept: KeptFolder) -> Iterator[Problem]:
     """Yield what keeps the files of a folder from being current."""
-    where = f"{sanitize_for_display(kept.folder, MAX_FOLDER_CHARS)} on {kept.machine.rsplit(':', 1)[0]}"
+    host = kept.machine.rsplit(":", 1)[0]
+    where = f"{sanitize_for_display(kept.folder, MAX_FOLDER_CHARS)} on {host}"
     if kept.seconds_silent > STOPPED_AFTER:
         sentence = (
             f"No process has kept the files of start lists in {where} current {_duration(kept.seconds_silent)}. Start `rsu"
@@ -79,7 +80,7 @@ def judge_folder(kept: KeptFolder) -> Iterator[Problem]:
         )
     else:
         return
-    yield Problem("list_files_failing", kept.folder, None, sentence)
+    yield Problem("list_files_failing", f"{host}:{kept.folder}", None, sentence)
 
 
 def judge_webhook(webhook: Webhook, backlog: Backlog) -> Iterator[Problem]:

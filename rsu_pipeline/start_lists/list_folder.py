@@ -124,7 +124,7 @@ class _Keeper:
         self._lists = ListFolder(folder, kind)
         self._log = log
         self._reported = ""
-        self._recorded: tuple[str, float] = "", float("-inf")
+        self._recorded: tuple[str, float] | None = None
         self.machine = f"{socket.gethostname()}:{os.getpid()}"
 
     def step(self, conn: Connection) -> None:
@@ -137,7 +137,9 @@ class _Keeper:
             conn.rollback()
             reason = _reason(error)
         self.report(reason)
-        if self._recorded[0] != reason or time.monotonic() - self._recorded[1] >= RECORD_SECONDS:
+        if self._recorded is None:
+            start_list_folders.take_over(conn, str(self._folder))
+        if not self._recorded or self._recorded[0] != reason or time.monotonic() - self._recorded[1] >= RECORD_SECONDS:
             start_list_folders.record(conn, str(self._folder), self.machine, reason or None)
             conn.commit()
             self._recorded = reason, time.monotonic()

@@ -22,8 +22,8 @@ BATCH = 5000
 class Rule:
     """A rule of retention.
 
-    Rows of `table` that are older than `days` are deleted under the condition, with %(before)s. `order` is an index that begins
-    with the oldest rows.
+    Rows of `table` that are older than `days` are deleted under the condition, with %(before)s. `order` has the columns of an
+    index that begins with the oldest rows.
     """
 
     table: str
@@ -50,7 +50,7 @@ RULES = (
     Rule("foreign_writes", "foreign_write_id", 90, "last_at < %(before)s"),
     # Longer than a change may wait to be reported, so that it is not reported twice.
     Rule("bib_changes_handled", "bib_change_id", 14, "handled_at < %(before)s"),
-    Rule("start_list_folders", "folder", 1, "kept_at < %(before)s"),
+    Rule("start_list_folders", "folder, machine", 1, "kept_at < %(before)s"),
     Rule("webhook_messages", "message_id", 3, "delivered_at < %(before)s"),
     Rule("webhook_messages", "message_id", DEAD_LETTER_DAYS, "dead_at < %(before)s"),
 )
@@ -71,7 +71,7 @@ def _batches(conn: Connection, rule: Rule, now: dt.datetime) -> Iterator[int]:
     while True:
         with conn.cursor() as cur:
             cur.execute(
-                f"DELETE FROM {rule.table} WHERE {rule.order} IN (SELECT {rule.order} FROM {rule.table} t"
+                f"DELETE FROM {rule.table} WHERE ({rule.order}) IN (SELECT {rule.order} FROM {rule.table} t"
                 f" WHERE {rule.condition} ORDER BY {rule.order} LIMIT %(limit)s)",
                 {"before": now - dt.timedelta(days=rule.days), "limit": BATCH},
             )

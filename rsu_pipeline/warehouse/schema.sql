@@ -2565,7 +2565,7 @@ ALTER TABLE ONLY public.start_list_entries
     ADD CONSTRAINT start_list_entries_pkey PRIMARY KEY (timing_partner_id, registration_id);
 
 ALTER TABLE ONLY public.start_list_folders
-    ADD CONSTRAINT start_list_folders_pkey PRIMARY KEY (folder);
+    ADD CONSTRAINT start_list_folders_pkey PRIMARY KEY (folder, machine);
 
 ALTER TABLE ONLY public.start_lists
     ADD CONSTRAINT start_lists_pkey PRIMARY KEY (timing_partner_id, event_id);

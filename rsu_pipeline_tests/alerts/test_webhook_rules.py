@@ -54,9 +54,29 @@ def test_a_folder_that_its_process_left_without_notice_is_named_until_another_ke
         assert sentence.startswith(
             "No process has kept the files of start lists in /srv/lists on timing-1 current for 61 s"
         )
+        start_list_folders.take_over(conn, "/srv/lists")
         start_list_folders.record(conn, "/srv/lists", "timing-2:9", None)
-        start_list_folders.forget(conn, "/srv/lists", "timing-1:77")
         conn.commit()
         assert sentences(database_url) == [] and len(start_list_folders.read_folders(conn)) == 1
         start_list_folders.forget(conn, "/srv/lists", "timing-2:9")
         assert start_list_folders.read_folders(conn) == []
+
+
+def test_a_machine_that_fails_is_named_though_another_keeps_a_folder_of_the_same_path(database_url: str) -> None:
+    with database.session(database_url, purpose="tests") as conn, conn.cursor() as cur:
+        start_list_folders.record(conn, "/srv/lists", "timing-1:77", "[Errno 28] No space left on device")
+        cur.execute("UPDATE start_list_folders SET failing_since = failing_since - interval '61 seconds'")
+        for _ in range(2):
+            start_list_folders.record(conn, "/srv/lists", "timing-2:9", None)
+            start_list_folders.record(conn, "/srv/lists", "timing-1:77", "[Errno 28] No space left on device")
+        conn.commit()
+        (sentence,) = sentences(database_url)
+        assert "in /srv/lists on timing-1 have not all been written since" in sentence
+        # Both fail: each has an alert of its own.
+        start_list_folders.record(conn, "/srv/lists", "timing-2:9", "[Errno 30] Read-only file system")
+        cur.execute("UPDATE start_list_folders SET failing_since = failing_since - interval '61 seconds'")
+        conn.commit()
+        problems = [p for p in webhook_rules.find_problems_of_delivery(conn) if p.kind == "list_files_failing"]
+        assert len({problem.key for problem in problems}) == 2
+        start_list_folders.forget(conn, "/srv/lists", "timing-1:77")
+        assert [kept.machine for kept in start_list_folders.read_folders(conn)] == ["timing-2:9"]

@@ -298,6 +298,15 @@ def test_messages_delivered_three_days_ago_go_and_dead_ones_after_thirty_and_pen
     assert left == ["delivered lately", "pending", "given up"]
 
 
+def test_a_folder_that_nobody_kept_for_a_day_goes_and_another_machines_of_the_same_path_stays(hub: Hub) -> None:
+    for machine, kept_at in (("timing-1:7", ago(1.1)), ("timing-2:7", ago(0.9))):
+        hub.execute(
+            "INSERT INTO start_list_folders (folder, machine, kept_at) VALUES ('/srv/lists', %s, %s)", machine, kept_at
+        )
+    assert delete_old(hub)["start_list_folders"] == 1
+    assert [row["machine"] for row in hub.rows("SELECT machine FROM start_list_folders")] == ["timing-2:7"]
+
+
 def test_stale_passes_go_with_what_they_saw_but_not_those_of_a_race_being_read(hub: Hub) -> None:
     for partner, race, days in ((1, 7, 8), (1, 8, 6), (2, 9, 8)):
         hub.execute("INSERT INTO runsignup_races (race_id, name) VALUES (%s, 'Mill Pond Mile')", race)
