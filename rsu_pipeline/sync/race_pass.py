@@ -185,7 +185,8 @@ def _is_end_inferred(session: PartnerSession, position: Position, page: Page, lo
 
     A partner's largest race has no longer page for comparison. If its page has exactly the registrations that are stored, only a
     server that returns exactly that many rows at a time could hide more. So this is done once after a pass that ended with an
-    empty page, and leaves the cursor where that pass set it: the next pass shows the end, and finds whatever is behind it.
+    empty page, and leaves the cursor where that pass set it: the next pass shows the end, and finds whatever is behind it. Where
+    the removed feed is to be read, which moves the cursor, the pass shows the end itself.
     """
     if not page.next.is_short or position.pages or page.unreadable or not page.rows:
         return False
@@ -195,9 +196,7 @@ def _is_end_inferred(session: PartnerSession, position: Position, page: Page, lo
     if stored != {row.registration_id for row in page.rows}:
         return False
     since = removed_feed.find_cursor(session, position)
-    return since is None or not participants.has_unexplained(
-        session.conn, session.partner_id, position.event_ids, since
-    )
+    return not removed_feed.is_needed(session, position, since, Counts())
 
 
 def _read_removed(session: PartnerSession, position: Position, outcome: ReadOutcome, confirm_removals: bool) -> None:

@@ -121,6 +121,21 @@ def test_a_partners_only_race_is_one_call_where_the_pass_before_showed_the_end(m
     assert [visit(hub) for _ in range(3)] == [{"full": 1}, {"full": 2}, {"full": 1}]
 
 
+@pytest.mark.parametrize("visits", [1, 2])
+def test_a_visit_that_reads_the_removed_feed_too_shows_the_end_of_the_race(make_hub: MakeHub, visits: int) -> None:
+    # Of two visits in a row one infers the end of the race, and one shows it.
+    hub = make_hub(spec=ONE_RACE, seed=3)
+    hub.sync()
+    for number in sorted(hub.truth())[:2]:
+        hub.sandbox.admin.remove(number, silent=number == min(hub.truth()))
+        visit(hub)
+    for _ in range(visits):
+        visit(hub)
+    hub.sandbox.admin.clock(advance=3600)
+    # All removals are searched once more for the reason: a page with the other one, and the empty one that ends the feed.
+    assert [visit(hub) for _ in range(3)] == [{"full": 2, "removed": 2}, {"full": 1}, {"full": 2}]
+
+
 def test_what_a_clamped_page_hides_behind_an_inferred_end_is_found_by_the_next_visit(make_hub: MakeHub) -> None:
     hub = make_hub(spec=ONE_RACE | {"events_per_race": 1, "registrations_per_event": 7}, seed=3)
     hub.sync()
