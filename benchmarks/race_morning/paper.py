@@ -12,8 +12,14 @@ from dataclasses import dataclass
 from itertools import pairwise
 
 from rsu_pipeline.setting_values import InFlightScope
-from rsu_pipeline.sync.watch import next_poll
-from rsu_pipeline.sync.watch_pace import BUDGET_SHARE, CALL_SECONDS, WatchedRace, calls_per_poll, poll_interval
+from rsu_pipeline.sync.watch_pace import (
+    BUDGET_SHARE,
+    CALL_SECONDS,
+    WatchedRace,
+    calls_per_poll,
+    next_poll,
+    poll_interval,
+)
 from rsu_pipeline.warehouse.call_ledger import LANES
 
 CPU_SECONDS_A_LOOK = 0.025

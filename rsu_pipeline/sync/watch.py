@@ -1,14 +1,14 @@
 """The race-day watch: polls races in their window in turn, at the shortest interval that budget and calls in flight allow.
 
-What it finds is stored at once by the same engine as every sync. `watch_pace` decides how often to poll, a pure function what
-to poll next, and `Watch` is the thin shell around them.
+What it finds is stored at once by the same engine as every sync. The pure functions of `watch_pace` decide how often to poll
+and what to poll next, and `Watch` is the thin shell around them.
 """
 
 import datetime as dt
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from dataclasses import dataclass, field, replace
@@ -27,7 +27,7 @@ from rsu_pipeline.sync.read_plan import Plan
 from rsu_pipeline.sync.session import Clients, CredentialRejected, PartnerSession, partner_session_on
 from rsu_pipeline.sync.silent_races import SilentRaces
 from rsu_pipeline.sync.sync_outcome import SyncOutcome
-from rsu_pipeline.sync.watch_pace import CALL_SECONDS, WatchedRace, poll_interval, select_watched_races
+from rsu_pipeline.sync.watch_pace import CALL_SECONDS, WatchedRace, next_poll, poll_interval, select_watched_races
 from rsu_pipeline.warehouse import call_ledger, database, events, fleet
 from rsu_pipeline.warehouse.credentials import PartnerError
 from rsu_pipeline.warehouse.secret_box import SecretBox, SecretKeyError
@@ -39,30 +39,6 @@ FIND_RACES_SECONDS = 15.0
 """Seconds between two queries for the races in their window."""
 READ_ELSEWHERE_RETRY_SECONDS = 5.0
 """How soon a race that another sync is reading is polled again. That read may have begun before a bib was set."""
-
-
-def next_poll(
-    races: Sequence[WatchedRace],
-    due_at: Mapping[tuple[int, int], float],
-    busy: Collection[tuple[int, int]],
-    now: float,
-) -> tuple[WatchedRace, float] | None:
-    """Return which race is polled next, and when, or None.
-
-    It is the one due first of those that no worker polls now. One that was never polled is due at once. Of those that are due,
-    races of partners that no worker polls come first: usually all of a partner's races hang.
-    """
-    polled = {partner_id for partner_id, _ in busy}
-    first: tuple[tuple[bool, bool, float], WatchedRace] | None = None
-    # A loop, because the calculation for 1,000 partners compares forty million races.
-    for race in races:
-        if race.number in busy:
-            continue
-        due = due_at.get(race.number, 0.0)
-        order = due > now, due <= now and race.partner_id in polled, due
-        if first is None or order < first[0]:
-            first = order, race
-    return None if first is None else (first[1], first[0][2])
 
 
 @dataclass
@@ -392,7 +368,10 @@ class Watch:
         if race.race_id not in done.trouble:
             self._log(f"{race.key}, race {race.race_id}: {problem}")
         done.trouble[race.race_id] = problem
-        (done.lacking_calls.add if lacks_call else done.lacking_calls.discard)(race.race_id)
+        if lacks_call:
+            done.lacking_calls.add(race.race_id)
+        else:
+            done.lacking_calls.discard(race.race_id)
 
 
 def _read(session: PartnerSession, plan: Plan, reads_removed: bool) -> SyncOutcome:

@@ -96,7 +96,7 @@ def test_the_race_due_first_is_next_and_one_being_polled_never(partners: list[in
     due_at = {(race.partner_id, race.race_id): data.draw(st.floats(0, 100)) for race in fleet}
     busy = data.draw(st.sets(st.sampled_from(sorted(due_at))))
     now = data.draw(st.floats(0, 100))
-    found = watch.next_poll(fleet, due_at, busy, now)
+    found = watch_pace.next_poll(fleet, due_at, busy, now)
     free = [race for race in fleet if race.number not in busy]
     if not free:
         assert found is None
