@@ -5,6 +5,8 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
+import psycopg2
+
 from rsu_pipeline.runsignup.api_errors import ApiError, BudgetExhausted, Remedy
 from rsu_pipeline.runsignup.pages import RacePage
 from rsu_pipeline.runsignup.payload_decoding import decode_events
@@ -12,9 +14,12 @@ from rsu_pipeline.runsignup.payloads import Race
 from rsu_pipeline.sync import access, losses, race_details, sharing, vanished
 from rsu_pipeline.sync.race_rows import event_row, race_row
 from rsu_pipeline.sync.session import CredentialRejected, PartnerSession
-from rsu_pipeline.warehouse import backfill_state, containers, cursors, events, sync_log
+from rsu_pipeline.warehouse import backfill_state, containers, cursors, database, events, sync_log
 from rsu_pipeline.warehouse.race_locks import LISTING
+from rsu_pipeline.warehouse.statement_errors import StatementError
 
+Failure = ApiError | CredentialRejected | StatementError
+"""Why a listing is not complete."""
 MAX_NAMED_EVENTS = 10
 """Events that a sentence names."""
 
@@ -52,6 +57,7 @@ def refresh_events(session: PartnerSession, *, show_end: bool = False) -> Events
     Raises:
         ApiError: a call failed.
         CredentialRejected: the listing is not the partner's own.
+        StatementError: PostgreSQL could not store it now.
     """
     outcome = EventsOutcome()
 
@@ -75,21 +81,29 @@ def refresh_events(session: PartnerSession, *, show_end: bool = False) -> Events
 def _refresh_recorded(session: PartnerSession, outcome: EventsOutcome, show_end: bool) -> None:
     """List the races under the listing's lock, and record the outcome."""
     started, calls = time.monotonic(), session.ledger.calls
-    failure: Exception | None = None
+    failure: Failure | None = None
+    is_complete = False
     number = cursors.next_read_number(session.conn)
     session.own_reads.add(number)
     try:
         _refresh(session, outcome, show_end)
         events.note_listed(session.conn, session.partner_id, number)
         session.conn.commit()
+        is_complete = True
     except (ApiError, CredentialRejected) as error:
         session.conn.rollback()
         failure = error
         raise
+    except psycopg2.Error as error:
+        failure = database.find_statement_error(session.conn, error)
+        if failure is None:
+            raise
+        raise failure from error
     finally:
         outcome.calls = session.ledger.calls - calls
         outcome.seconds = time.monotonic() - started
-        if not session.conn.closed:
+        # What a bug or a cancellation interrupted is neither complete nor a failure of the listing.
+        if not session.conn.closed and (is_complete or failure):
             _record_listing(session, outcome, failure)
 
 
@@ -262,7 +276,7 @@ def _store(session: PartnerSession, races: Sequence[Race], outcome: EventsOutcom
     return present, unreadable
 
 
-def _record_listing(session: PartnerSession, outcome: EventsOutcome, error: Exception | None) -> None:
+def _record_listing(session: PartnerSession, outcome: EventsOutcome, error: Failure | None) -> None:
     sync_log.record(
         session.conn,
         partner_id=session.partner_id,
@@ -283,6 +297,6 @@ def _record_listing(session: PartnerSession, outcome: EventsOutcome, error: Exce
             "races_lost": outcome.races_lost,
             "removed": outcome.registrations_removed,
         },
-        error=error.details() if isinstance(error, ApiError) else {"message": str(error)} if error else None,
+        error={"message": str(error)} if isinstance(error, CredentialRejected) else error.details() if error else None,
     )
     session.conn.commit()

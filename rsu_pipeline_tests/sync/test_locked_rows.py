@@ -8,7 +8,7 @@ import psycopg2
 import pytest
 from psycopg2.extensions import connection as Connection
 
-from rsu_pipeline.warehouse import database, session_settings, waiting
+from rsu_pipeline.warehouse import database, events, session_settings, waiting
 from rsu_pipeline.warehouse.failed_polls import read_failed_polls
 from rsu_pipeline.warehouse.statement_errors import CAUSE, StatementError
 from rsu_pipeline_tests.hub import Hub
@@ -110,4 +110,59 @@ def test_the_watch_polls_on_names_the_cause_and_its_slice_ends_without_a_bug(mak
     assert list(item.trouble) == [broken] and hub.stored()[given[other]]["bib_num"] is not None
     (item,) = watching(hub).run(2.5).values()
     assert item.trouble == {}
+    hub.assert_equal()
+
+
+PARTNER_TABLES = ("timing_partners", "partner_provider_credentials")
+
+
+@contextmanager
+def changing(hub: Hub, table: str) -> Iterator[None]:
+    """Leave a transaction open that has changed the partners' rows of a table."""
+    conn = psycopg2.connect(hub.url, application_name="a pencil")
+    try:
+        with conn.cursor() as cur:
+            cur.execute(f"UPDATE {table} SET updated_at = now()")
+        yield
+    finally:
+        conn.close()
+
+
+@pytest.mark.parametrize("table", PARTNER_TABLES)
+def test_a_partners_row_that_another_program_is_changing_delays_no_poll(make_hub: MakeHub, table: str) -> None:
+    hub = make_hub(spec=estate(races=2, events=1, registrations=6, start_in_hours=2), seed=3)
+    hub.environment["RSU_WATCH_INTERVAL"] = "1"
+    hub.sync()
+    given = give_bibs(hub)
+    with changing(hub, table):
+        (item,) = watching(hub).run(2.5).values()
+    assert not item.trouble
+    assert all(hub.stored()[registration]["bib_num"] for registration in given.values())
+
+
+@pytest.mark.parametrize("table", PARTNER_TABLES)
+def test_a_listing_that_a_lock_kept_from_being_stored_is_recorded_as_failed(make_hub: MakeHub, table: str) -> None:
+    hub = make_hub(spec=estate(races=1, events=1, registrations=6), seed=3)
+    with changing(hub, table), pytest.raises(StatementError, match=f"a pencil.* has locked rows of {table} since"):
+        hub.sync()
+    query = "SELECT status, reason FROM sync_history WHERE operation_type = 'events'"
+    (row,) = hub.rows(query)
+    assert row["status"] == "failed" and "lock timeout" in row["reason"]
+    hub.sync()
+    hub.assert_equal()
+
+
+def test_a_listing_that_was_interrupted_is_recorded_neither_as_complete_nor_as_failed(
+    make_hub: MakeHub, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    hub = make_hub(spec=estate(races=1, events=1, registrations=6), seed=3)
+
+    def interrupted(*arguments: object) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(events, "note_listed", interrupted)
+        hub.sync()
+    assert hub.value("SELECT count(*) FROM sync_history") == 0
+    hub.sync()
     hub.assert_equal()
