@@ -15,7 +15,7 @@ flight AS (
         AND (:'all' OR c.api_key_id = :api_key)
         AND (c.granted_at > statement_timestamp() - make_interval(secs => :abandoned)
             -- A later session may have been given the number of one that is gone.
-            OR EXISTS (SELECT FROM pg_stat_activity a
+            OR EXISTS (SELECT FROM pg_stat_get_activity(c.holder_pid) a
                 WHERE a.pid = c.holder_pid AND coalesce(a.backend_start, c.granted_at) <= c.granted_at))
 )
 SELECT
