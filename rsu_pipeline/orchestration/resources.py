@@ -90,7 +90,7 @@ class RunSignupResource(dg.ConfigurableResource[Any]):
             warehouse,
             key,
             lane=read_lane(context),
-            run_id=context.run_id,
+            run_id=context.run.run_id,
             log=lambda line: context.log.info(f"{key}: {line}"),
         )
 

@@ -167,7 +167,7 @@ def test_a_report_is_requested_for_a_new_partner_and_hourly_when_registrations_c
         made = dg.evaluate_automation_conditions(
             defs=defs,
             instance=instance,
-            asset_selection=dg.AssetSelection.keys(report),
+            asset_selection=dg.AssetSelection.assets(report),
             evaluation_time=moment,
             cursor=cursor,  # type: ignore[arg-type]
         )
