@@ -5,6 +5,7 @@ would write addresses are silent while a message is sent, and errors name only t
 its own thread, which is abandoned when it takes too long.
 """
 
+import functools
 import logging
 import threading
 import time
@@ -51,15 +52,21 @@ def scheme_of(url: str) -> str:
     """Return the kind of service of an address: a word that apprise knows, never another text."""
     scheme = url.split("://", 1)[0].lower()
     try:
-        from apprise import Apprise
-
-        known = any(
-            scheme in (plugin.get("protocols") or ()) or scheme in (plugin.get("secure_protocols") or ())
-            for plugin in Apprise().details()["schemas"]
-        )
+        return scheme if scheme in _list_schemes() else UNKNOWN
     except Exception:
         return UNKNOWN
-    return scheme if known else UNKNOWN
+
+
+@functools.cache
+def _list_schemes() -> frozenset[str]:
+    """Return every kind of service that apprise knows. To describe them takes 45 ms, the first time a quarter of a second."""
+    from apprise import Apprise
+
+    return frozenset(
+        scheme
+        for plugin in Apprise().details()["schemas"]
+        for scheme in (*(plugin.get("protocols") or ()), *(plugin.get("secure_protocols") or ()))
+    )
 
 
 def _deliver(url: str, title: str, body: str) -> Delivery:
