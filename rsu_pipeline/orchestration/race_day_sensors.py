@@ -81,7 +81,7 @@ def watch_races(context: dg.OpExecutionContext, warehouse: WarehouseResource, ru
             warehouse.address(),
             here.secret_box,
             runsignup.settings(),
-            run_id=context.run_id,
+            run_id=context.run.run_id,
             log=context.log.info,
             shard=config.shard,
         )
