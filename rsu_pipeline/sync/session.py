@@ -200,6 +200,7 @@ def partner_session_on(
     if not retry_rejected:
         _refuse_rejected(partner, clock.present().now)
     credential = credentials.open_credential(conn, secret_box, partner.partner_id)
+    # A key is not written again: the row would wait for another program's open transaction.
     key = partner.key or credentials.ensure_key(conn, partner.partner_id)
     requested = cursors.next_read_number(conn)
     conn.commit()

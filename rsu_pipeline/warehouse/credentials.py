@@ -127,15 +127,10 @@ def list_partners_awaiting_first_sync(conn: Connection) -> list[Partner]:
 def ensure_key(conn: Connection, partner_id: int) -> str:
     """Return the partner's partition key, which is made from its id and name the first time."""
     with conn.cursor() as cur:
-        cur.execute(
-            "SELECT company_name, partition_key FROM timing_partners WHERE timing_partner_id = %s", (partner_id,)
-        )
+        cur.execute("SELECT company_name FROM timing_partners WHERE timing_partner_id = %s", (partner_id,))
         row = cur.fetchone()
         if row is None:
             raise PartnerError(f"There is no partner {partner_id}: `rsu partners list` shows them.")
-        if row[1] is not None:
-            # Without a change, which would wait for another program's open transaction with the row.
-            return str(row[1])
         cur.execute(
             "UPDATE timing_partners SET partition_key = coalesce(partition_key, %s) WHERE timing_partner_id = %s"
             " RETURNING partition_key",
