@@ -15,6 +15,7 @@ flight AS (
         AND (:'all' OR c.api_key_id = :api_key)
         AND (c.granted_at > statement_timestamp() - make_interval(secs => :abandoned)
             -- A later session may have been given the number of one that is gone.
+            -- The function below pg_stat_activity: of 1.2 ms, PostgreSQL took 0.7 to take the view apart.
             OR EXISTS (SELECT FROM pg_stat_get_activity(c.holder_pid) a
                 WHERE a.pid = c.holder_pid AND coalesce(a.backend_start, c.granted_at) <= c.granted_at))
 )
