@@ -209,8 +209,9 @@ class World:
         work()
         self._truths.clear()
         for partner in self._rejected() - rejected:
-            readable = [race["race_id"] for race in self.races(partner) if race["race_id"] not in self.unreadable]
-            all_refuse = len(readable) > 1 and self.refusing_races.issuperset(readable)
+            listed = [race["race_id"] for race in self.races(partner)]
+            readable = [race_id for race_id in listed if race_id not in self.unreadable]
+            all_refuse = len(listed) > 1 and self.refusing_races.issuperset(readable)
             is_right = partner in self.revoked or partner in self.new_secrets or not readable or all_refuse
             assert is_right, f"partner {partner} is stopped though races {readable} can be read"
         if self.has_true_date:
