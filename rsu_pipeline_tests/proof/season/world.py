@@ -209,11 +209,12 @@ class World:
         work()
         self._truths.clear()
         for partner in self._rejected() - rejected:
-            listed = [race["race_id"] for race in self.races(partner)]
-            readable = [race_id for race_id in listed if race_id not in self.unreadable]
-            all_refuse = len(listed) > 1 and self.refusing_races.issuperset(readable)
+            listed = {race["race_id"] for race in self.races(partner)}
+            readable = listed - self.unreadable.keys()
+            is_one_race = len(listed | self._known_races(partner)) == 1
+            all_refuse = not is_one_race and self.refusing_races.issuperset(readable)
             is_right = partner in self.revoked or partner in self.new_secrets or not readable or all_refuse
-            assert is_right, f"partner {partner} is stopped though races {readable} can be read"
+            assert is_right, f"partner {partner} is stopped though races {sorted(readable)} can be read"
         if self.has_true_date:
             self._assert_no_cursor_moved_ahead()
         new = self._missing() - missing
@@ -238,6 +239,11 @@ class World:
         )
         ahead = [row for row in self.query(query) if row[2] > self.clocks.time]
         assert not ahead, f"cursors (race, event, time) are ahead of {self.clocks.time:.0f}: {ahead}"
+
+    def _known_races(self, partner: int) -> set[int]:
+        """Return the races that the hub has listed for a partner, with those that refuse since another partner has them now."""
+        query = "SELECT timing_partner_id, race_id FROM partner_races WHERE timing_partner_id = ANY (%s)"
+        return {race_id for number, race_id in self.query(query) if number == partner}
 
     def _rejected(self) -> set[int]:
         return {
