@@ -2,7 +2,7 @@
 
 import datetime as dt
 import math
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 from psycopg2.extensions import connection as Connection
 
@@ -49,7 +49,7 @@ def find_problems_of_delivery(conn: Connection, *, has_files: bool = False) -> I
     backlogs = webhook_store.read_backlogs(conn)
     for webhook in webhook_store.list_webhooks(conn):
         yield from judge_webhook(webhook, backlogs.get(webhook.webhook_id, Backlog()))
-    for kept in start_list_folders.read_folders(conn):
+    for kept in _one_of_each_machine(start_list_folders.read_folders(conn)):
         yield from judge_folder(kept)
     share = webhook_store.read_queue_share(conn)
     if share > MAX_QUEUE_SHARE:
@@ -62,10 +62,17 @@ def find_problems_of_delivery(conn: Connection, *, has_files: bool = False) -> I
         )
 
 
+def _one_of_each_machine(folders: Iterable[KeptFolder]) -> Iterable[KeptFolder]:
+    """Return one process for each folder of a machine: one at work before one that is gone, then one that fails."""
+    found: dict[tuple[str, str], KeptFolder] = {}
+    for kept in sorted(folders, key=lambda kept: (kept.seconds_silent > STOPPED_AFTER, kept.failing_since is None)):
+        found.setdefault((kept.host, kept.folder), kept)
+    return found.values()
+
+
 def judge_folder(kept: KeptFolder) -> Iterator[Problem]:
     """Yield what keeps the files of a folder from being current."""
-    host = kept.machine.rsplit(":", 1)[0]
-    where = f"{sanitize_for_display(kept.folder, MAX_FOLDER_CHARS)} on {host}"
+    where = f"{sanitize_for_display(kept.folder, MAX_FOLDER_CHARS)} on {kept.host}"
     if kept.seconds_silent > STOPPED_AFTER:
         sentence = (
             f"No process has kept the files of start lists in {where} current {_duration(kept.seconds_silent)}. Start `rsu"
@@ -80,7 +87,7 @@ def judge_folder(kept: KeptFolder) -> Iterator[Problem]:
         )
     else:
         return
-    yield Problem("list_files_failing", f"{host}:{kept.folder}", None, sentence)
+    yield Problem("list_files_failing", f"{kept.host}:{kept.folder}", None, sentence)
 
 
 def judge_webhook(webhook: Webhook, backlog: Backlog) -> Iterator[Problem]:

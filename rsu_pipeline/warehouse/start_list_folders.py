@@ -20,6 +20,10 @@ class KeptFolder:
     failing_for: dt.timedelta | None
     last_error: str | None
 
+    @property
+    def host(self) -> str:
+        return self.machine.rsplit(":", 1)[0]
+
 
 def take_over(conn: Connection, folder: str) -> None:
     """Forget who kept a folder of this path, because a process begins to keep it.

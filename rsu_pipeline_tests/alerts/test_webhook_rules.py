@@ -80,3 +80,17 @@ def test_a_machine_that_fails_is_named_though_another_keeps_a_folder_of_the_same
         assert len({problem.key for problem in problems}) == 2
         start_list_folders.forget(conn, "/srv/lists", "timing-1:77")
         assert [kept.machine for kept in start_list_folders.read_folders(conn)] == ["timing-2:9"]
+
+
+def test_a_folder_that_several_processes_of_one_machine_keep_is_judged_once(database_url: str) -> None:
+    with database.session(database_url, purpose="tests") as conn, conn.cursor() as cur:
+        for machine in ("timing-1:7", "timing-1:9"):
+            start_list_folders.record(conn, "/srv/lists", machine, "[Errno 28] No space left on device")
+        cur.execute("UPDATE start_list_folders SET failing_since = failing_since - interval '61 seconds'")
+        conn.commit()
+        assert len(sentences(database_url)) == 1
+        # One is gone without notice, and the other keeps the files current.
+        cur.execute("UPDATE start_list_folders SET kept_at = kept_at - interval '1 hour' WHERE machine = 'timing-1:7'")
+        start_list_folders.record(conn, "/srv/lists", "timing-1:9", None)
+        conn.commit()
+        assert sentences(database_url) == []
